@@ -1,0 +1,82 @@
+//! A checkpoint prepared on a device, from a photo's bytes to its [`Prediction`]: what command line and page use whole,
+//! and the server in its two halves.
+
+use crate::checkpoint::{Checkpoint, Metadata};
+use crate::engine::{Device, Engine, EngineError, Input};
+use crate::plan::Plan;
+use crate::prediction::{Prediction, Timing, top_k};
+use crate::preprocess::{ImageBatch, Limits, Photo, PhotoError};
+use web_time::Instant;
+
+pub struct Classifier {
+    /// The name that answers carry.
+    name: String,
+    metadata: Metadata,
+    engine: Engine,
+}
+
+/// A preprocessed photo with what that took.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// A batch of one.
+    pub image: ImageBatch,
+    pub decode_ms: f64,
+    pub preprocess_ms: f64,
+}
+
+impl Prepared {
+    /// Decodes and preprocesses an encoded photo.
+    pub fn from_bytes(bytes: &[u8], limits: &Limits, metadata: &Metadata) -> Result<Self, PhotoError> {
+        let start = Instant::now();
+        Ok(Self::finish(Photo::decode(bytes, limits)?, start, metadata))
+    }
+
+    /// Preprocesses u8 RGBA `[height, width, 4]`, upright.
+    pub fn from_rgba(width: u32, height: u32, rgba: &[u8], metadata: &Metadata) -> Result<Self, PhotoError> {
+        let start = Instant::now();
+        Ok(Self::finish(Photo::from_rgba(width, height, rgba)?, start, metadata))
+    }
+
+    fn finish(photo: Photo, start: Instant, metadata: &Metadata) -> Self {
+        let decode_ms = milliseconds_since(start);
+        let start = Instant::now();
+        let image = metadata.preprocessing.apply(&photo);
+        Prepared { image, decode_ms, preprocess_ms: milliseconds_since(start) }
+    }
+}
+
+impl Classifier {
+    pub async fn new(name: &str, checkpoint: &Checkpoint, device: Device) -> Result<Self, EngineError> {
+        let engine = Engine::prepare(Plan::new(checkpoint), device).await?;
+        Ok(Classifier { name: name.to_owned(), metadata: checkpoint.metadata().clone(), engine })
+    }
+
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Classifies one preprocessed photo; `queue_ms` is how long it waited since.
+    pub async fn classify(&self, prepared: Prepared, queue_ms: f64, k: usize) -> Result<Prediction, EngineError> {
+        let start = Instant::now();
+        let Prepared { image, decode_ms: decode, preprocess_ms: preprocess } = prepared;
+        let output = self.engine.run(&Input::Pixels(image), &[]).await?;
+        let inference = milliseconds_since(start);
+        Ok(Prediction {
+            predictions: top_k(&output.logits, 0, &self.metadata.labels, k),
+            model: self.name.clone(),
+            architecture: self.metadata.architecture.name(),
+            backend: self.engine.device().to_string(),
+            timing_ms: Timing {
+                decode,
+                preprocess,
+                queue: queue_ms,
+                inference,
+                total: decode + preprocess + queue_ms + inference,
+            },
+        })
+    }
+}
+
+fn milliseconds_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}

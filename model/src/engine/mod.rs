@@ -1,0 +1,131 @@
+//! Who executes a [`Plan`](crate::plan::Plan). An engine is the only code that knows hardware; a new one touches one folder
+//! and one match, the one in [`Engine::prepare`].
+
+#[cfg(feature = "burn")]
+mod burn;
+mod device;
+
+pub use device::{Device, DeviceError};
+
+use crate::plan::{Plan, Tap};
+use crate::preprocess::ImageBatch;
+
+/// What a run reads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Bytes, normalised by the engine.
+    Pixels(ImageBatch),
+    /// For those who bring tensors.
+    Normalised(Normalised),
+}
+
+/// f32 `[batch, 3, height, width]`, the mean subtracted and divided by the standard deviation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalised {
+    values: Vec<f32>,
+    shape: [usize; 3],
+}
+
+impl Normalised {
+    /// `values` is `[batch, 3, height, width]`.
+    pub fn new(values: Vec<f32>, [batch, height, width]: [usize; 3]) -> Result<Self, EngineError> {
+        let shape = [batch, height, width];
+        if values.is_empty() || values.len() != batch * 3 * height * width {
+            return Err(EngineError::Input(format!(
+                "{} values are no batch [{batch}, 3, {height}, {width}]",
+                values.len()
+            )));
+        }
+        Ok(Normalised { values, shape })
+    }
+
+    /// `[batch, 3, height, width]`
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// `[batch, height, width]`
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+}
+
+impl Input {
+    /// `[batch, height, width]`
+    pub fn shape(&self) -> [usize; 3] {
+        match self {
+            Input::Pixels(batch) => batch.shape(),
+            Input::Normalised(batch) => batch.shape(),
+        }
+    }
+}
+
+/// f32 `[batch, classes]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logits {
+    pub values: Vec<f32>,
+    pub batch: usize,
+    pub classes: usize,
+}
+
+impl Logits {
+    /// The logits of one image: `[classes]`.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.classes..][..self.classes]
+    }
+}
+
+/// A value that a run was asked to keep: f32 `[batch, channels, height, width]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    pub tap: Tap,
+    pub values: Vec<f32>,
+    pub shape: [usize; 4],
+}
+
+/// What a run yields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    pub logits: Logits,
+    /// In the order in which they were asked for.
+    pub kept: Vec<Kept>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("input: {0}")]
+    Input(String),
+    #[error("the device {device} failed: {reason}")]
+    Failed { device: Device, reason: String },
+}
+
+/// A plan prepared on a device.
+pub struct Engine {
+    device: Device,
+    runner: Runner,
+}
+
+enum Runner {
+    #[cfg(feature = "burn")]
+    Burn(burn::BurnEngine),
+}
+
+impl Engine {
+    /// Brings the plan's weights to the device.
+    pub async fn prepare(plan: Plan, device: Device) -> Result<Self, EngineError> {
+        let _ = plan;
+        Err(DeviceError::NotCompiledIn(device).into())
+    }
+
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Executes the plan for a batch of any size and resolution.
+    pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
+        let _ = (input, keep);
+        match self.runner {}
+    }
+}

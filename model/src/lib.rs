@@ -1,0 +1,18 @@
+//! Residual networks for image classification, shared by the trainer, the server and the browser.
+//!
+//! The way of the data is the same everywhere:
+//! `bytes -> preprocess -> ImageBatch -> Engine -> Logits -> Prediction`.
+//! The way of the weights: `Checkpoint -> Plan -> Engine`.
+//!
+//! This crate opens no socket, starts no thread (an engine excepted) and knows nothing of HTTP or the DOM.
+//! It compiles natively and to `wasm32-unknown-unknown`; Burn comes with the feature `burn`.
+
+pub mod architecture;
+pub mod checkpoint;
+pub mod classifier;
+pub mod engine;
+#[cfg(feature = "burn")]
+pub mod network;
+pub mod plan;
+pub mod prediction;
+pub mod preprocess;

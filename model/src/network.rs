@@ -1,0 +1,1 @@
+//! The Burn module: for training, and the oracle of the plan.

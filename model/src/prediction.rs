@@ -1,0 +1,118 @@
+//! From logits to the answer: softmax, top-k, and the one schema that CLI, REST, page and widget speak.
+
+use crate::engine::Logits;
+use serde::{Deserialize, Serialize};
+
+/// One class of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// The readable name; not always unique.
+    pub label: String,
+    /// The class by its index in the logits.
+    pub index: usize,
+    /// Softmax over all classes.
+    pub probability: f32,
+}
+
+/// Milliseconds by phase. `queue` is the wait between preprocessing and inference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    pub decode: f64,
+    pub preprocess: f64,
+    pub queue: f64,
+    pub inference: f64,
+    pub total: f64,
+}
+
+/// The answer for one photo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The likeliest classes, likeliest first.
+    pub predictions: Vec<Ranked>,
+    /// Name of the model that answered.
+    pub model: String,
+    /// Name of its architecture, as [`crate::architecture::Architecture::name`] gives it.
+    pub architecture: String,
+    /// Name of the device that computed, as [`crate::engine::Device`] writes it.
+    pub backend: String,
+    pub timing_ms: Timing,
+}
+
+/// Why there is no answer: a code that a program can match and a sentence for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub error: FailureDetail,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureDetail {
+    pub code: String,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(code: &str, message: impl ToString) -> Self {
+        Failure { error: FailureDetail { code: code.to_owned(), message: message.to_string() } }
+    }
+}
+
+/// One of several photos.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    Prediction(Prediction),
+    Failure(Failure),
+}
+
+/// The answer for several photos, in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    pub results: Vec<Outcome>,
+}
+
+/// The probability of every class from a row of logits.
+pub fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f32 = exponentials.iter().sum();
+    exponentials.into_iter().map(|value| value / sum).collect()
+}
+
+/// The `k` likeliest classes of image `row` (all of them if there are fewer); of equals the lower index comes first.
+/// `labels` holds a name for every class.
+pub fn top_k(logits: &Logits, row: usize, labels: &[String], k: usize) -> Vec<Ranked> {
+    let probabilities = softmax(logits.row(row));
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+    let ranked = |index: usize| Ranked { label: labels[index].clone(), index, probability: probabilities[index] };
+    order.into_iter().take(k).map(ranked).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_survives_large_logits() {
+        let probabilities = softmax(&[1000.0, 1000.0, -1000.0]);
+        assert_eq!(probabilities, [0.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn top_k_is_sorted_and_stable() {
+        let logits = Logits { values: vec![9.0, 9.0, 9.0, 0.0, 2.0, 2.0], batch: 2, classes: 3 };
+        let labels = ["a", "b", "c"].map(str::to_owned);
+        let ranked = top_k(&logits, 1, &labels, 2);
+        assert_eq!(ranked.iter().map(|r| (r.label.as_str(), r.index)).collect::<Vec<_>>(), [("b", 1), ("c", 2)]);
+        assert!((ranked[0].probability - 0.4683).abs() < 1e-4, "{ranked:?}");
+        assert_eq!(top_k(&logits, 0, &labels, 10).len(), 3);
+    }
+
+    #[test]
+    fn an_outcome_is_read_back_as_what_it_was() {
+        let failure = Outcome::Failure(Failure::new("undecodable", "bad photo"));
+        let json = serde_json::to_string(&failure).unwrap();
+        assert_eq!(json, r#"{"error":{"code":"undecodable","message":"bad photo"}}"#);
+        assert_eq!(serde_json::from_str::<Outcome>(&json).unwrap(), failure);
+    }
+}

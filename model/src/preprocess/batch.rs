@@ -1,0 +1,75 @@
+//! A batch of preprocessed images as it crosses every bus: bytes, with what normalises them.
+
+/// u8 RGB `[batch, height, width, 3]`, not normalised; the engine subtracts `mean` and divides by `std` as its first
+/// step (padding is zero after that, so it cannot be folded into the stem).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageBatch {
+    pixels: Vec<u8>,
+    batch: usize,
+    height: usize,
+    width: usize,
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BatchError {
+    #[error("{bytes} bytes are no batch of {batch} RGB images of {height}x{width}")]
+    Length { bytes: usize, batch: usize, height: usize, width: usize },
+    #[error("images of different size or normalisation cannot share a batch")]
+    Mixed,
+    #[error("a batch needs at least one image")]
+    Empty,
+}
+
+impl ImageBatch {
+    /// `pixels` is u8 RGB `[batch, height, width, 3]`.
+    pub fn new(
+        pixels: Vec<u8>,
+        [batch, height, width]: [usize; 3],
+        mean: [f32; 3],
+        std: [f32; 3],
+    ) -> Result<Self, BatchError> {
+        if batch == 0 || height == 0 || width == 0 {
+            return Err(BatchError::Empty);
+        }
+        let expected = batch.checked_mul(height).and_then(|n| n.checked_mul(width)).and_then(|n| n.checked_mul(3));
+        if expected != Some(pixels.len()) {
+            return Err(BatchError::Length { bytes: pixels.len(), batch, height, width });
+        }
+        Ok(ImageBatch { pixels, batch, height, width, mean, std })
+    }
+
+    /// One batch of several, in their order.
+    pub fn stack(batches: impl IntoIterator<Item = ImageBatch>) -> Result<Self, BatchError> {
+        let mut batches = batches.into_iter();
+        let mut all = batches.next().ok_or(BatchError::Empty)?;
+        for next in batches {
+            let same = (all.height, all.width, all.mean, all.std) == (next.height, next.width, next.mean, next.std);
+            if !same {
+                return Err(BatchError::Mixed);
+            }
+            all.pixels.extend_from_slice(&next.pixels);
+            all.batch += next.batch;
+        }
+        Ok(all)
+    }
+
+    /// u8 RGB `[batch, height, width, 3]`
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// `[batch, height, width]`
+    pub fn shape(&self) -> [usize; 3] {
+        [self.batch, self.height, self.width]
+    }
+
+    pub fn mean(&self) -> [f32; 3] {
+        self.mean
+    }
+
+    pub fn std(&self) -> [f32; 3] {
+        self.std
+    }
+}
