@@ -9,7 +9,6 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
 export PATH := $(TOOLS)/bin:$(PATH)
-export RUSTUP_TOOLCHAIN ?= $(shell rustup show active-toolchain 2>/dev/null | cut -d' ' -f1)
 
 TRUNK := 0.21.14
 # The command line must be exactly the version that the code was compiled against.
