@@ -1,1 +1,4 @@
+//! What the tests that cross crates share: where things lie, and a running server.
 
+pub mod server;
+pub mod workspace;
