@@ -53,7 +53,7 @@ pub enum Unanswered {
     Engine(#[from] EngineError),
     #[error("the engine panicked")]
     Panicked,
-    #[error("the engine's thread has ended")]
+    #[error("the engine's thread has ended; what it wrote to stderr says why")]
     Ended,
 }
 
@@ -79,7 +79,9 @@ impl EngineThread {
 
     /// Waits until the engine is warm, or until it cannot get so.
     pub async fn prepared(&self) -> Result<()> {
-        match &*self.state.clone().wait_for(|state| *state != State::Preparing).await? {
+        let mut state = self.state.clone();
+        let state = state.wait_for(|state| *state != State::Preparing).await;
+        match &*state.map_err(|_| Unanswered::Ended)? {
             State::Failed(reason) => bail!("{reason}"),
             State::Ready | State::Preparing => Ok(()),
         }

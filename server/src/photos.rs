@@ -12,6 +12,7 @@ use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{StatusCode, header};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
+use http_body_util::LengthLimitError;
 use model::preprocess::PhotoError;
 use std::error::Error;
 use std::sync::Arc;
@@ -60,11 +61,11 @@ async fn from_form(mut form: Multipart, limits: &UploadLimits) -> Result<Photos,
     let mut photos = Vec::new();
     let mut kept = 0;
     let mut refusal = None;
-    while let Some(field) = form.next_field().await.map_err(unreadable_form)? {
+    while let Some(field) = form.next_field().await.map_err(|error| unreadable_form(error, limits))? {
         if field.name() != Some(FIELD) {
             continue;
         }
-        let photo = read(field, limits.photo).await.map_err(unreadable_form)?;
+        let photo = read(field, limits.photo).await.map_err(|error| unreadable_form(error, limits))?;
         kept += photo.as_ref().map_or(0, Bytes::len);
         photos.push(photo);
         if photos.len() > limits.count {
@@ -86,7 +87,7 @@ async fn from_form(mut form: Multipart, limits: &UploadLimits) -> Result<Photos,
 }
 
 async fn from_body(body: Body, limits: &UploadLimits) -> Result<Photos, ApiError> {
-    let photo = read(body.into_data_stream(), limits.photo).await.map_err(unreadable_body)?;
+    let photo = read(body.into_data_stream(), limits.photo).await.map_err(|error| unreadable_body(error, limits))?;
     match photo {
         Ok(bytes) if bytes.is_empty() => Err(ApiError::nothing_to_classify(format!(
             "the body is empty; send a photo as it is, or a form with photos in the field `{FIELD}`"
@@ -113,18 +114,22 @@ async fn read<E>(
     Ok(if bytes <= limit { Ok(photo.into()) } else { Err(PhotoError::TooManyBytes { bytes, limit }.into()) })
 }
 
-fn unreadable_form(error: MultipartError) -> ApiError {
+fn unreadable_form(error: MultipartError, limits: &UploadLimits) -> ApiError {
     match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large("the form is too large"),
+        StatusCode::PAYLOAD_TOO_LARGE => body_too_large(limits),
         _ => ApiError::malformed(format!("the form cannot be read: {}", error.body_text())),
     }
 }
 
-fn unreadable_body(error: axum::Error) -> ApiError {
+fn unreadable_body(error: axum::Error, limits: &UploadLimits) -> ApiError {
     match error.source() {
-        Some(source) if source.is::<http_body_util::LengthLimitError>() => ApiError::too_large("the body is too large"),
+        Some(source) if source.is::<LengthLimitError>() => body_too_large(limits),
         _ => ApiError::malformed("the body cannot be read to its end"),
     }
+}
+
+fn body_too_large(limits: &UploadLimits) -> ApiError {
+    ApiError::too_large(format!("the body has more than {} bytes", limits.body))
 }
 
 #[cfg(test)]

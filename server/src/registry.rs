@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
 use model::engine::Device;
+use model::preprocess::{ImageBatch, Preprocessing};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -30,6 +31,9 @@ impl Model {
         let about = || format!("model {name:?}, {}", path.display());
         let bytes = std::fs::read(path).with_context(about)?;
         let checkpoint = Checkpoint::from_bytes(&bytes).with_context(about)?;
+        if let Some(assumption) = checkpoint.assumption() {
+            tracing::warn!("{}: {assumption}", about());
+        }
         let metadata = checkpoint.metadata().clone();
         let engine = EngineThread::start(name, {
             let name = name.clone();
@@ -53,9 +57,10 @@ impl Model {
 
 /// The first run of an engine takes longer than all others, so it is nobody's photo.
 fn warm_up(classifier: &Classifier) -> Result<()> {
-    let side = classifier.metadata().preprocessing.crop;
-    let grey = vec![128; side as usize * side as usize * 4];
-    let prepared = Prepared::from_rgba(side, side, &grey, classifier.metadata())?;
+    let Preprocessing { crop, mean, std, .. } = classifier.metadata().preprocessing;
+    let side = crop as usize;
+    let image = ImageBatch::new(vec![128; side * side * 3], [1, side, side], mean, std)?;
+    let prepared = Prepared { image, decode_ms: 0.0, preprocess_ms: 0.0 };
     pollster::block_on(classifier.classify(prepared, 0.0, 1))?;
     Ok(())
 }
