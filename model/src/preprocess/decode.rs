@@ -49,6 +49,21 @@ pub enum PhotoError {
     PixelCount { bytes: usize, width: u32, height: u32 },
 }
 
+impl PhotoError {
+    /// The code of a [`Failure`](crate::prediction::Failure), the same on every interface.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PhotoError::Empty => "nothing_to_classify",
+            PhotoError::TooManyBytes { .. } | PhotoError::TooManyPixels { .. } | PhotoError::TooMuchMemory { .. } => {
+                "too_large"
+            }
+            PhotoError::UnsupportedFormat => "unsupported_format",
+            PhotoError::Undecodable { .. } => "undecodable",
+            PhotoError::PixelCount { .. } => "malformed_request",
+        }
+    }
+}
+
 impl Photo {
     /// Decodes JPEG, PNG, WebP, GIF (first frame) or BMP; the format is what the bytes say.
     ///
