@@ -64,6 +64,9 @@ pub static VARIANTS: [Variant; 9] = [
     variant("wide_resnet101_2", Block::Bottleneck, [3, 4, 23, 3],  1,  128),
 ];
 
+/// Added to a batch norm's variance before the square root.
+pub const NORM_EPSILON: f64 = 1e-5;
+
 /// Planes of the four stages.
 const PLANES: [usize; 4] = [64, 128, 256, 512];
 

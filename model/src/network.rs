@@ -1,1 +1,187 @@
-//! The Burn module: for training, and the oracle of the plan.
+//! The Burn module: for training with autodiff, and the oracle of the plan. Its layers are those of the one table.
+
+use crate::architecture::{Architecture, Convolution, NORM_EPSILON, StemLayers};
+use crate::checkpoint::Checkpoint;
+use burn::module::{Module, Param, RunningState};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor, TensorData};
+use std::collections::BTreeMap;
+
+/// A convolution without bias and its batch norm.
+#[derive(Module, Debug)]
+struct ConvNorm {
+    conv: Conv2d,
+    norm: BatchNorm,
+}
+
+/// Basic block or bottleneck, by the number of its convolutions.
+#[derive(Module, Debug)]
+struct Residual {
+    convolutions: Vec<ConvNorm>,
+    downsample: Option<ConvNorm>,
+}
+
+/// A residual network, torchvision's `ResNet`.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    stem: ConvNorm,
+    max_pool: Option<MaxPool2d>,
+    stages: Vec<Vec<Residual>>,
+    fc: Linear,
+}
+
+/// How a new network begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Initialisation {
+    /// Zero the scale of each block's last batch norm, so that every block starts as the identity
+    /// (Goyal et al. 2017, <https://arxiv.org/abs/1706.02677>).
+    pub zero_last_norm: bool,
+}
+
+impl ConvNorm {
+    fn new(layer: &Convolution, device: &Device) -> Self {
+        // PyTorch's fan-out counts all output channels; Burn's KaimingNormal divides them by the groups.
+        let fan_out = (layer.out_channels * layer.kernel * layer.kernel) as f64;
+        let conv = Conv2dConfig::new([layer.in_channels, layer.out_channels], [layer.kernel; 2])
+            .with_stride([layer.stride; 2])
+            .with_padding(padding(layer.padding))
+            .with_groups(layer.groups)
+            .with_bias(false)
+            .with_initializer(Initializer::Normal { mean: 0.0, std: (2.0 / fan_out).sqrt() })
+            .init(device);
+        ConvNorm { conv, norm: BatchNormConfig::new(layer.out_channels).with_epsilon(NORM_EPSILON).init(device) }
+    }
+
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.norm.forward(self.conv.forward(input))
+    }
+
+    fn load(&mut self, layer: &Convolution, checkpoint: &Checkpoint, device: &Device) {
+        let values = |name: String| checkpoint.values(&name);
+        let norm = |tensor: &str| TensorData::new(values(format!("{}.{tensor}", layer.norm)), [layer.out_channels]);
+        let weight = TensorData::new(values(format!("{}.weight", layer.name)), layer.weight_shape());
+        self.conv.weight = Param::from_data(weight, device);
+        self.norm.gamma = Param::from_data(norm("weight"), device);
+        self.norm.beta = Param::from_data(norm("bias"), device);
+        self.norm.running_mean = RunningState::new(Tensor::from_data(norm("running_mean"), device));
+        self.norm.running_var = RunningState::new(Tensor::from_data(norm("running_var"), device));
+    }
+
+    fn save(&self, layer: &Convolution, tensors: &mut BTreeMap<String, Vec<f32>>) {
+        let mut put = |name: String, data: TensorData| tensors.insert(name, data.iter::<f32>().collect());
+        put(format!("{}.weight", layer.name), self.conv.weight.val().into_data());
+        put(format!("{}.weight", layer.norm), self.norm.gamma.val().into_data());
+        put(format!("{}.bias", layer.norm), self.norm.beta.val().into_data());
+        put(format!("{}.running_mean", layer.norm), self.norm.running_mean.value_sync().into_data());
+        put(format!("{}.running_var", layer.norm), self.norm.running_var.value_sync().into_data());
+    }
+}
+
+impl Residual {
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let shortcut = match &self.downsample {
+            Some(downsample) => downsample.forward(input.clone()),
+            None => input.clone(),
+        };
+        let (last, first) = self.convolutions.split_last().expect("a block has convolutions");
+        let inner = first.iter().fold(input, |value, layer| relu(layer.forward(value)));
+        relu(last.forward(inner) + shortcut)
+    }
+}
+
+impl ResNet {
+    /// Kaiming-normal (fan-out) convolutions, batch norms of scale one, PyTorch's uniform classifier.
+    pub fn new(architecture: &Architecture, initialisation: Initialisation, device: &Device) -> Self {
+        let StemLayers { convolution, max_pool } = architecture.stem();
+        let stages = architecture.stages().map(|blocks| {
+            let blocks = blocks.iter().map(|block| {
+                let mut convolutions: Vec<_> =
+                    block.convolutions.iter().map(|layer| ConvNorm::new(layer, device)).collect();
+                if let (true, Some(last)) = (initialisation.zero_last_norm, convolutions.last_mut()) {
+                    last.norm.gamma = last.norm.gamma.clone().map(|gamma| gamma.zeros_like());
+                }
+                let downsample = block.downsample.as_ref().map(|layer| ConvNorm::new(layer, device));
+                Residual { convolutions, downsample }
+            });
+            blocks.collect()
+        });
+        ResNet {
+            stem: ConvNorm::new(&convolution, device),
+            max_pool: max_pool.map(|pool| {
+                let config = MaxPool2dConfig::new([pool.kernel; 2]).with_strides([pool.stride; 2]);
+                config.with_padding(padding(pool.padding)).init()
+            }),
+            stages: stages.into(),
+            fc: LinearConfig::new(architecture.features(), architecture.classes).init(device),
+        }
+    }
+
+    /// A network with the weights and running statistics of a checkpoint.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Self {
+        let architecture = checkpoint.architecture();
+        let mut network = ResNet::new(&architecture, Initialisation::default(), device);
+        for (layer, module) in architecture.convolutions().iter().zip(network.convolutions_mut()) {
+            module.load(layer, checkpoint, device);
+        }
+        let shape = [architecture.classes, architecture.features()];
+        let weight = Tensor::<2>::from_data(TensorData::new(checkpoint.values("fc.weight"), shape), device);
+        network.fc.weight = Param::from_tensor(weight.transpose());
+        let bias = TensorData::new(checkpoint.values("fc.bias"), [architecture.classes]);
+        network.fc.bias = Some(Param::from_data(bias, device));
+        network
+    }
+
+    /// Weights and running statistics by torchvision's names, as [`Checkpoint::new`] takes them.
+    /// `architecture` is the one that the network was made with.
+    pub fn tensors(&self, architecture: &Architecture) -> BTreeMap<String, Vec<f32>> {
+        let mut tensors = BTreeMap::new();
+        for (layer, module) in architecture.convolutions().iter().zip(self.convolutions()) {
+            module.save(layer, &mut tensors);
+        }
+        let weight = self.fc.weight.val().transpose().into_data();
+        tensors.insert("fc.weight".to_owned(), weight.iter::<f32>().collect());
+        let bias = self.fc.bias.as_ref().expect("the classifier has a bias").val().into_data();
+        tensors.insert("fc.bias".to_owned(), bias.iter::<f32>().collect());
+        tensors
+    }
+
+    /// Logits `[batch, classes]` of normalised images `[batch, 3, height, width]`. Batch norm uses the batch's
+    /// statistics where the network is on an autodiff device, else the running ones.
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.forward_keeping(images).0
+    }
+
+    /// The logits, and what leaves the stem and each of the four stages.
+    pub fn forward_keeping(&self, images: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
+        let mut value = relu(self.stem.forward(images));
+        if let Some(pool) = &self.max_pool {
+            value = pool.forward(value);
+        }
+        let mut kept = vec![value.clone()];
+        for blocks in &self.stages {
+            value = blocks.iter().fold(value, |value, block| block.forward(value));
+            kept.push(value.clone());
+        }
+        let features = value.mean_dims(&[2, 3]).flatten(1, 3);
+        (self.fc.forward(features), kept)
+    }
+
+    /// In the order of [`Architecture::convolutions`].
+    fn convolutions(&self) -> impl Iterator<Item = &ConvNorm> {
+        let blocks = self.stages.iter().flatten();
+        std::iter::once(&self.stem).chain(blocks.flat_map(|block| block.convolutions.iter().chain(&block.downsample)))
+    }
+
+    fn convolutions_mut(&mut self) -> impl Iterator<Item = &mut ConvNorm> {
+        let blocks = self.stages.iter_mut().flatten();
+        let blocks = blocks.flat_map(|block| block.convolutions.iter_mut().chain(&mut block.downsample));
+        std::iter::once(&mut self.stem).chain(blocks)
+    }
+}
+
+fn padding(size: usize) -> PaddingConfig2d {
+    PaddingConfig2d::Explicit(size, size, size, size)
+}

@@ -1,22 +1,217 @@
 //! The network folded for inference: a flat list of operations over numbered values, batch norm gone into the
 //! convolutions. Every engine executes a plan; nothing else stands between a checkpoint and an engine.
+//!
+//! The mean and standard deviation of the input are never folded into the stem: its padding is zero *after*
+//! normalising, so that would be wrong along the border.
+
+use crate::architecture::{Architecture, Convolution, MaxPool, NORM_EPSILON, StemLayers};
+use crate::checkpoint::Checkpoint;
+
+/// A number by which operations name what they read and write; [`Plan::INPUT`] is what enters the network.
+pub type Value = usize;
 
 /// A value that a run can be asked to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tap {
-    /// What enters the first stage.
+    /// What enters the first stage: behind the stem's max-pool where it has one.
     Stem,
-    /// What leaves stage 1, 2, 3 or 4.
-    Stage(u8),
+    /// What leaves a stage, numbered as torchvision's `layer1` to `layer4`.
+    Stage(Stage),
 }
 
+/// One of the four stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    One,
+    Two,
+    Three,
+    Four,
+}
+
+impl Tap {
+    /// All of them, in the order of the network.
+    pub const ALL: [Tap; 5] =
+        [Tap::Stem, Tap::Stage(Stage::One), Tap::Stage(Stage::Two), Tap::Stage(Stage::Three), Tap::Stage(Stage::Four)];
+
+    fn index(self) -> usize {
+        match self {
+            Tap::Stem => 0,
+            Tap::Stage(stage) => 1 + stage as usize,
+        }
+    }
+}
+
+/// One step of a plan. Spatial values are `[batch, channels, height, width]`, flat ones `[batch, features]`.
 #[derive(Clone, Debug)]
-pub struct Plan {}
+pub enum Operation {
+    /// `output = relu?(convolution(input) + bias + residual?)`
+    Convolution(FoldedConvolution),
+    MaxPool {
+        input: Value,
+        output: Value,
+        pool: MaxPool,
+    },
+    /// Mean over height and width: spatial in, flat out.
+    GlobalAveragePool {
+        input: Value,
+        output: Value,
+    },
+    Linear(Linear),
+}
+
+/// A convolution with its batch norm folded in.
+#[derive(Clone, Debug)]
+pub struct FoldedConvolution {
+    pub input: Value,
+    pub output: Value,
+    /// Added before the ReLU.
+    pub residual: Option<Value>,
+    pub relu: bool,
+    /// Names, channels, kernel, stride, padding, groups.
+    pub layer: Convolution,
+    /// `[out_channels, in_channels / groups, kernel, kernel]`
+    pub weight: Vec<f32>,
+    /// `[out_channels]`
+    pub bias: Vec<f32>,
+}
+
+/// `output = input * weight^T + bias`
+#[derive(Clone, Debug)]
+pub struct Linear {
+    pub input: Value,
+    pub output: Value,
+    /// `[classes, features]`
+    pub weight: Vec<f32>,
+    /// `[classes]`
+    pub bias: Vec<f32>,
+}
+
+/// What an engine executes: the operations in order; the output of the last one is the logits.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub architecture: Architecture,
+    pub operations: Vec<Operation>,
+    taps: [Value; Tap::ALL.len()],
+}
+
+impl Operation {
+    /// What it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = Value> {
+        let (first, second) = match self {
+            Operation::Convolution(convolution) => (convolution.input, convolution.residual),
+            Operation::MaxPool { input, .. } | Operation::GlobalAveragePool { input, .. } => (*input, None),
+            Operation::Linear(linear) => (linear.input, None),
+        };
+        [Some(first), second].into_iter().flatten()
+    }
+
+    /// What it writes.
+    pub fn output(&self) -> Value {
+        match self {
+            Operation::Convolution(convolution) => convolution.output,
+            Operation::MaxPool { output, .. } | Operation::GlobalAveragePool { output, .. } => *output,
+            Operation::Linear(linear) => linear.output,
+        }
+    }
+}
 
 impl Plan {
+    /// The normalised input, `[batch, 3, height, width]`.
+    pub const INPUT: Value = 0;
+
     /// Folds a checkpoint.
-    pub fn new(checkpoint: &crate::checkpoint::Checkpoint) -> Self {
-        let _ = checkpoint;
-        todo!()
+    pub fn new(checkpoint: &Checkpoint) -> Self {
+        Builder { checkpoint, operations: Vec::new() }.build()
     }
+
+    /// The number of a value that can be kept.
+    pub fn tap(&self, tap: Tap) -> Value {
+        self.taps[tap.index()]
+    }
+
+    /// How many values there are, the input among them.
+    pub fn value_count(&self) -> usize {
+        self.operations.len() + 1
+    }
+
+    /// By value: the index of the last operation that reads it; behind that its memory is free.
+    /// `None` for the logits, which nothing reads.
+    pub fn last_reads(&self) -> Vec<Option<usize>> {
+        let mut last = vec![None; self.value_count()];
+        for (index, operation) in self.operations.iter().enumerate() {
+            for value in operation.inputs() {
+                last[value] = Some(index);
+            }
+        }
+        last
+    }
+}
+
+/// Lists the operations; operation `i` writes value `i + 1`.
+struct Builder<'a> {
+    checkpoint: &'a Checkpoint,
+    operations: Vec<Operation>,
+}
+
+impl Builder<'_> {
+    fn build(mut self) -> Plan {
+        let architecture = self.checkpoint.architecture();
+        let mut taps = [Plan::INPUT; Tap::ALL.len()];
+
+        let StemLayers { convolution, max_pool } = architecture.stem();
+        let mut value = self.convolution(convolution, Plan::INPUT, None, true);
+        if let Some(pool) = max_pool {
+            value = self.push(|output| Operation::MaxPool { input: value, output, pool });
+        }
+        taps[0] = value;
+
+        for (stage, blocks) in architecture.stages().into_iter().enumerate() {
+            for block in blocks {
+                let shortcut = match block.downsample {
+                    Some(downsample) => self.convolution(downsample, value, None, false),
+                    None => value,
+                };
+                let last = block.convolutions.len() - 1;
+                for (index, convolution) in block.convolutions.into_iter().enumerate() {
+                    let residual = (index == last).then_some(shortcut);
+                    value = self.convolution(convolution, value, residual, true);
+                }
+            }
+            taps[stage + 1] = value;
+        }
+
+        value = self.push(|output| Operation::GlobalAveragePool { input: value, output });
+        let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| self.checkpoint.values(name));
+        self.push(|output| Operation::Linear(Linear { input: value, output, weight, bias }));
+        Plan { architecture, operations: self.operations, taps }
+    }
+
+    fn push(&mut self, operation: impl FnOnce(Value) -> Operation) -> Value {
+        let output = self.operations.len() + 1;
+        self.operations.push(operation(output));
+        output
+    }
+
+    fn convolution(&mut self, layer: Convolution, input: Value, residual: Option<Value>, relu: bool) -> Value {
+        let (weight, bias) = fold(self.checkpoint, &layer);
+        self.push(|output| {
+            Operation::Convolution(FoldedConvolution { input, output, residual, relu, layer, weight, bias })
+        })
+    }
+}
+
+/// Weight and bias of a convolution with its batch norm's running statistics, scale and shift multiplied in.
+fn fold(checkpoint: &Checkpoint, layer: &Convolution) -> (Vec<f32>, Vec<f32>) {
+    let mut weight = checkpoint.values(&format!("{}.weight", layer.name));
+    let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
+        .map(|tensor| checkpoint.values(&format!("{}.{tensor}", layer.norm)));
+    let scale: Vec<f64> =
+        gamma.iter().zip(&variance).map(|(&g, &v)| f64::from(g) / (f64::from(v) + NORM_EPSILON).sqrt()).collect();
+    let row = weight.len() / layer.out_channels;
+    for (row, scale) in weight.chunks_exact_mut(row).zip(&scale) {
+        row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * scale) as f32);
+    }
+    let shift = |((&beta, &mean), scale): ((&f32, &f32), &f64)| (f64::from(beta) - f64::from(mean) * scale) as f32;
+    let bias = beta.iter().zip(&mean).zip(&scale).map(shift).collect();
+    (weight, bias)
 }

@@ -1,1 +1,5 @@
+//! What the tests that cross crates share: where things lie, and a running server.
 
+pub mod data;
+pub mod server;
+pub mod workspace;

@@ -1,1 +1,196 @@
+//! The plan on any device of Burn: flex, wgpu, CUDA, and WebGPU in a page. Nothing of Burn's types leaves this file.
 
+use super::{Device, DeviceError, EngineError, Input, Kept, Logits, Output};
+use crate::architecture::MaxPool;
+use crate::plan::{FoldedConvolution, Linear, Operation, Plan, Tap, Value};
+use crate::preprocess::ImageBatch;
+use burn::tensor::activation::relu;
+use burn::tensor::module::{conv2d, max_pool2d};
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::{DType, Int, Tensor, TensorData};
+
+/// A plan whose weights are on a device.
+pub(super) struct BurnEngine {
+    name: Device,
+    device: burn::tensor::Device,
+    steps: Vec<Step>,
+    /// Which value each tap is.
+    taps: [(Tap, Value); Tap::ALL.len()],
+    /// By value: the step behind which it is dropped.
+    last_reads: Vec<Option<usize>>,
+    classes: usize,
+}
+
+/// An [`Operation`] with its weights as tensors.
+enum Step {
+    Convolution {
+        input: Value,
+        residual: Option<Value>,
+        relu: bool,
+        weight: Tensor<4>,
+        bias: Tensor<1>,
+        options: ConvOptions<2>,
+    },
+    MaxPool {
+        input: Value,
+        pool: MaxPool,
+    },
+    GlobalAveragePool {
+        input: Value,
+    },
+    Linear {
+        input: Value,
+        weight: Tensor<2>,
+        bias: Tensor<2>,
+    },
+}
+
+impl BurnEngine {
+    pub(super) async fn prepare(plan: Plan, name: Device) -> Result<Self, EngineError> {
+        let device = open(name).await?;
+        let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
+        let last_reads = plan.last_reads();
+        let classes = plan.architecture.classes;
+        let steps = plan.operations.into_iter().map(|operation| Step::new(operation, &device)).collect();
+        Ok(BurnEngine { name, device, steps, taps, last_reads, classes })
+    }
+
+    pub(super) async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
+        let [batch, height, width] = input.shape();
+        let images = match input {
+            Input::Pixels(pixels) => self.normalise(pixels),
+            Input::Normalised(images) => {
+                let data = TensorData::new(images.values().to_vec(), [batch, 3, height, width]);
+                Tensor::from_data(data, &self.device)
+            }
+        };
+
+        let mut values: Vec<Option<Tensor<4>>> = vec![None; self.steps.len() + 1];
+        values[Plan::INPUT] = Some(images);
+        let mut kept: Vec<Option<Tensor<4>>> = vec![None; keep.len()];
+        for (index, step) in self.steps.iter().enumerate() {
+            let output = step.run(&values);
+            for (kept, tap) in kept.iter_mut().zip(keep) {
+                if self.taps.contains(&(*tap, index + 1)) {
+                    *kept = Some(output.clone());
+                }
+            }
+            values[index + 1] = Some(output);
+            for (value, last_read) in values.iter_mut().zip(&self.last_reads) {
+                if *last_read == Some(index) {
+                    *value = None;
+                }
+            }
+        }
+
+        let logits = values.pop().flatten().expect("the last step writes the logits");
+        let logits = Logits { values: self.read(logits).await?.0, batch, classes: self.classes };
+        let mut output = Output { logits, kept: Vec::with_capacity(keep.len()) };
+        for (tap, tensor) in keep.iter().zip(kept) {
+            let (values, shape) = self.read(tensor.expect("every tap is written by some step")).await?;
+            output.kept.push(Kept { tap: *tap, values, shape });
+        }
+        Ok(output)
+    }
+
+    /// `[batch, 3, height, width]` from bytes, with torchvision's arithmetic: `(pixel / 255 - mean) / std`.
+    fn normalise(&self, batch: &ImageBatch) -> Tensor<4> {
+        let [count, height, width] = batch.shape();
+        let shape = [count, height, width, 3];
+        // WGSL has no bytes: there they cross the bus as floats.
+        let pixels = if self.device.supports_dtype(DType::U8) {
+            let data = TensorData::new(batch.pixels().to_vec(), shape);
+            Tensor::<4, Int>::from_data(data, (&self.device, DType::U8)).float()
+        } else {
+            let floats: Vec<f32> = batch.pixels().iter().copied().map(f32::from).collect();
+            Tensor::from_data(TensorData::new(floats, shape), &self.device)
+        };
+        let by_channel = |values: [f32; 3]| Tensor::<1>::from_data(values, &self.device).reshape([1, 3, 1, 1]);
+        let pixels = pixels.permute([0, 3, 1, 2]) / 255.0;
+        (pixels - by_channel(batch.mean())) / by_channel(batch.std())
+    }
+
+    async fn read(&self, tensor: Tensor<4>) -> Result<(Vec<f32>, [usize; 4]), EngineError> {
+        let shape = tensor.dims();
+        let data = tensor.into_data_async().await;
+        let data = data.map_err(|error| EngineError::Failed { device: self.name, reason: error.to_string() })?;
+        Ok((data.iter::<f32>().collect(), shape))
+    }
+}
+
+impl Step {
+    fn new(operation: Operation, device: &burn::tensor::Device) -> Self {
+        match operation {
+            Operation::Convolution(FoldedConvolution { input, residual, relu, layer, weight, bias, .. }) => {
+                let weight = TensorData::new(weight, layer.weight_shape());
+                let padding = [layer.padding; 2];
+                Step::Convolution {
+                    input,
+                    residual,
+                    relu,
+                    weight: Tensor::from_data(weight, device),
+                    bias: Tensor::from_data(TensorData::new(bias, [layer.out_channels]), device),
+                    options: ConvOptions::new([layer.stride; 2], padding, [1, 1], layer.groups),
+                }
+            }
+            Operation::MaxPool { input, pool, .. } => Step::MaxPool { input, pool },
+            Operation::GlobalAveragePool { input, .. } => Step::GlobalAveragePool { input },
+            Operation::Linear(Linear { input, weight, bias, .. }) => {
+                let (classes, features) = (bias.len(), weight.len() / bias.len());
+                let weight = Tensor::<2>::from_data(TensorData::new(weight, [classes, features]), device);
+                let bias = Tensor::from_data(TensorData::new(bias, [1, classes]), device);
+                Step::Linear { input, weight: weight.transpose(), bias }
+            }
+        }
+    }
+
+    /// Flat values are `[batch, features, 1, 1]` here.
+    fn run(&self, values: &[Option<Tensor<4>>]) -> Tensor<4> {
+        let value = |index: Value| values[index].clone().expect("a value lives until its last read");
+        match self {
+            Step::Convolution { input, residual, relu: activate, weight, bias, options } => {
+                let mut output = conv2d(value(*input), weight.clone(), Some(bias.clone()), options.clone());
+                if let Some(residual) = residual {
+                    output = output + value(*residual);
+                }
+                if *activate { relu(output) } else { output }
+            }
+            Step::MaxPool { input, pool } => {
+                let options = MaxPoolOptions::new([pool.kernel; 2]).with_stride([pool.stride; 2]);
+                max_pool2d(value(*input), options.with_padding([pool.padding; 2]))
+            }
+            Step::GlobalAveragePool { input } => value(*input).mean_dims(&[2, 3]),
+            Step::Linear { input, weight, bias } => {
+                let output = value(*input).flatten::<2>(1, 3).matmul(weight.clone()) + bias.clone();
+                let [batch, classes] = output.dims();
+                output.reshape([batch, classes, 1, 1])
+            }
+        }
+    }
+}
+
+/// Burn's device of a name, or why there is none.
+async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
+    match name {
+        Device::Cpu | Device::Flex => Ok(burn::tensor::Device::flex()),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(index) => enumerated(name, burn::tensor::DeviceType::Cuda, index),
+        #[cfg(feature = "wgpu")]
+        Device::Wgpu(index) => enumerated(name, burn::tensor::DeviceType::Vulkan, index),
+        #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+        Device::WebGpu => {
+            let options = burn::tensor::Device::wgpu_options().graphics_api(burn::tensor::WgpuBackend::WebGpu);
+            options.init_async().await.map_err(|error| DeviceError::Absent { device: name, reason: error.to_string() })
+        }
+        #[allow(unreachable_patterns)] // with all features on
+        _ => Err(DeviceError::NotCompiledIn(name)),
+    }
+}
+
+/// The `index`-th device of a kind, of those that this machine has.
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+fn enumerated(name: Device, kind: burn::tensor::DeviceType, index: usize) -> Result<burn::tensor::Device, DeviceError> {
+    let devices = burn::tensor::Device::enumerate(kind).into_vec();
+    let absent = || DeviceError::Absent { device: name, reason: format!("{} of its kind were found", devices.len()) };
+    devices.get(index).cloned().ok_or_else(absent)
+}

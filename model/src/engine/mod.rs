@@ -115,8 +115,18 @@ enum Runner {
 impl Engine {
     /// Brings the plan's weights to the device.
     pub async fn prepare(plan: Plan, device: Device) -> Result<Self, EngineError> {
-        let _ = plan;
-        Err(DeviceError::NotCompiledIn(device).into())
+        let runner = match device {
+            #[cfg(feature = "burn")]
+            Device::Cpu | Device::Flex | Device::Wgpu(_) | Device::Cuda(_) | Device::WebGpu => {
+                Runner::Burn(burn::BurnEngine::prepare(plan, device).await?)
+            }
+            #[cfg(not(feature = "burn"))]
+            _ => {
+                drop(plan);
+                return Err(DeviceError::NotCompiledIn(device).into());
+            }
+        };
+        Ok(Engine { device, runner })
     }
 
     pub fn device(&self) -> Device {
@@ -125,7 +135,9 @@ impl Engine {
 
     /// Executes the plan for a batch of any size and resolution.
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
-        let _ = (input, keep);
-        match self.runner {}
+        match &self.runner {
+            #[cfg(feature = "burn")]
+            Runner::Burn(engine) => engine.run(input, keep).await,
+        }
     }
 }

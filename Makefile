@@ -1,0 +1,70 @@
+# One door for everything. Every target installs what it lacks; nothing of it lands outside cargo's target directory,
+# but for the wasm target of rustup and, for `make test`, the distribution's Chromium.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test page tools wasm-target browser lint clean
+
+export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+TOOLS := $(CARGO_TARGET_DIR)/tools
+export PATH := $(TOOLS)/bin:$(PATH)
+
+TRUNK := 0.21.14
+# The command line must be exactly the version that the code was compiled against.
+WASM_BINDGEN = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
+
+LISTEN ?= 127.0.0.1:8080
+
+help:
+	@echo "make run    build page and server, and serve the bundled models on http://$(LISTEN)"
+	@echo "make test   every test of the workspace, the browser's included"
+	@echo "make page   the page alone, into web/dist"
+	@echo "make lint   rustfmt and clippy"
+
+# Builds and starts the server with the bundled models. `make run LISTEN=0.0.0.0:80` opens it to the network.
+run: page
+	cargo build --release -p server
+	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN)
+
+# The binaries come first: the package `tests` starts them.
+test: page browser
+	cargo build --release -p server -p trainer
+	cargo test --release -p model --features model/burn -p trainer -p server -p tests
+
+page: tools wasm-target
+	trunk build --release --offline
+
+lint: wasm-target
+	cargo fmt --all --check
+	cargo clippy --release --all-targets -p model --features model/burn -p trainer -p server -p tests -- -D warnings
+	cargo clippy --release --target wasm32-unknown-unknown -p page -p worker -- -D warnings
+
+wasm-target:
+	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
+
+tools: $(TOOLS)/trunk-$(TRUNK) $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN)
+
+# Without optimisation trunk compiles three times as fast, and all it does is call others.
+$(TOOLS)/trunk-$(TRUNK):
+	CARGO_TARGET_DIR=$(TOOLS)/build CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+		cargo install trunk --version $(TRUNK) --locked --root $(TOOLS)
+	rm -rf $(TOOLS)/build
+	touch $@
+
+$(TOOLS)/wasm-bindgen-$(WASM_BINDGEN):
+	CARGO_TARGET_DIR=$(TOOLS)/build CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+		cargo install wasm-bindgen-cli --version $(WASM_BINDGEN) --root $(TOOLS)
+	rm -rf $(TOOLS)/build
+	touch $@
+
+# Chromium and its WebDriver from the distribution's packages.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		echo "installing chromium and chromium-driver"; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq chromium chromium-driver; }
+
+clean:
+	cargo clean
+	rm -rf web/dist

@@ -1,0 +1,49 @@
+//! Checkpoints on a disk: read by path, and written so that a reader sees the old file or the new one, never a half.
+
+use super::read::read;
+use super::{Checkpoint, CheckpointError};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::path::Path;
+
+pub(super) fn from_path(path: &Path) -> Result<Checkpoint, CheckpointError> {
+    let open = || -> io::Result<(File, u64)> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        Ok((file, metadata.len()))
+    };
+    let result = open().map_err(CheckpointError::from);
+    result.and_then(|(file, length)| read(BufReader::new(file), length)).map_err(|error| in_file(path, error))
+}
+
+pub(super) fn save(checkpoint: &Checkpoint, path: &Path) -> Result<(), CheckpointError> {
+    write_atomically(path, &checkpoint.to_bytes()).map_err(|error| in_file(path, error.into()))
+}
+
+fn in_file(path: &Path, source: CheckpointError) -> CheckpointError {
+    CheckpointError::File { path: path.to_owned(), source: Box::new(source) }
+}
+
+/// Writes a neighbour, brings it to the disk, and renames it.
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("no file name"))?;
+    // The parent of a bare name is the empty path, which cannot be opened.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let prefix = format!(".{}.", name.to_string_lossy());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".partial");
+    // Temporary files are private by default; a checkpoint is as readable as any file that the user makes.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    // The rename itself; a folder that cannot be opened for it has the file all the same.
+    #[cfg(unix)]
+    File::open(folder).and_then(|folder| folder.sync_all()).ok();
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! Whole checkpoints: what is written is read again, by us and by the `safetensors` crate; what is wrong is named.
+
+use super::*;
+use crate::architecture::Stem;
+use CheckpointError as E;
+use safetensors::{SafeTensors, tensor::TensorView};
+use std::sync::LazyLock;
+
+/// A small network with numbers that look random, described.
+fn checkpoint() -> Checkpoint {
+    static CHECKPOINT: LazyLock<Checkpoint> = LazyLock::new(make);
+    CHECKPOINT.clone()
+}
+
+/// The same as int8: a quarter of the bytes for tests that rewrite files.
+fn int8() -> (Checkpoint, Vec<u8>) {
+    static INT8: LazyLock<(Checkpoint, Vec<u8>)> = LazyLock::new(|| {
+        let checkpoint = checkpoint().convert(Dtype::I8).unwrap();
+        let bytes = checkpoint.to_bytes();
+        (checkpoint, bytes)
+    });
+    INT8.clone()
+}
+
+fn make() -> Checkpoint {
+    let architecture = Architecture { stem: Stem::Small, ..Architecture::new("resnet18", 3).unwrap() };
+    let names = |prefix: &str| (0..3).map(|index| format!("{prefix}{index}")).collect();
+    let metadata = Metadata {
+        classes: names("n"),
+        labels: names("thing \"é\" "),
+        provenance: Some("made by a test".to_owned()),
+        recipe: Some(serde_json::json!({"epochs": 2, "augment": {"mixup": 0.2, "flip": true}})),
+        metrics: Some(serde_json::json!({"top5": 0.1 + 0.2, "top1": 1e-300})),
+        ..Metadata::new(architecture)
+    };
+    let mut state = 1u32;
+    let mut number = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let tensors = architecture.tensors().into_iter();
+    let tensors = tensors.map(|spec| (spec.name, (0..spec.shape.iter().product()).map(|_| number()).collect()));
+    Checkpoint::new(metadata, tensors.collect()).unwrap()
+}
+
+/// The same file as somebody else would write it: changed tensor by tensor, with these metadata.
+fn rewritten(
+    bytes: &[u8],
+    metadata: Option<&str>,
+    change: impl Fn(&str, TensorView<'static>) -> Option<TensorView<'static>>,
+) -> Vec<u8> {
+    let bytes: &'static [u8] = bytes.to_vec().leak();
+    let parsed = SafeTensors::deserialize(bytes).unwrap();
+    let mut tensors: Vec<(String, TensorView<'_>)> =
+        parsed.tensors().into_iter().filter_map(|(name, view)| Some((name.clone(), change(&name, view)?))).collect();
+    tensors.sort_by(|left, right| left.0.cmp(&right.0));
+    let metadata = metadata.map(|json| [(METADATA_KEY.to_owned(), json.to_owned())].into());
+    safetensors::serialize(tensors, metadata).unwrap()
+}
+
+#[test]
+fn what_is_written_is_read_again_and_equal_content_gives_equal_bytes() {
+    let original = checkpoint();
+    for dtype in Dtype::ALL {
+        let written = original.convert(dtype).unwrap();
+        let bytes = written.to_bytes();
+        let read = Checkpoint::from_bytes(&bytes).unwrap();
+        assert_eq!(read.metadata(), original.metadata());
+        assert_eq!(read.tensors, written.tensors);
+        assert_eq!(read.to_bytes(), bytes, "{dtype}");
+        assert_eq!(read.assumption(), None);
+    }
+}
+
+#[test]
+fn the_file_is_what_the_format_asks_for() {
+    let (_, bytes) = int8();
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(header % 8, 0);
+    assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");
+    for (name, info) in metadata.tensors() {
+        assert_eq!(info.data_offsets.0 % (info.dtype.bitsize() / 8), 0, "{name} is not aligned");
+    }
+    let scale = metadata.info("layer1.0.conv1.weight.scale").unwrap();
+    assert_eq!((scale.dtype, &scale.shape[..]), (safetensors::Dtype::F32, &[64][..]));
+}
+
+#[test]
+fn vectors_stay_fp32_and_matrices_are_chosen_one_by_one() {
+    let stem = |spec: &TensorSpec| if spec.name == "conv1.weight" { Dtype::F16 } else { Dtype::I8 };
+    let mixed = checkpoint().convert_each(stem).unwrap();
+    let read = Checkpoint::from_bytes(&mixed.to_bytes()).unwrap();
+    let dtype = |name: &str| read.entries().find(|entry| entry.name == name).unwrap().dtype;
+    assert_eq!(dtype("conv1.weight"), Dtype::F16);
+    assert_eq!(dtype("layer4.1.conv2.weight"), Dtype::I8);
+    assert_eq!(dtype("fc.weight"), Dtype::I8);
+    assert_eq!(dtype("fc.bias"), Dtype::F32);
+    assert_eq!(dtype("bn1.running_var"), Dtype::F32);
+    let back = read.convert(Dtype::F32).unwrap();
+    assert_eq!(back.values("fc.weight"), mixed.values("fc.weight"));
+}
+
+#[test]
+fn a_file_without_our_metadata_is_recognised() {
+    let (original, bytes) = int8();
+    let foreign = rewritten(&bytes, None, |_, view| Some(view));
+    let read = Checkpoint::from_bytes(&foreign).unwrap();
+    assert_eq!(read.architecture(), original.architecture());
+    assert_eq!(read.metadata().labels, ["0", "1", "2"]);
+    assert_eq!(read.tensors, original.tensors);
+}
+
+#[test]
+fn counters_are_ignored_and_other_tensors_are_not() {
+    let (_, bytes) = int8();
+    let renamed = |name: &str, count: usize| {
+        let text = String::from_utf8_lossy(&bytes[..8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize]);
+        let json = text[8..].trim_end().strip_suffix('}').unwrap();
+        let end = SafeTensors::read_metadata(&bytes).unwrap().1.data_len();
+        let info = format!(r#"{{"dtype":"I64","shape":[],"data_offsets":[{end},{}]}}"#, end + count);
+        let json = format!(r#"{json},"{name}":{info}}}"#);
+        let data = &bytes[bytes.len() - end..];
+        [&(json.len() as u64).to_le_bytes(), json.as_bytes(), data, &[7; 8][..count]].concat()
+    };
+    let read = Checkpoint::from_bytes(&renamed("bn1.num_batches_tracked", 8)).unwrap();
+    assert_eq!(read.to_bytes(), bytes);
+    for name in ["extra", "fc.bias.scale", "bn1.weight.scale"] {
+        let error = Checkpoint::from_bytes(&renamed(name, 8)).unwrap_err();
+        assert!(matches!(&error, E::UnexpectedTensor { name: found, .. } if found == name), "{error}");
+    }
+}
+
+#[test]
+fn missing_misshapen_and_mistyped_tensors_are_named() {
+    let (_, original) = int8();
+    let json = checkpoint().metadata().to_json().unwrap();
+    let read = |change: &dyn Fn(TensorView<'static>) -> Option<TensorView<'static>>| {
+        let change = |name: &str, view| if name == "layer2.0.bn1.bias" { change(view) } else { Some(view) };
+        let error = Checkpoint::from_bytes(&rewritten(&original, Some(&json), change)).unwrap_err();
+        assert!(error.to_string().contains("layer2.0.bn1.bias"), "{error}");
+        error
+    };
+    assert!(matches!(read(&|_| None), E::MissingTensor { .. }));
+    let view = |dtype, shape: &[usize], bytes| Some(TensorView::new(dtype, shape.to_vec(), bytes).unwrap());
+    use safetensors::Dtype as F;
+    assert!(matches!(read(&|old| view(F::F32, &[127], &old.data()[4..])), E::WrongShape { .. }));
+    assert!(matches!(read(&|old| view(F::F32, &[128, 1], old.data())), E::WrongShape { .. }));
+    assert!(matches!(read(&|old| view(F::I32, &[128], old.data())), E::UnsupportedDtype { .. }));
+    assert!(matches!(read(&|old| view(F::I8, &[128], &old.data()[..128])), E::UnsupportedDtype { .. }), "no matrix");
+}
+
+#[test]
+fn int8_needs_its_scales() {
+    let (_, bytes) = int8();
+    let json = checkpoint().metadata().to_json().unwrap();
+    let read = |change: &dyn Fn(TensorView<'static>) -> Option<TensorView<'static>>| {
+        let change = |name: &str, view| if name == "fc.weight.scale" { change(view) } else { Some(view) };
+        Checkpoint::from_bytes(&rewritten(&bytes, Some(&json), change)).unwrap_err()
+    };
+    let is_fault = |error| matches!(error, E::Scales { name, rows: 3 } if name == "fc.weight");
+    assert!(is_fault(read(&|_| None)));
+    assert!(is_fault(read(&|old| TensorView::new(safetensors::Dtype::F32, vec![2], &old.data()[4..]).ok())));
+    let infinite: &'static [u8] = f32::INFINITY.to_le_bytes().repeat(3).leak();
+    assert!(is_fault(read(&|_| TensorView::new(safetensors::Dtype::F32, vec![3], infinite).ok())));
+}
+
+#[test]
+fn metadata_that_cannot_be_trusted_are_refused() {
+    let (_, bytes) = int8();
+    let json = checkpoint().metadata().to_json().unwrap();
+    let read = |json: &str| Checkpoint::from_bytes(&rewritten(&bytes, Some(json), |_, view| Some(view)));
+    assert!(read(&json).is_ok());
+    let error = read(&json.replace(r#""version":1"#, r#""version":2"#)).unwrap_err();
+    assert_eq!(error.to_string(), "the metadata is of version 2; this program understands version 1");
+    let error = read(&json.replace(r#""n0","#, "")).unwrap_err();
+    assert!(matches!(error, E::ClassCount { what: "classes", found: 2, expected: 3 }), "{error}");
+    let error = read(&json.replace(r#"resnet18"#, "resnet34")).unwrap_err();
+    assert!(matches!(error, E::MissingTensor { .. }), "{error}");
+    for (from, to) in [("resnet18", "vgg16"), ("0.485", "NaN"), ("0.485", "null"), ("}", ""), ("3", "1e99")] {
+        assert!(matches!(read(&json.replace(from, to)), Err(E::Metadata(_))), "{from} -> {to}");
+    }
+    assert!(matches!(read(""), Err(E::Metadata(_))));
+}
+
+#[test]
+fn what_is_made_must_pass_what_is_read() {
+    let original = checkpoint();
+    let values = || -> BTreeMap<String, Vec<f32>> {
+        original.entries().map(|entry| (entry.name.to_owned(), original.values(entry.name))).collect()
+    };
+    let mut nan = original.metadata().clone();
+    nan.preprocessing.mean[1] = f32::NAN;
+    assert!(matches!(Checkpoint::new(nan, values()), Err(E::Metadata(_))));
+    let mut few = original.metadata().clone();
+    few.labels.pop();
+    assert!(matches!(Checkpoint::new(few, values()), Err(E::ClassCount { what: "labels", .. })));
+
+    let with = |name: &str, value: Option<Vec<f32>>| {
+        let mut values = values();
+        values.remove(name);
+        values.extend(value.map(|value| (name.to_owned(), value)));
+        Checkpoint::new(original.metadata().clone(), values).unwrap_err()
+    };
+    assert!(matches!(with("fc.bias", None), E::MissingTensor { .. }));
+    assert!(matches!(with("fc.bias", Some(vec![0.0; 4])), E::ValueCount { found: 4, expected: 3, .. }));
+    assert!(matches!(with("fc.scale", Some(vec![0.0])), E::UnexpectedTensor { .. }));
+}
+
+#[test]
+fn another_architecture_needs_the_same_tensors() {
+    let error = checkpoint().with_architecture("resnet34").unwrap_err();
+    assert!(matches!(error, E::MissingTensor { .. }), "{error}");
+    assert!(matches!(checkpoint().with_architecture("resnet18_v1"), Err(E::Architecture(_))));
+    let same = checkpoint().with_architecture("resnet18").unwrap();
+    assert_eq!(same.architecture(), checkpoint().architecture(), "the stem stays");
+}
+
+/// Nobody can tell v1 from v1.5 by the tensors, so it is said until somebody decides.
+#[test]
+fn an_inferred_bottleneck_is_said_aloud() {
+    let architecture = Architecture::new("resnet50", 2).unwrap();
+    let zeros = architecture.tensors().into_iter();
+    let zeros = zeros.map(|spec| (spec.name, vec![0.0; spec.shape.iter().product()])).collect();
+    let described = Checkpoint::new(Metadata::new(architecture), zeros).unwrap().convert(Dtype::I8).unwrap();
+    assert_eq!(described.assumption(), None);
+    let inferred = Checkpoint { inferred: true, ..described };
+    assert!(inferred.assumption().unwrap().contains("resnet50_v1"));
+    assert!(inferred.convert(Dtype::F16).unwrap().assumption().is_some());
+    let decided = inferred.with_architecture("resnet50_v1").unwrap();
+    assert_eq!((decided.assumption(), decided.architecture().name()), (None, "resnet50_v1".to_owned()));
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod on_disk {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, "old").unwrap();
+        let (checkpoint, _) = int8();
+        checkpoint.save(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), checkpoint.to_bytes());
+        assert_eq!(Checkpoint::from_path(&path).unwrap().tensors, checkpoint.tensors);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broken.safetensors");
+        std::fs::write(&path, [0; 9]).unwrap();
+        let empty_folder = folder.path().join("none");
+        for result in [
+            Checkpoint::from_path(&path).map(drop),
+            Checkpoint::from_path(folder.path()).map(drop),
+            checkpoint().save(empty_folder.join("model.safetensors")),
+        ] {
+            let error = result.unwrap_err();
+            assert!(error.to_string().starts_with(&folder.path().display().to_string()), "{error}");
+        }
+    }
+}

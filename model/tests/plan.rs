@@ -1,0 +1,170 @@
+//! The plan on the Burn engine against the Burn network, its oracle.
+#![cfg(feature = "burn")]
+
+use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
+use model::architecture::{Architecture, Stem, TensorKind};
+use model::checkpoint::{Checkpoint, Metadata};
+use model::engine::{Device, Engine, Input, Normalised};
+use model::network::{Initialisation, ResNet};
+use model::plan::{Plan, Tap};
+use model::preprocess::ImageBatch;
+use pollster::block_on;
+use std::collections::BTreeMap;
+
+/// Numbers in -1..1 from a formula, the same on every machine (splitmix64).
+struct Random(u64);
+
+impl Iterator for Random {
+    type Item = f32;
+
+    fn next(&mut self) -> Option<f32> {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Some(((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+    }
+}
+
+/// Random weights, and running statistics far from their initial values.
+fn random_checkpoint(architecture: Architecture) -> Checkpoint {
+    let mut random = Random(architecture.parameter_count() as u64);
+    let tensors: BTreeMap<String, Vec<f32>> = architecture
+        .tensors()
+        .into_iter()
+        .map(|spec| {
+            let count = spec.shape.iter().product();
+            let fan_in: usize = spec.shape[1..].iter().product();
+            let values = random.by_ref().take(count);
+            let values = match spec.kind {
+                TensorKind::Matrix => values.map(|x| x * (6.0 / fan_in as f32).sqrt()).collect(),
+                TensorKind::Statistic if spec.name.ends_with("running_var") => values.map(|x| 2.5 + 2.0 * x).collect(),
+                TensorKind::Vector if spec.name.ends_with("weight") => values.map(|x| 1.0 + 0.5 * x).collect(),
+                TensorKind::Vector | TensorKind::Statistic => values.collect(),
+            };
+            (spec.name, values)
+        })
+        .collect();
+    Checkpoint::new(Metadata::unlabelled(architecture), tensors).unwrap()
+}
+
+fn random_images([batch, height, width]: [usize; 3]) -> Normalised {
+    let values = Random(7).take(batch * 3 * height * width).map(|x| 2.0 * x).collect();
+    Normalised::new(values, [batch, height, width]).unwrap()
+}
+
+/// `max|difference| / max|reference|`
+fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(values.len(), reference.len());
+    let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let difference = values.iter().zip(reference).fold(0.0f32, |largest, (a, b)| largest.max((a - b).abs()));
+    assert!(largest > 1e-3 && largest.is_finite(), "the reference is degenerate: {largest}");
+    difference / largest
+}
+
+fn assert_agreement(architecture: Architecture, shape: [usize; 3]) {
+    let checkpoint = random_checkpoint(architecture);
+    let images = random_images(shape);
+    let device = BurnDevice::flex();
+    let data = TensorData::new(images.values().to_vec(), [shape[0], 3, shape[1], shape[2]]);
+    let (logits, kept) =
+        ResNet::from_checkpoint(&checkpoint, &device).forward_keeping(Tensor::from_data(data, &device));
+
+    let engine = block_on(Engine::prepare(Plan::new(&checkpoint), Device::Flex)).unwrap();
+    let output = block_on(engine.run(&Input::Normalised(images), &Tap::ALL)).unwrap();
+
+    let difference = relative_difference(&output.logits.values, &logits.into_data().iter().collect::<Vec<f32>>());
+    assert!(difference < 1e-4, "{architecture}: logits differ by {difference}");
+    for (ours, reference) in output.kept.iter().zip(kept) {
+        assert_eq!(ours.shape, reference.dims(), "{architecture}: {:?}", ours.tap);
+        let difference = relative_difference(&ours.values, &reference.into_data().iter().collect::<Vec<f32>>());
+        assert!(difference < 1e-4, "{architecture}: {:?} differs by {difference}", ours.tap);
+    }
+}
+
+#[test]
+fn every_architecture_agrees_with_its_network() {
+    for name in Architecture::names() {
+        assert_agreement(Architecture::new(&name, 7).unwrap(), [2, 64, 64]);
+    }
+}
+
+#[test]
+fn every_stem_agrees_with_its_network() {
+    for stem in [Stem::ImagenetStride1, Stem::Small] {
+        assert_agreement(Architecture { stem, ..Architecture::new("resnet18", 10).unwrap() }, [3, 32, 33]);
+    }
+}
+
+#[test]
+fn pixels_are_normalised_before_they_are_padded() {
+    let architecture = Architecture::new("resnet18", 5).unwrap();
+    let [mean, std] = [[0.9, 0.5, 0.1], [0.2, 0.3, 0.4]];
+    let pixels: Vec<u8> = Random(3).take(2 * 40 * 50 * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let mut planes = vec![0.0; pixels.len()];
+    for (index, &pixel) in pixels.iter().enumerate() {
+        let (position, channel) = (index / 3, index % 3);
+        let (image, position) = (position / 2000, position % 2000);
+        planes[(image * 3 + channel) * 2000 + position] = (f32::from(pixel) / 255.0 - mean[channel]) / std[channel];
+    }
+    let engine = block_on(Engine::prepare(Plan::new(&random_checkpoint(architecture)), Device::Cpu)).unwrap();
+    let run = |input| block_on(engine.run(&input, &[])).unwrap().logits;
+    let ours = run(Input::Pixels(ImageBatch::new(pixels, [2, 40, 50], mean, std).unwrap()));
+    let reference = run(Input::Normalised(Normalised::new(planes, [2, 40, 50]).unwrap()));
+    assert!(relative_difference(&ours.values, &reference.values) < 1e-5);
+}
+
+#[test]
+fn the_built_network_has_the_parameters_of_the_table() {
+    for name in Architecture::names() {
+        let architecture = Architecture::new(&name, 1000).unwrap();
+        let network = ResNet::new(&architecture, Initialisation::default(), &BurnDevice::flex());
+        let tensors = network.tensors(&architecture);
+        let trained = architecture.tensors().into_iter().filter(|spec| spec.kind != TensorKind::Statistic);
+        let count: usize = trained.map(|spec| tensors[&spec.name].len()).sum();
+        assert_eq!(count, architecture.parameter_count(), "{name}");
+    }
+}
+
+#[test]
+fn a_network_gives_back_the_checkpoint_it_came_from() {
+    let architecture = Architecture::new("resnext50_32x4d", 3).unwrap();
+    let checkpoint = random_checkpoint(architecture);
+    let tensors = ResNet::from_checkpoint(&checkpoint, &BurnDevice::flex()).tensors(&architecture);
+    assert_eq!(tensors.len(), architecture.tensors().len());
+    for (name, values) in tensors {
+        assert_eq!(values, checkpoint.values(&name), "{name}");
+    }
+}
+
+#[test]
+fn a_new_network_is_initialised_as_pytorch_does() {
+    let architecture = Architecture::new("resnext50_32x4d", 10).unwrap();
+    let device = BurnDevice::flex();
+    device.seed(1);
+    let network = ResNet::new(&architecture, Initialisation { zero_last_norm: true }, &device);
+    let tensors = network.tensors(&architecture);
+    // A grouped convolution: the fan-out counts all its output channels.
+    let weight = &tensors["layer3.0.conv2.weight"];
+    let variance = weight.iter().map(|x| x * x).sum::<f32>() / weight.len() as f32;
+    let expected = 2.0 / (512.0 * 9.0);
+    assert!((variance / expected - 1.0).abs() < 0.05, "{variance} instead of {expected}");
+    assert!(tensors["layer3.0.bn3.weight"].iter().all(|&scale| scale == 0.0));
+    assert!(tensors["layer3.0.bn2.weight"].iter().all(|&scale| scale == 1.0));
+}
+
+#[test]
+fn gradients_pass_the_shortcut_of_zeroed_blocks_and_statistics_move() {
+    let architecture = Architecture { stem: Stem::Small, ..Architecture::new("resnet18", 4).unwrap() };
+    let device = BurnDevice::flex().autodiff();
+    let network = ResNet::new(&architecture, Initialisation { zero_last_norm: true }, &device);
+    let images = random_images([2, 16, 16]);
+    let data = TensorData::new(images.values().to_vec(), [2, 3, 16, 16]);
+    let images = Tensor::<4>::from_data(data, &device).require_grad();
+    let before = network.tensors(&architecture);
+    let gradients = network.forward(images.clone()).powf_scalar(2.0).mean().backward();
+    let gradient = images.grad(&gradients).expect("the input is tracked").abs().max().into_data();
+    assert!(gradient.iter::<f32>().all(|largest| largest > 0.0));
+    let after = network.tensors(&architecture);
+    assert_ne!(before["bn1.running_mean"], after["bn1.running_mean"], "training moves the running statistics");
+}

@@ -1,0 +1,196 @@
+//! Equal to PyTorch and torchvision: from the sample photos alone in a bare clone, from the data beside it where it is.
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Arguments;
+use model::checkpoint::Checkpoint;
+use model::engine::{Device, Engine, Input, Logits, Normalised, Output};
+use model::plan::{Plan, Tap};
+use model::preprocess::{ImageBatch, Limits, Photo, Preprocessing};
+use pollster::block_on;
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use tests::{data, workspace};
+
+const GOLDEN: &str = "tests/golden/golden.safetensors";
+const PHOTOS: [&str; 5] = ["cat", "coffee", "flower", "palace", "rocket"];
+const RESNET18: &str = "checkpoints/resnet18-imagenette.safetensors";
+const RESNET50: &str = "checkpoints/resnet50_v1-imagenet.safetensors";
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials = vec![
+        data::bare_trial("sample_photos_are_cropped_as_by_torchvision", sample_crops),
+        data::bare_trial("bundled_resnet18_has_pytorchs_logits", || golden_logits(RESNET18)),
+        data::bare_trial("bundled_resnet50_has_pytorchs_logits", || golden_logits(RESNET50)),
+        data::trial("resnet50_has_pytorchs_logits_and_stages", reference_tensors),
+        data::trial("resnet50_has_pytorchs_top1_on_the_reference_photos", reference_photos),
+        data::trial("resnet18_predicts_as_pytorch_on_the_validation_photos", || validation(&RESNET18_RUN)),
+        data::trial("resnet50_predicts_as_pytorch_on_the_validation_photos", || validation(&RESNET50_RUN)),
+        data::trial("bundled_resnet18_agrees_with_the_weights_it_came_from", || bundled(RESNET18, &RESNET18_RUN)),
+        data::trial("bundled_resnet50_agrees_with_the_weights_it_came_from", || bundled(RESNET50, &RESNET50_RUN)),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A reference run over the 800 validation photos.
+struct ValidationRun {
+    weights: &'static str,
+    architecture: &'static str,
+    reference: &'static str,
+}
+
+const RESNET18_RUN: ValidationRun = ValidationRun {
+    weights: "weights/resnet18-imagenette.pth",
+    architecture: "resnet18",
+    reference: "reference/resnet18-imagenette.json",
+};
+const RESNET50_RUN: ValidationRun = ValidationRun {
+    weights: "weights/resnet50_v1-imagenet-f16.safetensors",
+    architecture: "resnet50_v1",
+    reference: "reference/resnet50_v1-imagenette-224-val.json",
+};
+
+fn sample_crops() -> Result<()> {
+    let golden = std::fs::read(workspace::root().join(GOLDEN))?;
+    let golden = SafeTensors::deserialize(&golden)?;
+    let expected = golden.tensor("cropped_u8")?;
+    for (photo, expected) in PHOTOS.iter().zip(expected.data().chunks_exact(224 * 224 * 3)) {
+        let bytes = std::fs::read(workspace::sample(&format!("{photo}.jpg")))?;
+        let batch = Preprocessing::default().apply(&Photo::decode(&bytes, &Limits::default())?);
+        let differences = batch.pixels().iter().zip(expected).map(|(a, b)| a.abs_diff(*b));
+        let largest = differences.max().context("there are no pixels")?;
+        ensure!(largest <= 2, "{photo}: a value differs by {largest}");
+    }
+    Ok(())
+}
+
+fn golden_logits(path: &str) -> Result<()> {
+    let golden = std::fs::read(workspace::root().join(GOLDEN))?;
+    let golden = SafeTensors::deserialize(&golden)?;
+    let name = path.rsplit('/').next().and_then(|file| file.strip_suffix(".safetensors")).context("no file name")?;
+    let checkpoint = Checkpoint::from_path(&workspace::root().join(path))?;
+    let Preprocessing { mean, std, .. } = checkpoint.metadata().preprocessing;
+    let pixels = golden.tensor("cropped_u8")?.data().to_vec();
+    let batch = ImageBatch::new(pixels, [PHOTOS.len(), 224, 224], mean, std)?;
+    let logits = run(&checkpoint, &Input::Pixels(batch), &[])?.logits;
+    assert_near(&logits.values, &floats(golden.tensor(name)?.data()), 1e-3, name)
+}
+
+fn reference_tensors() -> Result<()> {
+    let checkpoint = source(&RESNET50_RUN)?;
+    let reference = data::read("reference/resnet50_v1.safetensors")?;
+    let reference = SafeTensors::deserialize(&reference)?;
+    let tensor = |name: &str| Ok::<_, anyhow::Error>(floats(reference.tensor(name)?.data()));
+
+    let images = Normalised::new(tensor("input_0_4")?, [4, 224, 224])?;
+    let logits = run(&checkpoint, &Input::Normalised(images), &[])?.logits;
+    assert_near(&logits.values, &tensor("logits")?[..4 * 1000], 1e-3, "logits")?;
+
+    let first = Normalised::new(tensor("input_0_4")?[..3 * 224 * 224].to_vec(), [1, 224, 224])?;
+    for kept in run(&checkpoint, &Input::Normalised(first), &Tap::ALL[1..])?.kept {
+        let stage = Tap::ALL.iter().position(|tap| *tap == kept.tap).context("no such tap")?;
+        let expected = tensor(&format!("input_0_1.layer{stage}"))?;
+        let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        assert_near(&kept.values, &expected, 1e-3 * largest, &format!("layer{stage}"))?;
+    }
+    Ok(())
+}
+
+fn reference_photos() -> Result<()> {
+    #[derive(Deserialize)]
+    struct Reference {
+        photos: Vec<Expected>,
+    }
+    #[derive(Deserialize)]
+    struct Expected {
+        file: String,
+        top5: [usize; 5],
+    }
+    let photos = data::read_json::<Reference>("reference/resnet50_v1.json")?.photos;
+    ensure!(photos.len() == 33, "{} reference photos", photos.len());
+    let files: Vec<String> = photos.iter().map(|photo| format!("photos/{}", photo.file)).collect();
+    for (photo, top1) in photos.iter().zip(top1(&source(&RESNET50_RUN)?, &files)?) {
+        ensure!(top1 == photo.top5[0], "{}: {top1} instead of {}", photo.file, photo.top5[0]);
+    }
+    Ok(())
+}
+
+/// At least 99 % of the predictions are PyTorch's.
+fn validation(run: &ValidationRun) -> Result<()> {
+    let agreement = agreement(&source(run)?, run)?;
+    println!("{}: {:.2} % of the predictions are PyTorch's", run.architecture, 100.0 * agreement);
+    ensure!(agreement >= 0.99, "only {agreement} of the predictions are PyTorch's");
+    Ok(())
+}
+
+/// At least 97 % of the predictions are those of the weights before they were stored as int8.
+fn bundled(path: &str, run: &ValidationRun) -> Result<()> {
+    let agreement = agreement(&Checkpoint::from_path(&workspace::root().join(path))?, run)?;
+    println!("{path}: {:.2} % of the predictions are those of {}", 100.0 * agreement, run.weights);
+    ensure!(agreement >= 0.97, "only {agreement} of the predictions are those of {}", run.weights);
+    Ok(())
+}
+
+/// The part of the 800 validation photos on which a checkpoint predicts what PyTorch did with the original weights.
+fn agreement(checkpoint: &Checkpoint, run: &ValidationRun) -> Result<f64> {
+    #[derive(Deserialize)]
+    struct Reference {
+        photos: Vec<Expected>,
+    }
+    #[derive(Deserialize)]
+    struct Expected {
+        file: String,
+        predicted: usize,
+    }
+    let photos = data::read_json::<Reference>(run.reference)?.photos;
+    ensure!(photos.len() == 800, "{} validation photos", photos.len());
+    let files: Vec<String> = photos.iter().map(|photo| format!("imagenette-224-val/{}", photo.file)).collect();
+    let top1 = top1(checkpoint, &files)?;
+    let equal = photos.iter().zip(top1).filter(|(photo, top1)| photo.predicted == *top1).count();
+    Ok(equal as f64 / photos.len() as f64)
+}
+
+/// The likeliest class of each photo of the data.
+fn top1(checkpoint: &Checkpoint, files: &[String]) -> Result<Vec<usize>> {
+    let engine = block_on(Engine::prepare(Plan::new(checkpoint), Device::Cpu))?;
+    let mut top1 = Vec::with_capacity(files.len());
+    for files in files.chunks(8) {
+        let batch = files.iter().map(|file| {
+            let photo = Photo::decode(&data::read(file)?, &Limits::default()).with_context(|| file.clone())?;
+            Ok(checkpoint.metadata().preprocessing.apply(&photo))
+        });
+        let batch = ImageBatch::stack(batch.collect::<Result<Vec<_>>>()?)?;
+        let logits = block_on(engine.run(&Input::Pixels(batch), &[]))?.logits;
+        top1.extend((0..logits.batch).map(|row| largest(&logits, row)));
+    }
+    Ok(top1)
+}
+
+fn largest(logits: &Logits, row: usize) -> usize {
+    let row = logits.row(row).iter().enumerate();
+    row.max_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(index, _)| index)
+}
+
+/// The original weights of a reference run, as they come in.
+fn source(run: &ValidationRun) -> Result<Checkpoint> {
+    let path = data::folder().join(run.weights);
+    let checkpoint = Checkpoint::import(&path)?;
+    Ok(checkpoint.with_architecture(run.architecture)?)
+}
+
+fn run(checkpoint: &Checkpoint, input: &Input, keep: &[Tap]) -> Result<Output> {
+    let engine = block_on(Engine::prepare(Plan::new(checkpoint), Device::Cpu))?;
+    Ok(block_on(engine.run(input, keep))?)
+}
+
+fn assert_near(values: &[f32], expected: &[f32], tolerance: f32, what: &str) -> Result<()> {
+    ensure!(values.len() == expected.len(), "{what}: {} values instead of {}", values.len(), expected.len());
+    let largest = values.iter().zip(expected).fold(0.0f32, |largest, (a, b)| largest.max((a - b).abs()));
+    println!("{what}: largest difference {largest:e}, allowed {tolerance:e}");
+    ensure!(largest < tolerance, "{what}: a value differs by {largest}, allowed is {tolerance}");
+    Ok(())
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect()
+}
