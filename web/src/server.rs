@@ -4,6 +4,7 @@ use crate::catalogue::Model;
 use js_sys::encode_uri_component;
 use leptos::prelude::window;
 use model::prediction::{Failure, FailureDetail, Prediction};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -19,8 +20,13 @@ pub enum ServerError {
     Refused(FailureDetail),
 }
 
+#[derive(Deserialize)]
+struct Models {
+    models: Vec<Model>,
+}
+
 pub async fn models() -> Result<Vec<Model>, ServerError> {
-    ask("models", &RequestInit::new()).await
+    Ok(ask::<Models>("models", &RequestInit::new()).await?.models)
 }
 
 pub async fn predict(model: &str, photo: &Blob, top_k: usize) -> Result<Prediction, ServerError> {

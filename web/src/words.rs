@@ -11,7 +11,7 @@ pub fn explain(failure: &FailureDetail) -> String {
         }
         "undecodable" => format!("This photo is damaged and cannot be read: {}.", failure.message),
         "too_large" => format!("This photo is too large: {}.", failure.message),
-        "empty" => "This file is empty.".into(),
+        "nothing_to_classify" => "This file is empty.".into(),
         _ => sentence(&failure.message),
     }
 }

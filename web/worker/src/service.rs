@@ -29,7 +29,7 @@ pub fn start() {
     let listen = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
         match Request::from_js(event.data()) {
             Ok(request) => spawn_local(answer(slot.clone(), request)),
-            Err(error) => fail(None, "malformed", words(&error)),
+            Err(error) => fail(None, "malformed_request", words(&error)),
         }
     });
     scope().set_onmessage(Some(listen.as_ref().unchecked_ref()));
@@ -132,12 +132,12 @@ async fn prepare(classifier: &Classifier, photo: Photo) -> Result<Prepared, Phot
 /// The codes are those of the REST interface.
 fn photo_code(error: &PhotoError) -> &'static str {
     match error {
-        PhotoError::Empty => "empty",
+        PhotoError::Empty => "nothing_to_classify",
         PhotoError::TooManyBytes { .. } | PhotoError::TooManyPixels { .. } | PhotoError::TooMuchMemory { .. } => {
             "too_large"
         }
         PhotoError::UnsupportedFormat => UNSUPPORTED_FORMAT,
         PhotoError::Undecodable { .. } => "undecodable",
-        PhotoError::PixelCount { .. } => "malformed",
+        PhotoError::PixelCount { .. } => "malformed_request",
     }
 }
