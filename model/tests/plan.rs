@@ -45,7 +45,7 @@ fn random_checkpoint(architecture: Architecture) -> Checkpoint {
             (spec.name, values)
         })
         .collect();
-    Checkpoint::new(Metadata::unlabelled(architecture), tensors).unwrap()
+    Checkpoint::new(Metadata::new(architecture), tensors).unwrap()
 }
 
 fn random_images([batch, height, width]: [usize; 3]) -> Normalised {
