@@ -31,8 +31,18 @@ pub struct Local {
 }
 
 type Answered = Result<Reply, LocalError>;
-/// Who waits for the worker's next answer: one at a time.
-type Waiting = Rc<RefCell<Option<oneshot::Sender<Answered>>>>;
+type Waiting = Rc<RefCell<Ear>>;
+
+/// Who listens for the worker's next answer.
+#[derive(Default)]
+enum Ear {
+    #[default]
+    Nobody,
+    /// One at a time.
+    Someone(oneshot::Sender<Answered>),
+    /// Nothing will come any more.
+    Deaf(LocalError),
+}
 
 impl Local {
     /// Starts a worker on a model; the future yields the name of its device when it can be asked. `on_progress` is
@@ -96,7 +106,7 @@ impl Local {
     /// Stops whatever is under way and frees the worker's memory.
     pub fn end(&self) {
         self.worker.terminate();
-        self.waiting.take();
+        settle(&self.waiting, Err(LocalError::Gone("it was ended".into())));
     }
 }
 
@@ -115,12 +125,21 @@ fn send(worker: &Worker, request: &Request) -> Result<(), LocalError> {
 
 fn wait(waiting: &Waiting) -> impl Future<Output = Answered> + use<> {
     let (sender, receiver) = oneshot::channel();
-    waiting.replace(Some(sender));
-    async { receiver.await.unwrap_or_else(|_| Err(LocalError::Gone("it was ended".into()))) }
+    let mut ear = waiting.borrow_mut();
+    match &*ear {
+        // Nobody holds the other end, so this cannot fail.
+        Ear::Deaf(error) => drop(sender.send(Err(error.clone()))),
+        Ear::Nobody | Ear::Someone(_) => *ear = Ear::Someone(sender),
+    }
+    async { receiver.await.unwrap_or_else(|_| Err(LocalError::Gone("another photo was asked for".into()))) }
 }
 
 fn settle(waiting: &Waiting, answered: Answered) {
-    if let Some(sender) = waiting.take() {
+    let next = match &answered {
+        Err(gone @ LocalError::Gone(_)) => Ear::Deaf(gone.clone()),
+        Ok(_) | Err(LocalError::Refused(_)) => Ear::Nobody,
+    };
+    if let Ear::Someone(sender) = waiting.replace(next) {
         let _ = sender.send(answered);
     }
 }

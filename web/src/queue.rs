@@ -81,13 +81,13 @@ async fn classify(session: Session, generation: u32, photo: &Photo) -> Outcome {
             Ok(prediction) => return answered(prediction, Place::Page),
             Err(Trouble::WorkerGone(_)) if session.generation.get_value() != generation => return Outcome::Waiting,
             Err(Trouble::WorkerGone(error)) => session.worker_lost(error),
-            Err(trouble) => return Outcome::Failed(trouble.words()),
+            Err(trouble) => return trouble.outcome(),
         }
     }
     let Some(model) = session.model.get_untracked() else { return Outcome::Waiting };
     match ask_twice(&Classifier::Server { model: model.name.clone() }, photo).await {
         Ok(prediction) => answered(prediction, Place::Server),
-        Err(trouble) => Outcome::Failed(trouble.words()),
+        Err(trouble) => trouble.outcome(),
     }
 }
 
@@ -124,14 +124,16 @@ impl Trouble {
         Trouble::Refused(FailureDetail { code: "unreadable".into(), message })
     }
 
-    fn words(&self) -> String {
-        match self {
+    fn outcome(&self) -> Outcome {
+        let passing = !matches!(self, Trouble::Refused(_));
+        let why = match self {
             Trouble::Refused(failure) => explain(failure),
             Trouble::WorkerGone(_) => "The classifier in this page stopped.".into(),
             Trouble::ServerUnreachable => {
                 "The server cannot be reached, and this model runs there. Check the connection, then try again.".into()
             }
-        }
+        };
+        Outcome::Failed { why, passing }
     }
 }
 

@@ -10,8 +10,8 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, Blob, RequestInit, Response};
 
-/// A server that is silent for this long is not there.
-const PATIENCE_MS: u32 = 60_000;
+/// A server that has not answered by then is not there. A large photo over a slow line takes minutes.
+const PATIENCE_MS: u32 = 180_000;
 
 #[derive(Clone, Debug)]
 pub enum ServerError {

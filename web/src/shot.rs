@@ -16,8 +16,8 @@ pub enum Outcome {
     Waiting,
     Running,
     Answered(Answer),
-    /// Why not, in words for a person.
-    Failed(String),
+    /// Why not, in words for a person, and whether another try may end better.
+    Failed { why: String, passing: bool },
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -16,13 +16,12 @@ pub fn explain(failure: &FailureDetail) -> String {
     }
 }
 
-/// `text` with a capital and a full stop.
+/// `text` with a capital and an end.
 pub fn sentence(text: &str) -> String {
-    let mut characters = text.trim().trim_end_matches('.').chars();
-    match characters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), characters.as_str()),
-        None => String::new(),
-    }
+    let mut characters = text.trim().chars();
+    let Some(first) = characters.next() else { return String::new() };
+    let end = if text.trim_end().ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{}{}{end}", first.to_uppercase(), characters.as_str())
 }
 
 /// `25.7` of 25,700,000 bytes.
@@ -54,8 +53,8 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_has_a_capital_and_one_full_stop() {
-        assert_eq!(sentence("the weights are gone."), "The weights are gone.");
-        assert_eq!(sentence(""), "");
+    fn a_sentence_has_a_capital_and_one_end() {
+        let sentences = ["the weights are gone", "they are gone.", "are they?", ""].map(sentence);
+        assert_eq!(sentences, ["The weights are gone.", "They are gone.", "Are they?", ""]);
     }
 }

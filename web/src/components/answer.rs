@@ -14,14 +14,18 @@ const A_GUESS: f32 = 0.3;
 pub fn Answer() -> impl IntoView {
     let session = expect_context::<Session>();
     let outcome = Memo::new(move |_| session.shot().map(|shot| (shot.id, shot.outcome)));
+    let waiting = move || match session.readiness.get() {
+        Readiness::Loading { .. } => "As soon as the model is here …",
+        _ => "Its turn comes …",
+    };
     let content = move || match outcome.get() {
         None => view! { <p class="quiet">"The answer appears here."</p> }.into_any(),
-        Some((_, Outcome::Waiting)) => view! { <Expecting text=waiting(session) /> }.into_any(),
-        Some((_, Outcome::Running)) => view! { <Expecting text="Looking …" /> }.into_any(),
-        Some((id, Outcome::Failed(why))) => view! {
+        Some((_, Outcome::Waiting)) => view! { <Expecting text=waiting /> }.into_any(),
+        Some((_, Outcome::Running)) => view! { <Expecting text=|| "Looking …" /> }.into_any(),
+        Some((id, Outcome::Failed { why, passing })) => view! {
             <div class="trouble" role="alert" data-testid="error">
                 <p>{why}</p>
-                <button on:click=move |_| session.ask_again(id)>"Try again"</button>
+                {passing.then(|| view! { <button on:click=move |_| session.ask_again(id)>"Try again"</button> })}
             </div>
         }
         .into_any(),
@@ -71,7 +75,7 @@ fn Answered(answer: shot::Answer) -> impl IntoView {
 
 /// The room that an answer will take, so that nothing jumps when it comes.
 #[component]
-fn Expecting(#[prop(into)] text: String) -> impl IntoView {
+fn Expecting(text: impl Fn() -> &'static str + Send + 'static) -> impl IntoView {
     view! {
         <div class="expecting" aria-busy="true">
             <p class="lead">{text}</p>
@@ -79,13 +83,6 @@ fn Expecting(#[prop(into)] text: String) -> impl IntoView {
             <span class="ghost"></span>
             <span class="ghost"></span>
         </div>
-    }
-}
-
-fn waiting(session: Session) -> &'static str {
-    match session.readiness.get() {
-        Readiness::Loading { .. } => "As soon as the model is here …",
-        _ => "Its turn comes …",
     }
 }
 

@@ -6,9 +6,9 @@ use model::prediction::Ranked;
 
 #[component]
 pub fn Bars(ranked: Vec<Ranked>) -> impl IntoView {
-    let bar = |Ranked { label, probability, .. }: Ranked| {
+    let bar = |Ranked { label, index, probability }: Ranked| {
         view! {
-            <li>
+            <li data-testid="ranked" data-index=index.to_string()>
                 <span class="label" data-testid="label">
                     {label}
                 </span>

@@ -7,21 +7,16 @@ use leptos::prelude::*;
 #[component]
 pub fn Status() -> impl IntoView {
     let session = expect_context::<Session>();
-    let loading = Memo::new(move |_| matches!(session.readiness.get(), Readiness::Loading { .. }));
-    let state = move || match session.readiness.get_untracked() {
-        Readiness::Loading { .. } => view! { <Loading /> }.into_any(),
-        readiness => view! { <Privacy readiness /> }.into_any(),
+    // Without the bytes, so that a bar that grows is not made anew.
+    let settled = Memo::new(move |_| match session.readiness.get() {
+        Readiness::Loading { .. } => None,
+        settled => Some(settled),
+    });
+    let content = move || match settled.get() {
+        None => view! { <Loading /> }.into_any(),
+        Some(readiness) => view! { <Privacy readiness /> }.into_any(),
     };
-    view! {
-        <div class="status">
-            {move || {
-                if !loading.get() {
-                    session.readiness.track();
-                }
-                state()
-            }}
-        </div>
-    }
+    view! { <div class="status">{content}</div> }
 }
 
 #[component]
@@ -63,7 +58,7 @@ fn Privacy(readiness: Readiness) -> impl IntoView {
         .into_any(),
         Readiness::OnServer(Reason::Failed(why)) => view! {
             <div class="trouble" role="alert">
-                <p>{why}</p>
+                <p data-testid="error">{why}</p>
                 <p class="privacy away" data-testid="privacy">
                     "So the model runs on the server: your photos are sent there and not kept."
                 </p>

@@ -26,12 +26,15 @@ fn Thumbnail(id: u32) -> impl IntoView {
     let of = move |shots: &Vec<Shot>| shots.iter().find(|shot| shot.id == id).cloned();
     let address = session.shots.with_untracked(of).map(|shot| shot.photo.address().to_owned());
     let caption = move || session.shots.with(of).map(|shot| caption(&shot.outcome)).unwrap_or_default();
+    let (visible, set_visible) = signal(true);
     let shown = move || session.shown.get() == Some(id);
     view! {
         <li>
             <button class="thumbnail" aria-pressed=move || shown().to_string() on:click=move |_| session.show(id)>
-                <img src=address alt="" />
-                <span>{caption}</span>
+                <span class="small-frame">
+                    <img src=address alt="" class:absent=move || !visible.get() on:error=move |_| set_visible.set(false) />
+                </span>
+                <span class="caption">{caption}</span>
             </button>
         </li>
     }
@@ -40,7 +43,7 @@ fn Thumbnail(id: u32) -> impl IntoView {
 fn caption(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Waiting | Outcome::Running => "…".into(),
-        Outcome::Failed(_) => "not read".into(),
+        Outcome::Failed { .. } => "not read".into(),
         Outcome::Answered(answer) => {
             answer.prediction.predictions.first().map(|best| best.label.clone()).unwrap_or_default()
         }
