@@ -1,1 +1,0 @@
-//! Import of PyTorch files (.pth, .pt): zip and legacy formats, read without executing pickle.

@@ -1,0 +1,156 @@
+//! Small files of PyTorch's, made by `pth/make.py`: each is read as what it holds, or refused for what it is.
+
+#![cfg(not(target_arch = "wasm32"))]
+
+use model::checkpoint::pth::{PthError, StateDict};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/pth/{name}.pth"))
+}
+
+fn values(name: &str) -> BTreeMap<String, Vec<f32>> {
+    StateDict::open(path(name)).and_then(|mut weights| weights.values()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Why a file is refused, at the latest when its numbers are read.
+fn refusal(path: &Path) -> PthError {
+    match StateDict::open(path).and_then(|mut weights| weights.values()) {
+        Err(PthError::File { source, .. }) => *source,
+        Err(error) => error,
+        Ok(values) => panic!("{} was read: {:?}", path.display(), values.keys()),
+    }
+}
+
+/// `weights()` of `make.py`, without the counter.
+fn expected() -> BTreeMap<String, Vec<f32>> {
+    let range = |count: usize, value: fn(f32) -> f32| (0..count).map(|index| value(index as f32)).collect();
+    let expected: [(&str, Vec<f32>); 5] = [
+        ("conv1.weight", range(24, |index| index / 4.0)),
+        ("bn1.weight", vec![1.0, 2.0]),
+        ("layer2.0.downsample.0.weight", range(4, |index| index - 1.5)),
+        ("fc.weight", range(6, |index| index / 8.0)),
+        ("fc.bias", range(3, |index| -index)),
+    ];
+    expected.into_iter().map(|(name, values)| (name.to_owned(), values)).collect()
+}
+
+#[test]
+fn every_way_of_saving_gives_the_same_weights() {
+    for name in [
+        "zip",
+        "legacy",
+        "protocol4",
+        "protocol5_legacy",
+        "f16",
+        "bf16",
+        "f64",
+        "channels_last",
+        "transposed",
+        "shared",
+        "shared_legacy",
+        "parameters",
+        "attributes",
+        "nested_state_dict",
+        "nested_model",
+        "tutorial",
+        "unknown_beside",
+        "attack_beside",
+    ] {
+        assert_eq!(values(name), expected(), "{name}");
+    }
+}
+
+#[test]
+fn shapes_and_classes_are_told_without_reading_numbers() {
+    let weights = StateDict::open(path("nested_model")).unwrap();
+    let shapes: BTreeMap<_, _> = weights.shapes().collect();
+    assert_eq!(shapes["conv1.weight"], [2, 3, 2, 2]);
+    assert_eq!(weights.classes().unwrap(), ["ant", "bee", "cat"]);
+    assert_eq!(StateDict::open(path("zip")).unwrap().classes(), None);
+    assert_eq!(values("ordered_dict").into_keys().collect::<Vec<_>>(), ["0.bias", "0.weight"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_name() {
+    use PthError as E;
+    let refused = |name: &str| refusal(&path(name));
+    assert!(matches!(refused("unknown_inside"),
+        E::UnknownClass { name, class } if name == "layer1.weight" && class == "__main__.Unknown"));
+    for name in ["attack_inside", "attack_legacy"] {
+        assert!(
+            matches!(refused(name), E::UnknownClass { name, class } if name == "layer1.weight" && class == "posix.system")
+        );
+    }
+    for name in ["module", "module_nested"] {
+        let error = refused(name);
+        assert!(
+            matches!(&error, E::WholeModule { class } if class == "torch.nn.modules.container.Sequential"),
+            "{error}"
+        );
+        assert!(error.to_string().contains("state_dict()"), "{error}");
+    }
+    assert!(matches!(refused("integers"),
+        E::UnsupportedDtype { name, class } if name == "fc.weight" && class == "torch.LongStorage"));
+    assert!(matches!(refused("text"), E::NotATensor { name, found: "a string" } if name == "note"));
+    assert!(matches!(refused("no_weights"), E::NoStateDict { found } if found.contains("optimizer")));
+    assert!(matches!(refused("twice"), E::DuplicateName { name } if name == "fc.bias"));
+    assert!(matches!(refused("compressed"), E::Compressed { .. }));
+    assert!(matches!(refused("big_endian"), E::BigEndian));
+    assert!(matches!(refused("short_storage"), E::Storage { needed: 96, found: 8, .. }));
+    assert!(matches!(refused("script"), E::TorchScript));
+}
+
+#[test]
+fn nothing_was_executed() {
+    for name in ["attack_beside", "attack_inside", "attack_legacy"] {
+        StateDict::open(path(name)).map(drop).ok();
+    }
+    assert!(!Path::new("executed-by-pickle").exists());
+}
+
+#[test]
+fn other_files_are_none_of_pytorchs_and_errors_name_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in
+        [("empty", &b""[..]), ("text", b"hello"), ("zip", b"PK\x03\x04"), ("pickle", b"\x80\x02K\x01.")]
+    {
+        let file = folder.path().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        let error = StateDict::open(&file).map(drop).unwrap_err();
+        assert!(error.to_string().starts_with(&file.display().to_string()), "{error}");
+        assert!(matches!(refusal(&file), PthError::NotTorch | PthError::Zip(_)), "{error}");
+    }
+    assert!(matches!(refusal(folder.path()), PthError::Io(_)));
+}
+
+/// Whatever is broken in a file, the answer is an error or other weights, and never a panic or a wait.
+#[test]
+fn broken_files_end_in_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.pth");
+    let try_bytes = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        StateDict::open(&file).and_then(|mut weights| weights.values())
+    };
+    for name in ["zip", "legacy", "protocol5_legacy", "shared", "tutorial", "attributes"] {
+        let whole = std::fs::read(path(name)).unwrap();
+        for length in (0..whole.len()).step_by(3) {
+            assert!(try_bytes(&whole[..length]).is_err(), "{name} cut to {length}");
+        }
+        let mut state = 7u32;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize % below
+        };
+        for _ in 0..500 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + random(4) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            try_bytes(&bytes).map(drop).ok();
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Bytes in memory with what HTTP says of them: type, caching, validator, parts (RFC 9110, 13 and 14; RFC 8246).
+
+use crate::error::ApiError;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use headers::{ContentLength, ContentRange, ETag, HeaderMapExt, IfNoneMatch, IfRange};
+use http_range_header::{EndPosition, StartPosition, SyntacticallyCorrectRange, parse_range_header};
+use std::ops::Range;
+
+pub struct Content {
+    bytes: Bytes,
+    content_type: HeaderValue,
+    cache_control: HeaderValue,
+    etag: ETag,
+}
+
+impl Content {
+    /// At an address that names its hash, so that it can never change.
+    pub fn immutable(bytes: Bytes, content_type: &str, hash: &str) -> Self {
+        Self::new(bytes, content_type, hash, "public, max-age=31536000, immutable")
+    }
+
+    /// At an address that will have other content some day: kept, but asked about each time.
+    pub fn revalidated(bytes: Bytes, content_type: &str, hash: &str) -> Self {
+        Self::new(bytes, content_type, hash, "no-cache")
+    }
+
+    fn new(bytes: Bytes, content_type: &str, hash: &str, cache_control: &'static str) -> Self {
+        Content {
+            bytes,
+            content_type: HeaderValue::from_str(content_type).expect("a content type is visible ASCII"),
+            cache_control: HeaderValue::from_static(cache_control),
+            etag: format!("\"{hash}\"").parse().expect("a hash is hexadecimal"),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The answer to a GET or HEAD with these headers: all of it, the part that was asked for, or that nothing changed.
+    pub fn respond(&self, request: &HeaderMap) -> Response {
+        if let Some(condition) = request.typed_get::<IfNoneMatch>()
+            && !condition.precondition_passes(&self.etag)
+        {
+            return self.with_headers(StatusCode::NOT_MODIFIED, Bytes::new());
+        }
+        let size = self.bytes.len() as u64;
+        match self.requested_part(request) {
+            Part::Whole => self.with_length(StatusCode::OK, self.bytes.clone()),
+            Part::Bytes(range) => {
+                let part = self.bytes.slice(range.start as usize..range.end as usize);
+                let mut response = self.with_length(StatusCode::PARTIAL_CONTENT, part);
+                let range = ContentRange::bytes(range, size).expect("a part that is satisfiable is not empty");
+                response.headers_mut().typed_insert(range);
+                response
+            }
+            Part::Unsatisfiable => {
+                let mut response = ApiError::range_not_satisfiable(size).into_response();
+                response.headers_mut().typed_insert(ContentRange::unsatisfied_bytes(size));
+                response
+            }
+        }
+    }
+
+    fn requested_part(&self, request: &HeaderMap) -> Part {
+        // A client that resumes what it has of other content wants all of it anew.
+        let resumes_other =
+            request.typed_get::<IfRange>().is_some_and(|condition| condition.is_modified(Some(&self.etag), None));
+        let range = request.get(header::RANGE).and_then(|range| parse_range_header(range.to_str().ok()?).ok());
+        // Ranges that cannot be read, and several at once, may be ignored.
+        match range.as_ref().map(|range| range.ranges.as_slice()) {
+            Some([range]) if !resumes_other => part(range, self.bytes.len() as u64),
+            _ => Part::Whole,
+        }
+    }
+
+    fn with_length(&self, status: StatusCode, bytes: Bytes) -> Response {
+        let length = bytes.len() as u64;
+        let mut response = self.with_headers(status, bytes);
+        response.headers_mut().typed_insert(ContentLength(length));
+        response
+    }
+
+    fn with_headers(&self, status: StatusCode, bytes: Bytes) -> Response {
+        let mut response = (status, Body::from(bytes)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, self.content_type.clone());
+        headers.insert(header::CACHE_CONTROL, self.cache_control.clone());
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.typed_insert(self.etag.clone());
+        response
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Part {
+    Whole,
+    /// Not empty, and within the content.
+    Bytes(Range<u64>),
+    Unsatisfiable,
+}
+
+fn part(range: &SyntacticallyCorrectRange, size: u64) -> Part {
+    let start = match range.start {
+        StartPosition::Index(index) => index,
+        StartPosition::FromLast(count) => size.saturating_sub(count),
+    };
+    let end = match range.end {
+        EndPosition::Index(last) if last < start => return Part::Whole, // such a range is invalid, hence ignored
+        EndPosition::Index(last) => last.saturating_add(1).min(size),
+        EndPosition::LastByte => size,
+    };
+    if start < end { Part::Bytes(start..end) } else { Part::Unsatisfiable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    const HASH: &str = "c0ffee";
+
+    /// Status, body and headers of the answer to a request with these headers.
+    async fn respond(headers: &[(header::HeaderName, &'static str)]) -> (u16, String, HeaderMap) {
+        let content = Content::immutable(Bytes::from_static(b"0123456789"), "text/plain", HASH);
+        let request = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+        let (parts, body) = content.respond(&request).into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.status.as_u16(), String::from_utf8(body.into()).unwrap(), parts.headers)
+    }
+
+    #[tokio::test]
+    async fn all_of_it_comes_with_its_length_validator_and_caching() {
+        let (status, body, headers) = respond(&[]).await;
+        assert_eq!((status, body.as_str()), (200, "0123456789"));
+        assert_eq!(headers[header::CONTENT_LENGTH], "10");
+        assert_eq!(headers[header::ETAG], "\"c0ffee\"");
+        assert_eq!(headers[header::ACCEPT_RANGES], "bytes");
+        assert_eq!(headers[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+    }
+
+    #[tokio::test]
+    async fn a_single_range_is_a_part() {
+        for (range, part, content_range) in [
+            ("bytes=0-3", "0123", "bytes 0-3/10"),
+            ("bytes=7-", "789", "bytes 7-9/10"),
+            ("bytes=8-99", "89", "bytes 8-9/10"),
+            ("bytes=8-18446744073709551615", "89", "bytes 8-9/10"),
+            ("bytes=-2", "89", "bytes 8-9/10"),
+            ("bytes=-99", "0123456789", "bytes 0-9/10"),
+        ] {
+            let (status, body, headers) = respond(&[(header::RANGE, range)]).await;
+            assert_eq!((status, body.as_str()), (206, part), "{range}");
+            assert_eq!(headers[header::CONTENT_RANGE], content_range, "{range}");
+            assert_eq!(headers[header::CONTENT_LENGTH], part.len().to_string(), "{range}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_range_behind_the_end_is_refused_with_the_size() {
+        let (status, body, headers) = respond(&[(header::RANGE, "bytes=10-")]).await;
+        assert_eq!((status, &headers[header::CONTENT_RANGE]), (416, &HeaderValue::from_static("bytes */10")));
+        assert!(body.contains("range_not_satisfiable"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn ranges_that_are_invalid_or_several_are_ignored() {
+        for range in ["bytes=5-2", "bytes=x", "items=0-3", "bytes=0-1,4-5", "bytes=-0"] {
+            assert_eq!(respond(&[(header::RANGE, range)]).await.0, 200, "{range}");
+        }
+    }
+
+    #[tokio::test]
+    async fn known_content_is_not_sent_again() {
+        for tag in ["\"c0ffee\"", "\"other\", \"c0ffee\"", "W/\"c0ffee\"", "*"] {
+            let (status, body, headers) = respond(&[(header::IF_NONE_MATCH, tag)]).await;
+            assert_eq!((status, body.as_str()), (304, ""), "{tag}");
+            assert_eq!(headers[header::ETAG], "\"c0ffee\"");
+        }
+        assert_eq!(respond(&[(header::IF_NONE_MATCH, "\"other\"")]).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn a_part_is_resumed_only_of_the_same_content() {
+        let range = (header::RANGE, "bytes=5-");
+        assert_eq!(respond(&[range.clone(), (header::IF_RANGE, "\"c0ffee\"")]).await.0, 206);
+        let (status, body, _) = respond(&[range, (header::IF_RANGE, "\"other\"")]).await;
+        assert_eq!((status, body.as_str()), (200, "0123456789"));
+    }
+}

@@ -1,0 +1,102 @@
+//! Which checkpoints to serve under which names, from the command line.
+
+use crate::arguments::{Arguments, DEFAULT_FOLDER};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+
+/// A checkpoint to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFile {
+    pub name: String,
+    pub path: PathBuf,
+}
+
+/// Those named one by one, in their order, then those of the folder, by name. There is at least one, and no name twice.
+pub fn resolve(arguments: &Arguments) -> Result<Vec<ModelFile>> {
+    let named = arguments.models.iter();
+    let mut files: Vec<_> = named.map(|(name, path)| ModelFile { name: name.clone(), path: path.clone() }).collect();
+    match &arguments.folder {
+        Some(folder) => files.extend(in_folder(folder)?),
+        None if files.is_empty() => files = in_folder(Path::new(DEFAULT_FOLDER))?,
+        None => (),
+    }
+    for (index, file) in files.iter().enumerate() {
+        if let Some(other) = files[..index].iter().find(|other| other.name == file.name) {
+            let (path, other) = (file.path.display(), other.path.display());
+            bail!("two models are named {:?}: {other} and {path}; name one with --model NAME=PATH", file.name);
+        }
+    }
+    Ok(files)
+}
+
+fn in_folder(folder: &Path) -> Result<Vec<ModelFile>> {
+    let unreadable = || {
+        format!(
+            "cannot read the folder of models {}; name one with --models, or a checkpoint with --model",
+            folder.display()
+        )
+    };
+    let mut files = Vec::new();
+    for entry in folder.read_dir().with_context(unreadable)? {
+        let path = entry.with_context(unreadable)?.path();
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        if let Some(name) = name
+            && path.extension().is_some_and(|extension| extension == "safetensors")
+        {
+            files.push(ModelFile { name, path });
+        }
+    }
+    ensure!(!files.is_empty(), "the folder {} holds no *.safetensors", folder.display());
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn names(arguments: &[&str]) -> Result<Vec<String>> {
+        let arguments = Arguments::try_parse_from([&["server"], arguments].concat())?;
+        Ok(resolve(&arguments)?.into_iter().map(|file| file.name).collect())
+    }
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            std::fs::write(folder.path().join(file), "").unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn named_models_come_first_and_the_folder_is_sorted() {
+        let folder = folder(&["b.safetensors", "a.safetensors", "readme.md"]);
+        let arguments = ["--models", folder.path().to_str().unwrap(), "--model", "z=z.safetensors"];
+        assert_eq!(names(&arguments).unwrap(), ["z", "a", "b"]);
+    }
+
+    #[test]
+    fn a_named_model_needs_no_folder() {
+        assert_eq!(names(&["--model", "z=z.safetensors"]).unwrap(), ["z"]);
+    }
+
+    #[test]
+    fn a_name_given_twice_is_refused_with_both_files() {
+        let error = names(&["--model", "a=1.safetensors", "--model", "a=2.safetensors"]).unwrap_err().to_string();
+        assert!(error.contains("1.safetensors and 2.safetensors"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_without_checkpoints_is_refused_by_name() {
+        let folder = folder(&["readme.md"]);
+        let error = names(&["--models", folder.path().to_str().unwrap()]).unwrap_err().to_string();
+        assert!(error.contains(folder.path().to_str().unwrap()), "{error}");
+    }
+
+    #[test]
+    fn a_missing_folder_is_refused_by_name() {
+        let error = names(&["--models", "no/such/folder"]).unwrap_err().to_string();
+        assert!(error.contains("no/such/folder"), "{error}");
+    }
+}

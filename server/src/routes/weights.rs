@@ -1,0 +1,55 @@
+//! `GET /weights/{sha256}`: a checkpoint, whole or in part, at an address under which it never changes.
+
+use crate::error::ApiError;
+use crate::router::App;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use std::sync::Arc;
+
+pub async fn weights(
+    State(app): State<Arc<App>>,
+    sha256: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Path(sha256) = sha256.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
+    let model = app.registry.iter().find(|model| model.sha256 == sha256);
+    let model = model.ok_or_else(|| ApiError::not_found("no model has weights of this hash; /models lists them"))?;
+    Ok(model.weights.respond(&headers))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture::{answer, app, get};
+    use axum::body::Body;
+    use axum::http::{Request, header};
+    use sha2::{Digest, Sha256};
+
+    fn address(content: &str) -> String {
+        let hash: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("/weights/{hash}")
+    }
+
+    #[tokio::test]
+    async fn weights_lie_at_their_hash() {
+        let answer = get(&app(), &address("large")).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "large"));
+    }
+
+    #[tokio::test]
+    async fn their_size_is_told_without_them() {
+        let answer = answer(&app(), Request::head(address("large")).body(Body::empty()).unwrap()).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+        assert_eq!(answer.headers[header::CONTENT_LENGTH], "5");
+    }
+
+    #[tokio::test]
+    async fn other_hashes_are_not_found() {
+        for path in [&address("medium"), "/weights/large", "/weights/%ff"] {
+            let answer = get(&app(), path).await;
+            assert!([400, 404].contains(&answer.status), "{path}: {}", answer.status);
+            answer.code();
+        }
+    }
+}

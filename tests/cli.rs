@@ -1,0 +1,192 @@
+//! The trainer's command line, as somebody at a shell uses it, and that its answers are the server's.
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Arguments;
+use model::prediction::{Outcome, Prediction};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tests::agreement::assert_agreement;
+use tests::server::Server;
+use tests::{data, workspace};
+
+const RESNET18: &str = "checkpoints/resnet18-imagenette.safetensors";
+const RESNET50: &str = "checkpoints/resnet50_v1-imagenet.safetensors";
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials = vec![
+        data::bare_trial("predict_answers_photos_in_the_order_given", in_order),
+        data::bare_trial("predict_goes_on_past_a_broken_photo_and_says_so_at_the_end", past_a_broken_photo),
+        data::bare_trial("predict_takes_the_photos_of_a_folder", folder),
+        data::bare_trial("predict_writes_csv", csv),
+        data::bare_trial("predict_gives_the_servers_answer", same_as_rest),
+        data::bare_trial("convert_keeps_the_predictions", convert),
+        data::bare_trial("inspect_describes_the_bundled_checkpoints", inspect),
+        data::bare_trial("mistakes_are_named", mistakes),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A line of `predict --json`.
+#[derive(Deserialize)]
+struct Line {
+    file: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+impl Line {
+    fn prediction(&self) -> Result<&Prediction> {
+        match &self.outcome {
+            Outcome::Prediction(prediction) => Ok(prediction),
+            Outcome::Failure(failure) => anyhow::bail!("{}: {}", self.file, failure.error.message),
+        }
+    }
+}
+
+fn trainer<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Output> {
+    let mut command = Command::new(workspace::binary("trainer")?);
+    command.current_dir(workspace::root()).args(arguments).output().context("the trainer cannot be started")
+}
+
+/// What a successful run wrote to stdout.
+fn stdout(output: &Output) -> Result<&str> {
+    ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(std::str::from_utf8(&output.stdout)?)
+}
+
+fn lines(output: &Output) -> Result<Vec<Line>> {
+    let text = std::str::from_utf8(&output.stdout)?;
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().context("the path is not UTF-8")
+}
+
+fn in_order() -> Result<()> {
+    let output =
+        trainer(["predict", "samples/rocket.jpg", "samples/cat.jpg", "--checkpoint", RESNET50, "--top-k", "3", "--json"])?;
+    stdout(&output)?;
+    let lines = lines(&output)?;
+    let files: Vec<_> = lines.iter().map(|line| line.file.as_str()).collect();
+    ensure!(files == ["samples/rocket.jpg", "samples/cat.jpg"], "{files:?}");
+    for (line, expected) in lines.iter().zip(["missile", "Egyptian cat"]) {
+        let prediction = line.prediction()?;
+        ensure!(prediction.predictions.len() == 3, "{prediction:?}");
+        ensure!(prediction.predictions.iter().any(|ranked| ranked.label == expected), "{prediction:?}");
+        ensure!(prediction.backend == "cpu" && prediction.architecture == "resnet50_v1", "{prediction:?}");
+    }
+    Ok(())
+}
+
+fn past_a_broken_photo() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let broken = folder.path().join("broken.jpg");
+    std::fs::write(&broken, &std::fs::read(workspace::sample("cat.jpg"))?[..300])?;
+    let arguments = ["predict", utf8(&broken)?, "samples/cat.jpg", "missing.jpg", "--checkpoint", RESNET18, "--json"];
+    let output = trainer(arguments)?;
+    ensure!(!output.status.success(), "a failed photo must show in the exit status");
+    let lines = lines(&output)?;
+    ensure!(lines.len() == 3, "{} lines", lines.len());
+    lines[1].prediction()?;
+    for (line, code) in [(&lines[0], "undecodable"), (&lines[2], "unreadable")] {
+        let Outcome::Failure(failure) = &line.outcome else { anyhow::bail!("{} was classified", line.file) };
+        ensure!(failure.error.code == code, "{failure:?}");
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(stderr.contains("2 of 3 photos"), "{stderr}");
+    Ok(())
+}
+
+fn folder() -> Result<()> {
+    let output = trainer(["predict", "samples", "--checkpoint", RESNET18, "--json"])?;
+    stdout(&output)?;
+    let files: Vec<_> = lines(&output)?.into_iter().map(|line| line.file).collect();
+    let expected = ["cat", "coffee", "flower", "palace", "rocket"].map(|photo| format!("samples/{photo}.jpg"));
+    ensure!(files == expected, "{files:?}");
+    let empty = tempfile::tempdir()?;
+    let output = trainer(["predict", utf8(empty.path())?, "--checkpoint", RESNET18])?;
+    ensure!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("holds no photos"));
+    Ok(())
+}
+
+fn csv() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("answers.csv");
+    let arguments = ["predict", "samples/cat.jpg", "--checkpoint", RESNET50, "--top-k", "2", "--csv", utf8(&path)?];
+    let output = trainer(arguments)?;
+    ensure!(stdout(&output)?.contains("samples/cat.jpg"), "the table is printed as well");
+    let text = std::fs::read_to_string(&path)?;
+    let rows: Vec<_> = text.lines().collect();
+    ensure!(rows.len() == 3 && rows[0] == "file,rank,index,label,probability,error", "{text}");
+    ensure!(rows[1].starts_with("samples/cat.jpg,1,") && rows[2].starts_with("samples/cat.jpg,2,"), "{text}");
+    Ok(())
+}
+
+fn same_as_rest() -> Result<()> {
+    let server = Server::start()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    for checkpoint in [RESNET18, RESNET50] {
+        let output = trainer(["predict", "samples", "--checkpoint", checkpoint, "--json"])?;
+        stdout(&output)?;
+        let model = Path::new(checkpoint).file_stem().and_then(|stem| stem.to_str()).context("no file name")?;
+        for line in lines(&output)? {
+            let photo = std::fs::read(workspace::root().join(&line.file))?;
+            let request = reqwest::Client::new().post(format!("{}/predict?model={model}", server.url())).body(photo);
+            let answer: Prediction = runtime.block_on(async { request.send().await?.error_for_status()?.json().await })?;
+            ensure!(answer.model == model, "{answer:?}");
+            assert_agreement(line.prediction()?, &answer)?;
+        }
+    }
+    Ok(())
+}
+
+fn convert() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let output = trainer(["predict", "samples", "--checkpoint", RESNET18, "--json"])?;
+    let before = lines(&output)?;
+    for dtype in ["f32", "f16"] {
+        let path: PathBuf = folder.path().join(format!("{dtype}.safetensors"));
+        stdout(&trainer(["convert", RESNET18, utf8(&path)?, "--dtype", dtype])?)?;
+        let output = trainer(["predict", "samples", "--checkpoint", utf8(&path)?, "--json"])?;
+        stdout(&output)?;
+        for (before, after) in before.iter().zip(lines(&output)?) {
+            assert_agreement(before.prediction()?, after.prediction()?)?;
+        }
+    }
+    Ok(())
+}
+
+fn inspect() -> Result<()> {
+    for (checkpoint, architecture, classes) in [(RESNET18, "resnet18", 10), (RESNET50, "resnet50_v1", 1000)] {
+        let table = trainer(["inspect", checkpoint])?;
+        ensure!(stdout(&table)?.contains(architecture));
+        let json: serde_json::Value = serde_json::from_str(stdout(&trainer(["inspect", checkpoint, "--json"])?)?)?;
+        let metadata = &json["metadata"];
+        ensure!(metadata["architecture"]["name"] == architecture, "{metadata}");
+        ensure!(metadata["labels"].as_array().is_some_and(|labels| labels.len() == classes), "{metadata}");
+        ensure!(metadata["provenance"].as_str().is_some_and(|provenance| !provenance.is_empty()), "{metadata}");
+    }
+    Ok(())
+}
+
+fn mistakes() -> Result<()> {
+    let cases: [(&[&str], &str); 6] = [
+        (&["predict", "samples/cat.jpg", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
+        (&["predict", "samples/cat.jpg", "--checkpoint", "samples/cat.jpg"], "samples/cat.jpg"),
+        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "gpu"], "known are cpu"),
+        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "cuda"], "--features cuda"),
+        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--architecture", "resnet34"], "layer1.2.bn1"),
+        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--top-k", "0"], "--top-k"),
+    ];
+    for (arguments, expected) in cases {
+        let output = trainer(arguments.iter().copied())?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success(), "{arguments:?} succeeded");
+        ensure!(stderr.contains(expected), "{arguments:?} says {stderr:?}, not {expected:?}");
+        ensure!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Every code of an error, and the status that goes with it.
+
+use crate::shared::{Shared, answer, form, photo};
+use anyhow::Result;
+use reqwest::blocking::multipart::Form;
+
+pub fn malformed(shared: &Shared) -> Result<()> {
+    for top_k in ["0", "-1", "five", "1.5", ""] {
+        let request = shared.post(&format!("/predict?top_k={top_k}"))?.body(photo("cat.jpg")?);
+        answer(request)?.failure(400, "malformed_request")?;
+    }
+    let request = shared.post("/predict")?.header("content-type", "multipart/form-data").body("no boundary");
+    answer(request)?.failure(400, "malformed_request")?;
+    let request = shared.post("/predict")?.header("content-type", "multipart/form-data; boundary=x").body("no form");
+    answer(request)?.failure(400, "malformed_request")?;
+
+    answer(shared.post("/predict")?)?.failure(400, "nothing_to_classify")?;
+    answer(shared.post("/predict")?.multipart(form([Vec::new()])))?.failure(400, "nothing_to_classify")?;
+    answer(shared.post("/predict")?.multipart(Form::new().text("name", "cat")))?.failure(400, "nothing_to_classify")
+}
+
+pub fn unknown(shared: &Shared) -> Result<()> {
+    answer(shared.post("/predict?model=nonesuch")?.body(photo("cat.jpg")?))?.failure(404, "unknown_model")?;
+    answer(shared.get("/nowhere")?)?.failure(404, "not_found")?;
+    answer(shared.post("/nowhere")?)?.failure(404, "not_found")?;
+    answer(shared.get("/weights/0000")?)?.failure(404, "not_found")
+}
+
+pub fn method(shared: &Shared) -> Result<()> {
+    answer(shared.get("/predict")?)?.failure(405, "method_not_allowed")?;
+    answer(shared.post("/models")?)?.failure(405, "method_not_allowed")
+}
+
+pub fn too_large(shared: &Shared) -> Result<()> {
+    let many_bytes = vec![0; (20 << 20) + 1];
+    answer(shared.post("/predict")?.body(many_bytes.clone()))?.failure(413, "too_large")?;
+    answer(shared.post("/predict")?.multipart(form([many_bytes])))?.failure(413, "too_large")?;
+    answer(shared.post("/predict")?.multipart(form(vec![vec![0]; 33])))?.failure(413, "too_large")?;
+    answer(shared.post("/predict")?.body(bmp_header(20_000, 20_000)))?.failure(413, "too_large")
+}
+
+pub fn unsupported(shared: &Shared) -> Result<()> {
+    for bytes in ["%PDF-1.7", "<svg xmlns='http://www.w3.org/2000/svg'/>", "x"] {
+        // Whatever the client says that it is.
+        let request = shared.post("/predict")?.header("content-type", "image/jpeg").body(bytes);
+        answer(request)?.failure(415, "unsupported_format")?;
+    }
+    Ok(())
+}
+
+pub fn undecodable(shared: &Shared) -> Result<()> {
+    answer(shared.post("/predict")?.body(photo("cat.jpg")?[..200].to_vec()))?.failure(422, "undecodable")?;
+    answer(shared.post("/predict")?.body(bmp_header(100, 100)))?.failure(422, "undecodable")
+}
+
+/// A photo of 24 bits a pixel that ends where its pixels would begin.
+fn bmp_header(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = b"BM".to_vec();
+    let planes_and_bits = 1 | 24 << 16;
+    for value in [54 + width * height * 3, 0, 54, 40, width, height, planes_and_bits, 0, 0, 0, 0, 0, 0] {
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes
+}

@@ -1,0 +1,50 @@
+//! The REST interface over a real socket: the built server with the bundled checkpoints, and a client that is not ours.
+
+mod failures;
+mod models;
+mod predict;
+mod process;
+mod shared;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Trial};
+use shared::Shared;
+use std::sync::Arc;
+use tests::data;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let shared = Arc::new(Shared::default());
+    let with_server = |name: &str, test: fn(&Shared) -> Result<()>| {
+        let shared = shared.clone();
+        Trial::test(name, move || Ok(test(&shared).map_err(|error| format!("{error:?}"))?))
+    };
+    let trials = vec![
+        with_server("a_photo_in_a_form_gets_a_prediction", predict::form),
+        with_server("a_photo_as_it_is_gets_the_same_prediction", predict::body),
+        with_server("several_photos_get_results_in_their_order", predict::several),
+        with_server("photos_at_the_same_time_get_each_its_own_prediction", predict::at_once),
+        with_server("top_k_says_how_many_classes_are_named", predict::top_k),
+        with_server("a_model_is_asked_by_name", predict::model),
+        with_server("what_is_malformed_is_400", failures::malformed),
+        with_server("what_is_unknown_is_404", failures::unknown),
+        with_server("another_method_is_405", failures::method),
+        with_server("too_many_bytes_or_pixels_are_413", failures::too_large),
+        with_server("bytes_of_no_supported_format_are_415", failures::unsupported),
+        with_server("what_cannot_be_decoded_is_422", failures::undecodable),
+        with_server("models_say_what_they_know", models::list),
+        with_server("weights_are_those_of_the_hash", models::weights),
+        with_server("weights_come_in_parts", models::parts),
+        with_server("weights_that_are_known_are_not_sent", models::known),
+        with_server("the_page_is_carried", models::page),
+        with_server("health_and_readiness_are_told", process::health),
+        with_server("an_occupied_port_is_said", process::occupied),
+        data::bare_trial("a_bad_checkpoint_is_named", process::bad_checkpoint),
+        data::bare_trial("a_name_given_twice_is_refused", process::name_twice),
+        data::bare_trial("sigterm_ends_it_when_what_it_has_begun_is_answered", process::sigterm),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // `exit` drops nothing, and the server must end with the test.
+    drop(shared);
+    conclusion.exit();
+}

@@ -1,0 +1,210 @@
+//! `trainer predict`: what photos show, as a table, as JSON lines, as CSV.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use model::checkpoint::Checkpoint;
+use model::classifier::{Classifier, Prepared};
+use model::engine::Device;
+use model::prediction::{Failure, Outcome, Prediction};
+use model::preprocess::{Limits, PhotoError};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// What is taken from a folder; a file that is named itself may be called anything.
+const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
+
+/// One's own photos on one's own machine: far beyond what a server accepts, but not the whole memory.
+const LIMITS: Limits = Limits { bytes: 1 << 30, pixels: 1 << 29, memory: 4 << 30 };
+
+#[derive(Args)]
+pub struct Predict {
+    /// Photos, and folders whose photos (jpg, png, webp, gif, bmp) are all taken, in order of their names
+    #[arg(required = true, value_name = "PHOTO|FOLDER")]
+    photos: Vec<PathBuf>,
+    /// Weights to use: a checkpoint of ours, or safetensors with torchvision's names
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// What the tensors cannot tell: `resnet50_v1` for a stride on the first 1x1 convolution
+    #[arg(long, value_name = "NAME")]
+    architecture: Option<String>,
+    /// How many classes to name
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    top_k: u32,
+    /// Where to compute: cpu, flex, wgpu[:N], cuda[:N]
+    #[arg(long, default_value_t)]
+    device: Device,
+    /// One line of JSON a photo, in the order given
+    #[arg(long)]
+    json: bool,
+    /// Write a table for spreadsheets as well: file, rank, index, label, probability, error
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+}
+
+/// A line of `--json`.
+#[derive(Serialize)]
+struct Line<'a> {
+    file: Cow<'a, str>,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+}
+
+impl Predict {
+    /// Answers every photo that can be answered; an error at the end counts the others.
+    pub fn run(self) -> Result<()> {
+        let files = files(&self.photos)?;
+        let mut checkpoint = Checkpoint::from_path(&self.checkpoint)?;
+        if let Some(name) = &self.architecture {
+            checkpoint = checkpoint.with_architecture(name)?;
+        }
+        if let Some(assumption) = checkpoint.assumption() {
+            eprintln!("note: {assumption}");
+        }
+        let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
+        let classifier = pollster::block_on(Classifier::new(&name, &checkpoint, self.device))?;
+        drop(checkpoint);
+        let mut csv = self.csv.as_deref().map(Csv::create).transpose()?;
+
+        let mut failures = 0;
+        for file in &files {
+            let outcome = self.predict(&classifier, file)?;
+            failures += usize::from(matches!(outcome, Outcome::Failure(_)));
+            if let Some(csv) = &mut csv {
+                csv.write(file, &outcome)?;
+            }
+            let text = if self.json { json(file, &outcome)? } else { table(file, &outcome) };
+            match writeln!(std::io::stdout(), "{text}") {
+                // Somebody has seen enough: `trainer predict ... | head`.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+                written => written?,
+            }
+        }
+        if let Some(csv) = csv {
+            csv.finish()?;
+        }
+        ensure!(failures == 0, "{failures} of {} photos could not be classified", files.len());
+        Ok(())
+    }
+
+    /// A photo that cannot be read or decoded is an outcome; a device that fails is an error.
+    fn predict(&self, classifier: &Classifier, file: &Path) -> Result<Outcome> {
+        let prepared = match read(file) {
+            Ok(bytes) => Prepared::from_bytes(&bytes, &LIMITS, classifier.metadata())
+                .map_err(|error| Failure::new(error.code(), error)),
+            Err(failure) => Err(failure),
+        };
+        Ok(match prepared {
+            Ok(prepared) => {
+                Outcome::Prediction(pollster::block_on(classifier.classify(prepared, 0.0, self.top_k as usize))?)
+            }
+            Err(failure) => Outcome::Failure(failure),
+        })
+    }
+}
+
+/// The bytes of a file, unless there are too many.
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable = |error| Failure::new("unreadable", error);
+    let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
+    match usize::try_from(bytes) {
+        Ok(bytes) if bytes <= LIMITS.bytes => std::fs::read(file).map_err(unreadable),
+        _ => {
+            let error = PhotoError::TooManyBytes { bytes: bytes.try_into().unwrap_or(usize::MAX), limit: LIMITS.bytes };
+            Err(Failure::new(error.code(), error))
+        }
+    }
+}
+
+/// What was given, folders replaced by their photos.
+fn files(photos: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in photos {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let before = files.len();
+        collect(path, &mut files)?;
+        if files.len() == before {
+            bail!("{} holds no photos ({})", path.display(), EXTENSIONS.join(", "));
+        }
+    }
+    Ok(files)
+}
+
+/// The photos of a folder and its subfolders, in order of their names.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let mut entries = entries.with_context(|| format!("{} cannot be listed", folder.display()))?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for path in entries.iter().map(std::fs::DirEntry::path) {
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if EXTENSIONS.iter().any(|known| extension == *known) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn json(file: &Path, outcome: &Outcome) -> Result<String> {
+    Ok(serde_json::to_string(&Line { file: file.to_string_lossy(), outcome })?)
+}
+
+fn table(file: &Path, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Failure(failure) => format!("{}\n  {}\n", file.display(), failure.error.message),
+        Outcome::Prediction(Prediction { predictions, backend, timing_ms, .. }) => {
+            let mut table = Table::new();
+            table.load_preset(presets::NOTHING);
+            for ranked in predictions {
+                table.add_row([format!("{:.1} %", 100.0 * ranked.probability), ranked.label.clone()]);
+            }
+            if let Some(column) = table.column_mut(0) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+            format!("{}  ({:.0} ms on {backend})\n{table}\n", file.display(), timing_ms.total)
+        }
+    }
+}
+
+/// A table in long form: a row a class of a photo, or one for a photo's error.
+struct Csv {
+    path: PathBuf,
+    writer: csv::Writer<File>,
+}
+
+impl Csv {
+    fn create(path: &Path) -> Result<Self> {
+        let writer = csv::Writer::from_path(path).with_context(|| format!("{} cannot be written", path.display()))?;
+        let mut csv = Csv { path: path.to_owned(), writer };
+        csv.record(["file", "rank", "index", "label", "probability", "error"])?;
+        Ok(csv)
+    }
+
+    fn write(&mut self, file: &Path, outcome: &Outcome) -> Result<()> {
+        let file = file.to_string_lossy();
+        match outcome {
+            Outcome::Failure(failure) => self.record([&file, "", "", "", "", &failure.error.message]),
+            Outcome::Prediction(prediction) => {
+                prediction.predictions.iter().enumerate().try_for_each(|(rank, ranked)| {
+                    let [rank, index] = [rank + 1, ranked.index].map(|number| number.to_string());
+                    self.record([&file, &rank, &index, &ranked.label, &ranked.probability.to_string(), ""])
+                })
+            }
+        }
+    }
+
+    fn record(&mut self, fields: [&str; 6]) -> Result<()> {
+        self.writer.write_record(fields).with_context(|| format!("{} cannot be written", self.path.display()))
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.writer.flush().with_context(|| format!("{} cannot be written", self.path.display()))
+    }
+}
