@@ -127,15 +127,15 @@ fn csv() -> Result<()> {
 
 fn same_as_rest() -> Result<()> {
     let server = Server::start()?;
-    let runtime = tokio::runtime::Runtime::new()?;
+    let client = reqwest::blocking::Client::new();
     for checkpoint in [RESNET18, RESNET50] {
         let output = trainer(["predict", "samples", "--checkpoint", checkpoint, "--json"])?;
         stdout(&output)?;
         let model = Path::new(checkpoint).file_stem().and_then(|stem| stem.to_str()).context("no file name")?;
         for line in lines(&output)? {
             let photo = std::fs::read(workspace::root().join(&line.file))?;
-            let request = reqwest::Client::new().post(format!("{}/predict?model={model}", server.url())).body(photo);
-            let answer: Prediction = runtime.block_on(async { request.send().await?.error_for_status()?.json().await })?;
+            let request = client.post(format!("{}/predict?model={model}", server.url())).body(photo);
+            let answer: Prediction = request.send()?.error_for_status()?.json()?;
             ensure!(answer.model == model, "{answer:?}");
             assert_agreement(line.prediction()?, &answer)?;
         }

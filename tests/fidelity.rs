@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Arguments;
-use model::checkpoint::Checkpoint;
+use model::checkpoint::{Checkpoint, pth};
 use model::engine::{Device, Engine, Input, Logits, Normalised, Output};
 use model::plan::{Plan, Tap};
 use model::preprocess::{ImageBatch, Limits, Photo, Preprocessing};
@@ -174,7 +174,11 @@ fn largest(logits: &Logits, row: usize) -> usize {
 /// The original weights of a reference run, as they come in.
 fn source(run: &ValidationRun) -> Result<Checkpoint> {
     let path = data::folder().join(run.weights);
-    let checkpoint = Checkpoint::import(&path)?;
+    let checkpoint = if path.extension().is_some_and(|extension| extension == "pth") {
+        pth::import(&path)?
+    } else {
+        Checkpoint::from_path(&path)?
+    };
     Ok(checkpoint.with_architecture(run.architecture)?)
 }
 

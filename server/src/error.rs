@@ -72,15 +72,14 @@ impl IntoResponse for ApiError {
 
 impl From<PhotoError> for ApiError {
     fn from(error: PhotoError) -> Self {
-        let (status, code) = match error {
-            PhotoError::Empty => (StatusCode::BAD_REQUEST, "nothing_to_classify"),
+        let status = match error {
+            PhotoError::Empty | PhotoError::PixelCount { .. } => StatusCode::BAD_REQUEST,
             PhotoError::TooManyBytes { .. } | PhotoError::TooManyPixels { .. } | PhotoError::TooMuchMemory { .. } => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+                StatusCode::PAYLOAD_TOO_LARGE
             }
-            PhotoError::UnsupportedFormat => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_format"),
-            PhotoError::Undecodable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "undecodable"),
-            PhotoError::PixelCount { .. } => (StatusCode::BAD_REQUEST, "malformed_request"),
+            PhotoError::UnsupportedFormat => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            PhotoError::Undecodable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        ApiError::new(status, code, error)
+        ApiError::new(status, error.code(), error)
     }
 }

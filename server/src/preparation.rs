@@ -29,6 +29,6 @@ impl Preparation {
             let _slot = slot;
             Prepared::from_bytes(&photo, &limits, &metadata)
         };
-        Ok(tokio::task::spawn_blocking(prepare).await.map_err(|panic| ApiError::internal(panic))??)
+        Ok(tokio::task::spawn_blocking(prepare).await.map_err(ApiError::internal)??)
     }
 }

@@ -17,7 +17,7 @@ fn main() {
     let shared = Arc::new(Shared::default());
     let with_server = |name: &str, test: fn(&Shared) -> Result<()>| {
         let shared = shared.clone();
-        Trial::test(name, move || Ok(test(&shared).map_err(|error| format!("{error:?}"))?))
+        Trial::test(name, move || Ok(test(&shared).map_err(|error| format!("{error:#}"))?))
     };
     let trials = vec![
         with_server("a_photo_in_a_form_gets_a_prediction", predict::form),

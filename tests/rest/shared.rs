@@ -25,7 +25,7 @@ pub struct Answer {
 impl Shared {
     pub fn url(&self) -> Result<&str> {
         let server = self.server.get_or_init(Server::start).as_ref();
-        Ok(server.map_err(|error| anyhow!("{error:?}"))?.url())
+        Ok(server.map_err(|error| anyhow!("{error:#}"))?.url())
     }
 
     fn client(&self) -> &Client {

@@ -1,13 +1,14 @@
 //! Answers the page's requests: loads the one model of this worker, then classifies.
 
 use crate::browser_decode;
-use crate::message::{Photo, Reply, Request, UNSUPPORTED_FORMAT, Weights};
+use crate::message::{Photo, Reply, Request, Weights};
 use crate::scope::{fail, reply, report_panics, scope, words};
 use crate::weights::bring;
 use js_sys::Uint8Array;
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
 use model::engine::{Device, EngineError};
+use model::prediction::Prediction;
 use model::preprocess::{Limits, PhotoError};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -73,7 +74,7 @@ impl Failed {
 
 impl From<PhotoError> for Failed {
     fn from(error: PhotoError) -> Self {
-        Failed::new(photo_code(&error), error)
+        Failed::new(error.code(), error)
     }
 }
 
@@ -104,7 +105,7 @@ async fn on_best_device(name: &str, checkpoint: &Checkpoint) -> Result<(Classifi
     Ok((Classifier::new(name, checkpoint, Device::Cpu).await?, Device::Cpu))
 }
 
-async fn classify(classifier: &Classifier, photo: Photo, top_k: usize) -> Result<model::prediction::Prediction, Failed> {
+async fn classify(classifier: &Classifier, photo: Photo, top_k: usize) -> Result<Prediction, Failed> {
     let prepared = prepare(classifier, photo).await?;
     classifier.classify(prepared, 0.0, top_k).await.map_err(|error| Failed::new("engine", error))
 }
@@ -126,18 +127,5 @@ async fn prepare(classifier: &Classifier, photo: Photo) -> Result<Prepared, Phot
                 prepared => prepared,
             }
         }
-    }
-}
-
-/// The codes are those of the REST interface.
-fn photo_code(error: &PhotoError) -> &'static str {
-    match error {
-        PhotoError::Empty => "nothing_to_classify",
-        PhotoError::TooManyBytes { .. } | PhotoError::TooManyPixels { .. } | PhotoError::TooMuchMemory { .. } => {
-            "too_large"
-        }
-        PhotoError::UnsupportedFormat => UNSUPPORTED_FORMAT,
-        PhotoError::Undecodable { .. } => "undecodable",
-        PhotoError::PixelCount { .. } => "malformed_request",
     }
 }

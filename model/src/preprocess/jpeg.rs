@@ -1,0 +1,104 @@
+//! JPEG, decoded as libjpeg-turbo does it and therefore as Pillow does.
+//!
+//! Not with `image`'s own decoder: its inverse DCT and chroma upsampling differ from libjpeg-turbo's by up to 6 of
+//! 255, which survives the resizing of small photos. This one is equal to the bit.
+
+use image::RgbImage;
+use image::metadata::Orientation;
+use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat};
+
+use super::decode::{Limits, PhotoError, check_limits, undecodable};
+
+const FORMAT: &str = "JPEG";
+
+/// Progressive photos have about ten scans. Each walks the whole picture, so thousands of empty ones are an attack.
+const MAX_SCANS: usize = 100;
+
+/// An RGB picture as stored, and how to turn it upright.
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orientation), PhotoError> {
+    let decode_limits = DecodeLimits {
+        // Pixels are checked here, for an error that names them.
+        max_width: usize::MAX,
+        max_height: usize::MAX,
+        max_pixels: u64::MAX,
+        max_scans: MAX_SCANS,
+        max_memory: Some(limits.memory),
+    };
+    let error = |error| photo_error(error, limits);
+    let decoder = Decoder::new_with_limits(bytes, decode_limits).map_err(error)?;
+    let header = decoder.header();
+    let (width, height) = (u32::from(header.width), u32::from(header.height));
+    check_limits((width, height), bytes_per_pixel(header), FORMAT, limits)?;
+    check_supported(header)?;
+
+    let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+    let cmyk = header.components.len() == 4;
+    let output = if cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb };
+    // Lenient as libjpeg is: after corrupt data it goes on, and a grey patch is still a photo.
+    let image = decoder.with_lenient(true).with_output_format(output).decode_image().map_err(error)?;
+    let cut_short = image.warnings.iter().any(|warning| matches!(warning, DecodeWarning::TruncatedData { .. }));
+    if cut_short && !is_terminated(bytes) {
+        return Err(undecodable(FORMAT, "the file ends before the picture does"));
+    }
+    let rgb = if cmyk { rgb_from_inverted_cmyk(&image.data) } else { image.data };
+    let rgb = RgbImage::from_raw(width, height, rgb).ok_or_else(|| undecodable(FORMAT, "pixels are missing"))?;
+    Ok((rgb, orientation))
+}
+
+/// Output, the components' planes, chroma brought to full size where its factors are unusual, and in progressive
+/// files 16-bit coefficients.
+fn bytes_per_pixel(header: &FrameHeader) -> u64 {
+    let components = header.components.len() as u64;
+    let coefficients = if header.is_progressive { 2 * components } else { 0 };
+    components.max(3) + components + 2 + coefficients
+}
+
+fn check_supported(header: &FrameHeader) -> Result<(), PhotoError> {
+    if header.is_lossless || header.precision != 8 {
+        return Err(undecodable(FORMAT, "only 8-bit lossy JPEG is supported"));
+    }
+    // The decoder takes it for granted that black is sampled like the first component, and the other two alike.
+    if let [first, second, third, black] = header.components.as_slice() {
+        let sampling = [first, second, third, black].map(|c| (c.horizontal_sampling, c.vertical_sampling));
+        let divides = |(h, v): (u8, u8)| h > 0 && v > 0 && sampling[0].0 % h == 0 && sampling[0].1 % v == 0;
+        if sampling[3] != sampling[0] || sampling[2] != sampling[1] || !divides(sampling[1]) {
+            return Err(undecodable(FORMAT, "unusual sampling of its four components"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the last scan has an end-of-image marker behind it: then data that is missing was never written, and
+/// libjpeg shows what there is; else the file was cut off.
+fn is_terminated(bytes: &[u8]) -> bool {
+    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
+    last([0xff, 0xd9]) > last([0xff, 0xda])
+}
+
+/// u8 CMYK as Adobe stores it, inverted, to RGB with Pillow's rounding.
+fn rgb_from_inverted_cmyk(cmyk: &[u8]) -> Vec<u8> {
+    let (cmyk, _) = cmyk.as_chunks::<4>();
+    let mut rgb = Vec::with_capacity(cmyk.len() * 3);
+    for &[cyan, magenta, yellow, light] in cmyk {
+        rgb.extend([cyan, magenta, yellow].map(|ink| light - scale(255 - ink, light)));
+    }
+    rgb
+}
+
+/// `a * b / 255`, rounded: Pillow's `MULDIV255`. At most `b`.
+fn scale(a: u8, b: u8) -> u8 {
+    let product = u32::from(a) * u32::from(b) + 128;
+    (((product >> 8) + product) >> 8) as u8
+}
+
+fn photo_error(error: JpegError, limits: &Limits) -> PhotoError {
+    match error {
+        JpegError::LimitExceeded { what, .. } if what.contains("scan count") => {
+            undecodable(FORMAT, format!("it has more than {MAX_SCANS} scans"))
+        }
+        JpegError::LimitExceeded { .. } | JpegError::AllocationFailed { .. } => {
+            PhotoError::TooMuchMemory { limit: limits.memory }
+        }
+        other => undecodable(FORMAT, other),
+    }
+}

@@ -1,0 +1,53 @@
+//! PNG, WebP, GIF and BMP, with the decoders of `image`.
+
+use std::io::Cursor;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
+
+use super::decode::{Limits, PhotoError, check_limits, undecodable};
+use super::opaque;
+
+/// An opaque RGB picture as stored, and how to turn it upright. Of an animation, the first frame.
+pub(super) fn decode(
+    bytes: &[u8],
+    format: ImageFormat,
+    name: &'static str,
+    limits: &Limits,
+) -> Result<(RgbImage, Orientation), PhotoError> {
+    let error = |error| photo_error(error, name, limits);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut allocations = image::Limits::no_limits();
+    allocations.max_alloc = Some(limits.memory);
+    reader.limits(allocations);
+    let mut decoder = reader.into_decoder().map_err(error)?;
+    let stored = u64::from(decoder.color_type().bytes_per_pixel());
+    check_limits(decoder.dimensions(), stored + beside_output(format), name, limits)?;
+
+    let orientation = orientation(&mut decoder);
+    let image = DynamicImage::from_decoder(decoder).map_err(error)?;
+    Ok((opaque::from_image(image), orientation))
+}
+
+/// Metadata that cannot be read is no reason to refuse a picture that can.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    let exif = decoder.exif_metadata().ok().flatten().unwrap_or_default();
+    // JPEG's prefix does not belong in other formats, but writers of WebP put it there.
+    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif);
+    Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms)
+}
+
+/// Bytes a pixel of what lives beside a decoder's output: the opaque RGB made of it, or the decoder's own frame.
+fn beside_output(format: ImageFormat) -> u64 {
+    match format {
+        ImageFormat::WebP | ImageFormat::Gif => 4,
+        _ => 3,
+    }
+}
+
+fn photo_error(error: ImageError, format: &'static str, limits: &Limits) -> PhotoError {
+    match error {
+        ImageError::Limits(_) => PhotoError::TooMuchMemory { limit: limits.memory },
+        other => undecodable(format, other),
+    }
+}
