@@ -2,7 +2,9 @@
 
 #![cfg(not(target_arch = "wasm32"))]
 
-use model::checkpoint::pth::{PthError, StateDict};
+use model::architecture::Architecture;
+use model::checkpoint::Dtype;
+use model::checkpoint::pth::{self, PthError, StateDict};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -153,4 +155,55 @@ fn broken_files_end_in_errors() {
             try_bytes(&bytes).map(drop).ok();
         }
     }
+}
+
+/// A legacy file of a whole ResNet-18 of two classes in fp16 with these class names: every tensor is a view of one
+/// storage, in which each value is its index modulo 128.
+fn resnet18(classes: &[&str]) -> Vec<u8> {
+    const ELEMENTS: usize = 512 * 512 * 3 * 3;
+    let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    let number = |number: usize| [b"J", &(number as u32).to_le_bytes()[..]].concat();
+    let tuple = |items: Vec<Vec<u8>>| [b"(".to_vec(), items.concat(), b"t".to_vec()].concat();
+
+    let storage =
+        tuple(vec![text("storage"), b"ctorch\nHalfStorage\n".to_vec(), text("0"), text("cpu"), number(ELEMENTS)]);
+    let mut object = [&b"\x80\x02}("[..], &text("classes"), b"]("].concat();
+    object.extend(classes.iter().flat_map(|class| text(class)));
+    object.extend([&b"e"[..], &text("model"), b"ccollections\nOrderedDict\n)R("].concat());
+    for spec in Architecture::new("resnet18", 2).unwrap().tensors() {
+        let strides = (0..spec.shape.len()).map(|side| number(spec.shape[side + 1..].iter().product()));
+        let strides = tuple(strides.collect());
+        let shape = tuple(spec.shape.iter().map(|side| number(*side)).collect());
+        let arguments = tuple(vec![storage.clone(), b"Q".to_vec(), number(0), shape, strides, b"\x89N".to_vec()]);
+        object.extend(
+            [text(&spec.name), b"ctorch._utils\n_rebuild_tensor_v2\n".to_vec(), arguments, b"R".to_vec()].concat(),
+        );
+    }
+    object.extend(b"uu.");
+
+    let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
+    let keys = [&b"\x80\x02]"[..], &text("0"), b"a."].concat();
+    let mut file = [&magic[..], &object, &keys, &(ELEMENTS as u64).to_le_bytes()].concat();
+    file.extend((0..ELEMENTS).flat_map(|index| half::f16::from_f32((index % 128) as f32).to_le_bytes()));
+    file
+}
+
+#[test]
+fn a_whole_network_is_recognised_and_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("resnet18.pth");
+    std::fs::write(&file, resnet18(&["ant", "bee"])).unwrap();
+    let checkpoint = pth::import(&file).unwrap();
+    assert_eq!(checkpoint.architecture(), Architecture::new("resnet18", 2).unwrap());
+    assert_eq!(checkpoint.metadata().classes, ["ant", "bee"]);
+    assert_eq!(checkpoint.metadata().labels, ["ant", "bee"]);
+    assert_eq!(checkpoint.values("fc.weight")[126..130], [126.0, 127.0, 0.0, 1.0]);
+    let dtype = |name: &str| checkpoint.entries().find(|entry| entry.name == name).unwrap().dtype;
+    assert_eq!(dtype("layer4.1.conv2.weight"), Dtype::F16, "matrices stay as they were");
+    assert_eq!(dtype("bn1.running_var"), Dtype::F32, "the rest is widened");
+
+    std::fs::write(&file, resnet18(&["ant", "bee", "cat"])).unwrap();
+    assert_eq!(pth::import(&file).unwrap().metadata().classes, ["0", "1"], "names that do not fit are left out");
+    let error = pth::import(path("zip")).unwrap_err().to_string();
+    assert!(error.contains("zip.pth") && error.contains("no known architecture"), "{error}");
 }

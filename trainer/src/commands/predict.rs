@@ -1,5 +1,6 @@
 //! `trainer predict`: what photos show, as a table, as JSON lines, as CSV.
 
+use super::{answer, remark};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -11,7 +12,6 @@ use model::preprocess::{Limits, PhotoError};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// What is taken from a folder; a file that is named itself may be called anything.
@@ -20,7 +20,12 @@ const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 /// One's own photos on one's own machine: far beyond what a server accepts, but not the whole memory.
 const LIMITS: Limits = Limits { bytes: 1 << 30, pixels: 1 << 29, memory: 4 << 30 };
 
+/// Say what photos show
+///
+/// JPEG, PNG, WebP, GIF and BMP, whatever the files are called. A photo that cannot be read is said to be so, the others
+/// are still answered, and the exit status tells.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Predict {
     /// Photos, and folders whose photos (jpg, png, webp, gif, bmp) are all taken, in order of their names
     #[arg(required = true, value_name = "PHOTO|FOLDER")]
@@ -45,6 +50,12 @@ pub struct Predict {
     csv: Option<PathBuf>,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  trainer predict cat.jpg --checkpoint checkpoints/resnet50_v1-imagenet.safetensors
+  trainer predict photos/ --checkpoint mine.safetensors --json > answers.jsonl
+  trainer predict photos/ --checkpoint mine.safetensors --top-k 1 --csv answers.csv";
+
 /// A line of `--json`.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -62,7 +73,7 @@ impl Predict {
             checkpoint = checkpoint.with_architecture(name)?;
         }
         if let Some(assumption) = checkpoint.assumption() {
-            eprintln!("note: {assumption}");
+            remark(&assumption);
         }
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
         let classifier = pollster::block_on(Classifier::new(&name, &checkpoint, self.device))?;
@@ -77,11 +88,7 @@ impl Predict {
                 csv.write(file, &outcome)?;
             }
             let text = if self.json { json(file, &outcome)? } else { table(file, &outcome) };
-            match writeln!(std::io::stdout(), "{text}") {
-                // Somebody has seen enough: `trainer predict ... | head`.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-                written => written?,
-            }
+            answer(&text)?;
         }
         if let Some(csv) = csv {
             csv.finish()?;

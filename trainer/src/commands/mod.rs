@@ -1,0 +1,45 @@
+//! The sub-commands, a file each, and what they share.
+
+mod convert;
+mod formats;
+mod import;
+mod inspect;
+mod names;
+mod open;
+mod predict;
+
+use anyhow::Result;
+use clap::Subcommand;
+use std::io::{self, Write};
+
+#[derive(Subcommand)]
+pub enum Command {
+    Import(import::Import),
+    Convert(convert::Convert),
+    Inspect(inspect::Inspect),
+    Predict(predict::Predict),
+}
+
+impl Command {
+    pub fn run(self) -> Result<()> {
+        match self {
+            Command::Import(arguments) => arguments.run(),
+            Command::Convert(arguments) => arguments.run(),
+            Command::Inspect(arguments) => arguments.run(),
+            Command::Predict(arguments) => arguments.run(),
+        }
+    }
+}
+
+/// Prints a result. Whoever stops reading (`| head`) has had enough: that ends the program, and is no error.
+fn answer(text: &str) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => Ok(result?),
+    }
+}
+
+/// Says what is worth knowing, but no result.
+fn remark(text: &str) {
+    eprintln!("note: {text}");
+}

@@ -1,0 +1,126 @@
+//! The binary on files as a user has them: import, convert and inspect, and what they say when something is wrong.
+
+use model::architecture::Architecture;
+use model::checkpoint::{Checkpoint, Metadata};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn trainer(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trainer")).current_dir(folder).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Its stdout and stderr, or a panic with both.
+fn succeed(folder: &Path, arguments: &[&str]) -> (String, String) {
+    let output = trainer(folder, arguments);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {out}{err}");
+    (out, err)
+}
+
+/// What it says on stderr when it fails.
+fn fail(folder: &Path, arguments: &[&str]) -> String {
+    let output = trainer(folder, arguments);
+    assert!(!output.status.success(), "{arguments:?}");
+    assert!(output.stdout.is_empty(), "errors are no results");
+    text(&output.stderr)
+}
+
+/// A folder with `weights.safetensors` of the architecture, all of one value.
+fn folder(architecture: &str, value: f32) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let architecture = Architecture::new(architecture, 3).unwrap();
+    let tensors = architecture.tensors().into_iter();
+    let tensors = tensors.map(|spec| (spec.name, vec![value; spec.shape.iter().product()])).collect();
+    let checkpoint = Checkpoint::new(Metadata::new(architecture), tensors).unwrap();
+    checkpoint.save(folder.path().join("weights.safetensors")).unwrap();
+    folder
+}
+
+#[test]
+fn imported_converted_and_inspected() {
+    let folder = folder("resnet18", 0.25);
+    let at = folder.path();
+    fs::write(at.join("classes.json"), r#"["n1", "n2", "n3"]"#).unwrap();
+    fs::write(at.join("labels.txt"), "ant\nbee\ngreat white shark\n").unwrap();
+    let before = fs::read(at.join("weights.safetensors")).unwrap();
+
+    let (_, remarks) = succeed(at, &["import", "weights.safetensors", "plain.safetensors"]);
+    assert!(remarks.contains("--labels"), "nameless classes are worth a remark: {remarks}");
+    let names = ["--classes", "classes.json", "--labels", "labels.txt", "--provenance", "a test", "--resize", "232"];
+    let (_, remarks) = succeed(at, &[&["import", "weights.safetensors", "named.safetensors"][..], &names].concat());
+    assert_eq!(remarks, "");
+    let small = ["convert", "named.safetensors", "small.safetensors", "--dtype", "i8", "--tensor", "conv1.weight=f16"];
+    let (result, _) = succeed(at, &small);
+    assert!(result.starts_with("small.safetensors: resnet18, 3 classes: 20 i8, 1 f16, 81 f32 tensors"), "{result}");
+
+    let (json, _) = succeed(at, &["inspect", "small.safetensors", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["metadata"]["classes"], serde_json::json!(["n1", "n2", "n3"]));
+    assert_eq!(json["metadata"]["labels"][2], "great white shark");
+    assert_eq!(json["metadata"]["provenance"], "a test");
+    assert_eq!(json["metadata"]["preprocessing"]["resize"], 232);
+    assert_eq!(json["stored"]["i8"]["tensors"], 20);
+    assert_eq!(json["parameters"], 11_178_051);
+    let (table, _) = succeed(at, &["inspect", "small.safetensors"]);
+    for part in ["resnet18", "11,178,051", "1.814 G", "ant, bee, great white shark", "a test"] {
+        assert!(table.contains(part), "{part} is missing:\n{table}");
+    }
+
+    succeed(at, &["convert", "small.safetensors", "again.safetensors", "--dtype", "f32"]);
+    let again = Checkpoint::from_path(at.join("again.safetensors")).unwrap();
+    assert!(again.values("fc.weight").iter().all(|value| (value - 0.25).abs() < 1e-6));
+    assert_eq!(fs::read(at.join("weights.safetensors")).unwrap(), before, "what is read is left alone");
+}
+
+#[test]
+fn mistakes_are_named() {
+    let folder = folder("resnet18", 1e6);
+    let at = folder.path();
+    fs::write(at.join("two.txt"), "ant\nbee\n").unwrap();
+    let import = |more: &[&str]| fail(at, &[&["import", "weights.safetensors", "out.safetensors"][..], more].concat());
+    assert!(import(&["--labels", "two.txt"]).contains("two.txt has 2 names, but the network has 3 classes"));
+    assert!(import(&["--labels", "none.txt"]).contains("none.txt"));
+    assert!(import(&["--architecture", "resnet34"]).contains("resnet34"));
+    assert!(import(&["--architecture", "vgg16"]).contains("resnet50_v1"), "known names are listed");
+    assert!(import(&["--dtype", "f8"]).contains("f32, f16, i8"));
+    assert!(import(&["--dtype", "f16"]).contains("conv1.weight"), "too large for fp16");
+    assert!(import(&["--dtype", "i8", "--tensor", "bn1.weight=f16"]).contains("bn1.weight"));
+    assert!(!at.join("out.safetensors").exists());
+    let same = fail(at, &["convert", "weights.safetensors", "./weights.safetensors", "--dtype", "i8"]);
+    assert!(same.contains("another file"), "{same}");
+    assert!(fail(at, &["inspect", "two.txt"]).contains("two.txt"));
+    assert!(fail(at, &["inspect", "none.safetensors"]).contains("none.safetensors"));
+}
+
+/// Other people's file of a bottleneck network: v1 or v1.5 is for the user to say.
+#[test]
+fn what_the_tensors_cannot_tell_is_said_aloud() {
+    let folder = folder("resnet50", 0.5);
+    let at = folder.path();
+    let path = at.join("weights.safetensors");
+    // The key of our metadata, spelled otherwise, is no metadata of ours.
+    let mut bytes = fs::read(&path).unwrap();
+    let key = bytes.windows(8).position(|window| window == b"shortcut").unwrap();
+    bytes[key] = b'S';
+    fs::write(&path, bytes).unwrap();
+
+    let (_, remarks) = succeed(at, &["inspect", "weights.safetensors"]);
+    assert!(remarks.contains("resnet50_v1"), "{remarks}");
+    let v1 = ["import", "weights.safetensors", "v1.safetensors", "--architecture", "resnet50_v1", "--dtype", "i8"];
+    let (result, remarks) = succeed(at, &v1);
+    assert!(result.contains("resnet50_v1") && !remarks.contains("v1.5"), "{result}{remarks}");
+    let (result, remarks) = succeed(at, &["inspect", "v1.safetensors"]);
+    assert!(result.contains("resnet50_v1") && remarks.is_empty(), "{result}{remarks}");
+}
+
+#[test]
+fn without_a_command_there_is_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let (help, _) = succeed(folder.path(), &[]);
+    assert!(help.contains("trainer import"), "{help}");
+}
