@@ -1,1 +1,28 @@
-fn main() {}
+//! The page: drop a photo, see what a residual network recognises in it.
+//!
+//! Nothing is computed here. A [`worker`] classifies, on the visitor's device; the server does where the worker cannot,
+//! and the page says which. [`session`] holds what there is to know, [`queue`] has photos answered one by one, and
+//! `components` show it.
+
+mod app;
+mod catalogue;
+mod components;
+mod hooks;
+mod local;
+mod photo;
+mod queue;
+mod server;
+mod session;
+mod shot;
+mod transcode;
+mod words;
+
+use leptos::prelude::*;
+
+fn main() {
+    console_error_panic_hook::set_once();
+    if let Some(placeholder) = document().get_element_by_id("without-wasm") {
+        placeholder.remove();
+    }
+    mount_to_body(app::App);
+}

@@ -112,6 +112,8 @@ enum Runner {
     Burn(burn::BurnEngine),
 }
 
+// Without any engine there is no runner, and no way through these.
+#[cfg_attr(not(feature = "burn"), expect(unused_variables, unreachable_code))]
 impl Engine {
     /// Brings the plan's weights to the device.
     pub async fn prepare(plan: Plan, device: Device) -> Result<Self, EngineError> {
@@ -135,9 +137,9 @@ impl Engine {
 
     /// Executes the plan for a batch of any size and resolution.
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
-        match &self.runner {
+        match self.runner {
             #[cfg(feature = "burn")]
-            Runner::Burn(engine) => engine.run(input, keep).await,
+            Runner::Burn(ref engine) => engine.run(input, keep).await,
         }
     }
 }

@@ -1,1 +1,5 @@
-fn main() {}
+//! The worker's module: a page starts it and talks to it in the terms of [`worker::message`].
+
+fn main() {
+    worker::start();
+}

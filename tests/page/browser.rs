@@ -1,0 +1,113 @@
+//! Headless Chromium behind its WebDriver, one for each test; both end with it, whatever the test does.
+
+use anyhow::{Context, Result, bail};
+use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long the driver may take to end its browser before it is killed.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Runs `test` in a browser of its own.
+pub fn with_browser<F: Future<Output = Result<()>> + Send + 'static>(test: impl FnOnce(Browser) -> F) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let driver = Driver::start()?;
+    runtime.block_on(async {
+        let profile = TempDir::new()?;
+        let browser = Browser::open(&driver, &profile).await?;
+        let client = browser.client.clone();
+        // As a task, so that a panic ends the test and not its clean-up.
+        let outcome = tokio::spawn(test(browser)).await;
+        let closed = client.close().await;
+        driver.end().await;
+        outcome.context("the test panicked")??;
+        closed.context("the browser did not end")
+    })
+}
+
+#[derive(Clone)]
+pub struct Browser {
+    pub client: Client,
+    /// The session's address below the driver's.
+    session: String,
+}
+
+impl Browser {
+    async fn open(driver: &Driver, profile: &TempDir) -> Result<Self> {
+        let profile = format!("--user-data-dir={}", profile.path().display());
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-unsafe-webgpu",
+            "--use-webgpu-adapter=swiftshader",
+            "--window-size=1200,900",
+            &profile,
+        ];
+        let Value::Object(capabilities) = json!({ "goog:chromeOptions": { "args": arguments } }) else { unreachable!() };
+        let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await;
+        let client = client.context("chromedriver cannot start Chromium")?;
+        let id = client.session_id().await?.context("a session without an id")?;
+        Ok(Browser { client, session: format!("{}/session/{id}", driver.url) })
+    }
+
+    /// Has every page run this script before its own.
+    pub async fn prelude(&self, script: &str) -> Result<()> {
+        let command = json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": { "source": script } });
+        let address = format!("{}/goog/cdp/execute", self.session);
+        reqwest::Client::new().post(address).json(&command).send().await?.error_for_status()?;
+        Ok(())
+    }
+}
+
+struct Driver {
+    process: Child,
+    url: String,
+}
+
+impl Driver {
+    fn start() -> Result<Self> {
+        let process = Command::new("chromedriver").arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let process = process.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => anyhow::anyhow!("chromedriver is not installed; `make test` does that"),
+            _ => anyhow::Error::new(error).context("chromedriver cannot be started"),
+        })?;
+        // Made first, so that a driver that never gets ready is ended too.
+        let mut driver = Driver { process, url: String::new() };
+        let stdout = driver.process.stdout.take().expect("stdout is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        for line in lines.by_ref() {
+            let line = line?;
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                driver.url = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
+                // Read on, or the driver would hang on a full pipe.
+                std::thread::spawn(move || lines.for_each(drop));
+                return Ok(driver);
+            }
+        }
+        bail!("chromedriver ended before it was ready")
+    }
+
+    /// Asks the driver to end, which ends browsers that a failed session left.
+    async fn end(&self) {
+        let request = reqwest::Client::new().get(format!("{}/shutdown", self.url)).timeout(FAREWELL);
+        // No answer means that it has ended already; else it is killed.
+        let _ = request.send().await;
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is no reason to fail.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

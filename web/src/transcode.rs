@@ -1,0 +1,51 @@
+//! The last chance of a photo that neither worker nor server reads: what the browser can show (SVG everywhere; AVIF or
+//! HEIC for the server) becomes a PNG.
+
+use crate::photo::Photo;
+use js_sys::{Function, Promise};
+use leptos::prelude::document;
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Blob, CanvasRenderingContext2d, HtmlCanvasElement, HtmlImageElement};
+
+/// The short side that a drawing without pixels of its own gets; a network looks at 224.
+const VECTOR_SIDE: f64 = 512.0;
+/// Width times height; also the most that some browsers' canvases hold.
+const MOST_PIXELS: f64 = 16_777_216.0;
+
+/// None if the browser cannot show it either.
+pub async fn as_png(photo: &Photo) -> Option<Blob> {
+    let image = HtmlImageElement::new().ok()?;
+    image.set_src(photo.address());
+    JsFuture::from(image.decode()).await.ok()?;
+
+    let (width, height) = (f64::from(image.natural_width()), f64::from(image.natural_height()));
+    if width < 1.0 || height < 1.0 {
+        return None;
+    }
+    let vector = photo.blob().type_() == "image/svg+xml";
+    let wanted = if vector { VECTOR_SIDE / width.min(height) } else { 1.0 };
+    let scale = wanted.min((MOST_PIXELS / (width * height)).sqrt());
+    let canvas = draw(&image, (width * scale).max(1.0), (height * scale).max(1.0)).ok()?;
+    JsFuture::from(encode(&canvas)).await.ok()?.dyn_into().ok()
+}
+
+fn draw(image: &HtmlImageElement, width: f64, height: f64) -> Result<HtmlCanvasElement, JsValue> {
+    let canvas: HtmlCanvasElement = document().create_element("canvas")?.unchecked_into();
+    canvas.set_width(width as u32);
+    canvas.set_height(height as u32);
+    let context: CanvasRenderingContext2d = canvas.get_context("2d")?.ok_or(JsValue::NULL)?.unchecked_into();
+    context.draw_image_with_html_image_element_and_dw_and_dh(image, 0.0, 0.0, width, height)?;
+    Ok(canvas)
+}
+
+/// `toBlob` as a promise.
+fn encode(canvas: &HtmlCanvasElement) -> Promise {
+    Promise::new(&mut |resolve: Function, reject: Function| {
+        let done = Closure::once_into_js(move |blob: JsValue| resolve.call1(&JsValue::NULL, &blob));
+        if let Err(error) = canvas.to_blob(done.unchecked_ref()) {
+            let _ = reject.call1(&JsValue::NULL, &error);
+        }
+    })
+}

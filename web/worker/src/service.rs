@@ -1,0 +1,131 @@
+//! Answers the page's requests: loads the one model of this worker, then classifies.
+
+use crate::browser_decode;
+use crate::message::{Photo, Reply, Request, Weights};
+use crate::scope::{fail, reply, report_panics, scope, words};
+use crate::weights::bring;
+use js_sys::Uint8Array;
+use model::checkpoint::Checkpoint;
+use model::classifier::{Classifier, Prepared};
+use model::engine::{Device, EngineError};
+use model::prediction::Prediction;
+use model::preprocess::{Limits, PhotoError};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::JsCast;
+use wasm_bindgen_futures::spawn_local;
+use web_sys::MessageEvent;
+
+/// A progress bar needs no more steps than this.
+const PROGRESS_STEPS: u64 = 200;
+
+/// The model, once it is loaded.
+type Slot = Rc<RefCell<Option<Rc<Classifier>>>>;
+
+/// Listens to the page from now on.
+pub fn start() {
+    report_panics();
+    let slot = Slot::default();
+    let listen = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
+        match Request::from_js(event.data()) {
+            Ok(request) => spawn_local(answer(slot.clone(), request)),
+            Err(error) => fail(None, "malformed_request", words(&error)),
+        }
+    });
+    scope().set_onmessage(Some(listen.as_ref().unchecked_ref()));
+    listen.forget();
+    reply(Reply::Awake);
+}
+
+async fn answer(slot: Slot, request: Request) {
+    match request {
+        Request::Load(weights) => match load(&weights).await {
+            Ok((classifier, device)) => {
+                *slot.borrow_mut() = Some(Rc::new(classifier));
+                reply(Reply::Ready { backend: device.to_string() });
+            }
+            Err(error) => fail(None, error.code, error.message),
+        },
+        Request::Classify { id, photo, top_k } => {
+            let classifier = slot.borrow().clone();
+            let Some(classifier) = classifier else {
+                return fail(Some(id), "not_ready", "no model is loaded yet");
+            };
+            match classify(&classifier, photo, top_k).await {
+                Ok(prediction) => reply(Reply::Prediction { id, prediction }),
+                Err(error) => fail(Some(id), error.code, error.message),
+            }
+        }
+    }
+}
+
+/// A failure as the page gets it.
+struct Failed {
+    code: &'static str,
+    message: String,
+}
+
+impl Failed {
+    fn new(code: &'static str, error: impl ToString) -> Self {
+        Failed { code, message: error.to_string() }
+    }
+}
+
+impl From<PhotoError> for Failed {
+    fn from(error: PhotoError) -> Self {
+        Failed::new(error.code(), error)
+    }
+}
+
+async fn load(weights: &Weights) -> Result<(Classifier, Device), Failed> {
+    let total = weights.bytes;
+    let told = Cell::new(0);
+    let progress = |received: u64| {
+        let step = received * PROGRESS_STEPS / total.max(1);
+        if received == 0 || step > told.get() {
+            told.set(step);
+            reply(Reply::Progress { received, total });
+        }
+    };
+    let bytes = bring(weights, progress).await.map_err(|error| Failed::new(error.code(), error))?;
+    let checkpoint = Checkpoint::from_bytes(&bytes).map_err(|error| Failed::new("bad_weights", error))?;
+    drop(bytes);
+    on_best_device(&weights.name, &checkpoint).await.map_err(|error| Failed::new("engine", error))
+}
+
+/// On WebGPU where the build has it and the browser an adapter, else on the CPU.
+async fn on_best_device(name: &str, checkpoint: &Checkpoint) -> Result<(Classifier, Device), EngineError> {
+    if cfg!(feature = "burn-webgpu") {
+        match Classifier::new(name, checkpoint, Device::WebGpu).await {
+            Err(EngineError::Device(_)) => {}
+            made => return Ok((made?, Device::WebGpu)),
+        }
+    }
+    Ok((Classifier::new(name, checkpoint, Device::Cpu).await?, Device::Cpu))
+}
+
+async fn classify(classifier: &Classifier, photo: Photo, top_k: usize) -> Result<Prediction, Failed> {
+    let prepared = prepare(classifier, photo).await?;
+    classifier.classify(prepared, 0.0, top_k).await.map_err(|error| Failed::new("engine", error))
+}
+
+async fn prepare(classifier: &Classifier, photo: Photo) -> Result<Prepared, PhotoError> {
+    let metadata = classifier.metadata();
+    let limits = Limits::default();
+    match photo {
+        Photo::Pixels { width, height, rgba } => {
+            Prepared::from_rgba(width, height, &Uint8Array::new(&rgba).to_vec(), metadata)
+        }
+        Photo::Encoded { bytes } => {
+            let encoded = Uint8Array::new(&bytes).to_vec();
+            match Prepared::from_bytes(&encoded, &limits, metadata) {
+                Err(PhotoError::UnsupportedFormat) => {
+                    let pixels = browser_decode::decode(&encoded, &limits).await?;
+                    Prepared::from_rgba(pixels.width, pixels.height, &pixels.rgba, metadata)
+                }
+                prepared => prepared,
+            }
+        }
+    }
+}
