@@ -52,7 +52,9 @@ impl Browser {
             "--window-size=1200,900",
             &profile,
         ];
-        let Value::Object(capabilities) = json!({ "goog:chromeOptions": { "args": arguments } }) else { unreachable!() };
+        let Value::Object(capabilities) = json!({ "goog:chromeOptions": { "args": arguments } }) else {
+            unreachable!()
+        };
         let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await;
         let client = client.context("chromedriver cannot start Chromium")?;
         let id = client.session_id().await?.context("a session without an id")?;

@@ -67,7 +67,8 @@ fn ten_things() -> Result<()> {
         browser.visit(&url).await?;
         browser.classify_sample("cat").await?;
         browser.choose_model(TEN).await?;
-        let view = browser.until("an answer of the small model", |view| view.things.len() == 10 && !view.ranked.is_empty());
+        let view =
+            browser.until("an answer of the small model", |view| view.things.len() == 10 && !view.ranked.is_empty());
         let view = view.await?;
         ensure!(view.things.contains(&"church".to_owned()) && view.things.contains(&view.best), "{view:?}");
         ensure!(view.knowledge.contains("Exactly 10 things"), "{view:?}");

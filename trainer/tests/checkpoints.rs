@@ -118,6 +118,10 @@ fn what_the_tensors_cannot_tell_is_said_aloud() {
     assert!(result.contains("resnet50_v1") && !remarks.contains("v1.5"), "{result}{remarks}");
     let (result, remarks) = succeed(at, &["inspect", "v1.safetensors"]);
     assert!(result.contains("resnet50_v1") && remarks.is_empty(), "{result}{remarks}");
+
+    succeed(at, &["import", "v1.safetensors", "stride1.safetensors", "--stem", "imagenet-stride1"]);
+    let (result, _) = succeed(at, &["inspect", "stride1.safetensors"]);
+    assert!(result.contains("resnet50_v1, stem imagenet-stride1"), "{result}");
 }
 
 #[test]
