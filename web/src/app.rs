@@ -14,9 +14,8 @@ pub fn App() -> impl IntoView {
     use_paste(move |files| session.add_files(files));
     let dragging = use_drop(move |dropped| match dropped {
         Dropped::Files(files) => session.add_files(files),
-        Dropped::NoFiles => session.say(
-            "That is no file, so there is no photo in it. Save the picture first, or copy it and paste it here.",
-        ),
+        Dropped::NoFiles => session
+            .say("That is no file, so there is no photo in it. Save the picture first, or copy it and paste it here."),
     });
 
     view! {

@@ -81,8 +81,7 @@ impl Local {
         worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
 
-        let local =
-            Local { worker, waiting, next_id: Cell::new(0), _on_message: on_message, _on_error: on_error };
+        let local = Local { worker, waiting, next_id: Cell::new(0), _on_message: on_message, _on_error: on_error };
         let backend = async move {
             match ready.await? {
                 Reply::Ready { backend } => Ok(backend),

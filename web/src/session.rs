@@ -54,7 +54,10 @@ pub enum Readiness {
     /// No model is chosen.
     Idle,
     /// Bytes of the weights; equal when the worker prepares them.
-    Loading { received: u64, total: u64 },
+    Loading {
+        received: u64,
+        total: u64,
+    },
     InPage,
     OnServer(Reason),
 }

@@ -17,7 +17,10 @@ pub enum Outcome {
     Running,
     Answered(Answer),
     /// Why not, in words for a person, and whether another try may end better.
-    Failed { why: String, passing: bool },
+    Failed {
+        why: String,
+        passing: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

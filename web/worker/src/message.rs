@@ -50,12 +50,23 @@ pub enum Reply {
     /// The worker listens. What is sent earlier is lost: the module is still being compiled then.
     Awake,
     /// Of the weights, in bytes.
-    Progress { received: u64, total: u64 },
+    Progress {
+        received: u64,
+        total: u64,
+    },
     /// The model can be asked; `backend` is the name of the device that will answer.
-    Ready { backend: String },
-    Prediction { id: u32, prediction: Prediction },
+    Ready {
+        backend: String,
+    },
+    Prediction {
+        id: u32,
+        prediction: Prediction,
+    },
     /// Without an `id` the model could not be loaded, or with the code [`PANIC`] the worker is gone.
-    Failure { id: Option<u32>, error: FailureDetail },
+    Failure {
+        id: Option<u32>,
+        error: FailureDetail,
+    },
 }
 
 /// The code of a failure after which the worker answers nothing more.

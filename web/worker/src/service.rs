@@ -12,8 +12,8 @@ use model::prediction::Prediction;
 use model::preprocess::{Limits, PhotoError};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use wasm_bindgen::closure::Closure;
 use wasm_bindgen::JsCast;
+use wasm_bindgen::closure::Closure;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::MessageEvent;
 
@@ -27,12 +27,11 @@ type Slot = Rc<RefCell<Option<Rc<Classifier>>>>;
 pub fn start() {
     report_panics();
     let slot = Slot::default();
-    let listen = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
-        match Request::from_js(event.data()) {
+    let listen =
+        Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| match Request::from_js(event.data()) {
             Ok(request) => spawn_local(answer(slot.clone(), request)),
             Err(error) => fail(None, "malformed_request", words(&error)),
-        }
-    });
+        });
     scope().set_onmessage(Some(listen.as_ref().unchecked_ref()));
     listen.forget();
     reply(Reply::Awake);

@@ -75,8 +75,7 @@ async fn read(response: &Response, weights: &Weights, progress: impl Fn(u64)) ->
     let mut hasher = Sha256::new();
     progress(0);
     loop {
-        let step: ReadableStreamReadResult =
-            JsFuture::from(reader.read()).await.map_err(interrupted)?.unchecked_into();
+        let step: ReadableStreamReadResult = JsFuture::from(reader.read()).await.map_err(interrupted)?.unchecked_into();
         if step.get_done() == Some(true) {
             break;
         }
