@@ -66,8 +66,16 @@ fn utf8(path: &Path) -> Result<&str> {
 }
 
 fn in_order() -> Result<()> {
-    let output =
-        trainer(["predict", "samples/rocket.jpg", "samples/cat.jpg", "--checkpoint", RESNET50, "--top-k", "3", "--json"])?;
+    let output = trainer([
+        "predict",
+        "samples/rocket.jpg",
+        "samples/cat.jpg",
+        "--checkpoint",
+        RESNET50,
+        "--top-k",
+        "3",
+        "--json",
+    ])?;
     stdout(&output)?;
     let lines = lines(&output)?;
     let files: Vec<_> = lines.iter().map(|line| line.file.as_str()).collect();

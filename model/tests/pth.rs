@@ -19,7 +19,7 @@ fn values(name: &str) -> BTreeMap<String, Vec<f32>> {
 /// Why a file is refused, at the latest when its numbers are read.
 fn refusal(path: &Path) -> PthError {
     match StateDict::open(path).and_then(|mut weights| weights.values()) {
-        Err(PthError::File { source, .. }) => *source,
+        Err(PthError::File { reason, .. }) => *reason,
         Err(error) => error,
         Ok(values) => panic!("{} was read: {:?}", path.display(), values.keys()),
     }

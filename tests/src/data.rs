@@ -15,11 +15,7 @@ pub fn folder() -> PathBuf {
 /// A test that needs the optional data: listed as ignored, with the reason, where that is absent.
 pub fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
     let trial = Trial::test(name, move || test().map_err(failed));
-    if folder().is_dir() {
-        trial
-    } else {
-        trial.with_kind("no data: set SHORTCUT_DATA").with_ignored_flag(true)
-    }
+    if folder().is_dir() { trial } else { trial.with_kind("no data: set SHORTCUT_DATA").with_ignored_flag(true) }
 }
 
 /// A test that a bare clone can run.

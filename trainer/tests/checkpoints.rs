@@ -93,7 +93,9 @@ fn mistakes_are_named() {
     assert!(!at.join("out.safetensors").exists());
     let same = fail(at, &["convert", "weights.safetensors", "./weights.safetensors", "--dtype", "i8"]);
     assert!(same.contains("another file"), "{same}");
-    assert!(fail(at, &["inspect", "two.txt"]).contains("two.txt"));
+    let text = fail(at, &["inspect", "two.txt"]);
+    assert_eq!(text.matches("two.txt").count(), 1, "said once: {text}");
+    assert_eq!(text.matches("safetensors file?").count(), 1, "said once: {text}");
     assert!(fail(at, &["inspect", "none.safetensors"]).contains("none.safetensors"));
 }
 
@@ -116,6 +118,10 @@ fn what_the_tensors_cannot_tell_is_said_aloud() {
     assert!(result.contains("resnet50_v1") && !remarks.contains("v1.5"), "{result}{remarks}");
     let (result, remarks) = succeed(at, &["inspect", "v1.safetensors"]);
     assert!(result.contains("resnet50_v1") && remarks.is_empty(), "{result}{remarks}");
+
+    succeed(at, &["import", "v1.safetensors", "stride1.safetensors", "--stem", "imagenet-stride1"]);
+    let (result, _) = succeed(at, &["inspect", "stride1.safetensors"]);
+    assert!(result.contains("resnet50_v1, stem imagenet-stride1"), "{result}");
 }
 
 #[test]

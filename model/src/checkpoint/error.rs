@@ -4,12 +4,13 @@ use super::{Dtype, Metadata};
 use crate::architecture::ArchitectureError;
 
 /// Why a checkpoint was not read, made or converted. Every variant names the tensor, the offset or the count at fault.
+/// Messages are whole: no part of one waits in a chain of sources.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// What is wrong with a file, with the file's name.
     #[cfg(not(target_arch = "wasm32"))]
-    #[error("{}: {source}", path.display())]
-    File { path: std::path::PathBuf, source: Box<CheckpointError> },
+    #[error("{}: {reason}", path.display())]
+    File { path: std::path::PathBuf, reason: Box<CheckpointError> },
     #[error(transparent)]
     Io(#[from] std::io::Error),
 
@@ -20,7 +21,7 @@ pub enum CheckpointError {
     #[error("a header of {bytes} bytes is announced, at most {max} are possible: is this a safetensors file?")]
     HeaderTooLarge { bytes: u64, max: u64 },
     #[error("the header is no JSON table of tensors: {0}")]
-    Header(#[source] serde_json::Error),
+    Header(serde_json::Error),
     #[error("tensor {name:?} is in the header twice")]
     DuplicateTensor { name: String },
     #[error(
@@ -37,7 +38,7 @@ pub enum CheckpointError {
     #[error("the metadata is of version {found}; this program understands version {version}", version = Metadata::VERSION)]
     MetadataVersion { found: u64 },
     #[error("the metadata is no description of a checkpoint: {0}")]
-    Metadata(#[source] serde_json::Error),
+    Metadata(serde_json::Error),
     #[error("{found} {what} are named, but the network has {expected} classes")]
     ClassCount { what: &'static str, found: usize, expected: usize },
 

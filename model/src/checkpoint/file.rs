@@ -23,8 +23,8 @@ pub(super) fn save(checkpoint: &Checkpoint, path: &Path) -> Result<(), Checkpoin
     write_atomically(path, &checkpoint.to_bytes()).map_err(|error| in_file(path, error.into()))
 }
 
-fn in_file(path: &Path, source: CheckpointError) -> CheckpointError {
-    CheckpointError::File { path: path.to_owned(), source: Box::new(source) }
+fn in_file(path: &Path, reason: CheckpointError) -> CheckpointError {
+    CheckpointError::File { path: path.to_owned(), reason: Box::new(reason) }
 }
 
 /// Writes a neighbour, brings it to the disk, and renames it.

@@ -9,6 +9,7 @@ use super::{
 use anyhow::{Result, ensure};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use model::architecture::Stem;
 use model::checkpoint::{Checkpoint, Dtype, Metadata};
 use model::preprocess::Interpolation;
 use std::path::PathBuf;
@@ -30,6 +31,9 @@ pub struct Import {
     /// Say what the tensors cannot: resnet50_v1 has its strides on the first 1x1 convolutions (Caffe, Keras, the paper)
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
+    /// Say what a 7x7 stem has for a stride, which its tensors do not show either
+    #[arg(long, value_parser = stem_parser())]
+    stem: Option<Stem>,
     /// Identifiers of the classes in order, one a line or a JSON list: n01440764
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
@@ -72,6 +76,13 @@ fn interpolation_parser() -> impl TypedValueParser<Value = Interpolation> {
     })
 }
 
+fn stem_parser() -> impl TypedValueParser<Value = Stem> {
+    PossibleValuesParser::new(["imagenet", "imagenet-stride1"]).map(|name| match name.as_str() {
+        "imagenet-stride1" => Stem::ImagenetStride1,
+        _ => Stem::Imagenet,
+    })
+}
+
 impl Import {
     pub fn run(self) -> Result<()> {
         let mut checkpoint = open(&self.input)?;
@@ -94,6 +105,7 @@ impl Import {
     /// What the file says of itself, and over it what the command line says.
     fn described(&self, checkpoint: &Checkpoint) -> Result<Metadata> {
         let mut metadata = checkpoint.metadata().clone();
+        metadata.architecture.stem = self.stem.unwrap_or(metadata.architecture.stem);
         let count = metadata.architecture.classes;
         if let Some(path) = &self.names_from {
             let other = Checkpoint::from_path(path)?;

@@ -168,13 +168,14 @@ fn table(file: &Path, outcome: &Outcome) -> String {
         Outcome::Failure(failure) => format!("{}\n  {}\n", file.display(), failure.error.message),
         Outcome::Prediction(Prediction { predictions, backend, timing_ms, .. }) => {
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING);
+            table.load_style(presets::NOTHING);
             for ranked in predictions {
                 table.add_row([format!("{:.1} %", 100.0 * ranked.probability), ranked.label.clone()]);
             }
             if let Some(column) = table.column_mut(0) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
+            let table = table.trim_fmt();
             format!("{}  ({:.0} ms on {backend})\n{table}\n", file.display(), timing_ms.total)
         }
     }

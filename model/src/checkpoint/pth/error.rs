@@ -4,22 +4,23 @@ use super::super::CheckpointError;
 use std::path::PathBuf;
 
 /// Why the weights of a `.pth` file were not imported. Every variant names the tensor, the class or the offset at fault.
+/// Messages are whole: no part of one waits in a chain of sources.
 #[derive(Debug, thiserror::Error)]
 pub enum PthError {
     /// What is wrong with a file, with the file's name.
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: Box<PthError> },
+    #[error("{}: {reason}", path.display())]
+    File { path: PathBuf, reason: Box<PthError> },
     #[error(transparent)]
     Io(#[from] std::io::Error),
 
     #[error("neither a zip archive nor a pickle as torch.save writes them")]
     NotTorch,
     #[error("the zip archive cannot be read: {0}")]
-    Zip(#[from] zip::result::ZipError),
+    Zip(zip::result::ZipError),
     #[error("the archive has no entry {name:?}")]
     MissingEntry { name: String },
-    #[error("the archive's entry {name:?} cannot be read: {source}")]
-    Entry { name: String, source: std::io::Error },
+    #[error("the archive's entry {name:?} cannot be read: {reason}")]
+    Entry { name: String, reason: std::io::Error },
     #[error("the archive's entry {name:?} is compressed; torch.save stores entries as they are")]
     Compressed { name: String },
     #[error("this is a TorchScript program, not weights: save model.state_dict() with torch.save instead")]

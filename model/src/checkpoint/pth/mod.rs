@@ -53,8 +53,8 @@ pub fn import(path: impl AsRef<Path>) -> Result<Checkpoint, PthError> {
     StateDict::open(&path)?.into_checkpoint().map_err(|error| in_file(path.as_ref(), error))
 }
 
-fn in_file(path: &Path, source: PthError) -> PthError {
-    PthError::File { path: path.to_owned(), source: Box::new(source) }
+fn in_file(path: &Path, reason: PthError) -> PthError {
+    PthError::File { path: path.to_owned(), reason: Box::new(reason) }
 }
 
 impl StateDict {

@@ -19,7 +19,7 @@ pub(super) struct Archive {
 impl Archive {
     /// Opens a file of `length` bytes and reads its pickle.
     pub(super) fn open(file: File, length: u64) -> Result<(Self, Pickle), PthError> {
-        let archive = ZipArchive::new(BufReader::new(file))?;
+        let archive = ZipArchive::new(BufReader::new(file)).map_err(PthError::Zip)?;
         let in_folder = |name: &str| {
             name.split_once('/').filter(|(_, name)| *name == "data.pkl").map(|(folder, _)| format!("{folder}/"))
         };
@@ -56,7 +56,7 @@ impl Archive {
         let name = format!("{}{name}", self.prefix);
         let Some(index) = self.archive.index_for_name(&name) else { return Err(PthError::MissingEntry { name }) };
         // Raw first: asked for its content, the crate has no word for a compression that it was built without.
-        let raw = self.archive.by_index_raw(index)?;
+        let raw = self.archive.by_index_raw(index).map_err(PthError::Zip)?;
         let size = raw.size();
         if raw.compression() != CompressionMethod::Stored || raw.compressed_size() != size {
             return Err(PthError::Compressed { name });
@@ -66,9 +66,9 @@ impl Archive {
             return Err(PthError::Storage { key: name, found: self.length, needed: size });
         }
         let mut bytes = Vec::with_capacity(size as usize);
-        let read = self.archive.by_index(index)?.read_to_end(&mut bytes);
+        let read = self.archive.by_index(index).map_err(PthError::Zip)?.read_to_end(&mut bytes);
         // A wrong checksum comes out here.
-        read.map_err(|source| PthError::Entry { name: name.clone(), source })?;
+        read.map_err(|reason| PthError::Entry { name: name.clone(), reason })?;
         match bytes.len() as u64 == size {
             true => Ok(bytes),
             false => Err(PthError::Storage { key: name, found: bytes.len() as u64, needed: size }),
