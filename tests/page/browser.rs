@@ -19,18 +19,31 @@ where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let profile = TempDir::new()?;
     let driver = Driver::start()?;
     runtime.block_on(async {
-        let profile = TempDir::new()?;
-        let browser = Browser::open(&driver, &profile, server.url()).await?;
-        let client = browser.client.clone();
-        // As a task, so that a panic ends the test and not its clean-up.
-        let outcome = tokio::spawn(test(browser)).await;
-        let closed = client.close().await;
+        let outcome = in_session(&driver, &profile, server, test).await;
         driver.end().await;
-        outcome.context("the test panicked")??;
-        closed.context("the browser did not end")
+        outcome
     })
+}
+
+async fn in_session<F>(
+    driver: &Driver,
+    profile: &TempDir,
+    server: &Server,
+    test: impl FnOnce(Browser) -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let browser = Browser::open(driver, profile, server.url()).await?;
+    let client = browser.client.clone();
+    // As a task, so that a panic ends the test and not its clean-up.
+    let outcome = tokio::spawn(test(browser)).await;
+    let closed = client.close().await;
+    outcome.context("the test panicked")??;
+    closed.context("the browser did not end")
 }
 
 #[derive(Clone)]
