@@ -8,36 +8,55 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
+use tests::server::Server;
 
 /// How long the driver may take to end its browser before it is killed.
 const FAREWELL: Duration = Duration::from_secs(10);
 
-/// Runs `test` in a browser of its own.
-pub fn with_browser<F: Future<Output = Result<()>> + Send + 'static>(test: impl FnOnce(Browser) -> F) -> Result<()> {
+/// Runs `test` in a browser of its own, against this server.
+pub fn with_browser<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let profile = TempDir::new()?;
     let driver = Driver::start()?;
     runtime.block_on(async {
-        let profile = TempDir::new()?;
-        let browser = Browser::open(&driver, &profile).await?;
-        let client = browser.client.clone();
-        // As a task, so that a panic ends the test and not its clean-up.
-        let outcome = tokio::spawn(test(browser)).await;
-        let closed = client.close().await;
+        let outcome = in_session(&driver, &profile, server, test).await;
         driver.end().await;
-        outcome.context("the test panicked")??;
-        closed.context("the browser did not end")
+        outcome
     })
+}
+
+async fn in_session<F>(
+    driver: &Driver,
+    profile: &TempDir,
+    server: &Server,
+    test: impl FnOnce(Browser) -> F,
+) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let browser = Browser::open(driver, profile, server.url()).await?;
+    let client = browser.client.clone();
+    // As a task, so that a panic ends the test and not its clean-up.
+    let outcome = tokio::spawn(test(browser)).await;
+    let closed = client.close().await;
+    outcome.context("the test panicked")??;
+    closed.context("the browser did not end")
 }
 
 #[derive(Clone)]
 pub struct Browser {
     pub client: Client,
+    /// The address of the server, without a slash at the end.
+    pub site: String,
     /// The session's address below the driver's.
     session: String,
 }
 
 impl Browser {
-    async fn open(driver: &Driver, profile: &TempDir) -> Result<Self> {
+    async fn open(driver: &Driver, profile: &TempDir, site: &str) -> Result<Self> {
         let profile = format!("--user-data-dir={}", profile.path().display());
         let arguments = [
             "--headless=new",
@@ -58,7 +77,7 @@ impl Browser {
         let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await;
         let client = client.context("chromedriver cannot start Chromium")?;
         let id = client.session_id().await?.context("a session without an id")?;
-        Ok(Browser { client, session: format!("{}/session/{id}", driver.url) })
+        Ok(Browser { client, site: site.to_owned(), session: format!("{}/session/{id}", driver.url) })
     }
 
     /// Has every page run this script before its own.

@@ -1,11 +1,12 @@
 //! The page in a real browser, served by the real server.
 
 mod browser;
+mod trouble;
 mod view;
 
 use anyhow::{Context, Result, ensure};
 use browser::{Browser, with_browser};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use model::prediction::Prediction;
 use serde::Deserialize;
 use std::process::Command;
@@ -13,33 +14,33 @@ use tests::agreement::assert_agreement;
 use tests::data::bare_trial;
 use tests::server::Server;
 use tests::workspace;
-use view::View;
 
 /// The bundled model of ten classes.
 const TEN: &str = "resnet18-imagenette";
-const IN_PAGE: [&str; 2] = ["CPU in this page", "WebGPU"];
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = vec![
+    let trials = vec![
         bare_trial("page_opens_on_the_model_that_knows_a_thousand_things", opening),
         bare_trial("page_answers_a_sample_as_rest_does", same_as_rest),
         bare_trial("page_lists_the_ten_things_of_the_small_model", ten_things),
-        bare_trial("page_survives_a_broken_file", broken_file),
+        bare_trial("page_takes_photos_that_are_dropped_or_pasted", dropped_and_pasted),
         bare_trial("page_leaves_a_large_model_to_the_server", large_model),
-        bare_trial("page_without_workers_leaves_everything_to_the_server", no_workers),
-        bare_trial("page_refuses_weights_that_were_not_announced", wrong_weights),
-        bare_trial("page_fetches_weights_again_that_were_damaged_in_its_cache", damaged_cache),
+        bare_trial("page_survives_a_broken_file", trouble::broken_file),
+        bare_trial("page_says_that_a_text_is_no_photo", trouble::text_dropped),
+        bare_trial("page_without_workers_leaves_everything_to_the_server", trouble::no_workers),
+        bare_trial("page_starts_another_worker_when_one_is_lost", trouble::lost_worker),
+        bare_trial("page_refuses_weights_that_were_not_announced", trouble::wrong_weights),
+        bare_trial("page_fetches_weights_again_that_were_damaged_in_its_cache", trouble::damaged_cache),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
 
 fn opening() -> Result<()> {
-    let server = Server::start()?;
-    let url = server.url().to_owned();
-    with_browser(|browser| async move {
-        let view = browser.visit(&url).await?;
-        ensure!(models(&url).await?.iter().any(|model| model.name == view.model && model.classes == 1000), "{view:?}");
+    with_browser(&Server::start()?, |browser| async move {
+        let view = browser.visit().await?;
+        let models = models(&browser).await?;
+        ensure!(models.iter().any(|model| model.name == view.model && model.classes == 1000), "{view:?}");
         ensure!(view.knowledge.contains("1000 kinds of things"), "{view:?}");
         ensure!(view.privacy.contains("stay on this device"), "{view:?}");
         Ok(())
@@ -47,55 +48,59 @@ fn opening() -> Result<()> {
 }
 
 fn same_as_rest() -> Result<()> {
-    let server = Server::start()?;
-    let url = server.url().to_owned();
-    with_browser(|browser| async move {
-        browser.visit(&url).await?;
+    with_browser(&Server::start()?, |browser| async move {
+        browser.visit().await?;
         let view = browser.classify_sample("cat").await?;
-        ensure!(ran_in_page(&view), "{view:?}");
+        ensure!(view.ran_in_page(), "{view:?}");
         ensure!(["tabby", "tiger cat", "Egyptian cat"].contains(&view.best.as_str()), "{view:?}");
         ensure!(view.milliseconds.ends_with(" ms"), "{view:?}");
-        let expected = rest(&url, &view.model, "cat").await?;
+        let expected = rest(&browser, &view.model, "cat").await?;
         assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)
     })
 }
 
 fn ten_things() -> Result<()> {
-    let server = Server::start()?;
-    let url = server.url().to_owned();
-    with_browser(|browser| async move {
-        browser.visit(&url).await?;
+    with_browser(&Server::start()?, |browser| async move {
+        browser.visit().await?;
         browser.classify_sample("cat").await?;
         browser.choose_model(TEN).await?;
-        let view =
-            browser.until("an answer of the small model", |view| view.things.len() == 10 && !view.ranked.is_empty());
-        let view = view.await?;
+        let answered = |view: &view::View| view.things.len() == 10 && !view.ranked.is_empty();
+        let view = browser.until("an answer of the small model", answered).await?;
         ensure!(view.things.contains(&"church".to_owned()) && view.things.contains(&view.best), "{view:?}");
         ensure!(view.knowledge.contains("Exactly 10 things"), "{view:?}");
-        let expected = rest(&url, TEN, "cat").await?;
+        let expected = rest(&browser, TEN, "cat").await?;
         assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)
     })
 }
 
-fn broken_file() -> Result<()> {
-    let server = Server::start()?;
-    let url = server.url().to_owned();
-    with_browser(|browser| async move {
-        browser.visit(&url).await?;
-        let folder = tempfile::tempdir()?;
+/// Hands files to the page as `event` does; `fetched` are addresses of files that a visitor has.
+const HAND_OVER: &str = r#"
+    const [event, fetched, done] = arguments;
+    (async () => {
+        const data = new DataTransfer();
+        for (const address of fetched) {
+            const blob = await (await fetch(address)).blob();
+            data.items.add(new File([blob], address.split("/").pop(), { type: blob.type }));
+        }
+        const options = { bubbles: true, cancelable: true };
+        document.body.dispatchEvent(event === "drop"
+            ? new DragEvent("drop", { ...options, dataTransfer: data })
+            : new ClipboardEvent("paste", { ...options, clipboardData: data }));
+        done();
+    })();
+"#;
 
-        let damaged = folder.path().join("damaged.jpg");
-        std::fs::write(&damaged, &std::fs::read(workspace::sample("cat.jpg"))?[..300])?;
-        browser.upload(&damaged).await?;
-        browser.until("a damaged photo is called so", |view| view.error.contains("damaged")).await?;
-
-        let text = folder.path().join("text.jpg");
-        std::fs::write(&text, "no photo at all")?;
-        browser.upload(&text).await?;
-        browser.until("a text is called no photo", |view| view.error.contains("not a photo")).await?;
-
-        let view = browser.classify_sample("cat").await?;
-        ensure!(ran_in_page(&view) && view.error.is_empty(), "{view:?}");
+fn dropped_and_pasted() -> Result<()> {
+    with_browser(&Server::start()?, |browser| async move {
+        browser.visit().await?;
+        let photos = serde_json::json!(["samples/palace.jpg", "samples/rocket.jpg"]);
+        browser.client.execute_async(HAND_OVER, vec!["drop".into(), photos]).await?;
+        browser.answer_for("palace.jpg").await?;
+        browser.client.execute_async(HAND_OVER, vec!["paste".into(), serde_json::json!(["samples/cat.jpg"])]).await?;
+        let pasted = browser.answer_for("cat.jpg").await?;
+        let all = |view: &view::View| view.captions.len() == 3 && view.captions.iter().all(|caption| caption != "…");
+        let view = browser.until("answers to all three", all).await?;
+        ensure!(view.captions[2] == pasted.best, "{view:?}");
         Ok(())
     })
 }
@@ -113,77 +118,13 @@ fn large_model() -> Result<()> {
     ensure!(converted.status.success(), "{}", String::from_utf8_lossy(&converted.stderr));
 
     let server = Server::start_with(["--model".to_owned(), format!("large={}", large.display())])?;
-    let url = server.url().to_owned();
-    with_browser(|browser| async move {
-        let view = browser.visit(&url).await?;
+    with_browser(&server, |browser| async move {
+        let view = browser.visit().await?;
         ensure!(view.privacy.contains("Your photos are sent there"), "{view:?}");
-        answered_by_server(&browser).await
-    })
-}
-
-fn no_workers() -> Result<()> {
-    let server = Server::start()?;
-    let url = server.url().to_owned();
-    with_browser(|browser| async move {
-        browser.prelude("window.Worker = class { constructor() { throw new Error('no workers here') } }").await?;
-        let view = browser.visit(&url).await?;
-        ensure!(view.privacy.contains("your photos are sent there"), "{view:?}");
-        answered_by_server(&browser).await
-    })
-}
-
-fn wrong_weights() -> Result<()> {
-    let server = Server::start()?;
-    let url = server.url().to_owned();
-    with_browser(|browser| async move {
-        let script = r#"
-            const honest = window.fetch;
-            window.fetch = async (address, ...rest) => {
-                const response = await honest(address, ...rest);
-                if (address !== "models") return response;
-                const list = await response.json();
-                list.models.forEach(model => model.sha256 = "0".repeat(64));
-                return Response.json(list);
-            };
-        "#;
-        browser.prelude(script).await?;
-        let view = browser.visit(&url).await?;
-        ensure!(view.error.contains("not those that the server announced"), "{view:?}");
-        answered_by_server(&browser).await
-    })
-}
-
-fn damaged_cache() -> Result<()> {
-    let server = Server::start()?;
-    let url = server.url().to_owned();
-    with_browser(|browser| async move {
-        browser.visit(&url).await?;
-        let damage = r#"
-            const done = arguments[0];
-            (async () => {
-                const cache = await caches.open("shortcut-weights");
-                const kept = await cache.keys();
-                for (const request of kept) await cache.put(request, new Response("damaged"));
-                done(kept.length);
-            })();
-        "#;
-        let kept = browser.client.execute_async(damage, vec![]).await?;
-        ensure!(kept == 1, "{kept} files are kept");
-        browser.visit(&url).await?;
         let view = browser.classify_sample("cat").await?;
-        ensure!(ran_in_page(&view), "{view:?}");
+        ensure!(view.ran_on_server(), "{view:?}");
         Ok(())
     })
-}
-
-async fn answered_by_server(browser: &Browser) -> Result<()> {
-    let view = browser.classify_sample("cat").await?;
-    ensure!(view.badge == "server", "{view:?}");
-    Ok(())
-}
-
-fn ran_in_page(view: &View) -> bool {
-    IN_PAGE.contains(&view.badge.as_str())
 }
 
 #[derive(Deserialize)]
@@ -197,14 +138,14 @@ struct Model {
     classes: usize,
 }
 
-async fn models(url: &str) -> Result<Vec<Model>> {
-    let models: Models = reqwest::get(format!("{url}/models")).await?.error_for_status()?.json().await?;
-    Ok(models.models)
+async fn models(browser: &Browser) -> Result<Vec<Model>> {
+    let response = reqwest::get(format!("{}/models", browser.site)).await?.error_for_status()?;
+    Ok(response.json::<Models>().await?.models)
 }
 
 /// What the server answers to a sample's bytes.
-async fn rest(url: &str, model: &str, sample: &str) -> Result<Prediction> {
+async fn rest(browser: &Browser, model: &str, sample: &str) -> Result<Prediction> {
     let bytes = std::fs::read(workspace::sample(&format!("{sample}.jpg")))?;
-    let address = format!("{url}/predict?model={model}&top_k=5");
+    let address = format!("{}/predict?model={model}&top_k=5", browser.site);
     Ok(reqwest::Client::new().post(address).body(bytes).send().await?.error_for_status()?.json().await?)
 }

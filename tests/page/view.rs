@@ -35,6 +35,8 @@ pub struct View {
     pub knowledge: String,
     /// The things listed there, one by one.
     pub things: Vec<String>,
+    /// What the photos of this visit were called.
+    pub captions: Vec<String>,
 }
 
 const LOOK: &str = r#"
@@ -56,13 +58,24 @@ const LOOK: &str = r#"
         error: text("error"),
         knowledge: text("knowledge"),
         things: all("thing").map(thing => thing.innerText),
+        captions: all("caption").map(caption => caption.innerText),
     };
 "#;
 
+impl View {
+    pub fn ran_in_page(&self) -> bool {
+        ["CPU in this page", "WebGPU"].contains(&self.badge.as_str())
+    }
+
+    pub fn ran_on_server(&self) -> bool {
+        self.badge == "server"
+    }
+}
+
 impl Browser {
     /// Opens the page and waits until its model can be asked.
-    pub async fn visit(&self, url: &str) -> Result<View> {
-        self.client.goto(url).await?;
+    pub async fn visit(&self) -> Result<View> {
+        self.client.goto(&self.site).await?;
         self.until("a model is ready", |view| !view.privacy.is_empty()).await
     }
 
@@ -88,8 +101,13 @@ impl Browser {
     /// Clicks a sample photo and waits for its answer.
     pub async fn classify_sample(&self, name: &str) -> Result<View> {
         self.client.find(Locator::Css(&format!("[data-testid=sample-{name}]"))).await?.click().await?;
-        let picture = format!("Your photo {name}.jpg");
-        self.until(&format!("an answer for {name}"), |view| view.picture == picture && !view.ranked.is_empty()).await
+        self.answer_for(&format!("{name}.jpg")).await
+    }
+
+    /// Waits for the answer to the photo of this name.
+    pub async fn answer_for(&self, file: &str) -> Result<View> {
+        let picture = format!("Your photo {file}");
+        self.until(&format!("an answer for {file}"), |view| view.picture == picture && !view.ranked.is_empty()).await
     }
 
     pub async fn choose_model(&self, name: &str) -> Result<()> {

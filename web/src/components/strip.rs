@@ -34,7 +34,9 @@ fn Thumbnail(id: u32) -> impl IntoView {
                 <span class="small-frame">
                     <img src=address alt="" class:absent=move || !visible.get() on:error=move |_| set_visible.set(false) />
                 </span>
-                <span class="caption">{caption}</span>
+                <span class="caption" data-testid="caption">
+                    {caption}
+                </span>
             </button>
         </li>
     }
