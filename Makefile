@@ -34,10 +34,11 @@ run: page
 	cargo build --release -p server
 	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN)
 
-# The binaries come first: the package `tests` starts them.
+# Everything is built in one go first, so that the package `tests` finds the binaries and no crate is compiled twice.
+TESTED := --release -p model --features model/burn -p trainer -p server -p tests
 test: page browser
-	cargo build --release -p server -p trainer
-	cargo test --release -p model --features model/burn -p trainer -p server -p tests
+	cargo build $(TESTED) --all-targets
+	cargo test $(TESTED)
 
 page: tools wasm-target $(PAGE)
 	trunk build --release --offline $(PAGE)
@@ -47,7 +48,7 @@ web/index.%.html: web/index.html
 
 lint: wasm-target
 	cargo fmt --all --check
-	cargo clippy --release --all-targets -p model --features model/burn -p trainer -p server -p tests -- -D warnings
+	cargo clippy $(TESTED) --all-targets -- -D warnings
 	cargo clippy --release --target wasm32-unknown-unknown -p page -p worker -- -D warnings
 
 wasm-target:
