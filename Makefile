@@ -41,7 +41,7 @@ test: page browser
 	cargo test $(TESTED)
 
 page: tools wasm-target $(PAGE)
-	trunk build --release --offline $(PAGE)
+	trunk build --release --offline=true $(PAGE)
 
 web/index.%.html: web/index.html
 	sed 's/data-type="worker"/& data-cargo-features="$*"/' $< > $@
@@ -65,7 +65,7 @@ $(TOOLS)/trunk-$(TRUNK):
 
 $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN):
 	CARGO_TARGET_DIR=$(TOOLS)/build CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-		cargo install wasm-bindgen-cli --version $(WASM_BINDGEN) --root $(TOOLS)
+		cargo install wasm-bindgen-cli --bin wasm-bindgen --version $(WASM_BINDGEN) --root $(TOOLS)
 	rm -rf $(TOOLS)/build
 	touch $@
 

@@ -32,6 +32,12 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
+/// What PyTorch said of some photos.
+#[derive(Deserialize)]
+struct Reference<T> {
+    photos: Vec<T>,
+}
+
 /// A reference run over the 800 validation photos.
 struct ValidationRun {
     weights: &'static str,
@@ -98,15 +104,11 @@ fn reference_tensors() -> Result<()> {
 
 fn reference_photos() -> Result<()> {
     #[derive(Deserialize)]
-    struct Reference {
-        photos: Vec<Expected>,
-    }
-    #[derive(Deserialize)]
     struct Expected {
         file: String,
         top5: [usize; 5],
     }
-    let photos = data::read_json::<Reference>("reference/resnet50_v1.json")?.photos;
+    let photos = data::read_json::<Reference<Expected>>("reference/resnet50_v1.json")?.photos;
     ensure!(photos.len() == 33, "{} reference photos", photos.len());
     let files: Vec<String> = photos.iter().map(|photo| format!("photos/{}", photo.file)).collect();
     for (photo, top1) in photos.iter().zip(top1(&source(&RESNET50_RUN)?, &files)?) {
@@ -134,15 +136,11 @@ fn bundled(path: &str, run: &ValidationRun) -> Result<()> {
 /// The part of the 800 validation photos on which a checkpoint predicts what PyTorch did with the original weights.
 fn agreement(checkpoint: &Checkpoint, run: &ValidationRun) -> Result<f64> {
     #[derive(Deserialize)]
-    struct Reference {
-        photos: Vec<Expected>,
-    }
-    #[derive(Deserialize)]
     struct Expected {
         file: String,
         predicted: usize,
     }
-    let photos = data::read_json::<Reference>(run.reference)?.photos;
+    let photos = data::read_json::<Reference<Expected>>(run.reference)?.photos;
     ensure!(photos.len() == 800, "{} validation photos", photos.len());
     let files: Vec<String> = photos.iter().map(|photo| format!("imagenette-224-val/{}", photo.file)).collect();
     let top1 = top1(checkpoint, &files)?;

@@ -1,0 +1,162 @@
+//! What the table unfolds to: the layers of stem and stages, in order.
+
+use super::{Architecture, Block, Stem, StridePlacement, Variant};
+
+/// Planes of the four stages.
+const PLANES: [usize; 4] = [64, 128, 256, 512];
+
+/// A convolution without bias and the batch norm behind it. Kernels and strides are square.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// Prefix of the convolution's tensor: `layer1.0.conv1`.
+    pub name: String,
+    /// Prefix of the batch norm's tensors: `layer1.0.bn1`.
+    pub norm: String,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+    pub groups: usize,
+}
+
+impl Convolution {
+    /// `[out_channels, in_channels / groups, kernel, kernel]`
+    pub fn weight_shape(&self) -> [usize; 4] {
+        [self.out_channels, self.in_channels / self.groups, self.kernel, self.kernel]
+    }
+
+    /// The side of the output for an input of side `size`.
+    pub fn output_size(&self, size: usize) -> usize {
+        output_size(size, self.kernel, self.stride, self.padding)
+    }
+}
+
+/// A max-pool; padding counts as minus infinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPool {
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+}
+
+impl MaxPool {
+    pub fn output_size(&self, size: usize) -> usize {
+        output_size(size, self.kernel, self.stride, self.padding)
+    }
+}
+
+fn output_size(size: usize, kernel: usize, stride: usize, padding: usize) -> usize {
+    (size + 2 * padding - kernel) / stride + 1
+}
+
+/// The first layers, before stage 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StemLayers {
+    pub convolution: Convolution,
+    pub max_pool: Option<MaxPool>,
+}
+
+/// One residual block: its convolutions in order, and the projection of its shortcut where shapes differ.
+/// ReLU follows every convolution but the last; the last is added to the shortcut first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResidualBlock {
+    /// `layer1.0`
+    pub name: String,
+    pub convolutions: Vec<Convolution>,
+    pub downsample: Option<Convolution>,
+}
+
+impl Architecture {
+    pub fn stem(&self) -> StemLayers {
+        let (kernel, stride) = match self.stem {
+            Stem::Imagenet => (7, 2),
+            Stem::ImagenetStride1 => (7, 1),
+            Stem::Small => (3, 1),
+        };
+        let max_pool = match self.stem {
+            Stem::Imagenet | Stem::ImagenetStride1 => Some(MaxPool { kernel: 3, stride: 2, padding: 1 }),
+            Stem::Small => None,
+        };
+        StemLayers { convolution: convolution("", "conv1", "bn1", 3, PLANES[0], kernel, stride, 1), max_pool }
+    }
+
+    /// The blocks of the four stages, torchvision's `layer1` to `layer4`.
+    pub fn stages(&self) -> [Vec<ResidualBlock>; 4] {
+        let mut in_channels = PLANES[0];
+        std::array::from_fn(|stage| {
+            (0..self.variant.depths[stage])
+                .map(|index| {
+                    let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+                    let name = format!("layer{}.{index}", stage + 1);
+                    let block = self.block(name, in_channels, PLANES[stage], stride);
+                    in_channels = PLANES[stage] * self.variant.block.expansion();
+                    block
+                })
+                .collect()
+        })
+    }
+
+    fn block(&self, name: String, in_channels: usize, planes: usize, stride: usize) -> ResidualBlock {
+        let Variant { block, groups, width_per_group, .. } = *self.variant;
+        let prefix = format!("{name}.");
+        let out_channels = planes * block.expansion();
+        let convolutions = match block {
+            Block::Basic => vec![
+                convolution(&prefix, "conv1", "bn1", in_channels, planes, 3, stride, 1),
+                convolution(&prefix, "conv2", "bn2", planes, planes, 3, 1, 1),
+            ],
+            Block::Bottleneck => {
+                let width = planes * width_per_group / 64 * groups;
+                let (first, middle) = match self.stride_placement {
+                    StridePlacement::Middle => (1, stride),
+                    StridePlacement::First => (stride, 1),
+                };
+                vec![
+                    convolution(&prefix, "conv1", "bn1", in_channels, width, 1, first, 1),
+                    convolution(&prefix, "conv2", "bn2", width, width, 3, middle, groups),
+                    convolution(&prefix, "conv3", "bn3", width, out_channels, 1, 1, 1),
+                ]
+            }
+        };
+        let downsample = (stride != 1 || in_channels != out_channels)
+            .then(|| convolution(&prefix, "downsample.0", "downsample.1", in_channels, out_channels, 1, stride, 1));
+        ResidualBlock { name, convolutions, downsample }
+    }
+
+    /// Inputs of the classifier: channels of the last stage.
+    pub fn features(&self) -> usize {
+        PLANES[3] * self.variant.block.expansion()
+    }
+
+    /// Every convolution of the network, each with its batch norm, in torchvision's order.
+    pub fn convolutions(&self) -> Vec<Convolution> {
+        let blocks = self.stages().into_iter().flatten();
+        let blocks = blocks.flat_map(|block| block.convolutions.into_iter().chain(block.downsample));
+        std::iter::once(self.stem().convolution).chain(blocks).collect()
+    }
+}
+
+/// A convolution that keeps the resolution but for its stride.
+#[allow(clippy::too_many_arguments)] // a row of the table, private to it
+fn convolution(
+    prefix: &str,
+    name: &str,
+    norm: &str,
+    in_channels: usize,
+    out_channels: usize,
+    kernel: usize,
+    stride: usize,
+    groups: usize,
+) -> Convolution {
+    Convolution {
+        name: format!("{prefix}{name}"),
+        norm: format!("{prefix}{norm}"),
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        padding: kernel / 2,
+        groups,
+    }
+}

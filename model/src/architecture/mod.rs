@@ -1,0 +1,208 @@
+//! The one table of architectures: variants, stems, blocks, stages, parameter names.
+//!
+//! The Burn network, the plan, parameter counts, FLOPs and the checks of a checkpoint are derived from what
+//! [`Architecture::stem`] and [`Architecture::stages`] list; no second list of layers exists anywhere.
+//! Names and numbers follow torchvision's `resnet.py`.
+
+mod layers;
+mod tensors;
+
+pub use layers::{Convolution, MaxPool, ResidualBlock, StemLayers};
+pub use tensors::{TensorKind, TensorSpec};
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The two residual blocks of He et al. (2015), <https://arxiv.org/abs/1512.03385>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// Two 3x3 convolutions.
+    Basic,
+    /// 1x1 down to the block's width, 3x3, 1x1 up to four times the planes.
+    Bottleneck,
+}
+
+impl Block {
+    /// Channels that leave a block, in units of its planes.
+    const fn expansion(self) -> usize {
+        match self {
+            Block::Basic => 1,
+            Block::Bottleneck => 4,
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// torchvision's name of the constructor.
+    pub name: &'static str,
+    pub block: Block,
+    /// Blocks of each of the four stages.
+    pub depths: [usize; 4],
+    /// Groups of a bottleneck's 3x3 convolution.
+    pub groups: usize,
+    /// Channels of one group in the first stage.
+    pub width_per_group: usize,
+}
+
+const fn variant(
+    name: &'static str,
+    block: Block,
+    depths: [usize; 4],
+    groups: usize,
+    width_per_group: usize,
+) -> Variant {
+    Variant { name, block, depths, groups, width_per_group }
+}
+
+/// Every variant there is.
+#[rustfmt::skip]
+pub static VARIANTS: [Variant; 9] = [
+    variant("resnet18",         Block::Basic,      [2, 2, 2, 2],   1,  64),
+    variant("resnet34",         Block::Basic,      [3, 4, 6, 3],   1,  64),
+    variant("resnet50",         Block::Bottleneck, [3, 4, 6, 3],   1,  64),
+    variant("resnet101",        Block::Bottleneck, [3, 4, 23, 3],  1,  64),
+    variant("resnet152",        Block::Bottleneck, [3, 8, 36, 3],  1,  64),
+    variant("resnext50_32x4d",  Block::Bottleneck, [3, 4, 6, 3],   32, 4),
+    variant("resnext101_32x8d", Block::Bottleneck, [3, 4, 23, 3],  32, 8),
+    variant("wide_resnet50_2",  Block::Bottleneck, [3, 4, 6, 3],   1,  128),
+    variant("wide_resnet101_2", Block::Bottleneck, [3, 4, 23, 3],  1,  128),
+];
+
+/// Added to a batch norm's variance before the square root.
+pub const NORM_EPSILON: f64 = 1e-5;
+
+/// What stands before the first stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stem {
+    /// 7x7 convolution with stride 2, then 3x3 max-pool with stride 2: photos.
+    #[default]
+    Imagenet,
+    /// The same with stride 1 in the convolution.
+    ImagenetStride1,
+    /// 3x3 convolution with stride 1 and no pool: images of 32x32.
+    Small,
+}
+
+/// Where a bottleneck that halves the resolution has its stride. Names and shapes of the weights are the same for both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StridePlacement {
+    /// "v1.5": on the 3x3 convolution, as in torchvision.
+    #[default]
+    Middle,
+    /// "v1": on the first 1x1 convolution, as in the paper, Caffe and Keras.
+    First,
+}
+
+/// The suffix by which a name asks for [`StridePlacement::First`].
+const V1_SUFFIX: &str = "_v1";
+
+/// A variant with its stem and its number of classes: everything that fixes the shapes of all tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Description", into = "Description")]
+pub struct Architecture {
+    pub variant: &'static Variant,
+    pub stride_placement: StridePlacement,
+    pub stem: Stem,
+    pub classes: usize,
+}
+
+/// How an [`Architecture`] is written down in a checkpoint's metadata.
+#[derive(Serialize, Deserialize)]
+struct Description {
+    name: String,
+    #[serde(default)]
+    stem: Stem,
+    classes: usize,
+}
+
+impl From<Architecture> for Description {
+    fn from(architecture: Architecture) -> Self {
+        Description { name: architecture.name(), stem: architecture.stem, classes: architecture.classes }
+    }
+}
+
+impl TryFrom<Description> for Architecture {
+    type Error = ArchitectureError;
+
+    fn try_from(description: Description) -> Result<Self, ArchitectureError> {
+        Ok(Architecture { stem: description.stem, ..Architecture::new(&description.name, description.classes)? })
+    }
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ArchitectureError {
+    #[error("unknown architecture {0:?}; known are {known}", known = Architecture::names().join(", "))]
+    UnknownName(String),
+    #[error("{0} classes: between 1 and {max} are possible", max = Architecture::MAX_CLASSES)]
+    Classes(usize),
+}
+
+impl Architecture {
+    /// More would be no classifier but a mistake (ImageNet-21k has 21,841).
+    pub const MAX_CLASSES: usize = 1 << 20;
+
+    /// By torchvision's name, or that name with `_v1` for a bottleneck variant whose stride sits on the first 1x1.
+    pub fn new(name: &str, classes: usize) -> Result<Self, ArchitectureError> {
+        if classes == 0 || classes > Self::MAX_CLASSES {
+            return Err(ArchitectureError::Classes(classes));
+        }
+        let unknown = || ArchitectureError::UnknownName(name.to_owned());
+        let (base, stride_placement) = match name.strip_suffix(V1_SUFFIX) {
+            Some(base) => (base, StridePlacement::First),
+            None => (name, StridePlacement::Middle),
+        };
+        let variant = VARIANTS.iter().find(|variant| variant.name == base).ok_or_else(unknown)?;
+        if stride_placement == StridePlacement::First && variant.block == Block::Basic {
+            return Err(unknown());
+        }
+        Ok(Architecture { variant, stride_placement, stem: Stem::Imagenet, classes })
+    }
+
+    /// The name that [`Architecture::new`] takes.
+    pub fn name(&self) -> String {
+        match self.stride_placement {
+            StridePlacement::Middle => self.variant.name.to_owned(),
+            StridePlacement::First => format!("{}{V1_SUFFIX}", self.variant.name),
+        }
+    }
+
+    /// Every name that [`Architecture::new`] takes.
+    pub fn names() -> Vec<String> {
+        let v1 = VARIANTS.iter().filter(|variant| variant.block == Block::Bottleneck);
+        let v1 = v1.map(|variant| format!("{}{V1_SUFFIX}", variant.name));
+        VARIANTS.iter().map(|variant| variant.name.to_owned()).chain(v1).collect()
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_through_json() {
+        for name in Architecture::names() {
+            let architecture = Architecture { stem: Stem::Small, ..Architecture::new(&name, 10).unwrap() };
+            let json = serde_json::to_string(&architecture).unwrap();
+            assert_eq!(serde_json::from_str::<Architecture>(&json).unwrap(), architecture, "{json}");
+        }
+    }
+
+    #[test]
+    fn bad_names_and_class_counts_are_refused() {
+        for name in ["resnet19", "resnet18_v1", "", "resnet50_v1_v1"] {
+            let error = Architecture::new(name, 1000).unwrap_err();
+            assert_eq!(error, ArchitectureError::UnknownName(name.to_owned()));
+            assert!(error.to_string().contains("resnet50_v1"), "{error}");
+        }
+        assert_eq!(Architecture::new("resnet18", 0), Err(ArchitectureError::Classes(0)));
+    }
+}
