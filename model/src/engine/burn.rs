@@ -179,7 +179,7 @@ async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
         Device::Wgpu(index) => enumerated(name, burn::tensor::DeviceType::Vulkan, index),
         #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
         Device::WebGpu => {
-            let options = burn::tensor::Device::wgpu_options().graphics_api(burn::tensor::WgpuBackend::WebGpu);
+            let options = burn::tensor::Device::wgpu_options().graphics_api(burn::tensor::wgpu::WgpuBackend::WebGpu);
             options.init_async().await.map_err(|error| DeviceError::Absent { device: name, reason: error.to_string() })
         }
         #[allow(unreachable_patterns)] // with all features on
