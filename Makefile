@@ -16,6 +16,13 @@ WASM_BINDGEN = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/version = "\(.*\)"
 
 LISTEN ?= 127.0.0.1:8080
 
+# `make run WORKER_FEATURES=burn-webgpu`: the page with Burn's WebGPU engine in its worker, to compare with.
+WORKER_FEATURES ?=
+PAGE := web/index.html
+ifneq ($(WORKER_FEATURES),)
+PAGE := web/index.$(WORKER_FEATURES).html
+endif
+
 help:
 	@echo "make run    build page and server, and serve the bundled models on http://$(LISTEN)"
 	@echo "make test   every test of the workspace, the browser's included"
@@ -27,17 +34,21 @@ run: page
 	cargo build --release -p server
 	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN)
 
-# The binaries come first: the package `tests` starts them.
+# Everything is built in one go first, so that the package `tests` finds the binaries and no crate is compiled twice.
+TESTED := --release -p model --features model/burn -p trainer -p server -p tests
 test: page browser
-	cargo build --release -p server -p trainer
-	cargo test --release -p model --features model/burn -p trainer -p server -p tests
+	cargo build $(TESTED) --all-targets
+	cargo test $(TESTED)
 
-page: tools wasm-target
-	trunk build --release --offline
+page: tools wasm-target $(PAGE)
+	trunk build --release --offline $(PAGE)
+
+web/index.%.html: web/index.html
+	sed 's/data-type="worker"/& data-cargo-features="$*"/' $< > $@
 
 lint: wasm-target
 	cargo fmt --all --check
-	cargo clippy --release --all-targets -p model --features model/burn -p trainer -p server -p tests -- -D warnings
+	cargo clippy $(TESTED) --all-targets -- -D warnings
 	cargo clippy --release --target wasm32-unknown-unknown -p page -p worker -- -D warnings
 
 wasm-target:

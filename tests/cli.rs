@@ -186,7 +186,10 @@ fn mistakes() -> Result<()> {
         (&["predict", "samples/cat.jpg", "--checkpoint", "samples/cat.jpg"], "samples/cat.jpg"),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "gpu"], "known are cpu"),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "cuda"], "--features cuda"),
-        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--architecture", "resnet34"], "layer1.2.bn1"),
+        (
+            &["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--architecture", "resnet34"],
+            "layer1.2.conv1.weight",
+        ),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--top-k", "0"], "--top-k"),
     ];
     for (arguments, expected) in cases {

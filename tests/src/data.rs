@@ -25,7 +25,7 @@ pub fn bare_trial(name: &str, test: fn() -> Result<()>) -> Trial {
 
 /// With all its causes, which `Failed` would drop.
 fn failed(error: anyhow::Error) -> Failed {
-    Failed::from(format!("{error:?}"))
+    Failed::from(format!("{error:#}"))
 }
 
 /// A file of the data.
