@@ -24,6 +24,8 @@ pub struct View {
     /// The likeliest class, in large letters.
     pub best: String,
     pub ranked: Vec<Ranked>,
+    /// Their probabilities as they are written.
+    pub percents: Vec<String>,
     /// Where the answer was computed.
     pub badge: String,
     pub milliseconds: String,
@@ -52,6 +54,7 @@ const LOOK: &str = r#"
             index: Number(row.dataset.index),
             probability: Number(row.querySelector("data").value),
         })),
+        percents: all("probability").map(data => data.innerText),
         badge: text("badge"),
         milliseconds: text("milliseconds"),
         notice: text("notice"),

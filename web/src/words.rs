@@ -41,20 +41,3 @@ pub fn percent(probability: f32) -> String {
         p => format!("{p:.0} %"),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percents_do_not_claim_certainty() {
-        let words = [0.0, 0.004, 0.006, 0.5, 0.994, 0.998, 1.0].map(percent);
-        assert_eq!(words, ["0 %", "<1 %", "1 %", "50 %", "99 %", ">99 %", "100 %"]);
-    }
-
-    #[test]
-    fn a_sentence_has_a_capital_and_one_end() {
-        let sentences = ["the weights are gone", "they are gone.", "are they?", ""].map(sentence);
-        assert_eq!(sentences, ["The weights are gone.", "They are gone.", "Are they?", ""]);
-    }
-}
