@@ -1,9 +1,10 @@
 //! An app for tests of handlers, with models that are fake but for their metadata.
 
+use crate::app::App;
+use crate::app::UploadLimits;
 use crate::engine_thread::{Classify, EngineThread};
-use crate::photos::UploadLimits;
 use crate::registry::{Model, Registry};
-use crate::router::{App, router};
+use crate::router::router;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};

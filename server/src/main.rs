@@ -3,6 +3,7 @@
 //! The way of a photo: `routes::predict` (HTTP) -> `photos` (from the request) -> `preparation` (decoded and cropped, on a
 //! bounded number of threads) -> `engine_thread` (one a model, fed by a queue). Nothing computes on the async threads.
 
+mod app;
 mod arguments;
 mod content;
 mod engine_thread;
@@ -19,11 +20,11 @@ mod routes;
 mod shutdown;
 
 use anyhow::{Context, Result};
+use app::App;
 use arguments::Arguments;
 use axum::serve::ListenerExt;
 use clap::Parser;
 use registry::{Model, Registry};
-use router::App;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;

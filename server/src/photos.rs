@@ -3,8 +3,8 @@
 //!
 //! What is too large is read on and thrown away, up to a limit: a client that is still sending would not see an answer.
 
+use crate::app::{App, UploadLimits};
 use crate::error::ApiError;
-use crate::router::App;
 use axum::RequestExt;
 use axum::body::Body;
 use axum::extract::multipart::MultipartError;
@@ -19,24 +19,6 @@ use std::sync::Arc;
 
 /// The field of a form that holds a photo.
 const FIELD: &str = "file";
-
-/// What the photos of one request may cost, in encoded bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct UploadLimits {
-    /// Of one photo: more makes a failure of this photo only.
-    pub photo: usize,
-    /// Of all that is kept of one request.
-    pub together: usize,
-    pub count: usize,
-    /// Of the body, whatever is in it; the connection ends there.
-    pub body: usize,
-}
-
-impl Default for UploadLimits {
-    fn default() -> Self {
-        UploadLimits { photo: 20 << 20, together: 64 << 20, count: 32, body: 256 << 20 }
-    }
-}
 
 /// At least one.
 pub struct Photos(pub Vec<Result<Bytes, ApiError>>);
@@ -135,6 +117,7 @@ fn body_too_large(limits: &UploadLimits) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::UploadLimits;
     use crate::fixture::{app_with_limits, form};
     use axum::extract::DefaultBodyLimit;
 

@@ -1,36 +1,18 @@
-//! What the handlers share, and which of them answers what.
+//! Which handler answers what.
 
+use crate::app::App;
 use crate::error::{self, ApiError};
-use crate::photos::UploadLimits;
-use crate::preparation::Preparation;
-use crate::registry::Registry;
 use crate::routes::{health, models, page, predict, weights};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Request, Response};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use model::preprocess::Limits;
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 use tracing::Span;
-
-/// What the handlers share.
-pub struct App {
-    pub registry: Registry,
-    pub preparation: Preparation,
-    pub upload_limits: UploadLimits,
-}
-
-impl App {
-    pub fn new(registry: Registry) -> Self {
-        let upload_limits = UploadLimits::default();
-        let limits = Limits { bytes: upload_limits.photo, ..Limits::default() };
-        App { registry, preparation: Preparation::new(limits), upload_limits }
-    }
-}
 
 pub fn router(app: Arc<App>) -> Router {
     Router::new()

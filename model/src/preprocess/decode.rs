@@ -1,26 +1,11 @@
-//! From bytes to an upright RGB photo, within limits that are checked before memory is taken.
+//! From bytes or pixels to an upright RGB photo.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageFormat, RgbImage};
 
+use super::error::{PhotoError, undecodable};
+use super::limits::Limits;
 use super::{jpeg, opaque, raster};
-
-/// What a photo may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Of the encoded file.
-    pub bytes: usize,
-    /// Width times height.
-    pub pixels: u64,
-    /// Of all buffers of one decode, in bytes.
-    pub memory: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { bytes: 20 << 20, pixels: 50_000_000, memory: 512 << 20 }
-    }
-}
 
 /// Upright, opaque, u8 RGB; at least one pixel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,39 +14,6 @@ pub struct Photo {
     pub(super) height: u32,
     /// u8 RGB `[height, width, 3]`
     pub(super) pixels: Vec<u8>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum PhotoError {
-    #[error("the file is empty")]
-    Empty,
-    #[error("{bytes} bytes; at most {limit} are accepted")]
-    TooManyBytes { bytes: usize, limit: usize },
-    #[error("{width}x{height} pixels; at most {limit} pixels are accepted")]
-    TooManyPixels { width: u32, height: u32, limit: u64 },
-    #[error("decoding would take more than the {limit} bytes of memory that are allowed")]
-    TooMuchMemory { limit: u64 },
-    #[error("not a photo in a supported format (JPEG, PNG, WebP, GIF, BMP)")]
-    UnsupportedFormat,
-    #[error("the {format} photo cannot be decoded: {reason}")]
-    Undecodable { format: &'static str, reason: String },
-    #[error("{bytes} bytes are no RGBA image of {width}x{height}")]
-    PixelCount { bytes: usize, width: u32, height: u32 },
-}
-
-impl PhotoError {
-    /// The code of a [`Failure`](crate::prediction::Failure), the same on every interface.
-    pub fn code(&self) -> &'static str {
-        match self {
-            PhotoError::Empty => "nothing_to_classify",
-            PhotoError::TooManyBytes { .. } | PhotoError::TooManyPixels { .. } | PhotoError::TooMuchMemory { .. } => {
-                "too_large"
-            }
-            PhotoError::UnsupportedFormat => "unsupported_format",
-            PhotoError::Undecodable { .. } => "undecodable",
-            PhotoError::PixelCount { .. } => "malformed_request",
-        }
-    }
 }
 
 impl Photo {
@@ -124,32 +76,6 @@ impl Photo {
         let rgb = image.into_rgb8();
         Photo { width: rgb.width(), height: rgb.height(), pixels: rgb.into_raw() }
     }
-}
-
-/// Refuses what the header announces before anything is allocated for it. `bytes_per_pixel` counts the buffers that
-/// live at once while decoding; turning a photo upright takes two copies of it.
-pub(super) fn check_limits(
-    (width, height): (u32, u32),
-    bytes_per_pixel: u64,
-    format: &'static str,
-    limits: &Limits,
-) -> Result<(), PhotoError> {
-    const UPRIGHT: u64 = 2 * 3;
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels == 0 {
-        return Err(undecodable(format, "it has no pixels"));
-    }
-    if pixels > limits.pixels {
-        return Err(PhotoError::TooManyPixels { width, height, limit: limits.pixels });
-    }
-    if pixels.saturating_mul(bytes_per_pixel.max(UPRIGHT)) > limits.memory {
-        return Err(PhotoError::TooMuchMemory { limit: limits.memory });
-    }
-    Ok(())
-}
-
-pub(super) fn undecodable(format: &'static str, reason: impl ToString) -> PhotoError {
-    PhotoError::Undecodable { format, reason: reason.to_string() }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use image::RgbImage;
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat};
 
-use super::decode::{Limits, PhotoError, check_limits, undecodable};
+use super::error::{PhotoError, undecodable};
+use super::limits::Limits;
 
 const FORMAT: &str = "JPEG";
 
@@ -28,7 +29,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
     let decoder = Decoder::new_with_limits(bytes, decode_limits).map_err(error)?;
     let header = decoder.header();
     let (width, height) = (u32::from(header.width), u32::from(header.height));
-    check_limits((width, height), bytes_per_pixel(header), FORMAT, limits)?;
+    limits.check((width, height), bytes_per_pixel(header), FORMAT)?;
     check_supported(header)?;
 
     let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);

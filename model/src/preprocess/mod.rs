@@ -6,13 +6,17 @@
 
 mod batch;
 mod decode;
+mod error;
 mod jpeg;
+mod limits;
 mod opaque;
 mod raster;
 mod resize;
 
 pub use batch::{BatchError, ImageBatch};
-pub use decode::{Limits, Photo, PhotoError};
+pub use decode::Photo;
+pub use error::PhotoError;
+pub use limits::Limits;
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,8 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 
-use super::decode::{Limits, PhotoError, check_limits, undecodable};
+use super::error::{PhotoError, undecodable};
+use super::limits::Limits;
 use super::opaque;
 
 /// An opaque RGB picture as stored, and how to turn it upright. Of an animation, the first frame.
@@ -22,7 +23,7 @@ pub(super) fn decode(
     reader.limits(allocations);
     let mut decoder = reader.into_decoder().map_err(error)?;
     let stored = u64::from(decoder.color_type().bytes_per_pixel());
-    check_limits(decoder.dimensions(), stored + beside_output(format), name, limits)?;
+    limits.check(decoder.dimensions(), stored + beside_output(format), name)?;
 
     let orientation = orientation(&mut decoder);
     let image = DynamicImage::from_decoder(decoder).map_err(error)?;

@@ -1,7 +1,7 @@
 //! `GET /healthz`: the process answers. `GET /readyz`: so would every model.
 
+use crate::app::App;
 use crate::error::ApiError;
-use crate::router::App;
 use axum::extract::State;
 use std::sync::Arc;
 

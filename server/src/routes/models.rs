@@ -1,7 +1,7 @@
 //! `GET /models`: what is served, and where its weights are.
 
+use crate::app::App;
 use crate::registry::Model;
-use crate::router::App;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;

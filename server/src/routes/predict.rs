@@ -1,9 +1,9 @@
 //! `POST /predict`: what the photos of a request show.
 
+use crate::app::App;
 use crate::error::ApiError;
 use crate::photos::Photos;
 use crate::registry::Model;
-use crate::router::App;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -70,8 +70,8 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
+    use crate::app::UploadLimits;
     use crate::fixture::{self, Answer, FakeClassifier, form, photo};
-    use crate::photos::UploadLimits;
 
     const JPEG: &str = "image/jpeg";
 

@@ -1,7 +1,7 @@
 //! `GET /weights/{sha256}`: a checkpoint, whole or in part, at an address under which it never changes.
 
+use crate::app::App;
 use crate::error::ApiError;
-use crate::router::App;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
