@@ -74,7 +74,7 @@ fn golden_logits(path: &str) -> Result<()> {
     let golden = std::fs::read(workspace::root().join(GOLDEN))?;
     let golden = SafeTensors::deserialize(&golden)?;
     let name = path.rsplit('/').next().and_then(|file| file.strip_suffix(".safetensors")).context("no file name")?;
-    let checkpoint = Checkpoint::from_path(&workspace::root().join(path))?;
+    let checkpoint = Checkpoint::from_path(workspace::root().join(path))?;
     let Preprocessing { mean, std, .. } = checkpoint.metadata().preprocessing;
     let pixels = golden.tensor("cropped_u8")?.data().to_vec();
     let batch = ImageBatch::new(pixels, [PHOTOS.len(), 224, 224], mean, std)?;
@@ -127,7 +127,7 @@ fn validation(run: &ValidationRun) -> Result<()> {
 
 /// At least 97 % of the predictions are those of the weights before they were stored as int8.
 fn bundled(path: &str, run: &ValidationRun) -> Result<()> {
-    let agreement = agreement(&Checkpoint::from_path(&workspace::root().join(path))?, run)?;
+    let agreement = agreement(&Checkpoint::from_path(workspace::root().join(path))?, run)?;
     println!("{path}: {:.2} % of the predictions are those of {}", 100.0 * agreement, run.weights);
     ensure!(agreement >= 0.97, "only {agreement} of the predictions are those of {}", run.weights);
     Ok(())

@@ -8,17 +8,18 @@ use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
 use model::engine::Device;
 use model::prediction::{Failure, Outcome, Prediction};
-use model::preprocess::{Limits, PhotoError};
+use model::preprocess::Limits;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What is taken from a folder; a file that is named itself may be called anything.
 const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 
 /// One's own photos on one's own machine: far beyond what a server accepts, but not the whole memory.
-const LIMITS: Limits = Limits { bytes: 1 << 30, pixels: 1 << 29, memory: 4 << 30 };
+const LIMITS: Limits = Limits { bytes: 256 << 20, pixels: 1 << 29, memory: 4 << 30 };
 
 /// Say what photos show
 ///
@@ -113,17 +114,13 @@ impl Predict {
     }
 }
 
-/// The bytes of a file, unless there are too many.
+/// The bytes of a file, unless there are too many: whatever it is, no more are read than a photo may have.
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error| Failure::new("unreadable", error);
-    let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
-    match usize::try_from(bytes) {
-        Ok(bytes) if bytes <= LIMITS.bytes => std::fs::read(file).map_err(unreadable),
-        _ => {
-            let error = PhotoError::TooManyBytes { bytes: bytes.try_into().unwrap_or(usize::MAX), limit: LIMITS.bytes };
-            Err(Failure::new(error.code(), error))
-        }
-    }
+    let mut bytes = Vec::new();
+    let limit = LIMITS.bytes as u64 + 1;
+    let read = File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::new("unreadable", error))?;
+    Ok(bytes)
 }
 
 /// What was given, folders replaced by their photos.
