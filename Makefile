@@ -78,4 +78,4 @@ browser:
 
 clean:
 	cargo clean
-	rm -rf web/dist
+	rm -rf web/dist web/index.*.html

@@ -154,13 +154,17 @@ fn same_as_rest() -> Result<()> {
 fn convert() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let output = trainer(["predict", "samples", "--checkpoint", RESNET18, "--json"])?;
+    stdout(&output)?;
     let before = lines(&output)?;
+    ensure!(before.len() == 5, "{} sample photos", before.len());
     for dtype in ["f32", "f16"] {
         let path: PathBuf = folder.path().join(format!("{dtype}.safetensors"));
         stdout(&trainer(["convert", RESNET18, utf8(&path)?, "--dtype", dtype])?)?;
         let output = trainer(["predict", "samples", "--checkpoint", utf8(&path)?, "--json"])?;
         stdout(&output)?;
-        for (before, after) in before.iter().zip(lines(&output)?) {
+        let after = lines(&output)?;
+        ensure!(after.len() == before.len(), "{} answers", after.len());
+        for (before, after) in before.iter().zip(after) {
             assert_agreement(before.prediction()?, after.prediction()?)?;
         }
     }

@@ -60,6 +60,7 @@ fn sample_crops() -> Result<()> {
     let golden = std::fs::read(workspace::root().join(GOLDEN))?;
     let golden = SafeTensors::deserialize(&golden)?;
     let expected = golden.tensor("cropped_u8")?;
+    ensure!(expected.shape() == [PHOTOS.len(), 224, 224, 3], "{:?}", expected.shape());
     for (photo, expected) in PHOTOS.iter().zip(expected.data().chunks_exact(224 * 224 * 3)) {
         let bytes = std::fs::read(workspace::sample(&format!("{photo}.jpg")))?;
         let batch = Preprocessing::default().apply(&Photo::decode(&bytes, &Limits::default())?);
@@ -93,7 +94,9 @@ fn reference_tensors() -> Result<()> {
     assert_near(&logits.values, &tensor("logits")?[..4 * 1000], 1e-3, "logits")?;
 
     let first = Normalised::new(tensor("input_0_4")?[..3 * 224 * 224].to_vec(), [1, 224, 224])?;
-    for kept in run(&checkpoint, &Input::Normalised(first), &Tap::ALL[1..])?.kept {
+    let kept = run(&checkpoint, &Input::Normalised(first), &Tap::ALL[1..])?.kept;
+    ensure!(kept.len() == 4, "{} stages", kept.len());
+    for kept in kept {
         let stage = Tap::ALL.iter().position(|tap| *tap == kept.tap).context("no such tap")?;
         let expected = tensor(&format!("input_0_1.layer{stage}"))?;
         let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));

@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use headers::{ContentLength, ContentRange, ETag, HeaderMapExt, IfNoneMatch, IfRange};
@@ -41,14 +41,16 @@ impl Content {
     }
 
     /// The answer to a GET or HEAD with these headers: all of it, the part that was asked for, or that nothing changed.
-    pub fn respond(&self, request: &HeaderMap) -> Response {
+    pub fn respond(&self, method: &Method, request: &HeaderMap) -> Response {
         if let Some(condition) = request.typed_get::<IfNoneMatch>()
             && !condition.precondition_passes(&self.etag)
         {
             return self.with_headers(StatusCode::NOT_MODIFIED, Bytes::new());
         }
         let size = self.bytes.len() as u64;
-        match self.requested_part(request) {
+        // Ranges are defined for GET alone (RFC 9110, 14.2).
+        let part = if method == Method::GET { self.requested_part(request) } else { Part::Whole };
+        match part {
             Part::Whole => self.with_length(StatusCode::OK, self.bytes.clone()),
             Part::Bytes(range) => {
                 let part = self.bytes.slice(range.start as usize..range.end as usize);
@@ -127,7 +129,7 @@ mod tests {
     async fn respond(headers: &[(header::HeaderName, &'static str)]) -> (u16, String, HeaderMap) {
         let content = Content::immutable(Bytes::from_static(b"0123456789"), "text/plain", HASH);
         let request = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
-        let (parts, body) = content.respond(&request).into_parts();
+        let (parts, body) = content.respond(&Method::GET, &request).into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (parts.status.as_u16(), String::from_utf8(body.into()).unwrap(), parts.headers)
     }

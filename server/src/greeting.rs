@@ -17,7 +17,9 @@ pub fn listening(address: SocketAddr) {
 /// Every model answers at once.
 pub fn ready(address: SocketAddr, registry: &Registry, after: Duration) {
     let url = url(address);
-    let photo = sample(Path::new(SAMPLES)).unwrap_or_else(|| "PHOTO.jpg".into());
+    // Whole, since it is pasted into another terminal, which may be anywhere.
+    let photo = sample(Path::new(SAMPLES)).and_then(|photo| photo.canonicalize().ok());
+    let photo = photo.unwrap_or_else(|| "PHOTO.jpg".into());
     let mut text = format!("ready after {:.1} s\n", after.as_secs_f64());
     for model in registry.iter() {
         let metadata = &model.metadata;
@@ -29,7 +31,7 @@ pub fn ready(address: SocketAddr, registry: &Registry, after: Duration) {
             metadata.labels.len()
         );
     }
-    text += &format!("\nIn a browser:  {url}\nIn a terminal: curl -F file=@{} {url}/predict\n", photo.display());
+    text += &format!("\nIn a browser:  {url}\nIn a terminal: curl -F 'file=@\"{}\"' {url}/predict\n", photo.display());
     say(&text);
 }
 

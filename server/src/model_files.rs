@@ -17,7 +17,7 @@ pub fn resolve(arguments: &Arguments) -> Result<Vec<ModelFile>> {
     let mut files: Vec<_> = named.map(|(name, path)| ModelFile { name: name.clone(), path: path.clone() }).collect();
     match &arguments.folder {
         Some(folder) => files.extend(in_folder(folder)?),
-        None if files.is_empty() => files = in_folder(Path::new(DEFAULT_FOLDER))?,
+        None if files.is_empty() => files = in_folder(&default_folder())?,
         None => (),
     }
     for (index, file) in files.iter().enumerate() {
@@ -27,6 +27,13 @@ pub fn resolve(arguments: &Arguments) -> Result<Vec<ModelFile>> {
         }
     }
     Ok(files)
+}
+
+/// In the working directory, or where there is none, beside this program.
+fn default_folder() -> PathBuf {
+    let here = PathBuf::from(DEFAULT_FOLDER);
+    let beside = std::env::current_exe().ok().map(|program| program.with_file_name(DEFAULT_FOLDER));
+    beside.filter(|beside| !here.is_dir() && beside.is_dir()).unwrap_or(here)
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<ModelFile>> {

@@ -21,10 +21,14 @@ pub async fn requested() {
     }
 }
 
-/// Returns when the time for what was begun is up.
+/// Returns when the time for what was begun is up, or at a second signal.
 pub async fn overdue() {
     requested().await;
-    tracing::info!("shutting down");
-    tokio::time::sleep(GRACE).await;
-    tracing::warn!("requests that are still open after {} s are dropped", GRACE.as_secs());
+    tracing::info!("shutting down; a second signal ends it at once");
+    tokio::select! {
+        () = requested() => tracing::warn!("requests that are still open are dropped"),
+        () = tokio::time::sleep(GRACE) => {
+            tracing::warn!("requests that are still open after {} s are dropped", GRACE.as_secs());
+        }
+    }
 }

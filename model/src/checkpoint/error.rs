@@ -18,6 +18,8 @@ pub enum CheckpointError {
     Truncated { length: u64, needed: u64 },
     #[error("the header's tensors end at byte {end}, but the file goes on to byte {length}")]
     TrailingBytes { end: u64, length: u64 },
+    #[error("this is a file of PyTorch's, not a checkpoint: bring it in with `trainer import` first")]
+    PyTorch,
     #[error("a header of {bytes} bytes is announced, at most {max} are possible: is this a safetensors file?")]
     HeaderTooLarge { bytes: u64, max: u64 },
     #[error("the header is no JSON table of tensors: {0}")]
@@ -56,6 +58,8 @@ pub enum CheckpointError {
     #[error(transparent)]
     Architecture(#[from] ArchitectureError),
 
+    #[error("tensor {name:?} holds {value} at index {index}: weights must be finite, and variances at least zero")]
+    Impossible { name: String, index: usize, value: f32 },
     #[error("tensor {name:?} holds {value} at index {index}, which {dtype} cannot store")]
     Unrepresentable { name: String, index: usize, value: f32, dtype: Dtype },
 }

@@ -39,6 +39,10 @@ impl Header {
         let mut announced = [0; ALIGNMENT];
         reader.read_exact(&mut announced)?;
         let bytes = u64::from_le_bytes(announced);
+        // A zip archive, or a bare pickle: the commonest mistake, and no length below the limit begins so.
+        if bytes > MAX_BYTES && (announced.starts_with(b"PK") || announced[0] == 0x80) {
+            return Err(CheckpointError::PyTorch);
+        }
         if bytes > MAX_BYTES {
             return Err(CheckpointError::HeaderTooLarge { bytes, max: MAX_BYTES });
         }

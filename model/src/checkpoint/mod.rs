@@ -72,6 +72,7 @@ impl Checkpoint {
         if let Some((name, _)) = tensors.pop_first() {
             return Err(CheckpointError::UnexpectedTensor { name, architecture });
         }
+        read::check_values(&stored)?;
         Ok(Checkpoint { metadata, inferred: false, tensors: stored })
     }
 

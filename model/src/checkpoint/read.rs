@@ -27,7 +27,18 @@ pub(super) fn read(mut reader: impl Read, length: u64) -> Result<Checkpoint, Che
     };
     check_formats(&header, &metadata.architecture)?;
     let tensors = read_tensors(&header, &shapes, reader)?;
+    check_values(&tensors)?;
     Ok(Checkpoint { metadata, inferred, tensors })
+}
+
+/// A network with a weight that is no number has only answers that are none.
+pub(super) fn check_values(tensors: &BTreeMap<String, StoredTensor>) -> Result<(), CheckpointError> {
+    for (name, tensor) in tensors {
+        if let Some(index) = tensor.first_impossible(name) {
+            return Err(CheckpointError::Impossible { name: name.clone(), index, value: tensor.values()[index] });
+        }
+    }
+    Ok(())
 }
 
 /// The shapes that the network accounts for: all but counters, and scales of int8 tensors.

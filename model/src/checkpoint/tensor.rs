@@ -92,6 +92,18 @@ impl StoredTensor {
         }
     }
 
+    /// The index of the first value that is no number, or for a variance below zero, that is no variance.
+    pub(super) fn first_impossible(&self, name: &str) -> Option<usize> {
+        let is_variance = name.ends_with(".running_var");
+        let wrong = |value: f32| !value.is_finite() || (is_variance && value < 0.0);
+        match &self.elements {
+            Elements::F32(values) => values.iter().position(|value| wrong(*value)),
+            Elements::F16(values) => values.iter().position(|value| wrong(value.to_f32())),
+            // Their scales are checked where they are read or made.
+            Elements::I8 { .. } => None,
+        }
+    }
+
     /// The same numbers as nearly as `dtype` can hold them; `name` is for the error.
     pub(super) fn convert(&self, name: &str, dtype: Dtype) -> Result<Self, CheckpointError> {
         if self.dtype() == dtype {

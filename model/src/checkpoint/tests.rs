@@ -39,7 +39,10 @@ fn make() -> Checkpoint {
         (state >> 8) as f32 / (1 << 24) as f32 - 0.5
     };
     let tensors = architecture.tensors().into_iter();
-    let tensors = tensors.map(|spec| (spec.name, (0..spec.shape.iter().product()).map(|_| number()).collect()));
+    let tensors = tensors.map(|spec| {
+        let least = if spec.name.ends_with(".running_var") { 0.5 } else { 0.0 };
+        (spec.name, (0..spec.shape.iter().product()).map(|_| least + number()).collect())
+    });
     Checkpoint::new(metadata, tensors.collect()).unwrap()
 }
 
@@ -260,5 +263,27 @@ mod on_disk {
             let error = result.unwrap_err();
             assert!(error.to_string().starts_with(&folder.path().display().to_string()), "{error}");
         }
+    }
+}
+
+#[test]
+fn values_that_are_no_weights_are_refused_by_name() {
+    for (name, index, value) in
+        [("fc.bias", 1, f32::NAN), ("conv1.weight", 7, f32::INFINITY), ("bn1.running_var", 3, -1.0)]
+    {
+        let checkpoint = checkpoint();
+        let names = checkpoint.architecture().tensors().into_iter().map(|spec| spec.name);
+        let mut tensors: BTreeMap<_, _> = names.map(|name| (name.clone(), checkpoint.values(&name))).collect();
+        tensors.get_mut(name).unwrap()[index] = value;
+        let error = Checkpoint::new(checkpoint.metadata().clone(), tensors).unwrap_err();
+        let expected = matches!(&error, E::Impossible { name: n, index: i, .. } if n == name && *i == index);
+        assert!(expected, "{error}");
+    }
+}
+
+#[test]
+fn pytorchs_own_files_are_told_from_damaged_ones() {
+    for bytes in [&b"PK\x03\x04\0\0\0\0\0\x08\x08\0"[..], &b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."[..]] {
+        assert!(matches!(Checkpoint::from_bytes(bytes), Err(E::PyTorch)));
     }
 }

@@ -84,7 +84,7 @@ impl BurnEngine {
         }
 
         let logits = values.pop().flatten().expect("the last step writes the logits");
-        let logits = Logits { values: self.read(logits).await?.0, batch, classes: self.classes };
+        let logits = Logits::new(self.read(logits).await?.0, [batch, self.classes], self.name)?;
         let mut output = Output { logits, kept: Vec::with_capacity(keep.len()) };
         for (tap, tensor) in keep.iter().zip(kept) {
             let (values, shape) = self.read(tensor.expect("every tap is written by some step")).await?;

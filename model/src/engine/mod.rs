@@ -69,6 +69,16 @@ pub struct Logits {
 }
 
 impl Logits {
+    /// What an engine computed, `[batch, classes]`. A value that is no number is a failure of the device or of the
+    /// input, never an answer.
+    pub fn new(values: Vec<f32>, [batch, classes]: [usize; 2], device: Device) -> Result<Self, EngineError> {
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            let reason = format!("the logits hold {} at index {index}", values[index]);
+            return Err(EngineError::Failed { device, reason });
+        }
+        Ok(Logits { values, batch, classes })
+    }
+
     /// The logits of one image: `[classes]`.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.classes..][..self.classes]

@@ -26,7 +26,7 @@ pub async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     };
     match Dist::get(path) {
         _ if method != Method::GET && method != Method::HEAD => not_found(&uri),
-        Some(file) => content(path, file).respond(&headers),
+        Some(file) => content(path, file).respond(&method, &headers),
         None if path == INDEX => NOT_BUILT.into_response(),
         None => not_found(&uri),
     }

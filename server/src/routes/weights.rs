@@ -4,19 +4,20 @@ use crate::app::App;
 use crate::error::ApiError;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use std::sync::Arc;
 
 pub async fn weights(
     State(app): State<Arc<App>>,
     sha256: Result<Path<String>, PathRejection>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path(sha256) = sha256.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
     let model = app.registry.iter().find(|model| model.sha256 == sha256);
     let model = model.ok_or_else(|| ApiError::not_found("no model has weights of this hash; /models lists them"))?;
-    Ok(model.weights.respond(&headers))
+    Ok(model.weights.respond(&method, &headers))
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ impl Import {
         preprocessing.resize = self.resize.unwrap_or(preprocessing.resize);
         preprocessing.crop = self.crop.unwrap_or(preprocessing.crop);
         preprocessing.interpolation = self.interpolation.unwrap_or(preprocessing.interpolation);
+        preprocessing.validate()?;
         if let Some(provenance) = &self.provenance {
             metadata.provenance = Some(provenance.clone());
         }

@@ -140,16 +140,18 @@ fn files(photos: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The photos of a folder and its subfolders, in order of their names.
+/// The photos of a folder and its subfolders, in order of their names; links to folders are not followed.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
     let mut entries = entries.with_context(|| format!("{} cannot be listed", folder.display()))?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
-    for path in entries.iter().map(std::fs::DirEntry::path) {
+    for entry in entries {
+        let path = entry.path();
         let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        if path.is_dir() {
+        // A link to a folder may lead round in circles.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect(&path, files)?;
-        } else if EXTENSIONS.iter().any(|known| extension == *known) {
+        } else if path.is_file() && EXTENSIONS.iter().any(|known| extension == *known) {
             files.push(path);
         }
     }

@@ -43,8 +43,8 @@ pub enum PthError {
     )]
     NoStateDict { found: String },
     #[error(
-        "the file holds a whole module ({class}), which cannot be read without running its code: load it in PyTorch \
-         and save the state dict, torch.save(model.state_dict(), ...)"
+        "the file holds an object of the class {class} instead of a dict of tensors; it was not executed. If it is a \
+         model that you trust, save its state_dict() with torch.save instead"
     )]
     WholeModule { class: String },
     #[error("{name:?} in the weights is an object of the class {class}, which is not known and was not executed")]

@@ -21,6 +21,7 @@ mod tests;
 
 pub use error::PthError;
 
+use super::read::check_values;
 use super::recognise::{Shapes, recognise};
 use super::tensor::{Elements, StoredTensor};
 use super::{Checkpoint, Dtype, Metadata};
@@ -113,6 +114,7 @@ impl StateDict {
             let wide = tensors[&spec.name].convert(&spec.name, Dtype::F32)?;
             tensors.insert(spec.name, wide);
         }
+        check_values(&tensors)?;
         Ok(Checkpoint { metadata, inferred: true, tensors })
     }
 

@@ -204,7 +204,7 @@ fn step<R: BufRead>(machine: &mut Machine, source: &mut Source<R>) -> Result<Opt
             let (_keywords, arguments, callable) = (machine.pop()?, machine.pop()?, machine.pop()?);
             machine.call(callable, arguments)?;
         }
-        // BUILD: attributes of an object; the object itmachine stays.
+        // BUILD: attributes of an object; the object itself stays.
         b'b' => drop(machine.pop()?),
         // BINPERSID
         b'Q' => {

@@ -83,8 +83,5 @@ fn described(pickle: &Pickle, entries: &[(Id, Id)]) -> String {
     let shown = |(key, _): &(Id, Id)| pickle.text(*key).unwrap_or("?").chars().take(40).collect::<String>();
     let keys: Vec<String> = entries.iter().take(SHOWN).map(|entry| format!("{:?}", shown(entry))).collect();
     let more = if entries.len() > SHOWN { ", ..." } else { "" };
-    match keys.is_empty() {
-        true => "an empty dict".to_owned(),
-        false => format!("a dict with {}{more}", keys.join(", ")),
-    }
+    if keys.is_empty() { "an empty dict".to_owned() } else { format!("a dict with {}{more}", keys.join(", ")) }
 }

@@ -1,11 +1,10 @@
 //! Import of the two real files of weights, against sums that PyTorch computed of their tensors.
-//!
-//! Needs `SHORTCUT_DATA` (by default `../shared/data` beside the workspace); without it every test is listed as ignored.
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use anyhow::Result;
+use libtest_mimic::Arguments;
 use model::checkpoint::{Checkpoint, Dtype, pth};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tests::data;
 
 const RESNET18: &str = "weights/resnet18-imagenette.pth";
 const RESNET50: &str = "weights/resnet50_v1-imagenet-f16.safetensors";
@@ -29,29 +28,16 @@ const RESNET50_SUMS: [Sums; 3] = [
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let data = std::env::var_os("SHORTCUT_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
     let trials = vec![
-        trial(&data, "a_pth_of_a_training_run", RESNET18, pth_of_a_training_run),
-        trial(&data, "a_safetensors_without_metadata", RESNET50, safetensors_without_metadata),
-        trial(&data, "int8_is_within_half_a_step", RESNET50, int8_is_within_half_a_step),
+        data::trial("pth_of_a_training_run", pth_of_a_training_run),
+        data::trial("safetensors_without_metadata", safetensors_without_metadata),
+        data::trial("int8_is_within_half_a_step", int8_is_within_half_a_step),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A test of one file; ignored, with the reason in its kind, where the file is absent.
-fn trial(data: &Path, name: &str, file: &str, test: fn(&Path) -> Result<(), Failed>) -> Trial {
-    let path = data.join(file);
-    match path.is_file() {
-        true => Trial::test(name, move || test(&path)),
-        false => {
-            let reason = format!("no {file} in SHORTCUT_DATA");
-            Trial::test(name, || Err("its data is absent".into())).with_kind(reason).with_ignored_flag(true)
-        }
-    }
-}
-
-fn pth_of_a_training_run(path: &Path) -> Result<(), Failed> {
+fn pth_of_a_training_run() -> Result<()> {
+    let path = &data::folder().join(RESNET18);
     let checkpoint = pth::import(path)?;
     assert_eq!((checkpoint.architecture().name(), checkpoint.architecture().classes), ("resnet18".to_owned(), 10));
     assert_eq!(checkpoint.metadata().classes[0], "n01440764");
@@ -67,7 +53,8 @@ fn pth_of_a_training_run(path: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-fn safetensors_without_metadata(path: &Path) -> Result<(), Failed> {
+fn safetensors_without_metadata() -> Result<()> {
+    let path = &data::folder().join(RESNET50);
     let checkpoint = Checkpoint::from_path(path)?;
     assert_eq!((checkpoint.architecture().name(), checkpoint.architecture().classes), ("resnet50".to_owned(), 1000));
     assert!(checkpoint.assumption().is_some_and(|sentence| sentence.contains("resnet50_v1")));
@@ -78,7 +65,8 @@ fn safetensors_without_metadata(path: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-fn int8_is_within_half_a_step(path: &Path) -> Result<(), Failed> {
+fn int8_is_within_half_a_step() -> Result<()> {
+    let path = &data::folder().join(RESNET50);
     let original = Checkpoint::from_path(path)?;
     let small = Checkpoint::from_bytes(&original.convert(Dtype::I8)?.to_bytes())?;
     for name in ["conv1.weight", "layer4.2.conv2.weight", "fc.weight"] {

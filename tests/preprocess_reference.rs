@@ -1,13 +1,10 @@
 //! Preprocessing against Pillow and torchvision on real photos, and against hostile files.
-//!
-//! The data is not in the repository: `SHORTCUT_DATA` names its folder, by default `../shared/data` beside the
-//! workspace. Without it, the tests are listed as ignored.
 
-use std::path::{Path, PathBuf};
-
-use libtest_mimic::{Arguments, Failed, Trial};
+use anyhow::{Result, ensure};
+use libtest_mimic::Arguments;
 use model::preprocess::{Limits, Photo, PhotoError, Preprocessing};
 use serde::Deserialize;
+use tests::data;
 
 /// What Pillow decodes and we refuse, and why.
 const REFUSED: [(&str, &str); 6] = [
@@ -24,17 +21,9 @@ const RESIZED: [(&str, &str); 1] =
     [("image-rs/images_gif_anim_oob.gif", "Pillow grows the screen to the frame; browsers and we cut the frame")];
 
 fn main() {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let data = std::env::var_os("SHORTCUT_DATA").map_or(workspace.join("../shared/data"), PathBuf::from);
-    let trial = |name: &str, needs: &str, test: fn(&Path) -> Result<(), Failed>| {
-        let folder = data.clone();
-        let absent = !folder.join(needs).exists();
-        let name = if absent { format!("{name} (no {needs} in SHORTCUT_DATA)") } else { name.to_owned() };
-        Trial::test(name, move || test(&folder)).with_ignored_flag(absent)
-    };
     let trials = vec![
-        trial("preprocess::photos_are_equal_to_torchvision", "reference/resnet50_v1.safetensors", photos),
-        trial("preprocess::hostile_files_end_in_a_photo_or_an_error", "robustness/manifest.json", hostile_files),
+        data::trial("photos_are_equal_to_torchvision", photos),
+        data::trial("hostile_files_end_in_a_photo_or_an_error", hostile_files),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
@@ -50,7 +39,8 @@ struct ReferencePhoto {
 }
 
 /// The tolerance of the project for JPEG is 2, for decoders differ; this one does not, so none is accepted.
-fn photos(data: &Path) -> Result<(), Failed> {
+fn photos() -> Result<()> {
+    let data = data::folder();
     let reference: Reference = serde_json::from_slice(&std::fs::read(data.join("reference/resnet50_v1.json"))?)?;
     let tensors = std::fs::read(data.join("reference/resnet50_v1.safetensors"))?;
     let cropped = safetensors::SafeTensors::deserialize(&tensors)?.tensor("cropped_u8")?;
@@ -82,8 +72,8 @@ struct HostileFile {
 }
 
 /// What Pillow decodes, we decode, with the same size; for the rest any error is right.
-fn hostile_files(data: &Path) -> Result<(), Failed> {
-    let folder = data.join("robustness");
+fn hostile_files() -> Result<()> {
+    let folder = data::folder().join("robustness");
     let files: Vec<HostileFile> = serde_json::from_slice(&std::fs::read(folder.join("manifest.json"))?)?;
     let (mut decoded, mut wrong) = (0, Vec::new());
     for HostileFile { file, format, width, height, orientation, pillow } in files {
@@ -114,5 +104,6 @@ fn hostile_files(data: &Path) -> Result<(), Failed> {
         }
     }
     println!("{decoded} hostile files decoded, {} deliberately refused", REFUSED.len());
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+    ensure!(decoded > 0 && wrong.is_empty(), "{decoded} decoded; {}", wrong.join("\n"));
+    Ok(())
 }
