@@ -15,6 +15,7 @@ TRUNK := 0.21.14
 WASM_BINDGEN = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
 
 LISTEN ?= 127.0.0.1:8080
+MODELS ?= checkpoints
 
 # `make run WORKER_FEATURES=burn-webgpu`: the page with Burn's WebGPU engine in its worker, to compare with.
 WORKER_FEATURES ?=
@@ -29,10 +30,10 @@ help:
 	@echo "make page   the page alone, into web/dist"
 	@echo "make lint   rustfmt and clippy"
 
-# Builds and starts the server with the bundled models. `make run LISTEN=0.0.0.0:80` opens it to the network.
+# Builds and starts the server. `make run LISTEN=0.0.0.0:80 MODELS=models` opens it to the network, with other models.
 run: page
 	cargo build --release -p server
-	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN)
+	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN) --models $(MODELS)
 
 # Everything is built in one go first, so that the package `tests` finds the binaries and no crate is compiled twice.
 TESTED := --release -p model --features model/burn -p trainer -p server -p tests
