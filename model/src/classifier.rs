@@ -8,6 +8,7 @@ use crate::prediction::{Prediction, Timing, top_k};
 use crate::preprocess::{ImageBatch, Limits, Photo, PhotoError};
 use web_time::Instant;
 
+/// A model, ready to answer.
 pub struct Classifier {
     /// The name that answers carry.
     name: String,
@@ -46,6 +47,10 @@ impl Prepared {
 }
 
 impl Classifier {
+    /// Prepares a checkpoint on a device; `name` is what answers call the model.
+    ///
+    /// # Errors
+    /// Those of [`Engine::prepare`].
     pub async fn new(name: &str, checkpoint: &Checkpoint, device: Device) -> Result<Self, EngineError> {
         let engine = Engine::prepare(Plan::new(checkpoint), device).await?;
         Ok(Classifier { name: name.to_owned(), metadata: checkpoint.metadata().clone(), engine })

@@ -68,6 +68,7 @@ pub struct ResidualBlock {
 }
 
 impl Architecture {
+    /// The layers before `layer1`.
     pub fn stem(&self) -> StemLayers {
         let (kernel, stride) = match self.stem {
             Stem::Imagenet => (7, 2),

@@ -132,6 +132,7 @@ impl TryFrom<Description> for Architecture {
     }
 }
 
+/// Why a name and a number of classes are no architecture.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ArchitectureError {
     #[error("unknown architecture {0:?}; known are {known}", known = Architecture::names().join(", "))]

@@ -283,7 +283,7 @@ fn values_that_are_no_weights_are_refused_by_name() {
 
 #[test]
 fn pytorchs_own_files_are_told_from_damaged_ones() {
-    for bytes in [&b"PK\x03\x04\0\0\0\0\0\x08\x08\0"[..], &b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."[..]] {
+    for bytes in [&b"PK\x03\x04\0\0\x08\x08\0\0\0\0"[..], &b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."[..]] {
         assert!(matches!(Checkpoint::from_bytes(bytes), Err(E::PyTorch)));
     }
 }

@@ -19,6 +19,7 @@ pub enum Device {
     WebGpu,
 }
 
+/// Why there is no device of a name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DeviceError {
     #[error("unknown device {0:?}; known are cpu, flex, wgpu[:N], cuda[:N] and, in a page, webgpu")]

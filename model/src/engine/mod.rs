@@ -30,7 +30,8 @@ impl Normalised {
     /// `values` is `[batch, 3, height, width]`.
     pub fn new(values: Vec<f32>, [batch, height, width]: [usize; 3]) -> Result<Self, EngineError> {
         let shape = [batch, height, width];
-        if values.is_empty() || values.len() != batch * 3 * height * width {
+        let expected = shape.iter().try_fold(3usize, |product, side| product.checked_mul(*side));
+        if values.is_empty() || expected != Some(values.len()) {
             return Err(EngineError::Input(format!(
                 "{} values are no batch [{batch}, 3, {height}, {width}]",
                 values.len()
@@ -101,6 +102,7 @@ pub struct Output {
     pub kept: Vec<Kept>,
 }
 
+/// Why a plan was not prepared or not executed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error(transparent)]
@@ -126,6 +128,9 @@ enum Runner {
 #[cfg_attr(not(feature = "burn"), expect(unused_variables, unreachable_code))]
 impl Engine {
     /// Brings the plan's weights to the device.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] if this build does not know the device, or the machine has none.
     pub async fn prepare(plan: Plan, device: Device) -> Result<Self, EngineError> {
         let runner = match device {
             #[cfg(feature = "burn")]
@@ -145,7 +150,10 @@ impl Engine {
         self.device
     }
 
-    /// Executes the plan for a batch of any size and resolution.
+    /// Executes the plan for a batch of any size and resolution, and keeps the values of `keep`.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`] if the device fails, or if a logit is not finite.
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
         match self.runner {
             #[cfg(feature = "burn")]

@@ -12,6 +12,7 @@ pub struct ImageBatch {
     std: [f32; 3],
 }
 
+/// Why images make no batch.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BatchError {
     #[error("{bytes} bytes are no batch of {batch} RGB images of {height}x{width}")]
