@@ -39,10 +39,13 @@ run: page
 TESTED := --release -p model --features model/burn -p trainer -p server -p tests
 test: page browser
 	cargo build $(TESTED) --all-targets
-	cargo test $(TESTED)
+	cargo test $(TESTED) --all-targets
 
+# Trunk writes everything anew each time. What is the same stays as it lies, or the server would be built again.
 page: tools wasm-target $(PAGE)
-	trunk build --release --offline=true $(PAGE)
+	trunk build --release --offline=true --dist $(CARGO_TARGET_DIR)/dist $(PAGE)
+	@diff -rq $(CARGO_TARGET_DIR)/dist web/dist >/dev/null 2>&1 || { \
+		rm -rf web/dist && cp -r $(CARGO_TARGET_DIR)/dist web/dist; }
 
 web/index.%.html: web/index.html
 	sed 's/data-type="worker"/& data-cargo-features="$*"/' $< > $@
