@@ -114,6 +114,12 @@ fn folder() -> Result<()> {
     let files: Vec<_> = lines(&output)?.into_iter().map(|line| line.file).collect();
     let expected = ["cat", "coffee", "flower", "palace", "rocket"].map(|photo| format!("samples/{photo}.jpg"));
     ensure!(files == expected, "{files:?}");
+    let looped = tempfile::tempdir()?;
+    std::fs::copy(workspace::sample("cat.jpg"), looped.path().join("cat.jpg"))?;
+    std::os::unix::fs::symlink(looped.path(), looped.path().join("again"))?;
+    let output = trainer(["predict", utf8(looped.path())?, "--checkpoint", RESNET18, "--json"])?;
+    stdout(&output)?;
+    ensure!(lines(&output)?.len() == 1, "a link that leads round in circles is not followed");
     let empty = tempfile::tempdir()?;
     let output = trainer(["predict", utf8(empty.path())?, "--checkpoint", RESNET18])?;
     ensure!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("holds no photos"));

@@ -192,4 +192,12 @@ mod tests {
         let (status, body, _) = respond(&[range, (header::IF_RANGE, "\"other\"")]).await;
         assert_eq!((status, body.as_str()), (200, "0123456789"));
     }
+
+    #[test]
+    fn a_head_is_answered_as_a_whole() {
+        let content = Content::immutable(Bytes::from_static(b"0123456789"), "text/plain", HASH);
+        let request = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=0-1"))]);
+        assert_eq!(content.respond(&Method::HEAD, &request).status(), StatusCode::OK);
+        assert_eq!(content.respond(&Method::GET, &request).status(), StatusCode::PARTIAL_CONTENT);
+    }
 }
