@@ -16,3 +16,4 @@ pub mod network;
 pub mod plan;
 pub mod prediction;
 pub mod preprocess;
+pub mod random;

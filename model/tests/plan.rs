@@ -3,53 +3,15 @@
 
 use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
 use model::architecture::{Architecture, Stem, TensorKind};
-use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, Input, Normalised};
 use model::network::{Initialisation, ResNet};
 use model::plan::{Plan, Tap};
 use model::preprocess::ImageBatch;
+use model::random::{self, Uniform};
 use pollster::block_on;
-use std::collections::BTreeMap;
-
-/// Numbers in -1..1 from a formula, the same on every machine (splitmix64).
-struct Random(u64);
-
-impl Iterator for Random {
-    type Item = f32;
-
-    fn next(&mut self) -> Option<f32> {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Some(((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
-    }
-}
-
-/// Random weights, and running statistics far from their initial values.
-fn random_checkpoint(architecture: Architecture) -> Checkpoint {
-    let mut random = Random(architecture.parameter_count() as u64);
-    let tensors: BTreeMap<String, Vec<f32>> = architecture
-        .tensors()
-        .into_iter()
-        .map(|spec| {
-            let count = spec.shape.iter().product();
-            let fan_in: usize = spec.shape[1..].iter().product();
-            let values = random.by_ref().take(count);
-            let values = match spec.kind {
-                TensorKind::Matrix => values.map(|x| x * (6.0 / fan_in as f32).sqrt()).collect(),
-                TensorKind::Statistic if spec.name.ends_with("running_var") => values.map(|x| 2.5 + 2.0 * x).collect(),
-                TensorKind::Vector if spec.name.ends_with("weight") => values.map(|x| 1.0 + 0.5 * x).collect(),
-                TensorKind::Vector | TensorKind::Statistic => values.collect(),
-            };
-            (spec.name, values)
-        })
-        .collect();
-    Checkpoint::new(Metadata::new(architecture), tensors).unwrap()
-}
 
 fn random_images([batch, height, width]: [usize; 3]) -> Normalised {
-    let values = Random(7).take(batch * 3 * height * width).map(|x| 2.0 * x).collect();
+    let values = Uniform::new(7).take(batch * 3 * height * width).map(|x| 2.0 * x).collect();
     Normalised::new(values, [batch, height, width]).unwrap()
 }
 
@@ -63,7 +25,7 @@ fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
 }
 
 fn assert_agreement(architecture: Architecture, shape: [usize; 3]) {
-    let checkpoint = random_checkpoint(architecture);
+    let checkpoint = random::checkpoint(architecture);
     let images = random_images(shape);
     let device = BurnDevice::flex();
     let data = TensorData::new(images.values().to_vec(), [shape[0], 3, shape[1], shape[2]]);
@@ -100,14 +62,14 @@ fn every_stem_agrees_with_its_network() {
 fn pixels_are_normalised_before_they_are_padded() {
     let architecture = Architecture::new("resnet18", 5).unwrap();
     let [mean, std] = [[0.9, 0.5, 0.1], [0.2, 0.3, 0.4]];
-    let pixels: Vec<u8> = Random(3).take(2 * 40 * 50 * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let pixels: Vec<u8> = Uniform::new(3).take(2 * 40 * 50 * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
     let mut planes = vec![0.0; pixels.len()];
     for (index, &pixel) in pixels.iter().enumerate() {
         let (position, channel) = (index / 3, index % 3);
         let (image, position) = (position / 2000, position % 2000);
         planes[(image * 3 + channel) * 2000 + position] = (f32::from(pixel) / 255.0 - mean[channel]) / std[channel];
     }
-    let engine = block_on(Engine::prepare(Plan::new(&random_checkpoint(architecture)), Device::Cpu)).unwrap();
+    let engine = block_on(Engine::prepare(Plan::new(&random::checkpoint(architecture)), Device::Cpu)).unwrap();
     let run = |input| block_on(engine.run(&input, &[])).unwrap().logits;
     let ours = run(Input::Pixels(ImageBatch::new(pixels, [2, 40, 50], mean, std).unwrap()));
     let reference = run(Input::Normalised(Normalised::new(planes, [2, 40, 50]).unwrap()));
@@ -129,7 +91,7 @@ fn the_built_network_has_the_parameters_of_the_table() {
 #[test]
 fn a_network_gives_back_the_checkpoint_it_came_from() {
     let architecture = Architecture::new("resnext50_32x4d", 3).unwrap();
-    let checkpoint = random_checkpoint(architecture);
+    let checkpoint = random::checkpoint(architecture);
     let tensors = ResNet::from_checkpoint(&checkpoint, &BurnDevice::flex()).tensors(&architecture);
     assert_eq!(tensors.len(), architecture.tensors().len());
     for (name, values) in tensors {

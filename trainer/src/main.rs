@@ -1,4 +1,5 @@
-//! `trainer`: brings checkpoints in, changes how they are stored, tells what they are, and classifies photos with them.
+//! `trainer`: brings checkpoints in, changes how they are stored, tells what they are, classifies photos with them, and
+//! measures how fast.
 //!
 //! Results go to stdout, remarks and errors to stderr.
 
@@ -8,7 +9,7 @@ use clap::{CommandFactory, Parser};
 use commands::Command;
 use std::process::ExitCode;
 
-/// Residual networks for photos: checkpoints in, out and told apart, photos classified.
+/// Residual networks for photos: checkpoints in, out and told apart, photos classified, and how fast.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
 // Sub-commands are optional, so that training can be what happens without one.
@@ -27,7 +28,9 @@ Examples:
   What is in a file
     trainer inspect small.safetensors
   What a photo shows
-    trainer predict cat.jpg --checkpoint small.safetensors";
+    trainer predict cat.jpg --checkpoint small.safetensors
+  How fast that is here
+    trainer bench --checkpoint small.safetensors";
 
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {

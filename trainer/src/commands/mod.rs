@@ -1,9 +1,11 @@
 //! The sub-commands, a file each, and what they share.
 
+mod bench;
 mod convert;
 mod formats;
 mod import;
 mod inspect;
+mod memory;
 mod names;
 mod open;
 mod predict;
@@ -18,6 +20,7 @@ pub enum Command {
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -27,6 +30,7 @@ impl Command {
             Command::Convert(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Predict(arguments) => arguments.run(),
+            Command::Bench(arguments) => arguments.run(),
         }
     }
 }

@@ -1,0 +1,249 @@
+//! `trainer bench`: how fast a network answers on a device, how soon it first does, and in how much memory.
+
+use super::memory::{self, Memory};
+use super::{answer, formats::readable};
+use anyhow::{Context, Result};
+use clap::Args;
+use model::architecture::Architecture;
+use model::checkpoint::Checkpoint;
+use model::engine::{Device, Engine, Input};
+use model::plan::Plan;
+use model::preprocess::ImageBatch;
+use model::random::{self, Uniform};
+use pollster::block_on;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Untimed runs before those that count: this share of the time, and at least one.
+const WARM_UP: f64 = 0.2;
+/// A median of fewer says nothing.
+const FEWEST_RUNS: usize = 3;
+
+/// Measure how fast a network answers
+///
+/// Times whole runs from u8 pixels to logits, one after the other, after a warm-up. Beforehand, and once, what passes
+/// between having a checkpoint's bytes in memory and its first logits.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Bench {
+    /// Weights to use; by default random ones
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// The network, by default resnet18; beside --checkpoint, what its tensors cannot tell (resnet50_v1)
+    #[arg(long, value_name = "NAME")]
+    architecture: Option<String>,
+    /// Where to compute: cpu, flex, wgpu[:N], cuda[:N]
+    #[arg(long, default_value_t)]
+    device: Device,
+    /// Images in a run
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch: u32,
+    /// Height and width of the images
+    #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=4096))]
+    size: u32,
+    /// For how long to measure
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    seconds: f64,
+    /// Measure so many runs instead
+    #[arg(long, conflicts_with = "seconds", value_parser = clap::value_parser!(u32).range(1..))]
+    iterations: Option<u32>,
+    /// Pixels to run instead of random ones: u8 RGB [batch, size, size, 3], and nothing else in the file
+    #[arg(long, value_name = "FILE")]
+    pixels: Option<PathBuf>,
+    /// As a line of JSON, with the logits if --pixels are given
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  trainer bench
+  trainer bench --architecture resnet50 --batch 8 --device flex
+  trainer bench --checkpoint checkpoints/resnet18-imagenette.safetensors --json | jq .median_ms";
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "a number of seconds up to 3600 is wanted".to_owned())
+}
+
+/// What `--json` prints. Times are in milliseconds.
+#[derive(Serialize)]
+struct Report {
+    architecture: String,
+    device: String,
+    batch: usize,
+    size: usize,
+    #[serde(flatten)]
+    runs: Runs,
+    start_ms: Start,
+    /// Absent where the system does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
+    /// `[batch, classes]`, of `--pixels`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logits: Option<Vec<f32>>,
+}
+
+/// The runs that count.
+#[derive(Serialize)]
+struct Runs {
+    runs: usize,
+    min_ms: f64,
+    median_ms: f64,
+    /// Nine in ten took no longer.
+    p90_ms: f64,
+}
+
+/// From a checkpoint's bytes in memory to its first logits.
+#[derive(Serialize)]
+struct Start {
+    parse: f64,
+    plan: f64,
+    prepare: f64,
+    first_run: f64,
+    total: f64,
+}
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        let report = self.measure()?;
+        answer(&if self.json { serde_json::to_string(&report)? } else { report.in_words() })
+    }
+
+    fn measure(&self) -> Result<Report> {
+        let bytes = self.weights()?;
+        let start = Instant::now();
+        let checkpoint = Checkpoint::from_bytes(&bytes)?;
+        let parsed = Instant::now();
+        let plan = Plan::new(&checkpoint);
+        let planned = Instant::now();
+        let engine = block_on(Engine::prepare(plan, self.device))?;
+        let prepared = Instant::now();
+
+        let architecture = checkpoint.architecture();
+        let input = Input::Pixels(self.images(&checkpoint)?);
+        drop((checkpoint, bytes));
+        let before = memory::mark();
+        let run = Instant::now();
+        let output = block_on(engine.run(&input, &[]))?;
+        let first_run = run.elapsed();
+        let runs = self.time(&engine, &input)?;
+        Ok(Report {
+            architecture: architecture.name(),
+            device: self.device.to_string(),
+            batch: self.batch as usize,
+            size: self.size as usize,
+            runs,
+            start_ms: Start {
+                parse: milliseconds(parsed - start),
+                plan: milliseconds(planned - parsed),
+                prepare: milliseconds(prepared - planned),
+                first_run: milliseconds(first_run),
+                total: milliseconds(prepared - start + first_run),
+            },
+            memory: before.and_then(memory::since),
+            logits: self.pixels.as_ref().map(|_| output.logits.values),
+        })
+    }
+
+    /// A checkpoint as it comes from a disk or a network.
+    fn weights(&self) -> Result<Vec<u8>> {
+        let Some(path) = &self.checkpoint else {
+            let name = self.architecture.as_deref().unwrap_or("resnet18");
+            return Ok(random::checkpoint(Architecture::new(name, 1000)?).to_bytes());
+        };
+        match &self.architecture {
+            None => std::fs::read(path).with_context(|| path.display().to_string()),
+            Some(name) => Ok(Checkpoint::from_path(path)?.with_architecture(name)?.to_bytes()),
+        }
+    }
+
+    /// The batch that every run reads.
+    fn images(&self, checkpoint: &Checkpoint) -> Result<ImageBatch> {
+        let preprocessing = &checkpoint.metadata().preprocessing;
+        let shape = [self.batch, self.size, self.size].map(|side| side as usize);
+        let count = shape.iter().product::<usize>() * 3;
+        let pixels = match &self.pixels {
+            None => Uniform::new(1).take(count).map(|x| (127.5 + 127.5 * x) as u8).collect(),
+            Some(path) => std::fs::read(path).with_context(|| path.display().to_string())?,
+        };
+        Ok(ImageBatch::new(pixels, shape, preprocessing.mean, preprocessing.std)?)
+    }
+
+    fn time(&self, engine: &Engine, input: &Input) -> Result<Runs> {
+        let run = || -> Result<f64> {
+            let start = Instant::now();
+            block_on(engine.run(input, &[]))?;
+            Ok(milliseconds(start.elapsed()))
+        };
+        let until = |end: Instant, fewest: usize, most: usize| -> Result<Vec<f64>> {
+            let mut times = Vec::new();
+            while times.len() < fewest || (times.len() < most && Instant::now() < end) {
+                times.push(run()?);
+            }
+            Ok(times)
+        };
+        let now = Instant::now;
+        let mut times = match self.iterations {
+            Some(count) => {
+                run()?;
+                until(now(), count as usize, count as usize)?
+            }
+            None => {
+                until(now() + Duration::from_secs_f64(self.seconds * WARM_UP), 1, usize::MAX)?;
+                until(now() + Duration::from_secs_f64(self.seconds), FEWEST_RUNS, usize::MAX)?
+            }
+        };
+        times.sort_by(f64::total_cmp);
+        Ok(Runs {
+            runs: times.len(),
+            min_ms: times[0],
+            median_ms: quantile(&times, 0.5),
+            p90_ms: quantile(&times, 0.9),
+        })
+    }
+}
+
+impl Report {
+    fn in_words(&self) -> String {
+        let Report { architecture, device, batch, size, runs, start_ms, memory, .. } = self;
+        let Runs { runs, min_ms, median_ms, p90_ms } = runs;
+        let per_second = *batch as f64 / median_ms * 1e3;
+        let Start { parse, plan, prepare, first_run, total } = start_ms;
+        let mut text = format!(
+            "{architecture} on {device}, batch {batch}, {size}x{size}\n\
+             median of {runs} runs  {median_ms:.2} ms (min {min_ms:.2}, p90 {p90_ms:.2}), {per_second:.1} images/s\n\
+             bytes to first logits  {total:.0} ms (parse {parse:.0}, plan {plan:.0}, prepare {prepare:.0}, \
+             first run {first_run:.0})"
+        );
+        if let Some(Memory { peak, resident, runs }) = memory {
+            let [peak, resident, runs] = [peak, resident, runs].map(|bytes| readable(*bytes));
+            text +=
+                &format!("\nresident memory        {peak} at most; {resident} before the first run, which add {runs}");
+        }
+        text
+    }
+}
+
+/// The smallest of ascending `times` that a share of them does not exceed.
+fn quantile(times: &[f64], share: f64) -> f64 {
+    times[((times.len() as f64 * share).ceil() as usize).saturating_sub(1)]
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_nearest_ranks() {
+        let times: Vec<f64> = (1..=10).map(f64::from).collect();
+        assert_eq!([0.5, 0.9, 1.0].map(|share| quantile(&times, share)), [5.0, 9.0, 10.0]);
+        assert_eq!(quantile(&[3.0], 0.5), 3.0);
+        assert_eq!(quantile(&times[..3], 0.5), 2.0);
+    }
+}

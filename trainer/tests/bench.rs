@@ -1,0 +1,65 @@
+//! `trainer bench` on small images: what it prints, and what it refuses.
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_trainer")).arg("bench").args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn random_weights_are_timed_in_words() {
+    let output = bench(&["--size", "32", "--iterations", "3"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let words = text(&output.stdout);
+    assert!(words.starts_with("resnet18 on cpu, batch 1, 32x32\nmedian of 3 runs"), "{words}");
+    assert!(words.contains("bytes to first logits"), "{words}");
+}
+
+#[test]
+fn pixels_of_ones_own_give_their_logits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pixels.u8");
+    let image: Vec<u8> = (0..32 * 32 * 3).map(|index| (index * 7 % 256) as u8).collect();
+    std::fs::write(&path, [image.clone(), image].concat()).unwrap();
+    let pixels = ["--size", "32", "--batch", "2", "--seconds", "0.05", "--json", "--pixels", path.to_str().unwrap()];
+    let output = bench(&pixels);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+
+    let logits: Vec<f64> = serde_json::from_value(report["logits"].clone()).unwrap();
+    let (first, second) = logits.split_at(1000);
+    assert_eq!(second.len(), 1000);
+    assert!(first.iter().zip(second).all(|(a, b)| (a - b).abs() < 1e-3), "both images are the same");
+    let times = ["min_ms", "median_ms", "p90_ms"].map(|name| report[name].as_f64().unwrap());
+    assert!(times[0] > 0.0 && times.is_sorted(), "{times:?}");
+    assert!(report["runs"].as_u64().unwrap() >= 3);
+    assert!(report["start_ms"]["total"].as_f64().unwrap() > 0.0);
+    if cfg!(target_os = "linux") {
+        let memory = &report["memory"];
+        // 11.7 million weights are in memory at least once.
+        assert!(memory["peak"].as_u64() >= memory["resident"].as_u64(), "{memory}");
+        assert!(memory["resident"].as_u64().unwrap() > 40_000_000, "{memory}");
+    }
+}
+
+#[test]
+fn mistakes_are_named() {
+    let cases: [(&[&str], &str); 5] = [
+        (&["--architecture", "vgg16"], "resnet50_v1"),
+        (&["--pixels", "Cargo.toml"], "224x224"),
+        (&["--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
+        (&["--batch", "0"], "--batch"),
+        (&["--seconds", "soon"], "number of seconds"),
+    ];
+    for (arguments, expected) in cases {
+        let output = bench(arguments);
+        let stderr = text(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        assert!(stderr.contains(expected), "{arguments:?} says {stderr:?}, not {expected:?}");
+    }
+}
