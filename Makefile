@@ -1,10 +1,10 @@
 # One door for everything. Every target installs what it lacks; nothing of it lands outside cargo's target directory,
-# but for the wasm target of rustup and, for `make test`, the distribution's Chromium.
+# but for the wasm target of rustup and, for `make test` and `make bench`, packages of the distribution.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test page tools wasm-target browser lint clean
+.PHONY: help run test bench page tools wasm-target browser peers lint clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -27,6 +27,7 @@ endif
 help:
 	@echo "make run    build page and server, and serve the bundled models on http://$(LISTEN)"
 	@echo "make test   every test of the workspace, the browser's included"
+	@echo "make bench  Shortcut beside other people's engines, natively and in the browser"
 	@echo "make page   the page alone, into web/dist"
 	@echo "make lint   rustfmt and clippy"
 
@@ -41,6 +42,12 @@ test: page browser
 	cargo build $(TESTED) --all-targets
 	cargo test $(TESTED) --all-targets
 
+# `make bench BENCH='--rounds 3 --cases resnet18:1 --peers ncnn,onnxruntime'` is a short one; `BENCH=--help` tells the rest.
+BENCH ?=
+bench: page browser peers
+	cargo build --release -p trainer
+	@exec python3 -B tests/peers/bench.py $(CARGO_TARGET_DIR) $(BENCH)
+
 # Trunk writes everything anew each time. What is the same stays as it lies, or the server would be built again.
 page: tools wasm-target $(PAGE)
 	trunk build --release --offline=true --dist $(CARGO_TARGET_DIR)/dist $(PAGE)
@@ -52,6 +59,7 @@ web/index.%.html: web/index.html
 
 lint: wasm-target
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/peers/rust/Cargo.toml --check
 	cargo clippy $(TESTED) --all-targets -- -D warnings
 	cargo clippy --release --target wasm32-unknown-unknown -p page -p worker -- -D warnings
 
@@ -79,6 +87,17 @@ browser:
 		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		echo "installing chromium and chromium-driver"; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq chromium chromium-driver; }
+
+# What the comparison takes from the distribution's packages. It names what it then still lacks, and does without.
+peers:
+	@packages=; lacks() { packages+=" $$1"; }; \
+	python3 -c "import ensurepip, venv" 2>/dev/null || lacks python3-venv; \
+	command -v npm >/dev/null || lacks npm; \
+	command -v wasm-opt >/dev/null || lacks binaryen; \
+	[ -z "$$packages" ] || { \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		echo "installing$$packages"; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$packages; } || true
 
 clean:
 	cargo clean

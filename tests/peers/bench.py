@@ -1,0 +1,195 @@
+"""`make bench`: Shortcut beside other people's engines, on one machine, in one run, taking turns.
+
+Standard library only; what the peers need is made below cargo's target directory (environment.py). The last line of the
+output is a JSON object with everything that was measured.
+"""
+
+import argparse
+import gzip
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import machine
+import report
+import targets
+from browser import Browser, InBrowser
+from engines import Case, EngineError, Ours, Worker
+from environment import BROWSER_PEER, HERE, PYTHON_PEERS, RUST_PEERS, Environment, Unavailable
+from rounds import compare, say
+from targets import Verdict
+
+ROOT = HERE.parent.parent
+DIST = ROOT / "web/dist"
+PEERS = [*PYTHON_PEERS, *RUST_PEERS, BROWSER_PEER]
+RESNET18 = Case("resnet18", 1)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="bench.py", description=__doc__.splitlines()[0])
+    parser.add_argument("target", type=Path, help="cargo's target directory, with release/trainer in it")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of every engine (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn (%(default)s)")
+    parser.add_argument("--threads", type=int, default=machine.cores(), help="of every engine (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="ours (%(default)s)")
+    parser.add_argument("--cases", default="resnet18:1,resnet18:8,resnet50:1,resnet50:8", help="(%(default)s)")
+    parser.add_argument("--peers", default=",".join(PEERS), help="(%(default)s)")
+    given = parser.parse_args()
+    given.cases = [Case(network, int(batch)) for network, batch in (case.split(":") for case in given.cases.split(","))]
+    given.peers = given.peers.split(",")
+    if given.rounds < 1 or given.threads < 1:
+        parser.error("at least one round and one thread are wanted")
+    unknown = sorted(set(given.peers) - set(PEERS))
+    if unknown:
+        parser.error(f"unknown peers {', '.join(unknown)}; known are {', '.join(PEERS)}")
+    return given
+
+
+def native(given, environment, missing):
+    """(case, times, differences) for each case, and our engine with what it saw."""
+    ours = Ours(environment, given.device, given.threads)
+    engines = [ours]
+    for name in given.peers:
+        if name in environment.versions and name != BROWSER_PEER:
+            python = [environment.python, HERE / "worker.py", name]
+            command = [environment.rust, name] if name in RUST_PEERS else python
+            engines.append(Worker(name, command, environment, given.threads))
+    results = []
+    try:
+        for case in given.cases:
+            say(f"{case}: loading {', '.join(engine.name for engine in engines)}")
+            times, differences, failures = compare(case, engines, given.rounds, given.seconds, environment.models)
+            missing.update({f"{name}, {case}": reason for name, reason in failures.items()})
+            results.append((case, times, differences))
+    finally:
+        for engine in engines:
+            engine.end()
+    return results, ours
+
+
+def in_browser(given, environment, missing):
+    """The same for the page, or None without its peer or a browser; and the browser's version."""
+    if BROWSER_PEER not in given.peers:
+        return None, None
+    browser = None
+    try:
+        browser = Browser(environment, DIST)
+        names = ["shortcut", *([BROWSER_PEER] if BROWSER_PEER in environment.versions else [])]
+        engines = [InBrowser(name, browser, environment) for name in names]
+        times, differences, failures = compare(RESNET18, engines, given.rounds, given.seconds, environment.models)
+        missing.update({f"{name}, in the browser": reason for name, reason in failures.items()})
+        return (RESNET18, times, differences), f"Chromium {browser.version}"
+    except (Unavailable, EngineError) as error:
+        missing["browser"] = str(error)
+        return None, None
+    finally:
+        if browser:
+            browser.end()
+
+
+def worker_sizes(given, environment, missing):
+    """Bytes of the page's worker as built, gzipped, and after wasm-opt; with the browser's comparison only."""
+    built = DIST / "worker_bg.wasm"
+    if BROWSER_PEER not in given.peers:
+        return {}
+    if not built.exists():
+        missing["worker"] = f"{built} is not there; `make page` builds it"
+        return {}
+    sizes = {"built": built.stat().st_size, "gzipped": len(gzip.compress(built.read_bytes()))}
+    optimised = environment.work / "worker.opt.wasm"
+    if shutil.which("wasm-opt"):
+        subprocess.run(["wasm-opt", "-O3", "--all-features", built, "-o", optimised], check=True)
+        sizes["optimised"] = optimised.stat().st_size
+    else:
+        missing["wasm-opt"] = "it is not installed (Debian's package binaryen)"
+    return sizes
+
+
+def judge(results, ours, page, memory, sizes):
+    verdicts = []
+    for case, times, _ in results:
+        medians = report.medians(times)
+        rival = targets.fastest_rival(medians)
+        if (case.network, case.batch) in targets.NATIVE:
+            ratio = medians["shortcut"] / medians[rival] if rival and "shortcut" in medians else None
+            target = targets.NATIVE[case.network, case.batch]
+            verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}", ratio, target))
+    in_page = report.medians(page[1]) if page else {}
+    both = {"shortcut", BROWSER_PEER} <= set(in_page)
+    ratio = in_page["shortcut"] / in_page[BROWSER_PEER] if both else None
+    starts = ours.starts.get(str(RESNET18))
+    optimised = sizes.get("optimised")
+    return verdicts + [
+        Verdict(f"{RESNET18.network} in a page, of {BROWSER_PEER}", ratio, targets.BROWSER),
+        Verdict("memory of runs beyond the weights, resnet18 b1", memory and memory / 1e6, targets.RUNS_MB, " MB"),
+        Verdict("bytes to first logits, resnet18", starts and statistics.median(starts), targets.START_MS, " ms"),
+        Verdict("worker after wasm-opt", optimised and optimised / 1e6, targets.WORKER_MB, " MB"),
+    ]
+
+
+def rounded(result):
+    """A case for the summary."""
+    case, times, differences = result
+    medians = report.medians(times)
+    return {
+        "network": case.network,
+        "batch": case.batch,
+        "ms": {name: round(ms, 3) for name, ms in medians.items()},
+        "ratios": {name: round(ratio, 4) for name, ratio in report.ratios(medians).items()},
+        "rounds_ms": {name: [round(ms, 3) for ms in rounds] for name, rounds in times.items()},
+        "logits_differ_by": {name: float(f"{value:.2g}") for name, value in differences.items()},
+    }
+
+
+def main():
+    given = arguments()
+    described = machine.describe()
+    environment = Environment(given.target.resolve())
+    say("making what the peers need")
+    environment.make(given.peers)
+    missing = environment.missing
+    missing.update({peer: "not asked for" for peer in PEERS if peer not in given.peers})
+
+    others = machine.Use()
+    time.sleep(1)
+    busy, _ = others.shares()
+    use = machine.Use()
+    results, ours = native(given, environment, missing)
+    try:
+        memory = ours.memory(RESNET18)
+    except EngineError as error:
+        memory, missing["memory"] = None, str(error)
+    page, browser = in_browser(given, environment, missing)
+    _, stolen = use.shares()
+    sizes = worker_sizes(given, environment, missing)
+    verdicts = judge(results, ours, page, memory, sizes)
+
+    names = ["shortcut", *(peer for peer in PEERS if peer != BROWSER_PEER)]
+    sections = [report.comparison("native", results, names, environment.versions)]
+    if page:
+        sections.append(report.comparison(browser, [page], ["shortcut", BROWSER_PEER], environment.versions))
+    report.in_words(described, given.threads, given.rounds, given.seconds, busy, stolen, sections, verdicts, missing)
+    report.summary(
+        machine={**described, "busy_before": round(busy, 3), "stolen": round(stolen, 3)},
+        threads=given.threads,
+        device=given.device,
+        rounds=given.rounds,
+        seconds=given.seconds,
+        versions={**environment.versions, "browser": browser},
+        native=[rounded(result) for result in results],
+        browser=page and rounded(page),
+        runs_bytes=memory,
+        start_ms={case: round(statistics.median(ms), 1) for case, ms in ours.starts.items()},
+        worker_bytes=sizes,
+        targets=[verdict.json() for verdict in verdicts],
+        missing=missing,
+    )
+    # Missed targets are results; an answer of ours that is wrong or does not come is a failure.
+    return 1 if any(name.startswith("shortcut") for name in missing) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

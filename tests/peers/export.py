@@ -1,0 +1,73 @@
+"""Writes the networks once, in every format that a peer reads, with the same random weights for all.
+
+    python export.py FOLDER
+
+For each network: NAME.torch.safetensors (torchvision's tensors), NAME-bBATCH.onnx (weights are constants: as inputs of the
+graph they would cost ONNX Runtime its blocked layout), NAME.ncnn.param and .bin, and NAME.logits.f32, what PyTorch computes
+in double precision from the images that all engines get: pixels-bBATCH.u8 for those that normalise themselves, input.f32
+[8, 3, 224, 224] for the others.
+"""
+
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+try:
+    import pnnx
+except ImportError:  # then ncnn has no networks, and says so
+    pnnx = None
+
+NETWORKS = ("resnet18", "resnet50")
+BATCHES = (1, 8)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def images(folder):
+    pixels = numpy.random.default_rng(1).integers(0, 256, (max(BATCHES), 224, 224, 3), numpy.uint8)
+    for batch in BATCHES:
+        pixels[:batch].tofile(folder / f"pixels-b{batch}.u8")
+    normalised = (pixels.astype(numpy.float32) / 255 - numpy.float32(MEAN)) / numpy.float32(STD)
+    normalised = numpy.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+    normalised.tofile(folder / "input.f32")
+    return torch.from_numpy(normalised)
+
+
+def network(name, batch):
+    """Random weights; running statistics are those of the batch, or activations would grow from block to block."""
+    torch.manual_seed(1)
+    model = getattr(torchvision.models, name)(weights=None)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()(batch)
+    return model.eval()
+
+
+@torch.no_grad()
+def export(name, batch, folder):
+    model = network(name, batch)
+    tensors = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    save_file(tensors, folder / f"{name}.torch.safetensors")
+    for size in BATCHES:
+        path = folder / f"{name}-b{size}.onnx"
+        names = dict(input_names=["input"], output_names=["logits"])
+        torch.onnx.export(model, (batch[:size],), path, dynamo=False, opset_version=17, **names)
+    if pnnx:
+        ncnn = {f"ncnn{part}": str(folder / f"{name}.ncnn.{part}") for part in ("param", "bin")}
+        with tempfile.TemporaryDirectory() as rest:  # pnnx leaves half a dozen other files beside its first
+            pnnx.export(model, f"{rest}/network.pt", batch[:1], fp16=False, **ncnn)
+    model.double()(batch.double()).float().numpy().tofile(folder / f"{name}.logits.f32")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", DeprecationWarning)
+    folder = Path(sys.argv[1])
+    batch = images(folder)
+    for name in NETWORKS:
+        export(name, batch, folder)

@@ -1,0 +1,64 @@
+"""The results for people, and in one line for programs."""
+
+import json
+import statistics
+
+
+def medians(times):
+    return {name: statistics.median(rounds) for name, rounds in times.items()}
+
+
+def cell(name, times):
+    """Median of the rounds, how far they reach to either side of it, and our time by this one."""
+    rounds = times.get(name)
+    if not rounds:
+        return "-"
+    median = statistics.median(rounds)
+    ratio = ratios(medians(times)).get(name)
+    spread = 50 * (max(rounds) - min(rounds)) / median
+    return f"{median:.1f} ±{spread:.0f}% " + (f"({ratio:.2f})" if ratio else " " * 6)
+
+
+def table(rows):
+    """Columns of equal width, the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for first, *rest in rows:
+        cells = [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(rest, widths[1:]))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def ratios(times):
+    """Our time by each other's."""
+    ours = times.get("shortcut")
+    return {name: ours / ms for name, ms in times.items() if name != "shortcut"} if ours else {}
+
+
+def comparison(title, results, names, versions):
+    """Engines by case: `results` holds (case, times by engine, ...)."""
+    rows = [[title, *(str(case) for case, *_ in results)]]
+    for name in names:
+        cells = [cell(name, times) for _, times, *_ in results]
+        rows.append([f"{name} {versions.get(name, '')}".strip(), *cells])
+    return table(rows)
+
+
+def in_words(machine, threads, rounds, seconds, busy, stolen, sections, verdicts, missing):
+    family = machine["family_model_stepping"]
+    print(f"\n{machine['processor']} ({family}), {machine['cores']} cores, {threads} threads each, {machine['memory_gb']} GB")
+    print(" ".join(machine["flags"]) or "no instruction set of note")
+    if busy > 0.05:
+        print(f"NOTE: others kept the machine {busy:.0%} busy before the first round; do not trust these figures.")
+    if stolen > 0.02:
+        print(f"NOTE: the host took {stolen:.0%} of the processors' time away meanwhile.")
+    print(f"Medians of {rounds} rounds of {seconds:g} s in turn, ms a run, ± half the rounds' range; in brackets ours / theirs.")
+    for section in sections:
+        print(f"\n{section}")
+    print("\n" + table([["target", "here", "at most", ""], *(verdict.row() for verdict in verdicts)]))
+    for name, reason in sorted(missing.items()):
+        print(f"MISSING {name}: {reason}")
+
+
+def summary(**parts):
+    print(json.dumps(parts))

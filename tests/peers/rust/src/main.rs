@@ -1,0 +1,95 @@
+//! `peers rten|tract THREADS`: an engine as a worker of `make bench`. Reads a request a line from stdin and answers each
+//! with a line on stdout, both JSON, in the terms of `worker.py`.
+
+mod rten_engine;
+mod tract_engine;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// As everywhere in this comparison: untimed runs first, a share of the time and at least one.
+const WARM_UP: f64 = 0.2;
+const FEWEST_RUNS: usize = 3;
+
+/// f32 `[batch, 3, 224, 224]` went in when it was made; `[batch, classes]` comes out.
+type Network = Box<dyn Fn() -> Result<Vec<f32>>>;
+type Load = fn(&Model, usize) -> Result<Network>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Request {
+    /// Answered by `{"logits": [...]}`.
+    Load(Model),
+    /// Answered by `{"times_ms": [...]}`.
+    Time { seconds: f64 },
+}
+
+#[derive(Deserialize)]
+struct Model {
+    folder: PathBuf,
+    network: String,
+    batch: usize,
+}
+
+impl Model {
+    fn path(&self) -> PathBuf {
+        self.folder.join(format!("{}-b{}.onnx", self.network, self.batch))
+    }
+
+    fn shape(&self) -> [usize; 4] {
+        [self.batch, 3, 224, 224]
+    }
+
+    /// The batch that every engine gets.
+    fn input(&self) -> Result<Vec<f32>> {
+        let path = self.folder.join("input.f32");
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let values = bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+        Ok(values.take(self.shape().iter().product()).collect())
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [engine, threads] = arguments.as_slice() else { bail!("usage: peers rten|tract THREADS") };
+    let load: Load = match engine.as_str() {
+        "rten" => rten_engine::load,
+        "tract" => tract_engine::load,
+        other => bail!("{other:?} is neither rten nor tract"),
+    };
+    let threads = threads.parse().with_context(|| format!("{threads:?} threads"))?;
+
+    let mut network = None;
+    for line in std::io::stdin().lock().lines() {
+        let answer = match serde_json::from_str(&line?)? {
+            Request::Load(model) => {
+                let loaded = network.insert(load(&model, threads)?);
+                json!({ "logits": loaded()? })
+            }
+            Request::Time { seconds } => time(network.as_ref().context("nothing is loaded")?, seconds)?,
+        };
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{answer}")?;
+        stdout.flush()?;
+    }
+    Ok(())
+}
+
+fn time(network: &Network, seconds: f64) -> Result<Value> {
+    let until = |seconds: f64, fewest: usize| -> Result<Vec<f64>> {
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
+        let mut times = Vec::new();
+        while times.len() < fewest || Instant::now() < end {
+            let start = Instant::now();
+            network()?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(times)
+    };
+    until(seconds * WARM_UP, 1)?;
+    Ok(json!({ "times_ms": until(seconds, FEWEST_RUNS)? }))
+}
