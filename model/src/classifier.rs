@@ -2,6 +2,7 @@
 //! and the server in its two halves.
 
 use crate::checkpoint::{Checkpoint, Metadata};
+use crate::engine::cpu::CpuOptions;
 use crate::engine::{Device, Engine, EngineError, Input};
 use crate::plan::Plan;
 use crate::prediction::{Prediction, Timing, top_k};
@@ -47,12 +48,17 @@ impl Prepared {
 }
 
 impl Classifier {
-    /// Prepares a checkpoint on a device; `name` is what answers call the model.
+    /// Prepares a checkpoint on a device; `name` is what answers call the model, `options` are those of the CPU engine.
     ///
     /// # Errors
-    /// Those of [`Engine::prepare`].
-    pub async fn new(name: &str, checkpoint: &Checkpoint, device: Device) -> Result<Self, EngineError> {
-        let engine = Engine::prepare(Plan::new(checkpoint), device).await?;
+    /// Those of [`Engine::prepare_with`].
+    pub async fn new(
+        name: &str,
+        checkpoint: &Checkpoint,
+        device: Device,
+        options: CpuOptions,
+    ) -> Result<Self, EngineError> {
+        let engine = Engine::prepare_with(Plan::new(checkpoint), device, options).await?;
         Ok(Classifier { name: name.to_owned(), metadata: checkpoint.metadata().clone(), engine })
     }
 

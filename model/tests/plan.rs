@@ -51,6 +51,30 @@ fn every_architecture_agrees_with_its_network() {
     }
 }
 
+/// Batches of 1, 3 and 8 are the first images of one batch, so the network, which is slow, runs once a size.
+#[test]
+fn the_cpu_engine_agrees_with_the_network_of_every_architecture() {
+    for name in Architecture::names() {
+        let architecture = Architecture::new(&name, 11).unwrap();
+        let checkpoint = random::checkpoint(architecture);
+        let network = ResNet::from_checkpoint(&checkpoint, &BurnDevice::flex());
+        let engine = block_on(Engine::prepare(Plan::new(&checkpoint), Device::Cpu)).unwrap();
+        for size in [32, 64, 160, 224, 257] {
+            let images = random_images([8, size, size]);
+            let data = TensorData::new(images.values().to_vec(), [8, 3, size, size]);
+            let reference = network.forward(Tensor::from_data(data, &BurnDevice::flex())).into_data();
+            let reference: Vec<f32> = reference.iter().collect();
+            for batch in [1, 3, 8] {
+                let values = images.values()[..batch * 3 * size * size].to_vec();
+                let input = Input::Normalised(Normalised::new(values, [batch, size, size]).unwrap());
+                let logits = block_on(engine.run(&input, &[])).unwrap().logits.values;
+                let difference = relative_difference(&logits, &reference[..batch * 11]);
+                assert!(difference < 3e-4, "{name}, batch {batch}, {size}x{size}: logits differ by {difference}");
+            }
+        }
+    }
+}
+
 #[test]
 fn every_stem_agrees_with_its_network() {
     for stem in [Stem::ImagenetStride1, Stem::Small] {

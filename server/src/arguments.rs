@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use model::engine::Device;
+use std::num::NonZero;
 use std::path::PathBuf;
 
 /// Where checkpoints are looked for when none is named.
@@ -27,9 +28,13 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: String,
 
-    /// What computes: cpu, flex, wgpu[:N] or cuda[:N] (the N-th GPU; these two if they were built in)
+    /// What computes: cpu, or if they were built in, flex, wgpu[:N] and cuda[:N] (the N-th GPU)
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: Device,
+
+    /// Threads for each model on the device cpu; by default as many as there are cores
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZero<usize>>,
 }
 
 const EXAMPLES: &str = "\

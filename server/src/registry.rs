@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
 use model::engine::Device;
+use model::engine::cpu::CpuOptions;
 use model::preprocess::{ImageBatch, Preprocessing};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub struct Model {
 
 impl Model {
     /// Reads and checks a checkpoint; its engine gets ready behind.
-    pub fn load(file: &ModelFile, device: Device) -> Result<Self> {
+    pub fn load(file: &ModelFile, device: Device, options: CpuOptions) -> Result<Self> {
         let ModelFile { name, path } = file;
         let about = || format!("model {name:?}, {}", path.display());
         let bytes = std::fs::read(path).with_context(about)?;
@@ -38,7 +39,7 @@ impl Model {
         let engine = EngineThread::start(name, {
             let name = name.clone();
             move || {
-                let classifier = pollster::block_on(Classifier::new(&name, &checkpoint, device))?;
+                let classifier = pollster::block_on(Classifier::new(&name, &checkpoint, device, options))?;
                 // The weights are on the device.
                 drop(checkpoint);
                 warm_up(&classifier)?;

@@ -172,7 +172,7 @@ impl Step {
 /// Burn's device of a name, or why there is none.
 async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
     match name {
-        Device::Cpu | Device::Flex => Ok(burn::tensor::Device::flex()),
+        Device::Flex => Ok(burn::tensor::Device::flex()),
         #[cfg(feature = "cuda")]
         Device::Cuda(index) => enumerated(name, burn::tensor::DeviceType::Cuda, index),
         #[cfg(feature = "wgpu")]

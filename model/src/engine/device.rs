@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// A place where a plan is executed: `cpu`, `flex`, `wgpu[:N]`, `cuda[:N]`, `webgpu`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Device {
-    /// The engine of our own; until there is one, [`Device::Flex`].
+    /// The engine of our own.
     #[default]
     Cpu,
     /// Burn's CPU backend.
@@ -34,7 +34,8 @@ fn feature_hint(device: &Device) -> &'static str {
     match device {
         Device::Cuda(_) => "; build it with `--features cuda`",
         Device::Wgpu(_) => "; build it with `--features wgpu`",
-        Device::Cpu | Device::Flex | Device::WebGpu => "",
+        Device::Flex => "; it comes with the features `cuda` and `wgpu`",
+        Device::Cpu | Device::WebGpu => "",
     }
 }
 

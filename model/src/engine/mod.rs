@@ -1,14 +1,16 @@
 //! Who executes a [`Plan`](crate::plan::Plan). An engine is the only code that knows hardware; a new one touches one folder
-//! and one match, the one in [`Engine::prepare`].
+//! and one match, the one in [`Engine::prepare_with`].
 
 #[cfg(feature = "burn")]
 mod burn;
+pub mod cpu;
 mod device;
 
 pub use device::{Device, DeviceError};
 
 use crate::plan::{Plan, Tap};
 use crate::preprocess::ImageBatch;
+use cpu::{CpuEngine, CpuOptions};
 
 /// What a run reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,30 +122,36 @@ pub struct Engine {
 }
 
 enum Runner {
+    Cpu(CpuEngine),
     #[cfg(feature = "burn")]
     Burn(burn::BurnEngine),
 }
 
-// Without any engine there is no runner, and no way through these.
-#[cfg_attr(not(feature = "burn"), expect(unused_variables, unreachable_code))]
 impl Engine {
     /// Brings the plan's weights to the device.
     ///
     /// # Errors
     /// [`EngineError::Device`] if this build does not know the device, or the machine has none.
     pub async fn prepare(plan: Plan, device: Device) -> Result<Self, EngineError> {
-        let runner = match device {
+        Engine::prepare_with(plan, device, CpuOptions::default()).await
+    }
+
+    /// As [`prepare`](Self::prepare); the options count if the device is [`Device::Cpu`].
+    ///
+    /// # Errors
+    /// Those of [`prepare`](Self::prepare), and [`EngineError::Failed`] if threads cannot be started.
+    pub async fn prepare_with(plan: Plan, device: Device, options: CpuOptions) -> Result<Self, EngineError> {
+        match device {
+            Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
             #[cfg(feature = "burn")]
-            Device::Cpu | Device::Flex | Device::Wgpu(_) | Device::Cuda(_) | Device::WebGpu => {
-                Runner::Burn(burn::BurnEngine::prepare(plan, device).await?)
+            Device::Flex | Device::Wgpu(_) | Device::Cuda(_) | Device::WebGpu => {
+                Ok(Engine { device, runner: Runner::Burn(burn::BurnEngine::prepare(plan, device).await?) })
             }
             #[cfg(not(feature = "burn"))]
-            _ => {
-                drop(plan);
-                return Err(DeviceError::NotCompiledIn(device).into());
+            Device::Flex | Device::Wgpu(_) | Device::Cuda(_) | Device::WebGpu => {
+                Err(DeviceError::NotCompiledIn(device).into())
             }
-        };
-        Ok(Engine { device, runner })
+        }
     }
 
     pub fn device(&self) -> Device {
@@ -155,9 +163,23 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Failed`] if the device fails, or if a logit is not finite.
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
-        match self.runner {
+        match &self.runner {
+            Runner::Cpu(engine) => engine.run(input, keep),
             #[cfg(feature = "burn")]
-            Runner::Burn(ref engine) => engine.run(input, keep).await,
+            Runner::Burn(engine) => engine.run(input, keep).await,
+        }
+    }
+
+    /// How long each operation takes in one run, by name, in the order of the network. `None` if the device does not
+    /// tell.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub fn profile(&self, input: &Input) -> Result<Option<Vec<(String, std::time::Duration)>>, EngineError> {
+        match &self.runner {
+            Runner::Cpu(engine) => engine.profile(input).map(Some),
+            #[cfg(feature = "burn")]
+            Runner::Burn(_) => Ok(None),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `trainer bench`: how fast a network answers on a device, how soon it first does, and in how much memory.
 
 use super::memory::{self, Memory};
+use super::threads::Threads;
 use super::{answer, formats::readable};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -36,6 +37,8 @@ pub struct Bench {
     /// Where to compute: cpu, flex, wgpu[:N], cuda[:N]
     #[arg(long, default_value_t)]
     device: Device,
+    #[command(flatten)]
+    threads: Threads,
     /// Images in a run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
@@ -118,7 +121,7 @@ impl Bench {
         let parsed = Instant::now();
         let plan = Plan::new(&checkpoint);
         let planned = Instant::now();
-        let engine = block_on(Engine::prepare(plan, self.device))?;
+        let engine = block_on(Engine::prepare_with(plan, self.device, self.threads.into()))?;
         let prepared = Instant::now();
 
         let architecture = checkpoint.architecture();

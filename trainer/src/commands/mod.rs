@@ -9,6 +9,7 @@ mod memory;
 mod names;
 mod open;
 mod predict;
+mod threads;
 
 use anyhow::Result;
 use clap::Subcommand;

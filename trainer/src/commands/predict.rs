@@ -1,5 +1,6 @@
 //! `trainer predict`: what photos show, as a table, as JSON lines, as CSV.
 
+use super::threads::Threads;
 use super::{answer, remark};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -43,6 +44,8 @@ pub struct Predict {
     /// Where to compute: cpu, flex, wgpu[:N], cuda[:N]
     #[arg(long, default_value_t)]
     device: Device,
+    #[command(flatten)]
+    threads: Threads,
     /// One line of JSON a photo, in the order given
     #[arg(long)]
     json: bool,
@@ -77,7 +80,7 @@ impl Predict {
             remark(&assumption);
         }
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
-        let classifier = pollster::block_on(Classifier::new(&name, &checkpoint, self.device))?;
+        let classifier = pollster::block_on(Classifier::new(&name, &checkpoint, self.device, self.threads.into()))?;
         drop(checkpoint);
         let mut csv = self.csv.as_deref().map(Csv::create).transpose()?;
 

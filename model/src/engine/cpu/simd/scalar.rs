@@ -1,0 +1,61 @@
+//! No vectors at all: the oracle of all others, and what runs where there is none of them.
+
+use super::{Kernel, Simd};
+
+#[derive(Clone, Copy)]
+pub struct Scalar;
+
+impl Simd for Scalar {
+    type Vector = f32;
+
+    const LANES: usize = 1;
+    const ROWS: usize = 4;
+    const COLUMNS: usize = 2;
+
+    #[inline(always)]
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> f32 {
+        value
+    }
+
+    #[inline(always)]
+    fn add(self, a: f32, b: f32) -> f32 {
+        a + b
+    }
+
+    #[inline(always)]
+    fn subtract(self, a: f32, b: f32) -> f32 {
+        a - b
+    }
+
+    #[inline(always)]
+    fn multiply(self, a: f32, b: f32) -> f32 {
+        a * b
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+
+    #[inline(always)]
+    fn max(self, a: f32, b: f32) -> f32 {
+        a.max(b)
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, source: *const f32) -> f32 {
+        // SAFETY: the caller's promise.
+        unsafe { *source }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f32, vector: f32) {
+        // SAFETY: the caller's promise.
+        unsafe { *target = vector }
+    }
+}

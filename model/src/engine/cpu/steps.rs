@@ -1,0 +1,124 @@
+//! The operations of a plan with their weights packed: what all shapes of input share.
+
+use super::buffer::Buffer;
+use super::choice::{Algorithm, choose};
+use super::matrix::{self, Geometry};
+use super::simd::InstructionSet;
+use super::threads::Threads;
+use super::winograd;
+use crate::architecture::{Convolution, MaxPool};
+use crate::plan::{FoldedConvolution, Linear, Operation, Plan, Value};
+use std::sync::Mutex;
+
+/// An operation, ready to be laid out for a shape.
+pub struct Step {
+    /// What a profile calls it.
+    pub name: String,
+    pub input: Value,
+    pub output: Value,
+    pub residual: Option<Value>,
+    pub relu: bool,
+    pub work: Work,
+    /// The convolution that it is; a pool has none, and a linear layer is one of 1x1.
+    layer: Option<Convolution>,
+}
+
+/// Weights are followed by the bias, zero beyond the last channel.
+pub enum Work {
+    Matrix(matrix::Weights, Buffer),
+    Winograd(winograd::Weights, Buffer),
+    MaxPool(MaxPool),
+    Average,
+}
+
+/// Packs a plan's weights, several layers at once.
+pub fn pack(plan: Plan, set: InstructionSet, threads: &Threads) -> Vec<Step> {
+    let layers: Vec<&Convolution> = plan
+        .operations
+        .iter()
+        .filter_map(|operation| match operation {
+            Operation::Convolution(convolution) => Some(&convolution.layer),
+            _ => None,
+        })
+        .collect();
+    let mut algorithms = choose(&layers).into_iter();
+    let operations = plan.operations.into_iter().map(|operation| match operation {
+        Operation::Convolution(_) => (operation, algorithms.next().expect("one for each convolution")),
+        _ => (operation, Algorithm::Matrix),
+    });
+    // An operation gives its weights up as soon as they are packed.
+    let operations: Vec<_> = operations.map(|operation| Mutex::new(Some(operation))).collect();
+    let steps: Vec<_> = operations.iter().map(|_| Mutex::new(None)).collect();
+    threads.enter(|| {
+        threads.for_each(operations.len(), |index| {
+            let operation = operations[index].lock().expect("packing panicked").take();
+            let (operation, algorithm) = operation.expect("each is packed once");
+            *steps[index].lock().expect("packing panicked") = Some(Step::new(operation, algorithm, set));
+        });
+    });
+    let steps = steps.into_iter().map(|step| step.into_inner().expect("packing panicked"));
+    steps.map(|step| step.expect("each was packed")).collect()
+}
+
+impl Step {
+    fn new(operation: Operation, algorithm: Algorithm, set: InstructionSet) -> Self {
+        match operation {
+            Operation::Convolution(convolution) => {
+                let FoldedConvolution { input, output, residual, relu, ref layer, ref weight, ref bias } = convolution;
+                let bias = padded(bias, set);
+                let work = match algorithm {
+                    Algorithm::Matrix => {
+                        let geometry = Geometry::new(layer, input == Plan::INPUT);
+                        Work::Matrix(matrix::Weights::pack(weight, geometry, set), bias)
+                    }
+                    Algorithm::Winograd(tile) => Work::Winograd(winograd::Weights::pack(&convolution, tile, set), bias),
+                };
+                let name = layer.name.clone();
+                Step { name, input, output, residual, relu, work, layer: Some(convolution.layer) }
+            }
+            Operation::Linear(Linear { input, output, weight, bias }) => {
+                let (out_channels, in_channels) = (bias.len(), weight.len() / bias.len());
+                let (kernel, stride, padding, groups) = (1, 1, 0, 1);
+                let [name, norm] = ["fc".to_owned(), String::new()];
+                let layer = Convolution { name, norm, in_channels, out_channels, kernel, stride, padding, groups };
+                let packed = matrix::Weights::pack(&weight, Geometry::new(&layer, false), set);
+                let work = Work::Matrix(packed, padded(&bias, set));
+                Step { name: layer.name.clone(), input, output, residual: None, relu: false, work, layer: Some(layer) }
+            }
+            Operation::MaxPool { input, output, pool } => {
+                let name = "maxpool".to_owned();
+                Step { name, input, output, residual: None, relu: false, work: Work::MaxPool(pool), layer: None }
+            }
+            Operation::GlobalAveragePool { input, output } => {
+                let name = "avgpool".to_owned();
+                Step { name, input, output, residual: None, relu: false, work: Work::Average, layer: None }
+            }
+        }
+    }
+
+    /// The zeros that it needs around its input. A max-pool cuts its windows instead.
+    pub fn border(&self) -> usize {
+        self.layer.as_ref().map_or(0, |layer| layer.padding)
+    }
+
+    /// `None` if it has those of its input.
+    pub fn out_channels(&self) -> Option<usize> {
+        self.layer.as_ref().map(|layer| layer.out_channels)
+    }
+
+    /// The side of the output for an input of side `size`.
+    pub fn output_size(&self, size: usize) -> usize {
+        match (&self.work, &self.layer) {
+            (Work::MaxPool(pool), _) => pool.output_size(size),
+            (_, Some(layer)) => layer.output_size(size),
+            (_, None) => 1,
+        }
+    }
+}
+
+/// Biases with zeros behind them, as far as the widest tile reads.
+fn padded(bias: &[f32], set: InstructionSet) -> Buffer {
+    let mut padded = Buffer::zeroed(bias.len().next_multiple_of(set.panel()));
+    padded[..bias.len()].copy_from_slice(bias);
+    padded
+}

@@ -1,0 +1,191 @@
+//! The one inner loop: a tile of sums, `ROWS` output pixels by `COLUMNS` vectors of output channels, kept in registers
+//! while all inputs and weights that belong to it pass by.
+//!
+//! Whatever the convolution, the inputs of a pixel are a list of *runs*, stretches of neighbouring values: 16 channels of a
+//! tap, or a row of taps times three colours in the stem. The pixels of a tile lie `STEP` values apart, so the address of
+//! each input is the run's plus a constant. Sums are always added up in the order of the runs, whatever the tile's shape,
+//! so a result depends neither on how the work was cut nor on the batch around it.
+
+use super::blocked::{BLOCK, Blocked};
+use super::buffer::Target;
+use super::simd::{Kernel, Simd};
+use super::unroll::each;
+
+/// A tile's sums. `RUN` values a run.
+pub struct Tile<'a, F, const ROWS: usize, const COLUMNS: usize, const STEP: usize, const RUN: usize> {
+    pub operands: Operands<'a>,
+    pub finish: F,
+}
+
+/// What passes by a tile.
+#[derive(Clone, Copy)]
+pub struct Operands<'a> {
+    pub input: &'a [f32],
+    /// Where the first pixel's inputs begin, to which runs are relative.
+    pub origin: usize,
+    pub runs: &'a [usize],
+    /// `[runs, RUN, COLUMNS * LANES]`
+    pub weights: &'a [f32],
+    pub ahead: Ahead,
+}
+
+/// What is asked for while a tile is computed, so that it is near when its turn comes: a part of the weights that follow
+/// this tile's in memory. They are read once a run and come from far away.
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    /// Where the part begins, in values from this tile's first weight.
+    start: usize,
+    /// Values for each row of weights.
+    step: usize,
+}
+
+impl Ahead {
+    /// The `part`-th of `parts` of the weights behind `length` ones, in rows of `panel`.
+    #[inline(always)]
+    pub fn new(length: usize, panel: usize, part: usize, parts: usize) -> Self {
+        let step = panel.div_ceil(parts);
+        Ahead { start: length + (length / panel * step) * part, step }
+    }
+}
+
+/// What becomes of the sums.
+pub trait Finish {
+    fn finish<S: Simd, const ROWS: usize, const COLUMNS: usize>(self, simd: S, sums: [[S::Vector; COLUMNS]; ROWS]);
+}
+
+impl<F: Finish, const ROWS: usize, const COLUMNS: usize, const STEP: usize, const RUN: usize> Kernel
+    for Tile<'_, F, ROWS, COLUMNS, STEP, RUN>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if ROWS > S::ROWS || COLUMNS > S::COLUMNS {
+            unreachable!("a tile of {ROWS}x{COLUMNS} does not fit the registers");
+        }
+        let Operands { input, origin, runs, weights, ahead } = self.operands;
+        let mut sums = [[simd.splat(0.0); COLUMNS]; ROWS];
+        let mut at = 0;
+        let mut next = ahead.start;
+        for &run in runs {
+            for k in 0..RUN {
+                // SAFETY: `weights` has as many rows as there are runs times `RUN`; the inputs are inside for the
+                // schedules that make runs, which the checks in `read` and `broadcast` watch over in debug builds.
+                unsafe {
+                    let mut row = [simd.splat(0.0); COLUMNS];
+                    for (column, weights_of_column) in row.iter_mut().enumerate() {
+                        *weights_of_column = simd.read(weights, at + column * S::LANES);
+                    }
+                    for column in 0..(COLUMNS * S::LANES).div_ceil(BLOCK) {
+                        simd.prefetch(weights.as_ptr().wrapping_add(next + column * BLOCK));
+                    }
+                    for (pixel, sums) in sums.iter_mut().enumerate() {
+                        let value = simd.broadcast(input, origin + run + k + pixel * STEP);
+                        for (sum, &weight) in sums.iter_mut().zip(&row) {
+                            *sum = simd.multiply_add(value, weight, *sum);
+                        }
+                    }
+                }
+                at += COLUMNS * S::LANES;
+                next += ahead.step;
+            }
+        }
+        self.finish.finish(simd, sums);
+    }
+}
+
+/// Keeps the sums as they are: `[ROWS, COLUMNS * LANES]` at a place.
+pub struct Store<'a> {
+    pub target: Target<'a>,
+    pub at: usize,
+}
+
+impl Finish for Store<'_> {
+    #[inline(always)]
+    fn finish<S: Simd, const ROWS: usize, const COLUMNS: usize>(self, simd: S, sums: [[S::Vector; COLUMNS]; ROWS]) {
+        each!(ROW in [0 1 2 3 4 5 6 7 8 9 10 11 12 13] => if ROW < ROWS {
+            each!(COLUMN in [0 1 2 3] => if COLUMN < COLUMNS {
+                let at = self.at + (ROW * COLUMNS + COLUMN) * S::LANES;
+                // SAFETY: the target is scratch memory of this thread, with room for the tile.
+                unsafe { simd.write(self.target, at, sums[ROW][COLUMN]) };
+            });
+        });
+    }
+}
+
+/// Adds bias and residual, applies the ReLU, and writes a value: all that stands behind a convolution.
+#[derive(Clone, Copy)]
+pub struct Epilogue<'a> {
+    /// By output channel.
+    pub bias: &'a [f32],
+    pub residual: Option<(&'a [f32], &'a Blocked)>,
+    pub relu: bool,
+    pub output: Target<'a>,
+    pub shape: &'a Blocked,
+}
+
+impl Epilogue<'_> {
+    /// Writes a vector of channels of the pixel at offset `at` in a plane (`residual_at` in the residual's).
+    ///
+    /// # Safety
+    /// The pixel is inside and nobody else writes it.
+    #[inline(always)]
+    pub unsafe fn write<S: Simd>(self, simd: S, sum: S::Vector, channel: usize, at: usize, residual_at: usize) {
+        let (block, lane) = (channel / BLOCK, channel % BLOCK);
+        // SAFETY: `bias` covers all blocks; the rest is the caller's promise.
+        unsafe {
+            let mut sum = simd.add(sum, simd.read(self.bias, channel));
+            if let Some((residual, shape)) = self.residual {
+                sum = simd.add(sum, simd.read(residual, block * shape.plane() + residual_at + lane));
+            }
+            if self.relu {
+                sum = simd.max(sum, simd.splat(0.0));
+            }
+            simd.write(self.output, block * self.shape.plane() + at + lane, sum);
+        }
+    }
+}
+
+/// [`Epilogue`] for a tile of consecutive pixels.
+pub struct Pixels<'a> {
+    pub epilogue: Epilogue<'a>,
+    /// The tile's first output channel.
+    pub channel: usize,
+    /// Its first pixel, counted over the batch.
+    pub pixel: usize,
+}
+
+impl Finish for Pixels<'_> {
+    #[inline(always)]
+    fn finish<S: Simd, const ROWS: usize, const COLUMNS: usize>(self, simd: S, sums: [[S::Vector; COLUMNS]; ROWS]) {
+        let offsets: [usize; ROWS] = self.epilogue.shape.offsets(self.pixel);
+        let residuals = match self.epilogue.residual {
+            Some((_, shape)) => shape.offsets(self.pixel),
+            None => [0; ROWS],
+        };
+        each!(ROW in [0 1 2 3 4 5 6 7 8 9 10 11 12 13] => if ROW < ROWS {
+            each!(COLUMN in [0 1 2 3] => if COLUMN < COLUMNS {
+                let channel = self.channel + COLUMN * S::LANES;
+                // SAFETY: tiles cover each pixel and channel once.
+                unsafe { self.epilogue.write(simd, sums[ROW][COLUMN], channel, offsets[ROW], residuals[ROW]) };
+            });
+        });
+    }
+}
+
+/// Calls `$body` with `$rows` as the constant `$constant`.
+macro_rules! with_rows {
+    ($rows:expr, $constant:ident => $body:expr) => {
+        $crate::engine::cpu::tile::with_rows!(@ $rows, $constant => $body; 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    };
+    (@ $rows:expr, $constant:ident => $body:expr; $($value:literal)*) => {
+        match $rows {
+            $($value => {
+                const $constant: usize = $value;
+                $body
+            })*
+            rows => unreachable!("no tile has {rows} rows"),
+        }
+    };
+}
+pub(crate) use with_rows;

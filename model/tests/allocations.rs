@@ -1,0 +1,58 @@
+//! A run of the CPU engine allocates nothing but its answer. A test of its own, since it counts the whole program's
+//! allocations.
+
+use model::architecture::Architecture;
+use model::engine::cpu::CpuOptions;
+use model::engine::{Device, Engine, Input};
+use model::plan::Plan;
+use model::preprocess::ImageBatch;
+use model::random;
+use pollster::block_on;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+struct Counting;
+
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: it is the system's allocator, counted.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_run_allocates_no_more_than_its_logits_and_the_handing_over_of_work() {
+    let classes = 10;
+    for name in ["resnet18", "resnet50", "resnext50_32x4d"] {
+        let plan = Plan::new(&random::checkpoint(Architecture::new(name, classes).unwrap()));
+        let options = CpuOptions { threads: NonZero::new(2), instruction_set: None };
+        let engine = block_on(Engine::prepare_with(plan, Device::Cpu, options)).unwrap();
+        for batch in [1, 3] {
+            let images = ImageBatch::new(vec![90; batch * 64 * 64 * 3], [batch, 64, 64], [0.5; 3], [0.2; 3]).unwrap();
+            let input = Input::Pixels(images);
+            let warm = block_on(engine.run(&input, &[])).unwrap();
+            let before = BYTES.load(Ordering::Relaxed);
+            let runs = 20;
+            for _ in 0..runs {
+                assert_eq!(block_on(engine.run(&input, &[])).unwrap(), warm);
+            }
+            let bytes = (BYTES.load(Ordering::Relaxed) - before) / runs;
+            // The queues of the thread pool grow by blocks now and then.
+            let allowed = batch * classes * size_of::<f32>() + 1024;
+            assert!(bytes <= allowed, "{name}, batch {batch}: {bytes} bytes a run");
+        }
+    }
+}

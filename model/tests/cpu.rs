@@ -1,0 +1,143 @@
+//! The engine of our own: every instruction set against the plain one, and answers that depend on nothing but the image.
+//! That it agrees with the Burn network is in `plan.rs`.
+
+use model::architecture::{Architecture, Stem};
+use model::engine::cpu::{CpuOptions, InstructionSet};
+use model::engine::{Device, Engine, Input, Normalised, Output};
+use model::plan::{Plan, Tap};
+use model::preprocess::ImageBatch;
+use model::random::{self, Uniform};
+use pollster::block_on;
+use std::num::NonZero;
+
+fn engine(architecture: Architecture, threads: usize, instruction_set: InstructionSet) -> Engine {
+    let options = CpuOptions { threads: NonZero::new(threads), instruction_set: Some(instruction_set) };
+    block_on(Engine::prepare_with(Plan::new(&random::checkpoint(architecture)), Device::Cpu, options)).unwrap()
+}
+
+fn images([batch, height, width]: [usize; 3]) -> Input {
+    let pixels = Uniform::new(3).take(batch * height * width * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let images = ImageBatch::new(pixels, [batch, height, width], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    Input::Pixels(images.unwrap())
+}
+
+fn run(engine: &Engine, input: &Input) -> Output {
+    block_on(engine.run(input, &Tap::ALL)).unwrap()
+}
+
+/// `max|difference| / max|reference|`
+fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(values.len(), reference.len());
+    let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    assert!(largest > 1e-3 && largest.is_finite(), "the reference is degenerate: {largest}");
+    values.iter().zip(reference).fold(0.0f32, |difference, (a, b)| difference.max((a - b).abs())) / largest
+}
+
+/// Every set but the plain one.
+fn vectorised() -> Vec<InstructionSet> {
+    let sets = InstructionSet::available();
+    assert_eq!(sets.last().unwrap().to_string(), "scalar");
+    sets[..sets.len() - 1].to_vec()
+}
+
+fn assert_sets_agree(architecture: Architecture, shape: [usize; 3]) {
+    let input = images(shape);
+    let reference = run(&engine(architecture, 2, "scalar".parse().unwrap()), &input);
+    for set in vectorised() {
+        let output = run(&engine(architecture, 2, set), &input);
+        let difference = relative_difference(&output.logits.values, &reference.logits.values);
+        assert!(difference < 1e-5, "{architecture} on {set}, {shape:?}: logits differ by {difference}");
+        for (ours, reference) in output.kept.iter().zip(&reference.kept) {
+            assert_eq!(ours.shape, reference.shape);
+            let difference = relative_difference(&ours.values, &reference.values);
+            assert!(difference < 1e-5, "{architecture} on {set}, {shape:?}: {:?} differs by {difference}", ours.tap);
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_agrees_with_the_plain_one_on_every_architecture() {
+    for name in Architecture::names() {
+        assert_sets_agree(Architecture::new(&name, 7).unwrap(), [2, 64, 64]);
+    }
+}
+
+#[test]
+fn every_instruction_set_agrees_with_the_plain_one_on_every_stem() {
+    for stem in [Stem::ImagenetStride1, Stem::Small] {
+        assert_sets_agree(Architecture { stem, ..Architecture::new("resnet18", 10).unwrap() }, [3, 32, 33]);
+    }
+}
+
+#[test]
+fn every_instruction_set_agrees_with_the_plain_one_on_odd_sides_and_class_counts() {
+    for (classes, shape) in [(1, [1, 32, 32]), (33, [1, 71, 57]), (1001, [5, 97, 130])] {
+        assert_sets_agree(Architecture::new("resnet18", classes).unwrap(), shape);
+    }
+}
+
+#[test]
+fn answers_are_the_same_to_the_bit_from_run_to_run_and_for_any_number_of_threads() {
+    for name in ["resnet18", "resnet50", "resnext50_32x4d"] {
+        let architecture = Architecture::new(name, 10).unwrap();
+        for shape in [[1, 96, 96], [3, 64, 80]] {
+            let input = images(shape);
+            for set in vectorised() {
+                let alone = engine(architecture, 1, set);
+                let reference = run(&alone, &input);
+                assert_eq!(run(&alone, &input), reference, "{name} on {set}, {shape:?}, the second run");
+                for threads in [2, 3, 7] {
+                    let output = run(&engine(architecture, threads, set), &input);
+                    assert_eq!(output, reference, "{name} on {set}, {shape:?}, {threads} threads");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_image_gets_the_same_answer_to_the_bit_whatever_batch_it_is_in() {
+    for name in ["resnet18", "resnet50", "resnext50_32x4d"] {
+        let engine = engine(Architecture::new(name, 10).unwrap(), 2, InstructionSet::best());
+        let Input::Pixels(batch) = images([7, 64, 64]) else { unreachable!() };
+        let together = run(&engine, &Input::Pixels(batch.clone())).logits;
+        for (index, pixels) in batch.pixels().chunks(64 * 64 * 3).enumerate() {
+            let alone = ImageBatch::new(pixels.to_vec(), [1, 64, 64], batch.mean(), batch.std()).unwrap();
+            let alone = run(&engine, &Input::Pixels(alone)).logits;
+            assert_eq!(alone.values, together.row(index), "{name}: image {index}");
+        }
+    }
+}
+
+#[test]
+fn an_engine_serves_many_shapes_and_many_callers_at_once() {
+    let engine = engine(Architecture::new("resnet18", 10).unwrap(), 2, InstructionSet::best());
+    let shapes: Vec<[usize; 3]> = (0..20).map(|index| [1 + index % 3, 32 + index, 64 - index]).collect();
+    let expected: Vec<Output> = shapes.iter().map(|&shape| run(&engine, &images(shape))).collect();
+    std::thread::scope(|scope| {
+        for offset in 0..4 {
+            let (engine, shapes, expected) = (&engine, &shapes, &expected);
+            scope.spawn(move || {
+                for index in 0..shapes.len() {
+                    let index = (index * 7 + offset * 5) % shapes.len();
+                    assert_eq!(run(engine, &images(shapes[index])), expected[index], "{:?}", shapes[index]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn planes_of_floats_are_the_same_input_as_bytes() {
+    let engine = engine(Architecture::new("resnet18", 10).unwrap(), 2, InstructionSet::best());
+    let Input::Pixels(images) = images([2, 40, 50]) else { unreachable!() };
+    let mut planes = vec![0.0; images.pixels().len()];
+    for (index, &pixel) in images.pixels().iter().enumerate() {
+        let (position, channel) = (index / 3, index % 3);
+        let (image, position) = (position / 2000, position % 2000);
+        let value = (f32::from(pixel) / 255.0 - images.mean()[channel]) / images.std()[channel];
+        planes[(image * 3 + channel) * 2000 + position] = value;
+    }
+    let planes = Input::Normalised(Normalised::new(planes, [2, 40, 50]).unwrap());
+    assert_eq!(run(&engine, &planes), run(&engine, &Input::Pixels(images)));
+}
