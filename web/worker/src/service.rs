@@ -7,6 +7,7 @@ use crate::weights::bring;
 use js_sys::Uint8Array;
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
+use model::engine::cpu::CpuOptions;
 use model::engine::{Device, EngineError};
 use model::prediction::Prediction;
 use model::preprocess::{Limits, PhotoError};
@@ -96,12 +97,12 @@ async fn load(weights: &Weights) -> Result<(Classifier, Device), Failed> {
 /// On WebGPU where the build has it and the browser an adapter, else on the CPU.
 async fn on_best_device(name: &str, checkpoint: &Checkpoint) -> Result<(Classifier, Device), EngineError> {
     if cfg!(feature = "burn-webgpu") {
-        match Classifier::new(name, checkpoint, Device::WebGpu).await {
+        match Classifier::new(name, checkpoint, Device::WebGpu, CpuOptions::default()).await {
             Err(EngineError::Device(_)) => {}
             made => return Ok((made?, Device::WebGpu)),
         }
     }
-    Ok((Classifier::new(name, checkpoint, Device::Cpu).await?, Device::Cpu))
+    Ok((Classifier::new(name, checkpoint, Device::Cpu, CpuOptions::default()).await?, Device::Cpu))
 }
 
 async fn classify(classifier: &Classifier, photo: Photo, top_k: usize) -> Result<Prediction, Failed> {
