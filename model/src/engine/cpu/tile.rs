@@ -64,30 +64,35 @@ impl<F: Finish, const ROWS: usize, const COLUMNS: usize, const STEP: usize, cons
             unreachable!("a tile of {ROWS}x{COLUMNS} does not fit the registers");
         }
         let Operands { input, origin, runs, weights, ahead } = self.operands;
+        let panel = COLUMNS * S::LANES;
+        assert!(weights.len() >= runs.len() * RUN * panel);
         let mut sums = [[simd.splat(0.0); COLUMNS]; ROWS];
-        let mut at = 0;
-        let mut next = ahead.start;
+        let mut weights = weights.as_ptr();
+        let mut next = weights.wrapping_add(ahead.start);
         for &run in runs {
+            let first = origin + run;
+            assert!(first + (ROWS - 1) * STEP + RUN <= input.len());
             for k in 0..RUN {
-                // SAFETY: `weights` has as many rows as there are runs times `RUN`; the inputs are inside for the
-                // schedules that make runs, which the checks in `read` and `broadcast` watch over in debug builds.
+                // SAFETY: weights and inputs are inside, as just checked: rows of `panel` weights, and `RUN` values from
+                // `first` on for each of `ROWS` pixels.
                 unsafe {
+                    let inputs = input.as_ptr().add(first + k);
                     let mut row = [simd.splat(0.0); COLUMNS];
-                    for (column, weights_of_column) in row.iter_mut().enumerate() {
-                        *weights_of_column = simd.read(weights, at + column * S::LANES);
-                    }
-                    for column in 0..(COLUMNS * S::LANES).div_ceil(BLOCK) {
-                        simd.prefetch(weights.as_ptr().wrapping_add(next + column * BLOCK));
+                    for (column, row) in row.iter_mut().enumerate() {
+                        *row = simd.load(weights.add(column * S::LANES));
                     }
                     for (pixel, sums) in sums.iter_mut().enumerate() {
-                        let value = simd.broadcast(input, origin + run + k + pixel * STEP);
+                        let value = simd.splat(*inputs.add(pixel * STEP));
                         for (sum, &weight) in sums.iter_mut().zip(&row) {
                             *sum = simd.multiply_add(value, weight, *sum);
                         }
                     }
+                    weights = weights.add(panel);
                 }
-                at += COLUMNS * S::LANES;
-                next += ahead.step;
+                for line in 0..panel.div_ceil(BLOCK) {
+                    simd.prefetch(next.wrapping_add(line * BLOCK));
+                }
+                next = next.wrapping_add(ahead.step);
             }
         }
         self.finish.finish(simd, sums);

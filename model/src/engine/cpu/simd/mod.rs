@@ -62,17 +62,6 @@ pub trait Simd: Copy + Send + Sync + 'static {
         unsafe { self.load(source.as_ptr().add(at)) }
     }
 
-    /// One value in all lanes.
-    ///
-    /// # Safety
-    /// `at < source.len()`
-    #[inline(always)]
-    unsafe fn broadcast(self, source: &[f32], at: usize) -> Self::Vector {
-        debug_assert!(at < source.len(), "read of {at} in {}", source.len());
-        // SAFETY: the caller's promise.
-        self.splat(unsafe { *source.get_unchecked(at) })
-    }
-
     /// # Safety
     /// `at + LANES <= target.len()`, and no other thread touches these values meanwhile.
     #[inline(always)]

@@ -11,7 +11,7 @@ impl Simd for Simd128 {
 
     const LANES: usize = 4;
     // x86-64 hosts have 16 registers and no fused multiply-add here: 12 sums, two vectors of weights, a pixel, a product.
-    const ROWS: usize = 6;
+    const ROWS: usize = 4;
     const COLUMNS: usize = 2;
 
     #[inline(always)]
