@@ -10,7 +10,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import machine
@@ -116,7 +115,9 @@ def judge(results, ours, page, memory, sizes):
         if (case.network, case.batch) in targets.NATIVE:
             ratio = medians["shortcut"] / medians[rival] if rival and "shortcut" in medians else None
             target = targets.NATIVE[case.network, case.batch]
-            verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}", ratio, target))
+            absent = [name for name in targets.RIVALS if name not in medians]
+            without = f" (without {', '.join(absent)})" if absent else ""
+            verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}{without}", ratio, target))
     in_page = report.medians(page[1]) if page else {}
     both = {"shortcut", BROWSER_PEER} <= set(in_page)
     ratio = in_page["shortcut"] / in_page[BROWSER_PEER] if both else None
@@ -153,17 +154,14 @@ def main():
     missing = environment.missing
     missing.update({peer: "not asked for" for peer in PEERS if peer not in given.peers})
 
-    others = machine.Use()
-    time.sleep(1)
-    busy, _ = others.shares()
     use = machine.Use()
     results, ours = native(given, environment, missing)
+    use = use.shares()
     try:
         memory = ours.memory(RESNET18)
     except EngineError as error:
         memory, missing["memory"] = None, str(error)
     page, browser = in_browser(given, environment, missing)
-    _, stolen = use.shares()
     sizes = worker_sizes(given, environment, missing)
     verdicts = judge(results, ours, page, memory, sizes)
 
@@ -171,9 +169,10 @@ def main():
     sections = [report.comparison("native", results, names, environment.versions)]
     if page:
         sections.append(report.comparison(browser, [page], ["shortcut", BROWSER_PEER], environment.versions))
-    report.in_words(described, given.threads, given.rounds, given.seconds, busy, stolen, sections, verdicts, missing)
+    report.in_words(described, use, given.threads, given.rounds, given.seconds, sections, verdicts, missing)
     report.summary(
-        machine={**described, "busy_before": round(busy, 3), "stolen": round(stolen, 3)},
+        machine=described,
+        use=use,
         threads=given.threads,
         device=given.device,
         rounds=given.rounds,
