@@ -24,6 +24,8 @@ from targets import Verdict
 ROOT = HERE.parent.parent
 DIST = ROOT / "web/dist"
 PEERS = [*PYTHON_PEERS, *RUST_PEERS, BROWSER_PEER]
+# What export.py writes.
+CASES = ["resnet18:1", "resnet18:8", "resnet50:1", "resnet50:8"]
 RESNET18 = Case("resnet18", 1)
 
 
@@ -34,16 +36,17 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn (%(default)s)")
     parser.add_argument("--threads", type=int, default=machine.cores(), help="of every engine (%(default)s)")
     parser.add_argument("--device", default="cpu", help="ours (%(default)s)")
-    parser.add_argument("--cases", default="resnet18:1,resnet18:8,resnet50:1,resnet50:8", help="(%(default)s)")
+    parser.add_argument("--cases", default=",".join(CASES), help="network:batch (%(default)s)")
     parser.add_argument("--peers", default=",".join(PEERS), help="(%(default)s)")
     given = parser.parse_args()
-    given.cases = [Case(network, int(batch)) for network, batch in (case.split(":") for case in given.cases.split(","))]
-    given.peers = given.peers.split(",")
+    given.cases, given.peers = given.cases.split(","), given.peers.split(",")
     if given.rounds < 1 or given.threads < 1:
         parser.error("at least one round and one thread are wanted")
-    unknown = sorted(set(given.peers) - set(PEERS))
-    if unknown:
-        parser.error(f"unknown peers {', '.join(unknown)}; known are {', '.join(PEERS)}")
+    for names, known in ((given.cases, CASES), (given.peers, PEERS)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
+    given.cases = [Case(network, int(batch)) for network, batch in (case.split(":") for case in given.cases)]
     return given
 
 
