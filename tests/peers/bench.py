@@ -10,7 +10,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import machine
@@ -25,6 +24,8 @@ from targets import Verdict
 ROOT = HERE.parent.parent
 DIST = ROOT / "web/dist"
 PEERS = [*PYTHON_PEERS, *RUST_PEERS, BROWSER_PEER]
+# What export.py writes.
+CASES = ["resnet18:1", "resnet18:8", "resnet50:1", "resnet50:8"]
 RESNET18 = Case("resnet18", 1)
 
 
@@ -35,16 +36,17 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn (%(default)s)")
     parser.add_argument("--threads", type=int, default=machine.cores(), help="of every engine (%(default)s)")
     parser.add_argument("--device", default="cpu", help="ours (%(default)s)")
-    parser.add_argument("--cases", default="resnet18:1,resnet18:8,resnet50:1,resnet50:8", help="(%(default)s)")
+    parser.add_argument("--cases", default=",".join(CASES), help="network:batch (%(default)s)")
     parser.add_argument("--peers", default=",".join(PEERS), help="(%(default)s)")
     given = parser.parse_args()
-    given.cases = [Case(network, int(batch)) for network, batch in (case.split(":") for case in given.cases.split(","))]
-    given.peers = given.peers.split(",")
+    given.cases, given.peers = given.cases.split(","), given.peers.split(",")
     if given.rounds < 1 or given.threads < 1:
         parser.error("at least one round and one thread are wanted")
-    unknown = sorted(set(given.peers) - set(PEERS))
-    if unknown:
-        parser.error(f"unknown peers {', '.join(unknown)}; known are {', '.join(PEERS)}")
+    for names, known in ((given.cases, CASES), (given.peers, PEERS)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
+    given.cases = [Case(network, int(batch)) for network, batch in (case.split(":") for case in given.cases)]
     return given
 
 
@@ -116,7 +118,9 @@ def judge(results, ours, page, memory, sizes):
         if (case.network, case.batch) in targets.NATIVE:
             ratio = medians["shortcut"] / medians[rival] if rival and "shortcut" in medians else None
             target = targets.NATIVE[case.network, case.batch]
-            verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}", ratio, target))
+            absent = [name for name in targets.RIVALS if name not in medians]
+            without = f" (without {', '.join(absent)})" if absent else ""
+            verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}{without}", ratio, target))
     in_page = report.medians(page[1]) if page else {}
     both = {"shortcut", BROWSER_PEER} <= set(in_page)
     ratio = in_page["shortcut"] / in_page[BROWSER_PEER] if both else None
@@ -153,17 +157,14 @@ def main():
     missing = environment.missing
     missing.update({peer: "not asked for" for peer in PEERS if peer not in given.peers})
 
-    others = machine.Use()
-    time.sleep(1)
-    busy, _ = others.shares()
     use = machine.Use()
     results, ours = native(given, environment, missing)
+    use = use.shares()
     try:
         memory = ours.memory(RESNET18)
     except EngineError as error:
         memory, missing["memory"] = None, str(error)
     page, browser = in_browser(given, environment, missing)
-    _, stolen = use.shares()
     sizes = worker_sizes(given, environment, missing)
     verdicts = judge(results, ours, page, memory, sizes)
 
@@ -171,9 +172,10 @@ def main():
     sections = [report.comparison("native", results, names, environment.versions)]
     if page:
         sections.append(report.comparison(browser, [page], ["shortcut", BROWSER_PEER], environment.versions))
-    report.in_words(described, given.threads, given.rounds, given.seconds, busy, stolen, sections, verdicts, missing)
+    report.in_words(described, use, given.threads, given.rounds, given.seconds, sections, verdicts, missing)
     report.summary(
-        machine={**described, "busy_before": round(busy, 3), "stolen": round(stolen, 3)},
+        machine=described,
+        use=use,
         threads=given.threads,
         device=given.device,
         rounds=given.rounds,

@@ -31,8 +31,9 @@ class Files(SimpleHTTPRequestHandler):
 
     def translate_path(self, path):
         first, _, rest = path.partition("?")[0].lstrip("/").partition("/")
-        folder, rest = (self.folders[first], rest) if first in self.folders else (HERE / "page", first)
-        return str(folder / (rest or "index.html"))
+        folder, name = (self.folders[first], rest) if first in self.folders else (HERE / "page", first)
+        # None of these folders has others in it; a name with a slash is a mistake or worse.
+        return str(folder / (Path(name).name or "index.html"))
 
     def log_message(self, *_):
         pass

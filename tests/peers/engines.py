@@ -10,6 +10,8 @@ import signal
 import statistics
 import subprocess
 
+from environment import last_words
+
 # In seconds: far beyond the slowest engine's loading of the largest case.
 PATIENCE = 300
 
@@ -78,8 +80,7 @@ class Worker:
         except OSError:
             pass  # nobody reads any more
         self.end()
-        last_words = self.log.read_text().strip().rpartition("\n")[2]
-        raise EngineError(f"it ended: {last_words} (see {self.log})")
+        raise EngineError(f"it ended: {last_words(self.log)}")
 
     def end(self):
         if self.process:

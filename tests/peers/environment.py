@@ -20,6 +20,11 @@ class Unavailable(Exception):
     """Something that the machine or a registry does not give; the message says what."""
 
 
+def last_words(log):
+    """The last line of a log, which mostly tells why it ends, and where the rest is."""
+    return f"{log.read_text().strip().rpartition(chr(10))[2]} (see {log})"
+
+
 def run(command, log, **options):
     """Runs a command quietly; its output goes to a file that a failure names."""
     try:
@@ -27,8 +32,8 @@ def run(command, log, **options):
             subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True, **options)
     except FileNotFoundError:
         raise Unavailable(f"{command[0]} is not installed") from None
-    except subprocess.CalledProcessError as error:
-        raise Unavailable(f"`{' '.join(map(str, command[:4]))} ...` failed with {error.returncode}, see {log}") from None
+    except subprocess.CalledProcessError:
+        raise Unavailable(last_words(log)) from None
 
 
 class Environment:
@@ -90,8 +95,8 @@ class Environment:
         self.versions.update({peer: versions[peer] for peer in PYTHON_PEERS if peer in versions})
 
     def _rust(self):
-        manifest = HERE / "rust/Cargo.toml"
-        run(["cargo", "build", "--release", "--locked", "--manifest-path", manifest], self.log("rust"))
+        build = ["cargo", "build", "--release", "--locked", "--manifest-path", HERE / "rust/Cargo.toml"]
+        run([*build, "--target-dir", self.target], self.log("rust"))
         lock = (HERE / "rust/Cargo.lock").read_text()
         for peer, package in RUST_PEERS.items():
             self.versions[peer] = re.search(f'name = "{package}"\nversion = "(.*)"', lock)[1]

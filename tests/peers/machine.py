@@ -43,19 +43,21 @@ def describe():
 
 
 class Use:
-    """What the processors did since this was made: a share of their time, all of them together."""
+    """Who used the processors since this was made: were the measurements alone?"""
 
     def __init__(self):
         self.before = self._read()
 
     @staticmethod
     def _read():
+        """In seconds: all time, that of this process and of its children that have ended, idle time, stolen time."""
         # proc_stat(5): user nice system idle iowait irq softirq steal
         fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
-        return [int(field) for field in fields]
+        seconds = [int(field) / os.sysconf("SC_CLK_TCK") for field in fields]
+        own = sum(os.times()[:4])
+        return sum(seconds), own, seconds[3] + seconds[4], seconds[7]
 
     def shares(self):
-        """Busy, and taken away by the machine's host."""
-        spent = [after - before for before, after in zip(self.before, self._read())]
-        total = max(sum(spent), 1)
-        return 1 - (spent[3] + spent[4] + spent[7]) / total, spent[7] / total
+        """Of all processors' time: what other programs used, and what the machine's host took away."""
+        total, own, idle, stolen = (after - before for before, after in zip(self.before, self._read()))
+        return {"others": round(max(total - own - idle - stolen, 0) / total, 3), "stolen": round(stolen / total, 3)}

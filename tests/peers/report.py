@@ -44,14 +44,15 @@ def comparison(title, results, names, versions):
     return table(rows)
 
 
-def in_words(machine, threads, rounds, seconds, busy, stolen, sections, verdicts, missing):
+def in_words(machine, use, threads, rounds, seconds, sections, verdicts, missing):
     family = machine["family_model_stepping"]
     print(f"\n{machine['processor']} ({family}), {machine['cores']} cores, {threads} threads each, {machine['memory_gb']} GB")
     print(" ".join(machine["flags"]) or "no instruction set of note")
-    if busy > 0.05:
-        print(f"NOTE: others kept the machine {busy:.0%} busy before the first round; do not trust these figures.")
-    if stolen > 0.02:
-        print(f"NOTE: the host took {stolen:.0%} of the processors' time away meanwhile.")
+    if use["others"] > 0.03 or use["stolen"] > 0.03:
+        print(
+            f"NOTE: do not trust these figures. Other programs used {use['others']:.0%} of the processors meanwhile, and "
+            f"the machine's host took {use['stolen']:.0%} away."
+        )
     print(f"Medians of {rounds} rounds of {seconds:g} s in turn, ms a run, ± half the rounds' range; in brackets ours / theirs.")
     for section in sections:
         print(f"\n{section}")
