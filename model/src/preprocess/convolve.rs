@@ -1,8 +1,8 @@
 //! The two passes of a resize over u8 RGB, in Pillow's fixed point: integers, so neither the order of summing nor the
 //! width of the vectors can change a value.
 //!
-//! Written in plain loops over arrays of a fixed number of lanes, which the compiler turns into vectors: of 128 bits in
-//! wasm and on ARM, and of 256 where an x86-64 processor has AVX2 (its baseline has no vector product of 32 bits).
+//! Written in plain loops over arrays of a fixed length, which the compiler turns into vectors: of 128 bits in wasm and
+//! on ARM, and of 256 where an x86-64 processor has AVX2 (its baseline has no vector product of 32 bits).
 
 use std::ops::Range;
 
@@ -14,8 +14,11 @@ const HALF: i32 = 1 << (PRECISION - 1);
 /// Rows that share one reading of the weights.
 const ROWS: usize = 4;
 
-/// Source pixels are taken by this many, so that their samples fill whole vectors.
-const GRAIN: usize = 8;
+/// Samples of a vector, and thus pixels of three vectors.
+const LANES: usize = 8;
+
+/// Samples whose sums a vertical pass keeps at hand.
+const TILE: usize = 64;
 
 /// u8 RGB of `width`; the last row is whole.
 #[derive(Clone, Copy)]
@@ -26,17 +29,33 @@ pub(super) struct Pixels<'a> {
 
 /// The given rows of `source`, with one pixel a window.
 pub(super) fn horizontal(source: Pixels, rows: Range<usize>, windows: &[Window]) -> Vec<u8> {
-    let windows = &Padded::new(windows, source.width);
+    let longest = windows.iter().map(|window| window.weights.len()).max().unwrap_or(0);
+    let taps = longest.next_multiple_of(LANES);
+    if source.width < taps {
+        let wider = widened(source, rows.clone(), taps);
+        return horizontal(Pixels { samples: &wider, width: taps }, 0..rows.len(), windows);
+    }
+    let windows = &Padded::new(windows, taps, source.width);
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         #[target_feature(enable = "avx2")]
         fn with_avx2(source: Pixels, rows: Range<usize>, windows: &Padded) -> Vec<u8> {
-            horizontal_pass::<8>(source, rows, windows)
+            horizontal_pass(source, rows, windows)
         }
         // SAFETY: the processor has AVX2, which is all that the function asks for.
         return unsafe { with_avx2(source, rows, windows) };
     }
-    horizontal_pass::<4>(source, rows, windows)
+    horizontal_pass(source, rows, windows)
+}
+
+/// The given rows, `width` wide, black at the right.
+fn widened(source: Pixels, rows: Range<usize>, width: usize) -> Vec<u8> {
+    let mut wider = vec![0; rows.len() * width * 3];
+    let rows = &source.samples[rows.start * source.width * 3..rows.end * source.width * 3];
+    for (from, to) in rows.chunks_exact(source.width * 3).zip(wider.chunks_exact_mut(width * 3)) {
+        to[..from.len()].copy_from_slice(from);
+    }
+    wider
 }
 
 /// The given columns of `source`, with one row a window.
@@ -45,12 +64,12 @@ pub(super) fn vertical(source: Pixels, columns: Range<usize>, windows: &[Window]
     if std::arch::is_x86_feature_detected!("avx2") {
         #[target_feature(enable = "avx2")]
         fn with_avx2(source: Pixels, columns: Range<usize>, windows: &[Window]) -> Vec<u8> {
-            vertical_pass::<64>(source, columns, windows)
+            vertical_pass(source, columns, windows)
         }
         // SAFETY: the processor has AVX2, which is all that the function asks for.
         return unsafe { with_avx2(source, columns, windows) };
     }
-    vertical_pass::<32>(source, columns, windows)
+    vertical_pass(source, columns, windows)
 }
 
 /// Windows over the samples of a row: all of one length, with zeros where they had no weight.
@@ -64,49 +83,44 @@ struct Padded {
 }
 
 impl Padded {
-    fn new(windows: &[Window], width: usize) -> Self {
-        let longest = windows.iter().map(|window| window.weights.len()).max().unwrap_or(0);
-        let pixels = longest.next_multiple_of(GRAIN).min(width);
-        let mut padded = Padded { firsts: Vec::with_capacity(windows.len()), weights: Vec::new(), taps: pixels * 3 };
-        for window in windows {
-            // At the right edge the padding goes in front.
+    /// Of `pixels` each, in rows of `width`; at the right edge the padding goes in front.
+    fn new(windows: &[Window], pixels: usize, width: usize) -> Self {
+        let taps = pixels * 3;
+        let mut padded = Padded { firsts: Vec::new(), weights: vec![0; windows.len() * taps], taps };
+        for (window, weights) in windows.iter().zip(padded.weights.chunks_exact_mut(taps)) {
             let first = window.first.min(width - pixels);
             padded.firsts.push(first * 3);
-            let start = padded.weights.len() + (window.first - first) * 3;
-            padded.weights.resize(padded.weights.len() + padded.taps, 0);
-            for (triple, &weight) in padded.weights[start..].chunks_exact_mut(3).zip(&window.weights) {
-                triple.fill(weight);
-            }
+            let weights = weights[(window.first - first) * 3..].chunks_exact_mut(3);
+            weights.zip(&window.weights).for_each(|(triple, &weight)| triple.fill(weight));
         }
         padded
     }
 }
 
-/// `LANES` is a multiple of three.
 #[inline(always)]
-fn horizontal_pass<const LANES: usize>(source: Pixels, rows: Range<usize>, windows: &Padded) -> Vec<u8> {
+fn horizontal_pass(source: Pixels, rows: Range<usize>, windows: &Padded) -> Vec<u8> {
     let (stride, side) = (source.width * 3, windows.firsts.len() * 3);
     let mut resized = vec![0; rows.len() * side];
     let source = &source.samples[rows.start * stride..rows.end * stride];
     let mut from = source.chunks_exact(stride * ROWS);
     let mut to = resized.chunks_exact_mut(side * ROWS);
     for (from, to) in from.by_ref().zip(to.by_ref()) {
-        rows_through_windows::<LANES, ROWS>(from, to, windows);
+        rows_through_windows::<ROWS>(from, to, windows);
     }
     for (from, to) in from.remainder().chunks_exact(stride).zip(to.into_remainder().chunks_exact_mut(side)) {
-        rows_through_windows::<LANES, 1>(from, to, windows);
+        rows_through_windows::<1>(from, to, windows);
     }
     resized
 }
 
 /// `N` rows at once.
 #[inline(always)]
-fn rows_through_windows<const LANES: usize, const N: usize>(from: &[u8], to: &mut [u8], windows: &Padded) {
+fn rows_through_windows<const N: usize>(from: &[u8], to: &mut [u8], windows: &Padded) {
     let (stride, side) = (from.len() / N, to.len() / N);
     for (index, &first) in windows.firsts.iter().enumerate() {
         let weights = &windows.weights[index * windows.taps..][..windows.taps];
         let rows: [&[u8]; N] = std::array::from_fn(|row| &from[row * stride + first..][..windows.taps]);
-        let sums = dot::<LANES, N>(rows, weights);
+        let sums = dot(rows, weights);
         for (row, sums) in sums.into_iter().enumerate() {
             to[row * side + index * 3..][..3].copy_from_slice(&sums.map(to_u8));
         }
@@ -115,7 +129,7 @@ fn rows_through_windows<const LANES: usize, const N: usize>(from: &[u8], to: &mu
 
 /// For each row the sums of its samples by colour, weighted.
 #[inline(always)]
-fn dot<const LANES: usize, const N: usize>(rows: [&[u8]; N], weights: &[i32]) -> [[i32; 3]; N] {
+fn dot<const N: usize>(rows: [&[u8]; N], weights: &[i32]) -> [[i32; 3]; N] {
     // Three vectors hold as many whole pixels as a vector has lanes, so a lane keeps its colour throughout.
     let (mut first, mut second, mut third) = ([[0; LANES]; N], [[0; LANES]; N], [[0; LANES]; N]);
     let (vectors, _) = weights.as_chunks::<LANES>();
@@ -131,43 +145,44 @@ fn dot<const LANES: usize, const N: usize>(rows: [&[u8]; N], weights: &[i32]) ->
         }
         at += 3 * LANES;
     }
-    std::array::from_fn(|row| {
-        let mut sums = [HALF; 3];
-        for (lane, sum) in [first[row], second[row], third[row]].as_flattened().iter().enumerate() {
-            sums[lane % 3] += sum;
-        }
-        for (weights, pixel) in weights[at..].as_chunks::<3>().0.iter().zip(rows[row][at..].as_chunks::<3>().0) {
-            sums = multiply_add(sums, weights, pixel);
-        }
-        sums
-    })
+    std::array::from_fn(|row| by_colour([first[row], second[row], third[row]]))
+}
+
+/// The sums of every third lane, and one half.
+#[inline(always)]
+fn by_colour(lanes: [[i32; LANES]; 3]) -> [i32; 3] {
+    let mut sums = [HALF; 3];
+    for pixel in lanes.as_flattened().as_chunks::<3>().0 {
+        sums = std::array::from_fn(|colour| sums[colour] + pixel[colour]);
+    }
+    sums
 }
 
 #[inline(always)]
-fn multiply_add<const LANES: usize>(sums: [i32; LANES], weights: &[i32; LANES], samples: &[u8; LANES]) -> [i32; LANES] {
+fn multiply_add(sums: [i32; LANES], weights: &[i32; LANES], samples: &[u8; LANES]) -> [i32; LANES] {
     std::array::from_fn(|lane| sums[lane] + weights[lane] * i32::from(samples[lane]))
 }
 
 #[inline(always)]
-fn vertical_pass<const LANES: usize>(source: Pixels, columns: Range<usize>, windows: &[Window]) -> Vec<u8> {
+fn vertical_pass(source: Pixels, columns: Range<usize>, windows: &[Window]) -> Vec<u8> {
     let (stride, length) = (source.width * 3, columns.len() * 3);
     let mut resized = vec![0; windows.len() * length];
     for (window, to) in windows.iter().zip(resized.chunks_exact_mut(length)) {
         let from = &source.samples[window.first * stride + columns.start * 3..];
-        let mut tiles = to.chunks_exact_mut(LANES);
+        let mut tiles = to.chunks_exact_mut(TILE);
         let mut at = 0;
         for tile in tiles.by_ref() {
-            let mut sums = [HALF; LANES];
+            let mut sums = [HALF; TILE];
             for (row, &weight) in window.weights.iter().enumerate() {
-                let samples: &[u8; LANES] = from[row * stride + at..].first_chunk().expect("inside the row");
-                for lane in 0..LANES {
+                let samples: &[u8; TILE] = from[row * stride + at..].first_chunk().expect("inside the row");
+                for lane in 0..TILE {
                     sums[lane] += weight * i32::from(samples[lane]);
                 }
             }
-            for lane in 0..LANES {
+            for lane in 0..TILE {
                 tile[lane] = to_u8(sums[lane]);
             }
-            at += LANES;
+            at += TILE;
         }
         for (lane, value) in tiles.into_remainder().iter_mut().enumerate() {
             let rows = window.weights.iter().enumerate();
@@ -181,4 +196,57 @@ fn vertical_pass<const LANES: usize>(source: Pixels, columns: Range<usize>, wind
 #[inline(always)]
 fn to_u8(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(source: &[u8], step: usize, first: usize, weights: &[i32]) -> u8 {
+        let sum = weights
+            .iter()
+            .enumerate()
+            .fold(HALF, |sum, (i, weight)| sum + weight * i32::from(source[first + i * step]));
+        to_u8(sum)
+    }
+
+    /// Windows of every length, negative weights among them, that reach both edges.
+    fn windows(size: usize, longest: usize) -> Vec<Window> {
+        let window = |length: usize, first: usize| {
+            let weight = |i: usize| (1 << PRECISION) / length as i32 + if i % 2 == 0 { 70_001 } else { -90_007 };
+            Window { first, weights: (0..length).map(weight).collect() }
+        };
+        (1..=longest).flat_map(|length| [window(length, 0), window(length, size - length)]).collect()
+    }
+
+    /// With the vectors of this processor, and with those that every one has.
+    #[test]
+    fn vectors_sum_as_a_plain_loop_does() {
+        for (width, height) in [(1, 1), (5, 4), (8, 7), (30, 9), (64, 11), (77, 13)] {
+            let samples: Vec<u8> = (0..width * height * 3).map(|i| (i * i * 31 % 257) as u8).collect();
+            let source = Pixels { samples: &samples, width };
+            let (columns, rows) = (windows(width, width.min(25)), windows(height, height.min(25)));
+
+            let across = horizontal(source, 0..height, &columns);
+            let mut expected = Vec::new();
+            for y in 0..height {
+                for Window { first, weights } in &columns {
+                    expected.extend((0..3).map(|c| plain(&samples, 3, (y * width + first) * 3 + c, weights)));
+                }
+            }
+            assert!(across == expected, "{width}x{height} across");
+            if width.is_multiple_of(LANES) {
+                let padded = Padded::new(&columns, width, width);
+                assert!(horizontal_pass(source, 0..height, &padded) == expected, "{width}x{height} across, at least");
+            }
+
+            let mut expected = Vec::new();
+            for Window { first, weights } in &rows {
+                let from = first * width * 3;
+                expected.extend((0..width * 3).map(|x| plain(&samples, width * 3, from + x, weights)));
+            }
+            assert!(vertical(source, 0..width, &rows) == expected, "{width}x{height} down");
+            assert!(vertical_pass(source, 0..width, &rows) == expected, "{width}x{height} down, at least");
+        }
+    }
 }
