@@ -213,7 +213,8 @@ mod tests {
     /// Windows of every length, negative weights among them, that reach both edges.
     fn windows(size: usize, longest: usize) -> Vec<Window> {
         let window = |length: usize, first: usize| {
-            let weight = |i: usize| (1 << PRECISION) / length as i32 + if i % 2 == 0 { 70_001 } else { -90_007 };
+            let weight =
+                |i: usize| (1 << PRECISION) / length as i32 + if i.is_multiple_of(2) { 70_001 } else { -90_007 };
             Window { first, weights: (0..length).map(weight).collect() }
         };
         (1..=longest).flat_map(|length| [window(length, 0), window(length, size - length)]).collect()

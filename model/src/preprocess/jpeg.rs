@@ -74,7 +74,7 @@ fn cut(header: &FrameHeader, needed: Range<usize>) -> Option<Range<usize>> {
     let width = usize::from(header.width);
     let start = needed.start.saturating_sub(MARGIN) / STEP * STEP;
     let end = (needed.end + MARGIN).min(width);
-    (plain && (end - start) * 8 < width * 7).then_some(start..end)
+    (plain && (end - start) * 16 < width * 15).then_some(start..end)
 }
 
 /// Output, the components' planes, chroma brought to full size where its factors are unusual, and in progressive
