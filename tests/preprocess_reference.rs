@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Arguments;
-use model::preprocess::{Limits, Photo, PhotoError, Preprocessing};
+use model::preprocess::{Excerpt, Limits, Photo, PhotoError, Preprocessing};
 use serde::Deserialize;
 use tests::data;
 
@@ -48,7 +48,10 @@ fn photos() -> Result<()> {
     let (mut largest, mut total) = (0, 0);
     for (photo, expected) in reference.photos.iter().zip(cropped.data().chunks_exact(224 * 224 * 3)) {
         let bytes = std::fs::read(data.join("photos").join(&photo.file))?;
-        let batch = Preprocessing::default().apply(&Photo::decode(&bytes, &Limits::default())?);
+        let preprocessing = Preprocessing::default();
+        let batch = preprocessing.apply(&Photo::decode(&bytes, &Limits::default())?);
+        let excerpt = Excerpt::decode(&bytes, &Limits::default(), &preprocessing)?;
+        ensure!(excerpt.resize() == batch, "{}: its excerpt ends otherwise than the whole", photo.file);
         let differences = batch.pixels().iter().zip(expected).map(|(&ours, &theirs)| u64::from(ours.abs_diff(theirs)));
         total += differences.clone().sum::<u64>();
         largest = largest.max(differences.max().unwrap_or(0));
@@ -77,14 +80,19 @@ fn hostile_files() -> Result<()> {
     let files: Vec<HostileFile> = serde_json::from_slice(&std::fs::read(folder.join("manifest.json"))?)?;
     let (mut decoded, mut wrong) = (0, Vec::new());
     for HostileFile { file, format, width, height, orientation, pillow } in files {
-        let result = Photo::decode(&std::fs::read(folder.join(&file))?, &Limits::default());
+        let bytes = std::fs::read(folder.join(&file))?;
+        let result = Photo::decode(&bytes, &Limits::default());
         let supported = matches!(format.as_deref(), Some("JPEG" | "PNG" | "WEBP" | "GIF" | "BMP"));
         let listed = |list: &[(&str, &str)]| list.iter().any(|(name, _)| file == *name);
         let (refused, resized) = (listed(&REFUSED), listed(&RESIZED));
         match result {
             Ok(photo) => {
                 decoded += 1;
-                Preprocessing { resize: 32, crop: 32, ..Preprocessing::default() }.apply(&photo);
+                let preprocessing = Preprocessing { resize: 32, crop: 24, ..Preprocessing::default() };
+                let excerpt = Excerpt::decode(&bytes, &Limits::default(), &preprocessing)?;
+                if excerpt.resize() != preprocessing.apply(&photo) {
+                    wrong.push(format!("{file}: its excerpt ends otherwise than the whole"));
+                }
                 let turned = (5..=8).contains(&orientation.unwrap_or(1));
                 let size = if turned { (height, width) } else { (width, height) };
                 let same = size == (Some(photo.width()), Some(photo.height()));

@@ -6,7 +6,7 @@ use crate::engine::cpu::CpuOptions;
 use crate::engine::{Device, Engine, EngineError, Input};
 use crate::plan::Plan;
 use crate::prediction::{Prediction, Timing, top_k};
-use crate::preprocess::{ImageBatch, Limits, Photo, PhotoError};
+use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError};
 use web_time::Instant;
 
 /// A model, ready to answer.
@@ -30,19 +30,22 @@ impl Prepared {
     /// Decodes and preprocesses an encoded photo.
     pub fn from_bytes(bytes: &[u8], limits: &Limits, metadata: &Metadata) -> Result<Self, PhotoError> {
         let start = Instant::now();
-        Ok(Self::finish(Photo::decode(bytes, limits)?, start, metadata))
+        let excerpt = Excerpt::decode(bytes, limits, &metadata.preprocessing)?;
+        Ok(Self::finish(start, || excerpt.resize()))
     }
 
     /// Preprocesses u8 RGBA `[height, width, 4]`, upright.
     pub fn from_rgba(width: u32, height: u32, rgba: &[u8], metadata: &Metadata) -> Result<Self, PhotoError> {
         let start = Instant::now();
-        Ok(Self::finish(Photo::from_rgba(width, height, rgba)?, start, metadata))
+        let photo = Photo::from_rgba(width, height, rgba)?;
+        Ok(Self::finish(start, || metadata.preprocessing.apply(&photo)))
     }
 
-    fn finish(photo: Photo, start: Instant, metadata: &Metadata) -> Self {
+    /// Of what began to be decoded at `start` and is decoded now.
+    fn finish(start: Instant, preprocess: impl FnOnce() -> ImageBatch) -> Self {
         let decode_ms = milliseconds_since(start);
         let start = Instant::now();
-        let image = metadata.preprocessing.apply(&photo);
+        let image = preprocess();
         Prepared { image, decode_ms, preprocess_ms: milliseconds_since(start) }
     }
 }

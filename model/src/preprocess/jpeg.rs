@@ -3,20 +3,23 @@
 //! Not with `image`'s own decoder: its inverse DCT and chroma upsampling differ from libjpeg-turbo's by up to 6 of
 //! 255, which survives the resizing of small photos. This one is equal to the bit.
 
-use image::RgbImage;
+use std::ops::Range;
+
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat};
 
+use super::decode::Picture;
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
+use super::{Preprocessing, resize};
 
 const FORMAT: &str = "JPEG";
 
 /// Progressive photos have about ten scans. Each walks the whole picture, so thousands of empty ones are an attack.
 const MAX_SCANS: usize = 100;
 
-/// An RGB picture as stored, and how to turn it upright.
-pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orientation), PhotoError> {
+/// The whole picture, or at least those of its columns that `excerpt` looks at.
+pub(super) fn decode(bytes: &[u8], limits: &Limits, excerpt: Option<&Preprocessing>) -> Result<Picture, PhotoError> {
     let decode_limits = DecodeLimits {
         // Pixels are checked here, for an error that names them.
         max_width: usize::MAX,
@@ -28,22 +31,50 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<(RgbImage, Orienta
     let error = |error| photo_error(error, limits);
     let decoder = Decoder::new_with_limits(bytes, decode_limits).map_err(error)?;
     let header = decoder.header();
-    let (width, height) = (u32::from(header.width), u32::from(header.height));
-    limits.check((width, height), bytes_per_pixel(header), FORMAT)?;
+    let size = (u32::from(header.width), u32::from(header.height));
+    limits.check(size, bytes_per_pixel(header), FORMAT)?;
     check_supported(header)?;
 
     let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
     let cmyk = header.components.len() == 4;
     let output = if cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb };
+    let needed = excerpt.map(|preprocessing| resize::columns(preprocessing, size, orientation));
+    let cut = needed.and_then(|needed| cut(header, needed));
+
     // Lenient as libjpeg is: after corrupt data it goes on, and a grey patch is still a photo.
-    let image = decoder.with_lenient(true).with_output_format(output).decode_image().map_err(error)?;
+    let mut decoder = decoder.with_lenient(true).with_output_format(output);
+    if let Some(columns) = &cut {
+        decoder.set_crop(columns.start, columns.len());
+    }
+    let columns = cut.unwrap_or(0..size.0 as usize);
+    let image = decoder.decode_image().map_err(error)?;
     let cut_short = image.warnings.iter().any(|warning| matches!(warning, DecodeWarning::TruncatedData { .. }));
     if cut_short && !is_terminated(bytes) {
         return Err(undecodable(FORMAT, "the file ends before the picture does"));
     }
-    let rgb = if cmyk { rgb_from_inverted_cmyk(&image.data) } else { image.data };
-    let rgb = RgbImage::from_raw(width, height, rgb).ok_or_else(|| undecodable(FORMAT, "pixels are missing"))?;
-    Ok((rgb, orientation))
+    let pixels = if cmyk { rgb_from_inverted_cmyk(&image.data) } else { image.data };
+    if pixels.len() != columns.len() * size.1 as usize * 3 {
+        return Err(undecodable(FORMAT, "pixels are missing"));
+    }
+    Ok(Picture { size, orientation, columns, pixels })
+}
+
+/// Which columns to decode so that those `needed` are the same as in the whole picture; none if that is hardly less
+/// than the whole. Brings the colour conversion down to what counts, and the memory that has to be fetched for it.
+fn cut(header: &FrameHeader, needed: Range<usize>) -> Option<Range<usize>> {
+    /// At its edges a cut shows other colours, for there the decoder interpolates chroma as if the picture ended: a
+    /// pixel's worth of chroma, which is 4 pixels at most.
+    const MARGIN: usize = 4;
+    /// The decoder begins at multiples of the widest interleaved block: 8 pixels times a sampling of 1, 2 or 4.
+    const STEP: usize = 32;
+
+    let [luma, blue, red] = header.components.as_slice() else { return None };
+    let plain = matches!(luma.horizontal_sampling, 1 | 2 | 4)
+        && [blue, red].iter().all(|chroma| (chroma.horizontal_sampling, chroma.vertical_sampling) == (1, 1));
+    let width = usize::from(header.width);
+    let start = needed.start.saturating_sub(MARGIN) / STEP * STEP;
+    let end = (needed.end + MARGIN).min(width);
+    (plain && (end - start) * 16 < width * 15).then_some(start..end)
 }
 
 /// Output, the components' planes, chroma brought to full size where its factors are unusual, and in progressive

@@ -3,19 +3,20 @@
 use std::io::Cursor;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
+use super::decode::Picture;
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
 use super::opaque;
 
-/// An opaque RGB picture as stored, and how to turn it upright. Of an animation, the first frame.
+/// Of an animation, the first frame.
 pub(super) fn decode(
     bytes: &[u8],
     format: ImageFormat,
     name: &'static str,
     limits: &Limits,
-) -> Result<(RgbImage, Orientation), PhotoError> {
+) -> Result<Picture, PhotoError> {
     let error = |error| photo_error(error, name, limits);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut allocations = image::Limits::no_limits();
@@ -27,7 +28,7 @@ pub(super) fn decode(
 
     let orientation = orientation(&mut decoder);
     let image = DynamicImage::from_decoder(decoder).map_err(error)?;
-    Ok((opaque::from_image(image), orientation))
+    Ok(Picture::whole(opaque::from_image(image), orientation))
 }
 
 /// Metadata that cannot be read is no reason to refuse a picture that can.

@@ -3,75 +3,108 @@
 //! Only what the crop shows is computed, so a photo of 1x50000 costs no more than its neighbours. Written here to follow
 //! Pillow's `Resample.c` to the bit: `fast_image_resize` takes its two passes in the other order and its weights in 16
 //! bits, and is up to 29 of 255 away at the edges of a bicubic.
+//!
+//! A picture that is stored turned or mirrored is never turned as a whole: its windows are laid over the axes as they
+//! are stored, and only the crop is transposed.
 
 use std::ops::Range;
 
-use super::{Interpolation, Photo};
+use image::metadata::Orientation;
 
-/// Fixed point of the weights, as in Pillow: 8 bits of value and 2 of overshoot remain in an `i32`.
-const PRECISION: u32 = 32 - 8 - 2;
+use super::Preprocessing;
+use super::convolve::{self, Pixels};
+use super::windows::{self, Window};
 
-/// One half in that fixed point, so that shifting rounds.
-const HALF: i32 = 1 << (PRECISION - 1);
+/// A picture as stored, of which only some columns may be at hand.
+pub(super) struct Stored<'a> {
+    /// Of the whole.
+    pub(super) size: (u32, u32),
+    pub(super) orientation: Orientation,
+    /// At least those that [`columns`] names.
+    pub(super) columns: Range<usize>,
+    /// u8 RGB `[height, columns, 3]`
+    pub(super) pixels: &'a [u8],
+}
 
-/// u8 RGB `[crop, crop, 3]`: the middle of `photo` after its short side was resized to `resize`, at least `crop`.
-pub(super) fn resize_and_crop(photo: &Photo, resize: u32, crop: u32, interpolation: Interpolation) -> Vec<u8> {
-    let (width, height) = resized_size(photo.width, photo.height, resize);
-    let mut columns = windows(photo.width, width, crop, interpolation);
-    let mut rows = windows(photo.height, height, crop, interpolation);
-    let (full, side) = (photo.width as usize, crop as usize);
+/// What columns of a picture, stored with this size and orientation, [`resize_and_crop`] looks at.
+pub(super) fn columns(preprocessing: &Preprocessing, size: (u32, u32), orientation: Orientation) -> Range<usize> {
+    windows::span(&Passes::new(preprocessing, size, orientation).columns)
+}
 
-    // Between the passes the values are bytes again, so their order shows. Pillow 13 shrinks the height first where
-    // that drops more than twice as many rows as columns; before, it never did.
-    let dropped = |from: u32, to: u64| i64::from(from) - to as i64;
-    let (fewer_columns, fewer_rows) = (dropped(photo.width, width), dropped(photo.height, height));
-    if fewer_rows > 0 && fewer_rows > 2 * fewer_columns {
-        let needed = rebase(&mut columns);
-        let flat = vertical(&photo.pixels, full, needed.clone(), &rows);
-        horizontal(&flat, needed.len(), 0..side, &columns)
+/// u8 RGB `[crop, crop, 3]`: the middle of the upright picture after its short side was resized.
+pub(super) fn resize_and_crop(picture: &Stored, preprocessing: &Preprocessing) -> Vec<u8> {
+    let Passes { mut columns, mut rows, rows_first, transposed } =
+        Passes::new(preprocessing, picture.size, picture.orientation);
+    windows::rebase(&mut columns, picture.columns.start);
+    let whole = Pixels { samples: picture.pixels, width: picture.columns.len() };
+    let side = preprocessing.crop as usize;
+    let crop = if rows_first {
+        let needed = windows::span(&columns);
+        windows::rebase(&mut columns, needed.start);
+        let flat = convolve::vertical(whole, needed.clone(), &rows);
+        convolve::horizontal(Pixels { samples: &flat, width: needed.len() }, 0..side, &columns)
     } else {
-        let needed = rebase(&mut rows);
-        let narrow = horizontal(&photo.pixels, full, needed, &columns);
-        vertical(&narrow, side, 0..side, &rows)
-    }
+        let needed = windows::span(&rows);
+        windows::rebase(&mut rows, needed.start);
+        let narrow = convolve::horizontal(whole, needed, &columns);
+        convolve::vertical(Pixels { samples: &narrow, width: side }, 0..side, &rows)
+    };
+    if transposed { transpose(&crop, side) } else { crop }
 }
 
-/// The given rows of `source`, u8 RGB of `width`, with one pixel a window.
-fn horizontal(source: &[u8], width: usize, rows: Range<usize>, windows: &[Window]) -> Vec<u8> {
-    let mut resized = Vec::with_capacity(rows.len() * windows.len() * 3);
-    for row in source.chunks_exact(width * 3).skip(rows.start).take(rows.len()) {
-        let (pixels, _) = row.as_chunks::<3>();
-        for window in windows {
-            let mut sums = [HALF; 3];
-            for (pixel, weight) in pixels[window.first..].iter().zip(&window.weights) {
-                for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    *sum += weight * i32::from(value);
-                }
-            }
-            resized.extend(sums.map(to_u8));
+/// One pass along each axis as stored.
+struct Passes {
+    columns: Vec<Window>,
+    rows: Vec<Window>,
+    rows_first: bool,
+    /// The upright picture's rows are stored as columns, so the crop has to be transposed.
+    transposed: bool,
+}
+
+impl Passes {
+    fn new(preprocessing: &Preprocessing, (stored_width, stored_height): (u32, u32), orientation: Orientation) -> Self {
+        let &Preprocessing { resize, crop, interpolation, .. } = preprocessing;
+        let (transposed, mirrored_columns, mirrored_rows) = as_stored(orientation);
+        let (width, height) = if transposed { (stored_height, stored_width) } else { (stored_width, stored_height) };
+
+        let resized = resized_size(width, height, resize);
+        let columns = windows::windows(width, resized.0, crop, interpolation);
+        let rows = windows::windows(height, resized.1, crop, interpolation);
+        // Between the passes the values are bytes again, so their order shows. Pillow 13 shrinks the height first where
+        // that drops more than twice as many rows as columns; before, it never did.
+        let dropped = |from: u32, to: u64| i64::from(from) - to as i64;
+        let (fewer_columns, fewer_rows) = (dropped(width, resized.0), dropped(height, resized.1));
+        let height_first = fewer_rows > 0 && fewer_rows > 2 * fewer_columns;
+
+        let (columns, rows) = if transposed { (rows, columns) } else { (columns, rows) };
+        let mirror = |windows, size, mirrored| if mirrored { windows::mirrored(windows, size) } else { windows };
+        Passes {
+            columns: mirror(columns, stored_width, mirrored_columns),
+            rows: mirror(rows, stored_height, mirrored_rows),
+            rows_first: height_first != transposed,
+            transposed,
         }
     }
-    resized
 }
 
-/// The given columns of `source`, u8 RGB of `width`, with one row a window.
-fn vertical(source: &[u8], width: usize, columns: Range<usize>, windows: &[Window]) -> Vec<u8> {
-    let mut resized = Vec::with_capacity(windows.len() * columns.len() * 3);
-    let mut sums = vec![0; columns.len() * 3];
-    for window in windows {
-        sums.fill(HALF);
-        for (row, weight) in source.chunks_exact(width * 3).skip(window.first).zip(&window.weights) {
-            for (sum, &value) in sums.iter_mut().zip(&row[columns.start * 3..columns.end * 3]) {
-                *sum += weight * i32::from(value);
-            }
-        }
-        resized.extend(sums.iter().map(|&sum| to_u8(sum)));
+/// Whether upright rows are stored as columns, and whether stored columns and stored rows run the other way.
+fn as_stored(orientation: Orientation) -> (bool, bool, bool) {
+    match orientation {
+        Orientation::NoTransforms => (false, false, false),
+        Orientation::FlipHorizontal => (false, true, false),
+        Orientation::Rotate180 => (false, true, true),
+        Orientation::FlipVertical => (false, false, true),
+        Orientation::Rotate90FlipH => (true, false, false),
+        Orientation::Rotate90 => (true, false, true),
+        Orientation::Rotate270FlipH => (true, true, true),
+        Orientation::Rotate270 => (true, true, false),
     }
-    resized
 }
 
-fn to_u8(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
+/// u8 RGB `[side, side, 3]`
+fn transpose(pixels: &[u8], side: usize) -> Vec<u8> {
+    let (pixels, _) = pixels.as_chunks::<3>();
+    (0..side * side).flat_map(|to| pixels[to % side * side + to / side]).collect()
 }
 
 /// Width and height with the short side at `resize`, the long one truncated, as torchvision's `Resize` has it.
@@ -81,82 +114,24 @@ fn resized_size(width: u32, height: u32, resize: u32) -> (u64, u64) {
     if width <= height { (resize.into(), long) } else { (long, resize.into()) }
 }
 
-/// Pixels before the crop: half of what is cut away, halves rounded to even as Python's `round` does.
-fn crop_offset(size: u64, crop: u32) -> u64 {
-    let cut = size - u64::from(crop);
-    let half = cut / 2;
-    if cut % 2 == 1 { half + half % 2 } else { half }
-}
-
-/// The source pixels that make one output pixel along one axis.
-struct Window {
-    first: usize,
-    weights: Vec<i32>,
-}
-
-/// What of an axis the windows look at; from then on they count from its start.
-fn rebase(windows: &mut [Window]) -> Range<usize> {
-    let start = windows.iter().map(|window| window.first).min().unwrap_or(0);
-    let end = windows.iter().map(|window| window.first + window.weights.len()).max().unwrap_or(start);
-    windows.iter_mut().for_each(|window| window.first -= start);
-    start..end
-}
-
-/// Of an axis of `size` pixels resized to `resized`, the windows of the `crop` in the middle.
-fn windows(size: u32, resized: u64, crop: u32, interpolation: Interpolation) -> Vec<Window> {
-    let offset = crop_offset(resized, crop);
-    let outputs = offset..offset + u64::from(crop);
-    if u64::from(size) == resized {
-        // Pillow skips the pass; a weight of one changes nothing.
-        return outputs.map(|x| Window { first: x as usize, weights: vec![1 << PRECISION] }).collect();
-    }
-    let scale = f64::from(size) / resized as f64;
-    let stretch = scale.max(1.0);
-    let support = interpolation.support() * stretch;
-    let window = |output| {
-        let centre = (output as f64 + 0.5) * scale;
-        // `as` truncates towards zero and stops at zero, like the cast and the clamp in C.
-        let first = (centre - support + 0.5) as usize;
-        let end = ((centre + support + 0.5) as usize).min(size as usize);
-        let at = |x: usize| interpolation.weight((x as f64 - centre + 0.5) * (1.0 / stretch));
-        let weights: Vec<f64> = (first..end).map(at).collect();
-        let total: f64 = weights.iter().sum();
-        // Pillow rounds halves away from zero, as `round` does.
-        let fixed = |weight: f64| (weight / total * f64::from(1 << PRECISION)).round() as i32;
-        Window { first, weights: weights.into_iter().map(fixed).collect() }
-    };
-    outputs.map(window).collect()
-}
-
-impl Interpolation {
-    /// Half the filter's width, in pixels of the smaller image.
-    fn support(self) -> f64 {
-        match self {
-            Interpolation::Bilinear => 1.0,
-            Interpolation::Bicubic => 2.0,
-        }
-    }
-
-    /// The triangle, and Keys' cubic with a = -0.5.
-    fn weight(self, distance: f64) -> f64 {
-        const A: f64 = -0.5;
-        let x = distance.abs();
-        match self {
-            Interpolation::Bilinear => (1.0 - x).max(0.0),
-            Interpolation::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-            Interpolation::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            Interpolation::Bicubic => 0.0,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use image::{DynamicImage, RgbImage};
+
     use super::*;
+    use crate::preprocess::{Interpolation, Photo};
 
     fn filled(width: u32, height: u32) -> Photo {
         let pixels = (0..width as usize * height as usize * 3).map(|i| (i * 7 % 251) as u8).collect();
         Photo { width, height, pixels }
+    }
+
+    fn resize_and_crop(photo: &Photo, resize: u32, crop: u32, interpolation: Interpolation) -> Vec<u8> {
+        super::resize_and_crop(&photo.stored(), &preprocessing(resize, crop, interpolation))
+    }
+
+    fn preprocessing(resize: u32, crop: u32, interpolation: Interpolation) -> Preprocessing {
+        Preprocessing { resize, crop, interpolation, ..Preprocessing::default() }
     }
 
     /// Computed with torchvision 0.29: `_compute_resized_output_size`, and `int(round((size - crop) / 2.0))`.
@@ -180,7 +155,11 @@ mod tests {
         for ((width, height, resize), size, offsets) in table {
             let resized = resized_size(width, height, resize);
             assert_eq!(resized, size, "{width}x{height} to {resize}");
-            assert_eq!((crop_offset(resized.0, 224), crop_offset(resized.1, 224)), offsets, "{width}x{height}");
+            assert_eq!(
+                (windows::crop_offset(resized.0, 224), windows::crop_offset(resized.1, 224)),
+                offsets,
+                "{width}x{height}"
+            );
         }
     }
 
@@ -212,6 +191,32 @@ mod tests {
             let cropped = resize_and_crop(&square, 33, 21, interpolation);
             let expected: Vec<u8> = (6..27).flat_map(|y| whole[(y * 33 + 6) * 3..][..63].to_vec()).collect();
             assert_eq!(cropped, expected);
+        }
+    }
+
+    /// In all shapes, so that each order of the passes occurs, and with no more than the columns that count.
+    #[test]
+    fn a_picture_stored_turned_gives_what_turning_it_first_gives() {
+        for (width, height) in [(90, 60), (60, 90), (200, 61), (61, 200), (33, 33), (5, 300), (300, 5)] {
+            let stored = RgbImage::from_raw(width, height, filled(width, height).pixels).unwrap();
+            for (exif, interpolation) in (1..=8).flat_map(|exif| {
+                [Interpolation::Bilinear, Interpolation::Bicubic].map(|interpolation| (exif, interpolation))
+            }) {
+                let orientation = Orientation::from_exif(exif).unwrap();
+                let mut turned = DynamicImage::from(stored.clone());
+                turned.apply_orientation(orientation);
+                let turned = turned.into_rgb8();
+                let upright = Photo { width: turned.width(), height: turned.height(), pixels: turned.into_raw() };
+                let preprocessing = preprocessing(32, 24, interpolation);
+                let expected = super::resize_and_crop(&upright.stored(), &preprocessing);
+
+                let columns = columns(&preprocessing, (width, height), orientation);
+                let rows = stored.chunks_exact(width as usize * 3);
+                let pixels = rows.flat_map(|row| &row[columns.start * 3..columns.end * 3]).copied().collect::<Vec<_>>();
+                let picture = Stored { size: (width, height), orientation, columns, pixels: &pixels };
+                let crop = super::resize_and_crop(&picture, &preprocessing);
+                assert!(crop == expected, "{width}x{height}, orientation {exif}, {interpolation:?}");
+            }
         }
     }
 }

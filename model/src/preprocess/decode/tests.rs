@@ -260,6 +260,8 @@ fn broken_files_end_in_an_error_or_a_photo() {
     let mut files: Vec<Vec<u8>> = formats.map(|format| encode(rgba.clone(), format)).into();
     files.extend([with_exif(&jpeg(&quarters()), 6), cmyk([200, 100, 50, 128])]);
     files.push(compress_progressive(&quarters(), 32, 16, PixelFormat::Rgb, 90, Subsampling::S420).unwrap());
+    // Wide enough for columns to be left out.
+    files.push(compress(&[9; 160 * 8 * 3], 160, 8, PixelFormat::Rgb, 90, Subsampling::S420).unwrap());
 
     let small = Limits { pixels: 1 << 16, memory: 1 << 24, ..Limits::default() };
     let mut state = 1u64;
@@ -268,8 +270,11 @@ fn broken_files_end_in_an_error_or_a_photo() {
         (state >> 33) as usize
     };
     // Called without the net of `Photo::decode`, which would turn a panic into an error.
+    let excerpt = Preprocessing { resize: 8, crop: 6, ..Preprocessing::default() };
     let bare = |bytes: &[u8]| match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, &small).err(),
+        Ok(ImageFormat::Jpeg) => {
+            jpeg::decode(bytes, &small, None).and(jpeg::decode(bytes, &small, Some(&excerpt))).err()
+        }
         Ok(format) => raster::decode(bytes, format, "", &small).err(),
         Err(_) => None,
     };

@@ -1,0 +1,125 @@
+"""Decoding and resizing beside Pillow: from a JPEG's bytes to the 224x224 pixels that a network sees, on one thread.
+
+    cargo build --release -p trainer
+    python3 tests/peers/preprocess.py
+
+Needs Pillow and numpy. The photos are made on the spot: a sample enlarged to 12 megapixels, with grain, quality 90. Both
+sides decode all of it, turn it upright, and resize and crop as torchvision does (`Resize(256)`, `CenterCrop(224)`); they
+take turns, and each first photo of a turn is thrown away. The last line is JSON.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy
+import PIL
+from PIL import Image, ImageOps
+
+ROOT = Path(__file__).resolve().parents[2]
+RESIZE, CROP = 256, 224
+# The 12 MP photo may take at most this much of Pillow's time.
+REACH = 1.2
+ORIENTATION, ROTATE_90 = 0x0112, 6
+
+
+def photos(sample):
+    """Names with a JPEG's bytes: what a camera, a telephone held upright, and a website give."""
+    small = sample.read_bytes()
+    enlarged = Image.open(io.BytesIO(small)).convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC)
+    grain = numpy.random.default_rng(0).normal(0, 6, (3000, 4000, 1))
+    large = Image.fromarray(numpy.clip(numpy.asarray(enlarged) + grain, 0, 255).round().astype(numpy.uint8))
+    turned = Image.Exif()
+    turned[ORIENTATION] = ROTATE_90
+
+    def jpeg(**options):
+        file = io.BytesIO()
+        large.save(file, "JPEG", quality=90, **options)
+        return file.getvalue()
+
+    return {
+        "12 MP": jpeg(),
+        "12 MP, stored turned": jpeg(exif=turned),
+        "12 MP, full chroma": jpeg(subsampling=0),
+        "12 MP, progressive": jpeg(progressive=True),
+        f"{sample.stem}, {len(small) >> 10} KiB": small,
+    }
+
+
+def pillow(encoded):
+    """Milliseconds for decoding, turning upright included, and for resizing and cropping."""
+    start = time.perf_counter()
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
+    image.load()
+    decoded = time.perf_counter()
+    width, height = image.size
+    scaled = (RESIZE, RESIZE * height // width) if width <= height else (RESIZE * width // height, RESIZE)
+    image = image.resize(scaled, Image.Resampling.BILINEAR)
+    left, top = (round((side - CROP) / 2) for side in scaled)
+    pixels = numpy.asarray(image.crop((left, top, left + CROP, top + CROP)))
+    end = time.perf_counter()
+    assert pixels.shape == (CROP, CROP, 3)
+    return 1e3 * (decoded - start), 1e3 * (end - decoded)
+
+
+def ours(trainer, checkpoint, file, photos):
+    """The same of each photo, as `trainer predict` reports it."""
+    command = [trainer, "predict", "--json", "--checkpoint", checkpoint, *[file] * photos]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    timings = [json.loads(line)["timing_ms"] for line in lines]
+    return [(timing["decode"], timing["preprocess"]) for timing in timings]
+
+
+def compare(encoded, trainer, checkpoint, turns, photos):
+    """Medians of both sides, in milliseconds: decoding, resizing, both together."""
+    times = {"ours": [], "pillow": []}
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+        file.write(encoded)
+        file.flush()
+        for _ in range(turns):
+            times["ours"] += ours(trainer, checkpoint, file.name, photos + 1)[1:]
+            times["pillow"] += [pillow(encoded) for _ in range(photos + 1)][1:]
+
+    def medians(pairs):
+        decode, resize = zip(*pairs)
+        whole = [sum(pair) for pair in pairs]
+        median = statistics.median
+        return {"decode_ms": median(decode), "resize_ms": median(resize), "total_ms": median(whole)}
+
+    sides = {side: medians(pairs) for side, pairs in times.items()}
+    return {**sides, "ratio": sides["ours"]["total_ms"] / sides["pillow"]["total_ms"]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trainer", type=Path, default=ROOT / "target/release/trainer", help="our binary")
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints/resnet18-imagenette.safetensors")
+    parser.add_argument("--sample", type=Path, default=ROOT / "samples/palace.jpg", help="what is enlarged")
+    parser.add_argument("--turns", type=int, default=3, help="of each side")
+    parser.add_argument("--photos", type=int, default=4, help="that count in each turn")
+    options = parser.parse_args()
+    if not options.trainer.exists():
+        sys.exit(f"{options.trainer} is not there: cargo build --release -p trainer")
+
+    print(f"milliseconds: decode + resize = total; Pillow {PIL.__version__}", flush=True)
+    results = {}
+    for name, encoded in photos(options.sample).items():
+        result = compare(encoded, options.trainer, options.checkpoint, options.turns, options.photos)
+        results[name] = result
+        sides = [
+            "{} {decode_ms:6.1f} + {resize_ms:5.1f} = {total_ms:6.1f}".format(side, **result[side])
+            for side in ("ours", "pillow")
+        ]
+        print(f"{name:24} {sides[0]}   {sides[1]}   ratio {result['ratio']:.2f}", flush=True)
+    reached = results["12 MP"]["ratio"] <= REACH
+    print(json.dumps({"preprocess": {"pillow": PIL.__version__, "photos": results, "reach": REACH, "reached": reached}}))
+
+
+if __name__ == "__main__":
+    main()
