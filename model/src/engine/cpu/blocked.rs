@@ -55,30 +55,6 @@ impl Blocked {
         self.batch * self.height * self.width
     }
 
-    /// Where consecutive pixels lie, counted over the batch without the border, from pixel `first`.
-    #[inline(always)]
-    pub fn offsets<const N: usize>(&self, first: usize) -> [usize; N] {
-        let (line, x) = (first / self.width, first % self.width);
-        let (image, y) = (line / self.height, line % self.height);
-        let (mut x, mut y) = (x, y);
-        let mut offset = self.offset(image, y + self.border, x + self.border);
-        std::array::from_fn(|_| {
-            let this = offset;
-            offset += BLOCK;
-            x += 1;
-            if x == self.width {
-                x = 0;
-                y += 1;
-                offset += 2 * self.border * BLOCK;
-                if y == self.height {
-                    y = 0;
-                    offset += 2 * self.border * self.pitch();
-                }
-            }
-            this
-        })
-    }
-
     /// Sets the border of a block's plane to zero.
     pub fn clear_border(&self, plane: &mut [f32]) {
         if self.border == 0 {

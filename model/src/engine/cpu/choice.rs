@@ -1,10 +1,15 @@
-//! Which algorithm computes which convolution: a table, so that a model answers the same on every run.
+//! Which algorithm computes which convolution: by a formula over its shape, so that a model answers the same on every run.
 //!
 //! Winograd's larger tiles multiply less and their weights weigh more: 4, 2.8 and 1.8 times as much for tiles of 4, 3 and
 //! 2. Where an image is small, every weight is read from memory for a handful of pixels, and its bytes cost more than
-//! multiplications. ResNets have their widest layers on their smallest images, so the channels decide.
+//! multiplications.
 
-use crate::architecture;
+use super::winograd::Scheme;
+use crate::architecture::{Architecture, Convolution, Stem};
+
+/// How many multiply-adds take the time in which one weight is read from memory: on two cores of a server, about 110 billion
+/// multiply-adds and 9 billion weights a second. Another machine's ratio changes the choice only where it matters little.
+const READ: usize = 13;
 
 /// Packed weights take at most this many times the bytes of the fp32 weights.
 const LIMIT: usize = 2;
@@ -13,74 +18,131 @@ const LIMIT: usize = 2;
 pub enum Algorithm {
     /// A matrix product, tap by tap.
     Matrix,
-    /// Winograd with tiles of this side.
-    Winograd(usize),
+    Winograd(Scheme),
 }
 
-impl Algorithm {
-    fn of(layer: &architecture::Convolution) -> Algorithm {
-        let channels = layer.in_channels.max(layer.out_channels);
-        match (layer.kernel, layer.stride, layer.groups, layer.in_channels) {
-            (3, 1, 1, 16..) if channels <= 128 => Algorithm::Winograd(4),
-            (3, 1, 1, 16..) if channels <= 256 => Algorithm::Winograd(3),
-            (3, 1, 1, 16..) => Algorithm::Winograd(2),
-            _ => Algorithm::Matrix,
-        }
-    }
+/// A convolution and the side of its output.
+#[derive(Clone, Copy)]
+pub struct Layer<'a> {
+    pub convolution: &'a Convolution,
+    pub side: usize,
+}
 
-    /// The next one with lighter weights.
-    fn lighter(self) -> Option<Algorithm> {
-        match self {
-            Algorithm::Matrix => None,
-            Algorithm::Winograd(2) => Some(Algorithm::Matrix),
-            Algorithm::Winograd(tile) => Some(Algorithm::Winograd(tile - 1)),
-        }
+/// The side of the images that a network is chosen for; it takes others.
+pub fn nominal_side(architecture: &Architecture) -> usize {
+    match architecture.stem {
+        Stem::Imagenet | Stem::ImagenetStride1 => 224,
+        Stem::Small => 32,
     }
+}
 
-    fn weights(self, layer: &architecture::Convolution) -> usize {
-        let [out_channels, in_channels, kernel, _] = layer.weight_shape();
-        let points = match self {
-            Algorithm::Matrix => kernel * kernel,
-            Algorithm::Winograd(tile) => (tile + 2) * (tile + 2),
+impl Layer<'_> {
+    fn candidates(&self) -> impl Iterator<Item = Algorithm> {
+        let Convolution { kernel, stride, groups, in_channels, .. } = *self.convolution;
+        let tiles = match (kernel, stride) {
+            // Transforming fewer channels costs more than it saves.
+            _ if groups > 1 || in_channels < 16 => 2..2,
+            (3, 1) => 2..5,
+            (3, 2) => 2..3,
+            _ => 2..2,
         };
-        out_channels * in_channels * points
+        let winograd = tiles.map(move |tile| Algorithm::Winograd(Scheme { tile, stride }));
+        std::iter::once(Algorithm::Matrix).chain(winograd)
+    }
+
+    fn channels(&self) -> usize {
+        self.convolution.out_channels * self.convolution.in_channels / self.convolution.groups
+    }
+
+    fn weights(&self, algorithm: Algorithm) -> usize {
+        self.channels()
+            * match algorithm {
+                Algorithm::Matrix => self.convolution.kernel.pow(2),
+                Algorithm::Winograd(scheme) => scheme.weights().pow(2),
+            }
+    }
+
+    /// Multiply-adds for one image.
+    pub fn products(&self, algorithm: Algorithm) -> usize {
+        self.channels()
+            * match algorithm {
+                Algorithm::Matrix => (self.convolution.kernel * self.side).pow(2),
+                Algorithm::Winograd(scheme) => scheme.products(self.side).pow(2),
+            }
+    }
+
+    /// In multiply-adds.
+    fn cost(&self, algorithm: Algorithm) -> usize {
+        self.products(algorithm) + READ * self.weights(algorithm)
     }
 }
 
-/// An algorithm for each convolution: the table's, and lighter ones for the heaviest layers while all weights together
-/// are too heavy.
-pub fn choose(layers: &[&architecture::Convolution]) -> Vec<Algorithm> {
-    let mut chosen: Vec<Algorithm> = layers.iter().map(|layer| Algorithm::of(layer)).collect();
-    let limit = LIMIT * layers.iter().map(|layer| Algorithm::Matrix.weights(layer)).sum::<usize>();
+/// The cheapest algorithm for each layer; while all weights together are too heavy, the one whose weights become lighter at
+/// the least cost gives way.
+pub fn choose(layers: &[Layer]) -> Vec<Algorithm> {
+    let cheapest = |layer: &Layer| layer.candidates().min_by_key(|&algorithm| layer.cost(algorithm));
+    let mut chosen: Vec<Algorithm> = layers.iter().map(|layer| cheapest(layer).expect("there is always one")).collect();
+    let limit = LIMIT * layers.iter().map(|layer| layer.weights(Algorithm::Matrix)).sum::<usize>();
     loop {
-        let weights = || chosen.iter().zip(layers).map(|(algorithm, layer)| algorithm.weights(layer));
-        if weights().sum::<usize>() <= limit {
+        let weights = chosen.iter().zip(layers).map(|(&algorithm, layer)| layer.weights(algorithm)).sum::<usize>();
+        if weights <= limit {
             return chosen;
         }
-        let candidates = chosen.iter().zip(weights()).enumerate().filter(|(_, (chosen, _))| chosen.lighter().is_some());
-        // The last of the heaviest: its image is the smallest.
-        let heaviest = candidates.max_by_key(|(_, (_, weights))| *weights).map(|(index, _)| index);
-        let heaviest = heaviest.expect("without Winograd the weights weigh what they weigh");
-        chosen[heaviest] = chosen[heaviest].lighter().expect("just filtered");
+        let lighter = chosen.iter().zip(layers).enumerate().flat_map(|(index, (&heavy, layer))| {
+            let lighter = layer.candidates().filter(move |&light| layer.weights(light) < layer.weights(heavy));
+            lighter.map(move |light| {
+                let saved = layer.weights(heavy) - layer.weights(light);
+                let lost = layer.cost(light) - layer.cost(heavy);
+                (index, light, lost as f64 / saved as f64)
+            })
+        });
+        let least = lighter.min_by(|a, b| a.2.total_cmp(&b.2));
+        let (index, light, _) = least.expect("without Winograd the weights weigh what they weigh");
+        chosen[index] = light;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::architecture::Architecture;
 
     #[test]
     fn packed_weights_take_at_most_twice_the_bytes() {
         for name in Architecture::names() {
-            let layers = Architecture::new(&name, 1000).unwrap().convolutions();
-            let layers: Vec<_> = layers.iter().collect();
-            let chosen = choose(&layers);
-            let packed: usize = chosen.iter().zip(&layers).map(|(algorithm, layer)| algorithm.weights(layer)).sum();
-            let plain: usize = layers.iter().map(|layer| Algorithm::Matrix.weights(layer)).sum();
-            assert!(packed <= 2 * plain, "{name}: {packed} of {plain}");
-            let winograd = chosen.iter().filter(|algorithm| matches!(algorithm, Algorithm::Winograd(_))).count();
-            assert_eq!(winograd == 0, name.starts_with("resnext"), "{name}: {winograd} layers by Winograd");
+            let convolutions = Architecture::new(&name, 1000).unwrap().convolutions();
+            for side in [4, 7, 14, 56] {
+                let layers: Vec<_> = convolutions.iter().map(|convolution| Layer { convolution, side }).collect();
+                let chosen = choose(&layers);
+                let packed: usize = chosen.iter().zip(&layers).map(|(&chosen, layer)| layer.weights(chosen)).sum();
+                let plain: usize = layers.iter().map(|layer| layer.weights(Algorithm::Matrix)).sum();
+                assert!(packed <= 2 * plain, "{name}: {packed} of {plain}");
+                let winograd = chosen.iter().filter(|algorithm| matches!(algorithm, Algorithm::Winograd(_))).count();
+                assert!(side == 4 || (winograd == 0) == name.starts_with("resnext"), "{name}: {winograd} layers");
+            }
         }
+    }
+
+    #[test]
+    fn larger_images_get_larger_tiles() {
+        let of = |name: &str, side| {
+            let convolutions = Architecture::new("resnet18", 1000).unwrap().convolutions();
+            let convolution = convolutions.iter().find(|convolution| convolution.name == name).unwrap();
+            choose(&[Layer { convolution, side }, Layer { convolution: &heavy(), side: 7 }])[0]
+        };
+        let winograd = |tile, stride| Algorithm::Winograd(Scheme { tile, stride });
+        assert_eq!(of("conv1", 112), Algorithm::Matrix);
+        assert_eq!(of("layer1.0.conv1", 56), winograd(4, 1));
+        assert_eq!(of("layer2.0.conv1", 28), winograd(2, 2));
+        assert_eq!(of("layer3.0.conv2", 14), winograd(3, 1));
+        assert_eq!(of("layer3.0.downsample.0", 14), Algorithm::Matrix);
+        assert_eq!(of("layer4.0.conv2", 7), winograd(2, 1));
+        assert_eq!(of("layer4.0.conv2", 4), Algorithm::Matrix);
+    }
+
+    /// So heavy and useless to transform that the limit plays no part.
+    fn heavy() -> Convolution {
+        let mut convolution = Architecture::new("resnet50", 1000).unwrap().convolutions().pop().unwrap();
+        (convolution.kernel, convolution.out_channels) = (1, 1 << 20);
+        convolution
     }
 }

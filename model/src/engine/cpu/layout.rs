@@ -69,7 +69,10 @@ impl Layout {
                 Work::Matrix(weights, _) if step.input == Plan::INPUT => {
                     Schedule::Matrix(matrix::Schedule::for_image(weights, &image, to, set, threads))
                 }
-                Work::Matrix(weights, _) => Schedule::Matrix(matrix::Schedule::new(weights, from, to, set, threads)),
+                Work::Matrix(weights, _) => {
+                    let residual = step.residual.map(|value| &shapes[value]);
+                    Schedule::Matrix(matrix::Schedule::new(weights, from, to, residual, set, threads))
+                }
                 Work::Winograd(weights, _) => {
                     let schedule = winograd::Schedule::new(weights, to, threads);
                     scratch = scratch.max(schedule.scratch(weights));

@@ -143,13 +143,21 @@ struct Lines {
 
 impl Schedule {
     /// For a value in blocks.
-    pub fn new(weights: &Weights, input: &Blocked, output: &Blocked, set: InstructionSet, threads: usize) -> Self {
+    pub fn new(
+        weights: &Weights,
+        input: &Blocked,
+        output: &Blocked,
+        residual: Option<&Blocked>,
+        set: InstructionSet,
+        threads: usize,
+    ) -> Self {
         let Weights { kernel, stride, padding, .. } = *weights;
         let inset = input.border - padding;
         let taps = (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x)));
         let runs = taps.flat_map(|(y, x)| (0..weights.blocks).map(move |block| (block, y, x)));
         let runs = runs.map(|(block, y, x)| block * input.plane() + y * input.pitch() + x * BLOCK).collect();
-        let lines = if kernel == 1 && stride == 1 && input.border == 0 {
+        let mut borders = [Some(input), Some(output), residual].into_iter().flatten().map(|shape| shape.border);
+        let lines = if kernel == 1 && stride == 1 && borders.all(|border| border == 0) {
             // All pixels of the batch lie in one row.
             Lines { count: 1, length: output.pixels(), of_an_image: 1, start: 0, image: 0, pitch: 0 }
         } else {
@@ -256,8 +264,11 @@ impl Kernel for Task<'_> {
                 let pixels = piece(lines.length, tiles_of_a_line, part);
                 let (image, y) = (line / lines.of_an_image, line % lines.of_an_image);
                 let origin = plane + lines.start + image * lines.image + y * lines.pitch;
-                let finish =
-                    Pixels { epilogue, channel: panel * weights.panel, pixel: line * lines.length + pixels.start };
+                let offset =
+                    |shape: &Blocked| shape.offset(image, y + shape.border, shape.border) + pixels.start * BLOCK;
+                let (at, residual_at) =
+                    (offset(epilogue.shape), epilogue.residual.map_or(0, |(_, shape)| offset(shape)));
+                let finish = Pixels { epilogue, channel: panel * weights.panel, at, residual_at };
                 let operands = Operands { input, origin, runs, weights: packed, ahead };
                 multiply(simd, weights, pixels, operands, finish);
             }

@@ -1,7 +1,7 @@
 //! The operations of a plan with their weights packed: what all shapes of input share.
 
 use super::buffer::Buffer;
-use super::choice::{Algorithm, choose};
+use super::choice::{Algorithm, Layer, choose, nominal_side};
 use super::matrix::{self, Geometry};
 use super::simd::InstructionSet;
 use super::threads::Threads;
@@ -33,15 +33,7 @@ pub enum Work {
 
 /// Packs a plan's weights, several layers at once.
 pub fn pack(plan: Plan, set: InstructionSet, threads: &Threads) -> Vec<Step> {
-    let layers: Vec<&Convolution> = plan
-        .operations
-        .iter()
-        .filter_map(|operation| match operation {
-            Operation::Convolution(convolution) => Some(&convolution.layer),
-            _ => None,
-        })
-        .collect();
-    let mut algorithms = choose(&layers).into_iter();
+    let mut algorithms = algorithms(&plan).into_iter();
     let operations = plan.operations.into_iter().map(|operation| match operation {
         Operation::Convolution(_) => (operation, algorithms.next().expect("one for each convolution")),
         _ => (operation, Algorithm::Matrix),
@@ -60,6 +52,24 @@ pub fn pack(plan: Plan, set: InstructionSet, threads: &Threads) -> Vec<Step> {
     steps.map(|step| step.expect("each was packed")).collect()
 }
 
+/// An algorithm for each convolution.
+fn algorithms(plan: &Plan) -> Vec<Algorithm> {
+    let mut sides = vec![nominal_side(&plan.architecture)];
+    let mut layers = Vec::new();
+    for operation in &plan.operations {
+        let from = operation.inputs().next().map_or(1, |value| sides[value]);
+        sides.push(match operation {
+            Operation::Convolution(FoldedConvolution { layer, .. }) => layer.output_size(from),
+            Operation::MaxPool { pool, .. } => pool.output_size(from),
+            Operation::GlobalAveragePool { .. } | Operation::Linear(_) => 1,
+        });
+        if let Operation::Convolution(FoldedConvolution { layer, output, .. }) = operation {
+            layers.push(Layer { convolution: layer, side: sides[*output] });
+        }
+    }
+    choose(&layers)
+}
+
 impl Step {
     fn new(operation: Operation, algorithm: Algorithm, set: InstructionSet) -> Self {
         match operation {
@@ -71,7 +81,9 @@ impl Step {
                         let geometry = Geometry::new(layer, input == Plan::INPUT);
                         Work::Matrix(matrix::Weights::pack(weight, geometry, set), bias)
                     }
-                    Algorithm::Winograd(tile) => Work::Winograd(winograd::Weights::pack(&convolution, tile, set), bias),
+                    Algorithm::Winograd(scheme) => {
+                        Work::Winograd(winograd::Weights::pack(&convolution, scheme, set), bias)
+                    }
                 };
                 let name = layer.name.clone();
                 Step { name, input, output, residual, relu, work, layer: Some(convolution.layer) }

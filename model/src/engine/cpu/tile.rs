@@ -135,7 +135,7 @@ impl Epilogue<'_> {
     /// # Safety
     /// The pixel is inside and nobody else writes it.
     #[inline(always)]
-    pub unsafe fn write<S: Simd>(self, simd: S, sum: S::Vector, channel: usize, at: usize, residual_at: usize) {
+    pub unsafe fn write<S: Simd>(&self, simd: S, sum: S::Vector, channel: usize, at: usize, residual_at: usize) {
         let (block, lane) = (channel / BLOCK, channel % BLOCK);
         // SAFETY: `bias` covers all blocks; the rest is the caller's promise.
         unsafe {
@@ -151,28 +151,25 @@ impl Epilogue<'_> {
     }
 }
 
-/// [`Epilogue`] for a tile of consecutive pixels.
+/// [`Epilogue`] for a tile of pixels that are neighbours in memory.
 pub struct Pixels<'a> {
     pub epilogue: Epilogue<'a>,
     /// The tile's first output channel.
     pub channel: usize,
-    /// Its first pixel, counted over the batch.
-    pub pixel: usize,
+    /// Where its first pixel lies in a plane, and in the residual's.
+    pub at: usize,
+    pub residual_at: usize,
 }
 
 impl Finish for Pixels<'_> {
     #[inline(always)]
     fn finish<S: Simd, const ROWS: usize, const COLUMNS: usize>(self, simd: S, sums: [[S::Vector; COLUMNS]; ROWS]) {
-        let offsets: [usize; ROWS] = self.epilogue.shape.offsets(self.pixel);
-        let residuals = match self.epilogue.residual {
-            Some((_, shape)) => shape.offsets(self.pixel),
-            None => [0; ROWS],
-        };
+        let Pixels { epilogue, channel, at, residual_at } = self;
         each!(ROW in [0 1 2 3 4 5 6 7 8 9 10 11 12 13] => if ROW < ROWS {
             each!(COLUMN in [0 1 2 3] => if COLUMN < COLUMNS {
-                let channel = self.channel + COLUMN * S::LANES;
+                let (at, residual_at) = (at + ROW * BLOCK, residual_at + ROW * BLOCK);
                 // SAFETY: tiles cover each pixel and channel once.
-                unsafe { self.epilogue.write(simd, sums[ROW][COLUMN], channel, offsets[ROW], residuals[ROW]) };
+                unsafe { epilogue.write(simd, sums[ROW][COLUMN], channel + COLUMN * S::LANES, at, residual_at) };
             });
         });
     }

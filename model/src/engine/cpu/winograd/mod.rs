@@ -1,4 +1,4 @@
-//! Convolutions of 3x3 with stride 1 by Winograd's minimal filtering: fewer multiplications than there are taps.
+//! Convolutions of 3x3 by Winograd's minimal filtering: fewer multiplications than there are taps.
 //!
 //! Tiles of the input are transformed, a block of them at a time; then for every panel of output channels, one matrix
 //! product a point; then the products are transformed back into the output. Where the weights fit the cache beside a block,
@@ -16,6 +16,7 @@ use super::threads::{Scratch, Threads};
 use super::tile::{Ahead, Epilogue, Operands, Store, Tile, with_rows};
 use crate::plan::FoldedConvolution;
 use points::POINTS;
+pub use points::Scheme;
 use std::ops::Range;
 use transform::{Points, Ranks};
 
@@ -29,28 +30,38 @@ const F32: usize = size_of::<f32>();
 /// A convolution's transformed weights.
 pub struct Weights {
     packed: Buffer,
-    /// The side of a whole tile's output.
-    tile: usize,
+    scheme: Scheme,
     in_blocks: usize,
     panels: usize,
     panel: usize,
 }
 
 impl Weights {
-    pub fn pack(convolution: &FoldedConvolution, tile: usize, set: InstructionSet) -> Self {
+    pub fn pack(convolution: &FoldedConvolution, scheme: Scheme, set: InstructionSet) -> Self {
         let [out_channels, in_channels, ..] = convolution.layer.weight_shape();
         let panel = set.panel();
         Weights {
-            packed: weights::pack(convolution, tile, panel),
-            tile,
+            packed: weights::pack(convolution, scheme, panel),
+            scheme,
             in_blocks: in_channels.div_ceil(BLOCK),
             panels: out_channels.div_ceil(panel),
             panel,
         }
     }
 
+    /// Points of a tile's side.
+    fn side(&self) -> usize {
+        self.scheme.points(self.scheme.tile)
+    }
+
+    /// Transformed weights of a pair of channels.
+    fn matrices(&self) -> usize {
+        self.scheme.weights() * self.scheme.weights()
+    }
+
+    /// Points of a tile.
     fn points(&self) -> usize {
-        (self.tile + 2) * (self.tile + 2)
+        self.side() * self.side()
     }
 }
 
@@ -67,6 +78,30 @@ pub struct Schedule {
     fused: bool,
     /// Of a block, for the tile's inner loop.
     runs: Vec<usize>,
+    products: Vec<Product>,
+}
+
+/// One of the matrix products of a block. They are in the order of their weights in memory.
+struct Product {
+    point: usize,
+    /// The point in a column of points, and in a row.
+    rows: [usize; 2],
+    /// Which of the transformed weights.
+    matrix: usize,
+}
+
+impl Product {
+    fn all(scheme: Scheme) -> Vec<Product> {
+        let side = scheme.points(scheme.tile);
+        let product = |point| {
+            let rows = [point / side, point % side];
+            let [y, x] = rows.map(|point| scheme.weight_of(point));
+            Product { point, rows, matrix: y * scheme.weights() + x }
+        };
+        let mut products: Vec<Product> = (0..side * side).map(product).collect();
+        products.sort_by_key(|product| product.matrix);
+        products
+    }
 }
 
 /// A row of tiles.
@@ -87,14 +122,14 @@ struct Column {
 
 impl Schedule {
     pub fn new(weights: &Weights, output: &Blocked, threads: usize) -> Self {
-        let m = weights.tile;
-        let row = cut(output.height, m);
+        let scheme = weights.scheme;
+        let row = cut(output.height, scheme.tile);
         let lines = (0..output.batch).flat_map(|image| row.iter().map(move |&(y, height)| Line { image, y, height }));
         let lines: Vec<Line> = lines.collect();
         let mut rank = [0; POINTS];
-        let columns = cut(output.width, m).into_iter().map(|(x, width)| {
+        let columns = cut(output.width, scheme.tile).into_iter().map(|(x, width)| {
             let column = Column { x, width, rank };
-            count(&mut rank, width);
+            count(&mut rank, scheme.points(width));
             column
         });
         let columns: Vec<Column> = columns.collect();
@@ -109,7 +144,15 @@ impl Schedule {
         while lines_of_a_block > 1 && tasks(lines_of_a_block) < 2 * threads {
             lines_of_a_block = lines_of_a_block.div_ceil(2);
         }
-        let mut schedule = Schedule { runs: Vec::new(), lines_of_a_block, blocks_of_a_round: 1, fused, lines, columns };
+        let mut schedule = Schedule {
+            runs: Vec::new(),
+            products: Product::all(scheme),
+            lines_of_a_block,
+            blocks_of_a_round: 1,
+            fused,
+            lines,
+            columns,
+        };
         let tiles = schedule.tiles_of_a_block();
         schedule.runs = (0..weights.in_blocks).map(|block| block * tiles * BLOCK).collect();
         if !fused {
@@ -149,9 +192,9 @@ impl Schedule {
     }
 }
 
-/// Cuts a side into tiles of `m`; the last may be smaller.
-fn cut(side: usize, m: usize) -> Vec<(usize, usize)> {
-    (0..side).step_by(m).map(|start| (start, m.min(side - start))).collect()
+/// Cuts a side into tiles; the last may be smaller.
+fn cut(side: usize, tile: usize) -> Vec<(usize, usize)> {
+    (0..side).step_by(tile).map(|start| (start, tile.min(side - start))).collect()
 }
 
 /// One convolution, ready to run.
@@ -218,40 +261,41 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match self.convolution.weights.tile {
-            2 => self.run_with::<S, 2>(simd),
-            3 => self.run_with::<S, 3>(simd),
-            4 => self.run_with::<S, 4>(simd),
-            tile => unreachable!("tiles of {tile}"),
+        match self.convolution.weights.scheme {
+            Scheme { tile: 2, stride: 1 } => self.run_with::<S, 2, 1>(simd),
+            Scheme { tile: 3, stride: 1 } => self.run_with::<S, 3, 1>(simd),
+            Scheme { tile: 4, stride: 1 } => self.run_with::<S, 4, 1>(simd),
+            Scheme { tile: 2, stride: 2 } => self.run_with::<S, 2, 2>(simd),
+            scheme => unreachable!("{scheme:?}"),
         }
     }
 }
 
 impl Task<'_> {
     #[inline(always)]
-    fn run_with<S: Simd, const M: usize>(self, simd: S) {
+    fn run_with<S: Simd, const TILE: usize, const STRIDE: usize>(self, simd: S) {
         let Task { convolution, block, work } = self;
         let lines = convolution.schedule.block(block);
         match work {
             Work::Transform { transformed, at, channels } => {
-                simd.vectorize(Transform::<M> { convolution, lines, transformed, at, channels });
+                simd.vectorize(Transform::<TILE, STRIDE> { convolution, lines, transformed, at, channels });
             }
             Work::Multiply { transformed, products, panels } => {
-                simd.vectorize(Multiply::<M> { convolution, lines, transformed, products, panels });
+                simd.vectorize(Multiply::<TILE, STRIDE> { convolution, lines, transformed, products, panels });
             }
             Work::All { transformed, products } => {
                 let channels = 0..convolution.weights.in_blocks;
                 let target = Target::new(transformed);
-                simd.vectorize(Transform::<M> { convolution, lines, transformed: target, at: 0, channels });
+                simd.vectorize(Transform::<TILE, STRIDE> { convolution, lines, transformed: target, at: 0, channels });
                 let panels = 0..convolution.weights.panels;
-                simd.vectorize(Multiply::<M> { convolution, lines, transformed, products, panels });
+                simd.vectorize(Multiply::<TILE, STRIDE> { convolution, lines, transformed, products, panels });
             }
         }
     }
 }
 
 /// Transforms a block's inputs to `[points, in_blocks, tiles, 16]`.
-struct Transform<'a, const M: usize> {
+struct Transform<'a, const TILE: usize, const STRIDE: usize> {
     convolution: &'a Convolution<'a>,
     lines: &'a [Line],
     transformed: Target<'a>,
@@ -259,27 +303,27 @@ struct Transform<'a, const M: usize> {
     channels: Range<usize>,
 }
 
-/// Counts a tile of `size` outputs at each of its points.
+/// Counts a tile at each of its points.
 #[inline(always)]
-fn count(ranks: &mut Ranks, size: usize) {
-    ranks[..size + 2].iter_mut().for_each(|rank| *rank += 1);
+fn count(ranks: &mut Ranks, points: usize) {
+    ranks[..points].iter_mut().for_each(|rank| *rank += 1);
 }
 
-impl<const M: usize> Kernel for Transform<'_, M> {
+impl<const TILE: usize, const STRIDE: usize> Kernel for Transform<'_, TILE, STRIDE> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Transform { convolution: Convolution { weights, schedule, input, input_shape, .. }, .. } = self;
         let tiles = schedule.tiles_of_a_block();
-        let totals = schedule.totals();
+        let totals = schedule.totals(weights.scheme);
         let inset = input_shape.border - 1;
         for block in self.channels {
             let mut lines = [0; POINTS];
             for line in self.lines {
                 for column in &schedule.columns {
-                    let corner =
-                        block * input_shape.plane() + input_shape.offset(line.image, line.y + inset, column.x + inset);
+                    let corner = block * input_shape.plane()
+                        + input_shape.offset(line.image, line.y * STRIDE + inset, column.x * STRIDE + inset);
                     for lane in (0..BLOCK).step_by(S::LANES) {
                         let points = Points {
                             start: self.at + block * tiles * BLOCK + lane,
@@ -289,7 +333,7 @@ impl<const M: usize> Kernel for Transform<'_, M> {
                             columns: &column.rank,
                             totals: &totals,
                         };
-                        let tile = transform::Input::<M> {
+                        let tile = transform::Input::<TILE, STRIDE> {
                             size: [line.height, column.width],
                             input,
                             corner: corner + lane,
@@ -300,7 +344,7 @@ impl<const M: usize> Kernel for Transform<'_, M> {
                         tile.run(simd);
                     }
                 }
-                count(&mut lines, line.height);
+                count(&mut lines, weights.scheme.points(line.height));
             }
         }
     }
@@ -309,15 +353,15 @@ impl<const M: usize> Kernel for Transform<'_, M> {
 impl Schedule {
     /// By point: how many tiles of a line have it.
     #[inline(always)]
-    fn totals(&self) -> Ranks {
+    fn totals(&self, scheme: Scheme) -> Ranks {
         let mut totals = [0; POINTS];
-        self.columns.iter().for_each(|column| count(&mut totals, column.width));
+        self.columns.iter().for_each(|column| count(&mut totals, scheme.points(column.width)));
         totals
     }
 }
 
 /// Multiplies a block's transformed inputs by panels of the weights, and transforms the products to outputs.
-struct Multiply<'a, const M: usize> {
+struct Multiply<'a, const TILE: usize, const STRIDE: usize> {
     convolution: &'a Convolution<'a>,
     lines: &'a [Line],
     transformed: &'a [f32],
@@ -326,34 +370,38 @@ struct Multiply<'a, const M: usize> {
     panels: Range<usize>,
 }
 
-impl<const M: usize> Kernel for Multiply<'_, M> {
+impl<const TILE: usize, const STRIDE: usize> Kernel for Multiply<'_, TILE, STRIDE> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Convolution { weights, schedule, epilogue, input_shape, .. } = self.convolution;
-        let totals = schedule.totals();
+        let totals = schedule.totals(weights.scheme);
         let mut line_totals = [0; POINTS];
-        self.lines.iter().for_each(|line| count(&mut line_totals, line.height));
+        self.lines.iter().for_each(|line| count(&mut line_totals, weights.scheme.points(line.height)));
         let tiles = schedule.tiles_of_a_block();
-        let (points, depth, panel) = (weights.points(), weights.in_blocks * BLOCK, weights.panel);
+        let (matrices, depth, panel) = (weights.matrices(), weights.in_blocks * BLOCK, weights.panel);
         debug_assert_eq!(input_shape.batch, epilogue.shape.batch);
         let residual_shape = epilogue.residual.map(|(_, shape)| shape);
 
         for index in self.panels {
             let target = Target::new(self.products);
-            for point in 0..points {
-                let rows = line_totals[point / (M + 2)] * totals[point % (M + 2)];
-                let weights = &weights.packed[(index * points + point) * depth * panel..][..depth * panel];
+            for &Product { point, rows: [y, x], matrix } in &schedule.products {
+                let rows = line_totals[y] * totals[x];
+                let packed = &weights.packed[(index * matrices + matrix) * depth * panel..][..depth * panel];
                 let inputs = &self.transformed[point * depth * tiles..][..depth * tiles];
                 let parts = rows.div_ceil(S::ROWS);
                 for part in 0..parts {
                     let (first, end) = (rows * part / parts, rows * (part + 1) / parts);
                     let finish = Store { target, at: (point * tiles + first) * panel };
                     let ahead = Ahead::new(depth * panel, panel, part, parts);
-                    let runs = &schedule.runs;
-                    let operands = Operands { input: inputs, origin: first * BLOCK, runs, weights, ahead };
-                    multiply(simd, end - first, operands, finish);
+                    let (origin, runs) = (first * BLOCK, &schedule.runs);
+                    multiply(
+                        simd,
+                        end - first,
+                        Operands { input: inputs, origin, runs, weights: packed, ahead },
+                        finish,
+                    );
                 }
             }
 
@@ -369,7 +417,7 @@ impl<const M: usize> Kernel for Multiply<'_, M> {
                             columns: &column.rank,
                             totals: &totals,
                         };
-                        let tile = transform::Output::<M> {
+                        let tile = transform::Output::<TILE, STRIDE> {
                             size: [line.height, column.width],
                             products: self.products,
                             points,
@@ -381,7 +429,7 @@ impl<const M: usize> Kernel for Multiply<'_, M> {
                         tile.run(simd);
                     }
                 }
-                count(&mut lines, line.height);
+                count(&mut lines, weights.scheme.points(line.height));
             }
         }
     }

@@ -6,7 +6,7 @@ use super::super::buffer::Target;
 use super::super::simd::{Kernel, Simd};
 use super::super::tile::Epilogue;
 use super::super::unroll::each;
-use super::points::{LARGEST, Matrix, POINTS, alone, folded, input, output, paired};
+use super::points::{LARGEST, Matrix, POINTS, Scheme};
 
 /// The sum of `$x[$term]` times a constant `$coefficient`, those with 0 left out and those with 1 and -1 not multiplied.
 macro_rules! dot {
@@ -29,34 +29,43 @@ macro_rules! dot {
     }};
 }
 
-/// The matrices of tiles of `SIZE` with weights for tiles of `M`.
-struct Tile<const M: usize, const SIZE: usize>;
+/// The transforms of tiles of `SIZE` in the scheme of `TILE` and `STRIDE`, with matrices as constants.
+struct Tile<const TILE: usize, const STRIDE: usize, const SIZE: usize>;
 
-impl<const M: usize, const SIZE: usize> Tile<M, SIZE> {
-    const INPUT: Matrix<POINTS> = input(M, SIZE);
-    const OUTPUT: Matrix<LARGEST> = folded(output(M, SIZE), SIZE);
+impl<const TILE: usize, const STRIDE: usize, const SIZE: usize> Tile<TILE, STRIDE, SIZE> {
+    const SCHEME: Scheme = Scheme { tile: TILE, stride: STRIDE };
+    const POINTS: usize = Self::SCHEME.points(SIZE);
+    const INPUT: Matrix<POINTS> = Self::SCHEME.input(SIZE);
+    const OUTPUT: Matrix<LARGEST> = Self::SCHEME.folded_output(SIZE);
 
-    /// `B^T x`: from `SIZE + 2` inputs to as many points.
+    /// Whether a point's row of `B^T` is summed up for itself.
+    const fn alone(point: usize) -> bool {
+        point < Self::POINTS
+            && !Self::SCHEME.paired(SIZE, point)
+            && (point == 0 || !Self::SCHEME.paired(SIZE, point - 1))
+    }
+
+    /// `B^T x`: from a side's inputs to as many points.
     #[inline(always)]
     fn input<S: Simd>(simd: S, x: [S::Vector; POINTS]) -> [S::Vector; POINTS] {
         let mut points = [simd.splat(0.0); POINTS];
-        each!(ROW in [2 4] => if const { paired(&Self::INPUT, SIZE, ROW) } {
-            let even = dot!(simd, x, J in [0 2 4], Self::INPUT[ROW][J]);
-            let odd = dot!(simd, x, J in [1 3 5], Self::INPUT[ROW][J]);
-            points[ROW] = simd.add(even, odd);
-            points[ROW + 1] = simd.subtract(even, odd);
+        each!(POINT in [2 4] => if const { Self::SCHEME.paired(SIZE, POINT) } {
+            let even = dot!(simd, x, J in [0 2 4], Self::INPUT[POINT][J]);
+            let odd = dot!(simd, x, J in [1 3 5], Self::INPUT[POINT][J]);
+            points[POINT] = simd.add(even, odd);
+            points[POINT + 1] = simd.subtract(even, odd);
         });
-        each!(ROW in [0 1 2 3 4 5] => if const { alone(&Self::INPUT, SIZE, ROW) } {
-            points[ROW] = dot!(simd, x, J in [0 1 2 3 4 5], Self::INPUT[ROW][J]);
+        each!(POINT in [0 1 2 3 4 5] => if const { Self::alone(POINT) } {
+            points[POINT] = dot!(simd, x, J in [0 1 2 3 4 5], Self::INPUT[POINT][J]);
         });
         points
     }
 
-    /// `A^T x`: from `SIZE + 2` points to `SIZE` outputs.
+    /// `A^T x`: from points to `SIZE` outputs.
     #[inline(always)]
     fn output<S: Simd>(simd: S, x: [S::Vector; POINTS]) -> [S::Vector; LARGEST] {
         let mut terms = x;
-        each!(POINT in [2 4] => if const { POINT + 1 < SIZE + 2 } {
+        each!(POINT in [2 4] => if const { Self::SCHEME.opposite(SIZE, POINT) } {
             terms[POINT] = simd.add(x[POINT], x[POINT + 1]);
             terms[POINT + 1] = simd.subtract(x[POINT], x[POINT + 1]);
         });
@@ -68,9 +77,9 @@ impl<const M: usize, const SIZE: usize> Tile<M, SIZE> {
     }
 }
 
-/// Calls `$body` with `$size`, at most `$m`, as the constant `$constant`.
+/// Calls `$body` with `$size`, at most `$tile`, as the constant `$constant`.
 macro_rules! with_size {
-    ($m:ident, $size:expr, $constant:ident => $body:expr) => {
+    ($tile:ident, $size:expr, $constant:ident => $body:expr) => {
         match $size {
             1 => {
                 const $constant: usize = 1;
@@ -80,15 +89,15 @@ macro_rules! with_size {
                 const $constant: usize = 2;
                 $body
             }
-            3 if $m >= 3 => {
+            3 if $tile >= 3 => {
                 const $constant: usize = 3;
                 $body
             }
-            4 if $m >= 4 => {
+            4 if $tile >= 4 => {
                 const $constant: usize = 4;
                 $body
             }
-            size => unreachable!("a tile of {size} with weights for tiles of {}", $m),
+            size => unreachable!("a tile of {size} with weights for tiles of {}", $tile),
         }
     };
 }
@@ -114,14 +123,15 @@ pub type Ranks = [usize; POINTS];
 
 impl Points<'_> {
     #[inline(always)]
-    fn at<const M: usize>(&self, y: usize, x: usize) -> usize {
+    fn at<const TILE: usize, const STRIDE: usize>(&self, y: usize, x: usize) -> usize {
+        let side = const { Scheme { tile: TILE, stride: STRIDE }.points(TILE) };
         let tile = self.lines[y] * self.totals[x] + self.columns[x];
-        self.start + (y * (M + 2) + x) * self.point + tile * self.tile
+        self.start + (y * side + x) * self.point + tile * self.tile
     }
 }
 
 /// `B^T d B` of a tile of `size` outputs, height first.
-pub struct Input<'a, const M: usize> {
+pub struct Input<'a, const TILE: usize, const STRIDE: usize> {
     pub size: [usize; 2],
     pub input: &'a [f32],
     /// Where the tile's first input lies; its columns lie a block apart.
@@ -131,39 +141,39 @@ pub struct Input<'a, const M: usize> {
     pub points: Points<'a>,
 }
 
-impl<const M: usize> Kernel for Input<'_, M> {
+impl<const TILE: usize, const STRIDE: usize> Kernel for Input<'_, TILE, STRIDE> {
     type Output = ();
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // the second pass reads columns as rows
     fn run<S: Simd>(self, simd: S) {
         let Input { size: [height, width], input, corner, pitch, target, points } = self;
-        let zero = simd.splat(0.0);
+        let (scheme, zero) = (Scheme { tile: TILE, stride: STRIDE }, simd.splat(0.0));
         let mut columns = [[zero; POINTS]; POINTS];
-        with_size!(M, height, HEIGHT => for (x, column) in columns[..width + 2].iter_mut().enumerate() {
+        with_size!(TILE, height, HEIGHT => for (x, column) in columns[..scheme.points(width)].iter_mut().enumerate() {
             let mut inputs = [zero; POINTS];
-            each!(Y in [0 1 2 3 4 5] => if Y < HEIGHT + 2 {
+            each!(Y in [0 1 2 3 4 5] => if Y < const { Tile::<TILE, STRIDE, HEIGHT>::POINTS } {
                 // SAFETY: a tile's inputs end with the image's border.
                 inputs[Y] = unsafe { simd.read(input, corner + Y * pitch + x * BLOCK) };
             });
-            *column = Tile::<M, HEIGHT>::input(simd, inputs);
+            *column = Tile::<TILE, STRIDE, HEIGHT>::input(simd, inputs);
         });
-        with_size!(M, width, WIDTH => for y in 0..height + 2 {
+        with_size!(TILE, width, WIDTH => for y in 0..scheme.points(height) {
             let mut inputs = [zero; POINTS];
-            each!(X in [0 1 2 3 4 5] => if X < WIDTH + 2 {
+            each!(X in [0 1 2 3 4 5] => if X < const { Tile::<TILE, STRIDE, WIDTH>::POINTS } {
                 inputs[X] = columns[X][y];
             });
-            let transformed = Tile::<M, WIDTH>::input(simd, inputs);
-            each!(X in [0 1 2 3 4 5] => if X < WIDTH + 2 {
+            let transformed = Tile::<TILE, STRIDE, WIDTH>::input(simd, inputs);
+            each!(X in [0 1 2 3 4 5] => if X < const { Tile::<TILE, STRIDE, WIDTH>::POINTS } {
                 // SAFETY: the target has room for the block, and each task writes its own channels.
-                unsafe { simd.write(target, points.at::<M>(y, X), transformed[X]) };
+                unsafe { simd.write(target, points.at::<TILE, STRIDE>(y, X), transformed[X]) };
             });
         });
     }
 }
 
 /// `A^T m A` of a tile of `size` outputs, height first, to a value.
-pub struct Output<'a, const M: usize> {
+pub struct Output<'a, const TILE: usize, const STRIDE: usize> {
     pub size: [usize; 2],
     pub products: &'a [f32],
     pub points: Points<'a>,
@@ -175,7 +185,7 @@ pub struct Output<'a, const M: usize> {
     pub residual_corner: usize,
 }
 
-impl<const M: usize> Kernel for Output<'_, M> {
+impl<const TILE: usize, const STRIDE: usize> Kernel for Output<'_, TILE, STRIDE> {
     type Output = ();
 
     #[inline(always)]
@@ -183,22 +193,22 @@ impl<const M: usize> Kernel for Output<'_, M> {
     fn run<S: Simd>(self, simd: S) {
         let Output { size: [height, width], products, points, epilogue, channel, corner, residual_corner } = self;
         let (pitch, residual_pitch) = (epilogue.shape.pitch(), epilogue.residual.map_or(0, |(_, shape)| shape.pitch()));
-        let zero = simd.splat(0.0);
+        let (scheme, zero) = (Scheme { tile: TILE, stride: STRIDE }, simd.splat(0.0));
         let mut columns = [[zero; LARGEST]; POINTS];
-        with_size!(M, height, HEIGHT => for (x, column) in columns[..width + 2].iter_mut().enumerate() {
+        with_size!(TILE, height, HEIGHT => for (x, column) in columns[..scheme.points(width)].iter_mut().enumerate() {
             let mut inputs = [zero; POINTS];
-            each!(Y in [0 1 2 3 4 5] => if Y < HEIGHT + 2 {
+            each!(Y in [0 1 2 3 4 5] => if Y < const { Tile::<TILE, STRIDE, HEIGHT>::POINTS } {
                 // SAFETY: the products of the block's tiles are there.
-                inputs[Y] = unsafe { simd.read(products, points.at::<M>(Y, x)) };
+                inputs[Y] = unsafe { simd.read(products, points.at::<TILE, STRIDE>(Y, x)) };
             });
-            *column = Tile::<M, HEIGHT>::output(simd, inputs);
+            *column = Tile::<TILE, STRIDE, HEIGHT>::output(simd, inputs);
         });
-        with_size!(M, width, WIDTH => for y in 0..height {
+        with_size!(TILE, width, WIDTH => for y in 0..height {
             let mut inputs = [zero; POINTS];
-            each!(X in [0 1 2 3 4 5] => if X < WIDTH + 2 {
+            each!(X in [0 1 2 3 4 5] => if X < const { Tile::<TILE, STRIDE, WIDTH>::POINTS } {
                 inputs[X] = columns[X][y];
             });
-            let outputs = Tile::<M, WIDTH>::output(simd, inputs);
+            let outputs = Tile::<TILE, STRIDE, WIDTH>::output(simd, inputs);
             each!(X in [0 1 2 3] => if X < WIDTH {
                 let (at, residual_at) = (corner + y * pitch, residual_corner + y * residual_pitch);
                 // SAFETY: tiles cover each pixel once, panels each channel.

@@ -1,17 +1,18 @@
-//! Transformed weights, packed once: `[panels, points, channels, panel]`.
+//! Transformed weights, packed once: `[panels, weights of a tile, channels, panel]`.
 
 use super::super::blocked::BLOCK;
 use super::super::buffer::Buffer;
-use super::points::{POINTS, weight};
+use super::points::{POINTS, Scheme};
 use crate::plan::FoldedConvolution;
 
-/// `G g G^T` of a convolution for tiles of `m` and smaller, channels counted up to blocks and panels with zeros.
-pub fn pack(convolution: &FoldedConvolution, m: usize, panel: usize) -> Buffer {
+/// `G g G^T` of a convolution, channels counted up to blocks and panels with zeros.
+pub fn pack(convolution: &FoldedConvolution, scheme: Scheme, panel: usize) -> Buffer {
     let [out_channels, in_channels, ..] = convolution.layer.weight_shape();
     let depth = in_channels.next_multiple_of(BLOCK);
-    let points = (m + 2) * (m + 2);
+    let side = scheme.weights();
+    let points = side * side;
     let mut packed = Buffer::zeroed(out_channels.div_ceil(panel) * points * depth * panel);
-    let transform = weight(m);
+    let transform = scheme.weight();
     for (index, packed) in packed.chunks_exact_mut(points * depth * panel).enumerate() {
         let columns = panel.min(out_channels - index * panel);
         for channel in 0..in_channels {
@@ -24,7 +25,7 @@ pub fn pack(convolution: &FoldedConvolution, m: usize, panel: usize) -> Buffer {
                 }
             }
             let mut rows = [[[0.0; PANEL]; 3]; POINTS];
-            for (row, factors) in rows.iter_mut().zip(&transform[..m + 2]) {
+            for (row, factors) in rows.iter_mut().zip(&transform[..side]) {
                 for (x, sums) in row.iter_mut().enumerate() {
                     for (y, factor) in factors.iter().enumerate() {
                         for (sum, weight) in sums.iter_mut().zip(&taps[y * 3 + x]) {
@@ -33,9 +34,9 @@ pub fn pack(convolution: &FoldedConvolution, m: usize, panel: usize) -> Buffer {
                     }
                 }
             }
-            for (y, row) in rows[..m + 2].iter().enumerate() {
-                for (x, factors) in transform[..m + 2].iter().enumerate() {
-                    let at = ((y * (m + 2) + x) * depth + channel) * panel;
+            for (y, row) in rows[..side].iter().enumerate() {
+                for (x, factors) in transform[..side].iter().enumerate() {
+                    let at = ((y * side + x) * depth + channel) * panel;
                     for (column, packed) in packed[at..at + columns].iter_mut().enumerate() {
                         let sum = factors.iter().zip(row).map(|(factor, row)| factor * row[column]).sum::<f64>();
                         *packed = sum as f32;
