@@ -10,7 +10,7 @@ pub use device::{Device, DeviceError};
 
 use crate::plan::{Plan, Tap};
 use crate::preprocess::ImageBatch;
-use cpu::{CpuEngine, CpuOptions};
+use cpu::{CpuEngine, CpuOptions, OperationProfile};
 
 /// What a run reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,12 +170,11 @@ impl Engine {
         }
     }
 
-    /// How long each operation takes in one run, by name, in the order of the network. `None` if the device does not
-    /// tell.
+    /// The operations of one run in the order of the network, each with its time. `None` if the device does not tell.
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
-    pub fn profile(&self, input: &Input) -> Result<Option<Vec<(String, std::time::Duration)>>, EngineError> {
+    pub fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.profile(input).map(Some),
             #[cfg(feature = "burn")]

@@ -1,6 +1,7 @@
 //! `trainer bench`: how fast a network answers on a device, how soon it first does, and in how much memory.
 
 use super::memory::{self, Memory};
+use super::roofline::{self, Layer};
 use super::threads::Threads;
 use super::{answer, formats::readable};
 use anyhow::{Context, Result};
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 const WARM_UP: f64 = 0.2;
 /// A median of fewer says nothing.
 const FEWEST_RUNS: usize = 3;
+/// Runs behind the medians of `--layers`.
+const PROFILED_RUNS: usize = 100;
 
 /// Measure how fast a network answers
 ///
@@ -54,6 +57,9 @@ pub struct Bench {
     /// Pixels to run instead of random ones: u8 RGB [batch, size, size, 3], and nothing else in the file
     #[arg(long, value_name = "FILE")]
     pixels: Option<PathBuf>,
+    /// Time every layer as well, beside the peak of the processor (device cpu)
+    #[arg(long)]
+    layers: bool,
     /// As a line of JSON, with the logits if --pixels are given
     #[arg(long)]
     json: bool,
@@ -63,6 +69,7 @@ const EXAMPLES: &str = "\
 Examples:
   trainer bench
   trainer bench --architecture resnet50 --batch 8 --device flex
+  trainer bench --threads 1 --layers
   trainer bench --checkpoint checkpoints/resnet18-imagenette.safetensors --json | jq .median_ms";
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -83,6 +90,11 @@ struct Report {
     /// Absent where the system does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<Memory>,
+    /// Multiply-adds a second at best, of `--layers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<Layer>,
     /// `[batch, classes]`, of `--pixels`.
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<Vec<f32>>,
@@ -132,6 +144,11 @@ impl Bench {
         let output = block_on(engine.run(&input, &[]))?;
         let first_run = run.elapsed();
         let runs = self.time(&engine, &input)?;
+        let memory = before.and_then(memory::since);
+        let (peak, layers) = match self.layers.then(|| self.profile(&engine, &input)).transpose()? {
+            Some((peak, layers)) => (Some(peak), layers),
+            None => (None, Vec::new()),
+        };
         Ok(Report {
             architecture: architecture.name(),
             device: self.device.to_string(),
@@ -145,7 +162,9 @@ impl Bench {
                 first_run: milliseconds(first_run),
                 total: milliseconds(prepared - start + first_run),
             },
-            memory: before.and_then(memory::since),
+            memory,
+            peak,
+            layers,
             logits: self.pixels.as_ref().map(|_| output.logits.values),
         })
     }
@@ -172,6 +191,16 @@ impl Bench {
             Some(path) => std::fs::read(path).with_context(|| path.display().to_string())?,
         };
         Ok(ImageBatch::new(pixels, shape, preprocessing.mean, preprocessing.std)?)
+    }
+
+    /// The processor's peak, and a hundred runs layer by layer.
+    fn profile(&self, engine: &Engine, input: &Input) -> Result<(f64, Vec<Layer>)> {
+        let runs = (0..PROFILED_RUNS).map(|_| {
+            engine.profile(input)?.with_context(|| format!("the device {} does not tell times of layers", self.device))
+        });
+        let runs: Vec<_> = runs.collect::<Result<_>>()?;
+        let peak = model::engine::cpu::peak(self.threads.into()).map_err(anyhow::Error::msg)?;
+        Ok((peak, roofline::layers(&runs, peak)))
     }
 
     fn time(&self, engine: &Engine, input: &Input) -> Result<Runs> {
@@ -224,6 +253,9 @@ impl Report {
             let [peak, resident, runs] = [peak, resident, runs].map(|bytes| readable(*bytes));
             text +=
                 &format!("\nresident memory        {peak} at most; {resident} before the first run, which add {runs}");
+        }
+        if let Some(peak) = self.peak {
+            text += &format!("\n\n{}", roofline::table(&self.layers, peak));
         }
         text
     }

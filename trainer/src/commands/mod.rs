@@ -9,6 +9,7 @@ mod memory;
 mod names;
 mod open;
 mod predict;
+mod roofline;
 mod threads;
 
 use anyhow::Result;

@@ -112,6 +112,10 @@ impl Weights {
         Weights { packed, access, stride, kernel, padding, blocks, first_blocks, panel, columns }
     }
 
+    pub fn packed_len(&self) -> usize {
+        self.packed.len()
+    }
+
     fn panels(&self) -> usize {
         self.first_blocks.len()
     }

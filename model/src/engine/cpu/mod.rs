@@ -12,6 +12,7 @@ mod input;
 mod layout;
 mod matrix;
 mod pooling;
+mod profile;
 mod simd;
 mod steps;
 mod threads;
@@ -19,6 +20,7 @@ mod tile;
 mod unroll;
 mod winograd;
 
+pub use profile::{OperationProfile, peak};
 pub use simd::InstructionSet;
 
 use super::{Device, EngineError, Input, Kept, Logits, Output};
@@ -83,11 +85,14 @@ impl CpuEngine {
         self.run_observed(input, keep, &mut |_, _| ())
     }
 
-    /// How long each step takes, by name, in the order of the network.
-    pub fn profile(&self, input: &Input) -> Result<Vec<(String, Duration)>, EngineError> {
-        let mut times = Vec::with_capacity(self.steps.len());
-        self.run_observed(input, &[], &mut |step, time| times.push((step.name.clone(), time)))?;
-        Ok(times)
+    /// A run's operations in the order of the network, each with its time.
+    pub fn profile(&self, input: &Input) -> Result<Vec<OperationProfile>, EngineError> {
+        let layout = self.layout(input.shape());
+        let mut operations = Vec::with_capacity(self.steps.len());
+        self.run_observed(input, &[], &mut |step, time| {
+            operations.push(step.profile(&layout.shapes[step.output], time));
+        })?;
+        Ok(operations)
     }
 
     fn run_observed(

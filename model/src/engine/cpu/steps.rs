@@ -1,5 +1,7 @@
 //! The operations of a plan with their weights packed: what all shapes of input share.
 
+use super::OperationProfile;
+use super::blocked::Blocked;
 use super::buffer::Buffer;
 use super::choice::{Algorithm, Layer, choose, nominal_side};
 use super::matrix::{self, Geometry};
@@ -9,6 +11,7 @@ use super::winograd;
 use crate::architecture::{Convolution, MaxPool};
 use crate::plan::{FoldedConvolution, Linear, Operation, Plan, Value};
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// An operation, ready to be laid out for a shape.
 pub struct Step {
@@ -106,6 +109,21 @@ impl Step {
                 Step { name, input, output, residual: None, relu: false, work: Work::Average, layer: None }
             }
         }
+    }
+
+    /// What it did in `time`, with an output of a shape.
+    pub fn profile(&self, output: &Blocked, time: Duration) -> OperationProfile {
+        let (algorithm, products, weights) = match &self.work {
+            Work::Matrix(weights, _) => {
+                ("matrix".to_owned(), output.pixels() * weights.packed_len(), weights.packed_len())
+            }
+            Work::Winograd(weights, _) => (weights.name(), weights.products(output), weights.packed_len()),
+            Work::MaxPool(_) | Work::Average => ("pool".to_owned(), 0, 0),
+        };
+        let multiply_adds =
+            self.layer.as_ref().map_or(0, |layer| layer.weight_shape().iter().product::<usize>() * output.pixels());
+        let weight_bytes = weights * size_of::<f32>();
+        OperationProfile { name: self.name.clone(), algorithm, time, multiply_adds, products, weight_bytes }
     }
 
     /// The zeros that it needs around its input. A max-pool cuts its windows instead.

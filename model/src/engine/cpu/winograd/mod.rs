@@ -49,6 +49,23 @@ impl Weights {
         }
     }
 
+    /// `winograd 4x4`, and with a stride of 2 `winograd 2x2/2`.
+    pub fn name(&self) -> String {
+        let Scheme { tile, stride } = self.scheme;
+        let stride = if stride == 1 { String::new() } else { format!("/{stride}") };
+        format!("winograd {tile}x{tile}{stride}")
+    }
+
+    pub fn packed_len(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// Multiply-adds for an output.
+    pub fn products(&self, output: &Blocked) -> usize {
+        let channels = self.packed.len() / self.matrices();
+        output.batch * self.scheme.products(output.height) * self.scheme.products(output.width) * channels
+    }
+
     /// Points of a tile's side.
     fn side(&self) -> usize {
         self.scheme.points(self.scheme.tile)

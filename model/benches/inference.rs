@@ -1,0 +1,72 @@
+//! Networks on the CPU engine, by instruction set. Their kernels, layer by layer: `trainer bench --layers`. Beside other
+//! engines: `make bench`.
+//!
+//! `cargo bench -p model --bench inference`
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use model::architecture::Architecture;
+use model::engine::cpu::{CpuOptions, InstructionSet};
+use model::engine::{Device, Engine, Input};
+use model::plan::Plan;
+use model::preprocess::ImageBatch;
+use model::random::{self, Uniform};
+use pollster::block_on;
+
+fn main() {
+    divan::main();
+}
+
+fn sets() -> Vec<InstructionSet> {
+    let sets = InstructionSet::available();
+    sets[..sets.len() - 1].to_vec()
+}
+
+fn plan(name: &str) -> Plan {
+    Plan::new(&random::checkpoint(Architecture::new(name, 1000).expect("a known name")))
+}
+
+fn engine(plan: Plan, set: InstructionSet) -> Engine {
+    let options = CpuOptions { instruction_set: Some(set), ..CpuOptions::default() };
+    block_on(Engine::prepare_with(plan, Device::Cpu, options)).expect("the device cpu is everywhere")
+}
+
+fn images(batch: usize) -> Input {
+    let pixels = Uniform::new(1).take(batch * 224 * 224 * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let images = ImageBatch::new(pixels, [batch, 224, 224], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    Input::Pixels(images.expect("224x224"))
+}
+
+fn network(bencher: Bencher, name: &str, batch: usize, set: InstructionSet) {
+    let (engine, input) = (engine(plan(name), set), images(batch));
+    let run = || block_on(engine.run(black_box(&input), &[])).expect("finite");
+    run();
+    bencher.counter(ItemsCount::new(batch)).bench(run);
+}
+
+#[divan::bench(args = sets())]
+fn resnet18_batch_1(bencher: Bencher, set: &InstructionSet) {
+    network(bencher, "resnet18", 1, *set);
+}
+
+#[divan::bench(args = sets())]
+fn resnet18_batch_8(bencher: Bencher, set: &InstructionSet) {
+    network(bencher, "resnet18", 8, *set);
+}
+
+#[divan::bench(args = sets())]
+fn resnet50_batch_1(bencher: Bencher, set: &InstructionSet) {
+    network(bencher, "resnet50", 1, *set);
+}
+
+#[divan::bench(args = sets())]
+fn resnet50_batch_8(bencher: Bencher, set: &InstructionSet) {
+    network(bencher, "resnet50", 8, *set);
+}
+
+/// What stands between a plan and the first run.
+#[divan::bench(args = sets())]
+fn packing_resnet18(bencher: Bencher, set: &InstructionSet) {
+    let plan = plan("resnet18");
+    bencher.with_inputs(|| plan.clone()).bench_values(|plan| engine(plan, *set));
+}

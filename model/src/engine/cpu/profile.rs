@@ -1,0 +1,81 @@
+//! What a run's time goes to, and what the processor could do at best: both sides of a roofline.
+
+use super::CpuOptions;
+use super::simd::{InstructionSet, Kernel, Simd};
+use super::threads::Threads;
+use std::hint::black_box;
+use std::num::NonZero;
+use std::time::Duration;
+use web_time::Instant;
+
+/// One operation in one run.
+#[derive(Clone, Debug)]
+pub struct OperationProfile {
+    /// `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
+    pub name: String,
+    /// `matrix`, `winograd 4x4`, `pool`
+    pub algorithm: String,
+    pub time: Duration,
+    /// Multiply-adds of the operation as it is defined.
+    pub multiply_adds: usize,
+    /// Multiply-adds that were carried out between its transforms, padding of channels included.
+    pub products: usize,
+    /// Bytes of packed weights, each read once if the caches are large enough.
+    pub weight_bytes: usize,
+}
+
+/// Measures how many multiply-adds of f32 a second the processor does at best, on all threads, with everything in
+/// registers.
+///
+/// # Errors
+/// If threads cannot be started.
+pub fn peak(options: CpuOptions) -> Result<f64, String> {
+    let threads = Threads::new(options.threads.map(NonZero::get))?;
+    let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
+    let tasks = 64 * threads.count();
+    let time = |steps: usize| {
+        threads.enter(|| {
+            let start = Instant::now();
+            threads.for_each(tasks, |_| {
+                black_box(set.run(Chains { steps: black_box(steps) }));
+            });
+            start.elapsed().as_secs_f64()
+        })
+    };
+    let mut steps = 1 << 10;
+    while time(steps) < 0.02 {
+        steps *= 2;
+    }
+    let best = (0..10).map(|_| time(steps)).fold(f64::INFINITY, f64::min);
+    Ok((tasks * steps * CHAINS * set.lanes()) as f64 / best)
+}
+
+/// Independent sums: enough to hide the latency of an addition, few enough for the registers.
+const CHAINS: usize = 12;
+
+struct Chains {
+    steps: usize,
+}
+
+impl Kernel for Chains {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> f32 {
+        let (factor, term) = (simd.splat(black_box(0.5)), simd.splat(black_box(1.0)));
+        let mut chains = [simd.splat(0.0); CHAINS];
+        for _ in 0..self.steps {
+            for chain in &mut chains {
+                *chain = simd.multiply_add(*chain, factor, term);
+            }
+        }
+        let mut sum = chains[0];
+        for &chain in &chains[1..] {
+            sum = simd.add(sum, chain);
+        }
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector has more than 16 lanes.
+        unsafe { simd.store(lanes.as_mut_ptr(), sum) };
+        lanes[0]
+    }
+}

@@ -1,0 +1,67 @@
+//! The table of `trainer bench --layers`: where a run's time goes, and how far each layer is from the processor's peak.
+
+use comfy_table::{CellAlignment, Table, presets};
+use model::engine::cpu::OperationProfile;
+use serde::Serialize;
+use std::time::Duration;
+
+/// A layer over several runs.
+#[derive(Serialize)]
+pub struct Layer {
+    name: String,
+    algorithm: String,
+    /// Median, in microseconds.
+    median_us: f64,
+    /// Billions of multiply-adds carried out a second.
+    gmacs: f64,
+    /// The same as a share of the measured peak.
+    of_peak: f64,
+    /// Billions of multiply-adds a second that a direct convolution would need to be as fast.
+    direct_gmacs: f64,
+    /// Packed weights, read at least once a run.
+    weight_megabytes: f64,
+}
+
+/// Medians over the runs of each layer, beside a peak in multiply-adds a second.
+pub fn layers(runs: &[Vec<OperationProfile>], peak: f64) -> Vec<Layer> {
+    let Some(first) = runs.first() else { return Vec::new() };
+    let layer = |(index, operation): (usize, &OperationProfile)| {
+        let mut times: Vec<Duration> = runs.iter().map(|run| run[index].time).collect();
+        times.sort();
+        let seconds = times[times.len() / 2].as_secs_f64();
+        let per_second = operation.products as f64 / seconds;
+        Layer {
+            name: operation.name.clone(),
+            algorithm: operation.algorithm.clone(),
+            median_us: seconds * 1e6,
+            gmacs: per_second / 1e9,
+            of_peak: per_second / peak,
+            direct_gmacs: operation.multiply_adds as f64 / seconds / 1e9,
+            weight_megabytes: operation.weight_bytes as f64 / 1e6,
+        }
+    };
+    first.iter().enumerate().map(layer).collect()
+}
+
+/// For people.
+pub fn table(layers: &[Layer], peak: f64) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["layer", "algorithm", "us", "GMAC/s", "of peak", "as direct GMAC/s", "weights MB"]);
+    for layer in layers {
+        let Layer { name, algorithm, median_us, gmacs, of_peak, direct_gmacs, weight_megabytes } = layer;
+        table.add_row([
+            name.clone(),
+            algorithm.clone(),
+            format!("{median_us:.0}"),
+            format!("{gmacs:.1}"),
+            format!("{:.0} %", of_peak * 100.0),
+            format!("{direct_gmacs:.1}"),
+            format!("{weight_megabytes:.1}"),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("peak of the multiply-add units, measured: {:.1} GMAC/s\n{table}", peak / 1e9)
+}
