@@ -61,7 +61,7 @@ lint: wasm-target
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/peers/rust/Cargo.toml --check
 	cargo clippy $(TESTED) --all-targets -- -D warnings
-	cargo clippy --release --target wasm32-unknown-unknown -p page -p worker -- -D warnings
+	cargo clippy --profile web --target wasm32-unknown-unknown -p page -p worker -- -D warnings
 
 wasm-target:
 	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown

@@ -1,11 +1,10 @@
 //! Which instruction set runs the kernels: the best that the processor has, or one chosen by name.
 
-use super::scalar::Scalar;
 use super::{Kernel, Simd};
 use std::fmt;
 use std::str::FromStr;
 
-/// An instruction set that this processor has.
+/// An instruction set that this processor has. The plain one is everywhere but in a module with vectors, whose size counts.
 #[derive(Clone, Copy)]
 pub struct InstructionSet(Set);
 
@@ -19,7 +18,8 @@ enum Set {
     Neon(super::neon::Neon),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     Simd128(super::simd128::Simd128),
-    Scalar(Scalar),
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+    Scalar(super::scalar::Scalar),
 }
 
 /// Calls `$body` with `$simd` as the type of the set.
@@ -34,6 +34,7 @@ macro_rules! with {
             Set::Neon($simd) => $body,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Set::Simd128($simd) => $body,
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Set::Scalar($simd) => $body,
         }
     };
@@ -51,7 +52,8 @@ impl InstructionSet {
             Some(Set::Neon(super::neon::Neon)),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Some(Set::Simd128(super::simd128::Simd128)),
-            Some(Set::Scalar(Scalar)),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+            Some(Set::Scalar(super::scalar::Scalar)),
         ];
         sets.into_iter().flatten().map(InstructionSet).collect()
     }
@@ -101,6 +103,7 @@ impl fmt::Display for InstructionSet {
             Set::Neon(_) => "neon",
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Set::Simd128(_) => "simd128",
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Set::Scalar(_) => "scalar",
         })
     }
