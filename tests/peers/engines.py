@@ -117,8 +117,8 @@ class Ours:
 
     def _bench(self, case, *arguments, **variables):
         command = [self.trainer, "bench", "--json", "--device", self.device, "--batch", str(case.batch)]
-        command += ["--checkpoint", self.models / f"{case.network}.safetensors", *arguments]
-        variables = dict(os.environ, RAYON_NUM_THREADS=str(self.threads), **variables)
+        command += ["--threads", str(self.threads), "--checkpoint", self.models / f"{case.network}.safetensors", *arguments]
+        variables = dict(os.environ, RAYON_NUM_THREADS=str(self.threads), **variables)  # flex takes it from there
         try:
             done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
