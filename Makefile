@@ -1,10 +1,10 @@
 # One door for everything. Every target installs what it lacks; nothing of it lands outside cargo's target directory,
-# but for the wasm target of rustup and, for `make test` and `make bench`, packages of the distribution.
+# but for targets of rustup and, for `make test` and `make bench`, packages of the distribution.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test bench page tools wasm-target browser peers lint clean
+.PHONY: help run test checked neon bench page tools wasm-target browser emulator peers lint clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -26,7 +26,7 @@ endif
 
 help:
 	@echo "make run    build page and server, and serve the bundled models on http://$(LISTEN)"
-	@echo "make test   every test of the workspace, the browser's included"
+	@echo "make test   every test of the workspace, the browser's and, emulated, NEON's included"
 	@echo "make bench  Shortcut beside other people's engines, natively and in the browser"
 	@echo "make page   the page alone, into web/dist"
 	@echo "make lint   rustfmt and clippy"
@@ -38,9 +38,25 @@ run: page
 
 # Everything is built in one go first, so that the package `tests` finds the binaries and no crate is compiled twice.
 TESTED := --release -p model --features model/burn -p trainer -p server -p tests
-test: page browser
+test: page browser emulator
 	cargo build $(TESTED) --all-targets
 	cargo test $(TESTED) --all-targets
+	@$(MAKE) --no-print-directory checked neon
+
+# The CPU engine on every instruction set of this machine once more, with every index and every sum checked.
+CHECKED := --profile checked -p model --test cpu
+checked:
+	cargo test $(CHECKED)
+
+# The same on NEON where the machine has none. Emulated arithmetic is slow: one test, which runs every kernel.
+ifeq ($(filter aarch64 arm64,$(shell uname -m)),)
+NEON := aarch64-unknown-linux-gnu
+neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
+neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := qemu-aarch64 -L /usr/aarch64-linux-gnu
+neon: emulator
+	@cargo test $(CHECKED) --target $(NEON) -- --list | grep on_every_kernel
+	cargo test $(CHECKED) --target $(NEON) -- on_every_kernel
+endif
 
 # `make bench BENCH='--rounds 3 --cases resnet18:1 --peers ncnn,onnxruntime'` is a short one; `BENCH=--help` tells the rest.
 BENCH ?=
@@ -87,6 +103,18 @@ browser:
 		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		echo "installing chromium and chromium-driver"; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq chromium chromium-driver; }
+
+# A linker, a C library and an emulator for ARM from the distribution's packages; an ARM machine needs none.
+emulator:
+ifdef NEON
+	@rustup target list --installed | grep -qx $(NEON) || rustup target add $(NEON)
+	@command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null && \
+		[ -e /usr/aarch64-linux-gnu/lib/crt1.o ] || { \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"; \
+		echo "installing $$packages"; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$packages; }
+endif
 
 # What the comparison takes from the distribution's packages. It names what it then still lacks, and does without.
 peers:
