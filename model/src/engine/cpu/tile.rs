@@ -60,8 +60,9 @@ impl<F: Finish, const ROWS: usize, const COLUMNS: usize, const STEP: usize, cons
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        if ROWS > S::ROWS || COLUMNS > S::COLUMNS {
-            unreachable!("a tile of {ROWS}x{COLUMNS} does not fit the registers");
+        // What no instruction set asks for is not compiled.
+        if ROWS > S::ROWS || (COLUMNS != S::COLUMNS && COLUMNS * S::LANES != BLOCK) {
+            unreachable!("tiles of {ROWS}x{COLUMNS}");
         }
         let Operands { input, origin, runs, weights, ahead } = self.operands;
         let panel = COLUMNS * S::LANES;

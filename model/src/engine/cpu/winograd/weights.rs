@@ -28,7 +28,7 @@ pub fn pack(convolution: &FoldedConvolution, scheme: Scheme, panel: usize) -> Bu
             for (row, factors) in rows.iter_mut().zip(&transform[..side]) {
                 for (x, sums) in row.iter_mut().enumerate() {
                     for (y, factor) in factors.iter().enumerate() {
-                        for (sum, weight) in sums.iter_mut().zip(&taps[y * 3 + x]) {
+                        for (sum, weight) in sums[..columns].iter_mut().zip(&taps[y * 3 + x]) {
                             *sum += factor * weight;
                         }
                     }
