@@ -57,12 +57,13 @@ impl Classifier {
     /// Those of [`Engine::prepare_with`].
     pub async fn new(
         name: &str,
-        checkpoint: &Checkpoint,
+        checkpoint: Checkpoint,
         device: Device,
         options: CpuOptions,
     ) -> Result<Self, EngineError> {
-        let engine = Engine::prepare_with(Plan::new(checkpoint), device, options).await?;
-        Ok(Classifier { name: name.to_owned(), metadata: checkpoint.metadata().clone(), engine })
+        let metadata = checkpoint.metadata().clone();
+        let engine = Engine::prepare_with(Plan::from(checkpoint), device, options).await?;
+        Ok(Classifier { name: name.to_owned(), metadata, engine })
     }
 
     pub fn metadata(&self) -> &Metadata {

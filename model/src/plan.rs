@@ -6,6 +6,7 @@
 
 use crate::architecture::{Architecture, Convolution, MaxPool, NORM_EPSILON, StemLayers};
 use crate::checkpoint::Checkpoint;
+use std::collections::BTreeMap;
 
 /// A number by which operations name what they read and write; [`Plan::INPUT`] is what enters the network.
 pub type Value = usize;
@@ -119,9 +120,9 @@ impl Plan {
     /// The normalised input, `[batch, 3, height, width]`.
     pub const INPUT: Value = 0;
 
-    /// Folds a checkpoint.
+    /// Folds a checkpoint that is needed further; [`Plan::from`] spares the memory of a second one.
     pub fn new(checkpoint: &Checkpoint) -> Self {
-        Builder { checkpoint, operations: Vec::new() }.build()
+        Plan::from(checkpoint.clone())
     }
 
     /// The number of a value that can be kept.
@@ -147,15 +148,23 @@ impl Plan {
     }
 }
 
+impl From<Checkpoint> for Plan {
+    /// Folds a checkpoint, in the memory of its weights where they are fp32.
+    fn from(checkpoint: Checkpoint) -> Self {
+        let architecture = checkpoint.architecture();
+        Builder { tensors: checkpoint.into_values(), operations: Vec::new() }.build(architecture)
+    }
+}
+
 /// Lists the operations; operation `i` writes value `i + 1`.
-struct Builder<'a> {
-    checkpoint: &'a Checkpoint,
+struct Builder {
+    /// Those that are not folded yet.
+    tensors: BTreeMap<String, Vec<f32>>,
     operations: Vec<Operation>,
 }
 
-impl Builder<'_> {
-    fn build(mut self) -> Plan {
-        let architecture = self.checkpoint.architecture();
+impl Builder {
+    fn build(mut self, architecture: Architecture) -> Plan {
         let mut taps = [Plan::INPUT; Tap::ALL.len()];
 
         let StemLayers { convolution, max_pool } = architecture.stem();
@@ -181,7 +190,7 @@ impl Builder<'_> {
         }
 
         value = self.push(|output| Operation::GlobalAveragePool { input: value, output });
-        let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| self.checkpoint.values(name));
+        let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| self.take(name));
         self.push(|output| Operation::Linear(Linear { input: value, output, weight, bias }));
         Plan { architecture, operations: self.operations, taps }
     }
@@ -193,25 +202,29 @@ impl Builder<'_> {
     }
 
     fn convolution(&mut self, layer: Convolution, input: Value, residual: Option<Value>, relu: bool) -> Value {
-        let (weight, bias) = fold(self.checkpoint, &layer);
+        let (weight, bias) = self.fold(&layer);
         self.push(|output| {
             Operation::Convolution(FoldedConvolution { input, output, residual, relu, layer, weight, bias })
         })
     }
-}
 
-/// Weight and bias of a convolution with its batch norm's running statistics, scale and shift multiplied in.
-fn fold(checkpoint: &Checkpoint, layer: &Convolution) -> (Vec<f32>, Vec<f32>) {
-    let mut weight = checkpoint.values(&format!("{}.weight", layer.name));
-    let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
-        .map(|tensor| checkpoint.values(&format!("{}.{tensor}", layer.norm)));
-    let scale: Vec<f64> =
-        gamma.iter().zip(&variance).map(|(&g, &v)| f64::from(g) / (f64::from(v) + NORM_EPSILON).sqrt()).collect();
-    let row = weight.len() / layer.out_channels;
-    for (row, scale) in weight.chunks_exact_mut(row).zip(&scale) {
-        row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * scale) as f32);
+    fn take(&mut self, name: &str) -> Vec<f32> {
+        self.tensors.remove(name).expect("a checkpoint has the tensors of its architecture, and each is read once")
     }
-    let shift = |((&beta, &mean), scale): ((&f32, &f32), &f64)| (f64::from(beta) - f64::from(mean) * scale) as f32;
-    let bias = beta.iter().zip(&mean).zip(&scale).map(shift).collect();
-    (weight, bias)
+
+    /// Weight and bias of a convolution with its batch norm's running statistics, scale and shift multiplied in.
+    fn fold(&mut self, layer: &Convolution) -> (Vec<f32>, Vec<f32>) {
+        let mut weight = self.take(&format!("{}.weight", layer.name));
+        let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
+            .map(|tensor| self.take(&format!("{}.{tensor}", layer.norm)));
+        let scale: Vec<f64> =
+            gamma.iter().zip(&variance).map(|(&g, &v)| f64::from(g) / (f64::from(v) + NORM_EPSILON).sqrt()).collect();
+        let row = weight.len() / layer.out_channels;
+        for (row, scale) in weight.chunks_exact_mut(row).zip(&scale) {
+            row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * scale) as f32);
+        }
+        let shift = |((&beta, &mean), scale): ((&f32, &f32), &f64)| (f64::from(beta) - f64::from(mean) * scale) as f32;
+        let bias = beta.iter().zip(&mean).zip(&scale).map(shift).collect();
+        (weight, bias)
+    }
 }

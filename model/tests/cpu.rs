@@ -3,7 +3,7 @@
 
 use model::architecture::{Architecture, Stem};
 use model::engine::cpu::{CpuOptions, InstructionSet};
-use model::engine::{Device, Engine, Input, Normalised, Output};
+use model::engine::{Device, Engine, EngineError, Input, Normalised, Output};
 use model::plan::{Plan, Tap};
 use model::preprocess::ImageBatch;
 use model::random::{self, Uniform};
@@ -85,7 +85,7 @@ fn every_instruction_set_agrees_with_the_plain_one_on_every_stem() {
 
 #[test]
 fn every_instruction_set_agrees_with_the_plain_one_on_odd_sides_and_class_counts() {
-    for (classes, shape) in [(1, [1, 32, 32]), (33, [1, 71, 57]), (1001, [5, 97, 130])] {
+    for (classes, shape) in [(1, [1, 32, 32]), (33, [1, 71, 57]), (1001, [5, 97, 130]), (10, [1, 512, 384])] {
         assert_sets_agree(Architecture::new("resnet18", classes).unwrap(), &[shape]);
     }
 }
@@ -154,4 +154,19 @@ fn planes_of_floats_are_the_same_input_as_bytes() {
     }
     let planes = Input::Normalised(Normalised::new(planes, [2, 40, 50]).unwrap());
     assert_eq!(run(&engine, &planes), run(&engine, &Input::Pixels(images)));
+}
+
+#[test]
+fn a_value_that_is_no_number_is_a_failure_on_every_instruction_set() {
+    let architecture = Architecture::new("resnet18", 10).unwrap();
+    for set in InstructionSet::available() {
+        let engine = engine(architecture, 2, set);
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut planes = vec![0.5; 3 * 40 * 50];
+            planes[2 * 2000 + 20 * 50 + 25] = bad;
+            let input = Input::Normalised(Normalised::new(planes, [1, 40, 50]).unwrap());
+            let error = block_on(engine.run(&input, &[])).unwrap_err();
+            assert!(matches!(error, EngineError::Failed { .. }), "{set}, {bad}: {error}");
+        }
+    }
 }

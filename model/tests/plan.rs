@@ -32,15 +32,19 @@ fn assert_agreement(architecture: Architecture, shape: [usize; 3]) {
     let (logits, kept) =
         ResNet::from_checkpoint(&checkpoint, &device).forward_keeping(Tensor::from_data(data, &device));
 
-    let engine = block_on(Engine::prepare(Plan::new(&checkpoint), Device::Flex)).unwrap();
-    let output = block_on(engine.run(&Input::Normalised(images), &Tap::ALL)).unwrap();
-
-    let difference = relative_difference(&output.logits.values, &logits.into_data().iter().collect::<Vec<f32>>());
-    assert!(difference < 1e-4, "{architecture}: logits differ by {difference}");
-    for (ours, reference) in output.kept.iter().zip(kept) {
-        assert_eq!(ours.shape, reference.dims(), "{architecture}: {:?}", ours.tap);
-        let difference = relative_difference(&ours.values, &reference.into_data().iter().collect::<Vec<f32>>());
-        assert!(difference < 1e-4, "{architecture}: {:?} differs by {difference}", ours.tap);
+    let logits: Vec<f32> = logits.into_data().iter().collect();
+    let kept: Vec<([usize; 4], Vec<f32>)> =
+        kept.into_iter().map(|kept| (kept.dims(), kept.into_data().iter().collect())).collect();
+    for device in [Device::Flex, Device::Cpu] {
+        let engine = block_on(Engine::prepare(Plan::new(&checkpoint), device)).unwrap();
+        let output = block_on(engine.run(&Input::Normalised(images.clone()), &Tap::ALL)).unwrap();
+        let difference = relative_difference(&output.logits.values, &logits);
+        assert!(difference < 1e-4, "{architecture} on {device}: logits differ by {difference}");
+        for (ours, (shape, values)) in output.kept.iter().zip(&kept) {
+            assert_eq!(&ours.shape, shape, "{architecture} on {device}: {:?}", ours.tap);
+            let difference = relative_difference(&ours.values, values);
+            assert!(difference < 1e-4, "{architecture} on {device}: {:?} differs by {difference}", ours.tap);
+        }
     }
 }
 

@@ -39,9 +39,7 @@ impl Model {
         let engine = EngineThread::start(name, {
             let name = name.clone();
             move || {
-                let classifier = pollster::block_on(Classifier::new(&name, &checkpoint, device, options))?;
-                // The weights are on the device.
-                drop(checkpoint);
+                let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options))?;
                 warm_up(&classifier)?;
                 Ok(classifier)
             }

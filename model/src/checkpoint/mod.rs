@@ -119,6 +119,11 @@ impl Checkpoint {
         }
     }
 
+    /// All tensors as f32, by name.
+    pub fn into_values(self) -> BTreeMap<String, Vec<f32>> {
+        self.tensors.into_iter().map(|(name, tensor)| (name, tensor.into_values())).collect()
+    }
+
     /// Every tensor as it is stored, by name.
     pub fn entries(&self) -> impl Iterator<Item = TensorEntry<'_>> {
         self.tensors.iter().map(|(name, tensor)| TensorEntry {

@@ -92,6 +92,14 @@ impl StoredTensor {
         }
     }
 
+    /// As [`values`](Self::values), without a copy of what is fp32 already.
+    pub(super) fn into_values(self) -> Vec<f32> {
+        match self.elements {
+            Elements::F32(values) => values,
+            _ => self.values(),
+        }
+    }
+
     /// The index of the first value that is no number, or for a variance below zero, that is no variance.
     pub(super) fn first_impossible(&self, name: &str) -> Option<usize> {
         let is_variance = name.ends_with(".running_var");

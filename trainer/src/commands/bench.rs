@@ -10,7 +10,7 @@ use model::architecture::Architecture;
 use model::checkpoint::Checkpoint;
 use model::engine::{Device, Engine, Input};
 use model::plan::Plan;
-use model::preprocess::ImageBatch;
+use model::preprocess::{ImageBatch, Preprocessing};
 use model::random::{self, Uniform};
 use pollster::block_on;
 use serde::Serialize;
@@ -131,14 +131,14 @@ impl Bench {
         let start = Instant::now();
         let checkpoint = Checkpoint::from_bytes(&bytes)?;
         let parsed = Instant::now();
-        let plan = Plan::new(&checkpoint);
+        let metadata = checkpoint.metadata().clone();
+        let plan = Plan::from(checkpoint);
         let planned = Instant::now();
         let engine = block_on(Engine::prepare_with(plan, self.device, self.threads.into()))?;
         let prepared = Instant::now();
 
-        let architecture = checkpoint.architecture();
-        let input = Input::Pixels(self.images(&checkpoint)?);
-        drop((checkpoint, bytes));
+        let input = Input::Pixels(self.images(&metadata.preprocessing)?);
+        drop(bytes);
         let before = memory::mark();
         let run = Instant::now();
         let output = block_on(engine.run(&input, &[]))?;
@@ -150,7 +150,7 @@ impl Bench {
             None => (None, Vec::new()),
         };
         Ok(Report {
-            architecture: architecture.name(),
+            architecture: metadata.architecture.name(),
             device: self.device.to_string(),
             batch: self.batch as usize,
             size: self.size as usize,
@@ -182,8 +182,7 @@ impl Bench {
     }
 
     /// The batch that every run reads.
-    fn images(&self, checkpoint: &Checkpoint) -> Result<ImageBatch> {
-        let preprocessing = &checkpoint.metadata().preprocessing;
+    fn images(&self, preprocessing: &Preprocessing) -> Result<ImageBatch> {
         let shape = [self.batch, self.size, self.size].map(|side| side as usize);
         let count = shape.iter().product::<usize>() * 3;
         let pixels = match &self.pixels {

@@ -80,8 +80,7 @@ impl Predict {
             remark(&assumption);
         }
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
-        let classifier = pollster::block_on(Classifier::new(&name, &checkpoint, self.device, self.threads.into()))?;
-        drop(checkpoint);
+        let classifier = pollster::block_on(Classifier::new(&name, checkpoint, self.device, self.threads.into()))?;
         let mut csv = self.csv.as_deref().map(Csv::create).transpose()?;
 
         let mut failures = 0;

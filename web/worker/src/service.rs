@@ -91,13 +91,13 @@ async fn load(weights: &Weights) -> Result<(Classifier, Device), Failed> {
     let bytes = bring(weights, progress).await.map_err(|error| Failed::new(error.code(), error))?;
     let checkpoint = Checkpoint::from_bytes(&bytes).map_err(|error| Failed::new("bad_weights", error))?;
     drop(bytes);
-    on_best_device(&weights.name, &checkpoint).await.map_err(|error| Failed::new("engine", error))
+    on_best_device(&weights.name, checkpoint).await.map_err(|error| Failed::new("engine", error))
 }
 
 /// On WebGPU where the build has it and the browser an adapter, else on the CPU.
-async fn on_best_device(name: &str, checkpoint: &Checkpoint) -> Result<(Classifier, Device), EngineError> {
+async fn on_best_device(name: &str, checkpoint: Checkpoint) -> Result<(Classifier, Device), EngineError> {
     if cfg!(feature = "burn-webgpu") {
-        match Classifier::new(name, checkpoint, Device::WebGpu, CpuOptions::default()).await {
+        match Classifier::new(name, checkpoint.clone(), Device::WebGpu, CpuOptions::default()).await {
             Err(EngineError::Device(_)) => {}
             made => return Ok((made?, Device::WebGpu)),
         }

@@ -10,7 +10,7 @@ pub const BLOCK: usize = 16;
 /// Blocks are counted up to a multiple of this, so that the widest tile of sums, 32 channels, always finds its place.
 const BLOCKS_OF_A_TILE: usize = 2;
 
-/// The shape of a value. Channels beyond the last are zero.
+/// The shape of a value. Blocks beyond the last channel hold anything: nothing reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
     pub channels: usize,
@@ -71,9 +71,8 @@ impl Blocked {
         }
     }
 
-    /// The value as `[batch, channels, height, width]`.
-    pub fn unpack(&self, values: &[f32]) -> Vec<f32> {
-        let mut planes = Vec::with_capacity(self.channels * self.pixels());
+    /// Appends the value as `[batch, channels, height, width]`.
+    pub fn unpack(&self, values: &[f32], planes: &mut Vec<f32>) {
         for image in 0..self.batch {
             for channel in 0..self.channels {
                 let plane = channel / BLOCK * self.plane() + channel % BLOCK;
@@ -83,6 +82,5 @@ impl Blocked {
                 }
             }
         }
-        planes
     }
 }

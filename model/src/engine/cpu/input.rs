@@ -30,9 +30,9 @@ impl Image {
         self.batch * self.image()
     }
 
-    /// Writes an input into `values`: `(pixel / 255 - mean) / std` as torchvision computes it, where it is not yet
+    /// Writes the images of an input from `first` on into `values`: `(pixel / 255 - mean) / std` as torchvision computes it, where it is not yet
     /// normalised.
-    pub fn fill(&self, input: &Input, values: &mut [f32], threads: &Threads) {
+    pub fn fill(&self, input: &Input, first: usize, values: &mut [f32], threads: &Threads) {
         let tables = match input {
             Input::Pixels(images) => Some(tables(images.mean(), images.std())),
             Input::Normalised(_) => None,
@@ -42,7 +42,7 @@ impl Image {
         threads.for_each(self.batch * rows, |index| {
             // SAFETY: each task has a row of its own.
             let row = unsafe { std::slice::from_raw_parts_mut(target.as_mut_ptr().add(index * pitch), pitch) };
-            let (image, y) = (index / rows, index % rows);
+            let (image, y) = (first + index / rows, index % rows);
             if y < self.border || y >= self.border + self.height {
                 row.fill(0.0);
                 return;

@@ -229,6 +229,8 @@ impl Convolution<'_> {
     pub fn run(&self, set: InstructionSet, threads: &Threads) {
         let Schedule { ref lines, tiles_of_a_line, tile_pieces, panel_pieces, .. } = *self.schedule;
         let tiles = lines.count * tiles_of_a_line;
+        self.epilogue.check(self.weights.panels() * self.weights.panel);
+        assert_eq!(lines.count * lines.length, self.epilogue.shape.pixels());
         threads.for_each(tile_pieces * panel_pieces, |task| {
             set.run(Task {
                 convolution: self,

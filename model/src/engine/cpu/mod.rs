@@ -25,6 +25,7 @@ pub use simd::InstructionSet;
 
 use super::{Device, EngineError, Input, Kept, Logits, Output};
 use crate::plan::{Plan, Tap, Value};
+use blocked::Blocked;
 use buffer::{Buffer, Target};
 use layout::{Layout, Schedule};
 use std::num::NonZero;
@@ -37,6 +38,19 @@ use web_time::Instant;
 
 /// Layouts kept for shapes seen before.
 const LAYOUTS: usize = 16;
+
+/// Pixels of an image whose values fill the caches.
+const NOMINAL_PIXELS: usize = 224 * 224;
+/// Threads that one image keeps busy.
+const THREADS_OF_AN_IMAGE: usize = 4;
+
+/// The widest padding, both sides.
+const PADDING: usize = 6;
+/// All values of a run together never take more.
+const BYTES_OF_A_PIXEL: usize = 2048;
+
+/// Is told each step, the shape of its output, and how long it took.
+type Observer<'a> = &'a mut (dyn FnMut(&Step, &Blocked, Duration) + Send);
 
 /// How the engine runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,61 +96,74 @@ impl CpuEngine {
     }
 
     pub fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
-        self.run_observed(input, keep, &mut |_, _| ())
+        self.run_observed(input, keep, &mut |_, _, _| ())
     }
 
     /// A run's operations in the order of the network, each with its time.
     pub fn profile(&self, input: &Input) -> Result<Vec<OperationProfile>, EngineError> {
-        let layout = self.layout(input.shape());
-        let mut operations = Vec::with_capacity(self.steps.len());
-        self.run_observed(input, &[], &mut |step, time| {
-            operations.push(step.profile(&layout.shapes[step.output], time));
+        let mut operations: Vec<OperationProfile> = Vec::with_capacity(self.steps.len());
+        self.run_observed(input, &[], &mut |step, shape, time| {
+            let operation = step.profile(shape, time);
+            match operations.iter_mut().find(|other| other.name == operation.name) {
+                Some(sum) => sum.add(&operation),
+                None => operations.push(operation),
+            }
         })?;
         Ok(operations)
     }
 
-    fn run_observed(
-        &self,
-        input: &Input,
-        keep: &[Tap],
-        observe: &mut (dyn FnMut(&Step, Duration) + Send),
-    ) -> Result<Output, EngineError> {
-        let layout = self.layout(input.shape());
-        let mut memory = self.memory(&layout);
-        let output = self.threads.enter(|| self.execute(&layout, &mut memory, input, keep, observe));
+    fn run_observed(&self, input: &Input, keep: &[Tap], observe: Observer) -> Result<Output, EngineError> {
+        let [batch, height, width] = input.shape();
+        let pixels = (height + PADDING).checked_mul(width + PADDING);
+        if pixels.is_none_or(|pixels| pixels > isize::MAX as usize / BYTES_OF_A_PIXEL) {
+            return Err(EngineError::Input(format!(
+                "images of {height}x{width} are too large for this machine's memory"
+            )));
+        }
+        let piece = self.images_of_a_piece(height * width).min(batch);
+        let mut memory = self.memory(&self.layout([piece, height, width]));
+        let mut logits = Vec::with_capacity(batch * self.classes);
+        let mut kept: Vec<Kept> =
+            keep.iter().map(|&tap| Kept { tap, values: Vec::new(), shape: [batch, 0, 0, 0] }).collect();
+        for first in (0..batch).step_by(piece) {
+            let layout = self.layout([piece.min(batch - first), height, width]);
+            self.threads
+                .enter(|| self.execute(&layout, &mut memory, (input, first), (&mut logits, &mut kept), observe));
+        }
         lock(&self.memories).push(memory);
-        output
+        let logits = Logits::new(logits, [batch, self.classes], Device::Cpu)?;
+        Ok(Output { logits, kept })
     }
 
+    /// A batch runs in pieces, so that the values of the early layers stay in the caches; more threads need more images
+    /// to have work.
+    fn images_of_a_piece(&self, pixels: usize) -> usize {
+        (NOMINAL_PIXELS / pixels).max(1) * self.threads.count().div_ceil(THREADS_OF_AN_IMAGE)
+    }
+
+    /// Runs as many images of an input as the layout is for, and appends what comes out.
     fn execute(
         &self,
         layout: &Layout,
         memory: &mut Memory,
-        input: &Input,
-        keep: &[Tap],
-        observe: &mut (dyn FnMut(&Step, Duration) + Send),
-    ) -> Result<Output, EngineError> {
+        (input, first): (&Input, usize),
+        (logits, kept): (&mut Vec<f32>, &mut [Kept]),
+        observe: Observer,
+    ) {
         let place = &layout.places[Plan::INPUT];
-        layout.image.fill(input, &mut memory.arena[place.clone()], &self.threads);
-        let mut kept = vec![None; keep.len()];
+        layout.image.fill(input, first, &mut memory.arena[place.clone()], &self.threads);
         for (step, schedule) in self.steps.iter().zip(&layout.schedules) {
             let start = Instant::now();
             self.step(step, schedule, layout, memory);
-            observe(step, start.elapsed());
-            for (kept, &tap) in kept.iter_mut().zip(keep) {
-                if self.taps.contains(&(tap, step.output)) {
-                    let shape = &layout.shapes[step.output];
-                    let values = shape.unpack(&memory.arena[layout.places[step.output].clone()]);
-                    let shape = [shape.batch, shape.channels, shape.height, shape.width];
-                    *kept = Some(Kept { tap, values, shape });
-                }
+            let (shape, place) = (&layout.shapes[step.output], &layout.places[step.output]);
+            observe(step, shape, start.elapsed());
+            for kept in kept.iter_mut().filter(|kept| self.taps.contains(&(kept.tap, step.output))) {
+                shape.unpack(&memory.arena[place.clone()], &mut kept.values);
+                kept.shape[1..].copy_from_slice(&[shape.channels, shape.height, shape.width]);
             }
         }
-        let logits = self.steps.last().expect("a plan has operations").output;
-        let values = layout.shapes[logits].unpack(&memory.arena[layout.places[logits].clone()]);
-        let logits = Logits::new(values, [layout.shape[0], self.classes], Device::Cpu)?;
-        let kept = kept.into_iter().map(|kept| kept.expect("every tap is written by some step")).collect();
-        Ok(Output { logits, kept })
+        let last = self.steps.last().expect("a plan has operations").output;
+        layout.shapes[last].unpack(&memory.arena[layout.places[last].clone()], logits);
     }
 
     fn step(&self, step: &Step, schedule: &Schedule, layout: &Layout, memory: &mut Memory) {
@@ -182,11 +209,14 @@ impl CpuEngine {
 
     fn layout(&self, shape: [usize; 3]) -> Arc<Layout> {
         let mut layouts = lock(&self.layouts);
-        if let Some(layout) = layouts.iter().find(|layout| layout.shape == shape) {
-            return layout.clone();
-        }
-        let layout = Layout::new(&self.steps, &self.last_reads, shape, self.set, self.threads.count());
-        let layout = Arc::new(layout);
+        let layout = match layouts.iter().position(|layout| layout.shape == shape) {
+            Some(index) => layouts.remove(index),
+            None => {
+                let threads = self.threads.count();
+                Arc::new(Layout::new(&self.steps, &self.last_reads, shape, self.set, threads))
+            }
+        };
+        // The one that was used last stands last.
         if layouts.len() == LAYOUTS {
             layouts.remove(0);
         }

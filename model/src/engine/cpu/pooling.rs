@@ -18,6 +18,8 @@ pub struct Max<'a> {
 impl Max<'_> {
     pub fn run(&self, set: InstructionSet, threads: &Threads) {
         let Blocked { batch, height, .. } = *self.output_shape;
+        assert_eq!(self.input.len(), self.input_shape.len());
+        assert_eq!(self.output.len(), self.output_shape.len());
         let blocks = self.output_shape.blocks();
         threads.for_each(blocks * batch * height, |line| {
             let (block, line) = (line / (batch * height), line % (batch * height));
@@ -74,6 +76,8 @@ pub struct Average<'a> {
 
 impl Average<'_> {
     pub fn run(&self, set: InstructionSet, threads: &Threads) {
+        assert_eq!(self.input.len(), self.input_shape.len());
+        assert_eq!(self.output.len(), self.output_shape.len());
         threads.for_each(self.output_shape.blocks(), |block| set.run(AverageBlock { average: self, block }));
     }
 }

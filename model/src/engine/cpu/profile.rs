@@ -24,6 +24,15 @@ pub struct OperationProfile {
     pub weight_bytes: usize,
 }
 
+impl OperationProfile {
+    /// The same operation on further images.
+    pub(super) fn add(&mut self, other: &OperationProfile) {
+        self.time += other.time;
+        self.multiply_adds += other.multiply_adds;
+        self.products += other.products;
+    }
+}
+
 /// Measures how many multiply-adds of f32 a second the processor does at best, on all threads, with everything in
 /// registers.
 ///
@@ -51,7 +60,7 @@ pub fn peak(options: CpuOptions) -> Result<f64, String> {
 }
 
 /// Independent sums: enough to hide the latency of an addition, few enough for the registers.
-const CHAINS: usize = 12;
+const CHAINS: usize = 14;
 
 struct Chains {
     steps: usize,

@@ -1,7 +1,7 @@
 //! The operations of a plan with their weights packed: what all shapes of input share.
 
 use super::OperationProfile;
-use super::blocked::Blocked;
+use super::blocked::{BLOCK, Blocked};
 use super::buffer::Buffer;
 use super::choice::{Algorithm, Layer, choose, nominal_side};
 use super::matrix::{self, Geometry};
@@ -78,6 +78,8 @@ impl Step {
         match operation {
             Operation::Convolution(convolution) => {
                 let FoldedConvolution { input, output, residual, relu, ref layer, ref weight, ref bias } = convolution;
+                // A block that is read is written whole, or its rest would be multiplied by zero, NaN or not.
+                assert!(input == Plan::INPUT || layer.in_channels.is_multiple_of(BLOCK), "{}", layer.name);
                 let bias = padded(bias, set);
                 let work = match algorithm {
                     Algorithm::Matrix => {

@@ -131,6 +131,17 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
+    /// What the writes of kernels rely on: everything is there, whole, for `channels` output channels.
+    pub fn check(&self, channels: usize) {
+        assert!(self.bias.len() >= channels && self.shape.blocks() * BLOCK >= channels);
+        assert_eq!(self.output.len(), self.shape.len());
+        if let Some((values, shape)) = self.residual {
+            assert_eq!(values.len(), shape.len());
+            let [ours, theirs] = [self.shape, shape].map(|shape| Blocked { border: 0, ..*shape });
+            assert_eq!(ours, theirs);
+        }
+    }
+
     /// Writes a vector of channels of the pixel at offset `at` in a plane (`residual_at` in the residual's).
     ///
     /// # Safety
@@ -138,14 +149,15 @@ impl Epilogue<'_> {
     #[inline(always)]
     pub unsafe fn write<S: Simd>(&self, simd: S, sum: S::Vector, channel: usize, at: usize, residual_at: usize) {
         let (block, lane) = (channel / BLOCK, channel % BLOCK);
-        // SAFETY: `bias` covers all blocks; the rest is the caller's promise.
+        // SAFETY: `bias` covers all panels; the rest is the caller's promise.
         unsafe {
             let mut sum = simd.add(sum, simd.read(self.bias, channel));
             if let Some((residual, shape)) = self.residual {
                 sum = simd.add(sum, simd.read(residual, block * shape.plane() + residual_at + lane));
             }
             if self.relu {
-                sum = simd.max(sum, simd.splat(0.0));
+                // In this order a NaN stays one, and is found among the logits.
+                sum = simd.max(simd.splat(0.0), sum);
             }
             simd.write(self.output, block * self.shape.plane() + at + lane, sum);
         }
@@ -169,7 +181,7 @@ impl Finish for Pixels<'_> {
         each!(ROW in [0 1 2 3 4 5 6 7 8 9 10 11 12 13] => if ROW < ROWS {
             each!(COLUMN in [0 1 2 3] => if COLUMN < COLUMNS {
                 let (at, residual_at) = (at + ROW * BLOCK, residual_at + ROW * BLOCK);
-                // SAFETY: tiles cover each pixel and channel once.
+                // SAFETY: tiles lie within a line, as the schedule cuts them, and cover each pixel and channel once.
                 unsafe { epilogue.write(simd, sums[ROW][COLUMN], channel + COLUMN * S::LANES, at, residual_at) };
             });
         });

@@ -39,7 +39,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a * b + c`, rounded once where the instruction set can.
     fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// The larger of each pair. Of a NaN and a number, either.
+    /// The larger of each pair; `b` where that is NaN.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
     /// # Safety

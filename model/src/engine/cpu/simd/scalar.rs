@@ -44,7 +44,7 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn max(self, a: f32, b: f32) -> f32 {
-        a.max(b)
+        if a > b { a } else { b }
     }
 
     #[inline(always)]

@@ -10,7 +10,8 @@ impl Simd for Simd128 {
     type Vector = v128;
 
     const LANES: usize = 4;
-    // x86-64 hosts have 16 registers and no fused multiply-add here: 12 sums, two vectors of weights, a pixel, a product.
+    // x86-64 hosts have 16 registers and no fused multiply-add here: 8 sums, two vectors of weights,
+    // a pixel, a product; of more rows, V8 spills.
     const ROWS: usize = 4;
     const COLUMNS: usize = 2;
 
@@ -52,7 +53,7 @@ impl Simd for Simd128 {
     #[inline(always)]
     fn max(self, a: v128, b: v128) -> v128 {
         // One instruction on every host, unlike `f32x4_max`.
-        f32x4_pmax(a, b)
+        f32x4_pmax(b, a)
     }
 
     #[inline(always)]

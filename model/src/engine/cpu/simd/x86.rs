@@ -18,6 +18,7 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma");
         present.then_some(Avx512(()))
     }

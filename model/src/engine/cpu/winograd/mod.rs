@@ -228,6 +228,9 @@ impl Convolution<'_> {
     /// `shared` has room for [`Schedule::shared`] values, `scratch` for [`Schedule::scratch`].
     pub fn run(&self, set: InstructionSet, threads: &Threads, shared: &mut [f32], scratch: &Scratch) {
         let Convolution { weights, schedule, .. } = *self;
+        self.epilogue.check(weights.panels * weights.panel);
+        assert_eq!(self.input.len(), self.input_shape.len());
+        assert!(self.input_shape.border > 0 && shared.len() >= schedule.shared(weights));
         let blocks = schedule.lines.len().div_ceil(schedule.lines_of_a_block);
         if schedule.fused {
             threads.for_each_with(scratch, blocks, |block, scratch| {

@@ -211,7 +211,7 @@ impl<const TILE: usize, const STRIDE: usize> Kernel for Output<'_, TILE, STRIDE>
             let outputs = Tile::<TILE, STRIDE, WIDTH>::output(simd, inputs);
             each!(X in [0 1 2 3] => if X < WIDTH {
                 let (at, residual_at) = (corner + y * pitch, residual_corner + y * residual_pitch);
-                // SAFETY: tiles cover each pixel once, panels each channel.
+                // SAFETY: tiles are cut from the output and cover each pixel once, panels each channel.
                 unsafe { epilogue.write(simd, outputs[X], channel, at + X * BLOCK, residual_at + X * BLOCK) };
             });
         });
