@@ -30,7 +30,7 @@ impl Buffer {
 }
 
 /// Asks for large pages. Weights stream through the caches once a run, and with pages of 4 kB it is the translation of
-/// addresses that limits how fast: reading 4 MB is three times as fast with large ones under a hypervisor.
+/// addresses that limits how fast, under a hypervisor above all.
 #[cfg(target_os = "linux")]
 fn prefer_large_pages(values: &[f32]) {
     let whole = size_of_val(values) / LARGE_PAGE * LARGE_PAGE;

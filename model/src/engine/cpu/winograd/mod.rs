@@ -6,6 +6,7 @@
 //! transformed first, and each task takes one panel of the weights through a block.
 
 mod points;
+mod schedule;
 mod transform;
 mod weights;
 
@@ -17,15 +18,10 @@ use super::tile::{Ahead, Epilogue, Operands, Store, Tile, with_rows};
 use crate::plan::FoldedConvolution;
 use points::POINTS;
 pub use points::Scheme;
+pub use schedule::Schedule;
+use schedule::{Column, Line, Product, count};
 use std::ops::Range;
-use transform::{Points, Ranks};
-
-/// What of a core's cache may be taken for one block of tiles.
-const CACHE: usize = 512 << 10;
-/// Transformed inputs of all blocks at once, at most; a larger batch goes in several rounds.
-const TRANSFORMED: usize = 4 << 20;
-/// Values to bytes.
-const F32: usize = size_of::<f32>();
+use transform::{InputTransform, OutputTransform, Points};
 
 /// A convolution's transformed weights.
 pub struct Weights {
@@ -80,138 +76,6 @@ impl Weights {
     fn points(&self) -> usize {
         self.side() * self.side()
     }
-}
-
-/// How a value of one shape is cut into tiles, blocks of tiles, and tasks.
-pub struct Schedule {
-    /// Rows of tiles, over the whole batch.
-    lines: Vec<Line>,
-    /// Tiles of a row.
-    columns: Vec<Column>,
-    /// Rows of tiles in a block; the last block may have fewer.
-    lines_of_a_block: usize,
-    /// Blocks transformed before their products are computed; 1 if a task does both.
-    blocks_of_a_round: usize,
-    fused: bool,
-    /// Of a block, for the tile's inner loop.
-    runs: Vec<usize>,
-    products: Vec<Product>,
-}
-
-/// One of the matrix products of a block. They are in the order of their weights in memory.
-struct Product {
-    point: usize,
-    /// The point in a column of points, and in a row.
-    rows: [usize; 2],
-    /// Which of the transformed weights.
-    matrix: usize,
-}
-
-impl Product {
-    fn all(scheme: Scheme) -> Vec<Product> {
-        let side = scheme.points(scheme.tile);
-        let product = |point| {
-            let rows = [point / side, point % side];
-            let [y, x] = rows.map(|point| scheme.weight_of(point));
-            Product { point, rows, matrix: y * scheme.weights() + x }
-        };
-        let mut products: Vec<Product> = (0..side * side).map(product).collect();
-        products.sort_by_key(|product| product.matrix);
-        products
-    }
-}
-
-/// A row of tiles.
-struct Line {
-    image: usize,
-    /// The first row of its outputs.
-    y: usize,
-    height: usize,
-}
-
-/// A tile's place in its row.
-struct Column {
-    x: usize,
-    width: usize,
-    /// By point: how many tiles before it in the row have that point.
-    rank: Ranks,
-}
-
-impl Schedule {
-    pub fn new(weights: &Weights, output: &Blocked, threads: usize) -> Self {
-        let scheme = weights.scheme;
-        let row = cut(output.height, scheme.tile);
-        let lines = (0..output.batch).flat_map(|image| row.iter().map(move |&(y, height)| Line { image, y, height }));
-        let lines: Vec<Line> = lines.collect();
-        let mut rank = [0; POINTS];
-        let columns = cut(output.width, scheme.tile).into_iter().map(|(x, width)| {
-            let column = Column { x, width, rank };
-            count(&mut rank, scheme.points(width));
-            column
-        });
-        let columns: Vec<Column> = columns.collect();
-
-        let fused = weights.packed.len() * F32 <= CACHE * 3 / 2;
-        let channels = if fused { weights.in_blocks * BLOCK + weights.panel } else { weights.panel };
-        let line_bytes = columns.len() * weights.points() * channels * F32;
-        let mut lines_of_a_block = (CACHE / 2 / line_bytes).clamp(1, lines.len());
-        // Every thread should have work, and the last one to finish not much more than the others.
-        let tasks =
-            |lines_of_a_block: usize| lines.len().div_ceil(lines_of_a_block) * if fused { 1 } else { weights.panels };
-        while lines_of_a_block > 1 && tasks(lines_of_a_block) < 2 * threads {
-            lines_of_a_block = lines_of_a_block.div_ceil(2);
-        }
-        let mut schedule = Schedule {
-            runs: Vec::new(),
-            products: Product::all(scheme),
-            lines_of_a_block,
-            blocks_of_a_round: 1,
-            fused,
-            lines,
-            columns,
-        };
-        let tiles = schedule.tiles_of_a_block();
-        schedule.runs = (0..weights.in_blocks).map(|block| block * tiles * BLOCK).collect();
-        if !fused {
-            let blocks = schedule.lines.len().div_ceil(lines_of_a_block);
-            schedule.blocks_of_a_round = (TRANSFORMED / (schedule.transformed(weights) * F32)).clamp(1, blocks);
-        }
-        schedule
-    }
-
-    fn tiles_of_a_block(&self) -> usize {
-        self.lines_of_a_block * self.columns.len()
-    }
-
-    /// Values of a block's transformed inputs: `[points, in_blocks, tiles, 16]`.
-    fn transformed(&self, weights: &Weights) -> usize {
-        weights.points() * weights.in_blocks * self.tiles_of_a_block() * BLOCK
-    }
-
-    /// Values of a block's products for one panel: `[points, tiles, panel]`.
-    fn products(&self, weights: &Weights) -> usize {
-        weights.points() * self.tiles_of_a_block() * weights.panel
-    }
-
-    /// Values of memory shared by all threads.
-    pub fn shared(&self, weights: &Weights) -> usize {
-        if self.fused { 0 } else { self.blocks_of_a_round * self.transformed(weights) }
-    }
-
-    /// Values of scratch memory for each thread.
-    pub fn scratch(&self, weights: &Weights) -> usize {
-        self.products(weights) + if self.fused { self.transformed(weights) } else { 0 }
-    }
-
-    fn block(&self, index: usize) -> &[Line] {
-        let start = index * self.lines_of_a_block;
-        &self.lines[start..(start + self.lines_of_a_block).min(self.lines.len())]
-    }
-}
-
-/// Cuts a side into tiles; the last may be smaller.
-fn cut(side: usize, tile: usize) -> Vec<(usize, usize)> {
-    (0..side).step_by(tile).map(|start| (start, tile.min(side - start))).collect()
 }
 
 /// One convolution, ready to run.
@@ -323,12 +187,6 @@ struct Transform<'a, const TILE: usize, const STRIDE: usize> {
     channels: Range<usize>,
 }
 
-/// Counts a tile at each of its points.
-#[inline(always)]
-fn count(ranks: &mut Ranks, points: usize) {
-    ranks[..points].iter_mut().for_each(|rank| *rank += 1);
-}
-
 impl<const TILE: usize, const STRIDE: usize> Kernel for Transform<'_, TILE, STRIDE> {
     type Output = ();
 
@@ -353,7 +211,7 @@ impl<const TILE: usize, const STRIDE: usize> Kernel for Transform<'_, TILE, STRI
                             columns: &column.rank,
                             totals: &totals,
                         };
-                        let tile = transform::Input::<TILE, STRIDE> {
+                        let tile = InputTransform::<TILE, STRIDE> {
                             size: [line.height, column.width],
                             input,
                             corner: corner + lane,
@@ -367,16 +225,6 @@ impl<const TILE: usize, const STRIDE: usize> Kernel for Transform<'_, TILE, STRI
                 count(&mut lines, weights.scheme.points(line.height));
             }
         }
-    }
-}
-
-impl Schedule {
-    /// By point: how many tiles of a line have it.
-    #[inline(always)]
-    fn totals(&self, scheme: Scheme) -> Ranks {
-        let mut totals = [0; POINTS];
-        self.columns.iter().for_each(|column| count(&mut totals, scheme.points(column.width)));
-        totals
     }
 }
 
@@ -437,7 +285,7 @@ impl<const TILE: usize, const STRIDE: usize> Kernel for Multiply<'_, TILE, STRID
                             columns: &column.rank,
                             totals: &totals,
                         };
-                        let tile = transform::Output::<TILE, STRIDE> {
+                        let tile = OutputTransform::<TILE, STRIDE> {
                             size: [line.height, column.width],
                             products: self.products,
                             points,

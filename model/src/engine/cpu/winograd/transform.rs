@@ -29,10 +29,10 @@ macro_rules! dot {
     }};
 }
 
-/// The transforms of tiles of `SIZE` in the scheme of `TILE` and `STRIDE`, with matrices as constants.
-struct Tile<const TILE: usize, const STRIDE: usize, const SIZE: usize>;
+/// The transforms of a side of `SIZE` in the scheme of `TILE` and `STRIDE`, with matrices as constants.
+struct Side<const TILE: usize, const STRIDE: usize, const SIZE: usize>;
 
-impl<const TILE: usize, const STRIDE: usize, const SIZE: usize> Tile<TILE, STRIDE, SIZE> {
+impl<const TILE: usize, const STRIDE: usize, const SIZE: usize> Side<TILE, STRIDE, SIZE> {
     const SCHEME: Scheme = Scheme { tile: TILE, stride: STRIDE };
     const POINTS: usize = Self::SCHEME.points(SIZE);
     const INPUT: Matrix<POINTS> = Self::SCHEME.input(SIZE);
@@ -131,7 +131,7 @@ impl Points<'_> {
 }
 
 /// `B^T d B` of a tile of `size` outputs, height first.
-pub struct Input<'a, const TILE: usize, const STRIDE: usize> {
+pub struct InputTransform<'a, const TILE: usize, const STRIDE: usize> {
     pub size: [usize; 2],
     pub input: &'a [f32],
     /// Where the tile's first input lies; its columns lie a block apart.
@@ -141,30 +141,30 @@ pub struct Input<'a, const TILE: usize, const STRIDE: usize> {
     pub points: Points<'a>,
 }
 
-impl<const TILE: usize, const STRIDE: usize> Kernel for Input<'_, TILE, STRIDE> {
+impl<const TILE: usize, const STRIDE: usize> Kernel for InputTransform<'_, TILE, STRIDE> {
     type Output = ();
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // the second pass reads columns as rows
     fn run<S: Simd>(self, simd: S) {
-        let Input { size: [height, width], input, corner, pitch, target, points } = self;
+        let InputTransform { size: [height, width], input, corner, pitch, target, points } = self;
         let (scheme, zero) = (Scheme { tile: TILE, stride: STRIDE }, simd.splat(0.0));
         let mut columns = [[zero; POINTS]; POINTS];
         with_size!(TILE, height, HEIGHT => for (x, column) in columns[..scheme.points(width)].iter_mut().enumerate() {
             let mut inputs = [zero; POINTS];
-            each!(Y in [0 1 2 3 4 5] => if Y < const { Tile::<TILE, STRIDE, HEIGHT>::POINTS } {
+            each!(Y in [0 1 2 3 4 5] => if Y < const { Side::<TILE, STRIDE, HEIGHT>::POINTS } {
                 // SAFETY: a tile's inputs end with the image's border.
                 inputs[Y] = unsafe { simd.read(input, corner + Y * pitch + x * BLOCK) };
             });
-            *column = Tile::<TILE, STRIDE, HEIGHT>::input(simd, inputs);
+            *column = Side::<TILE, STRIDE, HEIGHT>::input(simd, inputs);
         });
         with_size!(TILE, width, WIDTH => for y in 0..scheme.points(height) {
             let mut inputs = [zero; POINTS];
-            each!(X in [0 1 2 3 4 5] => if X < const { Tile::<TILE, STRIDE, WIDTH>::POINTS } {
+            each!(X in [0 1 2 3 4 5] => if X < const { Side::<TILE, STRIDE, WIDTH>::POINTS } {
                 inputs[X] = columns[X][y];
             });
-            let transformed = Tile::<TILE, STRIDE, WIDTH>::input(simd, inputs);
-            each!(X in [0 1 2 3 4 5] => if X < const { Tile::<TILE, STRIDE, WIDTH>::POINTS } {
+            let transformed = Side::<TILE, STRIDE, WIDTH>::input(simd, inputs);
+            each!(X in [0 1 2 3 4 5] => if X < const { Side::<TILE, STRIDE, WIDTH>::POINTS } {
                 // SAFETY: the target has room for the block, and each task writes its own channels.
                 unsafe { simd.write(target, points.at::<TILE, STRIDE>(y, X), transformed[X]) };
             });
@@ -173,7 +173,7 @@ impl<const TILE: usize, const STRIDE: usize> Kernel for Input<'_, TILE, STRIDE> 
 }
 
 /// `A^T m A` of a tile of `size` outputs, height first, to a value.
-pub struct Output<'a, const TILE: usize, const STRIDE: usize> {
+pub struct OutputTransform<'a, const TILE: usize, const STRIDE: usize> {
     pub size: [usize; 2],
     pub products: &'a [f32],
     pub points: Points<'a>,
@@ -185,30 +185,31 @@ pub struct Output<'a, const TILE: usize, const STRIDE: usize> {
     pub residual_corner: usize,
 }
 
-impl<const TILE: usize, const STRIDE: usize> Kernel for Output<'_, TILE, STRIDE> {
+impl<const TILE: usize, const STRIDE: usize> Kernel for OutputTransform<'_, TILE, STRIDE> {
     type Output = ();
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // the second pass reads columns as rows
     fn run<S: Simd>(self, simd: S) {
-        let Output { size: [height, width], products, points, epilogue, channel, corner, residual_corner } = self;
+        let OutputTransform { size: [height, width], products, points, epilogue, channel, corner, residual_corner } =
+            self;
         let (pitch, residual_pitch) = (epilogue.shape.pitch(), epilogue.residual.map_or(0, |(_, shape)| shape.pitch()));
         let (scheme, zero) = (Scheme { tile: TILE, stride: STRIDE }, simd.splat(0.0));
         let mut columns = [[zero; LARGEST]; POINTS];
         with_size!(TILE, height, HEIGHT => for (x, column) in columns[..scheme.points(width)].iter_mut().enumerate() {
             let mut inputs = [zero; POINTS];
-            each!(Y in [0 1 2 3 4 5] => if Y < const { Tile::<TILE, STRIDE, HEIGHT>::POINTS } {
+            each!(Y in [0 1 2 3 4 5] => if Y < const { Side::<TILE, STRIDE, HEIGHT>::POINTS } {
                 // SAFETY: the products of the block's tiles are there.
                 inputs[Y] = unsafe { simd.read(products, points.at::<TILE, STRIDE>(Y, x)) };
             });
-            *column = Tile::<TILE, STRIDE, HEIGHT>::output(simd, inputs);
+            *column = Side::<TILE, STRIDE, HEIGHT>::output(simd, inputs);
         });
         with_size!(TILE, width, WIDTH => for y in 0..height {
             let mut inputs = [zero; POINTS];
-            each!(X in [0 1 2 3 4 5] => if X < const { Tile::<TILE, STRIDE, WIDTH>::POINTS } {
+            each!(X in [0 1 2 3 4 5] => if X < const { Side::<TILE, STRIDE, WIDTH>::POINTS } {
                 inputs[X] = columns[X][y];
             });
-            let outputs = Tile::<TILE, STRIDE, WIDTH>::output(simd, inputs);
+            let outputs = Side::<TILE, STRIDE, WIDTH>::output(simd, inputs);
             each!(X in [0 1 2 3] => if X < WIDTH {
                 let (at, residual_at) = (corner + y * pitch, residual_corner + y * residual_pitch);
                 // SAFETY: tiles are cut from the output and cover each pixel once, panels each channel.
