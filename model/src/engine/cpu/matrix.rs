@@ -43,37 +43,11 @@ enum Access {
     Colours,
 }
 
-/// The shape of a convolution, whatever its layer is called.
-#[derive(Clone, Copy)]
-pub struct Geometry {
-    pub out_channels: usize,
-    pub in_channels: usize,
-    pub kernel: usize,
-    pub stride: usize,
-    pub padding: usize,
-    pub groups: usize,
-    /// It reads an [`Image`] instead of a blocked value.
-    pub image: bool,
-}
-
-impl Geometry {
-    pub fn new(layer: &architecture::Convolution, image: bool) -> Self {
-        Geometry {
-            out_channels: layer.out_channels,
-            in_channels: layer.in_channels,
-            kernel: layer.kernel,
-            stride: layer.stride,
-            padding: layer.padding,
-            groups: layer.groups,
-            image,
-        }
-    }
-}
-
 impl Weights {
-    /// `weight` is `[out_channels, in_channels / groups, kernel, kernel]`.
-    pub fn pack(weight: &[f32], geometry: Geometry, set: InstructionSet) -> Self {
-        let Geometry { out_channels, in_channels, kernel, stride, padding, groups, image } = geometry;
+    /// `weight` is `[out_channels, in_channels / groups, kernel, kernel]`; `image` says that the layer reads an [`Image`]
+    /// instead of a blocked value.
+    pub fn pack(weight: &[f32], layer: &architecture::Convolution, image: bool, set: InstructionSet) -> Self {
+        let architecture::Convolution { out_channels, in_channels, kernel, stride, padding, groups, .. } = *layer;
         let (group_in, group_out) = (in_channels / groups, out_channels / groups);
         // Of a grouped convolution, a tile covers whole groups and multiplies by zeros between them: narrow tiles do less
         // of that.

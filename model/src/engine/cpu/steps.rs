@@ -4,7 +4,7 @@ use super::OperationProfile;
 use super::blocked::{BLOCK, Blocked};
 use super::buffer::Buffer;
 use super::choice::{Algorithm, Layer, choose, nominal_side};
-use super::matrix::{self, Geometry};
+use super::matrix;
 use super::simd::InstructionSet;
 use super::threads::Threads;
 use super::winograd;
@@ -83,8 +83,7 @@ impl Step {
                 let bias = padded(bias, set);
                 let work = match algorithm {
                     Algorithm::Matrix => {
-                        let geometry = Geometry::new(layer, input == Plan::INPUT);
-                        Work::Matrix(matrix::Weights::pack(weight, geometry, set), bias)
+                        Work::Matrix(matrix::Weights::pack(weight, layer, input == Plan::INPUT, set), bias)
                     }
                     Algorithm::Winograd(scheme) => {
                         Work::Winograd(winograd::Weights::pack(&convolution, scheme, set), bias)
@@ -98,7 +97,7 @@ impl Step {
                 let (kernel, stride, padding, groups) = (1, 1, 0, 1);
                 let [name, norm] = ["fc".to_owned(), String::new()];
                 let layer = Convolution { name, norm, in_channels, out_channels, kernel, stride, padding, groups };
-                let packed = matrix::Weights::pack(&weight, Geometry::new(&layer, false), set);
+                let packed = matrix::Weights::pack(&weight, &layer, false, set);
                 let work = Work::Matrix(packed, padded(&bias, set));
                 Step { name: layer.name.clone(), input, output, residual: None, relu: false, work, layer: Some(layer) }
             }
