@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test checked neon bench page tools wasm-target browser emulator peers lint clean
+.PHONY: help run server-without-page test kernels checked neon bench page tools wasm-target browser emulator peers lint clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -32,16 +32,25 @@ help:
 	@echo "make lint   rustfmt and clippy"
 
 # Builds and starts the server. `make run LISTEN=0.0.0.0:80 MODELS=models` opens it to the network, with other models.
-run: page
+# Of a fresh clone, the server is compiled while the tools and the page leave a processor idle; then it takes the page in.
+run:
+	@$(MAKE) --no-print-directory -j3 page server-without-page
 	cargo build --release -p server
 	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN) --models $(MODELS)
 
+server-without-page:
+	nice -n 19 cargo build --release -p server
+
 # Everything is built in one go first, so that the package `tests` finds the binaries and no crate is compiled twice.
 TESTED := --release -p model --features model/burn -p trainer -p server -p tests
-test: page browser emulator
+test: page browser emulator kernels
 	cargo build $(TESTED) --all-targets
 	cargo test $(TESTED) --all-targets
 	@$(MAKE) --no-print-directory checked neon
+
+# The CPU engine as WebAssembly, for a test in the browser.
+kernels: wasm-target
+	cargo build --profile web --target wasm32-unknown-unknown -p simd128
 
 # The CPU engine on every instruction set of this machine once more, with every index and every sum checked.
 CHECKED := --profile checked -p model --test cpu
@@ -84,17 +93,18 @@ wasm-target:
 
 tools: $(TOOLS)/trunk-$(TRUNK) $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN)
 
-# Without optimisation trunk compiles three times as fast, and all it does is call others.
+# Without optimisation both compile several times as fast and work as well; nothing here has them download.
+INSTALL = CARGO_TARGET_DIR=$@.build CARGO_PROFILE_DEV_DEBUG=0 \
+	cargo install --debug --no-default-features --root $(TOOLS)
+
 $(TOOLS)/trunk-$(TRUNK):
-	CARGO_TARGET_DIR=$(TOOLS)/build CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
-		cargo install trunk --version $(TRUNK) --locked --root $(TOOLS)
-	rm -rf $(TOOLS)/build
+	$(INSTALL) trunk --version $(TRUNK) --locked
+	rm -rf $@.build
 	touch $@
 
 $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN):
-	CARGO_TARGET_DIR=$(TOOLS)/build CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-		cargo install wasm-bindgen-cli --bin wasm-bindgen --version $(WASM_BINDGEN) --root $(TOOLS)
-	rm -rf $(TOOLS)/build
+	$(INSTALL) wasm-bindgen-cli --bin wasm-bindgen --version $(WASM_BINDGEN)
+	rm -rf $@.build
 	touch $@
 
 # Chromium and its WebDriver from the distribution's packages.

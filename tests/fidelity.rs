@@ -1,8 +1,9 @@
 //! Equal to PyTorch and torchvision: from the sample photos alone in a bare clone, from the data beside it where it is.
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
 use model::checkpoint::{Checkpoint, pth};
+use model::engine::cpu::{CpuOptions, InstructionSet, Precision};
 use model::engine::{Device, Engine, Input, Logits, Normalised, Output};
 use model::plan::{Plan, Tap};
 use model::preprocess::{ImageBatch, Limits, Photo, Preprocessing};
@@ -28,8 +29,18 @@ fn main() {
         data::trial("resnet50_predicts_as_pytorch_on_the_validation_photos", || validation(&RESNET50_RUN)),
         data::trial("bundled_resnet18_agrees_with_the_weights_it_came_from", || bundled(RESNET18, &RESNET18_RUN)),
         data::trial("bundled_resnet50_agrees_with_the_weights_it_came_from", || bundled(RESNET50, &RESNET50_RUN)),
+        if_processor_has_bf16(data::trial("resnet18_predicts_in_bf16_as_pytorch", || bf16(&RESNET18_RUN))),
+        if_processor_has_bf16(data::trial("resnet50_predicts_in_bf16_as_pytorch", || bf16(&RESNET50_RUN))),
     ];
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Where there is none, a test of it is listed as ignored.
+fn if_processor_has_bf16(trial: Trial) -> Trial {
+    if InstructionSet::best().has_pairs() {
+        return trial;
+    }
+    trial.with_kind("no AVX512-BF16").with_ignored_flag(true)
 }
 
 /// What PyTorch said of some photos.
@@ -114,7 +125,7 @@ fn reference_photos() -> Result<()> {
     let photos = data::read_json::<Reference<Expected>>("reference/resnet50_v1.json")?.photos;
     ensure!(photos.len() == 33, "{} reference photos", photos.len());
     let files: Vec<String> = photos.iter().map(|photo| format!("photos/{}", photo.file)).collect();
-    for (photo, top1) in photos.iter().zip(top1(&source(&RESNET50_RUN)?, &files)?) {
+    for (photo, top1) in photos.iter().zip(top1(&source(&RESNET50_RUN)?, &files, Precision::F32)?) {
         ensure!(top1 == photo.top5[0], "{}: {top1} instead of {}", photo.file, photo.top5[0]);
     }
     Ok(())
@@ -122,7 +133,7 @@ fn reference_photos() -> Result<()> {
 
 /// At least 99 % of the predictions are PyTorch's.
 fn validation(run: &ValidationRun) -> Result<()> {
-    let agreement = agreement(&source(run)?, run)?;
+    let agreement = agreement(&source(run)?, run, Precision::F32)?;
     println!("{}: {:.2} % of the predictions are PyTorch's", run.architecture, 100.0 * agreement);
     ensure!(agreement >= 0.99, "only {agreement} of the predictions are PyTorch's");
     Ok(())
@@ -130,14 +141,22 @@ fn validation(run: &ValidationRun) -> Result<()> {
 
 /// At least 97 % of the predictions are those of the weights before they were stored as int8.
 fn bundled(path: &str, run: &ValidationRun) -> Result<()> {
-    let agreement = agreement(&Checkpoint::from_path(workspace::root().join(path))?, run)?;
+    let agreement = agreement(&Checkpoint::from_path(workspace::root().join(path))?, run, Precision::F32)?;
     println!("{path}: {:.2} % of the predictions are those of {}", 100.0 * agreement, run.weights);
     ensure!(agreement >= 0.97, "only {agreement} of the predictions are those of {}", run.weights);
     Ok(())
 }
 
+/// At least 98 % of the predictions in bf16 are PyTorch's in f32.
+fn bf16(run: &ValidationRun) -> Result<()> {
+    let agreement = agreement(&source(run)?, run, Precision::Bf16)?;
+    println!("{}: {:.2} % of the predictions in bf16 are PyTorch's", run.architecture, 100.0 * agreement);
+    ensure!(agreement >= 0.98, "only {agreement} of the predictions in bf16 are PyTorch's");
+    Ok(())
+}
+
 /// The part of the 800 validation photos on which a checkpoint predicts what PyTorch did with the original weights.
-fn agreement(checkpoint: &Checkpoint, run: &ValidationRun) -> Result<f64> {
+fn agreement(checkpoint: &Checkpoint, run: &ValidationRun, precision: Precision) -> Result<f64> {
     #[derive(Deserialize)]
     struct Expected {
         file: String,
@@ -146,14 +165,15 @@ fn agreement(checkpoint: &Checkpoint, run: &ValidationRun) -> Result<f64> {
     let photos = data::read_json::<Reference<Expected>>(run.reference)?.photos;
     ensure!(photos.len() == 800, "{} validation photos", photos.len());
     let files: Vec<String> = photos.iter().map(|photo| format!("imagenette-224-val/{}", photo.file)).collect();
-    let top1 = top1(checkpoint, &files)?;
+    let top1 = top1(checkpoint, &files, precision)?;
     let equal = photos.iter().zip(top1).filter(|(photo, top1)| photo.predicted == *top1).count();
     Ok(equal as f64 / photos.len() as f64)
 }
 
 /// The likeliest class of each photo of the data.
-fn top1(checkpoint: &Checkpoint, files: &[String]) -> Result<Vec<usize>> {
-    let engine = block_on(Engine::prepare(Plan::new(checkpoint), Device::Cpu))?;
+fn top1(checkpoint: &Checkpoint, files: &[String], precision: Precision) -> Result<Vec<usize>> {
+    let options = CpuOptions { precision, ..CpuOptions::default() };
+    let engine = block_on(Engine::prepare_with(Plan::new(checkpoint), Device::Cpu, options))?;
     let mut top1 = Vec::with_capacity(files.len());
     for files in files.chunks(8) {
         let batch = files.iter().map(|file| {

@@ -1,4 +1,4 @@
-//! Networks on the CPU engine, by instruction set. Their kernels, layer by layer: `trainer bench --layers`. Beside other
+//! Networks on the CPU engine, by instruction set. Single layers: `convolutions`, and `trainer bench --layers`. Beside other
 //! engines: `make bench`.
 //!
 //! `cargo bench -p model --bench inference`

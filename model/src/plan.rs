@@ -125,6 +125,12 @@ impl Plan {
         Plan::from(checkpoint.clone())
     }
 
+    /// Operations that are no network: for measuring them.
+    pub(crate) fn of(operations: Vec<Operation>) -> Self {
+        let architecture = Architecture::new("resnet18", 1).expect("a known name");
+        Plan { architecture, operations, taps: [Plan::INPUT; Tap::ALL.len()] }
+    }
+
     /// The number of a value that can be kept.
     pub fn tap(&self, tap: Tap) -> Value {
         self.taps[tap.index()]

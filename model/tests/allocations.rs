@@ -38,7 +38,7 @@ fn a_run_allocates_no_more_than_its_logits_and_the_handing_over_of_work() {
     let classes = 10;
     for name in ["resnet18", "resnet50", "resnext50_32x4d"] {
         let plan = Plan::new(&random::checkpoint(Architecture::new(name, classes).unwrap()));
-        let options = CpuOptions { threads: NonZero::new(2), instruction_set: None };
+        let options = CpuOptions { threads: NonZero::new(2), ..CpuOptions::default() };
         let engine = block_on(Engine::prepare_with(plan, Device::Cpu, options)).unwrap();
         for batch in [1, 3] {
             let images = ImageBatch::new(vec![90; batch * 64 * 64 * 3], [batch, 64, 64], [0.5; 3], [0.2; 3]).unwrap();

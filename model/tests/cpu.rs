@@ -2,7 +2,7 @@
 //! That it agrees with the Burn network is in `plan.rs`.
 
 use model::architecture::{Architecture, Stem};
-use model::engine::cpu::{CpuOptions, InstructionSet};
+use model::engine::cpu::{CpuOptions, InstructionSet, Precision};
 use model::engine::{Device, Engine, EngineError, Input, Normalised, Output};
 use model::plan::{Plan, Tap};
 use model::preprocess::ImageBatch;
@@ -11,7 +11,11 @@ use pollster::block_on;
 use std::num::NonZero;
 
 fn engine(architecture: Architecture, threads: usize, instruction_set: InstructionSet) -> Engine {
-    let options = CpuOptions { threads: NonZero::new(threads), instruction_set: Some(instruction_set) };
+    engine_of(architecture, threads, instruction_set, Precision::F32)
+}
+
+fn engine_of(architecture: Architecture, threads: usize, set: InstructionSet, precision: Precision) -> Engine {
+    let options = CpuOptions { threads: NonZero::new(threads), instruction_set: Some(set), precision };
     block_on(Engine::prepare_with(Plan::new(&random::checkpoint(architecture)), Device::Cpu, options)).unwrap()
 }
 
@@ -85,8 +89,41 @@ fn every_instruction_set_agrees_with_the_plain_one_on_every_stem() {
 
 #[test]
 fn every_instruction_set_agrees_with_the_plain_one_on_odd_sides_and_class_counts() {
-    for (classes, shape) in [(1, [1, 32, 32]), (33, [1, 71, 57]), (1001, [5, 97, 130]), (10, [1, 512, 384])] {
+    for (classes, shape) in
+        [(1, [1, 32, 32]), (33, [1, 71, 57]), (1001, [5, 97, 130]), (10, [1, 512, 384]), (10, [2, 257, 257])]
+    {
         assert_sets_agree(Architecture::new("resnet18", classes).unwrap(), &[shape]);
+    }
+}
+
+/// Sums in another order round other values the other way, so sets differ by more than f32 does. What a pair is and how it
+/// is rounded is the same everywhere, or the difference would be that of noise.
+#[test]
+fn bf16_is_near_f32_and_the_same_on_every_instruction_set_that_has_it() {
+    for (name, shape) in [("resnet18", [1, 224, 224]), ("resnet50", [2, 65, 97]), ("resnext50_32x4d", [2, 64, 64])] {
+        let (architecture, input) = (Architecture::new(name, 33).unwrap(), images(shape));
+        let scalar = "scalar".parse().unwrap();
+        let exact = run(&engine(architecture, 2, scalar), &input);
+        let plain = run(&engine_of(architecture, 2, scalar, Precision::Bf16), &input);
+        let from_exact = relative_difference(&plain.logits.values, &exact.logits.values);
+        assert!((1e-4..3e-2).contains(&from_exact), "{name}: bf16 differs from f32 by {from_exact}");
+        for set in vectorised().into_iter().filter(|set| set.has_pairs()) {
+            let alone = run(&engine_of(architecture, 1, set, Precision::Bf16), &input);
+            let difference = relative_difference(&alone.logits.values, &plain.logits.values);
+            assert!(difference < 5e-3, "{name} on {set}: differs from the plain one by {difference}");
+            let threads = run(&engine_of(architecture, 3, set, Precision::Bf16), &input);
+            assert_eq!(alone, threads, "{name} on {set}: 3 threads");
+        }
+    }
+}
+
+#[test]
+fn bf16_is_refused_where_the_processor_has_none() {
+    let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
+    for set in InstructionSet::available().into_iter().filter(|set| !set.has_pairs()) {
+        let options = CpuOptions { instruction_set: Some(set), precision: Precision::Bf16, ..CpuOptions::default() };
+        let error = block_on(Engine::prepare_with(plan.clone(), Device::Cpu, options)).err().unwrap();
+        assert!(matches!(error, EngineError::NoBf16), "{set}: {error}");
     }
 }
 
@@ -94,7 +131,7 @@ fn every_instruction_set_agrees_with_the_plain_one_on_odd_sides_and_class_counts
 fn answers_are_the_same_to_the_bit_from_run_to_run_and_for_any_number_of_threads() {
     for name in ["resnet18", "resnet50", "resnext50_32x4d"] {
         let architecture = Architecture::new(name, 10).unwrap();
-        for shape in [[1, 96, 96], [3, 64, 80]] {
+        for shape in [[1, 96, 96], [3, 64, 80], [1, 224, 224]] {
             let input = images(shape);
             for set in vectorised() {
                 let alone = engine(architecture, 1, set);

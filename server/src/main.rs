@@ -57,7 +57,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     })?;
     let address = listener.local_addr()?;
 
-    let options = CpuOptions { threads: arguments.threads, ..CpuOptions::default() };
+    let options = CpuOptions { threads: arguments.threads, precision: arguments.precision, ..CpuOptions::default() };
     let models = files.iter().map(|file| Model::load(file, arguments.device, options)).collect::<Result<Vec<_>>>()?;
     let app = Arc::new(App::new(Registry::new(models, arguments.default.as_deref())?));
     greeting::listening(address);

@@ -1,6 +1,7 @@
 //! The page in a real browser, served by the real server.
 
 mod browser;
+mod kernels;
 mod trouble;
 mod view;
 
@@ -28,6 +29,7 @@ fn main() {
         bare_trial("page_leaves_a_large_model_to_the_server", large_model),
         bare_trial("page_survives_a_broken_file", trouble::broken_file),
         bare_trial("page_says_that_a_text_is_no_photo", trouble::text_dropped),
+        bare_trial("kernels_of_the_browser_agree_with_the_plain_ones", kernels::agree_with_the_plain_ones),
         bare_trial("page_without_workers_leaves_everything_to_the_server", trouble::no_workers),
         bare_trial("page_starts_another_worker_when_one_is_lost", trouble::lost_worker),
         bare_trial("page_refuses_weights_that_were_not_announced", trouble::wrong_weights),

@@ -10,12 +10,23 @@ pub fn root() -> &'static Path {
 
 /// A program of the workspace, of the profile in which this test was built.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe().context("this test does not know its own path")?;
-    // target/<profile>/deps/<test>-<hash>
-    let profile = test.ancestors().nth(2).context("this test does not lie in a target directory")?;
-    let path = profile.join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let path = profile()?.join(name).with_extension(std::env::consts::EXE_EXTENSION);
     ensure!(path.is_file(), "{} is not there: build it first, with `make` or `cargo build --release`", path.display());
     Ok(path)
+}
+
+/// A crate of the workspace as WebAssembly.
+pub fn module(name: &str) -> Result<PathBuf> {
+    let path = profile()?.with_file_name("wasm32-unknown-unknown").join("web").join(name).with_extension("wasm");
+    ensure!(path.is_file(), "{} is not there: `make kernels` builds it", path.display());
+    Ok(path)
+}
+
+/// `target/<profile>`
+fn profile() -> Result<PathBuf> {
+    let test = std::env::current_exe().context("this test does not know its own path")?;
+    // target/<profile>/deps/<test>-<hash>
+    Ok(test.ancestors().nth(2).context("this test does not lie in a target directory")?.to_owned())
 }
 
 /// One of the bundled photos, by file name.

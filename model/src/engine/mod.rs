@@ -10,7 +10,7 @@ pub use device::{Device, DeviceError};
 
 use crate::plan::{Plan, Tap};
 use crate::preprocess::ImageBatch;
-use cpu::{CpuEngine, CpuOptions, OperationProfile};
+use cpu::{CpuEngine, CpuOptions, OperationProfile, Precision};
 
 /// What a run reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +109,8 @@ pub struct Output {
 pub enum EngineError {
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error("bf16 takes the device cpu and a processor with AVX512-BF16")]
+    NoBf16,
     #[error("input: {0}")]
     Input(String),
     #[error("the device {device} failed: {reason}")]
@@ -141,6 +143,9 @@ impl Engine {
     /// # Errors
     /// Those of [`prepare`](Self::prepare), and [`EngineError::Failed`] if threads cannot be started.
     pub async fn prepare_with(plan: Plan, device: Device, options: CpuOptions) -> Result<Self, EngineError> {
+        if options.precision == Precision::Bf16 && device != Device::Cpu {
+            return Err(EngineError::NoBf16);
+        }
         match device {
             Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
             #[cfg(feature = "burn")]

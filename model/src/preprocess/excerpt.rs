@@ -1,7 +1,7 @@
 //! The way from an encoded photo to a batch that never holds more than the network will see.
 
-use super::decode::{self, Picture};
-use super::{ImageBatch, Limits, PhotoError, Preprocessing, resize};
+use super::picture::Picture;
+use super::{ImageBatch, Limits, PhotoError, Preprocessing, decode, resize};
 
 /// A decoded photo on its way to the preprocessing that it was decoded for: as stored, not upright yet, and of a large
 /// JPEG only the columns that the crop will show.

@@ -8,9 +8,9 @@ use std::ops::Range;
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat};
 
-use super::decode::Picture;
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
+use super::picture::Picture;
 use super::{Preprocessing, resize};
 
 const FORMAT: &str = "JPEG";

@@ -12,15 +12,17 @@ mod excerpt;
 mod jpeg;
 mod limits;
 mod opaque;
+mod photo;
+mod picture;
 mod raster;
 mod resize;
 mod windows;
 
 pub use batch::{BatchError, ImageBatch};
-pub use decode::Photo;
 pub use error::PhotoError;
 pub use excerpt::Excerpt;
 pub use limits::Limits;
+pub use photo::Photo;
 
 use serde::{Deserialize, Serialize};
 

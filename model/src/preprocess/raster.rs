@@ -5,10 +5,10 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
-use super::decode::Picture;
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
 use super::opaque;
+use super::picture::Picture;
 
 /// Of an animation, the first frame.
 pub(super) fn decode(

@@ -1,8 +1,8 @@
 //! `trainer bench`: how fast a network answers on a device, how soon it first does, and in how much memory.
 
 use super::memory::{self, Memory};
+use super::processor::Processor;
 use super::roofline::{self, Layer};
-use super::threads::Threads;
 use super::{answer, formats::readable};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -41,7 +41,7 @@ pub struct Bench {
     #[arg(long, default_value_t)]
     device: Device,
     #[command(flatten)]
-    threads: Threads,
+    processor: Processor,
     /// Images in a run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
@@ -134,7 +134,7 @@ impl Bench {
         let metadata = checkpoint.metadata().clone();
         let plan = Plan::from(checkpoint);
         let planned = Instant::now();
-        let engine = block_on(Engine::prepare_with(plan, self.device, self.threads.into()))?;
+        let engine = block_on(Engine::prepare_with(plan, self.device, self.processor.into()))?;
         let prepared = Instant::now();
 
         let input = Input::Pixels(self.images(&metadata.preprocessing)?);
@@ -198,7 +198,7 @@ impl Bench {
             engine.profile(input)?.with_context(|| format!("the device {} does not tell times of layers", self.device))
         });
         let runs: Vec<_> = runs.collect::<Result<_>>()?;
-        let peak = model::engine::cpu::peak(self.threads.into()).map_err(anyhow::Error::msg)?;
+        let peak = model::engine::cpu::peak(self.processor.into()).map_err(anyhow::Error::msg)?;
         Ok((peak, roofline::layers(&runs, peak)))
     }
 

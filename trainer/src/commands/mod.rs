@@ -9,8 +9,8 @@ mod memory;
 mod names;
 mod open;
 mod predict;
+mod processor;
 mod roofline;
-mod threads;
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -1,6 +1,6 @@
 //! `trainer predict`: what photos show, as a table, as JSON lines, as CSV.
 
-use super::threads::Threads;
+use super::processor::Processor;
 use super::{answer, remark};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -45,7 +45,7 @@ pub struct Predict {
     #[arg(long, default_value_t)]
     device: Device,
     #[command(flatten)]
-    threads: Threads,
+    processor: Processor,
     /// One line of JSON a photo, in the order given
     #[arg(long)]
     json: bool,
@@ -80,7 +80,7 @@ impl Predict {
             remark(&assumption);
         }
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
-        let classifier = pollster::block_on(Classifier::new(&name, checkpoint, self.device, self.threads.into()))?;
+        let classifier = pollster::block_on(Classifier::new(&name, checkpoint, self.device, self.processor.into()))?;
         let mut csv = self.csv.as_deref().map(Csv::create).transpose()?;
 
         let mut failures = 0;

@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
+/// Values to bytes.
+pub const F32: usize = size_of::<f32>();
 /// Bytes of a cache line, and of the widest vector.
 const CACHE_LINE: usize = 64;
 /// Bytes of a large page on x86-64 and most of aarch64.
@@ -17,10 +19,10 @@ pub struct Buffer {
 
 impl Buffer {
     pub fn zeroed(length: usize) -> Self {
-        let bytes = length * size_of::<f32>();
+        let bytes = length * F32;
         let alignment = if bytes >= LARGE_PAGE { LARGE_PAGE } else { CACHE_LINE };
         // Zeroed memory comes untouched from the operating system, so what alignment leaves over costs nothing.
-        let values = vec![0.0; length + alignment / size_of::<f32>()];
+        let values = vec![0.0; length + alignment / F32];
         let start = values.as_ptr().align_offset(alignment);
         if alignment == LARGE_PAGE {
             prefer_large_pages(&values[start..][..length]);

@@ -4,12 +4,16 @@
 //! 2. Where an image is small, every weight is read from memory for a handful of pixels, and its bytes cost more than
 //! multiplications.
 
+use super::precision::Precision;
 use super::winograd::Scheme;
 use crate::architecture::{Architecture, Convolution, Stem};
 
 /// How many multiply-adds take the time in which one weight is read from memory: on two cores of a server, about 110 billion
 /// multiply-adds and 9 billion weights a second. Another machine's ratio changes the choice only where it matters little.
 const READ: usize = 13;
+
+/// How many multiply-adds take the time in which one value of the input is rounded to bf16.
+const ROUND: usize = 10;
 
 /// Packed weights take at most this many times the bytes of the fp32 weights.
 const LIMIT: usize = 2;
@@ -18,6 +22,8 @@ const LIMIT: usize = 2;
 pub enum Algorithm {
     /// A matrix product, tap by tap.
     Matrix,
+    /// The same in bf16: twice the products in a step, half the weight.
+    MatrixBf16,
     Winograd(Scheme),
 }
 
@@ -37,7 +43,7 @@ pub fn nominal_side(architecture: &Architecture) -> usize {
 }
 
 impl Layer<'_> {
-    fn candidates(&self) -> impl Iterator<Item = Algorithm> {
+    fn candidates(&self, precision: Precision) -> impl Iterator<Item = Algorithm> {
         let Convolution { kernel, stride, groups, in_channels, .. } = *self.convolution;
         let tiles = match (kernel, stride) {
             // Transforming fewer channels costs more than it saves.
@@ -47,7 +53,8 @@ impl Layer<'_> {
             _ => 2..2,
         };
         let winograd = tiles.map(move |tile| Algorithm::Winograd(Scheme { tile, stride }));
-        std::iter::once(Algorithm::Matrix).chain(winograd)
+        let bf16 = precision == Precision::Bf16 && in_channels >= 16;
+        std::iter::once(Algorithm::Matrix).chain(bf16.then_some(Algorithm::MatrixBf16)).chain(winograd)
     }
 
     fn channels(&self) -> usize {
@@ -58,6 +65,7 @@ impl Layer<'_> {
         self.channels()
             * match algorithm {
                 Algorithm::Matrix => self.convolution.kernel.pow(2),
+                Algorithm::MatrixBf16 => return self.weights(Algorithm::Matrix) / 2,
                 Algorithm::Winograd(scheme) => scheme.weights().pow(2),
             }
     }
@@ -66,21 +74,28 @@ impl Layer<'_> {
     pub fn products(&self, algorithm: Algorithm) -> usize {
         self.channels()
             * match algorithm {
-                Algorithm::Matrix => (self.convolution.kernel * self.side).pow(2),
+                Algorithm::Matrix | Algorithm::MatrixBf16 => (self.convolution.kernel * self.side).pow(2),
                 Algorithm::Winograd(scheme) => scheme.products(self.side).pow(2),
             }
     }
 
     /// In multiply-adds.
     fn cost(&self, algorithm: Algorithm) -> usize {
-        self.products(algorithm) + READ * self.weights(algorithm)
+        let products = match algorithm {
+            Algorithm::MatrixBf16 => {
+                let inputs = self.convolution.in_channels * (self.side * self.convolution.stride).pow(2);
+                self.products(algorithm) / 2 + ROUND * inputs
+            }
+            Algorithm::Matrix | Algorithm::Winograd(_) => self.products(algorithm),
+        };
+        products + READ * self.weights(algorithm)
     }
 }
 
 /// The cheapest algorithm for each layer; while all weights together are too heavy, the one whose weights become lighter at
 /// the least cost gives way.
-pub fn choose(layers: &[Layer]) -> Vec<Algorithm> {
-    let cheapest = |layer: &Layer| layer.candidates().min_by_key(|&algorithm| layer.cost(algorithm));
+pub fn choose(layers: &[Layer], precision: Precision) -> Vec<Algorithm> {
+    let cheapest = |layer: &Layer| layer.candidates(precision).min_by_key(|&algorithm| layer.cost(algorithm));
     let mut chosen: Vec<Algorithm> = layers.iter().map(|layer| cheapest(layer).expect("there is always one")).collect();
     let limit = LIMIT * layers.iter().map(|layer| layer.weights(Algorithm::Matrix)).sum::<usize>();
     loop {
@@ -89,7 +104,7 @@ pub fn choose(layers: &[Layer]) -> Vec<Algorithm> {
             return chosen;
         }
         let lighter = chosen.iter().zip(layers).enumerate().flat_map(|(index, (&heavy, layer))| {
-            let lighter = layer.candidates().filter(move |&light| layer.weights(light) < layer.weights(heavy));
+            let lighter = layer.candidates(precision).filter(move |&light| layer.weights(light) < layer.weights(heavy));
             lighter.map(move |light| {
                 let saved = layer.weights(heavy) - layer.weights(light);
                 let lost = layer.cost(light) - layer.cost(heavy);
@@ -104,31 +119,36 @@ pub fn choose(layers: &[Layer]) -> Vec<Algorithm> {
 
 #[cfg(test)]
 mod tests {
+    use super::Precision::{Bf16, F32};
     use super::*;
 
     #[test]
     fn packed_weights_take_at_most_twice_the_bytes() {
         for name in Architecture::names() {
             let convolutions = Architecture::new(&name, 1000).unwrap().convolutions();
-            for side in [4, 7, 14, 56] {
+            for (side, precision) in [4, 7, 14, 56].into_iter().flat_map(|side| [(side, F32), (side, Bf16)]) {
                 let layers: Vec<_> = convolutions.iter().map(|convolution| Layer { convolution, side }).collect();
-                let chosen = choose(&layers);
+                let chosen = choose(&layers, precision);
                 let packed: usize = chosen.iter().zip(&layers).map(|(&chosen, layer)| layer.weights(chosen)).sum();
                 let plain: usize = layers.iter().map(|layer| layer.weights(Algorithm::Matrix)).sum();
                 assert!(packed <= 2 * plain, "{name}: {packed} of {plain}");
                 let winograd = chosen.iter().filter(|algorithm| matches!(algorithm, Algorithm::Winograd(_))).count();
-                assert!(side == 4 || (winograd == 0) == name.starts_with("resnext"), "{name}: {winograd} layers");
+                assert!(
+                    side == 4 || precision == Bf16 || (winograd == 0) == name.starts_with("resnext"),
+                    "{name}: {winograd} layers"
+                );
             }
         }
     }
 
     #[test]
     fn larger_images_get_larger_tiles() {
-        let of = |name: &str, side| {
+        let of_precision = |name: &str, side, precision| {
             let convolutions = Architecture::new("resnet18", 1000).unwrap().convolutions();
             let convolution = convolutions.iter().find(|convolution| convolution.name == name).unwrap();
-            choose(&[Layer { convolution, side }, Layer { convolution: &heavy(), side: 7 }])[0]
+            choose(&[Layer { convolution, side }, Layer { convolution: &heavy(), side: 7 }], precision)[0]
         };
+        let of = |name, side| of_precision(name, side, F32);
         let winograd = |tile, stride| Algorithm::Winograd(Scheme { tile, stride });
         assert_eq!(of("conv1", 112), Algorithm::Matrix);
         assert_eq!(of("layer1.0.conv1", 56), winograd(4, 1));
@@ -137,6 +157,9 @@ mod tests {
         assert_eq!(of("layer3.0.downsample.0", 14), Algorithm::Matrix);
         assert_eq!(of("layer4.0.conv2", 7), winograd(2, 1));
         assert_eq!(of("layer4.0.conv2", 4), Algorithm::Matrix);
+        assert_eq!(of_precision("conv1", 112, Bf16), Algorithm::Matrix);
+        assert_eq!(of_precision("layer1.0.conv1", 56, Bf16), winograd(4, 1));
+        assert_eq!(of_precision("layer4.0.conv2", 7, Bf16), Algorithm::MatrixBf16);
     }
 
     /// So heavy and useless to transform that the limit plays no part.

@@ -19,6 +19,8 @@ pub struct Layout {
     pub places: Vec<Range<usize>>,
     /// By step.
     pub schedules: Vec<Schedule>,
+    /// By step: where in the arena it has memory that all threads share while it runs.
+    pub shared: Vec<Range<usize>>,
     /// Values of the arena.
     pub arena: usize,
     /// Values of scratch memory a thread.
@@ -27,8 +29,7 @@ pub struct Layout {
 
 pub enum Schedule {
     Matrix(matrix::Schedule),
-    /// And where in the arena it has memory shared by all threads.
-    Winograd(winograd::Schedule, Range<usize>),
+    Winograd(winograd::Schedule),
     Pool,
 }
 
@@ -65,31 +66,29 @@ impl Layout {
         let mut schedules = Vec::with_capacity(steps.len());
         for (index, step) in steps.iter().enumerate() {
             let (from, to) = (&shapes[step.input], &shapes[step.output]);
-            schedules.push(match &step.work {
+            let (schedule, shared) = match &step.work {
                 Work::Matrix(weights, _) if step.input == Plan::INPUT => {
-                    Schedule::Matrix(matrix::Schedule::for_image(weights, &image, to, set, threads))
+                    (Schedule::Matrix(matrix::Schedule::for_image(weights, &image, to, set, threads)), 0)
                 }
                 Work::Matrix(weights, _) => {
                     let residual = step.residual.map(|value| &shapes[value]);
-                    Schedule::Matrix(matrix::Schedule::new(weights, from, to, residual, set, threads))
+                    let schedule = matrix::Schedule::new(weights, from, to, residual, set, threads);
+                    (Schedule::Matrix(schedule), matrix::Schedule::shared(weights, from))
                 }
                 Work::Winograd(weights, _) => {
                     let schedule = winograd::Schedule::new(weights, to, threads);
                     scratch = scratch.max(schedule.scratch(weights));
-                    demands.push(Demand { length: schedule.shared(weights), alive: (index + 1, index + 1) });
-                    Schedule::Winograd(schedule, 0..0)
+                    let shared = schedule.shared(weights);
+                    (Schedule::Winograd(schedule), shared)
                 }
-                Work::MaxPool(_) | Work::Average => Schedule::Pool,
-            });
+                Work::MaxPool(_) | Work::Average => (Schedule::Pool, 0),
+            };
+            schedules.push(schedule);
+            demands.push(Demand { length: shared, alive: (index + 1, index + 1) });
         }
         let (mut places, arena) = place(&demands);
-        let mut shared = places.split_off(shapes.len()).into_iter();
-        for schedule in &mut schedules {
-            if let Schedule::Winograd(_, place) = schedule {
-                *place = shared.next().expect("one for each");
-            }
-        }
-        Layout { shape, image, shapes, places, schedules, arena, scratch }
+        let shared = places.split_off(shapes.len());
+        Layout { shape, image, shapes, places, schedules, shared, arena, scratch }
     }
 }
 

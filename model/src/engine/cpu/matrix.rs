@@ -2,11 +2,12 @@
 //! anew, the stem on its three colours, and the classifier, which is a 1x1 convolution of one pixel.
 
 use super::blocked::{BLOCK, Blocked};
-use super::buffer::Buffer;
+use super::buffer::{Buffer, F32};
 use super::input::{COLOURS, Image};
+use super::precision;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::threads::Threads;
-use super::tile::{Ahead, Epilogue, Operands, Pixels, Tile, with_rows};
+use super::tile::{Ahead, Epilogue, Operands, Pixels, Tile, piece, with_rows};
 use crate::architecture;
 use std::ops::Range;
 
@@ -14,10 +15,8 @@ use std::ops::Range;
 const CACHE: usize = 256 << 10;
 /// Tasks for each thread, so that the last one to finish has not much more to do than the others.
 const TASKS: usize = 4;
-/// Values to bytes.
-const F32: usize = size_of::<f32>();
 
-/// A convolution's weights, packed as its tiles read them: `[panels, runs, run, panel]`.
+/// A convolution's weights, packed as its tiles read them: `[panels, runs, run, panel]`, with runs of 16 values or 8 pairs.
 pub struct Weights {
     packed: Buffer,
     access: Access,
@@ -39,6 +38,8 @@ pub struct Weights {
 enum Access {
     /// Runs of 16 channels of a tap; pixels lie 16 times the stride apart.
     Channels,
+    /// The same in bf16: runs of 8 pairs of channels, pixels 8 times the stride apart.
+    Pairs,
     /// Runs of a row of taps with their three colours, in an [`Image`].
     Colours,
 }
@@ -86,8 +87,36 @@ impl Weights {
         Weights { packed, access, stride, kernel, padding, blocks, first_blocks, panel, columns }
     }
 
+    /// The same for products in bf16. The set has to have pairs.
+    pub fn pack_pairs(weight: &[f32], layer: &architecture::Convolution, set: InstructionSet) -> Self {
+        let weights = Weights::pack(weight, layer, false, set);
+        let packed = precision::pair_rows(&weights.packed, weights.panel);
+        Weights { packed, access: Access::Pairs, ..weights }
+    }
+
     pub fn packed_len(&self) -> usize {
         self.packed.len()
+    }
+
+    /// `matrix`, or `matrix bf16`.
+    pub fn name(&self) -> &'static str {
+        match self.access {
+            Access::Channels | Access::Colours => "matrix",
+            Access::Pairs => "matrix bf16",
+        }
+    }
+
+    /// Multiply-adds for an output.
+    pub fn products(&self, output: &Blocked) -> usize {
+        output.pixels() * self.packed.len() * self.values_of_a_place()
+    }
+
+    /// Values in 32 bits of weights and inputs.
+    fn values_of_a_place(&self) -> usize {
+        match self.access {
+            Access::Channels | Access::Colours => 1,
+            Access::Pairs => 2,
+        }
     }
 
     fn panels(&self) -> usize {
@@ -130,10 +159,12 @@ impl Schedule {
         threads: usize,
     ) -> Self {
         let Weights { kernel, stride, padding, .. } = *weights;
+        // Offsets are multiples of a block.
+        let places = |values: usize| values / weights.values_of_a_place();
         let inset = input.border - padding;
         let taps = (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x)));
         let runs = taps.flat_map(|(y, x)| (0..weights.blocks).map(move |block| (block, y, x)));
-        let runs = runs.map(|(block, y, x)| block * input.plane() + y * input.pitch() + x * BLOCK).collect();
+        let runs = runs.map(|(block, y, x)| places(block * input.plane() + y * input.pitch() + x * BLOCK)).collect();
         let mut borders = [Some(input), Some(output), residual].into_iter().flatten().map(|shape| shape.border);
         let lines = if kernel == 1 && stride == 1 && borders.all(|border| border == 0) {
             // All pixels of the batch lie in one row.
@@ -143,13 +174,13 @@ impl Schedule {
                 count: output.batch * output.height,
                 length: output.width,
                 of_an_image: output.height,
-                start: input.offset(0, inset, inset),
-                image: input.image(),
-                pitch: stride * input.pitch(),
+                start: places(input.offset(0, inset, inset)),
+                image: places(input.image()),
+                pitch: places(stride * input.pitch()),
             }
         };
-        let pixel_bytes = weights.blocks * BLOCK * stride * stride * F32;
-        Schedule::cut(weights, runs, lines, input.plane(), pixel_bytes, set, threads)
+        let pixel_bytes = places(weights.blocks * BLOCK) * stride * stride * F32;
+        Schedule::cut(weights, runs, lines, places(input.plane()), pixel_bytes, set, threads)
     }
 
     /// For an image.
@@ -188,6 +219,14 @@ impl Schedule {
         tile_pieces = tile_pieces.max(wanted.div_ceil(panel_pieces).min(tiles));
         Schedule { runs, lines, tiles_of_a_line, tile_pieces, panel_pieces, plane }
     }
+
+    /// Values of memory shared by all threads, for a convolution of an input.
+    pub fn shared(weights: &Weights, input: &Blocked) -> usize {
+        match weights.access {
+            Access::Channels | Access::Colours => 0,
+            Access::Pairs => input.len() / weights.values_of_a_place(),
+        }
+    }
 }
 
 /// One convolution, ready to run.
@@ -200,7 +239,17 @@ pub struct Convolution<'a> {
 }
 
 impl Convolution<'_> {
-    pub fn run(&self, set: InstructionSet, threads: &Threads) {
+    /// `shared` has room for [`Schedule::shared`] values.
+    pub fn run(&self, set: InstructionSet, threads: &Threads, shared: &mut [f32]) {
+        if self.weights.access == Access::Pairs {
+            precision::round(self.input, shared, set, threads);
+            Convolution { input: shared, ..*self }.multiply(set, threads);
+        } else {
+            self.multiply(set, threads);
+        }
+    }
+
+    fn multiply(&self, set: InstructionSet, threads: &Threads) {
         let Schedule { ref lines, tiles_of_a_line, tile_pieces, panel_pieces, .. } = *self.schedule;
         let tiles = lines.count * tiles_of_a_line;
         self.epilogue.check(self.weights.panels() * self.weights.panel);
@@ -213,11 +262,6 @@ impl Convolution<'_> {
             });
         });
     }
-}
-
-/// The `index`-th of `pieces` of about the same length.
-fn piece(length: usize, pieces: usize, index: usize) -> Range<usize> {
-    length * index / pieces..length * (index + 1) / pieces
 }
 
 /// Some panels of some tiles.
@@ -260,29 +304,31 @@ impl Kernel for Task<'_> {
 #[inline(always)]
 fn multiply<S: Simd>(simd: S, by: &Weights, pixels: Range<usize>, line: Operands, finish: Pixels) {
     macro_rules! tile {
-        ($columns:literal, $step:expr, $run:expr) => {{
+        ($columns:literal, $step:expr, $run:expr, $pairs:literal) => {{
             let operands = Operands { origin: line.origin + pixels.start * $step, ..line };
             with_rows!(pixels.len(), ROWS => {
-                simd.vectorize(Tile::<_, ROWS, $columns, { $step }, { $run }> { operands, finish })
+                simd.vectorize(Tile::<_, ROWS, $columns, { $step }, { $run }, $pairs> { operands, finish })
             })
         }};
     }
     macro_rules! columns {
-        ($step:expr, $run:expr) => {
+        ($step:expr, $run:expr, $pairs:literal) => {
             match by.columns {
-                1 => tile!(1, $step, $run),
-                2 => tile!(2, $step, $run),
-                4 => tile!(4, $step, $run),
+                1 => tile!(1, $step, $run, $pairs),
+                2 => tile!(2, $step, $run, $pairs),
+                4 => tile!(4, $step, $run, $pairs),
                 columns => unreachable!("tiles of {columns} vectors"),
             }
         };
     }
     match (by.access, by.kernel, by.stride) {
-        (Access::Channels, _, 1) => columns!(BLOCK, BLOCK),
-        (Access::Channels, _, 2) => columns!(2 * BLOCK, BLOCK),
-        (Access::Colours, 7, 2) => columns!(2 * COLOURS, 7 * COLOURS),
-        (Access::Colours, 7, 1) => columns!(COLOURS, 7 * COLOURS),
-        (Access::Colours, 3, 1) => columns!(COLOURS, 3 * COLOURS),
+        (Access::Channels, _, 1) => columns!(BLOCK, BLOCK, false),
+        (Access::Channels, _, 2) => columns!(2 * BLOCK, BLOCK, false),
+        (Access::Pairs, _, 1) => columns!(BLOCK / 2, BLOCK / 2, true),
+        (Access::Pairs, _, 2) => columns!(BLOCK, BLOCK / 2, true),
+        (Access::Colours, 7, 2) => columns!(2 * COLOURS, 7 * COLOURS, false),
+        (Access::Colours, 7, 1) => columns!(COLOURS, 7 * COLOURS, false),
+        (Access::Colours, 3, 1) => columns!(COLOURS, 3 * COLOURS, false),
         (_, kernel, stride) => unreachable!("no architecture has a convolution of {kernel}x{kernel} / {stride} here"),
     }
 }

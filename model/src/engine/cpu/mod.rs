@@ -4,6 +4,7 @@
 //! when the shape is first seen and kept. A run then takes an arena, walks the steps, and allocates nothing but its answer.
 //! Neither threads nor the batch around an image change a bit of its logits.
 
+mod alone;
 mod arena;
 mod blocked;
 mod buffer;
@@ -12,6 +13,7 @@ mod input;
 mod layout;
 mod matrix;
 mod pooling;
+mod precision;
 mod profile;
 mod simd;
 mod steps;
@@ -20,8 +22,12 @@ mod tile;
 mod unroll;
 mod winograd;
 
+pub use alone::Alone;
+pub use choice::Algorithm;
+pub use precision::{NoPrecision, Precision};
 pub use profile::{OperationProfile, peak};
 pub use simd::InstructionSet;
+pub use winograd::Scheme;
 
 use super::{Device, EngineError, Input, Kept, Logits, Output};
 use crate::plan::{Plan, Tap, Value};
@@ -59,6 +65,8 @@ pub struct CpuOptions {
     pub threads: Option<NonZero<usize>>,
     /// The best of the processor, if not given.
     pub instruction_set: Option<InstructionSet>,
+    /// f32, if not given.
+    pub precision: Precision,
 }
 
 /// A plan with its weights packed.
@@ -84,14 +92,23 @@ struct Memory {
 
 impl CpuEngine {
     pub fn prepare(plan: Plan, options: CpuOptions) -> Result<Self, EngineError> {
+        let algorithms = steps::algorithms(&plan, options.precision);
+        CpuEngine::new(plan, algorithms, options)
+    }
+
+    /// With an algorithm for each convolution.
+    fn new(plan: Plan, algorithms: Vec<Algorithm>, options: CpuOptions) -> Result<Self, EngineError> {
         let failed = |reason| EngineError::Failed { device: Device::Cpu, reason };
         let threads = Threads::new(options.threads.map(NonZero::get)).map_err(failed)?;
         let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
+        if options.precision == Precision::Bf16 && !set.has_pairs() {
+            return Err(EngineError::NoBf16);
+        }
         let last_reads = plan.last_reads();
         let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
         let classes = plan.architecture.classes;
-        let steps = steps::pack(plan, set, &threads);
-        let (layouts, memories) = Default::default();
+        let steps = steps::pack(plan, algorithms, set, &threads);
+        let (layouts, memories) = (Mutex::default(), Mutex::default());
         Ok(CpuEngine { set, threads, steps, last_reads, taps, classes, layouts, memories })
     }
 
@@ -152,9 +169,9 @@ impl CpuEngine {
     ) {
         let place = &layout.places[Plan::INPUT];
         layout.image.fill(input, first, &mut memory.arena[place.clone()], &self.threads);
-        for (step, schedule) in self.steps.iter().zip(&layout.schedules) {
+        for (index, step) in self.steps.iter().enumerate() {
             let start = Instant::now();
-            self.step(step, schedule, layout, memory);
+            self.step(index, layout, memory);
             let (shape, place) = (&layout.shapes[step.output], &layout.places[step.output]);
             observe(step, shape, start.elapsed());
             for kept in kept.iter_mut().filter(|kept| self.taps.contains(&(kept.tap, step.output))) {
@@ -166,13 +183,10 @@ impl CpuEngine {
         layout.shapes[last].unpack(&memory.arena[layout.places[last].clone()], logits);
     }
 
-    fn step(&self, step: &Step, schedule: &Schedule, layout: &Layout, memory: &mut Memory) {
-        let (set, threads) = (self.set, &self.threads);
+    fn step(&self, index: usize, layout: &Layout, memory: &mut Memory) {
+        let (set, threads, step) = (self.set, &self.threads, &self.steps[index]);
         let place = |value: Value| layout.places[value].clone();
-        let shared = match schedule {
-            Schedule::Winograd(_, shared) => shared.clone(),
-            Schedule::Matrix(_) | Schedule::Pool => 0..0,
-        };
+        let shared = layout.shared[index].clone();
         let places = [place(step.input), place(step.output), step.residual.map_or(0..0, place), shared];
         let places = memory.arena.get_disjoint_mut(places).expect("what is alive together lies apart");
         let [input, output, residual, shared] = places;
@@ -187,12 +201,12 @@ impl CpuEngine {
             let residual = step.residual.map(|value| (residual, &layout.shapes[value]));
             Epilogue { bias, residual, relu: step.relu, output, shape }
         };
-        match (&step.work, schedule) {
+        match (&step.work, &layout.schedules[index]) {
             (Work::Matrix(weights, bias), Schedule::Matrix(schedule)) => {
                 let epilogue = epilogue(bias);
-                matrix::Convolution { weights, schedule, input, epilogue }.run(set, threads);
+                matrix::Convolution { weights, schedule, input, epilogue }.run(set, threads, shared);
             }
-            (Work::Winograd(weights, bias), Schedule::Winograd(schedule, _)) => {
+            (Work::Winograd(weights, bias), Schedule::Winograd(schedule)) => {
                 let epilogue = epilogue(bias);
                 let convolution = winograd::Convolution { weights, schedule, input, input_shape, epilogue };
                 convolution.run(set, threads, shared, &memory.scratch);

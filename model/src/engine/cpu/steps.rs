@@ -2,9 +2,10 @@
 
 use super::OperationProfile;
 use super::blocked::{BLOCK, Blocked};
-use super::buffer::Buffer;
+use super::buffer::{Buffer, F32};
 use super::choice::{Algorithm, Layer, choose, nominal_side};
 use super::matrix;
+use super::precision::Precision;
 use super::simd::InstructionSet;
 use super::threads::Threads;
 use super::winograd;
@@ -34,9 +35,9 @@ pub enum Work {
     Average,
 }
 
-/// Packs a plan's weights, several layers at once.
-pub fn pack(plan: Plan, set: InstructionSet, threads: &Threads) -> Vec<Step> {
-    let mut algorithms = algorithms(&plan).into_iter();
+/// Packs a plan's weights, several layers at once, for an algorithm for each convolution.
+pub fn pack(plan: Plan, algorithms: Vec<Algorithm>, set: InstructionSet, threads: &Threads) -> Vec<Step> {
+    let mut algorithms = algorithms.into_iter();
     let operations = plan.operations.into_iter().map(|operation| match operation {
         Operation::Convolution(_) => (operation, algorithms.next().expect("one for each convolution")),
         _ => (operation, Algorithm::Matrix),
@@ -55,8 +56,8 @@ pub fn pack(plan: Plan, set: InstructionSet, threads: &Threads) -> Vec<Step> {
     steps.map(|step| step.expect("each was packed")).collect()
 }
 
-/// An algorithm for each convolution.
-fn algorithms(plan: &Plan) -> Vec<Algorithm> {
+/// The algorithm that is best for each convolution.
+pub fn algorithms(plan: &Plan, precision: Precision) -> Vec<Algorithm> {
     let mut sides = vec![nominal_side(&plan.architecture)];
     let mut layers = Vec::new();
     for operation in &plan.operations {
@@ -70,7 +71,7 @@ fn algorithms(plan: &Plan) -> Vec<Algorithm> {
             layers.push(Layer { convolution: layer, side: sides[*output] });
         }
     }
-    choose(&layers)
+    choose(&layers, precision)
 }
 
 impl Step {
@@ -85,6 +86,7 @@ impl Step {
                     Algorithm::Matrix => {
                         Work::Matrix(matrix::Weights::pack(weight, layer, input == Plan::INPUT, set), bias)
                     }
+                    Algorithm::MatrixBf16 => Work::Matrix(matrix::Weights::pack_pairs(weight, layer, set), bias),
                     Algorithm::Winograd(scheme) => {
                         Work::Winograd(winograd::Weights::pack(&convolution, scheme, set), bias)
                     }
@@ -115,15 +117,13 @@ impl Step {
     /// What it did in `time`, with an output of a shape.
     pub fn profile(&self, output: &Blocked, time: Duration) -> OperationProfile {
         let (algorithm, products, weights) = match &self.work {
-            Work::Matrix(weights, _) => {
-                ("matrix".to_owned(), output.pixels() * weights.packed_len(), weights.packed_len())
-            }
+            Work::Matrix(weights, _) => (weights.name().to_owned(), weights.products(output), weights.packed_len()),
             Work::Winograd(weights, _) => (weights.name(), weights.products(output), weights.packed_len()),
             Work::MaxPool(_) | Work::Average => ("pool".to_owned(), 0, 0),
         };
         let multiply_adds =
             self.layer.as_ref().map_or(0, |layer| layer.weight_shape().iter().product::<usize>() * output.pixels());
-        let weight_bytes = weights * size_of::<f32>();
+        let weight_bytes = weights * F32;
         OperationProfile { name: self.name.clone(), algorithm, time, multiply_adds, products, weight_bytes }
     }
 
@@ -152,4 +152,30 @@ fn padded(bias: &[f32], set: InstructionSet) -> Buffer {
     let mut padded = Buffer::zeroed(bias.len().next_multiple_of(set.panel()));
     padded[..bias.len()].copy_from_slice(bias);
     padded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architecture::Architecture;
+    use crate::random;
+
+    #[test]
+    fn packed_weights_take_at_most_twice_the_bytes_of_a_checkpoint() {
+        let threads = Threads::new(None).unwrap();
+        for name in ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"] {
+            let checkpoint = random::checkpoint(Architecture::new(name, 1000).unwrap());
+            let bytes = checkpoint.to_bytes().len();
+            let plan = Plan::from(checkpoint);
+            let algorithms = algorithms(&plan, Precision::F32);
+            let steps = pack(plan, algorithms, InstructionSet::best(), &threads);
+            let packed = steps.iter().map(|step| match &step.work {
+                Work::Matrix(weights, bias) => weights.packed_len() + bias.len(),
+                Work::Winograd(weights, bias) => weights.packed_len() + bias.len(),
+                Work::MaxPool(_) | Work::Average => 0,
+            });
+            let packed = packed.sum::<usize>() * F32;
+            assert!(packed <= 2 * bytes, "{name}: {packed} bytes of {bytes}");
+        }
+    }
 }

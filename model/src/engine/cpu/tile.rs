@@ -10,9 +10,18 @@ use super::blocked::{BLOCK, Blocked};
 use super::buffer::Target;
 use super::simd::{Kernel, Simd};
 use super::unroll::each;
+use std::ops::Range;
 
-/// A tile's sums. `RUN` values a run.
-pub struct Tile<'a, F, const ROWS: usize, const COLUMNS: usize, const STEP: usize, const RUN: usize> {
+/// A tile's sums. `RUN` values a run, each of them a pair of bf16 if there are `PAIRS`.
+pub struct Tile<
+    'a,
+    F,
+    const ROWS: usize,
+    const COLUMNS: usize,
+    const STEP: usize,
+    const RUN: usize,
+    const PAIRS: bool = false,
+> {
     pub operands: Operands<'a>,
     pub finish: F,
 }
@@ -48,22 +57,29 @@ impl Ahead {
     }
 }
 
+/// The `index`-th of `pieces` of about the same length.
+#[inline(always)]
+pub fn piece(length: usize, pieces: usize, index: usize) -> Range<usize> {
+    length * index / pieces..length * (index + 1) / pieces
+}
+
 /// What becomes of the sums.
 pub trait Finish {
     fn finish<S: Simd, const ROWS: usize, const COLUMNS: usize>(self, simd: S, sums: [[S::Vector; COLUMNS]; ROWS]);
 }
 
-impl<F: Finish, const ROWS: usize, const COLUMNS: usize, const STEP: usize, const RUN: usize> Kernel
-    for Tile<'_, F, ROWS, COLUMNS, STEP, RUN>
+impl<F: Finish, const ROWS: usize, const COLUMNS: usize, const STEP: usize, const RUN: usize, const PAIRS: bool> Kernel
+    for Tile<'_, F, ROWS, COLUMNS, STEP, RUN, PAIRS>
 {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         // What no instruction set asks for is not compiled.
-        if ROWS > S::ROWS || (COLUMNS != S::COLUMNS && COLUMNS * S::LANES != BLOCK) {
+        if ROWS > S::ROWS || (COLUMNS != S::COLUMNS && COLUMNS * S::LANES != BLOCK) || (PAIRS && !S::PAIRS) {
             unreachable!("tiles of {ROWS}x{COLUMNS}");
         }
+        assert!(!PAIRS || simd.has_pairs());
         let Operands { input, origin, runs, weights, ahead } = self.operands;
         let panel = COLUMNS * S::LANES;
         assert!(weights.len() >= runs.len() * RUN * panel);
@@ -75,7 +91,7 @@ impl<F: Finish, const ROWS: usize, const COLUMNS: usize, const STEP: usize, cons
             assert!(first + (ROWS - 1) * STEP + RUN <= input.len());
             for k in 0..RUN {
                 // SAFETY: weights and inputs are inside, as just checked: rows of `panel` weights, and `RUN` values from
-                // `first` on for each of `ROWS` pixels.
+                // `first` on for each of `ROWS` pixels. Where there are pairs, the processor has them.
                 unsafe {
                     let inputs = input.as_ptr().add(first + k);
                     let mut row = [simd.splat(0.0); COLUMNS];
@@ -85,7 +101,11 @@ impl<F: Finish, const ROWS: usize, const COLUMNS: usize, const STEP: usize, cons
                     for (pixel, sums) in sums.iter_mut().enumerate() {
                         let value = simd.splat(*inputs.add(pixel * STEP));
                         for (sum, &weight) in sums.iter_mut().zip(&row) {
-                            *sum = simd.multiply_add(value, weight, *sum);
+                            *sum = if PAIRS {
+                                simd.multiply_add_pairs(value, weight, *sum)
+                            } else {
+                                simd.multiply_add(value, weight, *sum)
+                            };
                         }
                     }
                     weights = weights.add(panel);

@@ -6,6 +6,7 @@ use image::{DynamicImage, GrayImage, ImageBuffer, ImageEncoder, ImageFormat, Lum
 use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress, compress_progressive};
 
 use super::*;
+use crate::preprocess::Photo;
 
 const RED: [u8; 3] = [255, 0, 0];
 const GREEN: [u8; 3] = [0, 255, 0];

@@ -29,6 +29,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const ROWS: usize;
     /// ... by vectors of output channels. `COLUMNS * LANES` divides 16 or is a multiple of it.
     const COLUMNS: usize;
+    /// Whether it is worth compiling kernels that multiply pairs of bf16.
+    const PAIRS: bool = false;
 
     /// Runs a kernel compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
@@ -49,6 +51,30 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` values can be written at `target`.
     unsafe fn store(self, target: *mut f32, vector: Self::Vector);
+
+    /// Whether this processor multiplies pairs of bf16 ([`precision`](super::precision)).
+    #[inline(always)]
+    fn has_pairs(self) -> bool {
+        false
+    }
+
+    /// Adds both products of each pair to `c`.
+    ///
+    /// # Safety
+    /// The processor [has pairs](Self::has_pairs).
+    #[inline(always)]
+    unsafe fn multiply_add_pairs(self, _a: Self::Vector, _b: Self::Vector, _c: Self::Vector) -> Self::Vector {
+        unreachable!("no pairs")
+    }
+
+    /// Rounds twice as many values as there are lanes to pairs of neighbours: those of `low`, then those of `high`.
+    ///
+    /// # Safety
+    /// The processor [has pairs](Self::has_pairs).
+    #[inline(always)]
+    unsafe fn round_to_pairs(self, _low: Self::Vector, _high: Self::Vector) -> Self::Vector {
+        unreachable!("no pairs")
+    }
 
     /// Asks for the cache line at an address, which need not be readable, into the second level of caches.
     #[inline(always)]

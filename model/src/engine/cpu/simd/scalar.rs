@@ -1,5 +1,6 @@
 //! No vectors at all: the oracle of all others, and what runs where there is none of them.
 
+use super::super::precision::{pair, unpair};
 use super::{Kernel, Simd};
 
 #[derive(Clone, Copy)]
@@ -11,6 +12,7 @@ impl Simd for Scalar {
     const LANES: usize = 1;
     const ROWS: usize = 4;
     const COLUMNS: usize = 2;
+    const PAIRS: bool = true;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -57,5 +59,21 @@ impl Simd for Scalar {
     unsafe fn store(self, target: *mut f32, vector: f32) {
         // SAFETY: the caller's promise.
         unsafe { *target = vector }
+    }
+
+    #[inline(always)]
+    fn has_pairs(self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add_pairs(self, a: f32, b: f32, c: f32) -> f32 {
+        let ([a, next_a], [b, next_b]) = (unpair(a), unpair(b));
+        a * b + (next_a * next_b + c)
+    }
+
+    #[inline(always)]
+    unsafe fn round_to_pairs(self, low: f32, high: f32) -> f32 {
+        pair(low, high)
     }
 }

@@ -67,6 +67,11 @@ impl InstructionSet {
         with!(self.0, simd => simd.vectorize(kernel))
     }
 
+    /// Whether this processor multiplies pairs of bf16 with it.
+    pub fn has_pairs(self) -> bool {
+        with!(self.0, simd => simd.has_pairs())
+    }
+
     /// Output channels that a tile of sums spans.
     pub(in super::super) fn panel(self) -> usize {
         fn panel<S: Simd>(_: S) -> usize {

@@ -1,12 +1,14 @@
 //! AVX-512 and AVX2 with FMA.
 
 use super::{Kernel, Simd};
-use std::arch::is_x86_feature_detected;
 use std::arch::x86_64::*;
+use std::arch::{asm, is_x86_feature_detected};
 
 /// Proof of AVX-512 (F, VL, BW, DQ: what every processor but Knights has together).
 #[derive(Clone, Copy)]
-pub struct Avx512(());
+pub struct Avx512 {
+    bf16: bool,
+}
 
 /// Proof of AVX2 and FMA.
 #[derive(Clone, Copy)]
@@ -20,7 +22,7 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma");
-        present.then_some(Avx512(()))
+        present.then(|| Avx512 { bf16: is_x86_feature_detected!("avx512bf16") })
     }
 }
 
@@ -34,7 +36,7 @@ impl Avx2 {
 macro_rules! x86 {
     ($name:ident, $features:literal, $vector:ty, $lanes:literal, $rows:literal x $columns:literal,
      $splat:ident, $add:ident, $subtract:ident, $multiply:ident, $multiply_add:ident, $max:ident, $load:ident,
-     $store:ident) => {
+     $store:ident, { $($more:item)* }) => {
         impl Simd for $name {
             type Vector = $vector;
 
@@ -106,6 +108,8 @@ macro_rules! x86 {
                 // SAFETY: a prefetch never faults.
                 unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
             }
+
+            $($more)*
         }
     };
 }
@@ -115,12 +119,68 @@ macro_rules! x86 {
 x86!(
     Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma", __m512, 16, 14 x 2,
     _mm512_set1_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_loadu_ps,
-    _mm512_storeu_ps
+    _mm512_storeu_ps,
+    {
+        const PAIRS: bool = true;
+
+        #[inline(always)]
+        fn has_pairs(self) -> bool {
+            self.bf16
+        }
+
+        #[inline(always)]
+        unsafe fn multiply_add_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: `self` proves AVX-512, the caller promises AVX512-BF16.
+            unsafe { dot_pairs(a, b, c) }
+        }
+
+        #[inline(always)]
+        unsafe fn round_to_pairs(self, low: __m512, high: __m512) -> __m512 {
+            // SAFETY: `self` proves AVX-512, the caller promises AVX512-BF16.
+            unsafe { round_pairs(low, high) }
+        }
+    }
 );
+
+// In assembly, since intrinsics are only inlined into functions that are compiled for AVX512-BF16: that would be all
+// kernels once more.
+
+/// # Safety
+/// The processor has AVX512-BF16.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn dot_pairs(a: __m512, b: __m512, mut sum: __m512) -> __m512 {
+    // SAFETY: the caller's promise; registers are all that it touches.
+    unsafe {
+        asm!(
+            "vdpbf16ps {sum}, {a}, {b}",
+            sum = inout(zmm_reg) sum, a = in(zmm_reg) a, b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
+}
+
+/// # Safety
+/// The processor has AVX512-BF16.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn round_pairs(low: __m512, high: __m512) -> __m512 {
+    let pairs;
+    // SAFETY: the caller's promise; registers are all that it touches.
+    unsafe {
+        asm!(
+            "vcvtne2ps2bf16 {pairs}, {high}, {low}",
+            pairs = out(zmm_reg) pairs, high = in(zmm_reg) high, low = in(zmm_reg) low,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    pairs
+}
 
 // 12 sums, two vectors of weights, one pixel: 15 of 16 registers.
 x86!(
     Avx2, "avx2,fma", __m256, 8, 6 x 2,
     _mm256_set1_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps, _mm256_loadu_ps,
-    _mm256_storeu_ps
+    _mm256_storeu_ps, {}
 );

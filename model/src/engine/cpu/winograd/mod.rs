@@ -14,7 +14,7 @@ use super::blocked::{BLOCK, Blocked};
 use super::buffer::{Buffer, Target};
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::threads::{Scratch, Threads};
-use super::tile::{Ahead, Epilogue, Operands, Store, Tile, with_rows};
+use super::tile::{Ahead, Epilogue, Operands, Store, Tile, piece, with_rows};
 use crate::plan::FoldedConvolution;
 use points::POINTS;
 pub use points::Scheme;
@@ -260,13 +260,13 @@ impl<const TILE: usize, const STRIDE: usize> Kernel for Multiply<'_, TILE, STRID
                 let inputs = &self.transformed[point * depth * tiles..][..depth * tiles];
                 let parts = rows.div_ceil(S::ROWS);
                 for part in 0..parts {
-                    let (first, end) = (rows * part / parts, rows * (part + 1) / parts);
-                    let finish = Store { target, at: (point * tiles + first) * panel };
+                    let tiles_of_part = piece(rows, parts, part);
+                    let finish = Store { target, at: (point * tiles + tiles_of_part.start) * panel };
                     let ahead = Ahead::new(depth * panel, panel, part, parts);
-                    let (origin, runs) = (first * BLOCK, &schedule.runs);
+                    let (origin, runs) = (tiles_of_part.start * BLOCK, &schedule.runs);
                     multiply(
                         simd,
-                        end - first,
+                        tiles_of_part.len(),
                         Operands { input: inputs, origin, runs, weights: packed, ahead },
                         finish,
                     );

@@ -1,6 +1,7 @@
 //! How the work of a convolution is cut, for one shape of its values: into tiles, blocks of tiles, and rounds of blocks.
 
 use super::super::blocked::{BLOCK, Blocked};
+use super::super::buffer::F32;
 use super::points::POINTS;
 use super::transform::Ranks;
 use super::{Scheme, Weights};
@@ -9,8 +10,6 @@ use super::{Scheme, Weights};
 const CACHE: usize = 512 << 10;
 /// Transformed inputs of all blocks at once, at most; a larger batch goes in several rounds.
 const TRANSFORMED: usize = 4 << 20;
-/// Values to bytes.
-const F32: usize = size_of::<f32>();
 
 /// How a value of one shape is cut into tiles, blocks of tiles, and tasks.
 pub struct Schedule {

@@ -1,0 +1,148 @@
+//! Reduced precision: matrix products of bf16, summed in f32.
+//!
+//! Values between the layers stay f32. A layer that multiplies in bf16 first rounds its input, pairs of neighbouring
+//! channels into the 32 bits of one value, and has its weights packed likewise. So half as many bytes pass by the inner
+//! loop, and each step of it multiplies and adds twice.
+
+use super::buffer::{Buffer, Target};
+use super::simd::{InstructionSet, Kernel, Simd};
+use super::threads::Threads;
+use half::bf16;
+use std::fmt;
+use std::str::FromStr;
+
+/// What convolutions multiply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    #[default]
+    F32,
+    /// bf16 where it is faster, which takes a processor with AVX512-BF16. The stem, the classifier and convolutions by
+    /// Winograd stay f32.
+    Bf16,
+}
+
+/// There is no precision of a name.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown precision {0:?}; known are f32 and bf16")]
+pub struct NoPrecision(String);
+
+impl FromStr for Precision {
+    type Err = NoPrecision;
+
+    fn from_str(name: &str) -> Result<Self, NoPrecision> {
+        match name {
+            "f32" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
+            _ => Err(NoPrecision(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        })
+    }
+}
+
+/// Two values, the first in the lower half: not a number, but 32 bits on their way.
+pub fn pair(first: f32, second: f32) -> f32 {
+    let [first, second] = [first, second].map(|value| u32::from(bf16::from_f32(value).to_bits()));
+    f32::from_bits(first | second << 16)
+}
+
+/// What [`pair`] has put together.
+pub fn unpair(pair: f32) -> [f32; 2] {
+    let bits = pair.to_bits();
+    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
+}
+
+/// Rows of `panel` weights, by channel, to rows of pairs of channels.
+pub fn pair_rows(rows: &[f32], panel: usize) -> Buffer {
+    let mut pairs = Buffer::zeroed(rows.len() / 2);
+    for (pairs, rows) in pairs.chunks_exact_mut(panel).zip(rows.chunks_exact(2 * panel)) {
+        let (first, second) = rows.split_at(panel);
+        for ((to, &first), &second) in pairs.iter_mut().zip(first).zip(second) {
+            *to = pair(first, second);
+        }
+    }
+    pairs
+}
+
+/// Values that a task rounds: 64 kB, for each thread to have several.
+const ROUNDED: usize = 16 << 10;
+
+/// Rounds values, whole blocks of channels, to pairs of neighbours. The set has to have pairs.
+pub fn round(values: &[f32], pairs: &mut [f32], set: InstructionSet, threads: &Threads) {
+    assert!(set.has_pairs() && pairs.len() >= values.len() / 2);
+    let pairs = Target::new(pairs);
+    threads.for_each(values.len().div_ceil(ROUNDED), |task| {
+        let start = task * ROUNDED;
+        let values = &values[start..(start + ROUNDED).min(values.len())];
+        set.run(Round { values, pairs, at: start / 2 });
+    });
+}
+
+struct Round<'a> {
+    values: &'a [f32],
+    pairs: Target<'a>,
+    at: usize,
+}
+
+impl Kernel for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if !S::PAIRS {
+            unreachable!("no pairs");
+        }
+        let Round { values, pairs, at } = self;
+        assert!(values.len() % (2 * S::LANES) == 0 && at + values.len() / 2 <= pairs.len());
+        for first in (0..values.len()).step_by(2 * S::LANES) {
+            // SAFETY: the set has pairs, the values are inside, and each task writes what is its own.
+            unsafe {
+                let [low, high] = [first, first + S::LANES].map(|at| simd.read(values, at));
+                simd.write(pairs, at + first / 2, simd.round_to_pairs(low, high));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for name in ["f32", "bf16"] {
+            assert_eq!(name.parse::<Precision>().unwrap().to_string(), name);
+        }
+        assert_eq!(
+            "fp8".parse::<Precision>().unwrap_err().to_string(),
+            "unknown precision \"fp8\"; known are f32 and bf16"
+        );
+    }
+
+    #[test]
+    fn every_instruction_set_rounds_to_the_nearest_and_ties_to_even() {
+        // Between 1 and the next bf16 lie 2^16 f32s.
+        let between = |part: u32| f32::from_bits(0x3f80_0000 + part);
+        let values =
+            [between(0x7fff), between(0x8000), between(0x1_8000), -between(0x8001), 0.0, -0.0, 3.0e38, 1.0e-30];
+        let expected =
+            [0x3f80, 0x3f80, 0x3f82, 0xbf81, 0, 0x8000, 0x7f62, 0x0da2].map(|bits| bf16::from_bits(bits).to_f32());
+        let values: Vec<f32> = values.into_iter().cycle().take(64).collect();
+        let sets: Vec<_> = InstructionSet::available().into_iter().filter(|set| set.has_pairs()).collect();
+        assert!(!sets.is_empty());
+        let threads = Threads::new(Some(2)).unwrap();
+        for set in sets {
+            let mut pairs = vec![f32::NAN; 32];
+            threads.enter(|| round(&values, &mut pairs, set, &threads));
+            let rounded: Vec<f32> = pairs.into_iter().flat_map(unpair).collect();
+            assert_eq!(rounded, expected.repeat(8), "{set}");
+        }
+    }
+}

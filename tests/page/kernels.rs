@@ -1,0 +1,42 @@
+//! The CPU engine's kernels as a browser compiles them. Predictions would not show an error of one in a thousand.
+
+use super::browser::with_browser;
+use anyhow::{Context, Result, ensure};
+use tests::server::Server;
+use tests::workspace;
+
+/// All logits of all runs. What the module asks of JavaScript (times, for a profile) is not needed.
+const RUN: &str = r#"
+    const [module, runs, done] = arguments;
+    (async () => {
+        const nothing = new Proxy({}, { get: () => () => 0 });
+        const imports = new Proxy({}, { get: () => nothing });
+        const { run, memory } = (await WebAssembly.instantiate(Uint8Array.from(module), imports)).instance.exports;
+        const logits = Array.from({ length: runs }, (_, index) => {
+            const at = run(index);
+            const [length] = new Float32Array(memory.buffer, at, 1);
+            return Array.from(new Float32Array(memory.buffer, at + 4, length));
+        });
+        done(logits);
+    })().catch((error) => done(String(error)));
+"#;
+
+/// As near as native instruction sets are.
+pub fn agree_with_the_plain_ones() -> Result<()> {
+    let module = std::fs::read(workspace::module("simd128")?)?;
+    with_browser(&Server::start()?, |browser| async move {
+        browser.visit().await?;
+        let arguments = vec![module.into(), simd128::RUNS.len().into()];
+        let answer = browser.client.execute_async(RUN, arguments).await?;
+        let answer: Vec<Vec<f32>> = serde_json::from_value(answer.clone()).with_context(|| answer.to_string())?;
+        let plain = "scalar".parse()?;
+        for (run, logits) in answer.iter().enumerate() {
+            let expected = simd128::logits(run, plain);
+            ensure!(logits.len() == expected.len(), "{} logits instead of {}", logits.len(), expected.len());
+            let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            let difference = logits.iter().zip(&expected).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+            ensure!(largest > 1e-3 && difference < 1e-5 * largest, "run {run}: {difference} of {largest}");
+        }
+        Ok(())
+    })
+}

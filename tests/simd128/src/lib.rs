@@ -1,0 +1,41 @@
+//! The same runs of the CPU engine natively and as WebAssembly. They have every kernel among them: Winograd's tiles of every
+//! size, each stem, convolutions of 3x3 and 1x1 with stride 2, groups and long rows of 1x1.
+
+use model::architecture::{Architecture, Stem};
+use model::engine::cpu::{CpuOptions, InstructionSet};
+use model::engine::{Device, Engine, Input};
+use model::plan::Plan;
+use model::preprocess::ImageBatch;
+use model::random::{self, Uniform};
+
+/// A network, its stem, and the `[batch, height, width]` of its input.
+pub const RUNS: [(&str, Stem, [usize; 3]); 5] = [
+    ("resnet18", Stem::Imagenet, [1, 96, 80]),
+    ("resnet18", Stem::Imagenet, [2, 53, 71]),
+    ("resnet18", Stem::ImagenetStride1, [1, 32, 45]),
+    ("resnet18", Stem::Small, [2, 32, 30]),
+    ("resnext50_32x4d", Stem::Imagenet, [1, 64, 64]),
+];
+
+/// The logits of a run: `[batch, 33]`.
+pub fn logits(run: usize, set: InstructionSet) -> Vec<f32> {
+    let (name, stem, [batch, height, width]) = RUNS[run];
+    let architecture = Architecture { stem, ..Architecture::new(name, 33).expect("a known name") };
+    let options = CpuOptions { instruction_set: Some(set), ..CpuOptions::default() };
+    let plan = Plan::from(random::checkpoint(architecture));
+    let engine = pollster::block_on(Engine::prepare_with(plan, Device::Cpu, options)).expect("it is everywhere");
+    let pixels = Uniform::new(3).take(batch * height * width * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let images = ImageBatch::new(pixels, [batch, height, width], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    let input = Input::Pixels(images.expect("as many as it takes"));
+    pollster::block_on(engine.run(&input, &[])).expect("finite").logits.values
+}
+
+/// For JavaScript: where a run's logits lie, after how many there are.
+#[cfg(target_arch = "wasm32")]
+#[unsafe(no_mangle)]
+pub extern "C" fn run(index: usize) -> *const f32 {
+    let logits = logits(index, InstructionSet::best());
+    let length = logits.len() as f32;
+    let answer: &[f32] = [vec![length], logits].concat().leak();
+    answer.as_ptr()
+}

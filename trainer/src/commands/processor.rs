@@ -1,0 +1,21 @@
+//! The flags of the device cpu, where a command computes.
+
+use clap::Args;
+use model::engine::cpu::{CpuOptions, Precision};
+use std::num::NonZero;
+
+#[derive(Args, Clone, Copy)]
+pub struct Processor {
+    /// Threads of the device cpu; by default as many as there are cores
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZero<usize>>,
+    /// What the device cpu multiplies: f32, or bf16 on a processor with AVX512-BF16 (faster, answers differ a little)
+    #[arg(long, value_name = "NAME", default_value_t)]
+    precision: Precision,
+}
+
+impl From<Processor> for CpuOptions {
+    fn from(Processor { threads, precision }: Processor) -> Self {
+        CpuOptions { threads, precision, ..CpuOptions::default() }
+    }
+}
