@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run server-without-page test kernels checked neon bench page tools wasm-target browser emulator peers lint clean
+.PHONY: help run server-meanwhile test kernels checked neon bench page tools wasm-target browser emulator vulkan peers lint clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -13,6 +13,9 @@ export PATH := $(TOOLS)/bin:$(PATH)
 TRUNK := 0.21.14
 # The command line must be exactly the version that the code was compiled against.
 WASM_BINDGEN = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
+
+# What make runs side by side does not share its jobs: each takes what processors are free.
+CARGO := env -u MAKEFLAGS cargo
 
 LISTEN ?= 127.0.0.1:8080
 MODELS ?= checkpoints
@@ -34,23 +37,25 @@ help:
 # Builds and starts the server. `make run LISTEN=0.0.0.0:80 MODELS=models` opens it to the network, with other models.
 # Of a fresh clone, the server is compiled while the tools and the page leave a processor idle; then it takes the page in.
 run:
-	@$(MAKE) --no-print-directory -j3 page server-without-page
+	@rustc --version >/dev/null # rustup installs the toolchain now, and not three times at once
+	@$(MAKE) --no-print-directory -j3 page server-meanwhile
 	cargo build --release -p server
 	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN) --models $(MODELS)
 
-server-without-page:
-	nice -n 19 cargo build --release -p server
+# With the page of before, if with any.
+server-meanwhile:
+	nice -n 19 $(CARGO) build --release -p server
 
 # Everything is built in one go first, so that the package `tests` finds the binaries and no crate is compiled twice.
-TESTED := --release -p model --features model/burn -p trainer -p server -p tests
-test: page browser emulator kernels
+TESTED := --release -p model --features model/burn,model/webgpu -p trainer -p server -p tests
+test: page browser emulator vulkan kernels
 	cargo build $(TESTED) --all-targets
 	cargo test $(TESTED) --all-targets
 	@$(MAKE) --no-print-directory checked neon
 
 # The CPU engine as WebAssembly, for a test in the browser.
 kernels: wasm-target
-	cargo build --profile web --target wasm32-unknown-unknown -p simd128
+	cargo build --profile web --target wasm32-unknown-unknown -p simd128 --examples
 
 # The CPU engine on every instruction set of this machine once more, with every index and every sum checked.
 CHECKED := --profile checked -p model --test cpu
@@ -75,9 +80,9 @@ bench: page browser peers
 
 # Trunk writes everything anew each time. What is the same stays as it lies, or the server would be built again.
 page: tools wasm-target $(PAGE)
-	trunk build --release --offline=true --dist $(CARGO_TARGET_DIR)/dist $(PAGE)
+	env -u MAKEFLAGS trunk build --release --offline=true --dist $(CARGO_TARGET_DIR)/dist $(PAGE)
 	@diff -rq $(CARGO_TARGET_DIR)/dist web/dist >/dev/null 2>&1 || { \
-		rm -rf web/dist && cp -r $(CARGO_TARGET_DIR)/dist web/dist; }
+		rm -rf web/dist.new && cp -r $(CARGO_TARGET_DIR)/dist web/dist.new && rm -rf web/dist && mv web/dist.new web/dist; }
 
 web/index.%.html: web/index.html
 	sed 's/data-type="worker"/& data-cargo-features="$*"/' $< > $@
@@ -86,16 +91,18 @@ lint: wasm-target
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/peers/rust/Cargo.toml --check
 	cargo clippy $(TESTED) --all-targets -- -D warnings
-	cargo clippy --profile web --target wasm32-unknown-unknown -p page -p worker -- -D warnings
+	cargo clippy --profile web --target wasm32-unknown-unknown -p page -p worker -p simd128 --all-targets -- -D warnings
 
 wasm-target:
 	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
 
 tools: $(TOOLS)/trunk-$(TRUNK) $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN)
 
-# Without optimisation both compile several times as fast and work as well; nothing here has them download.
+# Without optimisation both compile several times as fast, and are fast enough; without default features they cannot
+# download (trunk would fetch tools of its own), which nothing here asks of them. The lock file of wasm-bindgen's command
+# line does not match what it is published with.
 INSTALL = CARGO_TARGET_DIR=$@.build CARGO_PROFILE_DEV_DEBUG=0 \
-	cargo install --debug --no-default-features --root $(TOOLS)
+	$(CARGO) install --debug --no-default-features --root $(TOOLS)
 
 $(TOOLS)/trunk-$(TRUNK):
 	$(INSTALL) trunk --version $(TRUNK) --locked
@@ -125,6 +132,13 @@ ifdef NEON
 		echo "installing $$packages"; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$packages; }
 endif
+
+# An adapter for the WebGPU engine on machines without a GPU: Mesa's emulation, lavapipe.
+vulkan:
+	@ls /usr/share/vulkan/icd.d/lvp_icd.*.json >/dev/null 2>&1 || { \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		echo "installing mesa-vulkan-drivers"; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq mesa-vulkan-drivers; }
 
 # What the comparison takes from the distribution's packages. It names what it then still lacks, and does without.
 peers:

@@ -191,7 +191,7 @@ fn inspect() -> Result<()> {
 }
 
 fn mistakes() -> Result<()> {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["predict", "samples/cat.jpg", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (&["predict", "samples/cat.jpg", "--checkpoint", "samples/cat.jpg"], "samples/cat.jpg"),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "gpu"], "known are cpu"),
@@ -201,6 +201,8 @@ fn mistakes() -> Result<()> {
             "layer1.2.conv1.weight",
         ),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--top-k", "0"], "--top-k"),
+        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--precision", "fp8"], "known are f32 and bf16"),
+        (&["bench", "--device", "flex", "--precision", "bf16"], "bf16 takes the device cpu"),
     ];
     for (arguments, expected) in cases {
         let output = trainer(arguments.iter().copied())?;

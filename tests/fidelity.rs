@@ -37,7 +37,7 @@ fn main() {
 
 /// Where there is none, a test of it is listed as ignored.
 fn if_processor_has_bf16(trial: Trial) -> Trial {
-    if InstructionSet::best().has_pairs() {
+    if InstructionSet::best().has_bf16() {
         return trial;
     }
     trial.with_kind("no AVX512-BF16").with_ignored_flag(true)

@@ -1,12 +1,13 @@
-//! Single convolutions on the CPU engine, each by every algorithm that computes it: the choice between them is a formula,
-//! and here is what it should say. Counted are the multiply-adds of the layer as it is defined, on all cores.
+//! Single convolutions on the CPU engine, each by every algorithm that computes it. Counted are the multiply-adds of the
+//! layer as it is defined, on all cores. Weights stay in the caches here, while in a network they come from memory: what
+//! that costs, `trainer bench --layers` shows.
 //!
 //! `cargo bench -p model --bench convolutions`, and with `-- 'winograd'` or `-- 'layer3'` a part.
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use model::architecture::{Architecture, Convolution};
-use model::engine::cpu::{Algorithm, Alone, CpuOptions, InstructionSet, Precision, Scheme};
+use model::engine::cpu::{Algorithm, Alone, CpuOptions, InstructionSet, Precision};
 use std::fmt;
 
 fn main() {
@@ -32,58 +33,30 @@ struct Case {
     layer: Convolution,
     side: usize,
     algorithm: Algorithm,
-    precision: Precision,
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ", self.network, self.layer.name)?;
-        match self.algorithm {
-            Algorithm::Matrix => write!(f, "matrix"),
-            Algorithm::MatrixBf16 => write!(f, "matrix bf16"),
-            Algorithm::Winograd(Scheme { tile, .. }) => write!(f, "winograd {tile}x{tile}"),
-        }
+        write!(f, "{} {} {}", self.network, self.layer.name, self.algorithm)
     }
 }
 
 fn cases() -> Vec<Case> {
+    let precision = if InstructionSet::best().has_bf16() { Precision::Bf16 } else { Precision::F32 };
     let cases = LAYERS.into_iter().flat_map(|(network, name, side)| {
         let convolutions = Architecture::new(network, 1000).expect("a known name").convolutions();
         let layer = convolutions.into_iter().find(|layer| layer.name == name).expect("a layer of it");
-        let algorithms = algorithms(&layer);
-        algorithms.into_iter().map(move |(algorithm, precision)| Case {
-            network,
-            layer: layer.clone(),
-            side,
-            algorithm,
-            precision,
-        })
+        let algorithms = Algorithm::candidates(&layer, precision);
+        algorithms.map(move |algorithm| Case { network, layer: layer.clone(), side, algorithm })
     });
     cases.collect()
 }
 
-fn algorithms(layer: &Convolution) -> Vec<(Algorithm, Precision)> {
-    let mut algorithms = vec![(Algorithm::Matrix, Precision::F32)];
-    if layer.in_channels > 3 && InstructionSet::best().has_pairs() {
-        algorithms.push((Algorithm::MatrixBf16, Precision::Bf16));
-    }
-    let tiles = match (layer.kernel, layer.stride, layer.groups) {
-        (3, 1, 1) => 2..5,
-        (3, 2, 1) => 2..3,
-        _ => 0..0,
-    };
-    let stride = layer.stride;
-    algorithms.extend(tiles.map(|tile| (Algorithm::Winograd(Scheme { tile, stride }), Precision::F32)));
-    algorithms
-}
-
-#[divan::bench(args = cases(), consts = [1, 8])]
-fn batch<const BATCH: usize>(bencher: Bencher, case: &Case) {
-    let Case { layer, side, algorithm, precision, .. } = case;
-    let options = CpuOptions { precision: *precision, ..CpuOptions::default() };
-    let mut alone =
-        Alone::new(layer.clone(), *algorithm, [BATCH, *side], options).expect("the device cpu is everywhere");
-    let pixels = BATCH * layer.output_size(*side).pow(2);
-    let multiply_adds = layer.weight_shape().iter().product::<usize>() * pixels;
+#[divan::bench(args = cases())]
+fn convolution(bencher: Bencher, case: &Case) {
+    let Case { layer, side, algorithm, .. } = case;
+    let alone = Alone::new(layer.clone(), *algorithm, [1, *side], CpuOptions::default());
+    let mut alone = alone.expect("the device cpu is everywhere");
+    let multiply_adds = layer.weight_shape().iter().product::<usize>() * layer.output_size(*side).pow(2);
     bencher.counter(ItemsCount::new(multiply_adds)).bench_local(|| alone.run());
 }

@@ -6,7 +6,7 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use model::architecture::Architecture;
-use model::engine::cpu::{CpuOptions, InstructionSet};
+use model::engine::cpu::{CpuOptions, InstructionSet, Precision};
 use model::engine::{Device, Engine, Input};
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
@@ -62,6 +62,15 @@ fn resnet50_batch_1(bencher: Bencher, set: &InstructionSet) {
 #[divan::bench(args = sets())]
 fn resnet50_batch_8(bencher: Bencher, set: &InstructionSet) {
     network(bencher, "resnet50", 8, *set);
+}
+
+/// In bf16, where the processor has it.
+#[divan::bench(args = sets().into_iter().filter(|set| set.has_bf16()))]
+fn resnet50_batch_1_bf16(bencher: Bencher, set: &InstructionSet) {
+    let options = CpuOptions { instruction_set: Some(*set), precision: Precision::Bf16, ..CpuOptions::default() };
+    let engine = block_on(Engine::prepare_with(plan("resnet50"), Device::Cpu, options)).expect("the set has it");
+    let input = images(1);
+    bencher.bench(|| block_on(engine.run(black_box(&input), &[])).expect("finite"));
 }
 
 /// What stands between a plan and the first run.

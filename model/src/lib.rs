@@ -5,12 +5,14 @@
 //! The way of the weights: `Checkpoint -> Plan -> Engine`.
 //!
 //! This crate opens no socket, starts no thread (an engine excepted) and knows nothing of HTTP or the DOM.
-//! It compiles natively and to `wasm32-unknown-unknown`; Burn comes with the feature `burn`.
+//! It compiles natively and to `wasm32-unknown-unknown`; Burn comes with the feature `burn`, the
+//! engine for WebGPU with `webgpu`.
 
 pub mod architecture;
 pub mod checkpoint;
 pub mod classifier;
 pub mod engine;
+mod large_pages;
 #[cfg(feature = "burn")]
 pub mod network;
 pub mod plan;

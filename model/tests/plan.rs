@@ -1,4 +1,4 @@
-//! The plan on the Burn engine against the Burn network, its oracle.
+//! The plan on every engine against the Burn network, its oracle.
 #![cfg(feature = "burn")]
 
 use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
@@ -24,6 +24,12 @@ fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
     difference / largest
 }
 
+/// All that this build has, on any machine.
+fn devices() -> Vec<Device> {
+    let webgpu = cfg!(feature = "webgpu").then_some(Device::WebGpu(0));
+    [Device::Flex, Device::Cpu].into_iter().chain(webgpu).collect()
+}
+
 fn assert_agreement(architecture: Architecture, shape: [usize; 3]) {
     let checkpoint = random::checkpoint(architecture);
     let images = random_images(shape);
@@ -35,7 +41,7 @@ fn assert_agreement(architecture: Architecture, shape: [usize; 3]) {
     let logits: Vec<f32> = logits.into_data().iter().collect();
     let kept: Vec<([usize; 4], Vec<f32>)> =
         kept.into_iter().map(|kept| (kept.dims(), kept.into_data().iter().collect())).collect();
-    for device in [Device::Flex, Device::Cpu] {
+    for device in devices() {
         let engine = block_on(Engine::prepare(Plan::new(&checkpoint), device)).unwrap();
         let output = block_on(engine.run(&Input::Normalised(images.clone()), &Tap::ALL)).unwrap();
         let difference = relative_difference(&output.logits.values, &logits);

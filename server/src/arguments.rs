@@ -29,7 +29,7 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: String,
 
-    /// What computes: cpu, or if they were built in, flex, wgpu[:N] and cuda[:N] (the N-th GPU)
+    /// What computes: cpu, or if they were built in, flex, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU)
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: Device,
 

@@ -6,6 +6,7 @@ output is a JSON object with everything that was measured.
 
 import argparse
 import gzip
+import json
 import shutil
 import statistics
 import subprocess
@@ -17,16 +18,19 @@ import report
 import targets
 from browser import Browser, InBrowser
 from engines import Case, EngineError, Ours, Worker
-from environment import BROWSER_PEER, HERE, PYTHON_PEERS, RUST_PEERS, Environment, Unavailable
+from environment import BROWSER_PEER, DECODER_PEER, HERE, PYTHON_PEERS, RUST_PEERS, Environment, Unavailable
 from rounds import compare, say
 from targets import Verdict
 
 ROOT = HERE.parent.parent
 DIST = ROOT / "web/dist"
-PEERS = [*PYTHON_PEERS, *RUST_PEERS, BROWSER_PEER]
+PEERS = [*PYTHON_PEERS, *RUST_PEERS, BROWSER_PEER, DECODER_PEER]
+NATIVE_PEERS = [*PYTHON_PEERS, *RUST_PEERS]
 # What export.py writes.
 CASES = ["resnet18:1", "resnet18:8", "resnet50:1", "resnet50:8"]
 RESNET18 = Case("resnet18", 1)
+# Far more than decoding and resizing takes.
+DECODING_SECONDS = 300
 
 
 def arguments():
@@ -55,7 +59,7 @@ def native(given, environment, missing):
     ours = Ours(environment, given.device, given.threads)
     engines = [ours]
     for name in given.peers:
-        if name in environment.versions and name != BROWSER_PEER:
+        if name in environment.versions and name in NATIVE_PEERS:
             python = [environment.python, HERE / "worker.py", name]
             command = [environment.rust, name] if name in RUST_PEERS else python
             engines.append(Worker(name, command, environment, given.threads))
@@ -92,6 +96,24 @@ def in_browser(given, environment, missing):
             browser.end()
 
 
+def decoding(given, environment, missing):
+    """What preprocess.py says, or None without its peer."""
+    if DECODER_PEER not in given.peers or DECODER_PEER not in environment.versions:
+        return None
+    say(f"decoding and resizing beside {DECODER_PEER}")
+    command = [environment.python, HERE / "preprocess.py", "--trainer", environment.trainer]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DECODING_SECONDS, check=True)
+    except subprocess.TimeoutExpired:
+        missing["decoding"] = f"it took more than {DECODING_SECONDS} seconds"
+        return None
+    except subprocess.CalledProcessError as error:
+        missing["decoding"] = error.stderr.strip().rpartition("\n")[2]
+        return None
+    words, _, summary = done.stdout.strip().rpartition("\n")
+    return words, json.loads(summary)
+
+
 def worker_sizes(given, environment, missing):
     """Bytes of the page's worker as built, gzipped, and after wasm-opt; with the browser's comparison only."""
     built = DIST / "worker_bg.wasm"
@@ -110,7 +132,7 @@ def worker_sizes(given, environment, missing):
     return sizes
 
 
-def judge(results, ours, page, memory, sizes):
+def judge(results, ours, page, photos, memory, sizes):
     verdicts = []
     for case, times, _ in results:
         medians = report.medians(times)
@@ -128,6 +150,7 @@ def judge(results, ours, page, memory, sizes):
     optimised = sizes.get("optimised")
     return verdicts + [
         Verdict(f"{RESNET18.network} in a page, of {BROWSER_PEER}", ratio, targets.BROWSER),
+        Verdict(f"12 MP decoded and resized, of {DECODER_PEER}", photos and photos["12 MP"]["ratio"], targets.DECODING),
         Verdict("memory of runs beyond the weights, resnet18 b1", memory and memory / 1e6, targets.RUNS_MB, " MB"),
         Verdict("bytes to first logits, resnet18", starts and statistics.median(starts), targets.START_MS, " ms"),
         Verdict("worker after wasm-opt", optimised and optimised / 1e6, targets.WORKER_MB, " MB"),
@@ -159,19 +182,22 @@ def main():
 
     use = machine.Use()
     results, ours = native(given, environment, missing)
-    use = use.shares()
     try:
         memory = ours.memory(RESNET18)
     except EngineError as error:
         memory, missing["memory"] = None, str(error)
     page, browser = in_browser(given, environment, missing)
+    words, photos = decoding(given, environment, missing) or (None, None)
+    use = use.shares()
     sizes = worker_sizes(given, environment, missing)
-    verdicts = judge(results, ours, page, memory, sizes)
+    verdicts = judge(results, ours, page, photos and photos["photos"], memory, sizes)
 
-    names = ["shortcut", *(peer for peer in PEERS if peer != BROWSER_PEER)]
+    names = ["shortcut", *NATIVE_PEERS]
     sections = [report.comparison("native", results, names, environment.versions)]
     if page:
         sections.append(report.comparison(browser, [page], ["shortcut", BROWSER_PEER], environment.versions))
+    if words:
+        sections.append(words)
     report.in_words(described, use, given.threads, given.rounds, given.seconds, sections, verdicts, missing)
     report.summary(
         machine=described,
@@ -183,6 +209,7 @@ def main():
         versions={**environment.versions, "browser": browser},
         native=[rounded(result) for result in results],
         browser=page and rounded(page),
+        decoding=photos,
         runs_bytes=memory,
         start_ms={case: round(statistics.median(ms), 1) for case, ms in ours.starts.items()},
         worker_bytes=sizes,

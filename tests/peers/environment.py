@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 PYTHON_PEERS = ("onnxruntime", "openvino", "ncnn", "torch")
 RUST_PEERS = {"rten": "rten", "tract": "tract-onnx"}
 BROWSER_PEER = "onnxruntime-web"
+DECODER_PEER = "pillow"
 
 
 class Unavailable(Exception):
@@ -56,7 +57,7 @@ class Environment:
 
     def make(self, peers):
         """Everything for these peers; afterwards `versions` and `missing` name them all."""
-        python = [peer for peer in PYTHON_PEERS if peer in peers]
+        python = [peer for peer in (*PYTHON_PEERS, DECODER_PEER) if peer in peers]
         rust = [peer for peer in RUST_PEERS if peer in peers]
         for names, make in ((python, self._venv), (rust, self._rust), ([BROWSER_PEER], self._node)):
             names = [name for name in names if name in peers]
@@ -92,7 +93,7 @@ class Environment:
         listed = subprocess.run([self.python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True)
         self.packages = listed.stdout
         versions = {package["name"]: package["version"] for package in json.loads(listed.stdout)}
-        self.versions.update({peer: versions[peer] for peer in PYTHON_PEERS if peer in versions})
+        self.versions.update({peer: versions[peer] for peer in (*PYTHON_PEERS, DECODER_PEER) if peer in versions})
 
     def _rust(self):
         build = ["cargo", "build", "--release", "--locked", "--manifest-path", HERE / "rust/Cargo.toml"]

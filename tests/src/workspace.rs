@@ -15,9 +15,9 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A crate of the workspace as WebAssembly.
-pub fn module(name: &str) -> Result<PathBuf> {
-    let path = profile()?.with_file_name("wasm32-unknown-unknown").join("web").join(name).with_extension("wasm");
+/// The module of the crate `simd128`.
+pub fn module() -> Result<PathBuf> {
+    let path = profile()?.with_file_name("wasm32-unknown-unknown").join("web/examples/module.wasm");
     ensure!(path.is_file(), "{} is not there: `make kernels` builds it", path.display());
     Ok(path)
 }

@@ -1,6 +1,7 @@
 //! One tensor in memory, in the format in which it is stored.
 
 use super::{CheckpointError, Dtype};
+use crate::large_pages;
 use half::{bf16, f16};
 use safetensors::Dtype as FileDtype;
 
@@ -38,7 +39,11 @@ impl Elements {
 
 /// Whole chunks of `N` bytes, each turned into a number.
 pub(super) fn map_chunks<const N: usize, T>(bytes: &[u8], number: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().map(|chunk| number(*chunk)).collect()
+    let chunks = bytes.as_chunks::<N>().0;
+    let mut numbers = Vec::with_capacity(chunks.len());
+    large_pages::prefer(numbers.spare_capacity_mut());
+    numbers.extend(chunks.iter().map(|chunk| number(*chunk)));
+    numbers
 }
 
 /// The reverse of [`map_chunks`].

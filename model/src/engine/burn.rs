@@ -1,4 +1,4 @@
-//! The plan on any device of Burn: flex, wgpu, CUDA, and WebGPU in a page. Nothing of Burn's types leaves this file.
+//! The plan on any device of Burn: flex, CUDA, and wgpu on Vulkan or, in a page, WebGPU. Nothing of Burn's types leaves this file.
 
 use super::{Device, DeviceError, EngineError, Input, Kept, Logits, Output};
 use crate::architecture::MaxPool;
@@ -177,8 +177,8 @@ async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
         Device::Cuda(index) => enumerated(name, burn::tensor::DeviceType::Cuda, index),
         #[cfg(feature = "wgpu")]
         Device::Wgpu(index) => enumerated(name, burn::tensor::DeviceType::Vulkan, index),
-        #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
-        Device::WebGpu => {
+        #[cfg(all(feature = "burn-webgpu", target_arch = "wasm32"))]
+        Device::Wgpu(_) => {
             let options = burn::tensor::Device::wgpu_options().graphics_api(burn::tensor::wgpu::WgpuBackend::WebGpu);
             options.init_async().await.map_err(|error| DeviceError::Absent { device: name, reason: error.to_string() })
         }

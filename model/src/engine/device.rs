@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A place where a plan is executed: `cpu`, `flex`, `wgpu[:N]`, `cuda[:N]`, `webgpu`.
+/// A place where a plan is executed: `cpu`, `flex`, `wgpu[:N]`, `cuda[:N]`, `webgpu[:N]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Device {
     /// The engine of our own.
@@ -11,18 +11,18 @@ pub enum Device {
     Cpu,
     /// Burn's CPU backend.
     Flex,
-    /// Burn on the N-th GPU through Vulkan.
+    /// Burn on the N-th GPU through Vulkan; in a page, on the browser's.
     Wgpu(usize),
     /// Burn on the N-th CUDA device.
     Cuda(usize),
-    /// The GPU of the browser that shows the page.
-    WebGpu,
+    /// The engine of our own on the N-th GPU, whatever it is driven by; in a page, on the browser's.
+    WebGpu(usize),
 }
 
 /// Why there is no device of a name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DeviceError {
-    #[error("unknown device {0:?}; known are cpu, flex, wgpu[:N], cuda[:N] and, in a page, webgpu")]
+    #[error("unknown device {0:?}; known are cpu, webgpu[:N], flex, wgpu[:N] and cuda[:N]")]
     UnknownName(String),
     #[error("this program was built without the device {0}{hint}", hint = feature_hint(.0))]
     NotCompiledIn(Device),
@@ -35,7 +35,8 @@ fn feature_hint(device: &Device) -> &'static str {
         Device::Cuda(_) => "; build it with `--features cuda`",
         Device::Wgpu(_) => "; build it with `--features wgpu`",
         Device::Flex => "; it comes with the features `cuda` and `wgpu`",
-        Device::Cpu | Device::WebGpu => "",
+        Device::WebGpu(_) => "; build it with `--features webgpu`",
+        Device::Cpu => "",
     }
 }
 
@@ -51,7 +52,7 @@ impl FromStr for Device {
         match (name, index) {
             ("cpu", None) => Ok(Device::Cpu),
             ("flex", None) => Ok(Device::Flex),
-            ("webgpu", None) => Ok(Device::WebGpu),
+            ("webgpu", index) => Ok(Device::WebGpu(index.unwrap_or(0))),
             ("wgpu", index) => Ok(Device::Wgpu(index.unwrap_or(0))),
             ("cuda", index) => Ok(Device::Cuda(index.unwrap_or(0))),
             _ => Err(unknown()),
@@ -68,7 +69,8 @@ impl fmt::Display for Device {
             Device::Wgpu(index) => write!(f, "wgpu:{index}"),
             Device::Cuda(0) => f.write_str("cuda"),
             Device::Cuda(index) => write!(f, "cuda:{index}"),
-            Device::WebGpu => f.write_str("webgpu"),
+            Device::WebGpu(0) => f.write_str("webgpu"),
+            Device::WebGpu(index) => write!(f, "webgpu:{index}"),
         }
     }
 }
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for name in ["cpu", "flex", "wgpu", "wgpu:1", "cuda", "cuda:3", "webgpu"] {
+        for name in ["cpu", "flex", "wgpu", "wgpu:1", "cuda", "cuda:3", "webgpu", "webgpu:2"] {
             assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
         }
         assert_eq!("cuda:0".parse(), Ok(Device::Cuda(0)));

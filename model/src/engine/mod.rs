@@ -6,6 +6,9 @@ mod burn;
 pub mod cpu;
 mod device;
 
+#[cfg(feature = "webgpu")]
+mod webgpu;
+
 pub use device::{Device, DeviceError};
 
 use crate::plan::{Plan, Tap};
@@ -125,6 +128,8 @@ pub struct Engine {
 
 enum Runner {
     Cpu(CpuEngine),
+    #[cfg(feature = "webgpu")]
+    WebGpu(webgpu::WebGpuEngine),
     #[cfg(feature = "burn")]
     Burn(burn::BurnEngine),
 }
@@ -138,24 +143,30 @@ impl Engine {
         Engine::prepare_with(plan, device, CpuOptions::default()).await
     }
 
-    /// As [`prepare`](Self::prepare); the options count if the device is [`Device::Cpu`].
+    /// As [`prepare`](Self::prepare); the options are those of [`Device::Cpu`], and others ignore them.
     ///
     /// # Errors
-    /// Those of [`prepare`](Self::prepare), and [`EngineError::Failed`] if threads cannot be started.
+    /// Those of [`prepare`](Self::prepare), [`EngineError::Failed`] if threads cannot be started, and
+    /// [`EngineError::NoBf16`] if that is asked for where it is not, on another device above all.
     pub async fn prepare_with(plan: Plan, device: Device, options: CpuOptions) -> Result<Self, EngineError> {
         if options.precision == Precision::Bf16 && device != Device::Cpu {
             return Err(EngineError::NoBf16);
         }
         match device {
             Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
+            #[cfg(feature = "webgpu")]
+            Device::WebGpu(index) => {
+                let engine = webgpu::WebGpuEngine::prepare(plan, device, index).await?;
+                Ok(Engine { device, runner: Runner::WebGpu(engine) })
+            }
+            #[cfg(not(feature = "webgpu"))]
+            Device::WebGpu(_) => Err(DeviceError::NotCompiledIn(device).into()),
             #[cfg(feature = "burn")]
-            Device::Flex | Device::Wgpu(_) | Device::Cuda(_) | Device::WebGpu => {
+            Device::Flex | Device::Wgpu(_) | Device::Cuda(_) => {
                 Ok(Engine { device, runner: Runner::Burn(burn::BurnEngine::prepare(plan, device).await?) })
             }
             #[cfg(not(feature = "burn"))]
-            Device::Flex | Device::Wgpu(_) | Device::Cuda(_) | Device::WebGpu => {
-                Err(DeviceError::NotCompiledIn(device).into())
-            }
+            Device::Flex | Device::Wgpu(_) | Device::Cuda(_) => Err(DeviceError::NotCompiledIn(device).into()),
         }
     }
 
@@ -170,6 +181,8 @@ impl Engine {
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.run(input, keep),
+            #[cfg(feature = "webgpu")]
+            Runner::WebGpu(engine) => engine.run(input, keep).await,
             #[cfg(feature = "burn")]
             Runner::Burn(engine) => engine.run(input, keep).await,
         }
@@ -182,6 +195,8 @@ impl Engine {
     pub fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.profile(input).map(Some),
+            #[cfg(feature = "webgpu")]
+            Runner::WebGpu(_) => Ok(None),
             #[cfg(feature = "burn")]
             Runner::Burn(_) => Ok(None),
         }

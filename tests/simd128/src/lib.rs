@@ -29,13 +29,3 @@ pub fn logits(run: usize, set: InstructionSet) -> Vec<f32> {
     let input = Input::Pixels(images.expect("as many as it takes"));
     pollster::block_on(engine.run(&input, &[])).expect("finite").logits.values
 }
-
-/// For JavaScript: where a run's logits lie, after how many there are.
-#[cfg(target_arch = "wasm32")]
-#[unsafe(no_mangle)]
-pub extern "C" fn run(index: usize) -> *const f32 {
-    let logits = logits(index, InstructionSet::best());
-    let length = logits.len() as f32;
-    let answer: &[f32] = [vec![length], logits].concat().leak();
-    answer.as_ptr()
-}

@@ -37,7 +37,7 @@ pub struct Bench {
     /// The network, by default resnet18; beside --checkpoint, what its tensors cannot tell (resnet50_v1)
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
-    /// Where to compute: cpu, flex, wgpu[:N], cuda[:N]
+    /// Where to compute: cpu or flex, or if they were built in, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU)
     #[arg(long, default_value_t)]
     device: Device,
     #[command(flatten)]
@@ -82,6 +82,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 struct Report {
     architecture: String,
     device: String,
+    precision: String,
     batch: usize,
     size: usize,
     #[serde(flatten)]
@@ -152,6 +153,7 @@ impl Bench {
         Ok(Report {
             architecture: metadata.architecture.name(),
             device: self.device.to_string(),
+            precision: self.processor.precision().to_string(),
             batch: self.batch as usize,
             size: self.size as usize,
             runs,
@@ -238,12 +240,12 @@ impl Bench {
 
 impl Report {
     fn in_words(&self) -> String {
-        let Report { architecture, device, batch, size, runs, start_ms, memory, .. } = self;
+        let Report { architecture, device, precision, batch, size, runs, start_ms, memory, .. } = self;
         let Runs { runs, min_ms, median_ms, p90_ms } = runs;
         let per_second = *batch as f64 / median_ms * 1e3;
         let Start { parse, plan, prepare, first_run, total } = start_ms;
         let mut text = format!(
-            "{architecture} on {device}, batch {batch}, {size}x{size}\n\
+            "{architecture} on {device}, {precision}, batch {batch}, {size}x{size}\n\
              median of {runs} runs  {median_ms:.2} ms (min {min_ms:.2}, p90 {p90_ms:.2}), {per_second:.1} images/s\n\
              bytes to first logits  {total:.0} ms (parse {parse:.0}, plan {plan:.0}, prepare {prepare:.0}, \
              first run {first_run:.0})"

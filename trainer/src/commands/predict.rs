@@ -41,7 +41,7 @@ pub struct Predict {
     /// How many classes to name
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
-    /// Where to compute: cpu, flex, wgpu[:N], cuda[:N]
+    /// Where to compute: cpu or flex, or if they were built in, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU)
     #[arg(long, default_value_t)]
     device: Device,
     #[command(flatten)]

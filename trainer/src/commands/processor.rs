@@ -14,6 +14,12 @@ pub struct Processor {
     precision: Precision,
 }
 
+impl Processor {
+    pub fn precision(self) -> Precision {
+        self.precision
+    }
+}
+
 impl From<Processor> for CpuOptions {
     fn from(Processor { threads, precision }: Processor) -> Self {
         CpuOptions { threads, precision, ..CpuOptions::default() }

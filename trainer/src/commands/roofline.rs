@@ -1,7 +1,7 @@
 //! The table of `trainer bench --layers`: where a run's time goes, and how far each layer is from the processor's peak.
 
 use comfy_table::{CellAlignment, Table, presets};
-use model::engine::cpu::OperationProfile;
+use model::engine::cpu::{Algorithm, OperationProfile};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ pub struct Layer {
     median_us: f64,
     /// Billions of multiply-adds carried out a second.
     gmacs: f64,
-    /// The same as a share of the measured peak.
-    of_peak: f64,
+    /// The same as a share of the measured peak, which is that of f32.
+    of_peak: Option<f64>,
     /// Billions of multiply-adds a second that a direct convolution would need to be as fast.
     direct_gmacs: f64,
     /// Packed weights, read at least once a run.
@@ -32,10 +32,10 @@ pub fn layers(runs: &[Vec<OperationProfile>], peak: f64) -> Vec<Layer> {
         let per_second = operation.products as f64 / seconds;
         Layer {
             name: operation.name.clone(),
-            algorithm: operation.algorithm.clone(),
+            algorithm: operation.algorithm.map_or_else(|| "pool".to_owned(), |algorithm| algorithm.to_string()),
             median_us: seconds * 1e6,
             gmacs: per_second / 1e9,
-            of_peak: per_second / peak,
+            of_peak: (operation.algorithm != Some(Algorithm::MatrixBf16)).then_some(per_second / peak),
             direct_gmacs: operation.multiply_adds as f64 / seconds / 1e9,
             weight_megabytes: operation.weight_bytes as f64 / 1e6,
         }
@@ -55,7 +55,7 @@ pub fn table(layers: &[Layer], peak: f64) -> String {
             algorithm.clone(),
             format!("{median_us:.0}"),
             format!("{gmacs:.1}"),
-            format!("{:.0} %", of_peak * 100.0),
+            of_peak.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0)),
             format!("{direct_gmacs:.1}"),
             format!("{weight_megabytes:.1}"),
         ]);
@@ -63,5 +63,5 @@ pub fn table(layers: &[Layer], peak: f64) -> String {
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!("peak of the multiply-add units, measured: {:.1} GMAC/s\n{table}", peak / 1e9)
+    format!("peak of the multiply-add units in f32, measured: {:.1} GMAC/s\n{table}", peak / 1e9)
 }

@@ -97,9 +97,9 @@ async fn load(weights: &Weights) -> Result<(Classifier, Device), Failed> {
 /// On WebGPU where the build has it and the browser an adapter, else on the CPU.
 async fn on_best_device(name: &str, checkpoint: Checkpoint) -> Result<(Classifier, Device), EngineError> {
     if cfg!(feature = "burn-webgpu") {
-        match Classifier::new(name, checkpoint.clone(), Device::WebGpu, CpuOptions::default()).await {
+        match Classifier::new(name, checkpoint.clone(), Device::Wgpu(0), CpuOptions::default()).await {
             Err(EngineError::Device(_)) => {}
-            made => return Ok((made?, Device::WebGpu)),
+            made => return Ok((made?, Device::Wgpu(0))),
         }
     }
     Ok((Classifier::new(name, checkpoint, Device::Cpu, CpuOptions::default()).await?, Device::Cpu))

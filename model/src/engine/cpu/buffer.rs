@@ -1,5 +1,6 @@
 //! Memory for kernels: aligned to cache lines, and shared for writing between threads that keep out of each other's way.
 
+use crate::large_pages::{self, LARGE_PAGE};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
@@ -7,8 +8,6 @@ use std::ops::{Deref, DerefMut};
 pub const F32: usize = size_of::<f32>();
 /// Bytes of a cache line, and of the widest vector.
 const CACHE_LINE: usize = 64;
-/// Bytes of a large page on x86-64 and most of aarch64.
-const LARGE_PAGE: usize = 2 << 20;
 
 /// `f32`s, zero at first, the first of them at the start of a cache line.
 pub struct Buffer {
@@ -25,23 +24,11 @@ impl Buffer {
         let values = vec![0.0; length + alignment / F32];
         let start = values.as_ptr().align_offset(alignment);
         if alignment == LARGE_PAGE {
-            prefer_large_pages(&values[start..][..length]);
+            large_pages::prefer(&values[start..][..length]);
         }
         Buffer { values, start, length }
     }
 }
-
-/// Asks for large pages. Weights stream through the caches once a run, and with pages of 4 kB it is the translation of
-/// addresses that limits how fast, under a hypervisor above all.
-#[cfg(target_os = "linux")]
-fn prefer_large_pages(values: &[f32]) {
-    let whole = size_of_val(values) / LARGE_PAGE * LARGE_PAGE;
-    // SAFETY: the range is memory of ours, and advice changes nothing of its content. If it is refused, pages stay small.
-    unsafe { libc::madvise(values.as_ptr().cast_mut().cast(), whole, libc::MADV_HUGEPAGE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn prefer_large_pages(_values: &[f32]) {}
 
 impl Deref for Buffer {
     type Target = [f32];

@@ -30,8 +30,8 @@ impl Image {
         self.batch * self.image()
     }
 
-    /// Writes the images of an input from `first` on into `values`: `(pixel / 255 - mean) / std` as torchvision computes it, where it is not yet
-    /// normalised.
+    /// Writes the images of an input from `first` on into `values`: `(pixel / 255 - mean) / std` as torchvision computes
+    /// it, where it is not yet normalised.
     pub fn fill(&self, input: &Input, first: usize, values: &mut [f32], threads: &Threads) {
         let tables = match input {
             Input::Pixels(images) => Some(tables(images.mean(), images.std())),

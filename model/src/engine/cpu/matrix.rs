@@ -3,6 +3,7 @@
 
 use super::blocked::{BLOCK, Blocked};
 use super::buffer::{Buffer, F32};
+use super::choice::Algorithm;
 use super::input::{COLOURS, Image};
 use super::precision;
 use super::simd::{InstructionSet, Kernel, Simd};
@@ -16,7 +17,7 @@ const CACHE: usize = 256 << 10;
 /// Tasks for each thread, so that the last one to finish has not much more to do than the others.
 const TASKS: usize = 4;
 
-/// A convolution's weights, packed as its tiles read them: `[panels, runs, run, panel]`, with runs of 16 values or 8 pairs.
+/// A convolution's weights, packed as its tiles read them: `[panels, runs, run, panel]`.
 pub struct Weights {
     packed: Buffer,
     access: Access,
@@ -89,6 +90,7 @@ impl Weights {
 
     /// The same for products in bf16. The set has to have pairs.
     pub fn pack_pairs(weight: &[f32], layer: &architecture::Convolution, set: InstructionSet) -> Self {
+        assert!(set.has_pairs());
         let weights = Weights::pack(weight, layer, false, set);
         let packed = precision::pair_rows(&weights.packed, weights.panel);
         Weights { packed, access: Access::Pairs, ..weights }
@@ -98,21 +100,20 @@ impl Weights {
         self.packed.len()
     }
 
-    /// `matrix`, or `matrix bf16`.
-    pub fn name(&self) -> &'static str {
+    pub fn algorithm(&self) -> Algorithm {
         match self.access {
-            Access::Channels | Access::Colours => "matrix",
-            Access::Pairs => "matrix bf16",
+            Access::Channels | Access::Colours => Algorithm::Matrix,
+            Access::Pairs => Algorithm::MatrixBf16,
         }
     }
 
     /// Multiply-adds for an output.
     pub fn products(&self, output: &Blocked) -> usize {
-        output.pixels() * self.packed.len() * self.values_of_a_place()
+        output.pixels() * self.packed.len() * self.values_of_a_word()
     }
 
-    /// Values in 32 bits of weights and inputs.
-    fn values_of_a_place(&self) -> usize {
+    /// Values in a word, 32 bits of weights or inputs.
+    fn values_of_a_word(&self) -> usize {
         match self.access {
             Access::Channels | Access::Colours => 1,
             Access::Pairs => 2,
@@ -160,11 +161,11 @@ impl Schedule {
     ) -> Self {
         let Weights { kernel, stride, padding, .. } = *weights;
         // Offsets are multiples of a block.
-        let places = |values: usize| values / weights.values_of_a_place();
+        let words = |values: usize| values / weights.values_of_a_word();
         let inset = input.border - padding;
         let taps = (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x)));
         let runs = taps.flat_map(|(y, x)| (0..weights.blocks).map(move |block| (block, y, x)));
-        let runs = runs.map(|(block, y, x)| places(block * input.plane() + y * input.pitch() + x * BLOCK)).collect();
+        let runs = runs.map(|(block, y, x)| words(block * input.plane() + y * input.pitch() + x * BLOCK)).collect();
         let mut borders = [Some(input), Some(output), residual].into_iter().flatten().map(|shape| shape.border);
         let lines = if kernel == 1 && stride == 1 && borders.all(|border| border == 0) {
             // All pixels of the batch lie in one row.
@@ -174,13 +175,13 @@ impl Schedule {
                 count: output.batch * output.height,
                 length: output.width,
                 of_an_image: output.height,
-                start: places(input.offset(0, inset, inset)),
-                image: places(input.image()),
-                pitch: places(stride * input.pitch()),
+                start: words(input.offset(0, inset, inset)),
+                image: words(input.image()),
+                pitch: words(stride * input.pitch()),
             }
         };
-        let pixel_bytes = places(weights.blocks * BLOCK) * stride * stride * F32;
-        Schedule::cut(weights, runs, lines, places(input.plane()), pixel_bytes, set, threads)
+        let pixel_bytes = words(weights.blocks * BLOCK) * stride * stride * F32;
+        Schedule::cut(weights, runs, lines, words(input.plane()), pixel_bytes, set, threads)
     }
 
     /// For an image.
@@ -224,7 +225,7 @@ impl Schedule {
     pub fn shared(weights: &Weights, input: &Blocked) -> usize {
         match weights.access {
             Access::Channels | Access::Colours => 0,
-            Access::Pairs => input.len() / weights.values_of_a_place(),
+            Access::Pairs => input.len() / weights.values_of_a_word(),
         }
     }
 }
@@ -241,22 +242,21 @@ pub struct Convolution<'a> {
 impl Convolution<'_> {
     /// `shared` has room for [`Schedule::shared`] values.
     pub fn run(&self, set: InstructionSet, threads: &Threads, shared: &mut [f32]) {
-        if self.weights.access == Access::Pairs {
-            precision::round(self.input, shared, set, threads);
-            Convolution { input: shared, ..*self }.multiply(set, threads);
-        } else {
-            self.multiply(set, threads);
-        }
-    }
-
-    fn multiply(&self, set: InstructionSet, threads: &Threads) {
+        let input = match self.weights.access {
+            Access::Channels | Access::Colours => self.input,
+            Access::Pairs => {
+                precision::round(self.input, shared, set, threads);
+                shared
+            }
+        };
+        let convolution = &Convolution { input, ..*self };
         let Schedule { ref lines, tiles_of_a_line, tile_pieces, panel_pieces, .. } = *self.schedule;
         let tiles = lines.count * tiles_of_a_line;
         self.epilogue.check(self.weights.panels() * self.weights.panel);
         assert_eq!(lines.count * lines.length, self.epilogue.shape.pixels());
         threads.for_each(tile_pieces * panel_pieces, |task| {
             set.run(Task {
-                convolution: self,
+                convolution,
                 tiles: piece(tiles, tile_pieces, task % tile_pieces),
                 panels: piece(self.weights.panels(), panel_pieces, task / tile_pieces),
             });
@@ -324,11 +324,12 @@ fn multiply<S: Simd>(simd: S, by: &Weights, pixels: Range<usize>, line: Operands
     match (by.access, by.kernel, by.stride) {
         (Access::Channels, _, 1) => columns!(BLOCK, BLOCK, false),
         (Access::Channels, _, 2) => columns!(2 * BLOCK, BLOCK, false),
-        (Access::Pairs, _, 1) => columns!(BLOCK / 2, BLOCK / 2, true),
-        (Access::Pairs, _, 2) => columns!(BLOCK, BLOCK / 2, true),
+        (Access::Pairs, _, 1) if S::PAIRS => columns!(BLOCK / 2, BLOCK / 2, true),
+        (Access::Pairs, _, 2) if S::PAIRS => columns!(BLOCK, BLOCK / 2, true),
         (Access::Colours, 7, 2) => columns!(2 * COLOURS, 7 * COLOURS, false),
         (Access::Colours, 7, 1) => columns!(COLOURS, 7 * COLOURS, false),
         (Access::Colours, 3, 1) => columns!(COLOURS, 3 * COLOURS, false),
+        (Access::Pairs, ..) => unreachable!("weights are packed as pairs where the set has them"),
         (_, kernel, stride) => unreachable!("no architecture has a convolution of {kernel}x{kernel} / {stride} here"),
     }
 }

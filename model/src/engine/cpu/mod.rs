@@ -92,6 +92,11 @@ struct Memory {
 
 impl CpuEngine {
     pub fn prepare(plan: Plan, options: CpuOptions) -> Result<Self, EngineError> {
+        // The plain set has bf16, but slowly: nobody gets that unasked.
+        let default = options.instruction_set.is_none();
+        if options.precision == Precision::Bf16 && default && !InstructionSet::best().has_bf16() {
+            return Err(EngineError::NoBf16);
+        }
         let algorithms = steps::algorithms(&plan, options.precision);
         CpuEngine::new(plan, algorithms, options)
     }
@@ -99,11 +104,11 @@ impl CpuEngine {
     /// With an algorithm for each convolution.
     fn new(plan: Plan, algorithms: Vec<Algorithm>, options: CpuOptions) -> Result<Self, EngineError> {
         let failed = |reason| EngineError::Failed { device: Device::Cpu, reason };
-        let threads = Threads::new(options.threads.map(NonZero::get)).map_err(failed)?;
         let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
-        if options.precision == Precision::Bf16 && !set.has_pairs() {
+        if algorithms.contains(&Algorithm::MatrixBf16) && !set.has_pairs() {
             return Err(EngineError::NoBf16);
         }
+        let threads = Threads::new(options.threads.map(NonZero::get)).map_err(failed)?;
         let last_reads = plan.last_reads();
         let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
         let classes = plan.architecture.classes;

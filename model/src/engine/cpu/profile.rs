@@ -1,6 +1,7 @@
 //! What a run's time goes to, and what the processor could do at best: both sides of a roofline.
 
 use super::CpuOptions;
+use super::choice::Algorithm;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::threads::Threads;
 use std::hint::black_box;
@@ -13,8 +14,8 @@ use web_time::Instant;
 pub struct OperationProfile {
     /// `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
     pub name: String,
-    /// `matrix`, `winograd 4x4`, `pool`
-    pub algorithm: String,
+    /// `None` for a pool.
+    pub algorithm: Option<Algorithm>,
     pub time: Duration,
     /// Multiply-adds of the operation as it is defined.
     pub multiply_adds: usize,

@@ -117,9 +117,9 @@ impl Step {
     /// What it did in `time`, with an output of a shape.
     pub fn profile(&self, output: &Blocked, time: Duration) -> OperationProfile {
         let (algorithm, products, weights) = match &self.work {
-            Work::Matrix(weights, _) => (weights.name().to_owned(), weights.products(output), weights.packed_len()),
-            Work::Winograd(weights, _) => (weights.name(), weights.products(output), weights.packed_len()),
-            Work::MaxPool(_) | Work::Average => ("pool".to_owned(), 0, 0),
+            Work::Matrix(weights, _) => (Some(weights.algorithm()), weights.products(output), weights.packed_len()),
+            Work::Winograd(weights, _) => (Some(weights.algorithm()), weights.products(output), weights.packed_len()),
+            Work::MaxPool(_) | Work::Average => (None, 0, 0),
         };
         let multiply_adds =
             self.layer.as_ref().map_or(0, |layer| layer.weight_shape().iter().product::<usize>() * output.pixels());
@@ -164,9 +164,9 @@ mod tests {
     fn packed_weights_take_at_most_twice_the_bytes_of_a_checkpoint() {
         let threads = Threads::new(None).unwrap();
         for name in ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"] {
-            let checkpoint = random::checkpoint(Architecture::new(name, 1000).unwrap());
-            let bytes = checkpoint.to_bytes().len();
-            let plan = Plan::from(checkpoint);
+            let architecture = Architecture::new(name, 1000).unwrap();
+            let bytes = architecture.parameter_count() * F32;
+            let plan = Plan::from(random::checkpoint(architecture));
             let algorithms = algorithms(&plan, Precision::F32);
             let steps = pack(plan, algorithms, InstructionSet::best(), &threads);
             let packed = steps.iter().map(|step| match &step.work {

@@ -75,8 +75,9 @@ impl<F: Finish, const ROWS: usize, const COLUMNS: usize, const STEP: usize, cons
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // What no instruction set asks for is not compiled.
-        if ROWS > S::ROWS || (COLUMNS != S::COLUMNS && COLUMNS * S::LANES != BLOCK) || (PAIRS && !S::PAIRS) {
+        // What no instruction set asks for is not compiled: tiles narrower than the registers allow are one block wide.
+        let narrow = COLUMNS < S::COLUMNS && COLUMNS * S::LANES == BLOCK;
+        if ROWS > S::ROWS || (COLUMNS != S::COLUMNS && !narrow) || (PAIRS && !S::PAIRS) {
             unreachable!("tiles of {ROWS}x{COLUMNS}");
         }
         assert!(!PAIRS || simd.has_pairs());

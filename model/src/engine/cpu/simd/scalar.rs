@@ -1,6 +1,6 @@
 //! No vectors at all: the oracle of all others, and what runs where there is none of them.
 
-use super::super::precision::{pair, unpair};
+use super::super::precision::pair;
 use super::{Kernel, Simd};
 
 #[derive(Clone, Copy)]
@@ -69,6 +69,7 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn multiply_add_pairs(self, a: f32, b: f32, c: f32) -> f32 {
         let ([a, next_a], [b, next_b]) = (unpair(a), unpair(b));
+        // In the order of x86's instruction.
         a * b + (next_a * next_b + c)
     }
 
@@ -76,4 +77,10 @@ impl Simd for Scalar {
     unsafe fn round_to_pairs(self, low: f32, high: f32) -> f32 {
         pair(low, high)
     }
+}
+
+/// What [`pair`] has put together.
+fn unpair(pair: f32) -> [f32; 2] {
+    let bits = pair.to_bits();
+    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
 }

@@ -67,8 +67,13 @@ impl InstructionSet {
         with!(self.0, simd => simd.vectorize(kernel))
     }
 
-    /// Whether this processor multiplies pairs of bf16 with it.
-    pub fn has_pairs(self) -> bool {
+    /// Whether this processor multiplies bf16 with it.
+    pub fn has_bf16(self) -> bool {
+        self.has_pairs() && self.lanes() > 1
+    }
+
+    /// The same, or it is the plain one, which emulates that: the oracle.
+    pub(in super::super) fn has_pairs(self) -> bool {
         with!(self.0, simd => simd.has_pairs())
     }
 

@@ -12,6 +12,7 @@ mod weights;
 
 use super::blocked::{BLOCK, Blocked};
 use super::buffer::{Buffer, Target};
+use super::choice::Algorithm;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::threads::{Scratch, Threads};
 use super::tile::{Ahead, Epilogue, Operands, Store, Tile, piece, with_rows};
@@ -45,11 +46,8 @@ impl Weights {
         }
     }
 
-    /// `winograd 4x4`, and with a stride of 2 `winograd 2x2/2`.
-    pub fn name(&self) -> String {
-        let Scheme { tile, stride } = self.scheme;
-        let stride = if stride == 1 { String::new() } else { format!("/{stride}") };
-        format!("winograd {tile}x{tile}{stride}")
+    pub fn algorithm(&self) -> Algorithm {
+        Algorithm::Winograd(self.scheme)
     }
 
     pub fn packed_len(&self) -> usize {

@@ -1,0 +1,173 @@
+//! An opened adapter: buffers, pipelines, and what goes wrong with it.
+
+use super::super::{Device, DeviceError, EngineError};
+use super::choice::Adapter;
+use super::shaders::Kernel;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Kernels read three buffers at most: input, weights, residual.
+const READS: usize = 3;
+
+pub struct Gpu {
+    pub name: Device,
+    pub adapter: Adapter,
+    device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    /// By how many buffers a kernel reads.
+    layouts: Vec<(wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    /// By source: layers of one shape share a pipeline.
+    pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    /// The first thing that went wrong outside any call.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Gpu {
+    pub async fn open(name: Device, index: usize) -> Result<Self, EngineError> {
+        let absent = |reason: String| DeviceError::Absent { device: name, reason };
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapter = adapter(&instance, index).await.map_err(absent)?;
+        let info = adapter.get_info();
+        let limits = wgpu::Limits::downlevel_defaults().using_resolution(adapter.limits());
+        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| absent(error.to_string()))?;
+
+        let failure: Arc<Mutex<Option<String>>> = Arc::default();
+        let note = |failure: &Arc<Mutex<Option<String>>>| {
+            let failure = failure.clone();
+            move |reason: String| {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+            }
+        };
+        let (lost, wrong) = (note(&failure), note(&failure));
+        device.set_device_lost_callback(move |reason, message| lost(format!("it was lost ({reason:?}): {message}")));
+        device.on_uncaptured_error(Arc::new(move |error| wrong(error.to_string())));
+
+        let layouts = (0..=READS).map(|reads| layout(&device, reads)).collect();
+        let adapter = match info.device_type {
+            wgpu::DeviceType::Cpu => Adapter::Software,
+            _ => Adapter::Gpu,
+        };
+        Ok(Gpu { name, adapter, device, queue, layouts, pipelines: Mutex::default(), failure })
+    }
+
+    /// Fails if anything has gone wrong so far.
+    pub fn check(&self) -> Result<(), EngineError> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone().map_or(Ok(()), |reason| Err(self.failed(reason)))
+    }
+
+    pub fn failed(&self, reason: impl ToString) -> EngineError {
+        EngineError::Failed { device: self.name, reason: reason.to_string() }
+    }
+
+    /// Zero at first.
+    pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// A storage buffer with this content.
+    pub fn upload(&self, label: &str, values: &[f32]) -> wgpu::Buffer {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.buffer(label, size_of_val(values) as u64, usage);
+        self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values));
+        buffer
+    }
+
+    pub fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines.get(&kernel.source) {
+            return pipeline.clone();
+        }
+        let source = wgpu::ShaderSource::Wgsl(kernel.source.as_str().into());
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: Some(&self.layouts[kernel.reads].1),
+            module: &module,
+            entry_point: None,
+            compilation_options: Default::default(),
+            cache: None,
+        });
+        pipelines.insert(kernel.source.clone(), pipeline.clone());
+        pipeline
+    }
+
+    /// What a kernel writes and what it reads.
+    pub fn bind(&self, output: &wgpu::Buffer, reads: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+        let buffers = std::iter::once(output).chain(reads.iter().copied()).enumerate();
+        let entries: Vec<_> = buffers
+            .map(|(binding, buffer)| wgpu::BindGroupEntry {
+                binding: binding as u32,
+                resource: buffer.as_entire_binding(),
+            })
+            .collect();
+        let layout = &self.layouts[reads.len()].0;
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
+    }
+
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&Default::default())
+    }
+
+    /// The content of a buffer that can be mapped, once all that was submitted is done.
+    pub async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<f32>, EngineError> {
+        let (done, mapped) = futures_channel::oneshot::channel();
+        // Nobody listens any more if the run was given up.
+        buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(done.send(result)));
+        #[cfg(not(target_arch = "wasm32"))]
+        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| self.failed(error))?;
+        let mapped = mapped.await;
+        self.check()?;
+        mapped.map_err(|error| self.failed(error))?.map_err(|error| self.failed(error))?;
+        let values = bytemuck::pod_collect_to_vec(&buffer.get_mapped_range(..).map_err(|error| self.failed(error))?);
+        buffer.unmap();
+        Ok(values)
+    }
+}
+
+/// The adapter of an index natively; in a browser the one that it gives.
+async fn adapter(instance: &wgpu::Instance, index: usize) -> Result<wgpu::Adapter, String> {
+    if cfg!(target_arch = "wasm32") {
+        let power_preference = wgpu::PowerPreference::HighPerformance;
+        let options = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
+        return instance.request_adapter(&options).await.map_err(|error| error.to_string());
+    }
+    let mut adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    if index < adapters.len() {
+        return Ok(adapters.swap_remove(index));
+    }
+    let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+    Err(match names.as_slice() {
+        [] => "no adapter was found".to_owned(),
+        names => format!("there are {} adapters: {}", names.len(), names.join(", ")),
+    })
+}
+
+/// Binding 0 is written, those behind it are read.
+fn layout(device: &wgpu::Device, reads: usize) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+    let entries: Vec<_> = (0..=reads as u32)
+        .map(|binding| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Storage { read_only: binding > 0 },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        })
+        .collect();
+    let groups = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+    let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: None,
+        bind_group_layouts: &[Some(&groups)],
+        immediate_size: 0,
+    });
+    (groups, layout)
+}

@@ -1,0 +1,99 @@
+//! How values lie on the GPU: channels in blocks of 4, `[batch, channels / 4, height, width]` of `vec4f`.
+//!
+//! Where a consumer pads, the value carries a border of zeros, so that no kernel ever asks whether it is outside. Buffers
+//! are zero at first, kernels write the inside alone, and only values of one shape share a buffer: borders stay zero.
+
+/// Channels of a block, one `vec4f`.
+pub const BLOCK: usize = 4;
+
+/// Blocks behind a value that tiles at its end may read and throw away.
+const OVERHANG: usize = 32;
+
+/// The shape of a value. Channels beyond the last are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planes {
+    pub channels: usize,
+    pub batch: usize,
+    pub height: usize,
+    pub width: usize,
+    /// Rows and columns of zeros on each side.
+    pub border: usize,
+}
+
+impl Planes {
+    pub fn blocks(&self) -> usize {
+        self.channels.div_ceil(BLOCK)
+    }
+
+    /// From a pixel to the one below it, in blocks.
+    pub fn pitch(&self) -> usize {
+        self.width + 2 * self.border
+    }
+
+    /// From a block of channels to the next.
+    pub fn plane(&self) -> usize {
+        (self.height + 2 * self.border) * self.pitch()
+    }
+
+    /// From an image to the next.
+    pub fn image(&self) -> usize {
+        self.blocks() * self.plane()
+    }
+
+    /// Of the first pixel behind the border, from the start of its plane.
+    pub fn inside(&self) -> usize {
+        self.border * (self.pitch() + 1)
+    }
+
+    /// Bytes of a buffer for it.
+    pub fn bytes(&self) -> u64 {
+        ((self.batch * self.image() + OVERHANG) * BLOCK * size_of::<f32>()) as u64
+    }
+
+    /// From `[batch, channels, height, width]`.
+    pub fn pack(&self, planes: &[f32]) -> Vec<f32> {
+        let mut packed = vec![0.0; self.batch * self.image() * BLOCK];
+        self.each(|plane, at| packed[at] = planes[plane]);
+        packed
+    }
+
+    /// To `[batch, channels, height, width]`.
+    pub fn unpack(&self, packed: &[f32]) -> Vec<f32> {
+        let mut planes = vec![0.0; self.batch * self.channels * self.height * self.width];
+        self.each(|plane, at| planes[plane] = packed[at]);
+        planes
+    }
+
+    /// For each element: where it lies in `[batch, channels, height, width]`, and where here.
+    fn each(&self, mut element: impl FnMut(usize, usize)) {
+        let mut plane = 0;
+        for image in 0..self.batch {
+            for channel in 0..self.channels {
+                let start = image * self.image() + channel / BLOCK * self.plane() + self.inside();
+                for y in 0..self.height {
+                    for x in 0..self.width {
+                        element(plane, (start + y * self.pitch() + x) * BLOCK + channel % BLOCK);
+                        plane += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_comes_back_and_the_rest_is_zero() {
+        let shape = Planes { channels: 6, batch: 2, height: 3, width: 5, border: 1 };
+        let planes: Vec<f32> = (1..=2 * 6 * 3 * 5).map(|value| value as f32).collect();
+        let packed = shape.pack(&planes);
+        assert_eq!(shape.unpack(&packed), planes);
+        assert_eq!(packed.len(), 2 * 2 * 5 * 7 * 4);
+        assert_eq!(packed.iter().sum::<f32>(), planes.iter().sum::<f32>());
+        // The first pixel's second channel, behind a row and a column of the border.
+        assert_eq!(packed[(7 + 1) * 4 + 1], 16.0);
+    }
+}

@@ -1,0 +1,106 @@
+//! The operations of a plan with their weights on the GPU: what all shapes of input share.
+
+use super::gpu::Gpu;
+use super::planes::BLOCK;
+use crate::architecture::{Convolution, MaxPool};
+use crate::plan::{FoldedConvolution, Linear, Operation, Value};
+
+/// An operation, ready to be laid out for a shape.
+pub struct Step {
+    pub input: Value,
+    pub output: Value,
+    pub work: Work,
+}
+
+pub enum Work {
+    /// The classifier is a convolution of one pixel.
+    Convolution {
+        layer: Convolution,
+        residual: Option<Value>,
+        relu: bool,
+        /// `[kernel, in_channels / groups / 4, kernel, 4, out_channels / 4]` of `vec4f`, then the biases
+        /// `[out_channels / 4]`; numbers of blocks are rounded up.
+        weights: wgpu::Buffer,
+    },
+    MaxPool(MaxPool),
+    Average,
+}
+
+impl Step {
+    pub fn new(operation: Operation, gpu: &Gpu) -> Self {
+        match operation {
+            Operation::Convolution(convolution) => {
+                let FoldedConvolution { input, output, residual, relu, layer, weight, bias } = convolution;
+                let weights = gpu.upload(&layer.name, &pack(&layer, &weight, &bias));
+                Step { input, output, work: Work::Convolution { layer, residual, relu, weights } }
+            }
+            Operation::Linear(Linear { input, output, weight, bias }) => {
+                let (out_channels, in_channels) = (bias.len(), weight.len() / bias.len());
+                let (kernel, stride, padding, groups) = (1, 1, 0, 1);
+                let [name, norm] = ["fc", ""].map(str::to_owned);
+                let layer = Convolution { name, norm, in_channels, out_channels, kernel, stride, padding, groups };
+                let weights = gpu.upload(&layer.name, &pack(&layer, &weight, &bias));
+                Step { input, output, work: Work::Convolution { layer, residual: None, relu: false, weights } }
+            }
+            Operation::MaxPool { input, output, pool } => Step { input, output, work: Work::MaxPool(pool) },
+            Operation::GlobalAveragePool { input, output } => Step { input, output, work: Work::Average },
+        }
+    }
+
+    /// What it reads.
+    pub fn inputs(&self) -> impl Iterator<Item = Value> {
+        let residual = match &self.work {
+            Work::Convolution { residual, .. } => *residual,
+            Work::MaxPool(_) | Work::Average => None,
+        };
+        std::iter::once(self.input).chain(residual)
+    }
+
+    /// The zeros that it needs around its input.
+    pub fn border(&self) -> usize {
+        match &self.work {
+            Work::Convolution { layer, .. } => layer.padding,
+            Work::MaxPool(pool) => pool.padding,
+            Work::Average => 0,
+        }
+    }
+
+    /// The side of the output for an input of side `size`.
+    pub fn output_size(&self, size: usize) -> usize {
+        match &self.work {
+            Work::Convolution { layer, .. } => layer.output_size(size),
+            Work::MaxPool(pool) => pool.output_size(size),
+            Work::Average => 1,
+        }
+    }
+
+    /// `None` if it has those of its input.
+    pub fn out_channels(&self) -> Option<usize> {
+        match &self.work {
+            Work::Convolution { layer, .. } => Some(layer.out_channels),
+            Work::MaxPool(_) | Work::Average => None,
+        }
+    }
+}
+
+/// `weight` is `[out_channels, in_channels / groups, kernel, kernel]`.
+fn pack(layer: &Convolution, weight: &[f32], bias: &[f32]) -> Vec<f32> {
+    let Convolution { out_channels, kernel, .. } = *layer;
+    let in_channels = layer.in_channels / layer.groups;
+    let (in_blocks, out_lanes) = (in_channels.div_ceil(BLOCK), out_channels.next_multiple_of(BLOCK));
+    let products = kernel * in_blocks * kernel * BLOCK * out_lanes;
+    let mut packed = vec![0.0; products + out_lanes];
+    let mut weight = weight.iter();
+    for out in 0..out_channels {
+        for channel in 0..in_channels {
+            for y in 0..kernel {
+                for x in 0..kernel {
+                    let row = ((y * in_blocks + channel / BLOCK) * kernel + x) * BLOCK + channel % BLOCK;
+                    packed[row * out_lanes + out] = *weight.next().expect("as many as the layer has");
+                }
+            }
+        }
+    }
+    packed[products..][..bias.len()].copy_from_slice(bias);
+    packed
+}

@@ -1,0 +1,126 @@
+//! The engine for WebGPU on whatever adapter there is, against the CPU engine. That both agree with the Burn network is in
+//! `plan.rs`.
+#![cfg(feature = "webgpu")]
+
+use model::architecture::{Architecture, Stem};
+use model::engine::{Device, DeviceError, Engine, EngineError, Input, Normalised, Output};
+use model::plan::{Plan, Tap};
+use model::preprocess::ImageBatch;
+use model::random::{self, Uniform};
+use pollster::block_on;
+
+fn engine(architecture: Architecture, device: Device) -> Engine {
+    block_on(Engine::prepare(Plan::new(&random::checkpoint(architecture)), device)).unwrap()
+}
+
+fn images([batch, height, width]: [usize; 3]) -> Input {
+    let pixels = Uniform::new(3).take(batch * height * width * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let images = ImageBatch::new(pixels, [batch, height, width], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    Input::Pixels(images.unwrap())
+}
+
+fn run(engine: &Engine, input: &Input) -> Output {
+    block_on(engine.run(input, &Tap::ALL)).unwrap()
+}
+
+/// `max|difference| / max|reference|`
+fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(values.len(), reference.len());
+    let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    assert!(largest > 1e-3 && largest.is_finite(), "the reference is degenerate: {largest}");
+    values.iter().zip(reference).fold(0.0f32, |difference, (a, b)| difference.max((a - b).abs())) / largest
+}
+
+fn assert_agreement(architecture: Architecture, shapes: &[[usize; 3]]) {
+    let [ours, reference] = [Device::WebGpu(0), Device::Cpu].map(|device| engine(architecture, device));
+    for &shape in shapes {
+        let [output, reference] = [&ours, &reference].map(|engine| run(engine, &images(shape)));
+        let difference = relative_difference(&output.logits.values, &reference.logits.values);
+        assert!(difference < 1e-4, "{architecture}, {shape:?}: logits differ by {difference}");
+        for (kept, reference) in output.kept.iter().zip(&reference.kept) {
+            assert_eq!(kept.shape, reference.shape);
+            let (tap, difference) = (kept.tap, relative_difference(&kept.values, &reference.values));
+            assert!(difference < 1e-4, "{architecture}, {shape:?}: {tap:?} differs by {difference}");
+        }
+    }
+}
+
+#[test]
+fn every_architecture_agrees_with_the_cpu_engine() {
+    for name in Architecture::names() {
+        assert_agreement(Architecture::new(&name, 7).unwrap(), &[[2, 64, 64]]);
+    }
+}
+
+#[test]
+fn every_stem_agrees_with_the_cpu_engine() {
+    for stem in [Stem::ImagenetStride1, Stem::Small] {
+        assert_agreement(Architecture { stem, ..Architecture::new("resnet18", 10).unwrap() }, &[[3, 32, 33]]);
+    }
+}
+
+/// Ragged rows, batches of more than one submission, a shape that comes back.
+#[test]
+fn odd_sides_and_class_counts_agree_with_the_cpu_engine() {
+    for (classes, shapes) in [
+        (1, vec![[1, 32, 32], [2, 71, 57], [1, 32, 32]]),
+        (33, vec![[5, 97, 130], [1, 224, 224]]),
+        (1001, vec![[1, 257, 255], [70, 112, 112]]),
+    ] {
+        assert_agreement(Architecture::new("resnet18", classes).unwrap(), &shapes);
+    }
+}
+
+#[test]
+fn planes_of_floats_are_the_same_input_as_bytes() {
+    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    let Input::Pixels(images) = images([2, 40, 50]) else { unreachable!() };
+    let mut planes = vec![0.0; images.pixels().len()];
+    for (index, &pixel) in images.pixels().iter().enumerate() {
+        let (position, channel) = (index / 3, index % 3);
+        let (image, position) = (position / 2000, position % 2000);
+        let value = (f32::from(pixel) / 255.0 - images.mean()[channel]) / images.std()[channel];
+        planes[(image * 3 + channel) * 2000 + position] = value;
+    }
+    let planes = Input::Normalised(Normalised::new(planes, [2, 40, 50]).unwrap());
+    let [planes, bytes] = [planes, Input::Pixels(images)].map(|input| run(&engine, &input).logits.values);
+    assert!(relative_difference(&planes, &bytes) < 1e-5);
+}
+
+#[test]
+fn an_engine_serves_many_shapes_and_many_callers_at_once() {
+    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    let shapes: Vec<[usize; 3]> = (0..6).map(|index| [1 + index % 3, 32 + index, 64 - index]).collect();
+    let expected: Vec<Output> = shapes.iter().map(|&shape| run(&engine, &images(shape))).collect();
+    std::thread::scope(|scope| {
+        for offset in 0..3 {
+            let (engine, shapes, expected) = (&engine, &shapes, &expected);
+            scope.spawn(move || {
+                for index in 0..shapes.len() {
+                    let index = (index * 5 + offset) % shapes.len();
+                    assert_eq!(run(engine, &images(shapes[index])), expected[index], "{:?}", shapes[index]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_value_that_is_no_number_is_a_failure() {
+    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut planes = vec![0.5; 3 * 40 * 50];
+        planes[2 * 2000 + 20 * 50 + 25] = bad;
+        let input = Input::Normalised(Normalised::new(planes, [1, 40, 50]).unwrap());
+        let error = block_on(engine.run(&input, &[])).unwrap_err();
+        assert!(error.to_string().contains("the input holds"), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_an_error_that_lists_those_that_are() {
+    let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
+    let error = block_on(Engine::prepare(plan, Device::WebGpu(99))).err().unwrap();
+    assert!(matches!(error, EngineError::Device(DeviceError::Absent { .. })), "{error}");
+    assert!(error.to_string().contains("adapters: "), "{error}");
+}
