@@ -20,7 +20,8 @@ CARGO := env -u MAKEFLAGS cargo
 LISTEN ?= 127.0.0.1:8080
 MODELS ?= checkpoints
 
-# `make run WORKER_FEATURES=burn-webgpu`: the page with Burn's WebGPU engine in its worker, to compare with.
+# `make run WORKER_FEATURES=burn-webgpu`: the page with Burn's WebGPU engine in its worker, to compare with,
+# at `/?engine=webgpu`.
 WORKER_FEATURES ?=
 PAGE := web/index.html
 ifneq ($(WORKER_FEATURES),)

@@ -117,6 +117,31 @@ fn a_value_that_is_no_number_is_a_failure() {
     }
 }
 
+/// The first values of this stem are so large that a buffer holds ten images of them.
+#[test]
+fn batches_are_cut_so_that_buffers_suffice() {
+    let architecture = Architecture { stem: Stem::ImagenetStride1, ..Architecture::new("resnet18", 10).unwrap() };
+    let engine = engine(architecture, Device::WebGpu(0));
+    let batch = images([11, 224, 224]);
+    let together = block_on(engine.run(&batch, &[])).unwrap().logits;
+    let Input::Pixels(batch) = batch else { unreachable!() };
+    let last = batch.pixels()[10 * 224 * 224 * 3..].to_vec();
+    let last = Input::Pixels(ImageBatch::new(last, [1, 224, 224], batch.mean(), batch.std()).unwrap());
+    assert_eq!(block_on(engine.run(&last, &[])).unwrap().logits.values, together.row(10));
+}
+
+#[test]
+fn images_that_no_buffer_holds_are_refused() {
+    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    for shape in [[1, 4096, 4096], [1, 1, 1 << 27]] {
+        let pixels = vec![0; shape.iter().product::<usize>() * 3];
+        let input = Input::Pixels(ImageBatch::new(pixels, shape, [0.5; 3], [0.25; 3]).unwrap());
+        let error = block_on(engine.run(&input, &[])).unwrap_err();
+        assert!(matches!(error, EngineError::Input(_)), "{shape:?}: {error}");
+    }
+    assert!(block_on(engine.run(&images([1, 32, 32]), &[])).is_ok());
+}
+
 #[test]
 fn an_adapter_that_is_not_there_is_an_error_that_lists_those_that_are() {
     let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));

@@ -29,6 +29,7 @@ fn main() {
         bare_trial("page_leaves_a_large_model_to_the_server", large_model),
         bare_trial("page_survives_a_broken_file", trouble::broken_file),
         bare_trial("page_says_that_a_text_is_no_photo", trouble::text_dropped),
+        bare_trial("page_answers_on_webgpu_if_its_address_asks_for_it", on_webgpu),
         bare_trial("kernels_of_the_browser_agree_with_the_plain_ones", kernels::agree_with_the_plain_ones),
         bare_trial("page_without_workers_leaves_everything_to_the_server", trouble::no_workers),
         bare_trial("page_starts_another_worker_when_one_is_lost", trouble::lost_worker),
@@ -61,6 +62,29 @@ fn same_as_rest() -> Result<()> {
         for photo in ["cat", "coffee", "rocket", "palace", "flower"] {
             let view = browser.classify_sample(photo).await?;
             let expected = rest(&browser, &view.model, photo).await?;
+            assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
+        }
+        Ok(())
+    })
+}
+
+/// On the adapter that Chromium emulates, which is slow: the small network, and one photo of the large one.
+fn on_webgpu() -> Result<()> {
+    with_browser(&Server::start()?, |browser| async move {
+        browser.visit_with("?engine=webgpu").await?;
+        let view = browser.classify_sample("cat").await?;
+        ensure!(view.badge == "WebGPU", "{view:?}");
+        let expected = rest(&browser, &view.model, "cat").await?;
+        assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
+
+        browser.choose_model(TEN).await?;
+        browser
+            .until("an answer of the small model", |view| view.things.len() == 10 && !view.ranked.is_empty())
+            .await?;
+        for photo in ["coffee", "rocket", "palace", "flower"] {
+            let view = browser.classify_sample(photo).await?;
+            ensure!(view.badge == "WebGPU", "{view:?}");
+            let expected = rest(&browser, TEN, photo).await?;
             assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
         }
         Ok(())

@@ -78,7 +78,12 @@ impl View {
 impl Browser {
     /// Opens the page and waits until its model can be asked.
     pub async fn visit(&self) -> Result<View> {
-        self.client.goto(&self.site).await?;
+        self.visit_with("").await
+    }
+
+    /// The same with something behind its address.
+    pub async fn visit_with(&self, query: &str) -> Result<View> {
+        self.client.goto(&format!("{}/{query}", self.site)).await?;
         self.until("a model is ready", |view| !view.privacy.is_empty()).await
     }
 

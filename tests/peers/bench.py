@@ -31,6 +31,9 @@ CASES = ["resnet18:1", "resnet18:8", "resnet50:1", "resnet50:8"]
 RESNET18 = Case("resnet18", 1)
 # Far more than decoding and resizing takes.
 DECODING_SECONDS = 300
+# What the page calls its engines for WebGPU. An emulated adapter takes seconds a run, so few rounds of them.
+WEBGPU = ("shortcut-webgpu", "onnxruntime-web-webgpu")
+WEBGPU_ROUNDS = 2
 
 
 def arguments():
@@ -76,16 +79,17 @@ def native(given, environment, missing):
     return results, ours
 
 
-def in_browser(given, environment, missing):
-    """The same for the page, or None without its peer or a browser; and the browser's version."""
+def in_browser(given, environment, missing, providers, rounds):
+    """The same for the page, or None without its peer or a browser; and the browser's version. `providers` are our engine
+    and theirs."""
     if BROWSER_PEER not in given.peers:
         return None, None
     browser = None
     try:
         browser = Browser(environment, DIST)
         names = ["shortcut", *([BROWSER_PEER] if BROWSER_PEER in environment.versions else [])]
-        engines = [InBrowser(name, browser, environment) for name in names]
-        times, differences, failures = compare(RESNET18, engines, given.rounds, given.seconds, environment.models)
+        engines = [InBrowser(name, maker, browser, environment) for name, maker in zip(names, providers)]
+        times, differences, failures = compare(RESNET18, engines, rounds, given.seconds, environment.models)
         missing.update({f"{name}, in the browser": reason for name, reason in failures.items()})
         return (RESNET18, times, differences), f"Chromium {browser.version}"
     except (Unavailable, EngineError) as error:
@@ -132,7 +136,7 @@ def worker_sizes(given, environment, missing):
     return sizes
 
 
-def judge(results, ours, page, photos, memory, sizes):
+def judge(results, ours, page, webgpu, photos, memory, sizes):
     verdicts = []
     for case, times, _ in results:
         medians = report.medians(times)
@@ -143,13 +147,12 @@ def judge(results, ours, page, photos, memory, sizes):
             absent = [name for name in targets.RIVALS if name not in medians]
             without = f" (without {', '.join(absent)})" if absent else ""
             verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}{without}", ratio, target))
-    in_page = report.medians(page[1]) if page else {}
-    both = {"shortcut", BROWSER_PEER} <= set(in_page)
-    ratio = in_page["shortcut"] / in_page[BROWSER_PEER] if both else None
+    by_cpu, by_gpu = (result and report.ratios(report.medians(result[1])).get(BROWSER_PEER) for result in (page, webgpu))
     starts = ours.starts.get(str(RESNET18))
     optimised = sizes.get("optimised")
     return verdicts + [
-        Verdict(f"{RESNET18.network} in a page, of {BROWSER_PEER}", ratio, targets.BROWSER),
+        Verdict(f"{RESNET18.network} in a page, of {BROWSER_PEER}", by_cpu, targets.BROWSER),
+        Verdict(f"the same on emulated WebGPU, of {BROWSER_PEER} there", by_gpu, targets.WEBGPU),
         Verdict(f"12 MP decoded and resized, of {DECODER_PEER}", photos and photos["12 MP"]["ratio"], targets.DECODING),
         Verdict("memory of runs beyond the weights, resnet18 b1", memory and memory / 1e6, targets.RUNS_MB, " MB"),
         Verdict("bytes to first logits, resnet18", starts and statistics.median(starts), targets.START_MS, " ms"),
@@ -186,16 +189,20 @@ def main():
         memory = ours.memory(RESNET18)
     except EngineError as error:
         memory, missing["memory"] = None, str(error)
-    page, browser = in_browser(given, environment, missing)
+    page, browser = in_browser(given, environment, missing, ("shortcut", BROWSER_PEER), given.rounds)
+    webgpu, _ = in_browser(given, environment, missing, WEBGPU, min(given.rounds, WEBGPU_ROUNDS))
     words, photos = decoding(given, environment, missing) or (None, None)
     use = use.shares()
     sizes = worker_sizes(given, environment, missing)
-    verdicts = judge(results, ours, page, photos and photos["photos"], memory, sizes)
+    verdicts = judge(results, ours, page, webgpu, photos and photos["photos"], memory, sizes)
 
     names = ["shortcut", *NATIVE_PEERS]
     sections = [report.comparison("native", results, names, environment.versions)]
     if page:
         sections.append(report.comparison(browser, [page], ["shortcut", BROWSER_PEER], environment.versions))
+    if webgpu:
+        title = f"{browser}, WebGPU emulated (SwiftShader)"
+        sections.append(report.comparison(title, [webgpu], ["shortcut", BROWSER_PEER], environment.versions))
     if words:
         sections.append(words)
     report.in_words(described, use, given.threads, given.rounds, given.seconds, sections, verdicts, missing)
@@ -209,6 +216,7 @@ def main():
         versions={**environment.versions, "browser": browser},
         native=[rounded(result) for result in results],
         browser=page and rounded(page),
+        webgpu=webgpu and rounded(webgpu),
         decoding=photos,
         runs_bytes=memory,
         start_ms={case: round(statistics.median(ms), 1) for case, ms in ours.starts.items()},

@@ -20,6 +20,8 @@ from environment import HERE, Unavailable
 # No time slicing between tabs that are not there, and no throttling of a page that nobody looks at.
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-background-timer-throttling"]
+# WebGPU on the adapter that Chromium emulates, whatever the machine has.
+ARGUMENTS += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 
 
 class Files(SimpleHTTPRequestHandler):
@@ -118,16 +120,16 @@ class Browser:
 
 
 class InBrowser:
-    """One of the page's two engines, asked as the native ones are."""
+    """One of the page's engines, asked as the native ones are."""
 
-    def __init__(self, name, browser, environment):
-        self.name, self.browser, self.models = name, browser, environment.models
+    def __init__(self, name, maker, browser, environment):
+        self.name, self.maker, self.browser, self.models = name, maker, browser, environment.models
 
     def load(self, case):
         checkpoint = (self.models / f"{case.network}.safetensors").read_bytes()
         sha256 = hashlib.sha256(checkpoint).hexdigest()
         settings = {"network": case.network, "bytes": len(checkpoint), "sha256": sha256, "classes": 1000}
-        return self.browser.call(self.name, "window.load(...given)", self.name, settings)
+        return self.browser.call(self.name, "window.load(...given)", self.maker, settings)
 
     def time(self, case, seconds):
-        return statistics.median(self.browser.call(self.name, "window.time(...given)", self.name, seconds))
+        return statistics.median(self.browser.call(self.name, "window.time(...given)", self.maker, seconds))

@@ -5,14 +5,16 @@ RIVALS = ("onnxruntime", "openvino", "ncnn")
 NATIVE = {("resnet18", 1): 0.75, ("resnet18", 8): 0.7, ("resnet50", 1): 0.85, ("resnet50", 8): 0.85}
 # Of onnxruntime-web's time.
 BROWSER = 0.5
+# The same with WebGPU on an emulated adapter.
+WEBGPU = 0.25
 # Of Pillow's time for decoding and resizing a photo of 12 megapixels.
 DECODING = 1.2
 # Memory of runs beyond the packed weights, ResNet-18, batch 1.
 RUNS_MB = 20
 # From a checkpoint's bytes to its first logits, ResNet-18.
 START_MS = 150
-# The worker's module after wasm-opt.
-WORKER_MB = 1.2
+# The worker's module after wasm-opt, the engine for WebGPU in it.
+WORKER_MB = 1.5
 
 
 class Verdict:

@@ -16,7 +16,7 @@ fn random_weights_are_timed_in_words() {
     let output = bench(&["--size", "32", "--iterations", "3"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let words = text(&output.stdout);
-    assert!(words.starts_with("resnet18 on cpu, batch 1, 32x32\nmedian of 3 runs"), "{words}");
+    assert!(words.starts_with("resnet18 on cpu, f32, batch 1, 32x32\nmedian of 3 runs"), "{words}");
     assert!(words.contains("bytes to first logits"), "{words}");
 }
 

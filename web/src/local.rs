@@ -8,7 +8,7 @@ use std::rc::Rc;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{MessageEvent, Worker, WorkerOptions, WorkerType};
-use worker::message::{PANIC, Photo, Reply, Request, Weights};
+use worker::message::{Engine, PANIC, Photo, Reply, Request, Weights};
 
 /// The loader that trunk writes beside the page.
 const SCRIPT: &str = "./worker_loader.js";
@@ -49,6 +49,7 @@ impl Local {
     /// told how many bytes of the weights have come.
     pub fn start(
         weights: Weights,
+        engine: Engine,
         on_progress: impl Fn(u64) + 'static,
     ) -> Result<(Self, impl Future<Output = Result<String, LocalError>>), LocalError> {
         let options = WorkerOptions::new();
@@ -61,7 +62,7 @@ impl Local {
             let (worker, waiting) = (worker.clone(), waiting.clone());
             move |event: MessageEvent| match Reply::from_js(event.data()) {
                 Ok(Reply::Awake) => {
-                    if let Err(error) = send(&worker, &Request::Load(weights.clone())) {
+                    if let Err(error) = send(&worker, &Request::Load { weights: weights.clone(), engine }) {
                         settle(&waiting, Err(error));
                     }
                 }

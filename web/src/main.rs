@@ -4,6 +4,7 @@
 //! and the page says which. [`session`] holds what there is to know, [`queue`] has photos answered one by one, and
 //! `components` show it.
 
+mod address;
 mod app;
 mod catalogue;
 mod components;

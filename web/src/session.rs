@@ -1,5 +1,6 @@
 //! What the page knows and what a visitor can do, behind one handle that every component gets from the context.
 
+use crate::address;
 use crate::catalogue::{Model, opening};
 use crate::local::{Local, LocalError};
 use crate::photo::Photo;
@@ -136,7 +137,7 @@ impl Session {
         let (generation, total) = (self.generation.get_value(), model.bytes);
         self.readiness.set(Readiness::Loading { received: 0, total });
         let on_progress = move |received| self.readiness.set(Readiness::Loading { received, total });
-        match Local::start(model.weights(), on_progress) {
+        match Local::start(model.weights(), address::engine(), on_progress) {
             Err(error) => self.settle(Readiness::OnServer(Reason::Failed(why(error)))),
             Ok((local, ready)) => {
                 self.local.set_value(Some(Rc::new(local)));

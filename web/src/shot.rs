@@ -42,7 +42,7 @@ impl Answer {
     /// Where it ran, as the badge says it.
     pub fn badge(&self) -> &'static str {
         match (self.place, self.prediction.backend.as_str()) {
-            (Place::Page, "webgpu") => "WebGPU",
+            (Place::Page, "webgpu" | "wgpu") => "WebGPU",
             (Place::Page, _) => "CPU in this page",
             (Place::Server, _) => "server",
         }

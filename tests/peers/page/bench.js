@@ -41,12 +41,12 @@ function workerAt(url) {
 }
 
 // In the terms of web/worker/src/message.rs.
-async function shortcut({ network, bytes, sha256, classes }) {
+const shortcut = (engine) => async ({ network, bytes, sha256, classes }) => {
   const worker = workerAt("/dist/worker_loader.js");
   const awake = await worker.next();
   if (awake.error) throw new Error(awake.error);
   const url = new URL(`/models/${network}.safetensors`, location).href;
-  await worker.ask({ Load: { name: network, url, sha256, bytes } });
+  await worker.ask({ Load: { weights: { name: network, url, sha256, bytes }, engine } });
   const { side, rgba } = await framed();
   const run = async () => {
     const photo = { Pixels: { width: side, height: side, rgba: rgba.slice().buffer } };
@@ -57,17 +57,22 @@ async function shortcut({ network, bytes, sha256, classes }) {
   const logits = new Array(classes);
   for (const { index, probability } of (await run()).predictions) logits[index] = Math.log(probability);
   return { logits, run: async () => (await run()).timing_ms.inference };
-}
+};
 
-async function onnxruntime({ network }) {
+const onnxruntime = (provider) => async ({ network }) => {
   const worker = workerAt("ort_worker.js");
   const [model, input] = await Promise.all([file(`/models/${network}-b1.onnx`), file("/models/input.f32")]);
   const image = new Float32Array(input, 0, 3 * SIDE * SIDE);
-  const { logits } = await worker.ask({ load: { model, image } });
+  const { logits } = await worker.ask({ load: { model, image, provider } });
   return { logits, run: async () => (await worker.ask({ run: {} })).ms };
-}
+};
 
-const makers = { shortcut, "onnxruntime-web": onnxruntime };
+const makers = {
+  shortcut: shortcut("Cpu"),
+  "onnxruntime-web": onnxruntime("wasm"),
+  "shortcut-webgpu": shortcut("WebGpu"),
+  "onnxruntime-web-webgpu": onnxruntime("webgpu"),
+};
 const engines = {};
 
 window.load = async (name, settings) => {

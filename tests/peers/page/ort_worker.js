@@ -1,15 +1,13 @@
-// onnxruntime-web off the page's thread, as ours is: WebAssembly with SIMD on one thread.
-
-import * as ort from "/ort/ort.wasm.bundle.min.mjs";
-
-ort.env.wasm.numThreads = 1;
-ort.env.wasm.wasmPaths = "/ort/";
+// onnxruntime-web off the page's thread, as ours is: WebAssembly with SIMD on one thread, or WebGPU.
 
 let session, feeds;
 
-async function load({ model, image }) {
+async function load({ model, image, provider }) {
+  const ort = await import(`/ort/ort.${provider}.bundle.min.mjs`);
+  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.wasmPaths = "/ort/";
   session = await ort.InferenceSession.create(new Uint8Array(model), {
-    executionProviders: ["wasm"],
+    executionProviders: [provider],
     graphOptimizationLevel: "all",
   });
   feeds = { input: new ort.Tensor("float32", image, [1, 3, 224, 224]) };

@@ -10,7 +10,7 @@ use wasm_bindgen::JsValue;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Answered by many [`Reply::Progress`] and one [`Reply::Ready`] or [`Reply::Failure`].
-    Load(Weights),
+    Load { weights: Weights, engine: Engine },
     /// Answered by one [`Reply::Prediction`] or [`Reply::Failure`] with the same `id`.
     Classify { id: u32, photo: Photo, top_k: usize },
 }
@@ -26,6 +26,15 @@ pub struct Weights {
     pub sha256: String,
     /// Length of the file.
     pub bytes: u64,
+}
+
+/// Which of the worker's engines is to answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Engine {
+    #[default]
+    Cpu,
+    /// The CPU's still answers where the browser has no adapter.
+    WebGpu,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,7 +91,7 @@ impl Request {
     /// The buffers to transfer with the message.
     pub fn transfers(&self) -> Array {
         match self {
-            Request::Load(_) => Array::new(),
+            Request::Load { .. } => Array::new(),
             Request::Classify { photo: Photo::Encoded { bytes: buffer }, .. }
             | Request::Classify { photo: Photo::Pixels { rgba: buffer, .. }, .. } => Array::of1(buffer),
         }

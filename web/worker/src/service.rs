@@ -1,7 +1,7 @@
 //! Answers the page's requests: loads the one model of this worker, then classifies.
 
 use crate::browser_decode;
-use crate::message::{Photo, Reply, Request, Weights};
+use crate::message::{Engine, Photo, Reply, Request, Weights};
 use crate::scope::{fail, reply, report_panics, scope, words};
 use crate::weights::bring;
 use js_sys::Uint8Array;
@@ -40,7 +40,7 @@ pub fn start() {
 
 async fn answer(slot: Slot, request: Request) {
     match request {
-        Request::Load(weights) => match load(&weights).await {
+        Request::Load { weights, engine } => match load(&weights, engine).await {
             Ok((classifier, device)) => {
                 *slot.borrow_mut() = Some(Rc::new(classifier));
                 reply(Reply::Ready { backend: device.to_string() });
@@ -78,7 +78,7 @@ impl From<PhotoError> for Failed {
     }
 }
 
-async fn load(weights: &Weights) -> Result<(Classifier, Device), Failed> {
+async fn load(weights: &Weights, engine: Engine) -> Result<(Classifier, Device), Failed> {
     let total = weights.bytes;
     let told = Cell::new(0);
     let progress = |received: u64| {
@@ -91,15 +91,17 @@ async fn load(weights: &Weights) -> Result<(Classifier, Device), Failed> {
     let bytes = bring(weights, progress).await.map_err(|error| Failed::new(error.code(), error))?;
     let checkpoint = Checkpoint::from_bytes(&bytes).map_err(|error| Failed::new("bad_weights", error))?;
     drop(bytes);
-    on_best_device(&weights.name, checkpoint).await.map_err(|error| Failed::new("engine", error))
+    prepare_on(engine, &weights.name, checkpoint).await.map_err(|error| Failed::new("engine", error))
 }
 
-/// On WebGPU where the build has it and the browser an adapter, else on the CPU.
-async fn on_best_device(name: &str, checkpoint: Checkpoint) -> Result<(Classifier, Device), EngineError> {
-    if cfg!(feature = "burn-webgpu") {
-        match Classifier::new(name, checkpoint.clone(), Device::Wgpu(0), CpuOptions::default()).await {
+/// What [`Engine::WebGpu`] means: Burn's in a build that compares with it.
+const WEBGPU: Device = if cfg!(feature = "burn-webgpu") { Device::Wgpu(0) } else { Device::WebGpu(0) };
+
+async fn prepare_on(engine: Engine, name: &str, checkpoint: Checkpoint) -> Result<(Classifier, Device), EngineError> {
+    if engine == Engine::WebGpu {
+        match Classifier::new(name, checkpoint.clone(), WEBGPU, CpuOptions::default()).await {
             Err(EngineError::Device(_)) => {}
-            made => return Ok((made?, Device::Wgpu(0))),
+            made => return Ok((made?, WEBGPU)),
         }
     }
     Ok((Classifier::new(name, checkpoint, Device::Cpu, CpuOptions::default()).await?, Device::Cpu))

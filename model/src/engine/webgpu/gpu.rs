@@ -12,6 +12,8 @@ const READS: usize = 3;
 pub struct Gpu {
     pub name: Device,
     pub adapter: Adapter,
+    /// Bytes of a buffer that kernels can use.
+    pub largest_buffer: u64,
     device: wgpu::Device,
     pub queue: wgpu::Queue,
     /// By how many buffers a kernel reads.
@@ -48,7 +50,9 @@ impl Gpu {
             wgpu::DeviceType::Cpu => Adapter::Software,
             _ => Adapter::Gpu,
         };
-        Ok(Gpu { name, adapter, device, queue, layouts, pipelines: Mutex::default(), failure })
+        let limits = device.limits();
+        let largest_buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        Ok(Gpu { name, adapter, largest_buffer, device, queue, layouts, pipelines: Mutex::default(), failure })
     }
 
     /// Fails if anything has gone wrong so far.

@@ -83,6 +83,11 @@ fn upload_bytes([batch, height, width]: [usize; 3]) -> u64 {
     ((HEADER + (batch * height * width * 3).div_ceil(4)) * 4) as u64
 }
 
+/// Bytes that the largest buffer takes for each image.
+pub fn largest_buffer(steps: &[Step], [height, width]: [usize; 2]) -> u64 {
+    shapes(steps, [1, height, width]).iter().map(Planes::bytes).max().expect("a plan has values")
+}
+
 /// By value. A border is as wide as the widest padding of those who read it.
 fn shapes(steps: &[Step], [batch, height, width]: [usize; 3]) -> Vec<Planes> {
     let mut borders = vec![0; steps.len() + 1];

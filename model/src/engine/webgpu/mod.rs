@@ -28,6 +28,9 @@ const IMAGES: usize = 16;
 /// The pixels of an image for which that is meant.
 const PIXELS: usize = 224 * 224;
 
+/// No buffer holds the values of more.
+const MOST_PIXELS: usize = 1 << 26;
+
 /// A plan with its weights on a GPU.
 pub(super) struct WebGpuEngine {
     gpu: Gpu,
@@ -54,7 +57,7 @@ impl WebGpuEngine {
 
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
         let [batch, height, width] = input.shape();
-        let piece = (IMAGES * PIXELS / (height * width)).clamp(1, batch);
+        let piece = self.images_of_a_piece([height, width])?.min(batch);
         let mut logits = Vec::with_capacity(batch * self.classes);
         let mut kept: Vec<Kept> =
             keep.iter().map(|&tap| Kept { tap, values: Vec::new(), shape: [batch, 0, 0, 0] }).collect();
@@ -70,6 +73,17 @@ impl WebGpuEngine {
         }
         let logits = Logits::new(logits, [batch, self.classes], self.gpu.name)?;
         Ok(Output { logits, kept })
+    }
+
+    /// A batch runs in pieces, since a buffer is limited, and the time of a submission should be.
+    fn images_of_a_piece(&self, [height, width]: [usize; 2]) -> Result<usize, EngineError> {
+        let too_large = || EngineError::Input(format!("images of {height}x{width} are too large for this GPU"));
+        let pixels = height.checked_mul(width).filter(|pixels| *pixels <= MOST_PIXELS).ok_or_else(too_large)?;
+        let of_a_buffer = self.gpu.largest_buffer / layout::largest_buffer(&self.steps, [height, width]);
+        match usize::try_from(of_a_buffer) {
+            Ok(0) => Err(too_large()),
+            images => Ok(images.unwrap_or(usize::MAX).min((IMAGES * PIXELS / pixels).max(1))),
+        }
     }
 
     /// Runs as many images of an input as the layout is for, and appends what comes out.
