@@ -185,6 +185,8 @@ def main():
 
     use = machine.Use()
     results, ours = native(given, environment, missing)
+    # The browser is a program that nobody started here.
+    use = use.shares()
     try:
         memory = ours.memory(RESNET18)
     except EngineError as error:
@@ -192,7 +194,6 @@ def main():
     page, browser = in_browser(given, environment, missing, ("shortcut", BROWSER_PEER), given.rounds)
     webgpu, _ = in_browser(given, environment, missing, WEBGPU, min(given.rounds, WEBGPU_ROUNDS))
     words, photos = decoding(given, environment, missing) or (None, None)
-    use = use.shares()
     sizes = worker_sizes(given, environment, missing)
     verdicts = judge(results, ours, page, webgpu, photos and photos["photos"], memory, sizes)
 
