@@ -33,7 +33,7 @@ pub struct Weights {
 pub enum Engine {
     #[default]
     Cpu,
-    /// The CPU's still answers where the browser has no adapter.
+    /// The CPU's still answers where this one cannot be prepared.
     WebGpu,
 }
 

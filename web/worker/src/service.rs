@@ -100,8 +100,8 @@ const WEBGPU: Device = if cfg!(feature = "burn-webgpu") { Device::Wgpu(0) } else
 async fn prepare_on(engine: Engine, name: &str, checkpoint: Checkpoint) -> Result<(Classifier, Device), EngineError> {
     if engine == Engine::WebGpu {
         match Classifier::new(name, checkpoint.clone(), WEBGPU, CpuOptions::default()).await {
-            Err(EngineError::Device(_)) => {}
-            made => return Ok((made?, WEBGPU)),
+            Ok(classifier) => return Ok((classifier, WEBGPU)),
+            Err(error) => web_sys::console::warn_1(&format!("WebGPU is not used: {error}").into()),
         }
     }
     Ok((Classifier::new(name, checkpoint, Device::Cpu, CpuOptions::default()).await?, Device::Cpu))
