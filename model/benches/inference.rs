@@ -10,7 +10,7 @@ use model::engine::cpu::{CpuOptions, InstructionSet, Precision};
 use model::engine::{Device, Engine, Input};
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
-use model::random::{self, Uniform};
+use model::random;
 use pollster::block_on;
 
 fn main() {
@@ -32,7 +32,7 @@ fn engine(plan: Plan, set: InstructionSet) -> Engine {
 }
 
 fn images(batch: usize) -> Input {
-    let pixels = Uniform::new(1).take(batch * 224 * 224 * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let pixels = random::pixels(1, batch * 224 * 224 * 3);
     let images = ImageBatch::new(pixels, [batch, 224, 224], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     Input::Pixels(images.expect("224x224"))
 }

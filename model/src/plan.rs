@@ -87,6 +87,15 @@ pub struct Linear {
     pub bias: Vec<f32>,
 }
 
+impl Linear {
+    /// It as a convolution of one pixel, which has the same weights.
+    pub fn layer(&self) -> Convolution {
+        let [name, norm] = ["fc", ""].map(str::to_owned);
+        let (out_channels, in_channels) = (self.bias.len(), self.weight.len() / self.bias.len());
+        Convolution { name, norm, in_channels, out_channels, kernel: 1, stride: 1, padding: 0, groups: 1 }
+    }
+}
+
 /// What an engine executes: the operations in order; the output of the last one is the logits.
 #[derive(Clone, Debug)]
 pub struct Plan {

@@ -25,6 +25,11 @@ impl Iterator for Uniform {
     }
 }
 
+/// So many bytes, uniform: `count` is the product of a shape.
+pub fn pixels(seed: u64, count: usize) -> Vec<u8> {
+    Uniform::new(seed).take(count).map(|x| (127.5 + 127.5 * x) as u8).collect()
+}
+
 /// Weights scaled as by He et al. (2015), so that activations neither vanish nor explode, and running statistics far
 /// from their initial values, so that a batch norm folded wrongly shows.
 pub fn checkpoint(architecture: Architecture) -> Checkpoint {

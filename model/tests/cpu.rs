@@ -1,12 +1,15 @@
 //! The engine of our own: every instruction set against the plain one, and answers that depend on nothing but the image.
 //! That it agrees with the Burn network is in `plan.rs`.
 
+mod common;
+
+use common::{assert_near, images, normalised, relative_difference, run};
 use model::architecture::{Architecture, Stem};
 use model::engine::cpu::{CpuOptions, InstructionSet, Precision};
 use model::engine::{Device, Engine, EngineError, Input, Normalised, Output};
-use model::plan::{Plan, Tap};
+use model::plan::Plan;
 use model::preprocess::ImageBatch;
-use model::random::{self, Uniform};
+use model::random;
 use pollster::block_on;
 use std::num::NonZero;
 
@@ -17,24 +20,6 @@ fn engine(architecture: Architecture, threads: usize, instruction_set: Instructi
 fn engine_of(architecture: Architecture, threads: usize, set: InstructionSet, precision: Precision) -> Engine {
     let options = CpuOptions { threads: NonZero::new(threads), instruction_set: Some(set), precision };
     block_on(Engine::prepare_with(Plan::new(&random::checkpoint(architecture)), Device::Cpu, options)).unwrap()
-}
-
-fn images([batch, height, width]: [usize; 3]) -> Input {
-    let pixels = Uniform::new(3).take(batch * height * width * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
-    let images = ImageBatch::new(pixels, [batch, height, width], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    Input::Pixels(images.unwrap())
-}
-
-fn run(engine: &Engine, input: &Input) -> Output {
-    block_on(engine.run(input, &Tap::ALL)).unwrap()
-}
-
-/// `max|difference| / max|reference|`
-fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
-    assert_eq!(values.len(), reference.len());
-    let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    assert!(largest > 1e-3 && largest.is_finite(), "the reference is degenerate: {largest}");
-    values.iter().zip(reference).fold(0.0f32, |difference, (a, b)| difference.max((a - b).abs())) / largest
 }
 
 /// Every set but the plain one.
@@ -51,13 +36,7 @@ fn assert_sets_agree(architecture: Architecture, shapes: &[[usize; 3]]) {
         let engine = engine(architecture, 2, set);
         for (shape, reference) in shapes.iter().zip(&references) {
             let output = run(&engine, &images(*shape));
-            let difference = relative_difference(&output.logits.values, &reference.logits.values);
-            assert!(difference < 1e-5, "{architecture} on {set}, {shape:?}: logits differ by {difference}");
-            for (ours, reference) in output.kept.iter().zip(&reference.kept) {
-                assert_eq!(ours.shape, reference.shape);
-                let (tap, difference) = (ours.tap, relative_difference(&ours.values, &reference.values));
-                assert!(difference < 1e-5, "{architecture} on {set}, {shape:?}: {tap:?} differs by {difference}");
-            }
+            assert_near(&output, reference, 1e-5, &format!("{architecture} on {set}, {shape:?}"));
         }
     }
 }
@@ -184,14 +163,7 @@ fn an_engine_serves_many_shapes_and_many_callers_at_once() {
 fn planes_of_floats_are_the_same_input_as_bytes() {
     let engine = engine(Architecture::new("resnet18", 10).unwrap(), 2, InstructionSet::best());
     let Input::Pixels(images) = images([2, 40, 50]) else { unreachable!() };
-    let mut planes = vec![0.0; images.pixels().len()];
-    for (index, &pixel) in images.pixels().iter().enumerate() {
-        let (position, channel) = (index / 3, index % 3);
-        let (image, position) = (position / 2000, position % 2000);
-        let value = (f32::from(pixel) / 255.0 - images.mean()[channel]) / images.std()[channel];
-        planes[(image * 3 + channel) * 2000 + position] = value;
-    }
-    let planes = Input::Normalised(Normalised::new(planes, [2, 40, 50]).unwrap());
+    let planes = Input::Normalised(normalised(&images));
     assert_eq!(run(&engine, &planes), run(&engine, &Input::Pixels(images)));
 }
 

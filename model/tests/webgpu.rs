@@ -2,46 +2,25 @@
 //! `plan.rs`.
 #![cfg(feature = "webgpu")]
 
+mod common;
+
+use common::{assert_near, images, normalised, relative_difference, run};
 use model::architecture::{Architecture, Stem};
 use model::engine::{Device, DeviceError, Engine, EngineError, Input, Normalised, Output};
-use model::plan::{Plan, Tap};
+use model::plan::Plan;
 use model::preprocess::ImageBatch;
-use model::random::{self, Uniform};
+use model::random;
 use pollster::block_on;
 
 fn engine(architecture: Architecture, device: Device) -> Engine {
     block_on(Engine::prepare(Plan::new(&random::checkpoint(architecture)), device)).unwrap()
 }
 
-fn images([batch, height, width]: [usize; 3]) -> Input {
-    let pixels = Uniform::new(3).take(batch * height * width * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
-    let images = ImageBatch::new(pixels, [batch, height, width], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-    Input::Pixels(images.unwrap())
-}
-
-fn run(engine: &Engine, input: &Input) -> Output {
-    block_on(engine.run(input, &Tap::ALL)).unwrap()
-}
-
-/// `max|difference| / max|reference|`
-fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
-    assert_eq!(values.len(), reference.len());
-    let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    assert!(largest > 1e-3 && largest.is_finite(), "the reference is degenerate: {largest}");
-    values.iter().zip(reference).fold(0.0f32, |difference, (a, b)| difference.max((a - b).abs())) / largest
-}
-
 fn assert_agreement(architecture: Architecture, shapes: &[[usize; 3]]) {
     let [ours, reference] = [Device::WebGpu(0), Device::Cpu].map(|device| engine(architecture, device));
     for &shape in shapes {
         let [output, reference] = [&ours, &reference].map(|engine| run(engine, &images(shape)));
-        let difference = relative_difference(&output.logits.values, &reference.logits.values);
-        assert!(difference < 1e-4, "{architecture}, {shape:?}: logits differ by {difference}");
-        for (kept, reference) in output.kept.iter().zip(&reference.kept) {
-            assert_eq!(kept.shape, reference.shape);
-            let (tap, difference) = (kept.tap, relative_difference(&kept.values, &reference.values));
-            assert!(difference < 1e-4, "{architecture}, {shape:?}: {tap:?} differs by {difference}");
-        }
+        assert_near(&output, &reference, 1e-4, &format!("{architecture}, {shape:?}"));
     }
 }
 
@@ -75,14 +54,7 @@ fn odd_sides_and_class_counts_agree_with_the_cpu_engine() {
 fn planes_of_floats_are_the_same_input_as_bytes() {
     let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
     let Input::Pixels(images) = images([2, 40, 50]) else { unreachable!() };
-    let mut planes = vec![0.0; images.pixels().len()];
-    for (index, &pixel) in images.pixels().iter().enumerate() {
-        let (position, channel) = (index / 3, index % 3);
-        let (image, position) = (position / 2000, position % 2000);
-        let value = (f32::from(pixel) / 255.0 - images.mean()[channel]) / images.std()[channel];
-        planes[(image * 3 + channel) * 2000 + position] = value;
-    }
-    let planes = Input::Normalised(Normalised::new(planes, [2, 40, 50]).unwrap());
+    let planes = Input::Normalised(normalised(&images));
     let [planes, bytes] = [planes, Input::Pixels(images)].map(|input| run(&engine, &input).logits.values);
     assert!(relative_difference(&planes, &bytes) < 1e-5);
 }

@@ -6,7 +6,7 @@ use model::engine::cpu::{CpuOptions, InstructionSet};
 use model::engine::{Device, Engine, Input};
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
-use model::random::{self, Uniform};
+use model::random;
 
 /// A network, its stem, and the `[batch, height, width]` of its input.
 pub const RUNS: [(&str, Stem, [usize; 3]); 5] = [
@@ -24,7 +24,7 @@ pub fn logits(run: usize, set: InstructionSet) -> Vec<f32> {
     let options = CpuOptions { instruction_set: Some(set), ..CpuOptions::default() };
     let plan = Plan::from(random::checkpoint(architecture));
     let engine = pollster::block_on(Engine::prepare_with(plan, Device::Cpu, options)).expect("it is everywhere");
-    let pixels = Uniform::new(3).take(batch * height * width * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let pixels = random::pixels(3, batch * height * width * 3);
     let images = ImageBatch::new(pixels, [batch, height, width], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
     let input = Input::Pixels(images.expect("as many as it takes"));
     pollster::block_on(engine.run(&input, &[])).expect("finite").logits.values

@@ -11,7 +11,7 @@ use model::checkpoint::Checkpoint;
 use model::engine::{Device, Engine, Input};
 use model::plan::Plan;
 use model::preprocess::{ImageBatch, Preprocessing};
-use model::random::{self, Uniform};
+use model::random;
 use pollster::block_on;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -188,7 +188,7 @@ impl Bench {
         let shape = [self.batch, self.size, self.size].map(|side| side as usize);
         let count = shape.iter().product::<usize>() * 3;
         let pixels = match &self.pixels {
-            None => Uniform::new(1).take(count).map(|x| (127.5 + 127.5 * x) as u8).collect(),
+            None => random::pixels(1, count),
             Some(path) => std::fs::read(path).with_context(|| path.display().to_string())?,
         };
         Ok(ImageBatch::new(pixels, shape, preprocessing.mean, preprocessing.std)?)

@@ -8,7 +8,7 @@ use crate::architecture::Convolution;
 use crate::engine::{EngineError, Input};
 use crate::plan::{FoldedConvolution, Operation, Plan, Value};
 use crate::preprocess::ImageBatch;
-use crate::random::Uniform;
+use crate::random::{self, Uniform};
 use std::sync::Arc;
 
 /// A convolution with random weights and a random input at hand; its ReLU is on.
@@ -50,7 +50,7 @@ impl Alone {
         let engine = CpuEngine::new(Plan::of(operations), algorithms, options)?;
         let layout = engine.layout([batch, side, side]);
         let mut memory = engine.memory(&layout);
-        let pixels = Uniform::new(1).take(batch * side * side * 3).map(|x| (127.5 + 127.5 * x) as u8).collect();
+        let pixels = random::pixels(1, batch * side * side * 3);
         let images = ImageBatch::new(pixels, [batch, side, side], [0.5; 3], [0.25; 3]).expect("as many as it takes");
         engine.threads.enter(|| {
             let image = &mut memory.arena[layout.places[Plan::INPUT].clone()];

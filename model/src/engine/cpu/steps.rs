@@ -94,11 +94,9 @@ impl Step {
                 let name = layer.name.clone();
                 Step { name, input, output, residual, relu, work, layer: Some(convolution.layer) }
             }
-            Operation::Linear(Linear { input, output, weight, bias }) => {
-                let (out_channels, in_channels) = (bias.len(), weight.len() / bias.len());
-                let (kernel, stride, padding, groups) = (1, 1, 0, 1);
-                let [name, norm] = ["fc".to_owned(), String::new()];
-                let layer = Convolution { name, norm, in_channels, out_channels, kernel, stride, padding, groups };
+            Operation::Linear(linear) => {
+                let layer = linear.layer();
+                let Linear { input, output, weight, bias } = linear;
                 let packed = matrix::Weights::pack(&weight, &layer, false, set);
                 let work = Work::Matrix(packed, padded(&bias, set));
                 Step { name: layer.name.clone(), input, output, residual: None, relu: false, work, layer: Some(layer) }

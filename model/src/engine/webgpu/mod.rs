@@ -178,7 +178,7 @@ mod tests {
     use super::choice::Adapter;
     use super::*;
     use crate::architecture::Architecture;
-    use crate::random::{self, Uniform};
+    use crate::random;
     use pollster::block_on;
 
     /// A machine without a GPU has only the tiles of emulated adapters tested otherwise.
@@ -188,8 +188,8 @@ mod tests {
         for (network, shape) in [("resnet18", [1, 96, 75]), ("resnet50", [2, 64, 64]), ("resnext50_32x4d", [1, 65, 64])]
         {
             let checkpoint = random::checkpoint(Architecture::new(network, 10).unwrap());
-            let pixels = Uniform::new(3).take(shape.iter().product::<usize>() * 3).map(|x| (127.5 + 127.5 * x) as u8);
-            let images = ImageBatch::new(pixels.collect(), shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+            let pixels = random::pixels(3, shape.iter().product::<usize>() * 3);
+            let images = ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
             let input = Input::Pixels(images.unwrap());
             let [software, gpu] = [Adapter::Software, Adapter::Gpu].map(|adapter| {
                 let mut engine = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), name, 0)).unwrap();

@@ -34,11 +34,9 @@ impl Step {
                 let weights = gpu.upload(&layer.name, &pack(&layer, &weight, &bias));
                 Step { input, output, work: Work::Convolution { layer, residual, relu, weights } }
             }
-            Operation::Linear(Linear { input, output, weight, bias }) => {
-                let (out_channels, in_channels) = (bias.len(), weight.len() / bias.len());
-                let (kernel, stride, padding, groups) = (1, 1, 0, 1);
-                let [name, norm] = ["fc", ""].map(str::to_owned);
-                let layer = Convolution { name, norm, in_channels, out_channels, kernel, stride, padding, groups };
+            Operation::Linear(linear) => {
+                let layer = linear.layer();
+                let Linear { input, output, weight, bias } = linear;
                 let weights = gpu.upload(&layer.name, &pack(&layer, &weight, &bias));
                 Step { input, output, work: Work::Convolution { layer, residual: None, relu: false, weights } }
             }

@@ -1,0 +1,51 @@
+//! What the tests of engines share; each uses a part of it.
+#![allow(dead_code)]
+
+use model::engine::{Engine, Input, Normalised, Output};
+use model::plan::Tap;
+use model::preprocess::ImageBatch;
+use model::random;
+use pollster::block_on;
+
+/// Random bytes, with ImageNet's mean and standard deviation.
+pub fn images(shape: [usize; 3]) -> Input {
+    let pixels = random::pixels(3, shape.iter().product::<usize>() * 3);
+    Input::Pixels(ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).unwrap())
+}
+
+/// The same input as planes of floats.
+pub fn normalised(images: &ImageBatch) -> Normalised {
+    let [batch, height, width] = images.shape();
+    let mut planes = vec![0.0; images.pixels().len()];
+    for (index, &pixel) in images.pixels().iter().enumerate() {
+        let (position, channel) = (index / 3, index % 3);
+        let (image, position) = (position / (height * width), position % (height * width));
+        let value = (f32::from(pixel) / 255.0 - images.mean()[channel]) / images.std()[channel];
+        planes[(image * 3 + channel) * height * width + position] = value;
+    }
+    Normalised::new(planes, [batch, height, width]).unwrap()
+}
+
+pub fn run(engine: &Engine, input: &Input) -> Output {
+    block_on(engine.run(input, &Tap::ALL)).unwrap()
+}
+
+/// `max|difference| / max|reference|`
+pub fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(values.len(), reference.len());
+    let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    assert!(largest > 1e-3 && largest.is_finite(), "the reference is degenerate: {largest}");
+    values.iter().zip(reference).fold(0.0f32, |difference, (a, b)| difference.max((a - b).abs())) / largest
+}
+
+/// Logits and all taps; `what` is said of those that differ by `tolerance` or more.
+pub fn assert_near(output: &Output, reference: &Output, tolerance: f32, what: &str) {
+    let difference = relative_difference(&output.logits.values, &reference.logits.values);
+    assert!(difference < tolerance, "{what}: logits differ by {difference}");
+    assert_eq!(output.kept.len(), reference.kept.len());
+    for (ours, reference) in output.kept.iter().zip(&reference.kept) {
+        assert_eq!(ours.shape, reference.shape);
+        let (tap, difference) = (ours.tap, relative_difference(&ours.values, &reference.values));
+        assert!(difference < tolerance, "{what}: {tap:?} differs by {difference}");
+    }
+}
