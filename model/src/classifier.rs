@@ -3,7 +3,7 @@
 
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::cpu::CpuOptions;
-use crate::engine::{Device, Engine, EngineError, Input};
+use crate::engine::{Device, Engine, EngineError, Input, Logits};
 use crate::plan::Plan;
 use crate::prediction::{Prediction, Timing, top_k};
 use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError};
@@ -68,6 +68,18 @@ impl Classifier {
 
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    pub fn device(&self) -> Device {
+        self.engine.device()
+    }
+
+    /// What the network says of images, without a word about labels.
+    ///
+    /// # Errors
+    /// Those of [`Engine::run`].
+    pub async fn logits(&self, input: &Input) -> Result<Logits, EngineError> {
+        Ok(self.engine.run(input, &[]).await?.logits)
     }
 
     /// Classifies one preprocessed photo; `queue_ms` is how long it waited since.
