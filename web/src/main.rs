@@ -8,6 +8,7 @@ mod address;
 mod app;
 mod catalogue;
 mod components;
+mod heat;
 mod hooks;
 mod local;
 mod photo;

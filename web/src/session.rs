@@ -29,6 +29,8 @@ pub struct Session {
     pub shots: RwSignal<Vec<Shot>, LocalStorage>,
     /// The id of the photo in the large frame.
     pub shown: RwSignal<Option<u32>>,
+    /// Whether what spoke for an answer is laid over its photo.
+    pub explaining: RwSignal<bool>,
     /// Something to say that belongs to no photo.
     pub notice: RwSignal<Option<String>>,
     /// The worker that answers, once it is ready.
@@ -79,6 +81,7 @@ impl Session {
             readiness: RwSignal::new(Readiness::Idle),
             shots: RwSignal::new_local(Vec::new()),
             shown: RwSignal::new(None),
+            explaining: RwSignal::new(false),
             notice: RwSignal::new(None),
             local: StoredValue::new_local(None),
             generation: StoredValue::new(0),

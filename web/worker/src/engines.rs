@@ -6,6 +6,7 @@ use model::checkpoint::{Checkpoint, CheckpointError, Metadata};
 use model::classifier::{Classifier, Prepared};
 use model::engine::cpu::CpuOptions;
 use model::engine::{Device, EngineError};
+use model::explain::Explanation;
 use model::prediction::Prediction;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -107,16 +108,22 @@ impl Engines {
         self.webgpu.borrow().as_ref().map_or(Device::Cpu, |webgpu| webgpu.device())
     }
 
-    /// Classifies a photo. If WebGPU fails, the CPU answers this photo and all that follow.
+    /// Classifies a photo and, on demand, explains the answer. If WebGPU fails, the CPU answers this photo and all that
+    /// follow.
     ///
     /// # Errors
     /// If the CPU fails too.
-    pub async fn classify(&self, prepared: Prepared, top_k: usize) -> Result<Prediction, PreparationError> {
+    pub async fn classify(
+        &self,
+        prepared: Prepared,
+        top_k: usize,
+        explain: bool,
+    ) -> Result<(Prediction, Option<Explanation>), PreparationError> {
         let start = Instant::now();
         let webgpu = self.webgpu.borrow().clone();
         if let Some(webgpu) = webgpu {
-            match webgpu.classify(prepared.clone(), 0.0, top_k).await {
-                Ok(prediction) => return Ok(prediction),
+            match answer(&webgpu, prepared.clone(), 0.0, top_k, explain).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) => {
                     self.give_webgpu_up(&error);
                     self.cpu().await?;
@@ -125,7 +132,8 @@ impl Engines {
             }
         }
         let cpu = self.cpu().await?;
-        Ok(cpu.classify(prepared, start.elapsed().as_secs_f64() * 1e3, top_k).await?)
+        let lost_ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok(answer(&cpu, prepared, lost_ms, top_k, explain).await?)
     }
 
     /// The CPU's, prepared if it is not yet.
@@ -183,6 +191,20 @@ impl Engines {
             }
         }
     }
+}
+
+async fn answer(
+    classifier: &Classifier,
+    prepared: Prepared,
+    queue_ms: f64,
+    top_k: usize,
+    explain: bool,
+) -> Result<(Prediction, Option<Explanation>), EngineError> {
+    if !explain {
+        return Ok((classifier.classify(prepared, queue_ms, top_k).await?, None));
+    }
+    let (prediction, explanation) = classifier.explain(prepared, queue_ms, top_k).await?;
+    Ok((prediction, Some(explanation)))
 }
 
 /// A model's engine on WebGPU, if the driver makes one in time.
