@@ -7,6 +7,7 @@ use crate::photo::Photo;
 use crate::queue;
 use crate::server::{self, ServerError};
 use crate::shot::{Outcome, Shot};
+use crate::turn::turn;
 use crate::words::{explain, sentence};
 use leptos::prelude::*;
 use leptos::task::spawn_local;
@@ -100,8 +101,9 @@ impl Session {
                     let models: Vec<Arc<Model>> = models.into_iter().map(Arc::new).collect();
                     match opening(&models) {
                         Some(model) => {
-                            self.models.set(Catalogue::Ready(models));
                             self.choose(model);
+                            turn().await;
+                            self.models.set(Catalogue::Ready(models));
                         }
                         None => self.models.set(Catalogue::Failed("The server has no model.".into())),
                     }
