@@ -7,7 +7,6 @@ output is a JSON object with everything that was measured.
 import argparse
 import gzip
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -118,22 +117,15 @@ def decoding(given, environment, missing):
     return words, json.loads(summary)
 
 
-def worker_sizes(given, environment, missing):
-    """Bytes of the page's worker as built, gzipped, and after wasm-opt; with the browser's comparison only."""
+def worker_sizes(given, missing):
+    """Bytes of the page's worker, and gzipped; with the browser's comparison only."""
     built = DIST / "worker_bg.wasm"
     if BROWSER_PEER not in given.peers:
         return {}
     if not built.exists():
         missing["worker"] = f"{built} is not there; `make page` builds it"
         return {}
-    sizes = {"built": built.stat().st_size, "gzipped": len(gzip.compress(built.read_bytes()))}
-    optimised = environment.work / "worker.opt.wasm"
-    if shutil.which("wasm-opt"):
-        subprocess.run(["wasm-opt", "-O3", "--all-features", built, "-o", optimised], check=True)
-        sizes["optimised"] = optimised.stat().st_size
-    else:
-        missing["wasm-opt"] = "it is not installed (Debian's package binaryen)"
-    return sizes
+    return {"built": built.stat().st_size, "gzipped": len(gzip.compress(built.read_bytes()))}
 
 
 def judge(results, ours, page, webgpu, photos, memory, sizes):
@@ -149,14 +141,14 @@ def judge(results, ours, page, webgpu, photos, memory, sizes):
             verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}{without}", ratio, target))
     by_cpu, by_gpu = (result and report.ratios(report.medians(result[1])).get(BROWSER_PEER) for result in (page, webgpu))
     starts = ours.starts.get(str(RESNET18))
-    optimised = sizes.get("optimised")
+    worker = sizes.get("built")
     return verdicts + [
         Verdict(f"{RESNET18.network} in a page, of {BROWSER_PEER}", by_cpu, targets.BROWSER),
         Verdict(f"the same on emulated WebGPU, of {BROWSER_PEER} there", by_gpu, targets.WEBGPU),
         Verdict(f"12 MP decoded and resized, of {DECODER_PEER}", photos and photos["12 MP"]["ratio"], targets.DECODING),
         Verdict("memory of runs beyond the weights, resnet18 b1", memory and memory / 1e6, targets.RUNS_MB, " MB"),
         Verdict("bytes to first logits, resnet18", starts and statistics.median(starts), targets.START_MS, " ms"),
-        Verdict("worker after wasm-opt", optimised and optimised / 1e6, targets.WORKER_MB, " MB"),
+        Verdict("worker", worker and worker / 1e6, targets.WORKER_MB, " MB"),
     ]
 
 
@@ -194,7 +186,7 @@ def main():
     page, browser = in_browser(given, environment, missing, ("shortcut", BROWSER_PEER), given.rounds)
     webgpu, _ = in_browser(given, environment, missing, WEBGPU, min(given.rounds, WEBGPU_ROUNDS))
     words, photos = decoding(given, environment, missing) or (None, None)
-    sizes = worker_sizes(given, environment, missing)
+    sizes = worker_sizes(given, missing)
     verdicts = judge(results, ours, page, webgpu, photos and photos["photos"], memory, sizes)
 
     names = ["shortcut", *NATIVE_PEERS]
