@@ -1,19 +1,24 @@
 //! Who executes a [`Plan`](crate::plan::Plan). An engine is the only code that knows hardware; a new one touches one folder
 //! and one match, the one in [`Engine::prepare_with`].
 
+#[cfg(feature = "webgpu")]
+mod awaiting;
 #[cfg(feature = "burn")]
 mod burn;
 pub mod cpu;
 mod device;
-
 #[cfg(feature = "webgpu")]
 mod webgpu;
 
+#[cfg(feature = "webgpu")]
+pub use awaiting::AwaitingEngine;
 pub use device::{Device, DeviceError};
 
 use crate::plan::{Plan, Tap};
 use crate::preprocess::ImageBatch;
 use cpu::{CpuEngine, CpuOptions, OperationProfile, Precision};
+#[cfg(feature = "webgpu")]
+use std::sync::Arc;
 
 /// What a run reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +123,9 @@ pub enum EngineError {
     Input(String),
     #[error("the device {device} failed: {reason}")]
     Failed { device: Device, reason: String },
+    /// A GPU that was taken away: nothing more comes from this engine, but another one can be prepared.
+    #[error("the device {device} is gone: {reason}")]
+    Lost { device: Device, reason: String },
 }
 
 /// A plan prepared on a device.
@@ -129,7 +137,7 @@ pub struct Engine {
 enum Runner {
     Cpu(CpuEngine),
     #[cfg(feature = "webgpu")]
-    WebGpu(webgpu::WebGpuEngine),
+    WebGpu(Arc<webgpu::WebGpuEngine>),
     #[cfg(feature = "burn")]
     Burn(burn::BurnEngine),
 }
@@ -157,7 +165,7 @@ impl Engine {
             #[cfg(feature = "webgpu")]
             Device::WebGpu(index) => {
                 let engine = webgpu::WebGpuEngine::prepare(plan, device, index).await?;
-                Ok(Engine { device, runner: Runner::WebGpu(engine) })
+                Ok(Engine { device, runner: Runner::WebGpu(Arc::new(engine)) })
             }
             #[cfg(not(feature = "webgpu"))]
             Device::WebGpu(_) => Err(DeviceError::NotCompiledIn(device).into()),
@@ -174,10 +182,20 @@ impl Engine {
         self.device
     }
 
+    /// What computes, in words, where the name of the device does not tell: a GPU's.
+    pub fn adapter(&self) -> Option<&str> {
+        match &self.runner {
+            #[cfg(feature = "webgpu")]
+            Runner::WebGpu(engine) => Some(engine.description()),
+            _ => None,
+        }
+    }
+
     /// Executes the plan for a batch of any size and resolution, and keeps the values of `keep`.
     ///
     /// # Errors
-    /// [`EngineError::Failed`] if the device fails, or if a logit is not finite.
+    /// [`EngineError::Input`] for an input that the engine refuses, [`EngineError::Failed`] if the device fails or if a
+    /// logit is not finite, and [`EngineError::Lost`] if a GPU was taken away.
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.run(input, keep),

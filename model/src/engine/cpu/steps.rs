@@ -95,8 +95,7 @@ impl Step {
                 Step { name, input, output, residual, relu, work, layer: Some(convolution.layer) }
             }
             Operation::Linear(linear) => {
-                let layer = linear.layer();
-                let Linear { input, output, weight, bias } = linear;
+                let Linear { input, output, layer, weight, bias } = linear;
                 let packed = matrix::Weights::pack(&weight, &layer, false, set);
                 let work = Work::Matrix(packed, padded(&bias, set));
                 Step { name: layer.name.clone(), input, output, residual: None, relu: false, work, layer: Some(layer) }
