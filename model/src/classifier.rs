@@ -3,8 +3,7 @@
 
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::cpu::CpuOptions;
-use crate::engine::{Device, Engine, EngineError, Input};
-use crate::plan::Plan;
+use crate::engine::{Device, EnduringEngine, EngineError, Input, Report};
 use crate::prediction::{Prediction, Timing, top_k};
 use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError};
 use web_time::Instant;
@@ -14,7 +13,7 @@ pub struct Classifier {
     /// The name that answers carry.
     name: String,
     metadata: Metadata,
-    engine: Engine,
+    engine: EnduringEngine,
 }
 
 /// A preprocessed photo with what that took.
@@ -51,18 +50,20 @@ impl Prepared {
 }
 
 impl Classifier {
-    /// Prepares a checkpoint on a device; `name` is what answers call the model, `options` are those of the CPU engine.
+    /// Prepares a checkpoint on a device; `name` is what answers call the model, `options` are those of the CPU engine,
+    /// and `report` is told if the device is lost and another one answers.
     ///
     /// # Errors
-    /// Those of [`Engine::prepare_with`].
+    /// Those of [`EnduringEngine::prepare`].
     pub async fn new(
         name: &str,
         checkpoint: Checkpoint,
         device: Device,
         options: CpuOptions,
+        report: Report,
     ) -> Result<Self, EngineError> {
         let metadata = checkpoint.metadata().clone();
-        let engine = Engine::prepare_with(Plan::from(checkpoint), device, options).await?;
+        let engine = EnduringEngine::prepare(checkpoint, device, options, report).await?;
         Ok(Classifier { name: name.to_owned(), metadata, engine })
     }
 
@@ -74,13 +75,13 @@ impl Classifier {
     pub async fn classify(&self, prepared: Prepared, queue_ms: f64, k: usize) -> Result<Prediction, EngineError> {
         let start = Instant::now();
         let Prepared { image, decode_ms: decode, preprocess_ms: preprocess } = prepared;
-        let output = self.engine.run(&Input::Pixels(image), &[]).await?;
+        let (output, device) = self.engine.run(&Input::Pixels(image), &[]).await?;
         let inference = milliseconds_since(start);
         Ok(Prediction {
             predictions: top_k(&output.logits, 0, &self.metadata.labels, k),
             model: self.name.clone(),
             architecture: self.metadata.architecture.name(),
-            backend: self.engine.device().to_string(),
+            backend: device.to_string(),
             timing_ms: Timing {
                 decode,
                 preprocess,

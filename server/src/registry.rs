@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
-use model::engine::Device;
 use model::engine::cpu::CpuOptions;
+use model::engine::{Device, EngineError};
 use model::preprocess::{ImageBatch, Preprocessing};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Model {
         let engine = EngineThread::start(name, {
             let name = name.clone();
             move || {
-                let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options))?;
+                let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options, warn))?;
                 warm_up(&classifier)?;
                 Ok(classifier)
             }
@@ -52,6 +52,10 @@ impl Model {
         let weights = Content::immutable(bytes, "application/octet-stream", &sha256);
         Model { name: name.to_owned(), metadata: Arc::new(metadata), sha256, weights, engine }
     }
+}
+
+fn warn(error: &EngineError, device: Device) {
+    tracing::warn!("{error}; {device} answers now");
 }
 
 /// The first run of an engine takes longer than all others, so it is nobody's photo.

@@ -4,7 +4,7 @@
 use super::webgpu::WebGpuEngine;
 use super::{Device, Engine, EngineError, Runner};
 use crate::architecture::Architecture;
-use crate::checkpoint::Incoming;
+use crate::checkpoint::{Checkpoint, Incoming};
 use crate::plan::{Operation, Plan};
 use std::sync::Arc;
 
@@ -47,6 +47,18 @@ impl AwaitingEngine {
             self.engine.fill(index, &operation).await?;
         }
         Ok(())
+    }
+
+    /// Uploads all layers of a checkpoint of this architecture, one after the other.
+    ///
+    /// # Errors
+    /// Those of [`take`](Self::take).
+    pub async fn fill(mut self, weights: &Checkpoint) -> Result<Engine, EngineError> {
+        for (index, mut operation) in std::mem::take(&mut self.missing) {
+            operation.fill(|name| weights.values(name));
+            self.engine.fill(index, &operation).await?;
+        }
+        self.finish()
     }
 
     /// The engine, if it has all weights.

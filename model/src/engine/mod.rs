@@ -7,13 +7,16 @@ mod awaiting;
 mod burn;
 pub mod cpu;
 mod device;
+mod enduring;
 #[cfg(feature = "webgpu")]
 mod webgpu;
 
 #[cfg(feature = "webgpu")]
 pub use awaiting::AwaitingEngine;
 pub use device::{Device, DeviceError};
+pub use enduring::{EnduringEngine, Report};
 
+use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, Tap};
 use crate::preprocess::ImageBatch;
 use cpu::{CpuEngine, CpuOptions, OperationProfile, Precision};
@@ -178,6 +181,25 @@ impl Engine {
         }
     }
 
+    /// As [`prepare_with`](Self::prepare_with), of a checkpoint that is needed further. A GPU gets it layer by layer, so
+    /// that memory never holds all of them as f32.
+    ///
+    /// # Errors
+    /// Those of [`prepare_with`](Self::prepare_with).
+    pub async fn prepare_from(
+        checkpoint: &Checkpoint,
+        device: Device,
+        options: CpuOptions,
+    ) -> Result<Self, EngineError> {
+        match device {
+            #[cfg(feature = "webgpu")]
+            Device::WebGpu(index) if options.precision == Precision::F32 => {
+                AwaitingEngine::open(checkpoint.architecture(), index).await?.fill(checkpoint).await
+            }
+            _ => Engine::prepare_with(Plan::new(checkpoint), device, options).await,
+        }
+    }
+
     pub fn device(&self) -> Device {
         self.device
     }
@@ -188,6 +210,14 @@ impl Engine {
             #[cfg(feature = "webgpu")]
             Runner::WebGpu(engine) => Some(engine.description()),
             _ => None,
+        }
+    }
+
+    /// Loses its GPU, as a driver's crash does.
+    #[cfg(all(test, feature = "webgpu"))]
+    fn lose(&self) {
+        if let Runner::WebGpu(engine) = &self.runner {
+            engine.lose();
         }
     }
 

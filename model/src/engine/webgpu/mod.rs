@@ -89,6 +89,11 @@ impl WebGpuEngine {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub fn lose(&self) {
+        self.gpu.destroy();
+    }
+
     /// What computes, in words.
     pub fn description(&self) -> &str {
         &self.gpu.description
@@ -257,7 +262,7 @@ mod tests {
         std::thread::scope(|scope| {
             let runs = scope.spawn(|| (0..1000).find_map(|_| block_on(engine.run(&images, &[])).err()));
             std::thread::sleep(std::time::Duration::from_millis(30));
-            engine.gpu.destroy();
+            engine.lose();
             let error = runs.join().unwrap().expect("a run fails");
             assert!(matches!(error, EngineError::Lost { .. }), "{error}");
         });
