@@ -2,8 +2,7 @@
 //! and the server in its two halves.
 
 use crate::checkpoint::{Checkpoint, Metadata};
-use crate::engine::cpu::CpuOptions;
-use crate::engine::{Device, EnduringEngine, EngineError, Input, Report};
+use crate::engine::{Device, EnduringEngine, EngineError, EngineOptions, Input, Report};
 use crate::prediction::{Prediction, Timing, top_k};
 use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError};
 use web_time::Instant;
@@ -50,7 +49,7 @@ impl Prepared {
 }
 
 impl Classifier {
-    /// Prepares a checkpoint on a device; `name` is what answers call the model, `options` are those of the CPU engine,
+    /// Prepares a checkpoint on a device; `name` is what answers call the model,
     /// and `report` is told if the device is lost and another one answers.
     ///
     /// # Errors
@@ -59,7 +58,7 @@ impl Classifier {
         name: &str,
         checkpoint: Checkpoint,
         device: Device,
-        options: CpuOptions,
+        options: EngineOptions,
         report: Report,
     ) -> Result<Self, EngineError> {
         let metadata = checkpoint.metadata().clone();

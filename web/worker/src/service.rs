@@ -7,8 +7,7 @@ use crate::weights::bring;
 use js_sys::Uint8Array;
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
-use model::engine::cpu::CpuOptions;
-use model::engine::{Device, EngineError};
+use model::engine::{Device, EngineError, EngineOptions};
 use model::prediction::Prediction;
 use model::preprocess::{Limits, PhotoError};
 use std::cell::{Cell, RefCell};
@@ -99,12 +98,12 @@ const WEBGPU: Device = if cfg!(feature = "burn-webgpu") { Device::Wgpu(0) } else
 
 async fn prepare_on(engine: Engine, name: &str, checkpoint: Checkpoint) -> Result<(Classifier, Device), EngineError> {
     if engine == Engine::WebGpu {
-        match Classifier::new(name, checkpoint.clone(), WEBGPU, CpuOptions::default()).await {
+        match Classifier::new(name, checkpoint.clone(), WEBGPU, EngineOptions::default()).await {
             Ok(classifier) => return Ok((classifier, WEBGPU)),
             Err(error) => web_sys::console::warn_1(&format!("WebGPU is not used: {error}").into()),
         }
     }
-    Ok((Classifier::new(name, checkpoint, Device::Cpu, CpuOptions::default()).await?, Device::Cpu))
+    Ok((Classifier::new(name, checkpoint, Device::Cpu, EngineOptions::default()).await?, Device::Cpu))
 }
 
 async fn classify(classifier: &Classifier, photo: Photo, top_k: usize) -> Result<Prediction, Failed> {

@@ -1,6 +1,6 @@
 //! What a run's time goes to, and what the processor could do at best: both sides of a roofline.
 
-use super::CpuOptions;
+use super::super::EngineOptions;
 use super::choice::Algorithm;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::threads::Threads;
@@ -39,7 +39,7 @@ impl OperationProfile {
 ///
 /// # Errors
 /// If threads cannot be started.
-pub fn peak(options: CpuOptions) -> Result<f64, String> {
+pub fn peak(options: EngineOptions) -> Result<f64, String> {
     let threads = Threads::new(options.threads.map(NonZero::get))?;
     let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
     let tasks = 64 * threads.count();

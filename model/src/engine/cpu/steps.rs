@@ -1,11 +1,11 @@
 //! The operations of a plan with their weights packed: what all shapes of input share.
 
+use super::super::Precision;
 use super::OperationProfile;
 use super::blocked::{BLOCK, Blocked};
 use super::buffer::{Buffer, F32};
 use super::choice::{Algorithm, Layer, choose, nominal_side};
 use super::matrix;
-use super::precision::Precision;
 use super::simd::InstructionSet;
 use super::threads::Threads;
 use super::winograd;
