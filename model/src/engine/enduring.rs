@@ -16,7 +16,7 @@ pub type Report = fn(&EngineError, Device);
 pub struct EnduringEngine {
     current: Mutex<Current>,
     /// As they are stored, which is a quarter of what they are on the device where they are int8.
-    weights: Option<Checkpoint>,
+    weights: Option<Arc<Checkpoint>>,
     options: EngineOptions,
     report: Report,
 }
@@ -43,14 +43,19 @@ impl EnduringEngine {
         report: Report,
     ) -> Result<Self, EngineError> {
         let (engine, weights) = match device {
-            Device::WebGpu(_) => (Engine::prepare_from(&checkpoint, device, options).await?, Some(checkpoint)),
+            Device::WebGpu(_) => (Engine::prepare_from(&checkpoint, device, options).await?, Some(checkpoint.into())),
             _ => (Engine::prepare_with(Plan::from(checkpoint), device, options).await?, None),
         };
         Ok(EnduringEngine::new(engine, weights, options, report))
     }
 
-    /// Of an engine that is prepared already from these weights with these options.
-    pub fn new(engine: Engine, weights: Option<Checkpoint>, options: EngineOptions, report: Report) -> Self {
+    /// Of an engine whose failures are its caller's.
+    pub fn alone(engine: Engine) -> Self {
+        EnduringEngine::new(engine, None, EngineOptions::default(), |_, _| {})
+    }
+
+    /// Of an engine that is prepared already, with these options, and the weights that it has.
+    pub fn new(engine: Engine, weights: Option<Arc<Checkpoint>>, options: EngineOptions, report: Report) -> Self {
         let current = Mutex::new(Current { engine: Arc::new(engine), remade: 0 });
         EnduringEngine { current, weights, options, report }
     }
