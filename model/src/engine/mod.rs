@@ -9,6 +9,7 @@ pub mod cpu;
 mod device;
 mod enduring;
 mod options;
+mod profile;
 #[cfg(feature = "webgpu")]
 mod webgpu;
 
@@ -17,11 +18,12 @@ pub use awaiting::AwaitingEngine;
 pub use device::{Device, DeviceError};
 pub use enduring::{EnduringEngine, Report};
 pub use options::{EngineOptions, NoPrecision, Precision};
+pub use profile::OperationProfile;
 
 use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, Tap};
 use crate::preprocess::ImageBatch;
-use cpu::{CpuEngine, OperationProfile};
+use cpu::CpuEngine;
 #[cfg(feature = "webgpu")]
 use std::sync::Arc;
 
@@ -247,7 +249,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
-    pub fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
+    pub async fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.profile(input).map(Some),
             #[cfg(feature = "webgpu")]

@@ -12,9 +12,9 @@ mod choice;
 mod input;
 mod layout;
 mod matrix;
+mod peak;
 mod pooling;
 mod precision;
-mod profile;
 mod simd;
 mod steps;
 mod threads;
@@ -24,11 +24,11 @@ mod winograd;
 
 pub use alone::Alone;
 pub use choice::Algorithm;
-pub use profile::{OperationProfile, peak};
+pub use peak::peak;
 pub use simd::InstructionSet;
 pub use winograd::Scheme;
 
-use super::{Device, EngineError, EngineOptions, Input, Kept, Logits, Output, Precision};
+use super::{Device, EngineError, EngineOptions, Input, Kept, Logits, OperationProfile, Output, Precision};
 use crate::plan::{Plan, Tap, Value};
 use blocked::Blocked;
 use buffer::{Buffer, Target};
