@@ -79,6 +79,11 @@ impl Classifier {
         self.engine.engine().device()
     }
 
+    /// As [`Engine::adapter`].
+    pub fn adapter(&self) -> Option<String> {
+        self.engine.engine().adapter().map(str::to_owned)
+    }
+
     /// What the network says of images, without a word about labels.
     ///
     /// # Errors
