@@ -2,10 +2,9 @@
 //! and the server in its two halves.
 
 use crate::checkpoint::{Checkpoint, Metadata};
-use crate::engine::cpu::CpuOptions;
-use crate::engine::{Device, Engine, EngineError, Input, Logits, Output};
+use crate::engine::{Device, EnduringEngine, EngineError, EngineOptions, Input, Logits, Output, Report};
 use crate::explain::{ClassWeights, Explanation};
-use crate::plan::{Plan, Tap};
+use crate::plan::Tap;
 use crate::prediction::{Prediction, Timing, top_k};
 use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError, Region};
 use web_time::Instant;
@@ -15,7 +14,7 @@ pub struct Classifier {
     /// The name that answers carry.
     name: String,
     metadata: Metadata,
-    engine: Engine,
+    engine: EnduringEngine,
     class_weights: ClassWeights,
 }
 
@@ -63,21 +62,27 @@ impl From<ImageBatch> for Prepared {
 }
 
 impl Classifier {
-    /// Prepares a checkpoint on a device; `name` is what answers call the model, `options` are those of the CPU engine.
+    /// Prepares a checkpoint on a device; `name` is what answers call the model, and `report` is told if the device is lost
+    /// and another one answers.
     ///
     /// # Errors
-    /// Those of [`Engine::prepare_with`].
+    /// Those of [`EnduringEngine::prepare`].
     pub async fn new(
         name: &str,
         checkpoint: Checkpoint,
         device: Device,
-        options: CpuOptions,
+        options: EngineOptions,
+        report: Report,
     ) -> Result<Self, EngineError> {
-        let metadata = checkpoint.metadata().clone();
-        let plan = Plan::from(checkpoint);
-        let class_weights = ClassWeights::of(&plan);
-        let engine = Engine::prepare_with(plan, device, options).await?;
+        let (metadata, class_weights) = (checkpoint.metadata().clone(), ClassWeights::of(&checkpoint));
+        let engine = EnduringEngine::prepare(checkpoint, device, options, report).await?;
         Ok(Classifier { name: name.to_owned(), metadata, engine, class_weights })
+    }
+
+    /// Of an engine that is prepared already, from this checkpoint.
+    pub fn of(name: &str, checkpoint: &Checkpoint, engine: EnduringEngine) -> Self {
+        let (metadata, class_weights) = (checkpoint.metadata().clone(), ClassWeights::of(checkpoint));
+        Classifier { name: name.to_owned(), metadata, engine, class_weights }
     }
 
     pub fn metadata(&self) -> &Metadata {
@@ -85,7 +90,12 @@ impl Classifier {
     }
 
     pub fn device(&self) -> Device {
-        self.engine.device()
+        self.engine.engine().device()
+    }
+
+    /// As [`Engine::adapter`].
+    pub fn adapter(&self) -> Option<String> {
+        self.engine.engine().adapter().map(str::to_owned)
     }
 
     /// What the network says of images, without a word about labels.
@@ -93,7 +103,7 @@ impl Classifier {
     /// # Errors
     /// Those of [`Engine::run`].
     pub async fn logits(&self, input: &Input) -> Result<Logits, EngineError> {
-        Ok(self.engine.run(input, &[]).await?.logits)
+        Ok(self.engine.run(input, &[]).await?.0.logits)
     }
 
     /// Classifies one preprocessed photo; `queue_ms` is how long it waited since.
@@ -125,13 +135,13 @@ impl Classifier {
     ) -> Result<(Prediction, Output), EngineError> {
         let start = Instant::now();
         let Prepared { image, decode_ms: decode, preprocess_ms: preprocess, .. } = prepared;
-        let output = self.engine.run(&Input::Pixels(image), keep).await?;
+        let (output, device) = self.engine.run(&Input::Pixels(image), keep).await?;
         let inference = milliseconds_since(start);
         let prediction = Prediction {
             predictions: top_k(&output.logits, 0, &self.metadata.labels, k),
             model: self.name.clone(),
             architecture: self.metadata.architecture.name(),
-            backend: self.engine.device().to_string(),
+            backend: device.to_string(),
             timing_ms: Timing {
                 decode,
                 preprocess,

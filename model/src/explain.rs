@@ -4,8 +4,9 @@
 //! pool and one linear layer, as all of ours do, a logit is the mean over all places of what the channels there are worth
 //! to the class, plus a bias. The map is that sum taken apart again, so nothing in it is estimated.
 
+use crate::checkpoint::Checkpoint;
 use crate::engine::Kept;
-use crate::plan::{Operation, Plan, Stage, Tap};
+use crate::plan::{Stage, Tap};
 use crate::preprocess::Region;
 use serde::{Deserialize, Serialize};
 
@@ -38,11 +39,10 @@ impl ClassWeights {
     pub const TAP: Tap = Tap::Stage(Stage::Four);
 
     /// Those of a network.
-    pub fn of(plan: &Plan) -> Self {
-        let Some(Operation::Linear(linear)) = plan.operations.last() else {
-            unreachable!("a network ends in its classifier");
-        };
-        ClassWeights { weight: linear.weight.clone(), channels: linear.weight.len() / linear.bias.len() }
+    pub fn of(checkpoint: &Checkpoint) -> Self {
+        let weight = checkpoint.values("fc.weight");
+        let channels = weight.len() / checkpoint.architecture().classes;
+        ClassWeights { weight, channels }
     }
 
     /// How much each place of an image speaks for a class or, below zero, against it: the mean of all places is the logit
@@ -78,6 +78,7 @@ mod tests {
     use super::*;
     use crate::architecture::Architecture;
     use crate::engine::{Device, Engine, Input};
+    use crate::plan::Plan;
     use crate::preprocess::ImageBatch;
     use crate::random;
     use pollster::block_on;
@@ -87,10 +88,8 @@ mod tests {
         let shape = [2, 96, 64];
         for network in ["resnet18", "resnet50"] {
             let checkpoint = random::checkpoint(Architecture::new(network, 5).unwrap());
-            let bias = checkpoint.values("fc.bias");
-            let plan = Plan::from(checkpoint);
-            let weights = ClassWeights::of(&plan);
-            let engine = block_on(Engine::prepare(plan, Device::Cpu)).unwrap();
+            let (bias, weights) = (checkpoint.values("fc.bias"), ClassWeights::of(&checkpoint));
+            let engine = block_on(Engine::prepare(Plan::from(checkpoint), Device::Cpu)).unwrap();
             let pixels = random::pixels(1, shape.iter().product::<usize>() * 3);
             let images = ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).unwrap();
             let output = block_on(engine.run(&Input::Pixels(images), &[ClassWeights::TAP])).unwrap();

@@ -6,7 +6,6 @@
 
 use crate::architecture::{Architecture, Convolution, MaxPool, NORM_EPSILON, StemLayers};
 use crate::checkpoint::Checkpoint;
-use std::collections::BTreeMap;
 
 /// A number by which operations name what they read and write; [`Plan::INPUT`] is what enters the network.
 pub type Value = usize;
@@ -81,19 +80,12 @@ pub struct FoldedConvolution {
 pub struct Linear {
     pub input: Value,
     pub output: Value,
+    /// It as a convolution of one pixel, which has the same weights.
+    pub layer: Convolution,
     /// `[classes, features]`
     pub weight: Vec<f32>,
     /// `[classes]`
     pub bias: Vec<f32>,
-}
-
-impl Linear {
-    /// It as a convolution of one pixel, which has the same weights.
-    pub fn layer(&self) -> Convolution {
-        let [name, norm] = ["fc", ""].map(str::to_owned);
-        let (out_channels, in_channels) = (self.bias.len(), self.weight.len() / self.bias.len());
-        Convolution { name, norm, in_channels, out_channels, kernel: 1, stride: 1, padding: 0, groups: 1 }
-    }
 }
 
 /// What an engine executes: the operations in order; the output of the last one is the logits.
@@ -134,6 +126,11 @@ impl Plan {
         Plan::from(checkpoint.clone())
     }
 
+    /// What an architecture does, in operations whose weights are still to come: [`Operation::fill`] brings them.
+    pub fn outline(architecture: Architecture) -> Self {
+        Builder::default().build(architecture)
+    }
+
     /// Operations that are no network: for measuring them.
     pub(crate) fn of(operations: Vec<Operation>) -> Self {
         let architecture = Architecture::new("resnet18", 1).expect("a known name");
@@ -166,15 +163,65 @@ impl Plan {
 impl From<Checkpoint> for Plan {
     /// Folds a checkpoint, in the memory of its weights where they are fp32.
     fn from(checkpoint: Checkpoint) -> Self {
-        let architecture = checkpoint.architecture();
-        Builder { tensors: checkpoint.into_values(), operations: Vec::new() }.build(architecture)
+        let mut plan = Plan::outline(checkpoint.architecture());
+        let mut tensors = checkpoint.into_values();
+        for operation in &mut plan.operations {
+            operation.fill(|name| {
+                tensors.remove(name).expect("a checkpoint has the tensors of its architecture, and each is read once")
+            });
+        }
+        plan
     }
 }
 
-/// Lists the operations; operation `i` writes value `i + 1`.
+impl Operation {
+    /// The names of the tensors that it is filled from.
+    pub fn tensors(&self) -> Vec<String> {
+        match self {
+            Operation::Convolution(FoldedConvolution { layer, .. }) => {
+                let norm = NORM.map(|tensor| format!("{}.{tensor}", layer.norm));
+                [format!("{}.weight", layer.name)].into_iter().chain(norm).collect()
+            }
+            Operation::Linear(_) => LINEAR.map(str::to_owned).into(),
+            Operation::MaxPool { .. } | Operation::GlobalAveragePool { .. } => Vec::new(),
+        }
+    }
+
+    /// Gives an operation of an outline its weights; `values` knows the tensors of [`Operation::tensors`].
+    pub fn fill(&mut self, mut values: impl FnMut(&str) -> Vec<f32>) {
+        match self {
+            Operation::Convolution(convolution) => convolution.fold(values),
+            Operation::Linear(linear) => [linear.weight, linear.bias] = LINEAR.map(&mut values),
+            Operation::MaxPool { .. } | Operation::GlobalAveragePool { .. } => {}
+        }
+    }
+}
+
+/// A batch norm's tensors, scale and shift before the running statistics.
+const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
+const LINEAR: [&str; 2] = ["fc.weight", "fc.bias"];
+
+impl FoldedConvolution {
+    /// Weight and bias with the batch norm's running statistics, scale and shift multiplied in.
+    fn fold(&mut self, mut values: impl FnMut(&str) -> Vec<f32>) {
+        let layer = &self.layer;
+        let mut weight = values(&format!("{}.weight", layer.name));
+        let [gamma, beta, mean, variance] = NORM.map(|tensor| values(&format!("{}.{tensor}", layer.norm)));
+        let scale: Vec<f64> =
+            gamma.iter().zip(&variance).map(|(&g, &v)| f64::from(g) / (f64::from(v) + NORM_EPSILON).sqrt()).collect();
+        let row = weight.len() / layer.out_channels;
+        for (row, scale) in weight.chunks_exact_mut(row).zip(&scale) {
+            row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * scale) as f32);
+        }
+        let shift = |((&beta, &mean), scale): ((&f32, &f32), &f64)| (f64::from(beta) - f64::from(mean) * scale) as f32;
+        self.bias = beta.iter().zip(&mean).zip(&scale).map(shift).collect();
+        self.weight = weight;
+    }
+}
+
+/// Lists the operations of an outline; operation `i` writes value `i + 1`.
+#[derive(Default)]
 struct Builder {
-    /// Those that are not folded yet.
-    tensors: BTreeMap<String, Vec<f32>>,
     operations: Vec<Operation>,
 }
 
@@ -205,8 +252,7 @@ impl Builder {
         }
 
         value = self.push(|output| Operation::GlobalAveragePool { input: value, output });
-        let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| self.take(name));
-        self.push(|output| Operation::Linear(Linear { input: value, output, weight, bias }));
+        self.linear(value, architecture);
         Plan { architecture, operations: self.operations, taps }
     }
 
@@ -217,29 +263,17 @@ impl Builder {
     }
 
     fn convolution(&mut self, layer: Convolution, input: Value, residual: Option<Value>, relu: bool) -> Value {
-        let (weight, bias) = self.fold(&layer);
+        let [weight, bias] = [Vec::new(), Vec::new()];
         self.push(|output| {
             Operation::Convolution(FoldedConvolution { input, output, residual, relu, layer, weight, bias })
         })
     }
 
-    fn take(&mut self, name: &str) -> Vec<f32> {
-        self.tensors.remove(name).expect("a checkpoint has the tensors of its architecture, and each is read once")
-    }
-
-    /// Weight and bias of a convolution with its batch norm's running statistics, scale and shift multiplied in.
-    fn fold(&mut self, layer: &Convolution) -> (Vec<f32>, Vec<f32>) {
-        let mut weight = self.take(&format!("{}.weight", layer.name));
-        let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
-            .map(|tensor| self.take(&format!("{}.{tensor}", layer.norm)));
-        let scale: Vec<f64> =
-            gamma.iter().zip(&variance).map(|(&g, &v)| f64::from(g) / (f64::from(v) + NORM_EPSILON).sqrt()).collect();
-        let row = weight.len() / layer.out_channels;
-        for (row, scale) in weight.chunks_exact_mut(row).zip(&scale) {
-            row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * scale) as f32);
-        }
-        let shift = |((&beta, &mean), scale): ((&f32, &f32), &f64)| (f64::from(beta) - f64::from(mean) * scale) as f32;
-        let bias = beta.iter().zip(&mean).zip(&scale).map(shift).collect();
-        (weight, bias)
+    fn linear(&mut self, input: Value, architecture: Architecture) -> Value {
+        let [name, norm] = ["fc", ""].map(str::to_owned);
+        let (in_channels, out_channels) = (architecture.features(), architecture.classes);
+        let layer = Convolution { name, norm, in_channels, out_channels, kernel: 1, stride: 1, padding: 0, groups: 1 };
+        let [weight, bias] = [Vec::new(), Vec::new()];
+        self.push(|output| Operation::Linear(Linear { input, output, layer, weight, bias }))
     }
 }

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::Classifier;
-use model::engine::Device;
-use model::engine::cpu::CpuOptions;
+use model::engine::{Device, EngineError, EngineOptions};
 use model::preprocess::{ImageBatch, Preprocessing};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -27,7 +26,7 @@ pub struct Model {
 
 impl Model {
     /// Reads and checks a checkpoint; its engine gets ready behind.
-    pub fn load(file: &ModelFile, device: Device, options: CpuOptions) -> Result<Self> {
+    pub fn load(file: &ModelFile, device: Device, options: EngineOptions) -> Result<Self> {
         let ModelFile { name, path } = file;
         let about = || format!("model {name:?}, {}", path.display());
         let bytes = std::fs::read(path).with_context(about)?;
@@ -39,7 +38,10 @@ impl Model {
         let engine = EngineThread::start(name, {
             let name = name.clone();
             move || {
-                let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options))?;
+                let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options, warn))?;
+                if let Some(adapter) = classifier.adapter() {
+                    tracing::info!("{name}: {device} is {adapter}");
+                }
                 warm_up(&classifier)?;
                 Ok(classifier)
             }
@@ -52,6 +54,10 @@ impl Model {
         let weights = Content::immutable(bytes, "application/octet-stream", &sha256);
         Model { name: name.to_owned(), metadata: Arc::new(metadata), sha256, weights, engine }
     }
+}
+
+fn warn(error: &EngineError, device: Device) {
+    tracing::warn!("{error}; {device} answers now");
 }
 
 /// The first run of an engine takes longer than all others, so it is nobody's photo.

@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 use fantoccini::Locator;
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
-use model::engine::Device;
-use model::engine::cpu::CpuOptions;
+use model::engine::{Device, EngineOptions};
 use model::explain::{ActivationMap, Explanation};
 use model::preprocess::Limits;
 use serde::Deserialize;
@@ -86,7 +85,7 @@ pub fn lies_over_the_photo() -> Result<()> {
 
 async fn native(photo: &str) -> Result<Explanation> {
     let checkpoint = Checkpoint::from_path(workspace::root().join(format!("checkpoints/{TEN}.safetensors")))?;
-    let classifier = Classifier::new(TEN, checkpoint, Device::Cpu, CpuOptions::default()).await?;
+    let classifier = Classifier::new(TEN, checkpoint, Device::Cpu, EngineOptions::default(), |_, _| {}).await?;
     let photo = std::fs::read(workspace::sample(photo))?;
     let prepared = Prepared::from_bytes(&photo, &Limits::default(), classifier.metadata())?;
     Ok(classifier.explain(prepared, 0.0, 1).await?.1)

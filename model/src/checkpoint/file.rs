@@ -1,9 +1,8 @@
 //! Checkpoints on a disk: read by path, and written so that a reader sees the old file or the new one, never a half.
 
-use super::read::read;
-use super::{Checkpoint, CheckpointError};
+use super::{Checkpoint, CheckpointError, Incoming};
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 pub(super) fn from_path(path: &Path) -> Result<Checkpoint, CheckpointError> {
@@ -17,6 +16,19 @@ pub(super) fn from_path(path: &Path) -> Result<Checkpoint, CheckpointError> {
     };
     let result = open().map_err(CheckpointError::from);
     result.and_then(|(file, length)| read(BufReader::new(file), length)).map_err(|error| in_file(path, error))
+}
+
+/// The header is judged as a whole before memory is taken for the tensors.
+fn read(mut reader: impl Read, length: u64) -> Result<Checkpoint, CheckpointError> {
+    let mut incoming = Incoming::new(length);
+    // One for all: memory that is touched for the first time is what reading spends most of its time on.
+    let mut bytes = Vec::new();
+    while let Some(needed) = incoming.needed()? {
+        bytes.resize(needed, 0);
+        reader.read_exact(&mut bytes)?;
+        incoming.take(&bytes)?;
+    }
+    incoming.finish()
 }
 
 pub(super) fn save(checkpoint: &Checkpoint, path: &Path) -> Result<(), CheckpointError> {

@@ -10,7 +10,6 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::io::Read;
 
 /// The key under which the format keeps strings about the whole file.
 const METADATA: &str = "__metadata__";
@@ -21,7 +20,7 @@ const MAX_BYTES: u64 = 100_000_000;
 /// Bytes of the length in front of the JSON; also what the JSON is padded to a multiple of.
 const ALIGNMENT: usize = 8;
 
-/// Tensors lie in the order listed, without gaps, once [`Header::read`] has returned.
+/// Tensors lie in the order listed, without gaps, once [`Header::from_json`] has returned.
 #[derive(Debug, Default)]
 pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, String>,
@@ -29,15 +28,15 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header of a file of `length` bytes, and leaves the reader where the data begins.
-    /// No more memory is taken than a file of that length can fill.
-    pub(super) fn read(reader: &mut impl Read, length: u64) -> Result<Self, CheckpointError> {
-        let prefix = ALIGNMENT as u64;
-        if length < prefix {
-            return Err(CheckpointError::Truncated { length, needed: prefix });
-        }
-        let mut announced = [0; ALIGNMENT];
-        reader.read_exact(&mut announced)?;
+    /// Bytes of what a file of `length` bytes begins with.
+    pub(super) fn prefix(length: u64) -> Result<usize, CheckpointError> {
+        let needed = ALIGNMENT as u64;
+        if length < needed { Err(CheckpointError::Truncated { length, needed }) } else { Ok(ALIGNMENT) }
+    }
+
+    /// Bytes of the JSON behind such a beginning: no more than a file of `length` bytes can hold.
+    pub(super) fn json_bytes(prefix: &[u8], length: u64) -> Result<usize, CheckpointError> {
+        let announced: [u8; ALIGNMENT] = prefix.try_into().expect("as many as were asked for");
         let bytes = u64::from_le_bytes(announced);
         // A zip archive, or a bare pickle: the commonest mistake, and no length below the limit begins so.
         if bytes > MAX_BYTES && (announced.starts_with(b"PK") || announced[0] == 0x80) {
@@ -46,15 +45,15 @@ impl Header {
         if bytes > MAX_BYTES {
             return Err(CheckpointError::HeaderTooLarge { bytes, max: MAX_BYTES });
         }
-        let begin = prefix + bytes;
-        if begin > length {
-            return Err(CheckpointError::Truncated { length, needed: begin });
-        }
-        let mut json = vec![0; bytes as usize];
-        reader.read_exact(&mut json)?;
-        let mut header: Header = serde_json::from_slice(&json).map_err(CheckpointError::Header)?;
+        let needed = ALIGNMENT as u64 + bytes;
+        if needed > length { Err(CheckpointError::Truncated { length, needed }) } else { Ok(bytes as usize) }
+    }
+
+    /// The table of a file of `length` bytes.
+    pub(super) fn from_json(json: &[u8], length: u64) -> Result<Self, CheckpointError> {
+        let mut header: Header = serde_json::from_slice(json).map_err(CheckpointError::Header)?;
         header.tensors.sort_by_key(|(_, info)| info.data_offsets);
-        header.check(begin, length)?;
+        header.check((ALIGNMENT + json.len()) as u64, length)?;
         Ok(header)
     }
 
@@ -149,7 +148,9 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Header, CheckpointError> {
-        Header::read(&mut &*bytes, bytes.len() as u64)
+        let length = bytes.len() as u64;
+        let (prefix, rest) = bytes.split_at(Header::prefix(length)?);
+        Header::from_json(&rest[..Header::json_bytes(prefix, length)?], length)
     }
 
     const TWO: &str = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"I8","shape":[3,1],"data_offsets":[8,11]}}"#;

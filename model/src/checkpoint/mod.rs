@@ -10,10 +10,10 @@ mod error;
 #[cfg(not(target_arch = "wasm32"))]
 mod file;
 mod header;
+mod incoming;
 mod metadata;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod pth;
-mod read;
 mod recognise;
 mod tensor;
 #[cfg(test)]
@@ -22,6 +22,7 @@ mod write;
 
 pub use dtype::{Dtype, UnknownDtype};
 pub use error::CheckpointError;
+pub use incoming::Incoming;
 pub use metadata::Metadata;
 
 use crate::architecture::{Architecture, Block, TensorKind, TensorSpec};
@@ -72,7 +73,9 @@ impl Checkpoint {
         if let Some((name, _)) = tensors.pop_first() {
             return Err(CheckpointError::UnexpectedTensor { name, architecture });
         }
-        read::check_values(&stored)?;
+        for (name, tensor) in &stored {
+            tensor.check(name)?;
+        }
         Ok(Checkpoint { metadata, inferred: false, tensors: stored })
     }
 
@@ -80,7 +83,9 @@ impl Checkpoint {
     /// architecture is inferred from the tensors (a bottleneck is taken for v1.5: see [`Checkpoint::assumption`]) and
     /// classes are named by index.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
-        read::read(bytes, bytes.len() as u64)
+        let mut incoming = Incoming::new(bytes.len() as u64);
+        incoming.push(bytes)?;
+        incoming.finish()
     }
 
     /// The same from a file; errors name it. Its header is judged before memory is taken for the tensors.

@@ -105,8 +105,18 @@ impl StoredTensor {
         }
     }
 
+    /// A network with a weight that is no number has only answers that are none.
+    pub(super) fn check(&self, name: &str) -> Result<(), CheckpointError> {
+        match self.first_impossible(name) {
+            None => Ok(()),
+            Some(index) => {
+                Err(CheckpointError::Impossible { name: name.to_owned(), index, value: self.values()[index] })
+            }
+        }
+    }
+
     /// The index of the first value that is no number, or for a variance below zero, that is no variance.
-    pub(super) fn first_impossible(&self, name: &str) -> Option<usize> {
+    fn first_impossible(&self, name: &str) -> Option<usize> {
         let is_variance = name.ends_with(".running_var");
         let wrong = |value: f32| !value.is_finite() || (is_variance && value < 0.0);
         match &self.elements {

@@ -287,3 +287,47 @@ fn pytorchs_own_files_are_told_from_damaged_ones() {
         assert!(matches!(Checkpoint::from_bytes(bytes), Err(E::PyTorch)));
     }
 }
+
+#[test]
+fn a_file_that_comes_in_pieces_is_the_same_and_its_tensors_can_be_had_on_the_way() {
+    let (checkpoint, bytes) = int8();
+    for piece in [1000, 4096, 70_000, bytes.len()] {
+        let mut incoming = Incoming::new(bytes.len() as u64);
+        let mut whole = Vec::new();
+        for chunk in bytes.chunks(piece) {
+            assert!(!incoming.has("layer4.1.conv2.weight"), "it comes last");
+            incoming.push(chunk).unwrap();
+            whole.push(checkpoint.entries().filter(|entry| incoming.has(entry.name)).count());
+        }
+        assert_eq!(incoming.metadata(), Some(checkpoint.metadata()));
+        assert!(whole.is_sorted() && whole.last() == Some(&checkpoint.entries().count()), "{whole:?}");
+        assert_eq!(incoming.values("layer4.1.conv2.weight"), checkpoint.values("layer4.1.conv2.weight"));
+        assert_eq!(incoming.finish().unwrap().to_bytes(), bytes);
+    }
+}
+
+#[test]
+fn a_file_that_stops_coming_is_truncated_and_one_that_goes_on_is_refused() {
+    let (_, bytes) = int8();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for come in [0, 5, 8, header - 1, header, header + 10, bytes.len() / 2, bytes.len() - 1] {
+        let mut incoming = Incoming::new(bytes.len() as u64);
+        incoming.push(&bytes[..come]).unwrap();
+        let error = incoming.finish().err().unwrap();
+        let E::Truncated { length, needed } = error else { panic!("{error}") };
+        assert_eq!((length, needed), (come as u64, bytes.len() as u64));
+    }
+    let mut incoming = Incoming::new(bytes.len() as u64);
+    incoming.push(&bytes).unwrap();
+    assert!(matches!(incoming.push(&[0]), Err(E::TrailingBytes { .. })));
+}
+
+/// Piece by piece: what a page would otherwise learn after 25 MB.
+#[test]
+fn a_file_that_is_wrong_is_refused_as_soon_as_that_shows() {
+    let (_, mut bytes) = int8();
+    bytes[20] = b'!';
+    let mut incoming = Incoming::new(bytes.len() as u64);
+    let refused = bytes.chunks(1000).position(|chunk| incoming.push(chunk).is_err());
+    assert!(refused.is_some_and(|piece| piece < 20), "{refused:?}");
+}

@@ -1,7 +1,7 @@
 //! A checkpoint into the bytes of a safetensors file.
 
 use super::header::Header;
-use super::read::SCALE_SUFFIX;
+use super::incoming::SCALE_SUFFIX;
 use super::tensor::{Elements, to_bytes as le_bytes};
 use super::{Checkpoint, METADATA_KEY};
 use half::f16;

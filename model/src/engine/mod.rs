@@ -1,19 +1,31 @@
 //! Who executes a [`Plan`](crate::plan::Plan). An engine is the only code that knows hardware; a new one touches one folder
 //! and one match, the one in [`Engine::prepare_with`].
 
+#[cfg(feature = "webgpu")]
+mod awaiting;
 #[cfg(feature = "burn")]
 mod burn;
 pub mod cpu;
 mod device;
-
+mod enduring;
+mod options;
+mod profile;
 #[cfg(feature = "webgpu")]
 mod webgpu;
 
+#[cfg(feature = "webgpu")]
+pub use awaiting::AwaitingEngine;
 pub use device::{Device, DeviceError};
+pub use enduring::{EnduringEngine, Report};
+pub use options::{EngineOptions, NoPrecision, Precision};
+pub use profile::OperationProfile;
 
+use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, Tap};
 use crate::preprocess::ImageBatch;
-use cpu::{CpuEngine, CpuOptions, OperationProfile, Precision};
+use cpu::CpuEngine;
+#[cfg(feature = "webgpu")]
+use std::sync::Arc;
 
 /// What a run reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,12 +124,15 @@ pub struct Output {
 pub enum EngineError {
     #[error(transparent)]
     Device(#[from] DeviceError),
-    #[error("bf16 takes the device cpu and a processor with AVX512-BF16")]
-    NoBf16,
+    #[error("{0} takes {takes}", takes = .0.takes())]
+    Precision(Precision),
     #[error("input: {0}")]
     Input(String),
     #[error("the device {device} failed: {reason}")]
     Failed { device: Device, reason: String },
+    /// A GPU that was taken away: nothing more comes from this engine, but another one can be prepared.
+    #[error("the device {device} is gone: {reason}")]
+    Lost { device: Device, reason: String },
 }
 
 /// A plan prepared on a device.
@@ -129,7 +144,7 @@ pub struct Engine {
 enum Runner {
     Cpu(CpuEngine),
     #[cfg(feature = "webgpu")]
-    WebGpu(webgpu::WebGpuEngine),
+    WebGpu(Arc<webgpu::WebGpuEngine>),
     #[cfg(feature = "burn")]
     Burn(burn::BurnEngine),
 }
@@ -140,24 +155,29 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Device`] if this build does not know the device, or the machine has none.
     pub async fn prepare(plan: Plan, device: Device) -> Result<Self, EngineError> {
-        Engine::prepare_with(plan, device, CpuOptions::default()).await
+        Engine::prepare_with(plan, device, EngineOptions::default()).await
     }
 
-    /// As [`prepare`](Self::prepare); the options are those of [`Device::Cpu`], and others ignore them.
+    /// As [`prepare`](Self::prepare); a device ignores the options that are none of its own.
     ///
     /// # Errors
     /// Those of [`prepare`](Self::prepare), [`EngineError::Failed`] if threads cannot be started, and
-    /// [`EngineError::NoBf16`] if that is asked for where it is not, on another device above all.
-    pub async fn prepare_with(plan: Plan, device: Device, options: CpuOptions) -> Result<Self, EngineError> {
-        if options.precision == Precision::Bf16 && device != Device::Cpu {
-            return Err(EngineError::NoBf16);
+    /// [`EngineError::Precision(Precision::Bf16)`] if that is asked for where it is not, on another device above all.
+    pub async fn prepare_with(plan: Plan, device: Device, options: EngineOptions) -> Result<Self, EngineError> {
+        let has_precision = match options.precision {
+            Precision::F32 => true,
+            Precision::Bf16 => device == Device::Cpu,
+            Precision::F16 => matches!(device, Device::WebGpu(_)),
+        };
+        if !has_precision {
+            return Err(EngineError::Precision(options.precision));
         }
         match device {
             Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
             #[cfg(feature = "webgpu")]
             Device::WebGpu(index) => {
                 let engine = webgpu::WebGpuEngine::prepare(plan, device, index).await?;
-                Ok(Engine { device, runner: Runner::WebGpu(engine) })
+                Ok(Engine { device, runner: Runner::WebGpu(Arc::new(engine)) })
             }
             #[cfg(not(feature = "webgpu"))]
             Device::WebGpu(_) => Err(DeviceError::NotCompiledIn(device).into()),
@@ -170,14 +190,51 @@ impl Engine {
         }
     }
 
+    /// As [`prepare_with`](Self::prepare_with), of a checkpoint that is needed further. A GPU gets it layer by layer, so
+    /// that memory never holds all of them as f32.
+    ///
+    /// # Errors
+    /// Those of [`prepare_with`](Self::prepare_with).
+    pub async fn prepare_from(
+        checkpoint: &Checkpoint,
+        device: Device,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        match device {
+            #[cfg(feature = "webgpu")]
+            Device::WebGpu(index) if options.precision == Precision::F32 => {
+                AwaitingEngine::open(checkpoint.architecture(), index).await?.fill(checkpoint).await
+            }
+            _ => Engine::prepare_with(Plan::new(checkpoint), device, options).await,
+        }
+    }
+
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// What computes, in words, where the name of the device does not tell: a GPU's.
+    pub fn adapter(&self) -> Option<&str> {
+        match &self.runner {
+            #[cfg(feature = "webgpu")]
+            Runner::WebGpu(engine) => Some(engine.description()),
+            _ => None,
+        }
+    }
+
+    /// Loses its GPU, as a driver's crash does.
+    #[cfg(all(test, feature = "webgpu"))]
+    fn lose(&self) {
+        if let Runner::WebGpu(engine) = &self.runner {
+            engine.lose();
+        }
     }
 
     /// Executes the plan for a batch of any size and resolution, and keeps the values of `keep`.
     ///
     /// # Errors
-    /// [`EngineError::Failed`] if the device fails, or if a logit is not finite.
+    /// [`EngineError::Input`] for an input that the engine refuses, [`EngineError::Failed`] if the device fails or if a
+    /// logit is not finite, and [`EngineError::Lost`] if a GPU was taken away.
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.run(input, keep),
@@ -192,7 +249,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
-    pub fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
+    pub async fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.profile(input).map(Some),
             #[cfg(feature = "webgpu")]

@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
-use model::engine::Device;
+use model::engine::{Device, Report};
 use model::prediction::{Failure, Outcome, Prediction};
 use model::preprocess::Limits;
 use serde::Serialize;
@@ -80,7 +80,12 @@ impl Predict {
             remark(&assumption);
         }
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
-        let classifier = pollster::block_on(Classifier::new(&name, checkpoint, self.device, self.processor.into()))?;
+        let (device, options) = (self.device, self.processor.into());
+        let report: Report = |error, device| remark(&format!("{error}; {device} answers now"));
+        let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options, report))?;
+        if let Some(adapter) = classifier.adapter() {
+            remark(&format!("{device} is {adapter}"));
+        }
         let mut csv = self.csv.as_deref().map(Csv::create).transpose()?;
 
         let mut failures = 0;

@@ -21,7 +21,6 @@ mod tests;
 
 pub use error::PthError;
 
-use super::read::check_values;
 use super::recognise::{Shapes, recognise};
 use super::tensor::{Elements, StoredTensor};
 use super::{Checkpoint, Dtype, Metadata};
@@ -114,7 +113,9 @@ impl StateDict {
             let wide = tensors[&spec.name].convert(&spec.name, Dtype::F32)?;
             tensors.insert(spec.name, wide);
         }
-        check_values(&tensors)?;
+        for (name, tensor) in &tensors {
+            tensor.check(name)?;
+        }
         Ok(Checkpoint { metadata, inferred: true, tensors })
     }
 

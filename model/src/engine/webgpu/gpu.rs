@@ -1,72 +1,95 @@
 //! An opened adapter: buffers, pipelines, and what goes wrong with it.
 
 use super::super::{Device, DeviceError, EngineError};
+use super::adapter;
 use super::choice::Adapter;
+use super::pipelines::Pipelines;
 use super::shaders::Kernel;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use wgpu::{BufferUsages, ErrorFilter};
 
-/// Kernels read three buffers at most: input, weights, residual.
-const READS: usize = 3;
+/// What can be wrong with a call: errors reach the scope that was opened for them, not whoever asks next.
+const FILTERS: [ErrorFilter; 3] = [ErrorFilter::Validation, ErrorFilter::OutOfMemory, ErrorFilter::Internal];
 
 pub struct Gpu {
     pub name: Device,
     pub adapter: Adapter,
+    /// In words.
+    pub description: String,
     /// Bytes of a buffer that kernels can use.
     pub largest_buffer: u64,
     device: wgpu::Device,
     pub queue: wgpu::Queue,
-    /// By how many buffers a kernel reads.
-    layouts: Vec<(wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
-    /// By source: layers of one shape share a pipeline.
-    pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
-    /// The first thing that went wrong outside any call.
-    failure: Arc<Mutex<Option<String>>>,
+    pipelines: Pipelines,
+    /// Why the device is gone, if it is. It never comes back.
+    lost: Arc<Mutex<Option<String>>>,
 }
 
 impl Gpu {
     pub async fn open(name: Device, index: usize) -> Result<Self, EngineError> {
         let absent = |reason: String| DeviceError::Absent { device: name, reason };
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-        let adapter = adapter(&instance, index).await.map_err(absent)?;
+        let adapter = adapter::find(index).await.map_err(absent)?;
         let info = adapter.get_info();
-        let limits = wgpu::Limits::downlevel_defaults().using_resolution(adapter.limits());
-        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
-        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| absent(error.to_string()))?;
+        let (device, queue) =
+            adapter.request_device(&requirements(&adapter)).await.map_err(|error| absent(error.to_string()))?;
 
-        let failure: Arc<Mutex<Option<String>>> = Arc::default();
-        let note = |failure: &Arc<Mutex<Option<String>>>| {
-            let failure = failure.clone();
+        let lost: Arc<Mutex<Option<String>>> = Arc::default();
+        let note = {
+            let lost = lost.clone();
             move |reason: String| {
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+                lock(&lost).get_or_insert(reason);
             }
         };
-        let (lost, wrong) = (note(&failure), note(&failure));
-        device.set_device_lost_callback(move |reason, message| lost(format!("it was lost ({reason:?}): {message}")));
-        device.on_uncaptured_error(Arc::new(move |error| wrong(error.to_string())));
+        let gone = note.clone();
+        device.set_device_lost_callback(move |reason, message| gone(format!("it was lost ({reason:?}) {message}")));
+        // Whatever is done on the device is done in a scope. Should something escape them all, nothing is certain any more.
+        device.on_uncaptured_error(Arc::new(move |error| note(error.to_string())));
 
-        let layouts = (0..=READS).map(|reads| layout(&device, reads)).collect();
-        let adapter = match info.device_type {
-            wgpu::DeviceType::Cpu => Adapter::Software,
-            _ => Adapter::Gpu,
-        };
         let limits = device.limits();
-        let largest_buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        Ok(Gpu { name, adapter, largest_buffer, device, queue, layouts, pipelines: Mutex::default(), failure })
+        Ok(Gpu {
+            name,
+            adapter: match info.device_type {
+                wgpu::DeviceType::Cpu => Adapter::Software,
+                _ => Adapter::Gpu,
+            },
+            description: adapter::describe(&info),
+            largest_buffer: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            pipelines: Pipelines::new(&device),
+            device,
+            queue,
+            lost,
+        })
     }
 
-    /// Fails if anything has gone wrong so far.
-    pub fn check(&self) -> Result<(), EngineError> {
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.clone().map_or(Ok(()), |reason| Err(self.failed(reason)))
+    /// Has the device do something. What comes out is to be believed once the future has said that nothing was wrong.
+    pub fn checked<T>(&self, work: impl FnOnce() -> T) -> (T, impl Future<Output = Result<(), EngineError>>) {
+        let scopes = FILTERS.map(|filter| self.device.push_error_scope(filter));
+        let done = work();
+        let caught: Vec<_> = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect();
+        let verdict = async move {
+            let mut wrong = None;
+            for caught in caught {
+                wrong = wrong.or(caught.await);
+            }
+            wrong.map_or(Ok(()), |error| Err(self.failed(error)))
+        };
+        (done, verdict)
     }
 
+    /// What has gone wrong: a loss, if the device is gone.
     pub fn failed(&self, reason: impl ToString) -> EngineError {
-        EngineError::Failed { device: self.name, reason: reason.to_string() }
+        // Natively, a loss is heard of here.
+        #[cfg(not(target_arch = "wasm32"))]
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        let device = self.name;
+        match lock(&self.lost).clone() {
+            Some(reason) => EngineError::Lost { device, reason },
+            None => EngineError::Failed { device, reason: reason.to_string() },
+        }
     }
 
     /// Zero at first.
-    pub fn buffer(&self, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    pub fn buffer(&self, label: &str, size: u64, usage: BufferUsages) -> wgpu::Buffer {
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
@@ -75,31 +98,23 @@ impl Gpu {
         })
     }
 
-    /// A storage buffer with this content.
-    pub fn upload(&self, label: &str, values: &[f32]) -> wgpu::Buffer {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.buffer(label, size_of_val(values) as u64, usage);
-        self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values));
-        buffer
+    /// Memory for a layer's weights, so many f32.
+    pub fn weights(&self, layer: &str, values: usize) -> Result<wgpu::Buffer, EngineError> {
+        let size = values as u64 * size_of::<f32>() as u64;
+        if size > self.largest_buffer {
+            let limit = self.largest_buffer;
+            return Err(self.failed(format!("the weights of {layer} take {size} bytes, and a buffer holds {limit}")));
+        }
+        Ok(self.buffer(layer, size, BufferUsages::STORAGE | BufferUsages::COPY_DST))
     }
 
-    pub fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(&kernel.source) {
-            return pipeline.clone();
-        }
-        let source = wgpu::ShaderSource::Wgsl(kernel.source.as_str().into());
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: None,
-            layout: Some(&self.layouts[kernel.reads].1),
-            module: &module,
-            entry_point: None,
-            compilation_options: Default::default(),
-            cache: None,
-        });
-        pipelines.insert(kernel.source.clone(), pipeline.clone());
-        pipeline
+    pub fn write(&self, buffer: &wgpu::Buffer, values: &[f32]) {
+        self.queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
+    }
+
+    /// One for each kernel; those that are new are compiled side by side.
+    pub async fn pipelines(&self, kernels: &[&Kernel]) -> Result<Vec<wgpu::ComputePipeline>, EngineError> {
+        self.pipelines.of(self, kernels).await
     }
 
     /// What a kernel writes and what it reads.
@@ -111,7 +126,7 @@ impl Gpu {
                 resource: buffer.as_entire_binding(),
             })
             .collect();
-        let layout = &self.layouts[reads.len()].0;
+        let layout = self.pipelines.bindings(reads.len());
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
     }
 
@@ -119,59 +134,49 @@ impl Gpu {
         self.device.create_command_encoder(&Default::default())
     }
 
-    /// The content of a buffer that can be mapped, once all that was submitted is done.
-    pub async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<f32>, EngineError> {
+    /// Asks for the content of a buffer that can be mapped, once all that was submitted is done. The asking happens now.
+    pub fn read(&self, buffer: &wgpu::Buffer) -> impl Future<Output = Result<Vec<f32>, EngineError>> {
         let (done, mapped) = futures_channel::oneshot::channel();
         // Nobody listens any more if the run was given up.
-        buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(done.send(result)));
-        #[cfg(not(target_arch = "wasm32"))]
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| self.failed(error))?;
-        let mapped = mapped.await;
-        self.check()?;
-        mapped.map_err(|error| self.failed(error))?.map_err(|error| self.failed(error))?;
-        let values = bytemuck::pod_collect_to_vec(&buffer.get_mapped_range(..).map_err(|error| self.failed(error))?);
-        buffer.unmap();
-        Ok(values)
+        let ((), asked) =
+            self.checked(|| buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(done.send(result))));
+        let buffer = buffer.clone();
+        async move {
+            #[cfg(not(target_arch = "wasm32"))]
+            self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| self.failed(error))?;
+            let mapped = mapped.await;
+            asked.await?;
+            // A buffer that nothing is wrong with is refused for one reason alone. A browser may tell of the loss later.
+            let lost = |error: String| match self.failed(error) {
+                EngineError::Failed { device, reason } => EngineError::Lost { device, reason },
+                other => other,
+            };
+            mapped.map_err(|error| lost(error.to_string()))?.map_err(|error| lost(error.to_string()))?;
+            let values =
+                bytemuck::pod_collect_to_vec(&buffer.get_mapped_range(..).map_err(|error| self.failed(error))?);
+            buffer.unmap();
+            Ok(values)
+        }
+    }
+
+    /// As a driver's crash or a sleeping laptop does.
+    #[cfg(test)]
+    pub fn destroy(&self) {
+        self.device.destroy();
     }
 }
 
-/// The adapter of an index natively; in a browser the one that it gives.
-async fn adapter(instance: &wgpu::Instance, index: usize) -> Result<wgpu::Adapter, String> {
-    if cfg!(target_arch = "wasm32") {
-        let power_preference = wgpu::PowerPreference::HighPerformance;
-        let options = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
-        return instance.request_adapter(&options).await.map_err(|error| error.to_string());
-    }
-    let mut adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
-    if index < adapters.len() {
-        return Ok(adapters.swap_remove(index));
-    }
-    let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-    Err(match names.as_slice() {
-        [] => "no adapter was found".to_owned(),
-        names => format!("there are {} adapters: {}", names.len(), names.join(", ")),
-    })
+/// The adapter's own limits for what grows with a model, and of the rest what every adapter has.
+fn requirements(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
+    let has = adapter.limits();
+    let required_limits = wgpu::Limits {
+        max_buffer_size: has.max_buffer_size,
+        max_storage_buffer_binding_size: has.max_storage_buffer_binding_size,
+        ..wgpu::Limits::downlevel_defaults().using_resolution(has)
+    };
+    wgpu::DeviceDescriptor { required_limits, ..Default::default() }
 }
 
-/// Binding 0 is written, those behind it are read.
-fn layout(device: &wgpu::Device, reads: usize) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
-    let entries: Vec<_> = (0..=reads as u32)
-        .map(|binding| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only: binding > 0 },
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        })
-        .collect();
-    let groups = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
-    let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: None,
-        bind_group_layouts: &[Some(&groups)],
-        immediate_size: 0,
-    });
-    (groups, layout)
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! A plan for one shape of input: buffers for its values, and what is dispatched.
 
-use super::choice::Tile;
+use super::super::EngineError;
+use super::choice::{Adapter, Tile};
 use super::gpu::Gpu;
 use super::planes::Planes;
 use super::shaders::{self, Kernel, Surroundings};
@@ -35,10 +36,6 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    fn new(gpu: &Gpu, kernel: &Kernel, output: &wgpu::Buffer, reads: &[&wgpu::Buffer]) -> Self {
-        Dispatch { pipeline: gpu.pipeline(kernel), buffers: gpu.bind(output, reads), workgroups: kernel.workgroups }
-    }
-
     pub fn encode(&self, pass: &mut wgpu::ComputePass) {
         let [x, y, z] = self.workgroups;
         pass.set_pipeline(&self.pipeline);
@@ -48,34 +45,61 @@ impl Dispatch {
 }
 
 impl Layout {
-    pub fn new(gpu: &Gpu, steps: &[Step], last_reads: &[Option<usize>], shape: [usize; 3]) -> Self {
+    pub async fn new(
+        gpu: &Gpu,
+        steps: &[Step],
+        last_reads: &[Option<usize>],
+        shape: [usize; 3],
+    ) -> Result<Self, EngineError> {
         let shapes = shapes(steps, shape);
-        let values = buffers(gpu, steps, last_reads, &shapes);
-        let upload = gpu.buffer("upload", upload_bytes(shape), BufferUsages::STORAGE | BufferUsages::COPY_DST);
-        let input = &shapes[Plan::INPUT];
-        let normalise = Dispatch::new(gpu, &shaders::normalise(input), &values[Plan::INPUT], &[&upload]);
-        let dispatches = steps.iter().map(|step| {
-            let (from, to) = (&shapes[step.input], &shapes[step.output]);
-            let (input, output) = (&values[step.input], &values[step.output]);
-            match &step.work {
-                Work::Convolution { layer, residual, relu, weights } => {
-                    let tile = Tile::choose(gpu.adapter, layer, to);
-                    let beside = residual.map(|value| &shapes[value]);
-                    let surroundings = Surroundings { from, to, residual: beside, relu: *relu };
-                    let kernel = shaders::convolution(layer, &tile, surroundings);
-                    let reads = [Some(input), Some(weights), residual.map(|value| &values[value])];
-                    let reads: Vec<_> = reads.into_iter().flatten().collect();
-                    Dispatch::new(gpu, &kernel, output, &reads)
-                }
-                Work::MaxPool(pool) => Dispatch::new(gpu, &shaders::max_pool(pool, from, to), output, &[input]),
-                Work::Average => Dispatch::new(gpu, &shaders::average_pool(from), output, &[input]),
-            }
+        let kernels = kernels(gpu.adapter, steps, &shapes);
+        let pipelines = gpu.pipelines(&kernels.iter().collect::<Vec<_>>()).await?;
+        let (layout, fine) = gpu.checked(|| {
+            let values = buffers(gpu, steps, last_reads, &shapes);
+            let upload = gpu.buffer("upload", upload_bytes(shape), BufferUsages::STORAGE | BufferUsages::COPY_DST);
+            let normalise = gpu.bind(&values[Plan::INPUT], &[&upload]);
+            let bound = steps.iter().map(|step| {
+                let (weights, residual) = match &step.work {
+                    Work::Convolution { weights, residual, .. } => {
+                        (Some(weights), residual.map(|value| &values[value]))
+                    }
+                    Work::MaxPool(_) | Work::Average => (None, None),
+                };
+                let reads: Vec<_> = [Some(&values[step.input]), weights, residual].into_iter().flatten().collect();
+                gpu.bind(&values[step.output], &reads)
+            });
+            let bound = std::iter::once(normalise).chain(bound);
+            let dispatches = kernels.iter().zip(pipelines).zip(bound).map(|((kernel, pipeline), buffers)| Dispatch {
+                pipeline,
+                buffers,
+                workgroups: kernel.workgroups,
+            });
+            let mut dispatches: Vec<_> = dispatches.collect();
+            let normalise = dispatches.remove(0);
+            let logits = shapes.last().expect("a plan has values").bytes();
+            let readback = gpu.buffer("readback", logits, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
+            Layout { shape, upload, normalise, shapes, values, dispatches, readback }
         });
-        let dispatches = dispatches.collect();
-        let logits = shapes.last().expect("a plan has values").bytes();
-        let readback = gpu.buffer("readback", logits, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
-        Layout { shape, upload, normalise, shapes, values, dispatches, readback }
+        fine.await?;
+        Ok(layout)
     }
+}
+
+/// That which normalises, then one for each step.
+fn kernels(adapter: Adapter, steps: &[Step], shapes: &[Planes]) -> Vec<Kernel> {
+    let of_a_step = |step: &Step| {
+        let (from, to) = (&shapes[step.input], &shapes[step.output]);
+        match &step.work {
+            Work::Convolution { layer, residual, relu, .. } => {
+                let tile = Tile::choose(adapter, layer, to);
+                let residual = residual.map(|value| &shapes[value]);
+                shaders::convolution(layer, &tile, Surroundings { from, to, residual, relu: *relu })
+            }
+            Work::MaxPool(pool) => shaders::max_pool(pool, from, to),
+            Work::Average => shaders::average_pool(from),
+        }
+    };
+    std::iter::once(shaders::normalise(&shapes[Plan::INPUT])).chain(steps.iter().map(of_a_step)).collect()
 }
 
 /// Whole words.

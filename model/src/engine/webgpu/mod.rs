@@ -4,15 +4,19 @@
 //! the shape is first seen and kept. A run then writes the bytes of its images, submits one list of dispatches, and reads the
 //! logits back: nothing else crosses the bus.
 
+mod adapter;
+#[cfg(target_arch = "wasm32")]
+mod ahead;
 mod choice;
 mod gpu;
 mod layout;
+mod pipelines;
 mod planes;
 mod shaders;
 mod steps;
 
 use super::{Device, EngineError, Input, Kept, Logits, Output};
-use crate::plan::{Plan, Tap, Value};
+use crate::plan::{Operation, Plan, Tap, Value};
 use crate::preprocess::ImageBatch;
 use gpu::Gpu;
 use layout::Layout;
@@ -44,32 +48,74 @@ pub(super) struct WebGpuEngine {
 }
 
 impl WebGpuEngine {
-    /// On the adapter of an index natively, in a browser on the one that it gives.
-    pub async fn prepare(plan: Plan, name: Device, index: usize) -> Result<Self, EngineError> {
+    /// On the adapter of an index natively, in a browser on the one that it gives. The plan may be an outline, if
+    /// [`fill`](Self::fill) brings the weights.
+    pub async fn open(plan: &Plan, name: Device, index: usize) -> Result<Self, EngineError> {
         let gpu = Gpu::open(name, index).await?;
-        let last_reads = plan.last_reads();
+        let (steps, fine) =
+            gpu.checked(|| plan.operations.iter().map(|operation| Step::new(operation, &gpu)).collect());
+        fine.await?;
         let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
-        let classes = plan.architecture.classes;
-        let steps = plan.operations.into_iter().map(|operation| Step::new(operation, &gpu)).collect();
-        gpu.check()?;
-        Ok(WebGpuEngine { gpu, steps, last_reads, taps, classes, layouts: Mutex::default() })
+        let (last_reads, classes) = (plan.last_reads(), plan.architecture.classes);
+        Ok(WebGpuEngine {
+            steps: Result::from_iter::<Vec<_>>(steps)?,
+            gpu,
+            last_reads,
+            taps,
+            classes,
+            layouts: Mutex::default(),
+        })
+    }
+
+    /// Layer by layer, whose memory is given back in between.
+    pub async fn prepare(plan: Plan, name: Device, index: usize) -> Result<Self, EngineError> {
+        let engine = Self::open(&plan, name, index).await?;
+        for (index, operation) in plan.operations.into_iter().enumerate() {
+            engine.fill(index, &operation).await?;
+        }
+        Ok(engine)
+    }
+
+    /// Uploads the weights of an operation of the plan.
+    pub async fn fill(&self, index: usize, operation: &Operation) -> Result<(), EngineError> {
+        let ((), fine) = self.gpu.checked(|| self.steps[index].fill(operation, &self.gpu));
+        fine.await
+    }
+
+    /// Makes ready for inputs `[batch, height, width]`, which a first run would do otherwise; needs no weights.
+    pub async fn expect(&self, shape: [usize; 3]) -> Result<(), EngineError> {
+        let layout = self.layout(shape).await?;
+        self.put_back(layout);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub fn lose(&self) {
+        self.gpu.destroy();
+    }
+
+    /// What computes, in words.
+    pub fn description(&self) -> &str {
+        &self.gpu.description
     }
 
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
         let [batch, height, width] = input.shape();
+        if let Input::Normalised(images) = input
+            // A GPU need not keep a NaN as one, so that it would be found among the logits.
+            && let Some(value) = images.values().iter().find(|value| !value.is_finite())
+        {
+            return Err(EngineError::Input(format!("it holds {value}")));
+        }
         let piece = self.images_of_a_piece([height, width])?.min(batch);
         let mut logits = Vec::with_capacity(batch * self.classes);
         let mut kept: Vec<Kept> =
             keep.iter().map(|&tap| Kept { tap, values: Vec::new(), shape: [batch, 0, 0, 0] }).collect();
         for first in (0..batch).step_by(piece) {
-            let layout = self.layout([piece.min(batch - first), height, width]);
+            let layout = self.layout([piece.min(batch - first), height, width]).await?;
             self.execute(&layout, (input, first), (&mut logits, &mut kept)).await?;
-            // Not kept if a run has failed in the middle, and a buffer may be left mapped.
-            let mut layouts = lock(&self.layouts);
-            if layouts.len() == LAYOUTS {
-                layouts.remove(0);
-            }
-            layouts.push(layout);
+            // Not if a run has failed in the middle: a buffer may be left mapped.
+            self.put_back(layout);
         }
         let logits = Logits::new(logits, [batch, self.classes], self.gpu.name)?;
         Ok(Output { logits, kept })
@@ -93,6 +139,23 @@ impl WebGpuEngine {
         (input, first): (&Input, usize),
         (logits, kept): (&mut Vec<f32>, &mut [Kept]),
     ) -> Result<(), EngineError> {
+        let (copies, submitted) = self.gpu.checked(|| self.submit(layout, (input, first), kept));
+        // All are asked for before any is waited for.
+        let reading = self.gpu.read(&layout.readback);
+        let reading_copies: Vec<_> = copies.iter().map(|copy| self.gpu.read(copy)).collect();
+        submitted.await?;
+        let shape = layout.shapes.last().expect("a plan has values");
+        logits.extend(shape.unpack(&reading.await?));
+        for (kept, reading) in kept.iter_mut().zip(reading_copies) {
+            let shape = &layout.shapes[self.value(kept.tap)];
+            kept.values.extend(shape.unpack(&reading.await?));
+            kept.shape[1..].copy_from_slice(&[shape.channels, shape.height, shape.width]);
+        }
+        Ok(())
+    }
+
+    /// Has it all computed, and copied to where it can be read: the logits in the layout, what is kept in buffers of its own.
+    fn submit(&self, layout: &Layout, (input, first): (&Input, usize), kept: &[Kept]) -> Vec<wgpu::Buffer> {
         let mut encoder = self.gpu.encoder();
         match input {
             Input::Pixels(images) => {
@@ -101,56 +164,58 @@ impl WebGpuEngine {
             }
             Input::Normalised(images) => {
                 let [batch, height, width] = layout.shape;
-                let (image, shape) = (3 * height * width, &layout.shapes[Plan::INPUT]);
+                let image = 3 * height * width;
                 let values = &images.values()[first * image..][..batch * image];
-                // A GPU need not keep a NaN as one, so that it would be found among the logits.
-                if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                    return Err(self.gpu.failed(format!("the input holds {value}")));
-                }
-                let packed = shape.pack(values);
-                self.gpu.queue.write_buffer(&layout.values[Plan::INPUT], 0, bytemuck::cast_slice(&packed));
+                self.gpu.write(&layout.values[Plan::INPUT], &layout.shapes[Plan::INPUT].pack(values));
             }
         }
 
         // A value that is asked for is copied before another one takes its buffer.
-        let mut copies: Vec<Option<wgpu::Buffer>> = kept.iter().map(|_| None).collect();
+        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
+        let size = |value: Value| layout.shapes[value].bytes();
+        let copies: Vec<_> =
+            kept.iter().map(|kept| self.gpu.buffer("kept", size(self.value(kept.tap)), usage)).collect();
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for (step, dispatch) in self.steps.iter().zip(&layout.dispatches) {
             dispatch.encode(&mut pass);
-            for (kept, copy) in kept.iter().zip(&mut copies) {
-                if self.taps.contains(&(kept.tap, step.output)) {
+            for (kept, copy) in kept.iter().zip(&copies) {
+                if self.value(kept.tap) == step.output {
                     drop(pass);
-                    let size = layout.shapes[step.output].bytes();
-                    let to = self.gpu.buffer("kept", size, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
-                    encoder.copy_buffer_to_buffer(&layout.values[step.output], 0, &to, 0, size);
-                    *copy = Some(to);
+                    encoder.copy_buffer_to_buffer(&layout.values[step.output], 0, copy, 0, size(step.output));
                     pass = encoder.begin_compute_pass(&Default::default());
                 }
             }
         }
         drop(pass);
-        let (shape, values) = (layout.shapes.last(), layout.values.last());
-        let (shape, values) = shape.zip(values).expect("a plan has values");
-        encoder.copy_buffer_to_buffer(values, 0, &layout.readback, 0, shape.bytes());
+        let values = layout.values.last().expect("a plan has values");
+        encoder.copy_buffer_to_buffer(values, 0, &layout.readback, 0, layout.readback.size());
         self.gpu.queue.submit([encoder.finish()]);
+        copies
+    }
 
-        logits.extend(shape.unpack(&self.gpu.read(&layout.readback).await?));
-        for (kept, copy) in kept.iter_mut().zip(copies) {
-            let value = self.taps.iter().find(|(tap, _)| *tap == kept.tap).map(|(_, value)| *value);
-            let shape = &layout.shapes[value.expect("all taps are listed")];
-            let copy = copy.expect("every tap is written by some step");
-            kept.values.extend(shape.unpack(&self.gpu.read(&copy).await?));
-            kept.shape[1..].copy_from_slice(&[shape.channels, shape.height, shape.width]);
-        }
-        Ok(())
+    fn value(&self, tap: Tap) -> Value {
+        let found = self.taps.iter().find(|(other, _)| *other == tap);
+        found.expect("all taps are listed").1
     }
 
     /// What another run has left, or a new one.
-    fn layout(&self, shape: [usize; 3]) -> Layout {
+    async fn layout(&self, shape: [usize; 3]) -> Result<Layout, EngineError> {
+        let left = {
+            let mut layouts = lock(&self.layouts);
+            layouts.iter().position(|layout| layout.shape == shape).map(|index| layouts.remove(index))
+        };
+        match left {
+            Some(layout) => Ok(layout),
+            None => Layout::new(&self.gpu, &self.steps, &self.last_reads, shape).await,
+        }
+    }
+
+    fn put_back(&self, layout: Layout) {
         let mut layouts = lock(&self.layouts);
-        let left = layouts.iter().position(|layout| layout.shape == shape).map(|index| layouts.remove(index));
-        drop(layouts);
-        left.unwrap_or_else(|| Layout::new(&self.gpu, &self.steps, &self.last_reads, shape))
+        if layouts.len() == LAYOUTS {
+            layouts.remove(0);
+        }
+        layouts.push(layout);
     }
 }
 
@@ -181,6 +246,35 @@ mod tests {
     use crate::random;
     use pollster::block_on;
 
+    fn random_images(shape: [usize; 3]) -> ImageBatch {
+        let pixels = random::pixels(3, shape.iter().product::<usize>() * 3);
+        ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).unwrap()
+    }
+
+    /// In the middle of its use: whoever asks then or later hears of the loss, and another engine can be made.
+    #[test]
+    fn a_device_that_is_lost_says_so_for_ever() {
+        let name = Device::WebGpu(0);
+        let checkpoint = random::checkpoint(Architecture::new("resnet18", 10).unwrap());
+        let images = Input::Pixels(random_images([1, 64, 64]));
+        let engine = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), name, 0)).unwrap();
+        let expected = block_on(engine.run(&images, &[])).unwrap();
+        std::thread::scope(|scope| {
+            let runs = scope.spawn(|| (0..1000).find_map(|_| block_on(engine.run(&images, &[])).err()));
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            engine.lose();
+            let error = runs.join().unwrap().expect("a run fails");
+            assert!(matches!(error, EngineError::Lost { .. }), "{error}");
+        });
+        let other = Input::Pixels(random_images([2, 40, 50]));
+        for input in [&images, &other] {
+            let error = block_on(engine.run(input, &Tap::ALL)).unwrap_err();
+            assert!(matches!(error, EngineError::Lost { .. }), "{error}");
+        }
+        let another = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), name, 0)).unwrap();
+        assert_eq!(block_on(another.run(&images, &[])).unwrap(), expected);
+    }
+
     /// A machine without a GPU has only the tiles of emulated adapters tested otherwise.
     #[test]
     fn every_kind_of_adapters_tiles_compute_the_same() {
@@ -188,9 +282,7 @@ mod tests {
         for (network, shape) in [("resnet18", [1, 96, 75]), ("resnet50", [2, 64, 64]), ("resnext50_32x4d", [1, 65, 64])]
         {
             let checkpoint = random::checkpoint(Architecture::new(network, 10).unwrap());
-            let pixels = random::pixels(3, shape.iter().product::<usize>() * 3);
-            let images = ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-            let input = Input::Pixels(images.unwrap());
+            let input = Input::Pixels(random_images(shape));
             let [software, gpu] = [Adapter::Software, Adapter::Gpu].map(|adapter| {
                 let mut engine = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), name, 0)).unwrap();
                 engine.gpu.adapter = adapter;

@@ -1,5 +1,6 @@
 //! The operations of a plan with their weights on the GPU: what all shapes of input share.
 
+use super::super::EngineError;
 use super::gpu::Gpu;
 use super::planes::BLOCK;
 use crate::architecture::{Convolution, MaxPool};
@@ -27,21 +28,30 @@ pub enum Work {
 }
 
 impl Step {
-    pub fn new(operation: Operation, gpu: &Gpu) -> Self {
+    /// Of an outline: with memory for its weights, which [`Step::fill`] brings.
+    pub fn new(operation: &Operation, gpu: &Gpu) -> Result<Self, EngineError> {
+        let convolution = |layer: &Convolution, residual, relu| {
+            let weights = gpu.weights(&layer.name, packed_values(layer))?;
+            Ok::<_, EngineError>(Work::Convolution { layer: layer.clone(), residual, relu, weights })
+        };
+        let (input, work) = match operation {
+            Operation::Convolution(FoldedConvolution { input, residual, relu, layer, .. }) => {
+                (*input, convolution(layer, *residual, *relu)?)
+            }
+            Operation::Linear(Linear { input, layer, .. }) => (*input, convolution(layer, None, false)?),
+            Operation::MaxPool { input, pool, .. } => (*input, Work::MaxPool(*pool)),
+            Operation::GlobalAveragePool { input, .. } => (*input, Work::Average),
+        };
+        Ok(Step { input, output: operation.output(), work })
+    }
+
+    /// Uploads the weights of the operation that it was made of.
+    pub fn fill(&self, operation: &Operation, gpu: &Gpu) {
+        let Work::Convolution { layer, weights, .. } = &self.work else { return };
         match operation {
-            Operation::Convolution(convolution) => {
-                let FoldedConvolution { input, output, residual, relu, layer, weight, bias } = convolution;
-                let weights = gpu.upload(&layer.name, &pack(&layer, &weight, &bias));
-                Step { input, output, work: Work::Convolution { layer, residual, relu, weights } }
-            }
-            Operation::Linear(linear) => {
-                let layer = linear.layer();
-                let Linear { input, output, weight, bias } = linear;
-                let weights = gpu.upload(&layer.name, &pack(&layer, &weight, &bias));
-                Step { input, output, work: Work::Convolution { layer, residual: None, relu: false, weights } }
-            }
-            Operation::MaxPool { input, output, pool } => Step { input, output, work: Work::MaxPool(pool) },
-            Operation::GlobalAveragePool { input, output } => Step { input, output, work: Work::Average },
+            Operation::Convolution(FoldedConvolution { weight, bias, .. })
+            | Operation::Linear(Linear { weight, bias, .. }) => gpu.write(weights, &pack(layer, weight, bias)),
+            Operation::MaxPool { .. } | Operation::GlobalAveragePool { .. } => {}
         }
     }
 
@@ -81,13 +91,22 @@ impl Step {
     }
 }
 
+/// How many f32 a layer's packed weights and biases are.
+fn packed_values(layer: &Convolution) -> usize {
+    (rows(layer) + 1) * layer.out_channels.next_multiple_of(BLOCK)
+}
+
+/// Rows of packed weights, each of a weight for every output channel.
+fn rows(layer: &Convolution) -> usize {
+    layer.kernel * layer.kernel * (layer.in_channels / layer.groups).next_multiple_of(BLOCK)
+}
+
 /// `weight` is `[out_channels, in_channels / groups, kernel, kernel]`.
 fn pack(layer: &Convolution, weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let Convolution { out_channels, kernel, .. } = *layer;
     let in_channels = layer.in_channels / layer.groups;
     let (in_blocks, out_lanes) = (in_channels.div_ceil(BLOCK), out_channels.next_multiple_of(BLOCK));
-    let products = kernel * in_blocks * kernel * BLOCK * out_lanes;
-    let mut packed = vec![0.0; products + out_lanes];
+    let mut packed = vec![0.0; packed_values(layer)];
     let mut weight = weight.iter();
     for out in 0..out_channels {
         for channel in 0..in_channels {
@@ -99,6 +118,6 @@ fn pack(layer: &Convolution, weight: &[f32], bias: &[f32]) -> Vec<f32> {
             }
         }
     }
-    packed[products..][..bias.len()].copy_from_slice(bias);
+    packed[rows(layer) * out_lanes..][..bias.len()].copy_from_slice(bias);
     packed
 }
