@@ -11,6 +11,9 @@ use wgpu::{BufferUsages, ErrorFilter};
 /// What can be wrong with a call: errors reach the scope that was opened for them, not whoever asks next.
 const FILTERS: [ErrorFilter; 3] = [ErrorFilter::Validation, ErrorFilter::OutOfMemory, ErrorFilter::Internal];
 
+/// What tells how long a dispatch takes.
+const CLOCK: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY;
+
 pub struct Gpu {
     pub name: Device,
     pub adapter: Adapter,
@@ -130,12 +133,21 @@ impl Gpu {
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
     }
 
+    /// So many, if the adapter has a clock.
+    pub fn timestamps(&self, count: u32) -> Option<wgpu::QuerySet> {
+        let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count };
+        self.device.features().contains(CLOCK).then(|| self.device.create_query_set(&descriptor))
+    }
+
     pub fn encoder(&self) -> wgpu::CommandEncoder {
         self.device.create_command_encoder(&Default::default())
     }
 
     /// Asks for the content of a buffer that can be mapped, once all that was submitted is done. The asking happens now.
-    pub fn read(&self, buffer: &wgpu::Buffer) -> impl Future<Output = Result<Vec<f32>, EngineError>> {
+    pub fn read<T: bytemuck::AnyBitPattern>(
+        &self,
+        buffer: &wgpu::Buffer,
+    ) -> impl Future<Output = Result<Vec<T>, EngineError>> {
         let (done, mapped) = futures_channel::oneshot::channel();
         // Nobody listens any more if the run was given up.
         let ((), asked) =
@@ -174,7 +186,7 @@ fn requirements(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
         max_storage_buffer_binding_size: has.max_storage_buffer_binding_size,
         ..wgpu::Limits::downlevel_defaults().using_resolution(has)
     };
-    wgpu::DeviceDescriptor { required_limits, ..Default::default() }
+    wgpu::DeviceDescriptor { required_limits, required_features: adapter.features() & CLOCK, ..Default::default() }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
