@@ -89,17 +89,30 @@ fn a_value_that_is_no_number_is_a_failure() {
     }
 }
 
-/// The first values of this stem are so large that a buffer holds ten images of them.
+/// Two submissions at least, whatever the adapter: the first values of this stem are so large that a buffer holds ten images
+/// of them.
 #[test]
-fn batches_are_cut_so_that_buffers_suffice() {
+fn images_of_a_batch_that_is_cut_are_as_they_are_alone() {
     let architecture = Architecture { stem: Stem::ImagenetStride1, ..Architecture::new("resnet18", 10).unwrap() };
     let engine = engine(architecture, Device::WebGpu(0));
     let batch = images([11, 224, 224]);
     let together = block_on(engine.run(&batch, &[])).unwrap().logits;
     let Input::Pixels(batch) = batch else { unreachable!() };
-    let last = batch.pixels()[10 * 224 * 224 * 3..].to_vec();
-    let last = Input::Pixels(ImageBatch::new(last, [1, 224, 224], batch.mean(), batch.std()).unwrap());
-    assert_eq!(block_on(engine.run(&last, &[])).unwrap().logits.values, together.row(10));
+    for (index, pixels) in batch.pixels().chunks_exact(224 * 224 * 3).enumerate() {
+        let alone = ImageBatch::new(pixels.to_vec(), [1, 224, 224], batch.mean(), batch.std()).unwrap();
+        let alone = block_on(engine.run(&Input::Pixels(alone), &[])).unwrap().logits;
+        let difference = relative_difference(together.row(index), &alone.values);
+        assert!(difference < 1e-5, "image {index}: {difference}");
+    }
+}
+
+#[test]
+fn images_for_which_a_dispatch_had_too_many_workgroups_are_refused() {
+    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    for shape in [[1, 70_000, 1], [2, 70_000, 1]] {
+        let error = block_on(engine.run(&images(shape), &[])).unwrap_err();
+        assert!(matches!(error, EngineError::Input(_)), "{shape:?}: {error}");
+    }
 }
 
 #[test]

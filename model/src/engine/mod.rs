@@ -9,6 +9,9 @@ mod device;
 #[cfg(feature = "webgpu")]
 mod webgpu;
 
+#[cfg(feature = "webgpu")]
+pub use webgpu::DispatchSummary;
+
 pub use device::{Device, DeviceError};
 
 use crate::plan::{Plan, Tap};
@@ -185,6 +188,19 @@ impl Engine {
             Runner::WebGpu(engine) => engine.run(input, keep).await,
             #[cfg(feature = "burn")]
             Runner::Burn(engine) => engine.run(input, keep).await,
+        }
+    }
+
+    /// What a run for `[batch, height, width]` dispatches, in order, for as many images as go at once. `None` if the device is
+    /// another than WebGPU.
+    ///
+    /// # Errors
+    /// [`EngineError::Input`] if images of that size are too large.
+    #[cfg(feature = "webgpu")]
+    pub fn dispatches(&self, shape: [usize; 3]) -> Result<Option<Vec<DispatchSummary>>, EngineError> {
+        match &self.runner {
+            Runner::WebGpu(engine) => engine.dispatches(shape).map(Some),
+            _ => Ok(None),
         }
     }
 

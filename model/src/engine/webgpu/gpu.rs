@@ -1,7 +1,7 @@
 //! An opened adapter: buffers, pipelines, and what goes wrong with it.
 
 use super::super::{Device, DeviceError, EngineError};
-use super::choice::Adapter;
+use super::choice::AdapterKind;
 use super::shaders::Kernel;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ const READS: usize = 3;
 
 pub struct Gpu {
     pub name: Device,
-    pub adapter: Adapter,
+    pub kind: AdapterKind,
     /// Bytes of a buffer that kernels can use.
     pub largest_buffer: u64,
     device: wgpu::Device,
@@ -46,13 +46,10 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error| wrong(error.to_string())));
 
         let layouts = (0..=READS).map(|reads| layout(&device, reads)).collect();
-        let adapter = match info.device_type {
-            wgpu::DeviceType::Cpu => Adapter::Software,
-            _ => Adapter::Gpu,
-        };
+        let kind = AdapterKind::of(&info);
         let limits = device.limits();
         let largest_buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        Ok(Gpu { name, adapter, largest_buffer, device, queue, layouts, pipelines: Mutex::default(), failure })
+        Ok(Gpu { name, kind, largest_buffer, device, queue, layouts, pipelines: Mutex::default(), failure })
     }
 
     /// Fails if anything has gone wrong so far.
@@ -83,7 +80,12 @@ impl Gpu {
         buffer
     }
 
-    pub fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
+    /// All at once.
+    pub fn pipelines(&self, kernels: &[&Kernel]) -> Vec<wgpu::ComputePipeline> {
+        kernels.iter().map(|kernel| self.pipeline(kernel)).collect()
+    }
+
+    fn pipeline(&self, kernel: &Kernel) -> wgpu::ComputePipeline {
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = pipelines.get(&kernel.source) {
             return pipeline.clone();

@@ -1,32 +1,32 @@
 //! The plan on a GPU through WebGPU, with kernels of our own: in a browser and, on Vulkan, Metal or Direct3D, natively.
 //!
-//! Weights are uploaded once. For every shape of input a [`Layout`] holds buffers, bind groups and pipelines; it is made when
-//! the shape is first seen and kept. A run then writes the bytes of its images, submits one list of dispatches, and reads the
-//! logits back: nothing else crosses the bus.
+//! Weights are uploaded once. For every shape of input a [`Listing`] says what is dispatched, and a [`Layout`] holds buffers,
+//! bind groups and pipelines for that; it is made when the shape is first seen and kept. A run then writes the bytes of its
+//! images, submits one list of dispatches, and reads the logits back: nothing else crosses the bus.
 
 mod choice;
 mod gpu;
 mod layout;
+mod listing;
 mod planes;
 mod shaders;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use super::{Device, EngineError, Input, Kept, Logits, Output};
 use crate::plan::{Plan, Tap, Value};
 use crate::preprocess::ImageBatch;
 use gpu::Gpu;
 use layout::Layout;
+pub use listing::DispatchSummary;
+use listing::Listing;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use steps::Step;
 use wgpu::BufferUsages;
 
 /// Layouts kept for shapes seen before.
 const LAYOUTS: usize = 4;
-
-/// Images of a submission: enough for a GPU to be busy, few enough for no watchdog to mind.
-const IMAGES: usize = 16;
-/// The pixels of an image for which that is meant.
-const PIXELS: usize = 224 * 224;
 
 /// No buffer holds the values of more.
 const MOST_PIXELS: usize = 1 << 26;
@@ -35,6 +35,8 @@ const MOST_PIXELS: usize = 1 << 26;
 pub(super) struct WebGpuEngine {
     gpu: Gpu,
     steps: Vec<Step>,
+    /// By step.
+    weights: Vec<Option<wgpu::Buffer>>,
     /// By value: the last step that reads it.
     last_reads: Vec<Option<usize>>,
     taps: [(Tap, Value); Tap::ALL.len()],
@@ -50,20 +52,27 @@ impl WebGpuEngine {
         let last_reads = plan.last_reads();
         let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
         let classes = plan.architecture.classes;
-        let steps = plan.operations.into_iter().map(|operation| Step::new(operation, &gpu)).collect();
+        let upload = |operation| {
+            let (step, weights) = Step::new(operation);
+            let weights = weights.map(|weights| gpu.upload(step.name(), &weights));
+            (step, weights)
+        };
+        let (steps, weights) = plan.operations.into_iter().map(upload).unzip();
         gpu.check()?;
-        Ok(WebGpuEngine { gpu, steps, last_reads, taps, classes, layouts: Mutex::default() })
+        Ok(WebGpuEngine { gpu, steps, weights, last_reads, taps, classes, layouts: Mutex::default() })
     }
 
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
         let [batch, height, width] = input.shape();
-        let piece = self.images_of_a_piece([height, width])?.min(batch);
+        let at_once = self.images_at_once([height, width])?;
         let mut logits = Vec::with_capacity(batch * self.classes);
         let mut kept: Vec<Kept> =
             keep.iter().map(|&tap| Kept { tap, values: Vec::new(), shape: [batch, 0, 0, 0] }).collect();
-        for first in (0..batch).step_by(piece) {
-            let layout = self.layout([piece.min(batch - first), height, width]);
+        let mut first = 0;
+        while first < batch {
+            let layout = self.layout([at_once.min(batch - first), height, width])?;
             self.execute(&layout, (input, first), (&mut logits, &mut kept)).await?;
+            first += layout.shape[0];
             // Not kept if a run has failed in the middle, and a buffer may be left mapped.
             let mut layouts = lock(&self.layouts);
             if layouts.len() == LAYOUTS {
@@ -75,14 +84,23 @@ impl WebGpuEngine {
         Ok(Output { logits, kept })
     }
 
+    /// What a run for `[batch, height, width]` dispatches for as many images as it takes at once, in order.
+    ///
+    /// # Errors
+    /// [`EngineError::Input`] if not even one image fits.
+    pub fn dispatches(&self, [batch, height, width]: [usize; 3]) -> Result<Vec<DispatchSummary>, EngineError> {
+        let images = self.images_at_once([height, width])?.min(batch);
+        let listing = Listing::new(&self.steps, self.gpu.kind, [images, height, width]);
+        Ok(listing.dispatches.iter().map(|planned| planned.summary()).collect())
+    }
+
     /// A batch runs in pieces, since a buffer is limited, and the time of a submission should be.
-    fn images_of_a_piece(&self, [height, width]: [usize; 2]) -> Result<usize, EngineError> {
-        let too_large = || EngineError::Input(format!("images of {height}x{width} are too large for this GPU"));
-        let pixels = height.checked_mul(width).filter(|pixels| *pixels <= MOST_PIXELS).ok_or_else(too_large)?;
-        let of_a_buffer = self.gpu.largest_buffer / layout::largest_buffer(&self.steps, [height, width]);
-        match usize::try_from(of_a_buffer) {
-            Ok(0) => Err(too_large()),
-            images => Ok(images.unwrap_or(usize::MAX).min((IMAGES * PIXELS / pixels).max(1))),
+    fn images_at_once(&self, [height, width]: [usize; 2]) -> Result<usize, EngineError> {
+        let pixels = height.checked_mul(width).filter(|pixels| *pixels <= MOST_PIXELS);
+        pixels.ok_or_else(|| too_large([height, width]))?;
+        match listing::images_at_once(&self.steps, self.gpu.kind, self.gpu.largest_buffer, [height, width]) {
+            0 => Err(too_large([height, width])),
+            images => Ok(usize::try_from(images).unwrap_or(usize::MAX)),
         }
     }
 
@@ -115,14 +133,15 @@ impl WebGpuEngine {
         // A value that is asked for is copied before another one takes its buffer.
         let mut copies: Vec<Option<wgpu::Buffer>> = kept.iter().map(|_| None).collect();
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        for (step, dispatch) in self.steps.iter().zip(&layout.dispatches) {
+        for dispatch in &layout.dispatches {
             dispatch.encode(&mut pass);
+            let Some(value) = dispatch.writes else { continue };
             for (kept, copy) in kept.iter().zip(&mut copies) {
-                if self.taps.contains(&(kept.tap, step.output)) {
+                if self.taps.contains(&(kept.tap, value)) {
                     drop(pass);
-                    let size = layout.shapes[step.output].bytes();
+                    let size = layout.shapes[value].bytes();
                     let to = self.gpu.buffer("kept", size, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
-                    encoder.copy_buffer_to_buffer(&layout.values[step.output], 0, &to, 0, size);
+                    encoder.copy_buffer_to_buffer(&layout.values[value], 0, &to, 0, size);
                     *copy = Some(to);
                     pass = encoder.begin_compute_pass(&Default::default());
                 }
@@ -145,20 +164,34 @@ impl WebGpuEngine {
         Ok(())
     }
 
-    /// What another run has left, or a new one.
-    fn layout(&self, shape: [usize; 3]) -> Layout {
-        let mut layouts = lock(&self.layouts);
-        let left = layouts.iter().position(|layout| layout.shape == shape).map(|index| layouts.remove(index));
-        drop(layouts);
-        left.unwrap_or_else(|| Layout::new(&self.gpu, &self.steps, &self.last_reads, shape))
+    /// What another run has left, or a new one; for fewer images, if it must be.
+    fn layout(&self, mut shape: [usize; 3]) -> Result<Layout, EngineError> {
+        let [_, height, width] = shape;
+        while shape[0] > 0 {
+            let mut layouts = lock(&self.layouts);
+            if let Some(index) = layouts.iter().position(|layout| layout.shape == shape) {
+                return Ok(layouts.remove(index));
+            }
+            drop(layouts);
+            let listing = Listing::new(&self.steps, self.gpu.kind, shape);
+            if listing.fits(self.gpu.largest_buffer) {
+                return Ok(Layout::new(&self.gpu, listing, &self.steps, &self.weights, &self.last_reads));
+            }
+            shape[0] /= 2;
+        }
+        Err(too_large([height, width]))
     }
+}
+
+fn too_large([height, width]: [usize; 2]) -> EngineError {
+    EngineError::Input(format!("images of {height}x{width} are too large for this GPU"))
 }
 
 /// Mean, standard deviation and the images from `first` on, as the kernel reads them.
 fn bytes(images: &ImageBatch, [batch, height, width]: [usize; 3], first: usize) -> Vec<u8> {
     let image = height * width * 3;
     let pixels = &images.pixels()[first * image..][..batch * image];
-    let header: [f32; layout::HEADER] = {
+    let header: [f32; listing::HEADER] = {
         let ([a, b, c], [d, e, f]) = (images.mean(), images.std());
         [a, b, c, d, e, f]
     };
@@ -171,34 +204,4 @@ fn bytes(images: &ImageBatch, [batch, height, width]: [usize; 3], first: usize) 
 /// A panic leaves the list as it was.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::choice::Adapter;
-    use super::*;
-    use crate::architecture::Architecture;
-    use crate::random;
-    use pollster::block_on;
-
-    /// A machine without a GPU has only the tiles of emulated adapters tested otherwise.
-    #[test]
-    fn every_kind_of_adapters_tiles_compute_the_same() {
-        let name = Device::WebGpu(0);
-        for (network, shape) in [("resnet18", [1, 96, 75]), ("resnet50", [2, 64, 64]), ("resnext50_32x4d", [1, 65, 64])]
-        {
-            let checkpoint = random::checkpoint(Architecture::new(network, 10).unwrap());
-            let pixels = random::pixels(3, shape.iter().product::<usize>() * 3);
-            let images = ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
-            let input = Input::Pixels(images.unwrap());
-            let [software, gpu] = [Adapter::Software, Adapter::Gpu].map(|adapter| {
-                let mut engine = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), name, 0)).unwrap();
-                engine.gpu.adapter = adapter;
-                block_on(engine.run(&input, &[])).unwrap().logits.values
-            });
-            let largest = software.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-            let difference = software.iter().zip(&gpu).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
-            assert!(difference < 1e-5 * largest, "{network}: {difference} of {largest}");
-        }
-    }
 }

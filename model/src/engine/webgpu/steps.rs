@@ -1,7 +1,7 @@
-//! The operations of a plan with their weights on the GPU: what all shapes of input share.
+//! The operations of a plan, and their weights as the kernels read them: what all shapes of input share.
 
-use super::gpu::Gpu;
-use super::planes::BLOCK;
+use super::planes::{BLOCK, Planes};
+use super::shaders::multiply_adds;
 use crate::architecture::{Convolution, MaxPool};
 use crate::plan::{FoldedConvolution, Linear, Operation, Value};
 
@@ -18,30 +18,40 @@ pub enum Work {
         layer: Convolution,
         residual: Option<Value>,
         relu: bool,
-        /// `[kernel, in_channels / groups / 4, kernel, 4, out_channels / 4]` of `vec4f`, then the biases
-        /// `[out_channels / 4]`; numbers of blocks are rounded up.
-        weights: wgpu::Buffer,
     },
     MaxPool(MaxPool),
     Average,
 }
 
 impl Step {
-    pub fn new(operation: Operation, gpu: &Gpu) -> Self {
-        match operation {
+    /// A step and, if it has any, its weights:
+    /// `[kernel, in_channels / groups / 4, kernel, 4, out_channels / 4]` of `vec4f`, then the biases `[out_channels / 4]`;
+    /// numbers of blocks are rounded up.
+    pub fn new(operation: Operation) -> (Self, Option<Vec<f32>>) {
+        let (input, output, work, weights) = match operation {
             Operation::Convolution(convolution) => {
                 let FoldedConvolution { input, output, residual, relu, layer, weight, bias } = convolution;
-                let weights = gpu.upload(&layer.name, &pack(&layer, &weight, &bias));
-                Step { input, output, work: Work::Convolution { layer, residual, relu, weights } }
+                let weights = pack(&layer, &weight, &bias);
+                (input, output, Work::Convolution { layer, residual, relu }, Some(weights))
             }
             Operation::Linear(linear) => {
                 let layer = linear.layer();
                 let Linear { input, output, weight, bias } = linear;
-                let weights = gpu.upload(&layer.name, &pack(&layer, &weight, &bias));
-                Step { input, output, work: Work::Convolution { layer, residual: None, relu: false, weights } }
+                let weights = pack(&layer, &weight, &bias);
+                (input, output, Work::Convolution { layer, residual: None, relu: false }, Some(weights))
             }
-            Operation::MaxPool { input, output, pool } => Step { input, output, work: Work::MaxPool(pool) },
-            Operation::GlobalAveragePool { input, output } => Step { input, output, work: Work::Average },
+            Operation::MaxPool { input, output, pool } => (input, output, Work::MaxPool(pool), None),
+            Operation::GlobalAveragePool { input, output } => (input, output, Work::Average, None),
+        };
+        (Step { input, output, work }, weights)
+    }
+
+    /// `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
+    pub fn name(&self) -> &str {
+        match &self.work {
+            Work::Convolution { layer, .. } => &layer.name,
+            Work::MaxPool(_) => "maxpool",
+            Work::Average => "avgpool",
         }
     }
 
@@ -69,6 +79,14 @@ impl Step {
             Work::Convolution { layer, .. } => layer.output_size(size),
             Work::MaxPool(pool) => pool.output_size(size),
             Work::Average => 1,
+        }
+    }
+
+    /// To compute an output of this shape; of convolutions alone.
+    pub fn multiply_adds(&self, to: &Planes) -> u64 {
+        match &self.work {
+            Work::Convolution { layer, .. } => multiply_adds(layer, to),
+            Work::MaxPool(_) | Work::Average => 0,
         }
     }
 
