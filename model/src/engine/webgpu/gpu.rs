@@ -2,7 +2,7 @@
 
 use super::super::{Device, DeviceError, EngineError};
 use super::adapter;
-use super::choice::Adapter;
+use super::choice::AdapterKind;
 use super::pipelines::Pipelines;
 use super::shaders::Kernel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ const CLOCK: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY;
 
 pub struct Gpu {
     pub name: Device,
-    pub adapter: Adapter,
+    pub kind: AdapterKind,
     /// In words.
     pub description: String,
     /// Bytes of a buffer that kernels can use.
@@ -51,10 +51,7 @@ impl Gpu {
         let limits = device.limits();
         Ok(Gpu {
             name,
-            adapter: match info.device_type {
-                wgpu::DeviceType::Cpu => Adapter::Software,
-                _ => Adapter::Gpu,
-            },
+            kind: AdapterKind::of(&info),
             description: adapter::describe(&info),
             largest_buffer: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             pipelines: Pipelines::new(&device),
@@ -139,15 +136,17 @@ impl Gpu {
         self.device.features().contains(CLOCK).then(|| self.device.create_query_set(&descriptor))
     }
 
+    /// What a unit of timestamps is.
+    pub fn nanoseconds(&self) -> f32 {
+        self.queue.get_timestamp_period()
+    }
+
     pub fn encoder(&self) -> wgpu::CommandEncoder {
         self.device.create_command_encoder(&Default::default())
     }
 
     /// Asks for the content of a buffer that can be mapped, once all that was submitted is done. The asking happens now.
-    pub fn read<T: bytemuck::AnyBitPattern>(
-        &self,
-        buffer: &wgpu::Buffer,
-    ) -> impl Future<Output = Result<Vec<T>, EngineError>> {
+    pub fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer) -> impl Future<Output = Result<Vec<T>, EngineError>> {
         let (done, mapped) = futures_channel::oneshot::channel();
         // Nobody listens any more if the run was given up.
         let ((), asked) =
