@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use model::checkpoint::{Checkpoint, pth};
-use model::engine::cpu::{CpuOptions, InstructionSet, Precision};
-use model::engine::{Device, Engine, Input, Logits, Normalised, Output};
+use model::engine::cpu::InstructionSet;
+use model::engine::{Device, Engine, EngineOptions, Input, Logits, Normalised, Output, Precision};
 use model::plan::{Plan, Tap};
 use model::preprocess::{ImageBatch, Limits, Photo, Preprocessing};
 use pollster::block_on;
@@ -172,7 +172,7 @@ fn agreement(checkpoint: &Checkpoint, run: &ValidationRun, precision: Precision)
 
 /// The likeliest class of each photo of the data.
 fn top1(checkpoint: &Checkpoint, files: &[String], precision: Precision) -> Result<Vec<usize>> {
-    let options = CpuOptions { precision, ..CpuOptions::default() };
+    let options = EngineOptions { precision, ..EngineOptions::default() };
     let engine = block_on(Engine::prepare_with(Plan::new(checkpoint), Device::Cpu, options))?;
     let mut top1 = Vec::with_capacity(files.len());
     for files in files.chunks(8) {

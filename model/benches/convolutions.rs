@@ -7,7 +7,8 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use model::architecture::{Architecture, Convolution};
-use model::engine::cpu::{Algorithm, Alone, CpuOptions, InstructionSet, Precision};
+use model::engine::cpu::{Algorithm, Alone, InstructionSet};
+use model::engine::{EngineOptions, Precision};
 use std::fmt;
 
 fn main() {
@@ -55,7 +56,7 @@ fn cases() -> Vec<Case> {
 #[divan::bench(args = cases())]
 fn convolution(bencher: Bencher, case: &Case) {
     let Case { layer, side, algorithm, .. } = case;
-    let alone = Alone::new(layer.clone(), *algorithm, [1, *side], CpuOptions::default());
+    let alone = Alone::new(layer.clone(), *algorithm, [1, *side], EngineOptions::default());
     let mut alone = alone.expect("the device cpu is everywhere");
     let multiply_adds = layer.weight_shape().iter().product::<usize>() * layer.output_size(*side).pow(2);
     bencher.counter(ItemsCount::new(multiply_adds)).bench_local(|| alone.run());

@@ -6,8 +6,8 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use model::architecture::Architecture;
-use model::engine::cpu::{CpuOptions, InstructionSet, Precision};
-use model::engine::{Device, Engine, Input};
+use model::engine::cpu::InstructionSet;
+use model::engine::{Device, Engine, EngineOptions, Input, Precision};
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
 use model::random;
@@ -27,7 +27,7 @@ fn plan(name: &str) -> Plan {
 }
 
 fn engine(plan: Plan, set: InstructionSet) -> Engine {
-    let options = CpuOptions { instruction_set: Some(set), ..CpuOptions::default() };
+    let options = EngineOptions { instruction_set: Some(set), ..EngineOptions::default() };
     block_on(Engine::prepare_with(plan, Device::Cpu, options)).expect("the device cpu is everywhere")
 }
 
@@ -67,7 +67,7 @@ fn resnet50_batch_8(bencher: Bencher, set: &InstructionSet) {
 /// In bf16, where the processor has it.
 #[divan::bench(args = sets().into_iter().filter(|set| set.has_bf16()))]
 fn resnet50_batch_1_bf16(bencher: Bencher, set: &InstructionSet) {
-    let options = CpuOptions { instruction_set: Some(*set), precision: Precision::Bf16, ..CpuOptions::default() };
+    let options = EngineOptions { instruction_set: Some(*set), precision: Precision::Bf16, ..EngineOptions::default() };
     let engine = block_on(Engine::prepare_with(plan("resnet50"), Device::Cpu, options)).expect("the set has it");
     let input = images(1);
     bencher.bench(|| block_on(engine.run(black_box(&input), &[])).expect("finite"));

@@ -2,8 +2,7 @@
 //! and the server in its two halves.
 
 use crate::checkpoint::{Checkpoint, Metadata};
-use crate::engine::cpu::CpuOptions;
-use crate::engine::{Device, EnduringEngine, EngineError, Input, Report};
+use crate::engine::{Device, EnduringEngine, Engine, EngineError, EngineOptions, Input, Logits, Report};
 use crate::prediction::{Prediction, Timing, top_k};
 use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError};
 use web_time::Instant;
@@ -50,8 +49,8 @@ impl Prepared {
 }
 
 impl Classifier {
-    /// Prepares a checkpoint on a device; `name` is what answers call the model, `options` are those of the CPU engine,
-    /// and `report` is told if the device is lost and another one answers.
+    /// Prepares a checkpoint on a device; `name` is what answers call the model, and `report` is told if the device is lost
+    /// and another one answers.
     ///
     /// # Errors
     /// Those of [`EnduringEngine::prepare`].
@@ -59,7 +58,7 @@ impl Classifier {
         name: &str,
         checkpoint: Checkpoint,
         device: Device,
-        options: CpuOptions,
+        options: EngineOptions,
         report: Report,
     ) -> Result<Self, EngineError> {
         let metadata = checkpoint.metadata().clone();
@@ -67,8 +66,25 @@ impl Classifier {
         Ok(Classifier { name: name.to_owned(), metadata, engine })
     }
 
+    /// Of an engine that is prepared already, with nothing to stand in for it.
+    pub fn of(name: &str, metadata: Metadata, engine: Engine) -> Self {
+        Classifier { name: name.to_owned(), metadata, engine: EnduringEngine::alone(engine) }
+    }
+
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    pub fn device(&self) -> Device {
+        self.engine.engine().device()
+    }
+
+    /// What the network says of images, without a word about labels.
+    ///
+    /// # Errors
+    /// Those of [`Engine::run`].
+    pub async fn logits(&self, input: &Input) -> Result<Logits, EngineError> {
+        Ok(self.engine.run(input, &[]).await?.0.logits)
     }
 
     /// Classifies one preprocessed photo; `queue_ms` is how long it waited since.

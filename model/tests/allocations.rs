@@ -2,8 +2,7 @@
 //! allocations.
 
 use model::architecture::Architecture;
-use model::engine::cpu::CpuOptions;
-use model::engine::{Device, Engine, Input};
+use model::engine::{Device, Engine, EngineOptions, Input};
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
 use model::random;
@@ -38,7 +37,7 @@ fn a_run_allocates_no_more_than_its_logits_and_the_handing_over_of_work() {
     let classes = 10;
     for name in ["resnet18", "resnet50", "resnext50_32x4d"] {
         let plan = Plan::new(&random::checkpoint(Architecture::new(name, classes).unwrap()));
-        let options = CpuOptions { threads: NonZero::new(2), ..CpuOptions::default() };
+        let options = EngineOptions { threads: NonZero::new(2), ..EngineOptions::default() };
         let engine = block_on(Engine::prepare_with(plan, Device::Cpu, options)).unwrap();
         for batch in [1, 3] {
             let images = ImageBatch::new(vec![90; batch * 64 * 64 * 3], [batch, 64, 64], [0.5; 3], [0.2; 3]).unwrap();

@@ -5,8 +5,8 @@ mod common;
 
 use common::{assert_near, images, normalised, relative_difference, run};
 use model::architecture::{Architecture, Stem};
-use model::engine::cpu::{CpuOptions, InstructionSet, Precision};
-use model::engine::{Device, Engine, EngineError, Input, Normalised, Output};
+use model::engine::cpu::InstructionSet;
+use model::engine::{Device, Engine, EngineError, EngineOptions, Input, Normalised, Output, Precision};
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
 use model::random;
@@ -18,7 +18,7 @@ fn engine(architecture: Architecture, threads: usize, instruction_set: Instructi
 }
 
 fn engine_of(architecture: Architecture, threads: usize, set: InstructionSet, precision: Precision) -> Engine {
-    let options = CpuOptions { threads: NonZero::new(threads), instruction_set: Some(set), precision };
+    let options = EngineOptions { threads: NonZero::new(threads), instruction_set: Some(set), precision };
     block_on(Engine::prepare_with(Plan::new(&random::checkpoint(architecture)), Device::Cpu, options)).unwrap()
 }
 
@@ -100,9 +100,10 @@ fn bf16_is_near_f32_and_the_same_on_every_instruction_set_that_has_it() {
 fn bf16_is_refused_where_the_processor_has_none() {
     let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
     for set in vectorised().into_iter().filter(|set| !set.has_bf16()) {
-        let options = CpuOptions { instruction_set: Some(set), precision: Precision::Bf16, ..CpuOptions::default() };
+        let options =
+            EngineOptions { instruction_set: Some(set), precision: Precision::Bf16, ..EngineOptions::default() };
         let error = block_on(Engine::prepare_with(plan.clone(), Device::Cpu, options)).err().unwrap();
-        assert!(matches!(error, EngineError::NoBf16), "{set}: {error}");
+        assert!(matches!(error, EngineError::Precision(Precision::Bf16)), "{set}: {error}");
     }
 }
 

@@ -1,8 +1,7 @@
 //! The command line as it was typed; [`crate::model_files`] makes files of it.
 
 use clap::Parser;
-use model::engine::Device;
-use model::engine::cpu::Precision;
+use model::engine::{Device, Precision};
 use std::num::NonZero;
 use std::path::PathBuf;
 

@@ -24,7 +24,7 @@ use app::App;
 use arguments::Arguments;
 use axum::serve::ListenerExt;
 use clap::Parser;
-use model::engine::cpu::CpuOptions;
+use model::engine::EngineOptions;
 use registry::{Model, Registry};
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -57,7 +57,8 @@ async fn run(arguments: Arguments) -> Result<()> {
     })?;
     let address = listener.local_addr()?;
 
-    let options = CpuOptions { threads: arguments.threads, precision: arguments.precision, ..CpuOptions::default() };
+    let options =
+        EngineOptions { threads: arguments.threads, precision: arguments.precision, ..EngineOptions::default() };
     let models = files.iter().map(|file| Model::load(file, arguments.device, options)).collect::<Result<Vec<_>>>()?;
     let app = Arc::new(App::new(Registry::new(models, arguments.default.as_deref())?));
     greeting::listening(address);

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
-use model::engine::cpu::CpuOptions;
-use model::engine::{Device, EngineError};
+use model::engine::{Device, EngineError, EngineOptions};
 use model::preprocess::{ImageBatch, Preprocessing};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -27,7 +26,7 @@ pub struct Model {
 
 impl Model {
     /// Reads and checks a checkpoint; its engine gets ready behind.
-    pub fn load(file: &ModelFile, device: Device, options: CpuOptions) -> Result<Self> {
+    pub fn load(file: &ModelFile, device: Device, options: EngineOptions) -> Result<Self> {
         let ModelFile { name, path } = file;
         let about = || format!("model {name:?}, {}", path.display());
         let bytes = std::fs::read(path).with_context(about)?;

@@ -1,6 +1,7 @@
 //! The page in a real browser, served by the real server.
 
 mod browser;
+mod engines;
 mod kernels;
 mod trouble;
 mod view;
@@ -30,6 +31,14 @@ fn main() {
         bare_trial("page_survives_a_broken_file", trouble::broken_file),
         bare_trial("page_says_that_a_text_is_no_photo", trouble::text_dropped),
         bare_trial("page_answers_on_webgpu_if_its_address_asks_for_it", on_webgpu),
+        bare_trial("auto_never_opens_an_adapter_that_is_software", engines::auto_leaves_software_alone),
+        bare_trial("auto_stays_on_the_cpu_if_that_is_faster", engines::auto_stays_on_a_faster_cpu_and_remembers),
+        bare_trial("auto_refuses_webgpu_that_is_wrong", engines::auto_refuses_a_gpu_that_computes_nonsense),
+        bare_trial(
+            "auto_goes_over_to_webgpu_and_back",
+            engines::auto_goes_over_to_a_faster_gpu_and_back_when_it_is_lost,
+        ),
+        bare_trial("page_survives_the_loss_of_webgpu", engines::a_gpu_by_name_that_is_lost_is_replaced),
         bare_trial("kernels_of_the_browser_agree_with_the_plain_ones", kernels::agree_with_the_plain_ones),
         bare_trial("page_without_workers_leaves_everything_to_the_server", trouble::no_workers),
         bare_trial("page_starts_another_worker_when_one_is_lost", trouble::lost_worker),

@@ -4,8 +4,7 @@
 //! once; if it is lost again, or fails in another way, the CPU engine answers from then on. Who is waiting for an answer
 //! gets one all the same. Devices other than ours for WebGPU fail for themselves.
 
-use super::cpu::CpuOptions;
-use super::{Device, Engine, EngineError, Input, Output};
+use super::{Device, Engine, EngineError, EngineOptions, Input, Output, Precision};
 use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, Tap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +16,8 @@ pub type Report = fn(&EngineError, Device);
 pub struct EnduringEngine {
     current: Mutex<Current>,
     /// As they are stored, which is a quarter of what they are on the device where they are int8.
-    weights: Option<Checkpoint>,
+    weights: Option<Arc<Checkpoint>>,
+    options: EngineOptions,
     report: Report,
 }
 
@@ -39,19 +39,25 @@ impl EnduringEngine {
     pub async fn prepare(
         checkpoint: Checkpoint,
         device: Device,
-        options: CpuOptions,
+        options: EngineOptions,
         report: Report,
     ) -> Result<Self, EngineError> {
         let (engine, weights) = match device {
-            Device::WebGpu(_) => (Engine::prepare_from(&checkpoint, device, options).await?, Some(checkpoint)),
+            Device::WebGpu(_) => (Engine::prepare_from(&checkpoint, device, options).await?, Some(checkpoint.into())),
             _ => (Engine::prepare_with(Plan::from(checkpoint), device, options).await?, None),
         };
-        Ok(EnduringEngine::new(engine, weights, report))
+        Ok(EnduringEngine::new(engine, weights, options, report))
     }
 
-    /// Of an engine that is prepared already from these weights.
-    pub fn new(engine: Engine, weights: Option<Checkpoint>, report: Report) -> Self {
-        EnduringEngine { current: Mutex::new(Current { engine: Arc::new(engine), remade: 0 }), weights, report }
+    /// Of an engine whose failures are its caller's.
+    pub fn alone(engine: Engine) -> Self {
+        EnduringEngine::new(engine, None, EngineOptions::default(), |_, _| {})
+    }
+
+    /// Of an engine that is prepared already, with these options, and the weights that it has.
+    pub fn new(engine: Engine, weights: Option<Arc<Checkpoint>>, options: EngineOptions, report: Report) -> Self {
+        let current = Mutex::new(Current { engine: Arc::new(engine), remade: 0 });
+        EnduringEngine { current, weights, options, report }
     }
 
     /// The engine that answers at the moment.
@@ -84,14 +90,17 @@ impl EnduringEngine {
         let (Some(weights), Device::WebGpu(_)) = (&self.weights, device) else { return Err(error) };
         let remade = match &error {
             EngineError::Lost { .. } if failed.remade < MOST_REMADE => {
-                Engine::prepare_from(weights, device, CpuOptions::default()).await.ok()
+                Engine::prepare_from(weights, device, self.options).await.ok()
             }
             EngineError::Lost { .. } | EngineError::Failed { .. } => None,
             _ => return Err(error),
         };
         let engine = match remade {
             Some(engine) => engine,
-            None => Engine::prepare_from(weights, Device::Cpu, CpuOptions::default()).await?,
+            None => {
+                let options = EngineOptions { precision: Precision::F32, ..self.options };
+                Engine::prepare_from(weights, Device::Cpu, options).await?
+            }
         };
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         // Unless another caller was quicker.
@@ -119,7 +128,7 @@ mod tests {
         let checkpoint = random::checkpoint(Architecture::new("resnet18", 10).unwrap());
         let pixels = random::pixels(3, 64 * 64 * 3);
         let input = Input::Pixels(ImageBatch::new(pixels, [1, 64, 64], [0.5; 3], [0.25; 3]).unwrap());
-        let options = CpuOptions::default();
+        let options = EngineOptions::default();
         let expected = block_on(Engine::prepare_from(&checkpoint, Device::Cpu, options)).unwrap();
         let expected = block_on(expected.run(&input, &[])).unwrap().logits.values;
         let report: Report = |_, _| {
@@ -141,7 +150,7 @@ mod tests {
     fn a_bad_input_is_its_senders_trouble() {
         let checkpoint = random::checkpoint(Architecture::new("resnet18", 10).unwrap());
         let report: Report = |error, _| panic!("{error}");
-        let options = CpuOptions::default();
+        let options = EngineOptions::default();
         let enduring = block_on(EnduringEngine::prepare(checkpoint, Device::WebGpu(0), options, report)).unwrap();
         let input = crate::engine::Normalised::new(vec![f32::NAN; 3 * 32 * 32], [1, 32, 32]).unwrap();
         let error = block_on(enduring.run(&Input::Normalised(input), &[])).unwrap_err();

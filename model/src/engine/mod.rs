@@ -8,6 +8,8 @@ mod burn;
 pub mod cpu;
 mod device;
 mod enduring;
+mod options;
+mod profile;
 #[cfg(feature = "webgpu")]
 mod webgpu;
 
@@ -15,11 +17,13 @@ mod webgpu;
 pub use awaiting::AwaitingEngine;
 pub use device::{Device, DeviceError};
 pub use enduring::{EnduringEngine, Report};
+pub use options::{EngineOptions, NoPrecision, Precision};
+pub use profile::OperationProfile;
 
 use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, Tap};
 use crate::preprocess::ImageBatch;
-use cpu::{CpuEngine, CpuOptions, OperationProfile, Precision};
+use cpu::CpuEngine;
 #[cfg(feature = "webgpu")]
 use std::sync::Arc;
 
@@ -120,8 +124,8 @@ pub struct Output {
 pub enum EngineError {
     #[error(transparent)]
     Device(#[from] DeviceError),
-    #[error("bf16 takes the device cpu and a processor with AVX512-BF16")]
-    NoBf16,
+    #[error("{0} takes {takes}", takes = .0.takes())]
+    Precision(Precision),
     #[error("input: {0}")]
     Input(String),
     #[error("the device {device} failed: {reason}")]
@@ -151,17 +155,22 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Device`] if this build does not know the device, or the machine has none.
     pub async fn prepare(plan: Plan, device: Device) -> Result<Self, EngineError> {
-        Engine::prepare_with(plan, device, CpuOptions::default()).await
+        Engine::prepare_with(plan, device, EngineOptions::default()).await
     }
 
-    /// As [`prepare`](Self::prepare); the options are those of [`Device::Cpu`], and others ignore them.
+    /// As [`prepare`](Self::prepare); a device ignores the options that are none of its own.
     ///
     /// # Errors
     /// Those of [`prepare`](Self::prepare), [`EngineError::Failed`] if threads cannot be started, and
-    /// [`EngineError::NoBf16`] if that is asked for where it is not, on another device above all.
-    pub async fn prepare_with(plan: Plan, device: Device, options: CpuOptions) -> Result<Self, EngineError> {
-        if options.precision == Precision::Bf16 && device != Device::Cpu {
-            return Err(EngineError::NoBf16);
+    /// [`EngineError::Precision(Precision::Bf16)`] if that is asked for where it is not, on another device above all.
+    pub async fn prepare_with(plan: Plan, device: Device, options: EngineOptions) -> Result<Self, EngineError> {
+        let has_precision = match options.precision {
+            Precision::F32 => true,
+            Precision::Bf16 => device == Device::Cpu,
+            Precision::F16 => matches!(device, Device::WebGpu(_)),
+        };
+        if !has_precision {
+            return Err(EngineError::Precision(options.precision));
         }
         match device {
             Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
@@ -189,7 +198,7 @@ impl Engine {
     pub async fn prepare_from(
         checkpoint: &Checkpoint,
         device: Device,
-        options: CpuOptions,
+        options: EngineOptions,
     ) -> Result<Self, EngineError> {
         match device {
             #[cfg(feature = "webgpu")]
@@ -240,7 +249,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`run`](Self::run).
-    pub fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
+    pub async fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.profile(input).map(Some),
             #[cfg(feature = "webgpu")]

@@ -2,8 +2,8 @@
 //! size, each stem, convolutions of 3x3 and 1x1 with stride 2, groups and long rows of 1x1.
 
 use model::architecture::{Architecture, Stem};
-use model::engine::cpu::{CpuOptions, InstructionSet};
-use model::engine::{Device, Engine, Input};
+use model::engine::cpu::InstructionSet;
+use model::engine::{Device, Engine, EngineOptions, Input};
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
 use model::random;
@@ -21,7 +21,7 @@ pub const RUNS: [(&str, Stem, [usize; 3]); 5] = [
 pub fn logits(run: usize, set: InstructionSet) -> Vec<f32> {
     let (name, stem, [batch, height, width]) = RUNS[run];
     let architecture = Architecture { stem, ..Architecture::new(name, 33).expect("a known name") };
-    let options = CpuOptions { instruction_set: Some(set), ..CpuOptions::default() };
+    let options = EngineOptions { instruction_set: Some(set), ..EngineOptions::default() };
     let plan = Plan::from(random::checkpoint(architecture));
     let engine = pollster::block_on(Engine::prepare_with(plan, Device::Cpu, options)).expect("it is everywhere");
     let pixels = random::pixels(3, batch * height * width * 3);

@@ -57,7 +57,7 @@ pub struct Bench {
     /// Pixels to run instead of random ones: u8 RGB [batch, size, size, 3], and nothing else in the file
     #[arg(long, value_name = "FILE")]
     pixels: Option<PathBuf>,
-    /// Time every layer as well, beside the peak of the processor (device cpu)
+    /// Time every layer as well (device cpu, beside the peak of the processor, or webgpu)
     #[arg(long)]
     layers: bool,
     /// As a line of JSON, with the logits if --pixels are given
@@ -82,6 +82,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 struct Report {
     architecture: String,
     device: String,
+    /// What the device is, of a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<String>,
     precision: String,
     batch: usize,
     size: usize,
@@ -146,13 +149,11 @@ impl Bench {
         let first_run = run.elapsed();
         let runs = self.time(&engine, &input)?;
         let memory = before.and_then(memory::since);
-        let (peak, layers) = match self.layers.then(|| self.profile(&engine, &input)).transpose()? {
-            Some((peak, layers)) => (Some(peak), layers),
-            None => (None, Vec::new()),
-        };
+        let (peak, layers) = if self.layers { self.profile(&engine, &input)? } else { (None, Vec::new()) };
         Ok(Report {
             architecture: metadata.architecture.name(),
             device: self.device.to_string(),
+            adapter: engine.adapter().map(str::to_owned),
             precision: self.processor.precision().to_string(),
             batch: self.batch as usize,
             size: self.size as usize,
@@ -194,13 +195,17 @@ impl Bench {
         Ok(ImageBatch::new(pixels, shape, preprocessing.mean, preprocessing.std)?)
     }
 
-    /// The processor's peak, and a hundred runs layer by layer.
-    fn profile(&self, engine: &Engine, input: &Input) -> Result<(f64, Vec<Layer>)> {
+    /// The processor's peak, if it is what computes, and a hundred runs layer by layer.
+    fn profile(&self, engine: &Engine, input: &Input) -> Result<(Option<f64>, Vec<Layer>)> {
         let runs = (0..PROFILED_RUNS).map(|_| {
-            engine.profile(input)?.with_context(|| format!("the device {} does not tell times of layers", self.device))
+            let told = block_on(engine.profile(input))?;
+            told.with_context(|| format!("the device {} does not tell times of layers", self.device))
         });
         let runs: Vec<_> = runs.collect::<Result<_>>()?;
-        let peak = model::engine::cpu::peak(self.processor.into()).map_err(anyhow::Error::msg)?;
+        let peak = match self.device {
+            Device::Cpu => Some(model::engine::cpu::peak(self.processor.into()).map_err(anyhow::Error::msg)?),
+            _ => None,
+        };
         Ok((peak, roofline::layers(&runs, peak)))
     }
 
@@ -240,12 +245,13 @@ impl Bench {
 
 impl Report {
     fn in_words(&self) -> String {
-        let Report { architecture, device, precision, batch, size, runs, start_ms, memory, .. } = self;
+        let Report { architecture, device, adapter, precision, batch, size, runs, start_ms, memory, .. } = self;
+        let adapter = adapter.as_ref().map_or_else(String::new, |adapter| format!(" ({adapter})"));
         let Runs { runs, min_ms, median_ms, p90_ms } = runs;
         let per_second = *batch as f64 / median_ms * 1e3;
         let Start { parse, plan, prepare, first_run, total } = start_ms;
         let mut text = format!(
-            "{architecture} on {device}, {precision}, batch {batch}, {size}x{size}\n\
+            "{architecture} on {device}{adapter}, {precision}, batch {batch}, {size}x{size}\n\
              median of {runs} runs  {median_ms:.2} ms (min {min_ms:.2}, p90 {p90_ms:.2}), {per_second:.1} images/s\n\
              bytes to first logits  {total:.0} ms (parse {parse:.0}, plan {plan:.0}, prepare {prepare:.0}, \
              first run {first_run:.0})"
@@ -255,8 +261,8 @@ impl Report {
             text +=
                 &format!("\nresident memory        {peak} at most; {resident} before the first run, which add {runs}");
         }
-        if let Some(peak) = self.peak {
-            text += &format!("\n\n{}", roofline::table(&self.layers, peak));
+        if !self.layers.is_empty() {
+            text += &format!("\n\n{}", roofline::table(&self.layers, self.peak));
         }
         text
     }

@@ -1,7 +1,7 @@
 //! The flags of the device cpu, where a command computes.
 
 use clap::Args;
-use model::engine::cpu::{CpuOptions, Precision};
+use model::engine::{EngineOptions, Precision};
 use std::num::NonZero;
 
 #[derive(Args, Clone, Copy)]
@@ -20,8 +20,8 @@ impl Processor {
     }
 }
 
-impl From<Processor> for CpuOptions {
+impl From<Processor> for EngineOptions {
     fn from(Processor { threads, precision }: Processor) -> Self {
-        CpuOptions { threads, precision, ..CpuOptions::default() }
+        EngineOptions { threads, precision, ..EngineOptions::default() }
     }
 }

@@ -1,7 +1,7 @@
 //! The table of `trainer bench --layers`: where a run's time goes, and how far each layer is from the processor's peak.
 
-use comfy_table::{CellAlignment, Table, presets};
-use model::engine::cpu::{Algorithm, OperationProfile};
+use comfy_table::{CellAlignment, ColumnConstraint, Table, presets};
+use model::engine::{OperationProfile, Precision};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -15,15 +15,19 @@ pub struct Layer {
     /// Billions of multiply-adds carried out a second.
     gmacs: f64,
     /// The same as a share of the measured peak, which is that of f32.
+    #[serde(skip_serializing_if = "Option::is_none")]
     of_peak: Option<f64>,
     /// Billions of multiply-adds a second that a direct convolution would need to be as fast.
     direct_gmacs: f64,
     /// Packed weights, read at least once a run.
     weight_megabytes: f64,
+    /// Of all that is read and written, each counted once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    megabytes: Option<f64>,
 }
 
-/// Medians over the runs of each layer, beside a peak in multiply-adds a second.
-pub fn layers(runs: &[Vec<OperationProfile>], peak: f64) -> Vec<Layer> {
+/// Medians over the runs of each layer, beside the peak of f32 in multiply-adds a second, if there is one.
+pub fn layers(runs: &[Vec<OperationProfile>], peak: Option<f64>) -> Vec<Layer> {
     let Some(first) = runs.first() else { return Vec::new() };
     let layer = |(index, operation): (usize, &OperationProfile)| {
         let mut times: Vec<Duration> = runs.iter().map(|run| run[index].time).collect();
@@ -32,36 +36,46 @@ pub fn layers(runs: &[Vec<OperationProfile>], peak: f64) -> Vec<Layer> {
         let per_second = operation.products as f64 / seconds;
         Layer {
             name: operation.name.clone(),
-            algorithm: operation.algorithm.map_or_else(|| "pool".to_owned(), |algorithm| algorithm.to_string()),
+            algorithm: operation.algorithm.clone(),
             median_us: seconds * 1e6,
             gmacs: per_second / 1e9,
-            of_peak: (operation.algorithm != Some(Algorithm::MatrixBf16)).then_some(per_second / peak),
+            of_peak: peak.filter(|_| operation.precision == Precision::F32).map(|peak| per_second / peak),
             direct_gmacs: operation.multiply_adds as f64 / seconds / 1e9,
             weight_megabytes: operation.weight_bytes as f64 / 1e6,
+            megabytes: operation.moved_bytes.map(|bytes| bytes as f64 / 1e6),
         }
     };
     first.iter().enumerate().map(layer).collect()
 }
 
 /// For people.
-pub fn table(layers: &[Layer], peak: f64) -> String {
+pub fn table(layers: &[Layer], peak: Option<f64>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["layer", "algorithm", "us", "GMAC/s", "of peak", "as direct GMAC/s", "weights MB"]);
+    table.set_header(["layer", "algorithm", "us", "GMAC/s", "of peak", "as direct GMAC/s", "weights MB", "moved MB"]);
     for layer in layers {
-        let Layer { name, algorithm, median_us, gmacs, of_peak, direct_gmacs, weight_megabytes } = layer;
+        let Layer { name, algorithm, median_us, gmacs, of_peak, direct_gmacs, weight_megabytes, megabytes } = layer;
+        // A pool multiplies nothing.
+        let products = |cell: String| if *gmacs > 0.0 { cell } else { String::new() };
         table.add_row([
             name.clone(),
             algorithm.clone(),
             format!("{median_us:.0}"),
-            format!("{gmacs:.1}"),
-            of_peak.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0)),
-            format!("{direct_gmacs:.1}"),
-            format!("{weight_megabytes:.1}"),
+            products(format!("{gmacs:.1}")),
+            products(of_peak.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0))),
+            products(format!("{direct_gmacs:.1}")),
+            products(format!("{weight_megabytes:.1}")),
+            megabytes.map_or_else(String::new, |megabytes| format!("{megabytes:.1}")),
         ]);
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    format!("peak of the multiply-add units in f32, measured: {:.1} GMAC/s\n{table}", peak / 1e9)
+    // Columns that would be empty.
+    let is_empty = [(4, peak.is_none()), (7, layers.iter().all(|layer| layer.megabytes.is_none()))];
+    for (index, _) in is_empty.into_iter().filter(|(_, is_empty)| *is_empty) {
+        table.column_mut(index).expect("it is in the header").set_constraint(ColumnConstraint::Hidden);
+    }
+    let peak = peak.map(|peak| format!("peak of the multiply-add units in f32, measured: {:.1} GMAC/s\n", peak / 1e9));
+    peak.unwrap_or_default() + &table.to_string()
 }

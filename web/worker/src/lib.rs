@@ -7,13 +7,23 @@
 pub mod message;
 
 #[cfg(feature = "classifier")]
+mod adapter;
+#[cfg(feature = "classifier")]
+mod auto;
+#[cfg(feature = "classifier")]
 mod browser_decode;
+#[cfg(feature = "classifier")]
+mod clock;
+#[cfg(feature = "classifier")]
+mod engines;
 #[cfg(feature = "classifier")]
 mod scope;
 #[cfg(feature = "classifier")]
 mod service;
 #[cfg(feature = "classifier")]
 mod shelf;
+#[cfg(feature = "classifier")]
+mod verdict;
 #[cfg(feature = "classifier")]
 mod weights;
 

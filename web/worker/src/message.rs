@@ -31,9 +31,11 @@ pub struct Weights {
 /// Which of the worker's engines is to answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Engine {
+    /// The CPU's at once, and WebGPU's from when it has proved to be faster here and to give the same answers.
     #[default]
+    Auto,
     Cpu,
-    /// The CPU's still answers where this one cannot be prepared.
+    /// The CPU's still answers where this one cannot be prepared, or fails.
     WebGpu,
 }
 
@@ -63,7 +65,7 @@ pub enum Reply {
         received: u64,
         total: u64,
     },
-    /// The model can be asked; `backend` is the name of the device that will answer.
+    /// The model can be asked; `backend` is the name of the device that will answer first.
     Ready {
         backend: String,
     },

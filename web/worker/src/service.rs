@@ -1,14 +1,14 @@
 //! Answers the page's requests: loads the one model of this worker, then classifies.
 
+use crate::auto::consider_webgpu;
 use crate::browser_decode;
+use crate::engines::{Engines, PreparationError};
 use crate::message::{Engine, Photo, Reply, Request, Weights};
 use crate::scope::{fail, reply, report_panics, scope, words};
 use crate::weights::bring;
 use js_sys::Uint8Array;
-use model::checkpoint::Checkpoint;
-use model::classifier::{Classifier, Prepared};
-use model::engine::cpu::CpuOptions;
-use model::engine::{Device, EngineError};
+use model::checkpoint::Metadata;
+use model::classifier::Prepared;
 use model::prediction::Prediction;
 use model::preprocess::{Limits, PhotoError};
 use std::cell::{Cell, RefCell};
@@ -22,7 +22,7 @@ use web_sys::MessageEvent;
 const PROGRESS_STEPS: u64 = 200;
 
 /// The model, once it is loaded.
-type Slot = Rc<RefCell<Option<Rc<Classifier>>>>;
+type Slot = Rc<RefCell<Option<Rc<Engines>>>>;
 
 /// Listens to the page from now on.
 pub fn start() {
@@ -41,18 +41,23 @@ pub fn start() {
 async fn answer(slot: Slot, request: Request) {
     match request {
         Request::Load { weights, engine } => match load(&weights, engine).await {
-            Ok((classifier, device)) => {
-                *slot.borrow_mut() = Some(Rc::new(classifier));
-                reply(Reply::Ready { backend: device.to_string() });
+            Ok(engines) => {
+                let engines = Rc::new(engines);
+                slot.replace(Some(engines.clone()));
+                reply(Reply::Ready { backend: engines.device().to_string() });
+                if engine == Engine::Auto {
+                    consider_webgpu(engines, weights).await;
+                }
             }
             Err(error) => fail(None, error.code, error.message),
         },
         Request::Classify { id, photo, top_k } => {
-            let classifier = slot.borrow().clone();
-            let Some(classifier) = classifier else {
+            let engines = slot.borrow().clone();
+            let Some(engines) = engines else {
                 return fail(Some(id), "not_ready", "no model is loaded yet");
             };
-            match classify(&classifier, photo, top_k).await {
+            let _visit = engines.visit();
+            match classify(&engines, photo, top_k).await {
                 Ok(prediction) => reply(Reply::Prediction { id, prediction }),
                 Err(error) => fail(Some(id), error.code, error.message),
             }
@@ -78,7 +83,13 @@ impl From<PhotoError> for Failed {
     }
 }
 
-async fn load(weights: &Weights, engine: Engine) -> Result<(Classifier, Device), Failed> {
+impl From<PreparationError> for Failed {
+    fn from(error: PreparationError) -> Self {
+        Failed::new(error.code(), error)
+    }
+}
+
+async fn load(weights: &Weights, engine: Engine) -> Result<Engines, Failed> {
     let total = weights.bytes;
     let told = Cell::new(0);
     let progress = |received: u64| {
@@ -88,32 +99,16 @@ async fn load(weights: &Weights, engine: Engine) -> Result<(Classifier, Device),
             reply(Reply::Progress { received, total });
         }
     };
-    let bytes = bring(weights, progress).await.map_err(|error| Failed::new(error.code(), error))?;
-    let checkpoint = Checkpoint::from_bytes(&bytes).map_err(|error| Failed::new("bad_weights", error))?;
-    drop(bytes);
-    prepare_on(engine, &weights.name, checkpoint).await.map_err(|error| Failed::new("engine", error))
+    let file = bring(weights, progress).await.map_err(|error| Failed::new(error.code(), error))?;
+    Ok(Engines::prepare(engine, &weights.name, file).await?)
 }
 
-/// What [`Engine::WebGpu`] means: Burn's in a build that compares with it.
-const WEBGPU: Device = if cfg!(feature = "burn-webgpu") { Device::Wgpu(0) } else { Device::WebGpu(0) };
-
-async fn prepare_on(engine: Engine, name: &str, checkpoint: Checkpoint) -> Result<(Classifier, Device), EngineError> {
-    if engine == Engine::WebGpu {
-        match Classifier::new(name, checkpoint.clone(), WEBGPU, CpuOptions::default()).await {
-            Ok(classifier) => return Ok((classifier, WEBGPU)),
-            Err(error) => web_sys::console::warn_1(&format!("WebGPU is not used: {error}").into()),
-        }
-    }
-    Ok((Classifier::new(name, checkpoint, Device::Cpu, CpuOptions::default()).await?, Device::Cpu))
+async fn classify(engines: &Engines, photo: Photo, top_k: usize) -> Result<Prediction, Failed> {
+    let prepared = prepare(engines.metadata(), photo).await?;
+    Ok(engines.classify(prepared, top_k).await?)
 }
 
-async fn classify(classifier: &Classifier, photo: Photo, top_k: usize) -> Result<Prediction, Failed> {
-    let prepared = prepare(classifier, photo).await?;
-    classifier.classify(prepared, 0.0, top_k).await.map_err(|error| Failed::new("engine", error))
-}
-
-async fn prepare(classifier: &Classifier, photo: Photo) -> Result<Prepared, PhotoError> {
-    let metadata = classifier.metadata();
+async fn prepare(metadata: &Metadata, photo: Photo) -> Result<Prepared, PhotoError> {
     let limits = Limits::default();
     match photo {
         Photo::Pixels { width, height, rgba } => {

@@ -1,4 +1,4 @@
-//! Weights kept between visits, in the browser's Cache storage. It is absent on plain http, in some private windows
+//! What is kept between visits, in the browser's Cache storage. It is absent on plain http, in some private windows
 //! and when it is full: keeping is a courtesy, so nothing here fails.
 
 use crate::scope::scope;
@@ -7,18 +7,16 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Cache, Response};
 
-const NAME: &str = "shortcut-weights";
-
 pub struct Shelf(Cache);
 
 impl Shelf {
-    /// None where there is no Cache storage.
-    pub async fn open() -> Option<Self> {
+    /// The shelf of a name; none where there is no Cache storage.
+    pub async fn open(name: &str) -> Option<Self> {
         let caches = Reflect::get(&scope(), &JsValue::from_str("caches")).ok()?;
         if caches.is_undefined() {
             return None;
         }
-        let cache = JsFuture::from(scope().caches().ok()?.open(NAME)).await.ok()?;
+        let cache = JsFuture::from(scope().caches().ok()?.open(name)).await.ok()?;
         Some(Shelf(cache.unchecked_into()))
     }
 

@@ -10,6 +10,8 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{ReadableStreamDefaultReader, ReadableStreamReadResult, RequestCache, RequestInit, Response};
 
+const SHELF: &str = "shortcut-weights";
+
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     #[error("the weights could not be fetched: {0}")]
@@ -34,7 +36,7 @@ impl WeightsError {
 
 /// The file, verified. `progress` is told how many bytes have come.
 pub async fn bring(weights: &Weights, progress: impl Fn(u64)) -> Result<Vec<u8>, WeightsError> {
-    let shelf = Shelf::open().await;
+    let shelf = Shelf::open(SHELF).await;
     if let Some(shelf) = &shelf
         && let Some(response) = shelf.find(&weights.url).await
     {

@@ -1,9 +1,10 @@
 //! One convolution alone, by an algorithm of one's choice: for benchmarks, and for whoever questions the choices that
 //! [`choice`](super::choice) makes.
 
+use super::super::EngineOptions;
 use super::choice::Algorithm;
 use super::layout::Layout;
-use super::{CpuEngine, CpuOptions, Memory};
+use super::{CpuEngine, Memory};
 use crate::architecture::Convolution;
 use crate::engine::{EngineError, Input};
 use crate::plan::{FoldedConvolution, Operation, Plan, Value};
@@ -24,7 +25,7 @@ impl Alone {
     /// For an input of `[batch, side, side]`. A layer that reads three channels is a stem.
     ///
     /// # Errors
-    /// [`EngineError::NoBf16`], and [`EngineError::Failed`] if threads cannot be started.
+    /// [`EngineError::Precision(Precision::Bf16)`], and [`EngineError::Failed`] if threads cannot be started.
     ///
     /// # Panics
     /// If the algorithm is none for the layer.
@@ -32,7 +33,7 @@ impl Alone {
         layer: Convolution,
         algorithm: Algorithm,
         [batch, side]: [usize; 2],
-        options: CpuOptions,
+        options: EngineOptions,
     ) -> Result<Self, EngineError> {
         let mut operations = Vec::new();
         if layer.in_channels != 3 {

@@ -6,8 +6,8 @@
 //! 2. Where an image is small, every weight is read from memory for a handful of pixels, and its bytes cost more than
 //! multiplications.
 
+use super::super::Precision;
 use super::blocked::BLOCK;
-use super::precision::Precision;
 use super::winograd::Scheme;
 use crate::architecture::{Architecture, Convolution, Stem};
 use std::fmt;

@@ -12,9 +12,9 @@ mod choice;
 mod input;
 mod layout;
 mod matrix;
+mod peak;
 mod pooling;
 mod precision;
-mod profile;
 mod simd;
 mod steps;
 mod threads;
@@ -24,12 +24,11 @@ mod winograd;
 
 pub use alone::Alone;
 pub use choice::Algorithm;
-pub use precision::{NoPrecision, Precision};
-pub use profile::{OperationProfile, peak};
+pub use peak::peak;
 pub use simd::InstructionSet;
 pub use winograd::Scheme;
 
-use super::{Device, EngineError, Input, Kept, Logits, Output};
+use super::{Device, EngineError, EngineOptions, Input, Kept, Logits, OperationProfile, Output, Precision};
 use crate::plan::{Plan, Tap, Value};
 use blocked::Blocked;
 use buffer::{Buffer, Target};
@@ -58,17 +57,6 @@ const BYTES_OF_A_PIXEL: usize = 2048;
 /// Is told each step, the shape of its output, and how long it took.
 type Observer<'a> = &'a mut (dyn FnMut(&Step, &Blocked, Duration) + Send);
 
-/// How the engine runs.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CpuOptions {
-    /// As many as there are cores, if not given. WebAssembly has one.
-    pub threads: Option<NonZero<usize>>,
-    /// The best of the processor, if not given.
-    pub instruction_set: Option<InstructionSet>,
-    /// f32, if not given.
-    pub precision: Precision,
-}
-
 /// A plan with its weights packed.
 pub(super) struct CpuEngine {
     set: InstructionSet,
@@ -91,22 +79,22 @@ struct Memory {
 }
 
 impl CpuEngine {
-    pub fn prepare(plan: Plan, options: CpuOptions) -> Result<Self, EngineError> {
+    pub fn prepare(plan: Plan, options: EngineOptions) -> Result<Self, EngineError> {
         // The plain set has bf16, but slowly: nobody gets that unasked.
         let default = options.instruction_set.is_none();
         if options.precision == Precision::Bf16 && default && !InstructionSet::best().has_bf16() {
-            return Err(EngineError::NoBf16);
+            return Err(EngineError::Precision(Precision::Bf16));
         }
         let algorithms = steps::algorithms(&plan, options.precision);
         CpuEngine::new(plan, algorithms, options)
     }
 
     /// With an algorithm for each convolution.
-    fn new(plan: Plan, algorithms: Vec<Algorithm>, options: CpuOptions) -> Result<Self, EngineError> {
+    fn new(plan: Plan, algorithms: Vec<Algorithm>, options: EngineOptions) -> Result<Self, EngineError> {
         let failed = |reason| EngineError::Failed { device: Device::Cpu, reason };
         let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
         if algorithms.contains(&Algorithm::MatrixBf16) && !set.has_pairs() {
-            return Err(EngineError::NoBf16);
+            return Err(EngineError::Precision(Precision::Bf16));
         }
         let threads = Threads::new(options.threads.map(NonZero::get)).map_err(failed)?;
         let last_reads = plan.last_reads();

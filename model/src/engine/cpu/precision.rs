@@ -8,44 +8,6 @@ use super::buffer::{Buffer, Target};
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::threads::Threads;
 use half::bf16;
-use std::fmt;
-use std::str::FromStr;
-
-/// What convolutions multiply.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    #[default]
-    F32,
-    /// bf16 where it is faster, which takes a processor with AVX512-BF16 (the plain instruction set emulates it when it is
-    /// chosen by name). The stem, the classifier, which waits for memory, and convolutions by Winograd stay f32.
-    Bf16,
-}
-
-/// There is no precision of a name.
-#[derive(Debug, thiserror::Error)]
-#[error("unknown precision {0:?}; known are f32 and bf16")]
-pub struct NoPrecision(String);
-
-impl FromStr for Precision {
-    type Err = NoPrecision;
-
-    fn from_str(name: &str) -> Result<Self, NoPrecision> {
-        match name {
-            "f32" => Ok(Precision::F32),
-            "bf16" => Ok(Precision::Bf16),
-            _ => Err(NoPrecision(name.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        })
-    }
-}
 
 /// Two values, the first in the lower half: not a number, but 32 bits on their way.
 pub fn pair(first: f32, second: f32) -> f32 {
@@ -109,17 +71,6 @@ impl Kernel for Round<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_round_trip() {
-        for name in ["f32", "bf16"] {
-            assert_eq!(name.parse::<Precision>().unwrap().to_string(), name);
-        }
-        assert_eq!(
-            "fp8".parse::<Precision>().unwrap_err().to_string(),
-            "unknown precision \"fp8\"; known are f32 and bf16"
-        );
-    }
 
     #[test]
     fn every_instruction_set_rounds_to_the_nearest_and_ties_to_even() {

@@ -1,11 +1,10 @@
 //! The operations of a plan with their weights packed: what all shapes of input share.
 
-use super::OperationProfile;
+use super::super::{OperationProfile, Precision};
 use super::blocked::{BLOCK, Blocked};
 use super::buffer::{Buffer, F32};
 use super::choice::{Algorithm, Layer, choose, nominal_side};
 use super::matrix;
-use super::precision::Precision;
 use super::simd::InstructionSet;
 use super::threads::Threads;
 use super::winograd;
@@ -120,8 +119,16 @@ impl Step {
         };
         let multiply_adds =
             self.layer.as_ref().map_or(0, |layer| layer.weight_shape().iter().product::<usize>() * output.pixels());
-        let weight_bytes = weights * F32;
-        OperationProfile { name: self.name.clone(), algorithm, time, multiply_adds, products, weight_bytes }
+        OperationProfile {
+            name: self.name.clone(),
+            algorithm: algorithm.map_or_else(|| "pool".to_owned(), |algorithm| algorithm.to_string()),
+            precision: if algorithm == Some(Algorithm::MatrixBf16) { Precision::Bf16 } else { Precision::F32 },
+            time,
+            multiply_adds: multiply_adds as u64,
+            products: products as u64,
+            weight_bytes: (weights * F32) as u64,
+            moved_bytes: None,
+        }
     }
 
     /// The zeros that it needs around its input. A max-pool cuts its windows instead.

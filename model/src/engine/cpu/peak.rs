@@ -1,45 +1,18 @@
-//! What a run's time goes to, and what the processor could do at best: both sides of a roofline.
+//! What the processor could do at best.
 
-use super::CpuOptions;
-use super::choice::Algorithm;
+use super::super::EngineOptions;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::threads::Threads;
 use std::hint::black_box;
 use std::num::NonZero;
-use std::time::Duration;
 use web_time::Instant;
-
-/// One operation in one run.
-#[derive(Clone, Debug)]
-pub struct OperationProfile {
-    /// `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
-    pub name: String,
-    /// `None` for a pool.
-    pub algorithm: Option<Algorithm>,
-    pub time: Duration,
-    /// Multiply-adds of the operation as it is defined.
-    pub multiply_adds: usize,
-    /// Multiply-adds that were carried out between its transforms, padding of channels included.
-    pub products: usize,
-    /// Bytes of packed weights, each read once if the caches are large enough.
-    pub weight_bytes: usize,
-}
-
-impl OperationProfile {
-    /// The same operation on further images.
-    pub(super) fn add(&mut self, other: &OperationProfile) {
-        self.time += other.time;
-        self.multiply_adds += other.multiply_adds;
-        self.products += other.products;
-    }
-}
 
 /// Measures how many multiply-adds of f32 a second the processor does at best, on all threads, with everything in
 /// registers.
 ///
 /// # Errors
 /// If threads cannot be started.
-pub fn peak(options: CpuOptions) -> Result<f64, String> {
+pub fn peak(options: EngineOptions) -> Result<f64, String> {
     let threads = Threads::new(options.threads.map(NonZero::get))?;
     let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
     let tasks = 64 * threads.count();

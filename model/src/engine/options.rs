@@ -1,0 +1,84 @@
+//! How an engine computes, where one does not leave that to it.
+
+use super::cpu::InstructionSet;
+use std::fmt;
+use std::num::NonZero;
+use std::str::FromStr;
+
+/// What is left at its default is chosen by the engine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineOptions {
+    /// Of the device `cpu`: as many as there are cores, if not given. WebAssembly has one.
+    pub threads: Option<NonZero<usize>>,
+    /// Of the device `cpu`: the best of the processor, if not given.
+    pub instruction_set: Option<InstructionSet>,
+    pub precision: Precision,
+}
+
+/// What convolutions multiply. Sums are f32 throughout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    #[default]
+    F32,
+    /// Of the device `cpu`, where it is faster, on a processor with AVX512-BF16 (the plain instruction set emulates it when
+    /// it is chosen by name). The stem, the classifier, which waits for memory, and convolutions by Winograd stay f32.
+    Bf16,
+    /// Of the device `webgpu`: weights, and on an adapter with `shader-f16` values too. Values beyond 65,504 become
+    /// infinite, which ends in an error and never in an answer.
+    F16,
+}
+
+/// There is no precision of a name.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown precision {0:?}; known are f32, bf16 and f16")]
+pub struct NoPrecision(String);
+
+impl FromStr for Precision {
+    type Err = NoPrecision;
+
+    fn from_str(name: &str) -> Result<Self, NoPrecision> {
+        match name {
+            "f32" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
+            "f16" => Ok(Precision::F16),
+            _ => Err(NoPrecision(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        })
+    }
+}
+
+impl Precision {
+    /// What it takes, for who lacks it.
+    pub(super) fn takes(self) -> &'static str {
+        match self {
+            Precision::F32 => "a device",
+            Precision::Bf16 => "the device cpu and a processor with AVX512-BF16",
+            Precision::F16 => "the device webgpu",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for name in ["f32", "bf16", "f16"] {
+            assert_eq!(name.parse::<Precision>().unwrap().to_string(), name);
+        }
+        assert_eq!(
+            "fp8".parse::<Precision>().unwrap_err().to_string(),
+            "unknown precision \"fp8\"; known are f32, bf16 and f16"
+        );
+    }
+}

@@ -1,0 +1,189 @@
+//! Which of the worker's engines answers, on adapters that are what Chromium emulates, or pose as something better.
+
+use crate::browser::{Browser, with_browser};
+use crate::{TEN, rest};
+use anyhow::{Result, ensure};
+use model::prediction::Prediction;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use tests::agreement::assert_agreement;
+use tests::server::Server;
+use tests::workspace;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
+
+/// What every worker does before the page's own module is loaded: it tells the page what the module asks of WebGPU and says
+/// on the console, and lets the page destroy its device. The page's scripts cannot reach into a worker.
+const EAVESDROP: &str = r#"
+    const told = new BroadcastChannel("told");
+    for (const level of ["info", "warn", "error"]) {
+        const say = console[level].bind(console);
+        console[level] = (...words) => { say(...words); told.postMessage(words.join(" ")); };
+    }
+    const requestDevice = GPUAdapter.prototype.requestDevice;
+    GPUAdapter.prototype.requestDevice = async function (...rest) {
+        told.postMessage("a device is opened");
+        const device = await requestDevice.apply(this, rest);
+        new BroadcastChannel("order").onmessage = () => { device.destroy(); told.postMessage("destroyed"); };
+        return device;
+    };
+"#;
+
+/// The adapter claims to be a GPU.
+const POSING: &str = r#"
+    for (const name of ["vendor", "architecture", "device", "description"]) {
+        Object.defineProperty(GPUAdapterInfo.prototype, name, { get: () => "posing" });
+    }
+    Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
+"#;
+
+/// A GPU that takes no time: the clock stands still from when work is submitted until its outcome can be read.
+const SWIFT: &str = r#"
+    const clock = performance.now.bind(performance);
+    let hidden = 0, since = null;
+    performance.now = () => (since ?? clock()) - hidden;
+    const { submit } = GPUQueue.prototype, { mapAsync } = GPUBuffer.prototype;
+    GPUQueue.prototype.submit = function (...rest) { since ??= clock(); return submit.apply(this, rest); };
+    GPUBuffer.prototype.mapAsync = function (...rest) {
+        const mapped = mapAsync.apply(this, rest);
+        mapped.finally(() => { hidden += clock() - (since ?? clock()); since = null; });
+        return mapped;
+    };
+"#;
+
+/// A GPU whose kernels compute nonsense.
+const WRONG: &str = r#"
+    const { getMappedRange } = GPUBuffer.prototype;
+    GPUBuffer.prototype.getMappedRange = function (...rest) {
+        const range = getMappedRange.apply(this, rest);
+        new Float32Array(range).reverse();
+        return range;
+    };
+"#;
+
+pub fn auto_leaves_software_alone() -> Result<()> {
+    with_small_model(|browser| async move {
+        browser.patch_workers(&[]).await?;
+        browser.visit().await?;
+        browser.hear("WebGPU is not used: the adapter").await?;
+        let view = browser.classify_sample("cat").await?;
+        ensure!(view.badge == "CPU in this page", "{view:?}");
+        ensure!(!browser.heard("a device is opened").await?, "a device was opened on a software adapter");
+        Ok(())
+    })
+}
+
+pub fn auto_stays_on_a_faster_cpu_and_remembers() -> Result<()> {
+    with_small_model(|browser| async move {
+        browser.patch_workers(&[POSING]).await?;
+        browser.visit().await?;
+        browser.hear("a device is opened").await?;
+        browser.hear("ms for a photo, the CPU").await?;
+        let view = browser.classify_sample("cat").await?;
+        ensure!(view.badge == "CPU in this page", "{view:?}");
+
+        browser.visit().await?;
+        browser.hear("chosen on an earlier visit").await?;
+        ensure!(!browser.heard("a device is opened").await?, "a device was opened in spite of the verdict");
+        Ok(())
+    })
+}
+
+pub fn auto_refuses_a_gpu_that_computes_nonsense() -> Result<()> {
+    with_small_model(|browser| async move {
+        browser.patch_workers(&[POSING, SWIFT, WRONG]).await?;
+        browser.visit().await?;
+        browser.hear("its logits are not those of the CPU").await?;
+        let view = browser.classify_sample("cat").await?;
+        ensure!(view.badge == "CPU in this page", "{view:?}");
+        Ok(())
+    })
+}
+
+pub fn auto_goes_over_to_a_faster_gpu_and_back_when_it_is_lost() -> Result<()> {
+    with_small_model(|browser| async move {
+        browser.patch_workers(&[POSING, SWIFT]).await?;
+        browser.visit().await?;
+        let first = browser.classify_sample("cat").await?;
+        ensure!(first.badge == "CPU in this page", "{first:?}");
+        browser.hear("WebGPU answers from now on").await?;
+        for photo in ["coffee", "rocket"] {
+            let view = browser.classify_sample(photo).await?;
+            ensure!(view.badge == "WebGPU", "{view:?}");
+            let expected = rest(&browser, TEN, photo).await?;
+            assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
+        }
+        browser.lose_the_device().await
+    })
+}
+
+pub fn a_gpu_by_name_that_is_lost_is_replaced() -> Result<()> {
+    with_small_model(|browser| async move {
+        browser.patch_workers(&[]).await?;
+        browser.visit_with("?engine=webgpu").await?;
+        let view = browser.classify_sample("cat").await?;
+        ensure!(view.badge == "WebGPU", "{view:?}");
+        browser.lose_the_device().await
+    })
+}
+
+/// In the browser's storage there is but one model, and it is a small one: emulation is slow.
+fn with_small_model<F>(test: impl FnOnce(Browser) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let checkpoint = workspace::root().join(format!("checkpoints/{TEN}.safetensors"));
+    with_browser(&Server::start_with(["--model".to_owned(), format!("{TEN}={}", checkpoint.display())])?, test)
+}
+
+impl Browser {
+    /// Has every worker run these scripts before the page's module, and the page keep what workers tell in `told`.
+    async fn patch_workers(&self, scripts: &[&str]) -> Result<()> {
+        let scripts = Value::from([&[EAVESDROP], scripts].concat().concat());
+        let prelude = format!(
+            r#"
+            window.told = [];
+            new BroadcastChannel("told").onmessage = ({{ data }}) => told.push(data);
+            const Real = window.Worker;
+            window.Worker = class extends Real {{
+                constructor(address, options) {{
+                    const module = JSON.stringify(new URL(address, location.origin).href);
+                    const text = {scripts} + `await import(${{module}});`;
+                    super(URL.createObjectURL(new Blob([text], {{ type: "text/javascript" }})), options);
+                }}
+            }};
+            "#
+        );
+        self.prelude(&prelude).await
+    }
+
+    /// Whether a worker of this visit has told anything with these words in it.
+    async fn heard(&self, words: &str) -> Result<bool> {
+        let found = "return window.told.some(told => told.includes(arguments[0]))";
+        Ok(self.client.execute(found, vec![words.into()]).await? == true)
+    }
+
+    async fn hear(&self, words: &str) -> Result<()> {
+        let start = Instant::now();
+        while !self.heard(words).await? {
+            let told = self.client.execute("return window.told", vec![]).await?;
+            ensure!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {words:?}; the worker has told {told}");
+            tokio::time::sleep(BETWEEN_QUESTIONS).await;
+        }
+        Ok(())
+    }
+
+    /// Destroys the worker's device; the next photos are the CPU's.
+    async fn lose_the_device(&self) -> Result<()> {
+        self.client.execute("new BroadcastChannel('order').postMessage('destroy')", vec![]).await?;
+        self.hear("destroyed").await?;
+        for photo in ["palace", "flower"] {
+            let view = self.classify_sample(photo).await?;
+            ensure!(view.badge == "CPU in this page" && view.error.is_empty(), "{view:?}");
+            let expected = rest(self, TEN, photo).await?;
+            assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
+        }
+        self.hear("WebGPU is not used any more").await
+    }
+}
