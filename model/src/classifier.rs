@@ -2,7 +2,7 @@
 //! and the server in its two halves.
 
 use crate::checkpoint::{Checkpoint, Metadata};
-use crate::engine::{Device, EnduringEngine, Engine, EngineError, EngineOptions, Input, Logits, Report};
+use crate::engine::{Device, EnduringEngine, EngineError, EngineOptions, Input, Logits, Report};
 use crate::prediction::{Prediction, Timing, top_k};
 use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError};
 use web_time::Instant;
@@ -66,9 +66,9 @@ impl Classifier {
         Ok(Classifier { name: name.to_owned(), metadata, engine })
     }
 
-    /// Of an engine that is prepared already, with nothing to stand in for it.
-    pub fn of(name: &str, metadata: Metadata, engine: Engine) -> Self {
-        Classifier { name: name.to_owned(), metadata, engine: EnduringEngine::alone(engine) }
+    /// Of an engine that is prepared already.
+    pub fn of(name: &str, metadata: Metadata, engine: EnduringEngine) -> Self {
+        Classifier { name: name.to_owned(), metadata, engine }
     }
 
     pub fn metadata(&self) -> &Metadata {
@@ -77,6 +77,11 @@ impl Classifier {
 
     pub fn device(&self) -> Device {
         self.engine.engine().device()
+    }
+
+    /// As [`Engine::adapter`].
+    pub fn adapter(&self) -> Option<String> {
+        self.engine.engine().adapter().map(str::to_owned)
     }
 
     /// What the network says of images, without a word about labels.

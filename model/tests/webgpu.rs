@@ -89,6 +89,20 @@ fn an_engine_without_all_weights_is_none() {
     assert!(error.to_string().contains("1 layers have no weights"), "{error}");
 }
 
+/// Lavapipe has a clock; an adapter without one tells nothing.
+#[test]
+fn a_profile_is_of_every_layer_in_order() {
+    let engine = engine(Architecture::new("resnet18", 1000).unwrap(), Device::WebGpu(0));
+    let Some(operations) = block_on(engine.profile(&images([2, 224, 224]))).unwrap() else { return };
+    let names: Vec<&str> = operations.iter().map(|operation| operation.name.as_str()).collect();
+    assert_eq!(names[..4], ["normalise", "conv1", "maxpool", "layer1.0.conv1"]);
+    assert_eq!((names.len(), names.last()), (24, Some(&"fc")));
+    assert_eq!(operations.iter().map(|operation| operation.multiply_adds).sum::<u64>(), 2 * 1_814_073_344);
+    assert!(operations.iter().all(|operation| operation.moved_bytes > Some(0)));
+    let [stem, fc] = [1, 23].map(|index| operations[index].time);
+    assert!(stem > fc && !fc.is_zero(), "{stem:?}, {fc:?}");
+}
+
 #[test]
 fn an_engine_serves_many_shapes_and_many_callers_at_once() {
     let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
@@ -119,17 +133,30 @@ fn a_value_that_is_no_number_is_refused() {
     }
 }
 
-/// The first values of this stem are so large that a buffer holds ten images of them.
+/// Two submissions at least, whatever the adapter: the first values of this stem are so large that a buffer holds ten images
+/// of them.
 #[test]
-fn batches_are_cut_so_that_buffers_suffice() {
+fn images_of_a_batch_that_is_cut_are_as_they_are_alone() {
     let architecture = Architecture { stem: Stem::ImagenetStride1, ..Architecture::new("resnet18", 10).unwrap() };
     let engine = engine(architecture, Device::WebGpu(0));
     let batch = images([11, 224, 224]);
     let together = block_on(engine.run(&batch, &[])).unwrap().logits;
     let Input::Pixels(batch) = batch else { unreachable!() };
-    let last = batch.pixels()[10 * 224 * 224 * 3..].to_vec();
-    let last = Input::Pixels(ImageBatch::new(last, [1, 224, 224], batch.mean(), batch.std()).unwrap());
-    assert_eq!(block_on(engine.run(&last, &[])).unwrap().logits.values, together.row(10));
+    for (index, pixels) in batch.pixels().chunks_exact(224 * 224 * 3).enumerate() {
+        let alone = ImageBatch::new(pixels.to_vec(), [1, 224, 224], batch.mean(), batch.std()).unwrap();
+        let alone = block_on(engine.run(&Input::Pixels(alone), &[])).unwrap().logits;
+        let difference = relative_difference(together.row(index), &alone.values);
+        assert!(difference < 1e-5, "image {index}: {difference}");
+    }
+}
+
+#[test]
+fn images_for_which_a_dispatch_had_too_many_workgroups_are_refused() {
+    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    for shape in [[1, 70_000, 1], [2, 70_000, 1]] {
+        let error = block_on(engine.run(&images(shape), &[])).unwrap_err();
+        assert!(matches!(error, EngineError::Input(_)), "{shape:?}: {error}");
+    }
 }
 
 #[test]

@@ -39,6 +39,9 @@ impl Model {
             let name = name.clone();
             move || {
                 let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options, warn))?;
+                if let Some(adapter) = classifier.adapter() {
+                    tracing::info!("{name}: {device} is {adapter}");
+                }
                 warm_up(&classifier)?;
                 Ok(classifier)
             }

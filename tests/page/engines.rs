@@ -114,7 +114,7 @@ pub fn auto_goes_over_to_a_faster_gpu_and_back_when_it_is_lost() -> Result<()> {
             let expected = rest(&browser, TEN, photo).await?;
             assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
         }
-        browser.lose_the_device().await
+        browser.lose_the_device("CPU in this page", "WebGPU is not used any more").await
     })
 }
 
@@ -124,7 +124,8 @@ pub fn a_gpu_by_name_that_is_lost_is_replaced() -> Result<()> {
         browser.visit_with("?engine=webgpu").await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.badge == "WebGPU", "{view:?}");
-        browser.lose_the_device().await
+        browser.lose_the_device("WebGPU", "webgpu answers now").await?;
+        browser.lose_the_device("CPU in this page", "cpu answers now").await
     })
 }
 
@@ -174,16 +175,17 @@ impl Browser {
         Ok(())
     }
 
-    /// Destroys the worker's device; the next photos are the CPU's.
-    async fn lose_the_device(&self) -> Result<()> {
-        self.client.execute("new BroadcastChannel('order').postMessage('destroy')", vec![]).await?;
+    /// Destroys the worker's device; the next photos are answered there, and the worker says why.
+    async fn lose_the_device(&self, badge: &str, words: &str) -> Result<()> {
+        let order = "window.told = []; new BroadcastChannel('order').postMessage('destroy')";
+        self.client.execute(order, vec![]).await?;
         self.hear("destroyed").await?;
         for photo in ["palace", "flower"] {
             let view = self.classify_sample(photo).await?;
-            ensure!(view.badge == "CPU in this page" && view.error.is_empty(), "{view:?}");
+            ensure!(view.badge == badge && view.error.is_empty(), "{view:?}");
             let expected = rest(self, TEN, photo).await?;
             assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
         }
-        self.hear("WebGPU is not used any more").await
+        self.hear(words).await
     }
 }

@@ -253,7 +253,7 @@ impl Engine {
         match &self.runner {
             Runner::Cpu(engine) => engine.profile(input).map(Some),
             #[cfg(feature = "webgpu")]
-            Runner::WebGpu(_) => Ok(None),
+            Runner::WebGpu(engine) => engine.profile(input).await,
             #[cfg(feature = "burn")]
             Runner::Burn(_) => Ok(None),
         }

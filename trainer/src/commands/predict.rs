@@ -83,6 +83,9 @@ impl Predict {
         let (device, options) = (self.device, self.processor.into());
         let report: Report = |error, device| remark(&format!("{error}; {device} answers now"));
         let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options, report))?;
+        if let Some(adapter) = classifier.adapter() {
+            remark(&format!("{device} is {adapter}"));
+        }
         let mut csv = self.csv.as_deref().map(Csv::create).transpose()?;
 
         let mut failures = 0;

@@ -1,14 +1,15 @@
 //! The worker's two engines for its one model. One of them answers; the CPU's stands in whenever WebGPU's fails.
 
 use crate::clock::{pause, within};
+use crate::early::Early;
 use crate::message::Engine;
-use model::checkpoint::{Checkpoint, CheckpointError, Metadata};
+use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
-use model::engine::{self, Device, EngineError, EngineOptions};
-use model::plan::Plan;
+use model::engine::{self, Device, EnduringEngine, EngineError, EngineOptions};
 use model::prediction::Prediction;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use web_sys::console;
 use web_time::Instant;
 
@@ -16,7 +17,7 @@ use web_time::Instant;
 pub const WEBGPU: Device = if cfg!(feature = "burn-webgpu") { Device::Wgpu(0) } else { Device::WebGpu(0) };
 
 /// A driver that has not opened its device by then is not waited for.
-const PREPARATION_MS: i32 = 20_000;
+pub const PREPARATION_MS: i32 = 20_000;
 
 /// How long it must have been quiet before anything is done that nobody waits for.
 const QUIET_MS: i32 = 30;
@@ -25,8 +26,9 @@ pub struct Engines {
     /// The model's.
     name: String,
     metadata: Metadata,
-    /// The model's, as long as another engine may have to be prepared: in int8 a quarter of what it is in an engine.
-    file: RefCell<Rc<Vec<u8>>>,
+    /// The model's weights as they are stored, as long as another engine may have to be prepared: in int8 a quarter of what
+    /// they are in an engine.
+    weights: RefCell<Option<Arc<Checkpoint>>>,
     cpu: RefCell<Option<Rc<Classifier>>>,
     /// Answers if it is there.
     webgpu: RefCell<Option<Rc<Classifier>>>,
@@ -40,20 +42,11 @@ pub struct Engines {
 #[derive(Debug, thiserror::Error)]
 pub enum PreparationError {
     #[error(transparent)]
-    Weights(#[from] CheckpointError),
-    #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("the device {WEBGPU} was not ready after {} s", PREPARATION_MS / 1000)]
     Late,
-}
-
-impl PreparationError {
-    pub fn code(&self) -> &'static str {
-        match self {
-            PreparationError::Weights(_) => "bad_weights",
-            PreparationError::Engine(_) | PreparationError::Late => "engine",
-        }
-    }
+    #[error("the model's weights were given back")]
+    NoWeights,
 }
 
 /// A request from its arrival to its answer.
@@ -66,11 +59,17 @@ impl Drop for Visit {
 }
 
 impl Engines {
-    /// Prepares the one that answers first, of a model's file.
-    pub async fn prepare(engine: Engine, name: &str, file: Vec<u8>) -> Result<Self, PreparationError> {
+    /// Prepares the one that answers first, unless that was done `early`.
+    pub async fn prepare(
+        engine: Engine,
+        name: &str,
+        weights: Checkpoint,
+        early: Early,
+    ) -> Result<Self, PreparationError> {
+        let weights = Arc::new(weights);
         let webgpu = match engine {
             Engine::Auto | Engine::Cpu => None,
-            Engine::WebGpu => match open_webgpu(name, &file).await {
+            Engine::WebGpu => match asked_for(name, &weights, early).await {
                 Ok(webgpu) => Some(webgpu),
                 Err(error) => {
                     console::warn_1(&format!("WebGPU is not used: {error}").into());
@@ -80,13 +79,12 @@ impl Engines {
         };
         let cpu = match webgpu {
             Some(_) => None,
-            None => Some(open(name, &file, Device::Cpu).await?),
+            None => Some(open(name, &weights, Device::Cpu).await?),
         };
-        let first = webgpu.as_ref().or(cpu.as_ref()).expect("one of them is prepared");
         let engines = Engines {
             name: name.to_owned(),
-            metadata: first.metadata().clone(),
-            file: RefCell::new(Rc::new(file)),
+            metadata: weights.metadata().clone(),
+            weights: RefCell::new(Some(weights)),
             cpu: RefCell::new(cpu.map(Rc::new)),
             webgpu: RefCell::new(webgpu.map(Rc::new)),
             waiting: Cell::default(),
@@ -134,16 +132,18 @@ impl Engines {
         if let Some(cpu) = ready {
             return Ok(cpu);
         }
-        let file = self.file.borrow().clone();
-        let cpu = Rc::new(open(&self.name, &file, Device::Cpu).await?);
+        let cpu = Rc::new(open(&self.name, &*self.weights()?, Device::Cpu).await?);
         self.cpu.replace(Some(cpu.clone()));
         Ok(cpu)
     }
 
     /// WebGPU's, which answers nothing yet.
     pub async fn webgpu(&self) -> Result<Classifier, PreparationError> {
-        let file = self.file.borrow().clone();
-        open_webgpu(&self.name, &file).await
+        open_webgpu(&self.name, &*self.weights()?).await
+    }
+
+    fn weights(&self) -> Result<Arc<Checkpoint>, PreparationError> {
+        self.weights.borrow().clone().ok_or(PreparationError::NoWeights)
     }
 
     /// From the next photo on.
@@ -160,7 +160,7 @@ impl Engines {
 
     /// No engine will be prepared any more.
     pub fn settle(&self) {
-        self.file.take();
+        self.weights.take();
     }
 
     /// Takes note of a request until what this returns is dropped.
@@ -185,17 +185,20 @@ impl Engines {
     }
 }
 
-/// A model's engine on WebGPU, if the driver makes one in time.
-async fn open_webgpu(name: &str, file: &[u8]) -> Result<Classifier, PreparationError> {
-    within(PREPARATION_MS, open(name, file, WEBGPU)).await.unwrap_or(Err(PreparationError::Late))
+/// WebGPU's engine because it was asked for by name: a lost device is opened anew, before the CPU takes over.
+async fn asked_for(name: &str, weights: &Arc<Checkpoint>, early: Early) -> Result<Classifier, PreparationError> {
+    let Some(engine) = early.finish().await else { return open_webgpu(name, weights).await };
+    let report = |error: &EngineError, device| console::warn_1(&format!("{error}; {device} answers now").into());
+    let engine = EnduringEngine::new(engine?, Some(weights.clone()), EngineOptions::default(), report);
+    Ok(Classifier::of(name, weights.metadata().clone(), engine))
 }
 
-async fn open(name: &str, file: &[u8], device: Device) -> Result<Classifier, PreparationError> {
-    let checkpoint = Checkpoint::from_bytes(file)?;
-    let metadata = checkpoint.metadata().clone();
-    let engine = match device {
-        Device::Cpu => engine::Engine::prepare(Plan::from(checkpoint), device).await?,
-        _ => engine::Engine::prepare_from(&checkpoint, device, EngineOptions::default()).await?,
-    };
-    Ok(Classifier::of(name, metadata, engine))
+/// WebGPU's engine, if the driver makes one in time.
+async fn open_webgpu(name: &str, weights: &Checkpoint) -> Result<Classifier, PreparationError> {
+    within(PREPARATION_MS, open(name, weights, WEBGPU)).await.unwrap_or(Err(PreparationError::Late))
+}
+
+async fn open(name: &str, weights: &Checkpoint, device: Device) -> Result<Classifier, PreparationError> {
+    let engine = engine::Engine::prepare_from(weights, device, EngineOptions::default()).await?;
+    Ok(Classifier::of(name, weights.metadata().clone(), EnduringEngine::alone(engine)))
 }

@@ -15,6 +15,8 @@ mod browser_decode;
 #[cfg(feature = "classifier")]
 mod clock;
 #[cfg(feature = "classifier")]
+mod early;
+#[cfg(feature = "classifier")]
 mod engines;
 #[cfg(feature = "classifier")]
 mod scope;

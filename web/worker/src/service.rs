@@ -2,13 +2,15 @@
 
 use crate::auto::consider_webgpu;
 use crate::browser_decode;
-use crate::engines::{Engines, PreparationError};
+use crate::early::Early;
+use crate::engines::{Engines, PreparationError, WEBGPU};
 use crate::message::{Engine, Photo, Reply, Request, Weights};
 use crate::scope::{fail, reply, report_panics, scope, words};
 use crate::weights::bring;
 use js_sys::Uint8Array;
 use model::checkpoint::Metadata;
 use model::classifier::Prepared;
+use model::engine::Device;
 use model::prediction::Prediction;
 use model::preprocess::{Limits, PhotoError};
 use std::cell::{Cell, RefCell};
@@ -85,7 +87,7 @@ impl From<PhotoError> for Failed {
 
 impl From<PreparationError> for Failed {
     fn from(error: PreparationError) -> Self {
-        Failed::new(error.code(), error)
+        Failed::new("engine", error)
     }
 }
 
@@ -99,8 +101,12 @@ async fn load(weights: &Weights, engine: Engine) -> Result<Engines, Failed> {
             reply(Reply::Progress { received, total });
         }
     };
-    let file = bring(weights, progress).await.map_err(|error| Failed::new(error.code(), error))?;
-    Ok(Engines::prepare(engine, &weights.name, file).await?)
+    let early = || match engine {
+        Engine::WebGpu if WEBGPU == Device::WebGpu(0) => Early::Unopened,
+        _ => Early::Unwanted,
+    };
+    let brought = bring(weights, progress, early).await.map_err(|error| Failed::new(error.code(), error))?;
+    Ok(Engines::prepare(engine, &weights.name, brought.0, brought.1).await?)
 }
 
 async fn classify(engines: &Engines, photo: Photo, top_k: usize) -> Result<Prediction, Failed> {

@@ -2,7 +2,7 @@
 //! and when it is full: keeping is a courtesy, so nothing here fails.
 
 use crate::scope::scope;
-use js_sys::{Reflect, Uint8Array};
+use js_sys::Reflect;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Cache, Response};
@@ -28,8 +28,19 @@ impl Shelf {
         let _ = JsFuture::from(self.0.delete_with_str(url)).await;
     }
 
-    pub async fn keep(&self, url: &str, bytes: &[u8]) {
-        if let Ok(response) = Response::new_with_opt_buffer_source(Some(&Uint8Array::from(bytes))) {
+    /// Keeps what a response will bring. The response can still be read; the future ends with it.
+    pub fn keep(&self, url: &str, response: &Response) -> impl Future<Output = ()> + use<> {
+        // Asked for now: a response that has been read is not copied any more.
+        let kept = response.clone().map(|copy| self.0.put_with_str(url, &copy));
+        async move {
+            if let Ok(kept) = kept {
+                let _ = JsFuture::from(kept).await;
+            }
+        }
+    }
+
+    pub async fn keep_text(&self, url: &str, text: &str) {
+        if let Ok(response) = Response::new_with_opt_str(Some(text)) {
             let _ = JsFuture::from(self.0.put_with_str(url, &response)).await;
         }
     }

@@ -68,7 +68,7 @@ impl Record {
 
     pub async fn keep(&self, verdict: Verdict) {
         if let Some(shelf) = &self.shelf {
-            shelf.keep(&self.address, written(verdict).as_bytes()).await;
+            shelf.keep_text(&self.address, &written(verdict)).await;
         }
     }
 }

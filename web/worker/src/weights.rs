@@ -1,10 +1,12 @@
 //! Brings a model's weights: from the shelf or over the network, hashed while they stream, refused if they are not
 //! what was announced. `crypto.subtle` hashes nothing that streams and is absent on plain http, hence wasm's own SHA-256.
 
+use crate::early::Early;
 use crate::message::Weights;
 use crate::scope::{scope, words};
 use crate::shelf::Shelf;
 use js_sys::Uint8Array;
+use model::checkpoint::{Checkpoint, CheckpointError, Incoming};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -20,8 +22,8 @@ pub enum WeightsError {
     Status(u16),
     #[error("the weights are not those that the server announced ({0}), so they are not used")]
     Mismatch(String),
-    #[error("there is no memory for {0} bytes of weights")]
-    Memory(u64),
+    #[error(transparent)]
+    Bad(#[from] CheckpointError),
 }
 
 impl WeightsError {
@@ -29,29 +31,38 @@ impl WeightsError {
         match self {
             WeightsError::Unreachable(_) | WeightsError::Status(_) => "weights_unreachable",
             WeightsError::Mismatch(_) => "weights_mismatch",
-            WeightsError::Memory(_) => "out_of_memory",
+            WeightsError::Bad(_) => "bad_weights",
         }
     }
 }
 
-/// The file, verified. `progress` is told how many bytes have come.
-pub async fn bring(weights: &Weights, progress: impl Fn(u64)) -> Result<Vec<u8>, WeightsError> {
+/// The checkpoint, verified, and what was made early of it. `progress` is told how many bytes have come; `early` makes what
+/// gets them while they come, anew if they prove to be wrong and have to come again.
+pub async fn bring(
+    weights: &Weights,
+    progress: impl Fn(u64),
+    early: impl Fn() -> Early,
+) -> Result<(Checkpoint, Early), WeightsError> {
     let shelf = Shelf::open(SHELF).await;
     if let Some(shelf) = &shelf
         && let Some(response) = shelf.find(&weights.url).await
     {
-        match read(&response, weights, &progress).await {
-            Err(WeightsError::Memory(bytes)) => return Err(WeightsError::Memory(bytes)),
-            Ok(bytes) => return Ok(bytes),
+        match read(&response, weights, &progress, early()).await {
+            Ok(brought) => return Ok(brought),
             Err(_) => shelf.discard(&weights.url).await,
         }
     }
     let response = fetch(&weights.url, shelf.is_some()).await?;
-    let bytes = read(&response, weights, &progress).await?;
-    if let Some(shelf) = &shelf {
-        shelf.keep(&weights.url, &bytes).await;
+    // The browser keeps what streams by; what is read from there is verified like everything else.
+    let kept = shelf.as_ref().map(|shelf| shelf.keep(&weights.url, &response));
+    let brought = read(&response, weights, &progress, early()).await;
+    if let (Some(shelf), Some(kept)) = (&shelf, kept) {
+        match &brought {
+            Ok(_) => kept.await,
+            Err(_) => shelf.discard(&weights.url).await,
+        }
     }
-    Ok(bytes)
+    brought
 }
 
 /// `shelved`: the shelf will keep the file, so the browser's HTTP cache need not.
@@ -67,14 +78,20 @@ async fn fetch(url: &str, shelved: bool) -> Result<Response, WeightsError> {
     if response.ok() { Ok(response) } else { Err(WeightsError::Status(response.status())) }
 }
 
-async fn read(response: &Response, weights: &Weights, progress: impl Fn(u64)) -> Result<Vec<u8>, WeightsError> {
+async fn read(
+    response: &Response,
+    weights: &Weights,
+    progress: impl Fn(u64),
+    mut early: Early,
+) -> Result<(Checkpoint, Early), WeightsError> {
     let interrupted = |thrown: JsValue| WeightsError::Unreachable(words(&thrown));
     let body = response.body().ok_or_else(|| WeightsError::Unreachable("an answer without a body".into()))?;
     let reader = ReadableStreamDefaultReader::new(&body).map_err(interrupted)?;
 
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(weights.bytes as usize).map_err(|_| WeightsError::Memory(weights.bytes))?;
-    let mut hasher = Sha256::new();
+    let mut incoming = Incoming::new(weights.bytes);
+    // What is wrong with the file matters only if it is the file that was announced.
+    let mut wrong = None;
+    let (mut received, mut hasher) = (0, Sha256::new());
     progress(0);
     loop {
         let step: ReadableStreamReadResult = JsFuture::from(reader.read()).await.map_err(interrupted)?.unchecked_into();
@@ -82,23 +99,31 @@ async fn read(response: &Response, weights: &Weights, progress: impl Fn(u64)) ->
             break;
         }
         let chunk: Uint8Array = step.get_value().unchecked_into();
-        let (start, end) = (bytes.len(), bytes.len() + chunk.length() as usize);
-        if end as u64 > weights.bytes {
+        let bytes = chunk.to_vec();
+        received += bytes.len() as u64;
+        if received > weights.bytes {
             let _ = reader.cancel();
             return Err(WeightsError::Mismatch(format!("more than {} bytes", weights.bytes)));
         }
-        bytes.resize(end, 0);
-        chunk.copy_to(&mut bytes[start..]);
-        hasher.update(&bytes[start..]);
-        progress(end as u64);
+        hasher.update(&bytes);
+        if wrong.is_none() {
+            match incoming.push(&bytes) {
+                Ok(()) => early.take(&incoming).await,
+                Err(error) => wrong = Some(error),
+            }
+        }
+        progress(received);
     }
 
-    if bytes.len() as u64 != weights.bytes {
-        return Err(WeightsError::Mismatch(format!("{} bytes instead of {}", bytes.len(), weights.bytes)));
+    if received != weights.bytes {
+        return Err(WeightsError::Mismatch(format!("{received} bytes instead of {}", weights.bytes)));
     }
     let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if found != weights.sha256 {
         return Err(WeightsError::Mismatch(format!("SHA-256 {found} instead of {}", weights.sha256)));
     }
-    Ok(bytes)
+    match wrong {
+        Some(error) => Err(error.into()),
+        None => Ok((incoming.finish()?, early)),
+    }
 }

@@ -1,101 +1,280 @@
-//! Which tile computes which convolution: by a table over adapters and a formula over shapes.
+//! Which kernel computes which convolution: by a table over adapters and a formula over shapes, never by timing.
 
-use super::planes::Planes;
+use super::planes::{BLOCK, Planes};
+use super::shaders::{SIDE, Slices, input_blocks};
 use crate::architecture::Convolution;
+use std::cmp::Reverse;
 
-/// What an invocation computes, and how many invocations a workgroup has.
+/// How a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tile {
-    /// Neighbours in a row.
+pub struct Choice {
+    pub family: Family,
+    /// Pixels of an invocation: neighbours in a row, or `SIDE` apart.
     pub pixels: usize,
-    /// Blocks of four output channels.
+    /// Blocks of four output channels of an invocation.
     pub columns: usize,
-    /// Columns of output blocks, tiles.
+    /// Invocations along output blocks, along tiles of pixels; `Family::Tiled` always has `[SIDE, SIDE]`.
     pub workgroup: [usize; 2],
+    /// The input channels are cut into so many pieces, whose sums a second dispatch adds up.
+    pub pieces: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Values come out of caches.
+    Direct,
+    /// Values come out of workgroup memory.
+    Tiled,
 }
 
 /// What kind of adapter executes the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Adapter {
-    /// A processor that emulates one: what counts is that every value which is read takes part in many products.
+pub enum AdapterKind {
+    /// A processor that emulates one. What counts is that every value which is read takes part in many products; barriers are
+    /// slow, and there are few invocations at a time.
     Software,
-    /// What counts as well is that there are enough invocations.
-    Gpu,
+    /// A GPU whose caches are as good as its workgroup memory, or that is not known.
+    Direct,
+    /// A GPU with fast workgroup memory.
+    Tiled,
 }
 
-/// Invocations that fill a GPU.
-const ENOUGH: usize = 16 << 10;
+/// PCI vendors of GPUs with fast workgroup memory: NVIDIA, AMD, Qualcomm.
+const TILED_VENDORS: [u32; 3] = [0x10de, 0x1002, 0x5143];
+/// Words of their names: browsers tell no vendor's number.
+const TILED_NAMES: [&str; 6] = ["nvidia", "geforce", "amd", "radeon", "qualcomm", "adreno"];
+/// Words of the names of processors that emulate a GPU.
+const SOFTWARE_NAMES: [&str; 3] = ["llvmpipe", "swiftshader", "basic render"];
 
-/// Tiles in the order of preference: the more products for each value read, the better.
-const TILES: [(usize, usize); 6] = [(8, 2), (7, 2), (4, 2), (4, 1), (2, 1), (1, 1)];
+impl AdapterKind {
+    /// By what an adapter says about itself.
+    pub fn of(info: &wgpu::AdapterInfo) -> Self {
+        AdapterKind::named(info.device_type, info.vendor, &format!("{} {}", info.name, info.driver))
+    }
 
-impl Tile {
-    /// For a layer with outputs `to`.
-    pub fn choose(adapter: Adapter, layer: &Convolution, to: &Planes) -> Tile {
-        let blocks = to.blocks();
-        // Columns of a tile share their inputs, and lie apart by an equal share of the blocks.
-        let fits = |&(pixels, columns): &(usize, usize)| {
-            pixels <= to.width && (columns == 1 || (layer.groups == 1 && blocks.is_multiple_of(columns)))
-        };
-        let candidates: Vec<_> = TILES.into_iter().filter(fits).collect();
-        let (pixels, columns) = match adapter {
-            Adapter::Software => largest(&candidates, to),
-            Adapter::Gpu => enough(&candidates, to),
-        };
-        let [x, all] = match adapter {
-            Adapter::Software => [4, 16],
-            Adapter::Gpu => [16, 64],
-        };
-        let x = x.min((blocks / columns).next_power_of_two());
-        Tile { pixels, columns, workgroup: [x, all / x] }
+    fn named(device_type: wgpu::DeviceType, vendor: u32, name: &str) -> Self {
+        let name = name.to_lowercase();
+        let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        if device_type == wgpu::DeviceType::Cpu || has(&SOFTWARE_NAMES) {
+            AdapterKind::Software
+        } else if TILED_VENDORS.contains(&vendor) || (vendor == 0 && has(&TILED_NAMES)) {
+            AdapterKind::Tiled
+        } else {
+            AdapterKind::Direct
+        }
+    }
+
+    /// Multiply-adds of a submission: enough for a GPU to be busy, few enough for the weakest of the kind to be done well
+    /// within a second, so that no watchdog minds and the screen is drawn.
+    pub fn multiply_adds_of_a_submission(self) -> u64 {
+        match self {
+            AdapterKind::Software | AdapterKind::Direct => 16 << 30,
+            AdapterKind::Tiled => 64 << 30,
+        }
+    }
+
+    /// Lanes of a middling GPU of the kind: 128 by core of Apple's and NVIDIA's, and from 8 to 64 of them.
+    fn lanes(self) -> f64 {
+        match self {
+            AdapterKind::Software | AdapterKind::Direct => 2048.0,
+            AdapterKind::Tiled => 8192.0,
+        }
     }
 }
 
-/// Of the largest tiles, 7 and 8 pixels being as good, the one that computes least beyond the rows' ends.
-fn largest(candidates: &[(usize, usize)], to: &Planes) -> (usize, usize) {
-    let size = |&(pixels, columns): &(usize, usize)| pixels.min(7) * columns;
-    let waste = |&(pixels, _): &(usize, usize)| to.width.next_multiple_of(pixels) - to.width;
-    let best = candidates.iter().min_by_key(|tile| (std::cmp::Reverse(size(tile)), waste(tile)));
-    *best.expect("the smallest tile always fits")
+/// Tiles of an invocation in the order of preference, pixels by columns: the more products for each value read, the better.
+pub const DIRECT_TILES: [(usize, usize); 6] = [(8, 2), (7, 2), (4, 2), (4, 1), (2, 1), (1, 1)];
+pub const TILED_TILES: [(usize, usize); 6] = [(8, 2), (4, 2), (8, 1), (4, 1), (2, 2), (2, 1)];
+/// Pieces that input channels are cut into.
+pub const PIECES: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// Pixels of a batch from which on tiles of workgroup memory are filled.
+const TILED_PIXELS: usize = 16;
+
+/// Blocks of sums of an invocation of `Family::Direct` for which every GPU has registers: with the inputs and weights beside
+/// them, those of Intel's and ARM's are full.
+const SUMS: usize = 8;
+
+// What things cost, in multiply-adds of a lane: orders of magnitude from what vendors say of clocks and bandwidths.
+
+/// A read of four values through the caches.
+const CACHE_READ: f64 = 8.0;
+/// A read of four values from workgroup memory.
+const TILE_READ: f64 = 4.0;
+/// Four values to or from memory, of which all lanes together have so much.
+const MEMORY: f64 = 100.0;
+/// What passes until a value that was asked for is there.
+const LATENCY: f64 = 400.0;
+/// A further dispatch, which waits for the one before it: some 15 microseconds.
+const DISPATCH: f64 = 20_000.0;
+
+impl Choice {
+    /// For a layer with outputs `to`.
+    pub fn new(kind: AdapterKind, layer: &Convolution, to: &Planes) -> Self {
+        let pixels = to.batch * to.height * to.width;
+        let candidates = match kind {
+            AdapterKind::Software => return largest(layer, to),
+            AdapterKind::Tiled if Slices::of(layer).is_some() && pixels >= TILED_PIXELS => tiled(layer),
+            AdapterKind::Tiled | AdapterKind::Direct => {
+                let mut candidates = direct(layer, to, [16, 64]);
+                candidates.retain(|choice| choice.pixels * choice.columns <= SUMS);
+                candidates
+            }
+        };
+        let costs = candidates.into_iter().map(|choice| (choice.cost(kind, layer, to), choice));
+        costs.min_by(|(a, _), (b, _)| a.total_cmp(b)).expect("the smallest tile always fits").1
+    }
+
+    /// Words for it: the outputs of an invocation in pixels by channels, or those of a workgroup, and how often it is split.
+    pub fn describe(&self) -> String {
+        let (name, side) = match self.family {
+            Family::Direct => ("direct", 1),
+            Family::Tiled => ("tiled", SIDE),
+        };
+        let words = format!("{name} {}x{}", self.pixels * side, self.columns * BLOCK * side);
+        match self.pieces {
+            1 => words,
+            pieces => format!("{words} split {pieces}"),
+        }
+    }
+
+    /// An estimate of the time: an invocation takes its time even if it is the only one, and invocations for which there are no
+    /// lanes wait.
+    fn cost(&self, kind: AdapterKind, layer: &Convolution, to: &Planes) -> f64 {
+        let [pixels, columns, pieces] = [self.pixels, self.columns, self.pieces].map(|count| count as f64);
+        let products = (4 * BLOCK) as f64 * pixels * columns;
+        let kernel = layer.kernel as f64;
+        let blocks = input_blocks(layer) as f64 / pieces;
+        let (iterations, instructions, least, invocations) = match self.family {
+            Family::Direct => {
+                let inputs = if layer.kernel == 1 { pixels } else { (pixels - 1.0) * layer.stride as f64 + kernel };
+                let reads = inputs + 4.0 * columns * kernel;
+                let instructions = products * kernel + CACHE_READ * reads;
+                let tiles = to.batch * to.height * to.width.div_ceil(self.pixels) * to.blocks() / self.columns;
+                (kernel * blocks, instructions, instructions + LATENCY, tiles)
+            }
+            Family::Tiled => {
+                let slices = Slices::of(layer).expect("candidates have them");
+                let depth = slices.depth(layer) as f64;
+                let side = SIDE as f64;
+                let instructions = depth
+                    * (products + TILE_READ * (pixels + 4.0 * columns) + CACHE_READ * (pixels + 4.0 * columns) / side);
+                let tiles = (to.batch * to.height * to.width).div_ceil(SIDE * self.pixels)
+                    * to.blocks().div_ceil(SIDE * self.columns);
+                // Reads ahead.
+                let least = instructions.max(LATENCY);
+                (kernel * kernel * blocks / depth, instructions, least, tiles * SIDE * SIDE)
+            }
+        };
+        let turns = invocations as f64 * pieces / kind.lanes();
+        let sums = (to.batch * to.height * to.width * to.blocks()) as f64;
+        let adding = match self.pieces {
+            1 => 0.0,
+            _ => DISPATCH + MEMORY * sums * (2.0 * pieces + 1.0) / kind.lanes(),
+        };
+        iterations * least.max(instructions * turns) + adding
+    }
 }
 
-/// The first that leaves enough invocations, or the smallest.
-fn enough(candidates: &[(usize, usize)], to: &Planes) -> (usize, usize) {
-    let invocations =
-        |&(pixels, columns): &(usize, usize)| to.batch * to.height * to.width.div_ceil(pixels) * to.blocks() / columns;
-    let best = candidates.iter().find(|tile| invocations(tile) >= ENOUGH).or(candidates.last());
-    *best.expect("the smallest tile always fits")
+/// All ways to compute a layer out of caches, `[x, all]` being the largest workgroup's invocations along output blocks and
+/// in all.
+pub fn direct(layer: &Convolution, to: &Planes, [x, all]: [usize; 2]) -> Vec<Choice> {
+    let blocks = to.blocks();
+    // Columns of a tile share their inputs, and lie apart by an equal share of the blocks.
+    let fits = |&(pixels, columns): &(usize, usize)| {
+        pixels <= to.width && (columns == 1 || (layer.groups == 1 && blocks.is_multiple_of(columns)))
+    };
+    let with = |(pixels, columns): (usize, usize)| {
+        let x = x.min((blocks / columns).next_power_of_two());
+        Choice { family: Family::Direct, pixels, columns, workgroup: [x, all / x], pieces: 1 }
+    };
+    in_pieces(DIRECT_TILES.into_iter().filter(fits).map(with), input_blocks(layer))
+}
+
+/// All ways to compute a layer out of workgroup memory.
+pub fn tiled(layer: &Convolution) -> Vec<Choice> {
+    let Some(slices) = Slices::of(layer) else { return Vec::new() };
+    let with =
+        |(pixels, columns)| Choice { family: Family::Tiled, pixels, columns, workgroup: [SIDE, SIDE], pieces: 1 };
+    in_pieces(TILED_TILES.into_iter().map(with), input_blocks(layer) / slices.blocks())
+}
+
+/// Each cut into as many pieces as `blocks` can be.
+fn in_pieces(choices: impl Iterator<Item = Choice>, blocks: usize) -> Vec<Choice> {
+    let pieces = PIECES.into_iter().filter(move |&pieces| blocks.is_multiple_of(pieces));
+    choices.flat_map(|choice| pieces.clone().map(move |pieces| Choice { pieces, ..choice })).collect()
+}
+
+/// Of the largest tiles, 7 and 8 pixels being as good, the one that computes least beyond the rows' ends.
+fn largest(layer: &Convolution, to: &Planes) -> Choice {
+    let candidates = direct(layer, to, [4, 16]).into_iter().filter(|choice| choice.pieces == 1);
+    let size = |choice: &Choice| choice.pixels.min(7) * choice.columns;
+    let waste = |choice: &Choice| to.width.next_multiple_of(choice.pixels) - to.width;
+    let best = candidates.min_by_key(|choice| (Reverse(size(choice)), waste(choice)));
+    best.expect("the smallest tile always fits")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::architecture::Architecture;
+    use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, Other};
 
-    fn chosen(adapter: Adapter, network: &str, name: &str, [batch, side]: [usize; 2]) -> (usize, usize) {
+    fn chosen(kind: AdapterKind, network: &str, name: &str, [batch, side]: [usize; 2]) -> String {
         let layers = Architecture::new(network, 1000).unwrap().convolutions();
         let layer = layers.iter().find(|layer| layer.name == name).unwrap();
         let to = Planes { channels: layer.out_channels, batch, height: side, width: side, border: 0 };
-        let Tile { pixels, columns, workgroup: [x, y] } = Tile::choose(adapter, layer, &to);
-        assert!(x * y <= 64 && x <= (to.blocks() / columns).next_power_of_two(), "{x}x{y}");
-        (pixels, columns)
+        let choice = Choice::new(kind, layer, &to);
+        let [x, y] = choice.workgroup;
+        assert!(x * y <= 64 && x <= to.blocks().next_power_of_two(), "{x}x{y}");
+        choice.describe()
+    }
+
+    #[test]
+    fn adapters_are_told_apart_by_vendor_or_by_name() {
+        for (device_type, vendor, name, kind) in [
+            (Cpu, 0x10005, "llvmpipe (LLVM 15.0.6, 256 bits)", AdapterKind::Software),
+            (Other, 0, "Google SwiftShader", AdapterKind::Software),
+            (DiscreteGpu, 0x10de, "NVIDIA H100", AdapterKind::Tiled),
+            (IntegratedGpu, 0x1002, "AMD Radeon Graphics (RADV RENOIR)", AdapterKind::Tiled),
+            (Other, 0, "Adreno (TM) 740", AdapterKind::Tiled),
+            (IntegratedGpu, 0x8086, "Intel(R) UHD Graphics", AdapterKind::Direct),
+            (IntegratedGpu, 0, "Apple M2", AdapterKind::Direct),
+            (Other, 0, "", AdapterKind::Direct),
+        ] {
+            assert_eq!(AdapterKind::named(device_type, vendor, name), kind, "{name}");
+        }
     }
 
     #[test]
     fn emulated_adapters_get_the_largest_tile_that_fits_the_rows() {
-        let of = |name, side| chosen(Adapter::Software, "resnet18", name, [1, side]);
-        assert_eq!(of("layer1.0.conv1", 56), (8, 2));
-        assert_eq!(of("layer2.0.conv2", 28), (7, 2));
-        assert_eq!(of("layer4.0.conv2", 7), (7, 2));
-        assert_eq!(of("layer4.0.conv2", 2), (2, 1));
-        assert_eq!(chosen(Adapter::Software, "resnext50_32x4d", "layer1.0.conv2", [1, 56]), (4, 1));
+        let of = |name, side| chosen(AdapterKind::Software, "resnet18", name, [1, side]);
+        assert_eq!(of("layer1.0.conv1", 56), "direct 8x8");
+        assert_eq!(of("layer2.0.conv2", 28), "direct 7x8");
+        assert_eq!(of("layer4.0.conv2", 7), "direct 7x8");
+        assert_eq!(of("layer4.0.conv2", 2), "direct 2x4");
+        assert_eq!(chosen(AdapterKind::Software, "resnext50_32x4d", "layer1.0.conv2", [1, 56]), "direct 4x4");
     }
 
     #[test]
-    fn gpus_get_smaller_tiles_where_there_is_little_to_compute() {
-        let of = |name, batch, side| chosen(Adapter::Gpu, "resnet18", name, [batch, side]);
-        assert_eq!(of("conv1", 8, 112), (8, 2));
-        assert_eq!(of("layer1.0.conv1", 1, 56), (2, 1));
-        assert_eq!(of("layer4.0.conv2", 1, 7), (1, 1));
+    fn gpus_get_smaller_tiles_and_pieces_where_there_is_little_to_compute() {
+        let of = |name, batch, side| chosen(AdapterKind::Direct, "resnet18", name, [batch, side]);
+        assert_eq!(of("layer1.0.conv1", 8, 56), "direct 4x8");
+        assert_eq!(of("layer1.0.conv1", 1, 56), "direct 4x8");
+        assert!(of("layer4.0.conv2", 1, 7).contains(" split "));
+
+        let of = |name, batch, side| chosen(AdapterKind::Tiled, "resnet18", name, [batch, side]);
+        assert_eq!(of("layer1.0.conv1", 8, 56), "tiled 64x64");
+        assert_eq!(of("layer1.0.conv1", 1, 56), "tiled 32x32");
+        assert!(of("layer4.0.conv2", 1, 7).contains(" split "));
+        assert_eq!(of("layer4.0.conv2", 32, 7), "tiled 64x64");
+    }
+
+    #[test]
+    fn groups_and_single_pixels_come_out_of_caches() {
+        let groups = chosen(AdapterKind::Tiled, "resnext50_32x4d", "layer1.0.conv2", [1, 56]);
+        assert!(groups.starts_with("direct"), "{groups}");
+        let pixel = chosen(AdapterKind::Tiled, "resnet18", "layer4.0.conv2", [1, 1]);
+        assert!(pixel.starts_with("direct"), "{pixel}");
     }
 }

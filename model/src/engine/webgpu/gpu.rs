@@ -2,7 +2,7 @@
 
 use super::super::{Device, DeviceError, EngineError};
 use super::adapter;
-use super::choice::Adapter;
+use super::choice::AdapterKind;
 use super::pipelines::Pipelines;
 use super::shaders::Kernel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,9 +11,12 @@ use wgpu::{BufferUsages, ErrorFilter};
 /// What can be wrong with a call: errors reach the scope that was opened for them, not whoever asks next.
 const FILTERS: [ErrorFilter; 3] = [ErrorFilter::Validation, ErrorFilter::OutOfMemory, ErrorFilter::Internal];
 
+/// What tells how long a dispatch takes.
+const CLOCK: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY;
+
 pub struct Gpu {
     pub name: Device,
-    pub adapter: Adapter,
+    pub kind: AdapterKind,
     /// In words.
     pub description: String,
     /// Bytes of a buffer that kernels can use.
@@ -48,10 +51,7 @@ impl Gpu {
         let limits = device.limits();
         Ok(Gpu {
             name,
-            adapter: match info.device_type {
-                wgpu::DeviceType::Cpu => Adapter::Software,
-                _ => Adapter::Gpu,
-            },
+            kind: AdapterKind::of(&info),
             description: adapter::describe(&info),
             largest_buffer: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             pipelines: Pipelines::new(&device),
@@ -130,12 +130,23 @@ impl Gpu {
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
     }
 
+    /// So many, if the adapter has a clock.
+    pub fn timestamps(&self, count: u32) -> Option<wgpu::QuerySet> {
+        let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count };
+        self.device.features().contains(CLOCK).then(|| self.device.create_query_set(&descriptor))
+    }
+
+    /// What a unit of timestamps is.
+    pub fn nanoseconds(&self) -> f32 {
+        self.queue.get_timestamp_period()
+    }
+
     pub fn encoder(&self) -> wgpu::CommandEncoder {
         self.device.create_command_encoder(&Default::default())
     }
 
     /// Asks for the content of a buffer that can be mapped, once all that was submitted is done. The asking happens now.
-    pub fn read(&self, buffer: &wgpu::Buffer) -> impl Future<Output = Result<Vec<f32>, EngineError>> {
+    pub fn read<T: bytemuck::Pod>(&self, buffer: &wgpu::Buffer) -> impl Future<Output = Result<Vec<T>, EngineError>> {
         let (done, mapped) = futures_channel::oneshot::channel();
         // Nobody listens any more if the run was given up.
         let ((), asked) =
@@ -174,7 +185,7 @@ fn requirements(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
         max_storage_buffer_binding_size: has.max_storage_buffer_binding_size,
         ..wgpu::Limits::downlevel_defaults().using_resolution(has)
     };
-    wgpu::DeviceDescriptor { required_limits, ..Default::default() }
+    wgpu::DeviceDescriptor { required_limits, required_features: adapter.features() & CLOCK, ..Default::default() }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

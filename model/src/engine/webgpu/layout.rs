@@ -1,16 +1,13 @@
-//! A plan for one shape of input: buffers for its values, and what is dispatched.
+//! A plan for one shape of input on a GPU: buffers for its values, and what is dispatched on them.
 
 use super::super::EngineError;
-use super::choice::{Adapter, Tile};
 use super::gpu::Gpu;
+use super::listing::{Listing, Planned, Slot};
 use super::planes::Planes;
-use super::shaders::{self, Kernel, Surroundings};
-use super::steps::{Step, Work};
-use crate::plan::{Plan, Value};
+use super::shaders::Kernel;
+use super::steps::Step;
+use crate::plan::Value;
 use wgpu::BufferUsages;
-
-/// Words in front of the bytes of an upload: mean and standard deviation by colour.
-pub const HEADER: usize = 6;
 
 pub struct Layout {
     /// `[batch, height, width]`
@@ -22,7 +19,7 @@ pub struct Layout {
     pub shapes: Vec<Planes>,
     /// By value; those that are never alive together and have the same shape share a buffer.
     pub values: Vec<wgpu::Buffer>,
-    /// By step.
+    /// In order; a step takes one or more.
     pub dispatches: Vec<Dispatch>,
     /// Where the logits can be read.
     pub readback: wgpu::Buffer,
@@ -30,6 +27,8 @@ pub struct Layout {
 
 /// One kernel on its buffers.
 pub struct Dispatch {
+    /// The value that is complete behind it.
+    pub writes: Option<Value>,
     pipeline: wgpu::ComputePipeline,
     buffers: wgpu::BindGroup,
     workgroups: [u32; 3],
@@ -45,87 +44,57 @@ impl Dispatch {
 }
 
 impl Layout {
+    /// `weights` are those of each step.
     pub async fn new(
         gpu: &Gpu,
+        listing: Listing<'_>,
         steps: &[Step],
+        weights: &[Option<wgpu::Buffer>],
         last_reads: &[Option<usize>],
-        shape: [usize; 3],
     ) -> Result<Self, EngineError> {
-        let shapes = shapes(steps, shape);
-        let kernels = kernels(gpu.adapter, steps, &shapes);
+        let kernels: Vec<Kernel> = listing.dispatches.iter().map(|planned| planned.shader.kernel()).collect();
         let pipelines = gpu.pipelines(&kernels.iter().collect::<Vec<_>>()).await?;
-        let (layout, fine) = gpu.checked(|| {
-            let values = buffers(gpu, steps, last_reads, &shapes);
-            let upload = gpu.buffer("upload", upload_bytes(shape), BufferUsages::STORAGE | BufferUsages::COPY_DST);
-            let normalise = gpu.bind(&values[Plan::INPUT], &[&upload]);
-            let bound = steps.iter().map(|step| {
-                let (weights, residual) = match &step.work {
-                    Work::Convolution { weights, residual, .. } => {
-                        (Some(weights), residual.map(|value| &values[value]))
-                    }
-                    Work::MaxPool(_) | Work::Average => (None, None),
-                };
-                let reads: Vec<_> = [Some(&values[step.input]), weights, residual].into_iter().flatten().collect();
-                gpu.bind(&values[step.output], &reads)
-            });
-            let bound = std::iter::once(normalise).chain(bound);
-            let dispatches = kernels.iter().zip(pipelines).zip(bound).map(|((kernel, pipeline), buffers)| Dispatch {
-                pipeline,
-                buffers,
-                workgroups: kernel.workgroups,
-            });
-            let mut dispatches: Vec<_> = dispatches.collect();
-            let normalise = dispatches.remove(0);
-            let logits = shapes.last().expect("a plan has values").bytes();
-            let readback = gpu.buffer("readback", logits, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
-            Layout { shape, upload, normalise, shapes, values, dispatches, readback }
-        });
+        let (layout, fine) =
+            gpu.checked(|| Layout::bind(gpu, listing, (kernels, pipelines), steps, weights, last_reads));
         fine.await?;
         Ok(layout)
     }
-}
 
-/// That which normalises, then one for each step.
-fn kernels(adapter: Adapter, steps: &[Step], shapes: &[Planes]) -> Vec<Kernel> {
-    let of_a_step = |step: &Step| {
-        let (from, to) = (&shapes[step.input], &shapes[step.output]);
-        match &step.work {
-            Work::Convolution { layer, residual, relu, .. } => {
-                let tile = Tile::choose(adapter, layer, to);
-                let residual = residual.map(|value| &shapes[value]);
-                shaders::convolution(layer, &tile, Surroundings { from, to, residual, relu: *relu })
-            }
-            Work::MaxPool(pool) => shaders::max_pool(pool, from, to),
-            Work::Average => shaders::average_pool(from),
-        }
-    };
-    std::iter::once(shaders::normalise(&shapes[Plan::INPUT])).chain(steps.iter().map(of_a_step)).collect()
-}
+    fn bind(
+        gpu: &Gpu,
+        listing: Listing,
+        (kernels, pipelines): (Vec<Kernel>, Vec<wgpu::ComputePipeline>),
+        steps: &[Step],
+        weights: &[Option<wgpu::Buffer>],
+        last_reads: &[Option<usize>],
+    ) -> Self {
+        let values = buffers(gpu, steps, last_reads, &listing.values);
+        let upload = gpu.buffer("upload", listing.upload_bytes(), BufferUsages::STORAGE | BufferUsages::COPY_DST);
+        let scratch = listing.scratch_bytes();
+        let scratch = (scratch > 0).then(|| gpu.buffer("scratch", scratch, BufferUsages::STORAGE));
+        let buffer = |slot: &Slot| match *slot {
+            Slot::Upload => &upload,
+            Slot::Value(value) => &values[value],
+            Slot::Weights(step) => weights[step].as_ref().expect("the step has weights"),
+            Slot::Scratch => scratch.as_ref().expect("as many bytes as are needed"),
+        };
+        let bind = |((planned, kernel), pipeline): ((&Planned, &Kernel), wgpu::ComputePipeline)| {
+            let reads: Vec<_> = planned.reads.iter().map(buffer).collect();
+            let writes = match planned.output {
+                Slot::Value(value) => Some(value),
+                _ => None,
+            };
+            let buffers = gpu.bind(buffer(&planned.output), &reads);
+            Dispatch { writes, pipeline, buffers, workgroups: kernel.workgroups }
+        };
+        let mut dispatches = listing.dispatches.iter().zip(&kernels).zip(pipelines).map(bind);
+        let normalise = dispatches.next().expect("the first normalises");
+        let dispatches = dispatches.collect();
 
-/// Whole words.
-fn upload_bytes([batch, height, width]: [usize; 3]) -> u64 {
-    ((HEADER + (batch * height * width * 3).div_ceil(4)) * 4) as u64
-}
-
-/// Bytes that the largest buffer takes for each image.
-pub fn largest_buffer(steps: &[Step], [height, width]: [usize; 2]) -> u64 {
-    shapes(steps, [1, height, width]).iter().map(Planes::bytes).max().expect("a plan has values")
-}
-
-/// By value. A border is as wide as the widest padding of those who read it.
-fn shapes(steps: &[Step], [batch, height, width]: [usize; 3]) -> Vec<Planes> {
-    let mut borders = vec![0; steps.len() + 1];
-    for step in steps {
-        borders[step.input] = step.border().max(borders[step.input]);
+        let logits = listing.values.last().expect("a plan has values").bytes();
+        let readback = gpu.buffer("readback", logits, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
+        Layout { shape: listing.shape, upload, normalise, shapes: listing.values, values, dispatches, readback }
     }
-    let mut shapes = vec![Planes { channels: 3, batch, height, width, border: borders[Plan::INPUT] }];
-    for step in steps {
-        let from: Planes = shapes[step.input];
-        let (height, width) = (step.output_size(from.height), step.output_size(from.width));
-        let channels = step.out_channels().unwrap_or(from.channels);
-        shapes.push(Planes { channels, batch, height, width, border: borders[step.output] });
-    }
-    shapes
 }
 
 /// By value: a buffer of the same shape whose value nothing reads any more, or a new one.

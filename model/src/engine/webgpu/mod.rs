@@ -1,8 +1,8 @@
 //! The plan on a GPU through WebGPU, with kernels of our own: in a browser and, on Vulkan, Metal or Direct3D, natively.
 //!
-//! Weights are uploaded once. For every shape of input a [`Layout`] holds buffers, bind groups and pipelines; it is made when
-//! the shape is first seen and kept. A run then writes the bytes of its images, submits one list of dispatches, and reads the
-//! logits back: nothing else crosses the bus.
+//! Weights are uploaded once. For every shape of input a [`Listing`] says what is dispatched, and a [`Layout`] holds the
+//! buffers, bind groups and pipelines for it; it is made when the shape is first seen and kept. A run then writes the bytes of
+//! its images, submits one list of dispatches, and reads the logits back: nothing else crosses the bus.
 
 mod adapter;
 #[cfg(target_arch = "wasm32")]
@@ -10,27 +10,29 @@ mod ahead;
 mod choice;
 mod gpu;
 mod layout;
+mod listing;
 mod pipelines;
 mod planes;
 mod shaders;
 mod steps;
+#[cfg(test)]
+mod tests;
+mod timing;
 
-use super::{Device, EngineError, Input, Kept, Logits, Output};
+use super::{Device, EngineError, Input, Kept, Logits, OperationProfile, Output};
 use crate::plan::{Operation, Plan, Tap, Value};
 use crate::preprocess::ImageBatch;
 use gpu::Gpu;
-use layout::Layout;
+use layout::{Dispatch, Layout};
+use listing::Listing;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use steps::Step;
+use timing::Timer;
 use wgpu::BufferUsages;
 
 /// Layouts kept for shapes seen before.
 const LAYOUTS: usize = 4;
-
-/// Images of a submission: enough for a GPU to be busy, few enough for no watchdog to mind.
-const IMAGES: usize = 16;
-/// The pixels of an image for which that is meant.
-const PIXELS: usize = 224 * 224;
 
 /// No buffer holds the values of more.
 const MOST_PIXELS: usize = 1 << 26;
@@ -39,6 +41,8 @@ const MOST_PIXELS: usize = 1 << 26;
 pub(super) struct WebGpuEngine {
     gpu: Gpu,
     steps: Vec<Step>,
+    /// By step.
+    weights: Vec<Option<wgpu::Buffer>>,
     /// By value: the last step that reads it.
     last_reads: Vec<Option<usize>>,
     taps: [(Tap, Value); Tap::ALL.len()],
@@ -52,19 +56,13 @@ impl WebGpuEngine {
     /// [`fill`](Self::fill) brings the weights.
     pub async fn open(plan: &Plan, name: Device, index: usize) -> Result<Self, EngineError> {
         let gpu = Gpu::open(name, index).await?;
-        let (steps, fine) =
-            gpu.checked(|| plan.operations.iter().map(|operation| Step::new(operation, &gpu)).collect());
+        let steps: Vec<Step> = plan.operations.iter().map(Step::new).collect();
+        let weights = |step: &Step| step.packed_values().map(|values| gpu.weights(step.name(), values)).transpose();
+        let (weights, fine) = gpu.checked(|| steps.iter().map(weights).collect::<Result<_, _>>());
         fine.await?;
         let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
         let (last_reads, classes) = (plan.last_reads(), plan.architecture.classes);
-        Ok(WebGpuEngine {
-            steps: Result::from_iter::<Vec<_>>(steps)?,
-            gpu,
-            last_reads,
-            taps,
-            classes,
-            layouts: Mutex::default(),
-        })
+        Ok(WebGpuEngine { gpu, steps, weights: weights?, last_reads, taps, classes, layouts: Mutex::default() })
     }
 
     /// Layer by layer, whose memory is given back in between.
@@ -78,7 +76,9 @@ impl WebGpuEngine {
 
     /// Uploads the weights of an operation of the plan.
     pub async fn fill(&self, index: usize, operation: &Operation) -> Result<(), EngineError> {
-        let ((), fine) = self.gpu.checked(|| self.steps[index].fill(operation, &self.gpu));
+        let packed = self.steps[index].pack(operation);
+        let Some((weights, packed)) = self.weights[index].as_ref().zip(packed) else { return Ok(()) };
+        let ((), fine) = self.gpu.checked(|| self.gpu.write(weights, &packed));
         fine.await
     }
 
@@ -107,13 +107,15 @@ impl WebGpuEngine {
         {
             return Err(EngineError::Input(format!("it holds {value}")));
         }
-        let piece = self.images_of_a_piece([height, width])?.min(batch);
+        let at_once = self.images_at_once([height, width])?;
         let mut logits = Vec::with_capacity(batch * self.classes);
         let mut kept: Vec<Kept> =
             keep.iter().map(|&tap| Kept { tap, values: Vec::new(), shape: [batch, 0, 0, 0] }).collect();
-        for first in (0..batch).step_by(piece) {
-            let layout = self.layout([piece.min(batch - first), height, width]).await?;
+        let mut first = 0;
+        while first < batch {
+            let layout = self.layout([at_once.min(batch - first), height, width]).await?;
             self.execute(&layout, (input, first), (&mut logits, &mut kept)).await?;
+            first += layout.shape[0];
             // Not if a run has failed in the middle: a buffer may be left mapped.
             self.put_back(layout);
         }
@@ -121,14 +123,66 @@ impl WebGpuEngine {
         Ok(Output { logits, kept })
     }
 
+    /// A run's operations in the order of the network, each with its time on the GPU; `None` if the adapter has no clock.
+    pub async fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
+        let [batch, height, width] = input.shape();
+        let at_once = self.images_at_once([height, width])?;
+        let mut operations: Vec<OperationProfile> = Vec::with_capacity(self.steps.len() + 1);
+        let mut first = 0;
+        while first < batch {
+            let layout = self.layout([at_once.min(batch - first), height, width]).await?;
+            let Some(times) = self.time(&layout, (input, first)).await? else { return Ok(None) };
+            let listing = Listing::new(&self.steps, self.gpu.kind, layout.shape);
+            // What is normalised already has no dispatch for that.
+            let planned = listing.dispatches.iter().skip(listing.dispatches.len() - times.len());
+            for (planned, time) in planned.zip(times) {
+                let dispatch = planned.summary().profile(time);
+                match operations.iter_mut().find(|other| other.name == dispatch.name) {
+                    Some(sum) => sum.add(&dispatch),
+                    None => operations.push(dispatch),
+                }
+            }
+            first += layout.shape[0];
+            self.put_back(layout);
+        }
+        Ok(Some(operations))
+    }
+
+    /// Of each dispatch.
+    async fn time(
+        &self,
+        layout: &Layout,
+        (input, first): (&Input, usize),
+    ) -> Result<Option<Vec<Duration>>, EngineError> {
+        let normalise = matches!(input, Input::Pixels(_)).then_some(&layout.normalise);
+        let dispatches: Vec<&Dispatch> = normalise.into_iter().chain(&layout.dispatches).collect();
+        let (timer, submitted) = self.gpu.checked(|| {
+            let timer = Timer::new(&self.gpu, dispatches.len())?;
+            self.write(layout, (input, first));
+            let mut encoder = self.gpu.encoder();
+            for (index, dispatch) in dispatches.iter().enumerate() {
+                let timestamp_writes = Some(timer.around(index));
+                dispatch.encode(
+                    &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes }),
+                );
+            }
+            timer.finish(&mut encoder);
+            self.gpu.queue.submit([encoder.finish()]);
+            Some(timer)
+        });
+        submitted.await?;
+        let Some(timer) = timer else { return Ok(None) };
+        let timestamps = self.gpu.read(timer.readback()).await?;
+        Ok(Some(timing::durations(&timestamps, self.gpu.nanoseconds())))
+    }
+
     /// A batch runs in pieces, since a buffer is limited, and the time of a submission should be.
-    fn images_of_a_piece(&self, [height, width]: [usize; 2]) -> Result<usize, EngineError> {
-        let too_large = || EngineError::Input(format!("images of {height}x{width} are too large for this GPU"));
-        let pixels = height.checked_mul(width).filter(|pixels| *pixels <= MOST_PIXELS).ok_or_else(too_large)?;
-        let of_a_buffer = self.gpu.largest_buffer / layout::largest_buffer(&self.steps, [height, width]);
-        match usize::try_from(of_a_buffer) {
-            Ok(0) => Err(too_large()),
-            images => Ok(images.unwrap_or(usize::MAX).min((IMAGES * PIXELS / pixels).max(1))),
+    fn images_at_once(&self, [height, width]: [usize; 2]) -> Result<usize, EngineError> {
+        let pixels = height.checked_mul(width).filter(|pixels| *pixels <= MOST_PIXELS);
+        pixels.ok_or_else(|| too_large([height, width]))?;
+        match listing::images_at_once(&self.steps, self.gpu.kind, self.gpu.largest_buffer, [height, width]) {
+            0 => Err(too_large([height, width])),
+            images => Ok(usize::try_from(images).unwrap_or(usize::MAX)),
         }
     }
 
@@ -156,32 +210,24 @@ impl WebGpuEngine {
 
     /// Has it all computed, and copied to where it can be read: the logits in the layout, what is kept in buffers of its own.
     fn submit(&self, layout: &Layout, (input, first): (&Input, usize), kept: &[Kept]) -> Vec<wgpu::Buffer> {
+        self.write(layout, (input, first));
         let mut encoder = self.gpu.encoder();
-        match input {
-            Input::Pixels(images) => {
-                self.gpu.queue.write_buffer(&layout.upload, 0, &bytes(images, layout.shape, first));
-                layout.normalise.encode(&mut encoder.begin_compute_pass(&Default::default()));
-            }
-            Input::Normalised(images) => {
-                let [batch, height, width] = layout.shape;
-                let image = 3 * height * width;
-                let values = &images.values()[first * image..][..batch * image];
-                self.gpu.write(&layout.values[Plan::INPUT], &layout.shapes[Plan::INPUT].pack(values));
-            }
-        }
-
         // A value that is asked for is copied before another one takes its buffer.
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let size = |value: Value| layout.shapes[value].bytes();
         let copies: Vec<_> =
             kept.iter().map(|kept| self.gpu.buffer("kept", size(self.value(kept.tap)), usage)).collect();
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        for (step, dispatch) in self.steps.iter().zip(&layout.dispatches) {
+        if let Input::Pixels(_) = input {
+            layout.normalise.encode(&mut pass);
+        }
+        for dispatch in &layout.dispatches {
             dispatch.encode(&mut pass);
             for (kept, copy) in kept.iter().zip(&copies) {
-                if self.value(kept.tap) == step.output {
+                let value = self.value(kept.tap);
+                if dispatch.writes == Some(value) {
                     drop(pass);
-                    encoder.copy_buffer_to_buffer(&layout.values[step.output], 0, copy, 0, size(step.output));
+                    encoder.copy_buffer_to_buffer(&layout.values[value], 0, copy, 0, size(value));
                     pass = encoder.begin_compute_pass(&Default::default());
                 }
             }
@@ -193,21 +239,45 @@ impl WebGpuEngine {
         copies
     }
 
+    /// The images from `first` on: as bytes to be normalised, or as the values that the network begins with.
+    fn write(&self, layout: &Layout, (input, first): (&Input, usize)) {
+        match input {
+            Input::Pixels(images) => {
+                self.gpu.queue.write_buffer(&layout.upload, 0, &bytes(images, layout.shape, first));
+            }
+            Input::Normalised(images) => {
+                let [batch, height, width] = layout.shape;
+                let image = 3 * height * width;
+                let values = &images.values()[first * image..][..batch * image];
+                self.gpu.write(&layout.values[Plan::INPUT], &layout.shapes[Plan::INPUT].pack(values));
+            }
+        }
+    }
+
     fn value(&self, tap: Tap) -> Value {
         let found = self.taps.iter().find(|(other, _)| *other == tap);
         found.expect("all taps are listed").1
     }
 
-    /// What another run has left, or a new one.
-    async fn layout(&self, shape: [usize; 3]) -> Result<Layout, EngineError> {
-        let left = {
-            let mut layouts = lock(&self.layouts);
-            layouts.iter().position(|layout| layout.shape == shape).map(|index| layouts.remove(index))
-        };
-        match left {
-            Some(layout) => Ok(layout),
-            None => Layout::new(&self.gpu, &self.steps, &self.last_reads, shape).await,
+    /// What another run has left, or a new one; for fewer images, if it must be.
+    async fn layout(&self, mut shape: [usize; 3]) -> Result<Layout, EngineError> {
+        let [_, height, width] = shape;
+        while shape[0] > 0 {
+            if let Some(layout) = self.left(shape) {
+                return Ok(layout);
+            }
+            let listing = Listing::new(&self.steps, self.gpu.kind, shape);
+            if listing.fits(self.gpu.largest_buffer) {
+                return Layout::new(&self.gpu, listing, &self.steps, &self.weights, &self.last_reads).await;
+            }
+            shape[0] /= 2;
         }
+        Err(too_large([height, width]))
+    }
+
+    fn left(&self, shape: [usize; 3]) -> Option<Layout> {
+        let mut layouts = lock(&self.layouts);
+        layouts.iter().position(|layout| layout.shape == shape).map(|index| layouts.remove(index))
     }
 
     fn put_back(&self, layout: Layout) {
@@ -219,11 +289,15 @@ impl WebGpuEngine {
     }
 }
 
+fn too_large([height, width]: [usize; 2]) -> EngineError {
+    EngineError::Input(format!("images of {height}x{width} are too large for this GPU"))
+}
+
 /// Mean, standard deviation and the images from `first` on, as the kernel reads them.
 fn bytes(images: &ImageBatch, [batch, height, width]: [usize; 3], first: usize) -> Vec<u8> {
     let image = height * width * 3;
     let pixels = &images.pixels()[first * image..][..batch * image];
-    let header: [f32; layout::HEADER] = {
+    let header: [f32; listing::HEADER] = {
         let ([a, b, c], [d, e, f]) = (images.mean(), images.std());
         [a, b, c, d, e, f]
     };
@@ -236,61 +310,4 @@ fn bytes(images: &ImageBatch, [batch, height, width]: [usize; 3], first: usize) 
 /// A panic leaves the list as it was.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::choice::Adapter;
-    use super::*;
-    use crate::architecture::Architecture;
-    use crate::random;
-    use pollster::block_on;
-
-    fn random_images(shape: [usize; 3]) -> ImageBatch {
-        let pixels = random::pixels(3, shape.iter().product::<usize>() * 3);
-        ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).unwrap()
-    }
-
-    /// In the middle of its use: whoever asks then or later hears of the loss, and another engine can be made.
-    #[test]
-    fn a_device_that_is_lost_says_so_for_ever() {
-        let name = Device::WebGpu(0);
-        let checkpoint = random::checkpoint(Architecture::new("resnet18", 10).unwrap());
-        let images = Input::Pixels(random_images([1, 64, 64]));
-        let engine = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), name, 0)).unwrap();
-        let expected = block_on(engine.run(&images, &[])).unwrap();
-        std::thread::scope(|scope| {
-            let runs = scope.spawn(|| (0..1000).find_map(|_| block_on(engine.run(&images, &[])).err()));
-            std::thread::sleep(std::time::Duration::from_millis(30));
-            engine.lose();
-            let error = runs.join().unwrap().expect("a run fails");
-            assert!(matches!(error, EngineError::Lost { .. }), "{error}");
-        });
-        let other = Input::Pixels(random_images([2, 40, 50]));
-        for input in [&images, &other] {
-            let error = block_on(engine.run(input, &Tap::ALL)).unwrap_err();
-            assert!(matches!(error, EngineError::Lost { .. }), "{error}");
-        }
-        let another = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), name, 0)).unwrap();
-        assert_eq!(block_on(another.run(&images, &[])).unwrap(), expected);
-    }
-
-    /// A machine without a GPU has only the tiles of emulated adapters tested otherwise.
-    #[test]
-    fn every_kind_of_adapters_tiles_compute_the_same() {
-        let name = Device::WebGpu(0);
-        for (network, shape) in [("resnet18", [1, 96, 75]), ("resnet50", [2, 64, 64]), ("resnext50_32x4d", [1, 65, 64])]
-        {
-            let checkpoint = random::checkpoint(Architecture::new(network, 10).unwrap());
-            let input = Input::Pixels(random_images(shape));
-            let [software, gpu] = [Adapter::Software, Adapter::Gpu].map(|adapter| {
-                let mut engine = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), name, 0)).unwrap();
-                engine.gpu.adapter = adapter;
-                block_on(engine.run(&input, &[])).unwrap().logits.values
-            });
-            let largest = software.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-            let difference = software.iter().zip(&gpu).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
-            assert!(difference < 1e-5 * largest, "{network}: {difference} of {largest}");
-        }
-    }
 }

@@ -7,7 +7,7 @@
 pub const BLOCK: usize = 4;
 
 /// Blocks behind a value that tiles at its end may read and throw away.
-const OVERHANG: usize = 32;
+const OVERHANG: u64 = 32;
 
 /// The shape of a value. Channels beyond the last are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,17 @@ impl Planes {
         self.border * (self.pitch() + 1)
     }
 
-    /// Bytes of a buffer for it.
+    /// From the start of a plane to the first pixel that a window with this padding reads.
+    pub fn inset(&self, padding: usize) -> usize {
+        (self.border - padding) * (self.pitch() + 1)
+    }
+
+    /// Bytes that it takes, more than can be addressed perhaps.
     pub fn bytes(&self) -> u64 {
-        ((self.batch * self.image() + OVERHANG) * BLOCK * size_of::<f32>()) as u64
+        let [batch, blocks, height, width, border] =
+            [self.batch, self.blocks(), self.height, self.width, self.border].map(|count| count as u64);
+        let plane = (height + 2 * border) * (width + 2 * border);
+        (batch * blocks * plane + OVERHANG) * (BLOCK * size_of::<f32>()) as u64
     }
 
     /// From `[batch, channels, height, width]`.

@@ -1,8 +1,7 @@
-//! The operations of a plan with their weights on the GPU: what all shapes of input share.
+//! The operations of a plan, and their weights as the kernels read them: what all shapes of input share.
 
-use super::super::EngineError;
-use super::gpu::Gpu;
-use super::planes::BLOCK;
+use super::planes::{BLOCK, Planes};
+use super::shaders::multiply_adds;
 use crate::architecture::{Convolution, MaxPool};
 use crate::plan::{FoldedConvolution, Linear, Operation, Value};
 
@@ -19,39 +18,55 @@ pub enum Work {
         layer: Convolution,
         residual: Option<Value>,
         relu: bool,
-        /// `[kernel, in_channels / groups / 4, kernel, 4, out_channels / 4]` of `vec4f`, then the biases
-        /// `[out_channels / 4]`; numbers of blocks are rounded up.
-        weights: wgpu::Buffer,
     },
     MaxPool(MaxPool),
     Average,
 }
 
 impl Step {
-    /// Of an outline: with memory for its weights, which [`Step::fill`] brings.
-    pub fn new(operation: &Operation, gpu: &Gpu) -> Result<Self, EngineError> {
-        let convolution = |layer: &Convolution, residual, relu| {
-            let weights = gpu.weights(&layer.name, packed_values(layer))?;
-            Ok::<_, EngineError>(Work::Convolution { layer: layer.clone(), residual, relu, weights })
-        };
+    /// Of an operation, whose weights may still be to come.
+    pub fn new(operation: &Operation) -> Self {
+        let convolution =
+            |layer: &Convolution, residual, relu| Work::Convolution { layer: layer.clone(), residual, relu };
         let (input, work) = match operation {
             Operation::Convolution(FoldedConvolution { input, residual, relu, layer, .. }) => {
-                (*input, convolution(layer, *residual, *relu)?)
+                (*input, convolution(layer, *residual, *relu))
             }
-            Operation::Linear(Linear { input, layer, .. }) => (*input, convolution(layer, None, false)?),
+            Operation::Linear(Linear { input, layer, .. }) => (*input, convolution(layer, None, false)),
             Operation::MaxPool { input, pool, .. } => (*input, Work::MaxPool(*pool)),
             Operation::GlobalAveragePool { input, .. } => (*input, Work::Average),
         };
-        Ok(Step { input, output: operation.output(), work })
+        Step { input, output: operation.output(), work }
     }
 
-    /// Uploads the weights of the operation that it was made of.
-    pub fn fill(&self, operation: &Operation, gpu: &Gpu) {
-        let Work::Convolution { layer, weights, .. } = &self.work else { return };
-        match operation {
-            Operation::Convolution(FoldedConvolution { weight, bias, .. })
-            | Operation::Linear(Linear { weight, bias, .. }) => gpu.write(weights, &pack(layer, weight, bias)),
-            Operation::MaxPool { .. } | Operation::GlobalAveragePool { .. } => {}
+    /// How many f32 its packed weights are, if it has any.
+    pub fn packed_values(&self) -> Option<usize> {
+        match &self.work {
+            Work::Convolution { layer, .. } => Some(packed_values(layer)),
+            Work::MaxPool(_) | Work::Average => None,
+        }
+    }
+
+    /// The weights of the operation that it was made of, if it has any:
+    /// `[kernel, in_channels / groups / 4, kernel, 4, out_channels / 4]` of `vec4f`, then the biases `[out_channels / 4]`;
+    /// numbers of blocks are rounded up.
+    pub fn pack(&self, operation: &Operation) -> Option<Vec<f32>> {
+        match (&self.work, operation) {
+            (
+                Work::Convolution { layer, .. },
+                Operation::Convolution(FoldedConvolution { weight, bias, .. })
+                | Operation::Linear(Linear { weight, bias, .. }),
+            ) => Some(pack(layer, weight, bias)),
+            _ => None,
+        }
+    }
+
+    /// `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
+    pub fn name(&self) -> &str {
+        match &self.work {
+            Work::Convolution { layer, .. } => &layer.name,
+            Work::MaxPool(_) => "maxpool",
+            Work::Average => "avgpool",
         }
     }
 
@@ -79,6 +94,14 @@ impl Step {
             Work::Convolution { layer, .. } => layer.output_size(size),
             Work::MaxPool(pool) => pool.output_size(size),
             Work::Average => 1,
+        }
+    }
+
+    /// To compute an output of this shape; of convolutions alone.
+    pub fn multiply_adds(&self, to: &Planes) -> u64 {
+        match &self.work {
+            Work::Convolution { layer, .. } => multiply_adds(layer, to),
+            Work::MaxPool(_) | Work::Average => 0,
         }
     }
 

@@ -1,0 +1,277 @@
+//! What is dispatched for one shape of input, in order: from shapes and the kind of adapter alone, before anything is asked
+//! of a GPU.
+
+use super::super::{OperationProfile, Precision};
+use super::choice::{AdapterKind, Choice};
+use super::planes::Planes;
+use super::shaders::{Problem, Shader};
+use super::steps::{Step, Work};
+use crate::architecture::Convolution;
+use crate::plan::{Plan, Value};
+use std::time::Duration;
+
+/// Workgroups in a dimension of a dispatch, in WebGPU's default limits.
+const MOST_WORKGROUPS: usize = 65_535;
+
+/// Words in front of the bytes of an upload: mean and standard deviation by colour.
+pub const HEADER: usize = 6;
+
+pub struct Listing<'a> {
+    /// `[batch, height, width]`
+    pub shape: [usize; 3],
+    /// By value.
+    pub values: Vec<Planes>,
+    /// The first normalises bytes.
+    pub dispatches: Vec<Planned<'a>>,
+}
+
+/// What a kernel reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// The bytes of images.
+    Upload,
+    Value(Value),
+    /// Those of a step.
+    Weights(usize),
+    /// What lies between the dispatches of a step.
+    Scratch,
+}
+
+/// One kernel and the buffers that it is dispatched on.
+pub struct Planned<'a> {
+    /// `normalise` or the name of a step.
+    pub layer: &'a str,
+    pub shader: Shader<'a>,
+    pub output: Slot,
+    pub reads: Vec<Slot>,
+}
+
+/// A dispatch in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DispatchSummary {
+    /// `normalise`, `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
+    pub layer: String,
+    /// `direct 8x8`, `tiled 64x64 split 4`, `add 4`, `normalise`, `pool`: a tile is of pixels by output channels, an
+    /// invocation's or a workgroup's.
+    pub kernel: String,
+    pub multiply_adds: u64,
+    pub weight_bytes: u64,
+    /// Read and written, weights included, each value once.
+    pub bytes: u64,
+}
+
+impl DispatchSummary {
+    /// It in a run where it took so long.
+    pub fn profile(self, time: Duration) -> OperationProfile {
+        let DispatchSummary { layer: name, kernel: algorithm, multiply_adds, weight_bytes, bytes } = self;
+        OperationProfile {
+            name,
+            algorithm,
+            precision: Precision::F32,
+            time,
+            multiply_adds,
+            products: multiply_adds,
+            weight_bytes,
+            moved_bytes: Some(bytes),
+        }
+    }
+}
+
+impl<'a> Listing<'a> {
+    /// For `[batch, height, width]`.
+    pub fn new(steps: &'a [Step], kind: AdapterKind, shape: [usize; 3]) -> Self {
+        Listing::choosing(steps, shape, |layer, to| Choice::new(kind, layer, to))
+    }
+
+    /// The same, with somebody's choice for each convolution with outputs of a shape.
+    pub fn choosing(steps: &'a [Step], shape: [usize; 3], choice: impl Fn(&Convolution, &Planes) -> Choice) -> Self {
+        let values = values(steps, shape);
+        let normalise = Planned {
+            layer: "normalise",
+            shader: Shader::Normalise(values[Plan::INPUT]),
+            output: Slot::Value(Plan::INPUT),
+            reads: vec![Slot::Upload],
+        };
+        let mut dispatches = vec![normalise];
+        for (index, step) in steps.iter().enumerate() {
+            let (from, to) = (values[step.input], values[step.output]);
+            let (input, output) = (Slot::Value(step.input), Slot::Value(step.output));
+            let mut push =
+                |shader, reads, output| dispatches.push(Planned { layer: step.name(), shader, output, reads });
+            match &step.work {
+                Work::Convolution { layer, residual, relu } => {
+                    let choice = choice(layer, &to);
+                    let planes = residual.map(|value| values[value]);
+                    let problem = Problem { layer, choice, from, to, residual: planes, relu: *relu };
+                    let weights = Slot::Weights(index);
+                    let beside = residual.map(Slot::Value);
+                    if choice.pieces == 1 {
+                        let reads = [input, weights].into_iter().chain(beside).collect();
+                        push(Shader::Convolution(problem), reads, output);
+                    } else {
+                        push(Shader::Convolution(problem.clone()), vec![input, weights], Slot::Scratch);
+                        let reads = [Slot::Scratch, weights].into_iter().chain(beside).collect();
+                        push(Shader::AddPieces(problem), reads, output);
+                    }
+                }
+                Work::MaxPool(pool) => push(Shader::MaxPool { pool: *pool, from, to }, vec![input], output),
+                Work::Average => push(Shader::AveragePool(from), vec![input], output),
+            }
+        }
+        Listing { shape, values, dispatches }
+    }
+
+    /// Whole words.
+    pub fn upload_bytes(&self) -> u64 {
+        let bytes: u64 = self.shape.map(|side| side as u64).iter().product::<u64>() * 3;
+        (HEADER as u64 + bytes.div_ceil(4)) * 4
+    }
+
+    /// Of the one buffer that lies between the dispatches of all steps; 0 if none needs it.
+    pub fn scratch_bytes(&self) -> u64 {
+        self.dispatches.iter().filter_map(Planned::scratch_bytes).max().unwrap_or(0)
+    }
+
+    /// Whether buffers of this size, and as many workgroups as WebGPU allows, suffice.
+    pub fn fits(&self, largest_buffer: u64) -> bool {
+        let values = self.values.iter().map(Planes::bytes);
+        let buffers = values.chain([self.upload_bytes(), self.scratch_bytes()]).max();
+        let workgroups = self.dispatches.iter().flat_map(|planned| planned.shader.workgroups()).max();
+        buffers <= Some(largest_buffer) && workgroups <= Some(MOST_WORKGROUPS)
+    }
+}
+
+impl Planned<'_> {
+    fn scratch_bytes(&self) -> Option<u64> {
+        match &self.shader {
+            Shader::Convolution(problem) if self.output == Slot::Scratch => Some(problem.written().bytes()),
+            _ => None,
+        }
+    }
+
+    pub fn summary(&self) -> DispatchSummary {
+        let (kernel, multiply_adds, bytes) = match &self.shader {
+            Shader::Normalise(to) => ("normalise".to_owned(), 0, to.bytes() / 4 + to.bytes()),
+            Shader::Convolution(problem) => {
+                let values = [Some(problem.from), Some(problem.written()), problem.residual_read()];
+                let bytes: u64 = values.iter().flatten().map(Planes::bytes).sum();
+                (problem.choice.describe(), problem.multiply_adds(), bytes + problem.weight_bytes())
+            }
+            Shader::AddPieces(problem) => {
+                let values = [Some(problem.written()), Some(problem.to), problem.residual];
+                let bytes = values.iter().flatten().map(Planes::bytes).sum();
+                (format!("add {}", problem.choice.pieces), 0, bytes)
+            }
+            Shader::MaxPool { from, to, .. } => ("pool".to_owned(), 0, from.bytes() + to.bytes()),
+            Shader::AveragePool(from) => ("pool".to_owned(), 0, from.bytes()),
+        };
+        let weight_bytes = match &self.shader {
+            Shader::Convolution(problem) => problem.weight_bytes(),
+            _ => 0,
+        };
+        DispatchSummary { layer: self.layer.to_owned(), kernel, multiply_adds, weight_bytes, bytes }
+    }
+}
+
+/// Images that should run at once: as many as buffers hold and a submission should take. 0 if a buffer does not hold one.
+pub fn images_at_once(steps: &[Step], kind: AdapterKind, largest_buffer: u64, [height, width]: [usize; 2]) -> u64 {
+    let values = values(steps, [1, height, width]);
+    let of_a_buffer = largest_buffer / values.iter().map(Planes::bytes).max().expect("a plan has values");
+    let multiply_adds: u64 = steps.iter().map(|step| step.multiply_adds(&values[step.output])).sum();
+    of_a_buffer.min((kind.multiply_adds_of_a_submission() / multiply_adds.max(1)).max(1))
+}
+
+/// By value. A border is as wide as the widest padding of those who read it.
+fn values(steps: &[Step], [batch, height, width]: [usize; 3]) -> Vec<Planes> {
+    let mut borders = vec![0; steps.len() + 1];
+    for step in steps {
+        borders[step.input] = step.border().max(borders[step.input]);
+    }
+    let mut values = vec![Planes { channels: 3, batch, height, width, border: borders[Plan::INPUT] }];
+    for step in steps {
+        let from: Planes = values[step.input];
+        let (height, width) = (step.output_size(from.height), step.output_size(from.width));
+        let channels = step.out_channels().unwrap_or(from.channels);
+        values.push(Planes { channels, batch, height, width, border: borders[step.output] });
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::architecture::Architecture;
+
+    fn steps(network: &str) -> Vec<Step> {
+        let plan = Plan::outline(Architecture::new(network, 1000).unwrap());
+        plan.operations.iter().map(Step::new).collect()
+    }
+
+    const KINDS: [AdapterKind; 3] = [AdapterKind::Software, AdapterKind::Direct, AdapterKind::Tiled];
+
+    #[test]
+    fn every_value_is_written_once_and_before_it_is_read() {
+        let steps = steps("resnet50");
+        for kind in KINDS {
+            let listing = Listing::new(&steps, kind, [2, 224, 224]);
+            let mut written = vec![Slot::Upload];
+            written.extend((0..steps.len()).map(Slot::Weights));
+            for planned in &listing.dispatches {
+                assert!(planned.reads.iter().all(|slot| written.contains(slot)), "{}", planned.layer);
+                assert!(!planned.reads.contains(&planned.output));
+                assert_eq!(planned.shader.kernel().reads, planned.reads.len(), "{}", planned.layer);
+                if planned.output != Slot::Scratch {
+                    assert!(!written.contains(&planned.output), "{}", planned.layer);
+                }
+                written.push(planned.output);
+            }
+            assert!((0..listing.values.len()).all(|value| written.contains(&Slot::Value(value))));
+        }
+    }
+
+    #[test]
+    fn the_summaries_are_of_the_whole_network() {
+        let steps = steps("resnet18");
+        for (kind, kernel) in KINDS.into_iter().zip(["direct 7x8", "direct", "tiled"]) {
+            let listing = Listing::new(&steps, kind, [1, 224, 224]);
+            let summaries: Vec<_> = listing.dispatches.iter().map(Planned::summary).collect();
+            assert_eq!(summaries.iter().map(|summary| summary.multiply_adds).sum::<u64>(), 1_814_073_344);
+            assert_eq!(summaries.first().unwrap().layer, "normalise");
+            assert_eq!(summaries.last().unwrap().layer, "fc");
+            let last = summaries.iter().find(|summary| summary.layer == "layer4.1.conv2").unwrap();
+            assert!(last.kernel.starts_with(kernel), "{last:?}");
+            // 2359296 weights above all.
+            assert!((9_437_184..12_000_000).contains(&last.bytes), "{last:?}");
+        }
+    }
+
+    #[test]
+    fn emulated_adapters_split_nothing() {
+        let steps = steps("resnet50");
+        let listing = Listing::new(&steps, AdapterKind::Software, [1, 224, 224]);
+        assert_eq!(listing.dispatches.len(), steps.len() + 1);
+        assert_eq!(listing.scratch_bytes(), 0);
+    }
+
+    #[test]
+    fn a_submission_takes_as_many_images_as_its_time_and_buffers_allow() {
+        let steps = steps("resnet18");
+        let of = |kind, largest, side| images_at_once(&steps, kind, largest, [side, side]);
+        assert_eq!(of(AdapterKind::Direct, 128 << 20, 224), 9);
+        assert_eq!(of(AdapterKind::Tiled, 128 << 20, 224), 37);
+        // 64 channels of 112x112.
+        assert_eq!(of(AdapterKind::Tiled, 10 << 20, 224), 3);
+        assert_eq!(of(AdapterKind::Tiled, 3 << 20, 224), 0);
+        assert_eq!(of(AdapterKind::Direct, 128 << 20, 1000), 1);
+    }
+
+    #[test]
+    fn more_workgroups_than_webgpu_allows_do_not_fit() {
+        let steps = steps("resnet18");
+        for kind in KINDS {
+            for (shape, fits) in [([1, 224, 224], true), ([1, 65_536, 4], false), ([65_536, 1, 1], false)] {
+                assert_eq!(Listing::new(&steps, kind, shape).fits(u64::MAX), fits, "{kind:?}, {shape:?}");
+            }
+        }
+    }
+}

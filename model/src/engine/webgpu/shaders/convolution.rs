@@ -1,0 +1,173 @@
+//! What the kernels for convolutions share: their constants, and what happens to a sum once it is complete.
+
+use super::super::choice::Choice;
+use super::super::planes::{BLOCK, Planes};
+use super::{fill, with};
+use crate::architecture::Convolution;
+
+/// A convolution of given shapes, and the way in which it is computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem<'a> {
+    pub layer: &'a Convolution,
+    pub choice: Choice,
+    pub from: Planes,
+    pub to: Planes,
+    pub residual: Option<Planes>,
+    pub relu: bool,
+}
+
+impl Problem<'_> {
+    /// Blocks of input channels that an output depends on.
+    pub fn input_blocks(&self) -> usize {
+        input_blocks(self.layer)
+    }
+
+    pub fn multiply_adds(&self) -> u64 {
+        multiply_adds(self.layer, &self.to)
+    }
+
+    /// Bytes of its weights and biases.
+    pub fn weight_bytes(&self) -> u64 {
+        ((biases(self) + self.to.blocks()) * BLOCK * size_of::<f32>()) as u64
+    }
+
+    /// What the convolution itself writes: its output, or the pieces of the sums.
+    pub fn written(&self) -> Planes {
+        match self.choice.pieces {
+            1 => self.to,
+            pieces => Planes { batch: self.to.batch * pieces, border: 0, ..self.to },
+        }
+    }
+
+    /// What the convolution itself adds: where there are pieces, who adds them up adds the residual too.
+    pub fn residual_read(&self) -> Option<Planes> {
+        self.residual.filter(|_| self.choice.pieces == 1)
+    }
+}
+
+/// Multiply-adds of a layer, those with the zeros that round channels up to blocks aside.
+pub fn multiply_adds(layer: &Convolution, to: &Planes) -> u64 {
+    layer.weight_shape().into_iter().chain([to.batch, to.height, to.width]).map(|side| side as u64).product()
+}
+
+pub fn input_blocks(layer: &Convolution) -> usize {
+    (layer.in_channels / layer.groups).div_ceil(BLOCK)
+}
+
+/// Where the biases lie, in blocks.
+fn biases(problem: &Problem) -> usize {
+    let kernel = problem.layer.kernel;
+    kernel * kernel * problem.input_blocks() * BLOCK * problem.to.blocks()
+}
+
+/// Blocks of the output without its border, `[batch, blocks, height, width]`.
+pub fn sums(problem: &Problem) -> usize {
+    let to = &problem.to;
+    to.batch * to.blocks() * to.height * to.width
+}
+
+/// Constants of the inputs and the weights.
+pub fn constants(problem: &Problem) -> Vec<(&'static str, usize)> {
+    let Problem { layer, choice, from, to, .. } = problem;
+    vec![
+        ("KERNEL", layer.kernel),
+        ("STRIDE", layer.stride),
+        ("BATCH", to.batch),
+        ("PIECE_BLOCKS", problem.input_blocks() / choice.pieces),
+        ("INPUT_BLOCKS", problem.input_blocks()),
+        ("INPUT_IMAGE", from.image()),
+        ("INPUT_PLANE", from.plane()),
+        ("INPUT_PITCH", from.pitch()),
+        ("INSET", from.inset(layer.padding)),
+        ("OUTPUT_BLOCKS", to.blocks()),
+    ]
+}
+
+/// Fills in how a convolution stores its sums: complete, or in pieces as they are.
+pub fn store_sums(problem: &Problem, text: &mut String, constants: &mut Vec<(&'static str, usize)>) {
+    let complete = problem.choice.pieces == 1;
+    store(problem, &problem.written(), complete, text, constants);
+}
+
+pub fn add_pieces(problem: &Problem) -> String {
+    let mut text = include_str!("add_pieces.wgsl").to_owned();
+    let to = &problem.to;
+    let mut constants = vec![
+        ("PIECES", problem.choice.pieces),
+        ("SUMS", sums(problem)),
+        ("IMAGE_PIXELS", to.height * to.width),
+        ("OUTPUT_WIDTH", to.width),
+        ("OUTPUT_BLOCKS", to.blocks()),
+    ];
+    store(problem, to, true, &mut text, &mut constants);
+    with(&constants, &text)
+}
+
+fn store(
+    problem: &Problem,
+    to: &Planes,
+    complete: bool,
+    text: &mut String,
+    constants: &mut Vec<(&'static str, usize)>,
+) {
+    constants.extend([
+        ("OUTPUT_IMAGE", to.image()),
+        ("OUTPUT_PLANE", to.plane()),
+        ("OUTPUT_PITCH", to.pitch()),
+        ("OUTPUT_INSIDE", to.inside()),
+    ]);
+    let [mut binding, mut bias, mut residual, mut relu] = [None, None, None, None];
+    if complete {
+        constants.push(("BIASES", biases(problem)));
+        bias = Some("value += weights[BIASES + block];".to_owned());
+        relu = problem.relu.then(|| "value = max(value, vec4f(0.0));".to_owned());
+        if let Some(planes) = &problem.residual {
+            constants.extend([
+                ("RESIDUAL_IMAGE", planes.image()),
+                ("RESIDUAL_PLANE", planes.plane()),
+                ("RESIDUAL_PITCH", planes.pitch()),
+                ("RESIDUAL_INSIDE", planes.inside()),
+            ]);
+            binding = Some("@group(0) @binding(3) var<storage, read> residual: array<vec4f>;".to_owned());
+            let at = "image * RESIDUAL_IMAGE + block * RESIDUAL_PLANE + RESIDUAL_INSIDE + y * RESIDUAL_PITCH + x";
+            residual = Some(format!("value += residual[{at}];"));
+        }
+    }
+    let mut store = include_str!("store.wgsl").to_owned();
+    fill(&mut store, "bias", bias);
+    fill(&mut store, "residual", residual);
+    fill(&mut store, "relu", relu);
+    fill(text, "residual binding", binding);
+    fill(text, "store", store.lines().map(str::to_owned));
+}
+
+/// The sums of an invocation's tile, zero at first.
+pub fn sum_registers(pixels: usize, columns: usize) -> impl Iterator<Item = String> {
+    (0..pixels).flat_map(move |pixel| (0..columns).map(move |column| format!("var sum{pixel}_{column} = vec4f(0.0);")))
+}
+
+/// By channel of a block: the columns' weights, and their products with each pixel's input. `weight` says where a column's
+/// weights for a channel are, `input` which variable a pixel's input is.
+pub fn products(
+    problem: &Problem,
+    weight: impl Fn(usize, usize) -> String,
+    input: impl Fn(usize) -> String,
+) -> Vec<String> {
+    let Choice { pixels, columns, .. } = problem.choice;
+    let channels = (problem.layer.in_channels / problem.layer.groups).min(BLOCK);
+    let mut lines = Vec::new();
+    for channel in 0..channels {
+        lines.push("{".to_owned());
+        for column in 0..columns {
+            lines.push(format!("    let weight{column} = {};", weight(channel, column)));
+        }
+        let lane = ["x", "y", "z", "w"][channel];
+        for pixel in 0..pixels {
+            for column in 0..columns {
+                lines.push(format!("    sum{pixel}_{column} += weight{column} * {}.{lane};", input(pixel)));
+            }
+        }
+        lines.push("}".to_owned());
+    }
+    lines
+}

@@ -1,0 +1,173 @@
+//! The kernels on whatever adapter there is, against the CPU engine: those that its kind would never get above all.
+
+use super::choice::{AdapterKind, Choice, direct, tiled};
+use super::*;
+use crate::architecture::{Architecture, Convolution};
+use crate::engine::Engine;
+use crate::plan::{FoldedConvolution, Operation};
+use crate::random::{self, Uniform};
+use pollster::block_on;
+
+const NAME: Device = Device::WebGpu(0);
+
+fn images(shape: [usize; 3]) -> Input {
+    let pixels = random::pixels(3, shape.iter().product::<usize>() * 3);
+    Input::Pixels(ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).unwrap())
+}
+
+/// `max|difference| / max|reference|`
+fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(values.len(), reference.len());
+    let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    assert!(largest > 1e-3 && largest.is_finite(), "the reference is degenerate: {largest}");
+    values.iter().zip(reference).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / largest
+}
+
+/// A convolution with a bias, its weights scaled so that values stay as large as they are.
+fn folded(layer: Convolution, input: Value, output: Value, residual: Option<Value>) -> Operation {
+    let count: usize = layer.weight_shape().iter().product();
+    let mut random = Uniform::new(output as u64);
+    let scale = (6.0 / (count / layer.out_channels) as f32).sqrt();
+    let weight = random.by_ref().take(count).map(|x| x * scale).collect();
+    let bias = random.take(layer.out_channels).collect();
+    Operation::Convolution(FoldedConvolution { input, output, residual, relu: residual.is_some(), layer, weight, bias })
+}
+
+/// Channels in and out, kernel, stride, groups.
+type Layer = [usize; 5];
+
+fn convolution([in_channels, out_channels, kernel, stride, groups]: Layer) -> Convolution {
+    let [name, norm] = ["layer", ""].map(str::to_owned);
+    Convolution { name, norm, in_channels, out_channels, kernel, stride, padding: kernel / 2, groups }
+}
+
+/// The layer behind one that makes its input, beside one that makes its residual; a stem is alone.
+fn plan(layer: Layer) -> Plan {
+    let [in_channels, out_channels, _, stride, _] = layer;
+    if in_channels == 3 {
+        return Plan::of(vec![folded(convolution(layer), Plan::INPUT, 1, None)]);
+    }
+    Plan::of(vec![
+        folded(convolution([3, in_channels, 3, 1, 1]), Plan::INPUT, 1, None),
+        folded(convolution([in_channels, out_channels, 1, stride, 1]), 1, 2, None),
+        folded(convolution(layer), 1, 3, Some(2)),
+    ])
+}
+
+/// What a plan yields if its last step is computed as chosen.
+fn run(engine: &WebGpuEngine, input: &Input, choice: Choice) -> Vec<f32> {
+    let last = engine.steps.last().unwrap();
+    let choose = |layer: &Convolution, to: &_| match &last.work {
+        steps::Work::Convolution { layer: of_last, .. } if of_last == layer => choice,
+        _ => Choice::new(AdapterKind::Software, layer, to),
+    };
+    let listing = Listing::choosing(&engine.steps, input.shape(), choose);
+    assert!(listing.fits(engine.gpu.largest_buffer));
+    let layout = Layout::new(&engine.gpu, listing, &engine.steps, &engine.weights, &engine.last_reads);
+    let layout = block_on(layout).unwrap();
+    // What a run finds, it uses.
+    *lock(&engine.layouts) = vec![layout];
+    block_on(engine.run(input, &[])).unwrap().logits.values
+}
+
+/// Every tile of every family, in every workgroup, whole and in as many pieces as the layer can be cut into.
+fn assert_all_agree(layer: Layer, shape: [usize; 3]) {
+    let input = images(shape);
+    let engine = block_on(WebGpuEngine::prepare(plan(layer), NAME, 0)).unwrap();
+    let listing = Listing::new(&engine.steps, AdapterKind::Software, shape);
+    let (to, last) = (*listing.values.last().unwrap(), convolution(layer));
+    let choices = [direct(&last, &to, [4, 16]), direct(&last, &to, [16, 64]), tiled(&last)].concat();
+    let most = choices.iter().map(|choice| choice.pieces).max().unwrap();
+    let reference = if last.in_channels == 3 || last.in_channels.is_multiple_of(16) {
+        let reference = block_on(Engine::prepare(plan(layer), Device::Cpu)).unwrap();
+        block_on(reference.run(&input, &[])).unwrap().logits.values
+    } else {
+        // Not for the CPU engine; all that is known is that tiles agree.
+        run(&engine, &input, Choice::new(AdapterKind::Software, &last, &to))
+    };
+    for choice in choices.into_iter().filter(|choice| choice.pieces == 1 || choice.pieces == most) {
+        let difference = relative_difference(&run(&engine, &input, choice), &reference);
+        assert!(difference < 2e-5, "{layer:?}, {shape:?}, {choice:?}: {difference}");
+    }
+}
+
+#[test]
+fn every_tile_computes_3x3s() {
+    assert_all_agree([32, 68, 3, 1, 1], [2, 9, 11]);
+}
+
+#[test]
+fn every_tile_computes_3x3s_with_stride() {
+    assert_all_agree([16, 64, 3, 2, 1], [3, 17, 16]);
+}
+
+#[test]
+fn every_tile_computes_1x1s() {
+    assert_all_agree([128, 96, 1, 1, 1], [1, 7, 8]);
+    assert_all_agree([32, 30, 1, 2, 1], [1, 19, 17]);
+}
+
+#[test]
+fn every_tile_computes_the_stems() {
+    assert_all_agree([3, 64, 7, 2, 1], [1, 37, 40]);
+    assert_all_agree([3, 20, 3, 1, 1], [2, 9, 10]);
+}
+
+/// Channels of pruned networks.
+#[test]
+fn every_tile_computes_odd_numbers_of_channels() {
+    assert_all_agree([13, 27, 3, 1, 1], [1, 9, 11]);
+}
+
+#[test]
+fn every_tile_computes_groups() {
+    assert_all_agree([64, 64, 3, 1, 8], [2, 9, 11]);
+}
+
+#[test]
+fn every_tile_computes_a_single_pixel() {
+    assert_all_agree([128, 33, 1, 1, 1], [1, 1, 1]);
+}
+
+#[test]
+fn every_kind_of_adapters_kernels_compute_networks() {
+    for (network, shape) in [("resnet18", [1, 96, 75]), ("resnet50", [2, 64, 64]), ("resnext50_32x4d", [1, 65, 64])] {
+        let plan = Plan::new(&random::checkpoint(Architecture::new(network, 10).unwrap()));
+        let reference = block_on(Engine::prepare(plan.clone(), Device::Cpu)).unwrap();
+        let reference = block_on(reference.run(&images(shape), &Tap::ALL)).unwrap();
+        for kind in [AdapterKind::Software, AdapterKind::Direct, AdapterKind::Tiled] {
+            let mut engine = block_on(WebGpuEngine::prepare(plan.clone(), NAME, 0)).unwrap();
+            engine.gpu.kind = kind;
+            let output = block_on(engine.run(&images(shape), &Tap::ALL)).unwrap();
+            let difference = relative_difference(&output.logits.values, &reference.logits.values);
+            assert!(difference < 1e-4, "{network}, {kind:?}: {difference}");
+            for (ours, reference) in output.kept.iter().zip(&reference.kept) {
+                let difference = relative_difference(&ours.values, &reference.values);
+                assert!(difference < 1e-4, "{network}, {kind:?}, {:?}: {difference}", ours.tap);
+            }
+        }
+    }
+}
+
+/// In the middle of its use: whoever asks then or later hears of the loss, and another engine can be made.
+#[test]
+fn a_device_that_is_lost_says_so_for_ever() {
+    let checkpoint = random::checkpoint(Architecture::new("resnet18", 10).unwrap());
+    let input = images([1, 64, 64]);
+    let engine = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), NAME, 0)).unwrap();
+    let expected = block_on(engine.run(&input, &[])).unwrap();
+    std::thread::scope(|scope| {
+        let runs = scope.spawn(|| (0..1000).find_map(|_| block_on(engine.run(&input, &[])).err()));
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        engine.lose();
+        let error = runs.join().unwrap().expect("a run fails");
+        assert!(matches!(error, EngineError::Lost { .. }), "{error}");
+    });
+    let other = images([2, 40, 50]);
+    for input in [&input, &other] {
+        let error = block_on(engine.run(input, &Tap::ALL)).unwrap_err();
+        assert!(matches!(error, EngineError::Lost { .. }), "{error}");
+    }
+    let another = block_on(WebGpuEngine::prepare(Plan::new(&checkpoint), NAME, 0)).unwrap();
+    assert_eq!(block_on(another.run(&input, &[])).unwrap(), expected);
+}

@@ -1,0 +1,62 @@
+//! WebGPU's engine, made while the weights are still coming: the device is opened and its kernels are compiled as soon as
+//! the file's header tells the architecture, and each layer is uploaded when it has come.
+
+use crate::clock::within;
+use crate::engines::{PREPARATION_MS, PreparationError};
+use futures_channel::oneshot;
+use model::checkpoint::{Incoming, Metadata};
+use model::engine::{AwaitingEngine, Engine, EngineError};
+use wasm_bindgen_futures::spawn_local;
+
+/// What there is of the engine.
+pub enum Early {
+    /// Nobody asked for it.
+    Unwanted,
+    Unopened,
+    Open {
+        engine: AwaitingEngine,
+        compiled: oneshot::Receiver<Result<(), EngineError>>,
+    },
+    Failed(PreparationError),
+}
+
+impl Early {
+    /// Takes what has come since. None of it is to be believed before the whole file is verified.
+    pub async fn take(&mut self, weights: &Incoming) {
+        if let Early::Unopened = self
+            && let Some(metadata) = weights.metadata()
+        {
+            *self = open(metadata).await.unwrap_or_else(Early::Failed);
+        }
+        if let Early::Open { engine, .. } = self
+            && let Err(error) = engine.take(weights).await
+        {
+            *self = Early::Failed(error.into());
+        }
+    }
+
+    /// The engine of a file that has come as a whole; `None` if nobody asked for one.
+    pub async fn finish(self) -> Option<Result<Engine, PreparationError>> {
+        match self {
+            Early::Unwanted => None,
+            Early::Unopened => Some(Err(PreparationError::Late)),
+            Early::Open { engine, compiled } => Some(match within(PREPARATION_MS, compiled).await {
+                Some(Ok(Ok(()))) => engine.finish().map_err(PreparationError::from),
+                Some(Ok(Err(error))) => Err(error.into()),
+                Some(Err(oneshot::Canceled)) | None => Err(PreparationError::Late),
+            }),
+            Early::Failed(error) => Some(Err(error)),
+        }
+    }
+}
+
+async fn open(metadata: &Metadata) -> Result<Early, PreparationError> {
+    let opened = AwaitingEngine::open(metadata.architecture, 0);
+    let engine = within(PREPARATION_MS, opened).await.ok_or(PreparationError::Late)??;
+    let side = metadata.preprocessing.crop as usize;
+    let compiling = engine.expect([1, side, side]);
+    let (tell, compiled) = oneshot::channel();
+    // Beside the weights, and not between them.
+    spawn_local(async move { drop(tell.send(compiling.await)) });
+    Ok(Early::Open { engine, compiled })
+}
