@@ -10,7 +10,7 @@ mod device;
 mod webgpu;
 
 #[cfg(feature = "webgpu")]
-pub use webgpu::DispatchSummary;
+pub use webgpu::{DispatchSummary, Storage};
 
 pub use device::{Device, DeviceError};
 
@@ -117,6 +117,8 @@ pub enum EngineError {
     Device(#[from] DeviceError),
     #[error("bf16 takes the device cpu and a processor with AVX512-BF16")]
     NoBf16,
+    #[error("f16 takes a GPU with shader-f16, which that of {0} lacks")]
+    NoF16(Device),
     #[error("input: {0}")]
     Input(String),
     #[error("the device {device} failed: {reason}")]
@@ -159,7 +161,7 @@ impl Engine {
             Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
             #[cfg(feature = "webgpu")]
             Device::WebGpu(index) => {
-                let engine = webgpu::WebGpuEngine::prepare(plan, device, index).await?;
+                let engine = webgpu::WebGpuEngine::prepare(plan, device, index, webgpu::Storage::F32).await?;
                 Ok(Engine { device, runner: Runner::WebGpu(engine) })
             }
             #[cfg(not(feature = "webgpu"))]

@@ -216,6 +216,7 @@ fn largest(layer: &Convolution, to: &Planes) -> Choice {
 
 #[cfg(test)]
 mod tests {
+    use super::super::storage::Element;
     use super::*;
     use crate::architecture::Architecture;
     use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, Other};
@@ -223,7 +224,8 @@ mod tests {
     fn chosen(kind: AdapterKind, network: &str, name: &str, [batch, side]: [usize; 2]) -> String {
         let layers = Architecture::new(network, 1000).unwrap().convolutions();
         let layer = layers.iter().find(|layer| layer.name == name).unwrap();
-        let to = Planes { channels: layer.out_channels, batch, height: side, width: side, border: 0 };
+        let to =
+            Planes { channels: layer.out_channels, batch, height: side, width: side, border: 0, element: Element::F32 };
         let choice = Choice::new(kind, layer, &to);
         let [x, y] = choice.workgroup;
         assert!(x * y <= 64 && x <= to.blocks().next_power_of_two(), "{x}x{y}");

@@ -16,8 +16,10 @@ pub struct Gpu {
     pub largest_buffer: u64,
     device: wgpu::Device,
     pub queue: wgpu::Queue,
-    /// By how many buffers a kernel reads.
-    layouts: Vec<(wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    /// Whether kernels can use f16.
+    pub f16: bool,
+    /// By how many buffers a kernel reads, and by whether it is checked.
+    layouts: Vec<[(wgpu::BindGroupLayout, wgpu::PipelineLayout); 2]>,
     /// By source: layers of one shape share a pipeline.
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
     /// The first thing that went wrong outside any call.
@@ -30,8 +32,12 @@ impl Gpu {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let adapter = adapter(&instance, index).await.map_err(absent)?;
         let info = adapter.get_info();
-        let limits = wgpu::Limits::downlevel_defaults().using_resolution(adapter.limits());
-        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+        let limits = wgpu::Limits {
+            max_storage_buffers_per_shader_stage: READS as u32 + 2,
+            ..wgpu::Limits::downlevel_defaults().using_resolution(adapter.limits())
+        };
+        let required_features = adapter.features() & wgpu::Features::SHADER_F16;
+        let descriptor = wgpu::DeviceDescriptor { required_features, required_limits: limits, ..Default::default() };
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| absent(error.to_string()))?;
 
         let failure: Arc<Mutex<Option<String>>> = Arc::default();
@@ -45,11 +51,12 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| lost(format!("it was lost ({reason:?}): {message}")));
         device.on_uncaptured_error(Arc::new(move |error| wrong(error.to_string())));
 
-        let layouts = (0..=READS).map(|reads| layout(&device, reads)).collect();
+        let layouts = (0..=READS).map(|reads| [layout(&device, reads, false), layout(&device, reads, true)]).collect();
+        let f16 = device.features().contains(wgpu::Features::SHADER_F16);
         let kind = AdapterKind::of(&info);
         let limits = device.limits();
         let largest_buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        Ok(Gpu { name, kind, largest_buffer, device, queue, layouts, pipelines: Mutex::default(), failure })
+        Ok(Gpu { name, kind, largest_buffer, device, queue, f16, layouts, pipelines: Mutex::default(), failure })
     }
 
     /// Fails if anything has gone wrong so far.
@@ -73,10 +80,10 @@ impl Gpu {
     }
 
     /// A storage buffer with this content.
-    pub fn upload(&self, label: &str, values: &[f32]) -> wgpu::Buffer {
+    pub fn upload(&self, label: &str, bytes: &[u8]) -> wgpu::Buffer {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.buffer(label, size_of_val(values) as u64, usage);
-        self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values));
+        let buffer = self.buffer(label, bytes.len() as u64, usage);
+        self.queue.write_buffer(&buffer, 0, bytes);
         buffer
     }
 
@@ -94,7 +101,7 @@ impl Gpu {
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,
-            layout: Some(&self.layouts[kernel.reads].1),
+            layout: Some(&self.layouts[kernel.reads][usize::from(kernel.checked)].1),
             module: &module,
             entry_point: None,
             compilation_options: Default::default(),
@@ -104,16 +111,21 @@ impl Gpu {
         pipeline
     }
 
-    /// What a kernel writes and what it reads.
-    pub fn bind(&self, output: &wgpu::Buffer, reads: &[&wgpu::Buffer]) -> wgpu::BindGroup {
-        let buffers = std::iter::once(output).chain(reads.iter().copied()).enumerate();
+    /// What a kernel writes, what it reads, and what is told of values that are too large.
+    pub fn bind(
+        &self,
+        output: &wgpu::Buffer,
+        reads: &[&wgpu::Buffer],
+        overflow: Option<&wgpu::Buffer>,
+    ) -> wgpu::BindGroup {
+        let buffers = std::iter::once(output).chain(reads.iter().copied()).chain(overflow).enumerate();
         let entries: Vec<_> = buffers
             .map(|(binding, buffer)| wgpu::BindGroupEntry {
                 binding: binding as u32,
                 resource: buffer.as_entire_binding(),
             })
             .collect();
-        let layout = &self.layouts[reads.len()].0;
+        let layout = &self.layouts[reads.len()][usize::from(overflow.is_some())].0;
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
     }
 
@@ -122,7 +134,7 @@ impl Gpu {
     }
 
     /// The content of a buffer that can be mapped, once all that was submitted is done.
-    pub async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<f32>, EngineError> {
+    pub async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, EngineError> {
         let (done, mapped) = futures_channel::oneshot::channel();
         // Nobody listens any more if the run was given up.
         buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(done.send(result)));
@@ -131,9 +143,9 @@ impl Gpu {
         let mapped = mapped.await;
         self.check()?;
         mapped.map_err(|error| self.failed(error))?.map_err(|error| self.failed(error))?;
-        let values = bytemuck::pod_collect_to_vec(&buffer.get_mapped_range(..).map_err(|error| self.failed(error))?);
+        let bytes = buffer.get_mapped_range(..).map_err(|error| self.failed(error))?.to_vec();
         buffer.unmap();
-        Ok(values)
+        Ok(bytes)
     }
 }
 
@@ -155,14 +167,15 @@ async fn adapter(instance: &wgpu::Instance, index: usize) -> Result<wgpu::Adapte
     })
 }
 
-/// Binding 0 is written, those behind it are read.
-fn layout(device: &wgpu::Device, reads: usize) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
-    let entries: Vec<_> = (0..=reads as u32)
+/// Binding 0 is written, those behind it are read; of a checked kernel the last one is written as well.
+fn layout(device: &wgpu::Device, reads: usize, checked: bool) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+    let reads = 1..=reads as u32;
+    let entries: Vec<_> = (0..reads.end() + 1 + u32::from(checked))
         .map(|binding| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only: binding > 0 },
+                ty: wgpu::BufferBindingType::Storage { read_only: reads.contains(&binding) },
                 has_dynamic_offset: false,
                 min_binding_size: None,
             },

@@ -11,6 +11,7 @@ mod listing;
 mod planes;
 mod shaders;
 mod steps;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ pub use listing::DispatchSummary;
 use listing::Listing;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use steps::Step;
+pub use storage::Storage;
 use wgpu::BufferUsages;
 
 /// Layouts kept for shapes seen before.
@@ -34,6 +36,7 @@ const MOST_PIXELS: usize = 1 << 26;
 /// A plan with its weights on a GPU.
 pub(super) struct WebGpuEngine {
     gpu: Gpu,
+    storage: Storage,
     steps: Vec<Step>,
     /// By step.
     weights: Vec<Option<wgpu::Buffer>>,
@@ -47,19 +50,29 @@ pub(super) struct WebGpuEngine {
 
 impl WebGpuEngine {
     /// On the adapter of an index natively, in a browser on the one that it gives.
-    pub async fn prepare(plan: Plan, name: Device, index: usize) -> Result<Self, EngineError> {
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] without such an adapter, [`EngineError::NoF16`] if it lacks what the storage takes, and
+    /// [`EngineError::Failed`] if a weight is too large for that.
+    pub async fn prepare(plan: Plan, name: Device, index: usize, storage: Storage) -> Result<Self, EngineError> {
         let gpu = Gpu::open(name, index).await?;
+        if storage == Storage::F16 && !gpu.f16 {
+            return Err(EngineError::NoF16(name));
+        }
         let last_reads = plan.last_reads();
         let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
         let classes = plan.architecture.classes;
         let upload = |operation| {
             let (step, weights) = Step::new(operation);
+            let weights = weights.map(|weights| storage.weights().encode(&weights)).transpose();
+            let weights = weights.map_err(|weight| gpu.failed(format!("{} has the weight {weight}", step.name())))?;
             let weights = weights.map(|weights| gpu.upload(step.name(), &weights));
-            (step, weights)
+            Ok((step, weights))
         };
-        let (steps, weights) = plan.operations.into_iter().map(upload).unzip();
+        let steps: Result<Vec<_>, EngineError> = plan.operations.into_iter().map(upload).collect();
+        let (steps, weights) = steps?.into_iter().unzip();
         gpu.check()?;
-        Ok(WebGpuEngine { gpu, steps, weights, last_reads, taps, classes, layouts: Mutex::default() })
+        Ok(WebGpuEngine { gpu, storage, steps, weights, last_reads, taps, classes, layouts: Mutex::default() })
     }
 
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
@@ -90,7 +103,7 @@ impl WebGpuEngine {
     /// [`EngineError::Input`] if not even one image fits.
     pub fn dispatches(&self, [batch, height, width]: [usize; 3]) -> Result<Vec<DispatchSummary>, EngineError> {
         let images = self.images_at_once([height, width])?.min(batch);
-        let listing = Listing::new(&self.steps, self.gpu.kind, [images, height, width]);
+        let listing = Listing::new(&self.steps, self.gpu.kind, self.storage, [images, height, width]);
         Ok(listing.dispatches.iter().map(|planned| planned.summary()).collect())
     }
 
@@ -98,7 +111,13 @@ impl WebGpuEngine {
     fn images_at_once(&self, [height, width]: [usize; 2]) -> Result<usize, EngineError> {
         let pixels = height.checked_mul(width).filter(|pixels| *pixels <= MOST_PIXELS);
         pixels.ok_or_else(|| too_large([height, width]))?;
-        match listing::images_at_once(&self.steps, self.gpu.kind, self.gpu.largest_buffer, [height, width]) {
+        match listing::images_at_once(
+            &self.steps,
+            self.gpu.kind,
+            self.storage,
+            self.gpu.largest_buffer,
+            [height, width],
+        ) {
             0 => Err(too_large([height, width])),
             images => Ok(usize::try_from(images).unwrap_or(usize::MAX)),
         }
@@ -125,8 +144,8 @@ impl WebGpuEngine {
                 if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                     return Err(self.gpu.failed(format!("the input holds {value}")));
                 }
-                let packed = shape.pack(values);
-                self.gpu.queue.write_buffer(&layout.values[Plan::INPUT], 0, bytemuck::cast_slice(&packed));
+                let packed = shape.pack(values).map_err(|value| self.gpu.failed(format!("the input holds {value}")))?;
+                self.gpu.queue.write_buffer(&layout.values[Plan::INPUT], 0, &packed);
             }
         }
 
@@ -150,10 +169,19 @@ impl WebGpuEngine {
         drop(pass);
         let (shape, values) = (layout.shapes.last(), layout.values.last());
         let (shape, values) = shape.zip(values).expect("a plan has values");
-        encoder.copy_buffer_to_buffer(values, 0, &layout.readback, 0, shape.bytes());
+        let bytes = shape.bytes();
+        encoder.copy_buffer_to_buffer(values, 0, &layout.readback, 0, bytes);
+        if let Some(overflow) = &layout.overflow {
+            encoder.copy_buffer_to_buffer(overflow, 0, &layout.readback, bytes, overflow.size());
+        }
         self.gpu.queue.submit([encoder.finish()]);
 
-        logits.extend(shape.unpack(&self.gpu.read(&layout.readback).await?));
+        let read = self.gpu.read(&layout.readback).await?;
+        let (values, overflow) = read.split_at(bytes as usize);
+        if overflow.iter().any(|byte| *byte != 0) {
+            return Err(self.gpu.failed("a value is larger than 65504, the largest f16"));
+        }
+        logits.extend(shape.unpack(values));
         for (kept, copy) in kept.iter_mut().zip(copies) {
             let value = self.taps.iter().find(|(tap, _)| *tap == kept.tap).map(|(_, value)| *value);
             let shape = &layout.shapes[value.expect("all taps are listed")];
@@ -173,7 +201,7 @@ impl WebGpuEngine {
                 return Ok(layouts.remove(index));
             }
             drop(layouts);
-            let listing = Listing::new(&self.steps, self.gpu.kind, shape);
+            let listing = Listing::new(&self.steps, self.gpu.kind, self.storage, shape);
             if listing.fits(self.gpu.largest_buffer) {
                 return Ok(Layout::new(&self.gpu, listing, &self.steps, &self.weights, &self.last_reads));
             }
