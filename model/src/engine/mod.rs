@@ -17,7 +17,7 @@ mod webgpu;
 pub use awaiting::AwaitingEngine;
 pub use device::{Device, DeviceError};
 pub use enduring::{EnduringEngine, Report};
-pub use options::{EngineOptions, NoPrecision, Precision};
+pub use options::{AdapterKind, EngineOptions, NoAdapterKind, NoPrecision, Precision};
 pub use profile::OperationProfile;
 
 use crate::checkpoint::Checkpoint;
@@ -176,7 +176,7 @@ impl Engine {
             Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
             #[cfg(feature = "webgpu")]
             Device::WebGpu(index) => {
-                let engine = webgpu::WebGpuEngine::prepare(plan, device, index).await?;
+                let engine = webgpu::WebGpuEngine::prepare(plan, device, index, options).await?;
                 Ok(Engine { device, runner: Runner::WebGpu(Arc::new(engine)) })
             }
             #[cfg(not(feature = "webgpu"))]
@@ -202,8 +202,8 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         match device {
             #[cfg(feature = "webgpu")]
-            Device::WebGpu(index) if options.precision == Precision::F32 => {
-                AwaitingEngine::open(checkpoint.architecture(), index).await?.fill(checkpoint).await
+            Device::WebGpu(index) => {
+                AwaitingEngine::open(checkpoint.architecture(), index, options).await?.fill(checkpoint).await
             }
             _ => Engine::prepare_with(Plan::new(checkpoint), device, options).await,
         }

@@ -5,7 +5,7 @@ use crate::clock::within;
 use crate::engines::{PREPARATION_MS, PreparationError};
 use futures_channel::oneshot;
 use model::checkpoint::{Incoming, Metadata};
-use model::engine::{AwaitingEngine, Engine, EngineError};
+use model::engine::{AwaitingEngine, Engine, EngineError, EngineOptions};
 use wasm_bindgen_futures::spawn_local;
 
 /// What there is of the engine.
@@ -51,7 +51,7 @@ impl Early {
 }
 
 async fn open(metadata: &Metadata) -> Result<Early, PreparationError> {
-    let opened = AwaitingEngine::open(metadata.architecture, 0);
+    let opened = AwaitingEngine::open(metadata.architecture, 0, EngineOptions::default());
     let engine = within(PREPARATION_MS, opened).await.ok_or(PreparationError::Late)??;
     let side = metadata.preprocessing.crop as usize;
     let compiling = engine.expect([1, side, side]);

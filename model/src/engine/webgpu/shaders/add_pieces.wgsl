@@ -1,11 +1,11 @@
 // Adds up the pieces of a convolution's sums, always in the same order. An invocation is a block of output channels of a
 // pixel.
 
-@group(0) @binding(0) var<storage, read_write> output: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> output: array<Output>;
 // [PIECES, batch, OUTPUT_BLOCKS, IMAGE_PIXELS]
 @group(0) @binding(1) var<storage, read> pieces: array<vec4f>;
 // The biases lie behind the weights, BIASES from their start.
-@group(0) @binding(2) var<storage, read> weights: array<vec4f>;
+@group(0) @binding(2) var<storage, read> weights: array<Weight>;
 //{residual binding}
 
 //{store}

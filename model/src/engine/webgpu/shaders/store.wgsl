@@ -4,5 +4,5 @@ fn store(image: u32, block: u32, y: u32, x: u32, sum: vec4f) {
     //{bias}
     //{residual}
     //{relu}
-    output[image * OUTPUT_IMAGE + block * OUTPUT_PLANE + OUTPUT_INSIDE + y * OUTPUT_PITCH + x] = value;
+    output[image * OUTPUT_IMAGE + block * OUTPUT_PLANE + OUTPUT_INSIDE + y * OUTPUT_PITCH + x] = stored(value);
 }
