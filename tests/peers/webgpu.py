@@ -89,7 +89,7 @@ def _table(layers):
     """Operations are those carried out, of which Winograd's way has fewer than a direct convolution. MB are all that a layer
     reads and writes, each counted once.
     """
-    rows = [["layer", "algorithm", "us", "GFLOP", "GFLOP/s", "as direct", "MB", "GB/s", "MB of weights"]]
+    rows = [[f"{RESNET18}, layer", "algorithm", "us", "GFLOP", "GFLOP/s", "as direct", "MB", "GB/s", "MB of weights"]]
     for layer in layers:
         us, megabytes = layer["median_us"], layer.get("megabytes")
         per_second, direct = 2 * layer["gmacs"], 2 * layer["direct_gmacs"]
