@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run server-meanwhile test kernels checked neon bench page page-burn tools wasm-target browser emulator vulkan peers lint clean
+.PHONY: help run server-meanwhile test kernels checked neon bench page page-burn tools wasm-target optimiser browser emulator vulkan peers lint clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -50,6 +50,7 @@ server-meanwhile:
 # Everything is built in one go first, so that the package `tests` finds the binaries and no crate is compiled twice.
 TESTED := --release -p model --features model/burn,model/webgpu -p trainer -p server -p tests
 test: page browser emulator vulkan kernels
+	@command -v wasm-opt >/dev/null && command -v brotli >/dev/null || { echo "nobody has weighed the worker" >&2; exit 1; }
 	cargo build $(TESTED) --all-targets
 	cargo test $(TESTED) --all-targets
 	@$(MAKE) --no-print-directory checked neon
@@ -79,10 +80,30 @@ bench: page browser vulkan peers
 	cargo build --release -p trainer --features webgpu
 	@exec python3 -B tests/peers/bench.py $(CARGO_TARGET_DIR) $(BENCH)
 
-# Trunk writes everything anew each time. What is the same stays as it lies, or the server would be built again.
+# What a browser loads of the worker: its module, and the JavaScript around it.
+WORKER := $(CARGO_TARGET_DIR)/dist/worker
+# In bytes as they are and under brotli, the most that is.
+WORKER_BYTES := 1500000
+WORKER_BROTLI := 600000
+
+# The features are those that rustc takes for granted, and SIMD; the module does not name them.
+WASM_OPT := wasm-opt -O2 --strip-debug --strip-producers --enable-simd --enable-bulk-memory --enable-sign-ext \
+	--enable-mutable-globals --enable-nontrapping-float-to-int --enable-reference-types --enable-multivalue
+
+# Fails if the worker has become heavier than that. Trunk writes everything anew each time: what was optimised before is not
+# again; what is the same stays as it lies, or the server would be built again.
 BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
-page: tools wasm-target $(PAGE)
+page: tools wasm-target optimiser $(PAGE)
 	$(BUILD_PAGE) $(CARGO_TARGET_DIR)/dist $(PAGE)
+	@! command -v wasm-opt >/dev/null || { \
+		kept=$(CARGO_TARGET_DIR)/optimised/$$({ echo "$(WASM_OPT)"; cat $(WORKER)_bg.wasm; } | sha256sum | cut -c1-16); \
+		[ -e $$kept ] || { mkdir -p $${kept%/*}; rm -f $${kept%/*}/*; \
+			$(WASM_OPT) $(WORKER)_bg.wasm -o $$kept.new && mv $$kept.new $$kept; }; \
+		cp $$kept $(WORKER)_bg.wasm; }
+	@[ -n "$(WORKER_FEATURES)" ] || ! command -v wasm-opt >/dev/null || ! command -v brotli >/dev/null || { \
+		raw=$$(cat $(WORKER)* | wc -c); small=$$(cat $(WORKER)* | brotli -c | wc -c); \
+		echo "the worker has $$raw bytes of $(WORKER_BYTES), under brotli $$small of $(WORKER_BROTLI)"; \
+		[ $$raw -le $(WORKER_BYTES) ] && [ $$small -le $(WORKER_BROTLI) ]; }
 	@diff -rq $(CARGO_TARGET_DIR)/dist web/dist >/dev/null 2>&1 || { \
 		rm -rf web/dist.new && cp -r $(CARGO_TARGET_DIR)/dist web/dist.new && rm -rf web/dist && mv web/dist.new web/dist; }
 
@@ -121,6 +142,15 @@ $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN):
 	rm -rf $@.build
 	touch $@
 
+# What makes the worker smaller, and what weighs it, from the distribution's packages; where nobody may install any without
+# being asked for a password, the page does without.
+optimiser:
+	@command -v wasm-opt >/dev/null && command -v brotli >/dev/null || { \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); \
+		$$sudo true 2>/dev/null && echo "installing binaryen and brotli" && \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq binaryen brotli; } || \
+		echo "without wasm-opt and brotli: the worker stays as large as it was compiled, and unweighed"
+
 # Chromium and its WebDriver from the distribution's packages.
 browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
@@ -152,7 +182,6 @@ peers:
 	@packages=; lacks() { packages+=" $$1"; }; \
 	python3 -c "import ensurepip, venv" 2>/dev/null || lacks python3-venv; \
 	command -v npm >/dev/null || lacks npm; \
-	command -v wasm-opt >/dev/null || lacks binaryen; \
 	[ -z "$$packages" ] || { \
 		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		echo "installing$$packages"; \

@@ -2,9 +2,11 @@
 //! and the server in its two halves.
 
 use crate::checkpoint::{Checkpoint, Metadata};
-use crate::engine::{Device, EnduringEngine, EngineError, EngineOptions, Input, Logits, Report};
+use crate::engine::{Device, EnduringEngine, EngineError, EngineOptions, Input, Logits, Output, Report};
+use crate::explain::{ClassWeights, Explanation};
+use crate::plan::Tap;
 use crate::prediction::{Prediction, Timing, top_k};
-use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError};
+use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError, Region};
 use web_time::Instant;
 
 /// A model, ready to answer.
@@ -13,6 +15,7 @@ pub struct Classifier {
     name: String,
     metadata: Metadata,
     engine: EnduringEngine,
+    class_weights: ClassWeights,
 }
 
 /// A preprocessed photo with what that took.
@@ -20,6 +23,8 @@ pub struct Classifier {
 pub struct Prepared {
     /// A batch of one.
     pub image: ImageBatch,
+    /// What of the photo the image shows.
+    pub region: Region,
     pub decode_ms: f64,
     pub preprocess_ms: f64,
 }
@@ -29,22 +34,30 @@ impl Prepared {
     pub fn from_bytes(bytes: &[u8], limits: &Limits, metadata: &Metadata) -> Result<Self, PhotoError> {
         let start = Instant::now();
         let excerpt = Excerpt::decode(bytes, limits, &metadata.preprocessing)?;
-        Ok(Self::finish(start, || excerpt.resize()))
+        Ok(Self::finish(start, excerpt.region(), || excerpt.resize()))
     }
 
     /// Preprocesses u8 RGBA `[height, width, 4]`, upright.
     pub fn from_rgba(width: u32, height: u32, rgba: &[u8], metadata: &Metadata) -> Result<Self, PhotoError> {
         let start = Instant::now();
         let photo = Photo::from_rgba(width, height, rgba)?;
-        Ok(Self::finish(start, || metadata.preprocessing.apply(&photo)))
+        Ok(Self::finish(start, metadata.preprocessing.region(&photo), || metadata.preprocessing.apply(&photo)))
     }
 
     /// Of what began to be decoded at `start` and is decoded now.
-    fn finish(start: Instant, preprocess: impl FnOnce() -> ImageBatch) -> Self {
+    fn finish(start: Instant, region: Region, preprocess: impl FnOnce() -> ImageBatch) -> Self {
         let decode_ms = milliseconds_since(start);
         let start = Instant::now();
         let image = preprocess();
-        Prepared { image, decode_ms, preprocess_ms: milliseconds_since(start) }
+        Prepared { image, region, decode_ms, preprocess_ms: milliseconds_since(start) }
+    }
+}
+
+/// An image that needed no preparation: it is all that there is of its photo.
+impl From<ImageBatch> for Prepared {
+    fn from(image: ImageBatch) -> Self {
+        let region = Region::whole(&image);
+        Prepared { image, region, decode_ms: 0.0, preprocess_ms: 0.0 }
     }
 }
 
@@ -61,14 +74,15 @@ impl Classifier {
         options: EngineOptions,
         report: Report,
     ) -> Result<Self, EngineError> {
-        let metadata = checkpoint.metadata().clone();
+        let (metadata, class_weights) = (checkpoint.metadata().clone(), ClassWeights::of(&checkpoint));
         let engine = EnduringEngine::prepare(checkpoint, device, options, report).await?;
-        Ok(Classifier { name: name.to_owned(), metadata, engine })
+        Ok(Classifier { name: name.to_owned(), metadata, engine, class_weights })
     }
 
-    /// Of an engine that is prepared already.
-    pub fn of(name: &str, metadata: Metadata, engine: EnduringEngine) -> Self {
-        Classifier { name: name.to_owned(), metadata, engine }
+    /// Of an engine that is prepared already, from this checkpoint.
+    pub fn of(name: &str, checkpoint: &Checkpoint, engine: EnduringEngine) -> Self {
+        let (metadata, class_weights) = (checkpoint.metadata().clone(), ClassWeights::of(checkpoint));
+        Classifier { name: name.to_owned(), metadata, engine, class_weights }
     }
 
     pub fn metadata(&self) -> &Metadata {
@@ -94,11 +108,36 @@ impl Classifier {
 
     /// Classifies one preprocessed photo; `queue_ms` is how long it waited since.
     pub async fn classify(&self, prepared: Prepared, queue_ms: f64, k: usize) -> Result<Prediction, EngineError> {
+        let (prediction, _) = self.answer(prepared, queue_ms, k, &[]).await?;
+        Ok(prediction)
+    }
+
+    /// The same, with what spoke for the likeliest class.
+    pub async fn explain(
+        &self,
+        prepared: Prepared,
+        queue_ms: f64,
+        k: usize,
+    ) -> Result<(Prediction, Explanation), EngineError> {
+        let region = prepared.region;
+        let (prediction, Output { logits, kept }) = self.answer(prepared, queue_ms, k, &[ClassWeights::TAP]).await?;
+        let likeliest = top_k(&logits, 0, &self.metadata.labels, 1)[0].index;
+        let map = self.class_weights.evidence(&kept[0], 0, likeliest).in_favour();
+        Ok((prediction, Explanation { map, region }))
+    }
+
+    async fn answer(
+        &self,
+        prepared: Prepared,
+        queue_ms: f64,
+        k: usize,
+        keep: &[Tap],
+    ) -> Result<(Prediction, Output), EngineError> {
         let start = Instant::now();
-        let Prepared { image, decode_ms: decode, preprocess_ms: preprocess } = prepared;
-        let (output, device) = self.engine.run(&Input::Pixels(image), &[]).await?;
+        let Prepared { image, decode_ms: decode, preprocess_ms: preprocess, .. } = prepared;
+        let (output, device) = self.engine.run(&Input::Pixels(image), keep).await?;
         let inference = milliseconds_since(start);
-        Ok(Prediction {
+        let prediction = Prediction {
             predictions: top_k(&output.logits, 0, &self.metadata.labels, k),
             model: self.name.clone(),
             architecture: self.metadata.architecture.name(),
@@ -110,7 +149,8 @@ impl Classifier {
                 inference,
                 total: decode + preprocess + queue_ms + inference,
             },
-        })
+        };
+        Ok((prediction, output))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod architecture;
 pub mod checkpoint;
 pub mod classifier;
 pub mod engine;
+pub mod explain;
 mod large_pages;
 #[cfg(feature = "burn")]
 pub mod network;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use model::checkpoint::{Checkpoint, Metadata};
-use model::classifier::{Classifier, Prepared};
+use model::classifier::Classifier;
 use model::engine::{Device, EngineError, EngineOptions};
 use model::preprocess::{ImageBatch, Preprocessing};
 use sha2::{Digest, Sha256};
@@ -65,8 +65,7 @@ fn warm_up(classifier: &Classifier) -> Result<()> {
     let Preprocessing { crop, mean, std, .. } = classifier.metadata().preprocessing;
     let side = crop as usize;
     let image = ImageBatch::new(vec![128; side * side * 3], [1, side, side], mean, std)?;
-    let prepared = Prepared { image, decode_ms: 0.0, preprocess_ms: 0.0 };
-    pollster::block_on(classifier.classify(prepared, 0.0, 1))?;
+    pollster::block_on(classifier.classify(image.into(), 0.0, 1))?;
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 
 mod browser;
 mod engines;
+mod explanation;
 mod kernels;
+mod main_thread;
 mod trouble;
 mod view;
 
@@ -31,6 +33,8 @@ fn main() {
         bare_trial("page_survives_a_broken_file", trouble::broken_file),
         bare_trial("page_says_that_a_text_is_no_photo", trouble::text_dropped),
         bare_trial("page_answers_on_webgpu_if_its_address_asks_for_it", on_webgpu),
+        bare_trial("explanation_lies_over_the_photo", explanation::lies_over_the_photo),
+        bare_trial("main_thread_is_never_busy_for_50_ms", main_thread::is_never_busy_for_50_ms),
         bare_trial("auto_never_opens_an_adapter_that_is_software", engines::auto_leaves_software_alone),
         bare_trial("auto_stays_on_the_cpu_if_that_is_faster", engines::auto_stays_on_a_faster_cpu_and_remembers),
         bare_trial("auto_refuses_webgpu_that_is_wrong", engines::auto_refuses_a_gpu_that_computes_nonsense),
@@ -164,6 +168,7 @@ fn large_model() -> Result<()> {
         ensure!(view.privacy.contains("Your photos are sent there"), "{view:?}");
         let view = browser.classify_sample("cat").await?;
         ensure!(view.ran_on_server(), "{view:?}");
+        ensure!(browser.count("explain").await? == 0, "the server explains nothing");
         Ok(())
     })
 }

@@ -7,7 +7,6 @@ output is a JSON object with everything that was measured.
 import argparse
 import gzip
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -96,7 +95,7 @@ def decoding(given, environment, missing):
 
 
 def worker_sizes(given, environment, missing):
-    """Bytes of the page's worker as built, gzipped, and after wasm-opt; with the browser's comparison only."""
+    """Bytes of the page's worker, and gzipped; with the browser's comparison only."""
     built = DIST / "worker_bg.wasm"
     if not any(peer in given.peers for peer in in_browser.PEERS):
         return {}
@@ -104,12 +103,6 @@ def worker_sizes(given, environment, missing):
         missing["worker"] = f"{built} is not there; `make page` builds it"
         return {}
     sizes = {"built": built.stat().st_size, "gzipped": len(gzip.compress(built.read_bytes()))}
-    optimised = environment.work / "worker.opt.wasm"
-    if shutil.which("wasm-opt"):
-        subprocess.run(["wasm-opt", "-O3", "--all-features", built, "-o", optimised], check=True)
-        sizes["optimised"] = optimised.stat().st_size
-    else:
-        missing["wasm-opt"] = "it is not installed (Debian's package binaryen)"
     if BURN_PEER in environment.versions:
         sizes[BURN_PEER] = (environment.burn / "worker_bg.wasm").stat().st_size
     return sizes
@@ -127,7 +120,7 @@ def judge(results, ours, page, photos, memory, sizes):
             without = f" (without {', '.join(absent)})" if absent else ""
             verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}{without}", ratio, target))
     starts = ours.starts.get(str(RESNET18))
-    optimised = sizes.get("optimised")
+    worker = sizes.get("built")
     return verdicts + [
         Verdict(f"{RESNET18.network} in a page, of {BROWSER_PEER}", page.ratio("CPU"), targets.BROWSER),
         Verdict(f"the same on emulated WebGPU, of {BROWSER_PEER} there", page.ratio("WebGPU"), targets.WEBGPU),
@@ -135,7 +128,7 @@ def judge(results, ours, page, photos, memory, sizes):
         Verdict(f"12 MP decoded and resized, of {DECODER_PEER}", photos and photos["12 MP"]["ratio"], targets.DECODING),
         Verdict("memory of runs beyond the weights, resnet18 b1", memory and memory / 1e6, targets.RUNS_MB, " MB"),
         Verdict("bytes to first logits, resnet18", starts and statistics.median(starts), targets.START_MS, " ms"),
-        Verdict("worker after wasm-opt", optimised and optimised / 1e6, targets.WORKER_MB, " MB"),
+        Verdict("worker", worker and worker / 1e6, targets.WORKER_MB, " MB"),
     ]
 
 

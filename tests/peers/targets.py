@@ -15,7 +15,7 @@ DECODING = 1.2
 RUNS_MB = 20
 # From a checkpoint's bytes to its first logits, ResNet-18.
 START_MS = 150
-# The worker's module after wasm-opt, the engine for WebGPU in it.
+# The worker's module, the engine for WebGPU in it.
 WORKER_MB = 1.5
 
 

@@ -2,6 +2,7 @@
 
 use futures_channel::oneshot;
 use js_sys::{ArrayBuffer, Reflect};
+use model::explain::Explanation;
 use model::prediction::{FailureDetail, Prediction};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -92,13 +93,19 @@ impl Local {
         Ok((local, backend))
     }
 
-    /// Classifies an encoded photo. Who asks again before the answer gets [`LocalError::Gone`] for the first.
-    pub async fn classify(&self, bytes: ArrayBuffer, top_k: usize) -> Result<Prediction, LocalError> {
+    /// Classifies an encoded photo, and explains the answer. Who asks again before the answer gets [`LocalError::Gone`] for the first.
+    pub async fn classify(
+        &self,
+        bytes: ArrayBuffer,
+        top_k: usize,
+    ) -> Result<(Prediction, Option<Explanation>), LocalError> {
         let id = self.next_id.replace(self.next_id.get().wrapping_add(1));
         let answer = wait(&self.waiting);
-        send(&self.worker, &Request::Classify { id, photo: Photo::Encoded { bytes }, top_k })?;
+        send(&self.worker, &Request::Classify { id, photo: Photo::Encoded { bytes }, top_k, explain: true })?;
         match answer.await? {
-            Reply::Prediction { id: answered, prediction } if answered == id => Ok(prediction),
+            Reply::Prediction { id: answered, prediction, explanation } if answered == id => {
+                Ok((prediction, explanation))
+            }
             other => Err(LocalError::Gone(format!("an unexpected reply, {other:?}"))),
         }
     }

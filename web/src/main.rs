@@ -8,6 +8,7 @@ mod address;
 mod app;
 mod catalogue;
 mod components;
+mod heat;
 mod hooks;
 mod local;
 mod photo;
@@ -16,14 +17,20 @@ mod server;
 mod session;
 mod shot;
 mod transcode;
+mod turn;
 mod words;
 
 use leptos::prelude::*;
+use leptos::task::spawn_local;
 
 fn main() {
     console_error_panic_hook::set_once();
-    if let Some(placeholder) = document().get_element_by_id("without-wasm") {
-        placeholder.remove();
-    }
-    mount_to_body(app::App);
+    spawn_local(async {
+        // The task that made an instance of this module was long enough.
+        turn::turn().await;
+        if let Some(placeholder) = document().get_element_by_id("without-wasm") {
+            placeholder.remove();
+        }
+        mount_to_body(app::App);
+    });
 }

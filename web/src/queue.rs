@@ -12,6 +12,7 @@ use crate::transcode::as_png;
 use crate::words::explain;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
+use model::explain::Explanation;
 use model::prediction::{FailureDetail, Prediction};
 use std::rc::Rc;
 use web_sys::Blob;
@@ -67,6 +68,8 @@ enum Classifier {
     Server { model: String },
 }
 
+type Answered = (Prediction, Option<Explanation>);
+
 enum Trouble {
     Refused(FailureDetail),
     WorkerGone(LocalError),
@@ -75,10 +78,12 @@ enum Trouble {
 
 async fn classify(session: Session, generation: u32, photo: &Photo) -> Outcome {
     let start = now();
-    let answered = |prediction, place| Outcome::Answered(Answer { prediction, place, elapsed_ms: now() - start });
+    let answered = |(prediction, explanation), place| {
+        Outcome::Answered(Answer { prediction, explanation, place, elapsed_ms: now() - start })
+    };
     if let Some(local) = session.local.get_value() {
         match ask_twice(&Classifier::Page(local), photo).await {
-            Ok(prediction) => return answered(prediction, Place::Page),
+            Ok(answer) => return answered(answer, Place::Page),
             Err(Trouble::WorkerGone(_)) if session.generation.get_value() != generation => return Outcome::Waiting,
             Err(Trouble::WorkerGone(error)) => session.worker_lost(error),
             Err(trouble) => return trouble.outcome(),
@@ -86,13 +91,13 @@ async fn classify(session: Session, generation: u32, photo: &Photo) -> Outcome {
     }
     let Some(model) = session.model.get_untracked() else { return Outcome::Waiting };
     match ask_twice(&Classifier::Server { model: model.name.clone() }, photo).await {
-        Ok(prediction) => answered(prediction, Place::Server),
+        Ok(answer) => answered(answer, Place::Server),
         Err(trouble) => trouble.outcome(),
     }
 }
 
 /// What is refused for its format gets a second try as what the browser makes of it.
-async fn ask_twice(classifier: &Classifier, photo: &Photo) -> Result<Prediction, Trouble> {
+async fn ask_twice(classifier: &Classifier, photo: &Photo) -> Result<Answered, Trouble> {
     match ask(classifier, photo.blob()).await {
         Err(Trouble::Refused(failure)) if failure.code == UNSUPPORTED_FORMAT => match as_png(photo).await {
             Some(png) => ask(classifier, &png).await,
@@ -102,7 +107,7 @@ async fn ask_twice(classifier: &Classifier, photo: &Photo) -> Result<Prediction,
     }
 }
 
-async fn ask(classifier: &Classifier, photo: &Blob) -> Result<Prediction, Trouble> {
+async fn ask(classifier: &Classifier, photo: &Blob) -> Result<Answered, Trouble> {
     match classifier {
         Classifier::Page(local) => {
             let bytes = read(photo).await.map_err(|_| Trouble::unreadable())?;
@@ -111,10 +116,11 @@ async fn ask(classifier: &Classifier, photo: &Blob) -> Result<Prediction, Troubl
                 gone @ LocalError::Gone(_) => Trouble::WorkerGone(gone),
             })
         }
-        Classifier::Server { model } => server::predict(model, photo, TOP_K).await.map_err(|error| match error {
-            ServerError::Refused(failure) => Trouble::Refused(failure),
-            ServerError::Unreachable => Trouble::ServerUnreachable,
-        }),
+        Classifier::Server { model } => match server::predict(model, photo, TOP_K).await {
+            Ok(prediction) => Ok((prediction, None)),
+            Err(ServerError::Refused(failure)) => Err(Trouble::Refused(failure)),
+            Err(ServerError::Unreachable) => Err(Trouble::ServerUnreachable),
+        },
     }
 }
 

@@ -7,6 +7,7 @@ use crate::photo::Photo;
 use crate::queue;
 use crate::server::{self, ServerError};
 use crate::shot::{Outcome, Shot};
+use crate::turn::turn;
 use crate::words::{explain, sentence};
 use leptos::prelude::*;
 use leptos::task::spawn_local;
@@ -29,6 +30,8 @@ pub struct Session {
     pub shots: RwSignal<Vec<Shot>, LocalStorage>,
     /// The id of the photo in the large frame.
     pub shown: RwSignal<Option<u32>>,
+    /// Whether what spoke for an answer is laid over its photo.
+    pub explaining: RwSignal<bool>,
     /// Something to say that belongs to no photo.
     pub notice: RwSignal<Option<String>>,
     /// The worker that answers, once it is ready.
@@ -79,6 +82,7 @@ impl Session {
             readiness: RwSignal::new(Readiness::Idle),
             shots: RwSignal::new_local(Vec::new()),
             shown: RwSignal::new(None),
+            explaining: RwSignal::new(false),
             notice: RwSignal::new(None),
             local: StoredValue::new_local(None),
             generation: StoredValue::new(0),
@@ -97,8 +101,9 @@ impl Session {
                     let models: Vec<Arc<Model>> = models.into_iter().map(Arc::new).collect();
                     match opening(&models) {
                         Some(model) => {
-                            self.models.set(Catalogue::Ready(models));
                             self.choose(model);
+                            turn().await;
+                            self.models.set(Catalogue::Ready(models));
                         }
                         None => self.models.set(Catalogue::Failed("The server has no model.".into())),
                     }

@@ -1,6 +1,7 @@
 //! One photo of this visit with what became of it.
 
 use crate::photo::Photo;
+use model::explain::Explanation;
 use model::prediction::Prediction;
 
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub prediction: Prediction,
+    /// The server gives none.
+    pub explanation: Option<Explanation>,
     pub place: Place,
     /// From the moment when the photo was handed over, as the page measured it.
     pub elapsed_ms: f64,

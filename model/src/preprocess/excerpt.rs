@@ -1,7 +1,7 @@
 //! The way from an encoded photo to a batch that never holds more than the network will see.
 
 use super::picture::Picture;
-use super::{ImageBatch, Limits, PhotoError, Preprocessing, decode, resize};
+use super::{ImageBatch, Limits, PhotoError, Preprocessing, Region, decode, resize};
 
 /// A decoded photo on its way to the preprocessing that it was decoded for: as stored, not upright yet, and of a large
 /// JPEG only the columns that the crop will show.
@@ -27,11 +27,18 @@ impl<'a> Excerpt<'a> {
     pub fn resize(&self) -> ImageBatch {
         self.preprocessing.batch(resize::resize_and_crop(&self.picture.stored(), self.preprocessing))
     }
+
+    /// Where the crop lies in the upright photo.
+    pub fn region(&self) -> Region {
+        let Picture { size, orientation, .. } = self.picture;
+        Region::new(resize::upright(size, orientation), self.preprocessing)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use image::RgbImage;
+    use image::metadata::Orientation;
     use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress, compress_progressive};
 
     use super::*;
@@ -65,5 +72,17 @@ mod tests {
             }
         }
         assert_eq!(left_out, 5 * 5 * 2, "photos of which columns were left out");
+    }
+
+    #[test]
+    fn the_region_is_one_of_the_upright_photo() {
+        let picture = |orientation| {
+            let picture = Picture::whole(RgbImage::new(400, 200), orientation);
+            Excerpt { preprocessing: &Preprocessing::default(), picture }.region()
+        };
+        let as_stored = picture(Orientation::Rotate180);
+        assert_eq!((as_stored.photo, as_stored.left, as_stored.top), ((400, 200), 112.5, 12.5));
+        let turned = picture(Orientation::Rotate90);
+        assert_eq!((turned.photo, turned.left, turned.top), ((200, 400), 12.5, 112.5));
     }
 }

@@ -15,6 +15,7 @@ mod opaque;
 mod photo;
 mod picture;
 mod raster;
+mod region;
 mod resize;
 mod windows;
 
@@ -23,6 +24,7 @@ pub use error::PhotoError;
 pub use excerpt::Excerpt;
 pub use limits::Limits;
 pub use photo::Photo;
+pub use region::Region;
 
 use serde::{Deserialize, Serialize};
 

@@ -65,7 +65,7 @@ impl Passes {
     fn new(preprocessing: &Preprocessing, (stored_width, stored_height): (u32, u32), orientation: Orientation) -> Self {
         let &Preprocessing { resize, crop, interpolation, .. } = preprocessing;
         let (transposed, mirrored_columns, mirrored_rows) = as_stored(orientation);
-        let (width, height) = if transposed { (stored_height, stored_width) } else { (stored_width, stored_height) };
+        let (width, height) = upright((stored_width, stored_height), orientation);
 
         let resized = resized_size(width, height, resize);
         let columns = windows::windows(width, resized.0, crop, interpolation);
@@ -85,6 +85,12 @@ impl Passes {
             transposed,
         }
     }
+}
+
+/// Width and height of a picture that is stored with these, once it is turned.
+pub(super) fn upright((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
+    let (transposed, ..) = as_stored(orientation);
+    if transposed { (height, width) } else { (width, height) }
 }
 
 /// Whether upright rows are stored as columns, and whether stored columns and stored rows run the other way.
@@ -108,7 +114,7 @@ fn transpose(pixels: &[u8], side: usize) -> Vec<u8> {
 }
 
 /// Width and height with the short side at `resize`, the long one truncated, as torchvision's `Resize` has it.
-fn resized_size(width: u32, height: u32, resize: u32) -> (u64, u64) {
+pub(super) fn resized_size(width: u32, height: u32, resize: u32) -> (u64, u64) {
     let (short, long) = (width.min(height), width.max(height));
     let long = (u64::from(resize) * u64::from(long)) / u64::from(short);
     if width <= height { (resize.into(), long) } else { (long, resize.into()) }

@@ -4,6 +4,7 @@ mod answer;
 mod bars;
 mod chooser;
 mod header;
+mod heat;
 mod knowledge;
 mod notice;
 mod origin;

@@ -1,5 +1,6 @@
 //! The large frame: the photo in sight, or the invitation to bring one.
 
+use super::heat::{Heat, HeatLegend, HeatSwitch};
 use crate::hooks::files;
 use crate::photo::Photo;
 use crate::session::Session;
@@ -16,7 +17,8 @@ pub fn Stage(dragging: ReadSignal<bool>) -> impl IntoView {
     };
     view! {
         <section class="stage" class:dragging=dragging class:filled=move || in_sight.get().is_some() aria-label="Photo">
-            <div class="frame">{frame}</div>
+            <div class="frame">{frame} <HeatSwitch /></div>
+            <HeatLegend />
             <div class="bring">
                 <FileButton />
                 <span class="quiet">"or drop it anywhere, or paste it"</span>
@@ -53,6 +55,7 @@ fn Picture(photo: Photo) -> impl IntoView {
                 data-testid="picture"
                 on:error=move |_| set_visible.set(false)
             />
+            <Heat />
         </Show>
     }
 }

@@ -6,6 +6,7 @@ use crate::message::Engine;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
 use model::engine::{self, Device, EnduringEngine, EngineError, EngineOptions};
+use model::explain::Explanation;
 use model::prediction::Prediction;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -105,16 +106,22 @@ impl Engines {
         self.webgpu.borrow().as_ref().map_or(Device::Cpu, |webgpu| webgpu.device())
     }
 
-    /// Classifies a photo. If WebGPU fails, the CPU answers this photo and all that follow.
+    /// Classifies a photo and, on demand, explains the answer. If WebGPU fails, the CPU answers this photo and all that
+    /// follow.
     ///
     /// # Errors
     /// If the CPU fails too.
-    pub async fn classify(&self, prepared: Prepared, top_k: usize) -> Result<Prediction, PreparationError> {
+    pub async fn classify(
+        &self,
+        prepared: Prepared,
+        top_k: usize,
+        explain: bool,
+    ) -> Result<(Prediction, Option<Explanation>), PreparationError> {
         let start = Instant::now();
         let webgpu = self.webgpu.borrow().clone();
         if let Some(webgpu) = webgpu {
-            match webgpu.classify(prepared.clone(), 0.0, top_k).await {
-                Ok(prediction) => return Ok(prediction),
+            match answer(&webgpu, prepared.clone(), 0.0, top_k, explain).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) => {
                     self.give_webgpu_up(&error);
                     self.cpu().await?;
@@ -123,7 +130,8 @@ impl Engines {
             }
         }
         let cpu = self.cpu().await?;
-        Ok(cpu.classify(prepared, start.elapsed().as_secs_f64() * 1e3, top_k).await?)
+        let lost_ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok(answer(&cpu, prepared, lost_ms, top_k, explain).await?)
     }
 
     /// The CPU's, prepared if it is not yet.
@@ -185,12 +193,26 @@ impl Engines {
     }
 }
 
+async fn answer(
+    classifier: &Classifier,
+    prepared: Prepared,
+    queue_ms: f64,
+    top_k: usize,
+    explain: bool,
+) -> Result<(Prediction, Option<Explanation>), EngineError> {
+    if !explain {
+        return Ok((classifier.classify(prepared, queue_ms, top_k).await?, None));
+    }
+    let (prediction, explanation) = classifier.explain(prepared, queue_ms, top_k).await?;
+    Ok((prediction, Some(explanation)))
+}
+
 /// WebGPU's engine because it was asked for by name: a lost device is opened anew, before the CPU takes over.
 async fn asked_for(name: &str, weights: &Arc<Checkpoint>, early: Early) -> Result<Classifier, PreparationError> {
     let Some(engine) = early.finish().await else { return open_webgpu(name, weights).await };
     let report = |error: &EngineError, device| console::warn_1(&format!("{error}; {device} answers now").into());
     let engine = EnduringEngine::new(engine?, Some(weights.clone()), EngineOptions::default(), report);
-    Ok(Classifier::of(name, weights.metadata().clone(), engine))
+    Ok(Classifier::of(name, weights, engine))
 }
 
 /// WebGPU's engine, if the driver makes one in time.
@@ -200,5 +222,5 @@ async fn open_webgpu(name: &str, weights: &Checkpoint) -> Result<Classifier, Pre
 
 async fn open(name: &str, weights: &Checkpoint, device: Device) -> Result<Classifier, PreparationError> {
     let engine = engine::Engine::prepare_from(weights, device, EngineOptions::default()).await?;
-    Ok(Classifier::of(name, weights.metadata().clone(), EnduringEngine::alone(engine)))
+    Ok(Classifier::of(name, weights, EnduringEngine::alone(engine)))
 }

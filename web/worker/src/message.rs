@@ -2,6 +2,7 @@
 //! [`Request::transfers`] lists belongs to the worker afterwards.
 
 use js_sys::{Array, ArrayBuffer};
+use model::explain::Explanation;
 use model::prediction::{FailureDetail, Prediction};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
@@ -12,7 +13,14 @@ pub enum Request {
     /// Answered by many [`Reply::Progress`] and one [`Reply::Ready`] or [`Reply::Failure`].
     Load { weights: Weights, engine: Engine },
     /// Answered by one [`Reply::Prediction`] or [`Reply::Failure`] with the same `id`.
-    Classify { id: u32, photo: Photo, top_k: usize },
+    Classify {
+        id: u32,
+        photo: Photo,
+        top_k: usize,
+        /// Whether the answer is to come with what spoke for it.
+        #[serde(default)]
+        explain: bool,
+    },
 }
 
 /// Where a model's weights are and what they must be.
@@ -61,23 +69,17 @@ pub enum Reply {
     /// The worker listens. What is sent earlier is lost: the module is still being compiled then.
     Awake,
     /// Of the weights, in bytes.
-    Progress {
-        received: u64,
-        total: u64,
-    },
+    Progress { received: u64, total: u64 },
     /// The model can be asked; `backend` is the name of the device that will answer first.
-    Ready {
-        backend: String,
-    },
+    Ready { backend: String },
     Prediction {
         id: u32,
         prediction: Prediction,
+        /// If it was asked for.
+        explanation: Option<Explanation>,
     },
     /// Without an `id` the model could not be loaded, or with the code [`PANIC`] the worker is gone.
-    Failure {
-        id: Option<u32>,
-        error: FailureDetail,
-    },
+    Failure { id: Option<u32>, error: FailureDetail },
 }
 
 /// The code of a failure after which the worker answers nothing more.

@@ -11,6 +11,7 @@ use js_sys::Uint8Array;
 use model::checkpoint::Metadata;
 use model::classifier::Prepared;
 use model::engine::Device;
+use model::explain::Explanation;
 use model::prediction::Prediction;
 use model::preprocess::{Limits, PhotoError};
 use std::cell::{Cell, RefCell};
@@ -53,14 +54,14 @@ async fn answer(slot: Slot, request: Request) {
             }
             Err(error) => fail(None, error.code, error.message),
         },
-        Request::Classify { id, photo, top_k } => {
+        Request::Classify { id, photo, top_k, explain } => {
             let engines = slot.borrow().clone();
             let Some(engines) = engines else {
                 return fail(Some(id), "not_ready", "no model is loaded yet");
             };
             let _visit = engines.visit();
-            match classify(&engines, photo, top_k).await {
-                Ok(prediction) => reply(Reply::Prediction { id, prediction }),
+            match classify(&engines, photo, top_k, explain).await {
+                Ok((prediction, explanation)) => reply(Reply::Prediction { id, prediction, explanation }),
                 Err(error) => fail(Some(id), error.code, error.message),
             }
         }
@@ -109,9 +110,14 @@ async fn load(weights: &Weights, engine: Engine) -> Result<Engines, Failed> {
     Ok(Engines::prepare(engine, &weights.name, brought.0, brought.1).await?)
 }
 
-async fn classify(engines: &Engines, photo: Photo, top_k: usize) -> Result<Prediction, Failed> {
+async fn classify(
+    engines: &Engines,
+    photo: Photo,
+    top_k: usize,
+    explain: bool,
+) -> Result<(Prediction, Option<Explanation>), Failed> {
     let prepared = prepare(engines.metadata(), photo).await?;
-    Ok(engines.classify(prepared, top_k).await?)
+    Ok(engines.classify(prepared, top_k, explain).await?)
 }
 
 async fn prepare(metadata: &Metadata, photo: Photo) -> Result<Prepared, PhotoError> {

@@ -1,0 +1,70 @@
+//! The page's thread is never busy for so long that a visitor could feel it.
+
+use crate::TEN;
+use crate::browser::{Browser, with_browser};
+use anyhow::{Result, bail, ensure};
+use fantoccini::Locator;
+use serde_json::Value;
+use tests::server::Server;
+
+/// Chromium reports every task of 50 ms or more, those of before the page's own scripts too.
+const WATCH: &str = r#"
+    window.longTasks = [];
+    const watch = new PerformanceObserver(list => {
+        for (const { startTime, duration } of list.getEntries()) longTasks.push({ startTime, duration });
+    });
+    watch.observe({ type: "longtask", buffered: true });
+"#;
+
+/// What a watch that works must find.
+const DAWDLE: &str = r#"
+    const done = arguments[0];
+    setTimeout(() => {
+        const end = performance.now() + 100;
+        while (performance.now() < end);
+        const before = longTasks.length;
+        const look = () => longTasks.length > before ? done(longTasks.at(-1).duration) : setTimeout(look, 10);
+        setTimeout(look);
+    });
+"#;
+
+/// A machine that is busy elsewhere makes any task long; one that is long by itself is long every time.
+const ATTEMPTS: usize = 3;
+
+pub fn is_never_busy_for_50_ms() -> Result<()> {
+    let server = Server::start()?;
+    let mut found = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let (tell, told) = std::sync::mpsc::channel();
+        with_browser(&server, |browser| async move {
+            browser.prelude(WATCH).await?;
+            use_everything(&browser).await?;
+            let tasks = browser.client.execute("return longTasks", vec![]).await?;
+            let dawdled = browser.client.execute_async(DAWDLE, vec![]).await?;
+            ensure!(dawdled.as_f64() >= Some(100.0), "a task of 100 ms was seen as one of {dawdled}");
+            tell.send(tasks)?;
+            Ok(())
+        })?;
+        let tasks = told.recv()?;
+        if tasks == Value::Array(Vec::new()) {
+            return Ok(());
+        }
+        found.push(tasks.to_string());
+    }
+    bail!("the page's thread was busy: {}", found.join("; "))
+}
+
+/// Opening, three photos, the list of a thousand labels, another model.
+async fn use_everything(browser: &Browser) -> Result<()> {
+    browser.visit().await?;
+    for photo in ["cat", "coffee", "rocket"] {
+        browser.classify_sample(photo).await?;
+    }
+    browser.client.find(Locator::Css("[data-testid=knowledge] summary")).await?.click().await?;
+    let search = browser.client.find(Locator::Css("[data-testid=knowledge] input")).await?;
+    search.send_keys("tea").await?;
+    browser.until("what it knows about tea", |view| view.knowledge.contains(" of 1000")).await?;
+    browser.choose_model(TEN).await?;
+    browser.until("an answer of the small model", |view| view.things.len() == 10 && !view.ranked.is_empty()).await?;
+    Ok(())
+}
