@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run server-meanwhile test kernels checked neon bench page tools wasm-target optimiser browser emulator vulkan peers lint clean
+.PHONY: help run server-meanwhile test kernels checked neon bench page page-burn tools wasm-target optimiser browser emulator vulkan peers lint clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -76,8 +76,8 @@ endif
 
 # `make bench BENCH='--rounds 3 --cases resnet18:1 --peers ncnn,onnxruntime'` is a short one; `BENCH=--help` tells the rest.
 BENCH ?=
-bench: page browser peers
-	cargo build --release -p trainer
+bench: page browser vulkan peers
+	cargo build --release -p trainer --features webgpu
 	@exec python3 -B tests/peers/bench.py $(CARGO_TARGET_DIR) $(BENCH)
 
 # What a browser loads of the worker: its module, and the JavaScript around it.
@@ -96,8 +96,9 @@ EXPORT_SECOND_TABLE := perl -0pi -e 's/(__wbindgen_externrefs\x01)\x00/$$1\x01/'
 
 # Fails if the worker has become heavier than that; one with Burn is not looked at. Trunk writes everything anew each time:
 # what was optimised before is not again, and what is the same stays as it lies, or the server would be built again.
+BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
 page: tools wasm-target optimiser $(PAGE)
-	env -u MAKEFLAGS trunk build --release --offline=true --dist $(CARGO_TARGET_DIR)/dist $(PAGE)
+	$(BUILD_PAGE) $(CARGO_TARGET_DIR)/dist $(PAGE)
 	@[ -n "$(WORKER_FEATURES)" ] || ! command -v wasm-opt >/dev/null || { \
 		kept=$(CARGO_TARGET_DIR)/optimised/$$({ echo "$(WASM_OPT)"; cat $(WORKER)_bg.wasm; } | sha256sum | cut -c1-16); \
 		[ -e $$kept ] || { mkdir -p $${kept%/*}; rm -f $${kept%/*}/*; \
@@ -109,6 +110,11 @@ page: tools wasm-target optimiser $(PAGE)
 		[ $$raw -le $(WORKER_BYTES) ] && [ $$small -le $(WORKER_BROTLI) ]; }
 	@diff -rq $(CARGO_TARGET_DIR)/dist web/dist >/dev/null 2>&1 || { \
 		rm -rf web/dist.new && cp -r $(CARGO_TARGET_DIR)/dist web/dist.new && rm -rf web/dist && mv web/dist.new web/dist; }
+
+# The page with Burn's WebGPU engine, for `make bench`, which asks for it unless its `--peers` leave `burn-webgpu` out.
+# Compiling it takes minutes. It stays below cargo's target directory.
+page-burn: tools wasm-target web/index.burn-webgpu.html
+	$(BUILD_PAGE) $(CARGO_TARGET_DIR)/dist-burn web/index.burn-webgpu.html
 
 web/index.%.html: web/index.html
 	sed 's/data-type="worker"/& data-cargo-features="$*"/' $< > $@

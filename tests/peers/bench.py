@@ -12,27 +12,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import in_browser
 import machine
 import report
 import targets
-from browser import Browser, InBrowser
-from engines import Case, EngineError, Ours, Worker
-from environment import BROWSER_PEER, DECODER_PEER, HERE, PYTHON_PEERS, RUST_PEERS, Environment, Unavailable
+import webgpu
+from browser import DIST
+from engines import RESNET18, Case, EngineError, Ours, Worker
+from environment import BROWSER_PEER, BURN_PEER, DECODER_PEER, HERE, PYTHON_PEERS, RUST_PEERS, Environment
 from rounds import compare, say
 from targets import Verdict
 
-ROOT = HERE.parent.parent
-DIST = ROOT / "web/dist"
-PEERS = [*PYTHON_PEERS, *RUST_PEERS, BROWSER_PEER, DECODER_PEER]
 NATIVE_PEERS = [*PYTHON_PEERS, *RUST_PEERS]
+PEERS = [*NATIVE_PEERS, *in_browser.PEERS, DECODER_PEER]
 # What export.py writes.
 CASES = ["resnet18:1", "resnet18:8", "resnet50:1", "resnet50:8"]
-RESNET18 = Case("resnet18", 1)
 # Far more than decoding and resizing takes.
 DECODING_SECONDS = 300
-# What the page calls its engines for WebGPU. An emulated adapter takes seconds a run, so few rounds of them.
-WEBGPU = ("shortcut-webgpu", "onnxruntime-web-webgpu")
-WEBGPU_ROUNDS = 2
 
 
 def arguments():
@@ -42,6 +38,8 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn (%(default)s)")
     parser.add_argument("--threads", type=int, default=machine.cores(), help="of every engine (%(default)s)")
     parser.add_argument("--device", default="cpu", help="ours (%(default)s)")
+    switch = dict(action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--webgpu", **switch, help="our engine for it natively as well (%(default)s)")
     parser.add_argument("--cases", default=",".join(CASES), help="network:batch (%(default)s)")
     parser.add_argument("--peers", default=",".join(PEERS), help="(%(default)s)")
     given = parser.parse_args()
@@ -70,33 +68,12 @@ def native(given, environment, missing):
         for case in given.cases:
             say(f"{case}: loading {', '.join(engine.name for engine in engines)}")
             times, differences, failures = compare(case, engines, given.rounds, given.seconds, environment.models)
-            missing.update({f"{name}, {case}": reason for name, reason in failures.items()})
+            missing.update({f"{name}, {case}": str(error) for name, error in failures.items()})
             results.append((case, times, differences))
     finally:
         for engine in engines:
             engine.end()
     return results, ours
-
-
-def in_browser(given, environment, missing, providers, rounds):
-    """The same for the page, or None without its peer or a browser; and the browser's version. `providers` are our engine
-    and theirs."""
-    if BROWSER_PEER not in given.peers:
-        return None, None
-    browser = None
-    try:
-        browser = Browser(environment, DIST)
-        names = ["shortcut", *([BROWSER_PEER] if BROWSER_PEER in environment.versions else [])]
-        engines = [InBrowser(name, maker, browser, environment) for name, maker in zip(names, providers)]
-        times, differences, failures = compare(RESNET18, engines, rounds, given.seconds, environment.models)
-        missing.update({f"{name}, in the browser": reason for name, reason in failures.items()})
-        return (RESNET18, times, differences), f"Chromium {browser.version}"
-    except (Unavailable, EngineError) as error:
-        missing["browser"] = str(error)
-        return None, None
-    finally:
-        if browser:
-            browser.end()
 
 
 def decoding(given, environment, missing):
@@ -117,18 +94,21 @@ def decoding(given, environment, missing):
     return words, json.loads(summary)
 
 
-def worker_sizes(given, missing):
+def worker_sizes(given, environment, missing):
     """Bytes of the page's worker, and gzipped; with the browser's comparison only."""
     built = DIST / "worker_bg.wasm"
-    if BROWSER_PEER not in given.peers:
+    if not any(peer in given.peers for peer in in_browser.PEERS):
         return {}
     if not built.exists():
         missing["worker"] = f"{built} is not there; `make page` builds it"
         return {}
-    return {"built": built.stat().st_size, "gzipped": len(gzip.compress(built.read_bytes()))}
+    sizes = {"built": built.stat().st_size, "gzipped": len(gzip.compress(built.read_bytes()))}
+    if BURN_PEER in environment.versions:
+        sizes[BURN_PEER] = (environment.burn / "worker_bg.wasm").stat().st_size
+    return sizes
 
 
-def judge(results, ours, page, webgpu, photos, memory, sizes):
+def judge(results, ours, page, photos, memory, sizes):
     verdicts = []
     for case, times, _ in results:
         medians = report.medians(times)
@@ -139,12 +119,12 @@ def judge(results, ours, page, webgpu, photos, memory, sizes):
             absent = [name for name in targets.RIVALS if name not in medians]
             without = f" (without {', '.join(absent)})" if absent else ""
             verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}{without}", ratio, target))
-    by_cpu, by_gpu = (result and report.ratios(report.medians(result[1])).get(BROWSER_PEER) for result in (page, webgpu))
     starts = ours.starts.get(str(RESNET18))
     worker = sizes.get("built")
     return verdicts + [
-        Verdict(f"{RESNET18.network} in a page, of {BROWSER_PEER}", by_cpu, targets.BROWSER),
-        Verdict(f"the same on emulated WebGPU, of {BROWSER_PEER} there", by_gpu, targets.WEBGPU),
+        Verdict(f"{RESNET18.network} in a page, of {BROWSER_PEER}", page.ratio("CPU"), targets.BROWSER),
+        Verdict(f"the same on emulated WebGPU, of {BROWSER_PEER} there", page.ratio("WebGPU"), targets.WEBGPU),
+        Verdict("its first run there, loading included", page.first_ratio("WebGPU"), targets.WEBGPU_FIRST),
         Verdict(f"12 MP decoded and resized, of {DECODER_PEER}", photos and photos["12 MP"]["ratio"], targets.DECODING),
         Verdict("memory of runs beyond the weights, resnet18 b1", memory and memory / 1e6, targets.RUNS_MB, " MB"),
         Verdict("bytes to first logits, resnet18", starts and statistics.median(starts), targets.START_MS, " ms"),
@@ -152,25 +132,11 @@ def judge(results, ours, page, webgpu, photos, memory, sizes):
     ]
 
 
-def rounded(result):
-    """A case for the summary."""
-    case, times, differences = result
-    medians = report.medians(times)
-    return {
-        "network": case.network,
-        "batch": case.batch,
-        "ms": {name: round(ms, 3) for name, ms in medians.items()},
-        "ratios": {name: round(ratio, 4) for name, ratio in report.ratios(medians).items()},
-        "rounds_ms": {name: [round(ms, 3) for ms in rounds] for name, rounds in times.items()},
-        "logits_differ_by": {name: float(f"{value:.2g}") for name, value in differences.items()},
-    }
-
-
 def main():
     given = arguments()
     described = machine.describe()
     environment = Environment(given.target.resolve())
-    say("making what the peers need")
+    say("making what the peers need" + (", which the first time takes minutes" if BURN_PEER in given.peers else ""))
     environment.make(given.peers)
     missing = environment.missing
     missing.update({peer: "not asked for" for peer in PEERS if peer not in given.peers})
@@ -179,23 +145,21 @@ def main():
     results, ours = native(given, environment, missing)
     # The browser is a program that nobody started here.
     use = use.shares()
+    on_adapter = webgpu.measure(given, environment, missing) if given.webgpu else None
     try:
         memory = ours.memory(RESNET18)
     except EngineError as error:
         memory, missing["memory"] = None, str(error)
-    page, browser = in_browser(given, environment, missing, ("shortcut", BROWSER_PEER), given.rounds)
-    webgpu, _ = in_browser(given, environment, missing, WEBGPU, min(given.rounds, WEBGPU_ROUNDS))
+    page = in_browser.measure(given, environment, missing)
     words, photos = decoding(given, environment, missing) or (None, None)
-    sizes = worker_sizes(given, missing)
-    verdicts = judge(results, ours, page, webgpu, photos and photos["photos"], memory, sizes)
+    sizes = worker_sizes(given, environment, missing)
+    verdicts = judge(results, ours, page, photos and photos["photos"], memory, sizes)
 
     names = ["shortcut", *NATIVE_PEERS]
     sections = [report.comparison("native", results, names, environment.versions)]
-    if page:
-        sections.append(report.comparison(browser, [page], ["shortcut", BROWSER_PEER], environment.versions))
-    if webgpu:
-        title = f"{browser}, WebGPU emulated (SwiftShader)"
-        sections.append(report.comparison(title, [webgpu], ["shortcut", BROWSER_PEER], environment.versions))
+    sections += page.words(environment.versions)
+    if on_adapter:
+        sections.append(on_adapter.words())
     if words:
         sections.append(words)
     report.in_words(described, use, given.threads, given.rounds, given.seconds, sections, verdicts, missing)
@@ -206,10 +170,10 @@ def main():
         device=given.device,
         rounds=given.rounds,
         seconds=given.seconds,
-        versions={**environment.versions, "browser": browser},
-        native=[rounded(result) for result in results],
-        browser=page and rounded(page),
-        webgpu=webgpu and rounded(webgpu),
+        versions={**environment.versions, "browser": page.browser},
+        native=[report.rounded(result) for result in results],
+        **page.json(),
+        webgpu_natively=on_adapter and on_adapter.json(),
         decoding=photos,
         runs_bytes=memory,
         start_ms={case: round(statistics.median(ms), 1) for case, ms in ours.starts.items()},

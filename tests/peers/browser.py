@@ -1,10 +1,8 @@
 """Headless Chromium behind its WebDriver, and a server for what the page of the comparison loads."""
 
-import hashlib
 import json
 import re
 import shutil
-import statistics
 import subprocess
 import tempfile
 import threading
@@ -15,13 +13,15 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from engines import PATIENCE, EngineError
-from environment import HERE, Unavailable
+from environment import HERE, ROOT, Unavailable
 
 # No time slicing between tabs that are not there, and no throttling of a page that nobody looks at.
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-background-timer-throttling"]
 # WebGPU on the adapter that Chromium emulates, whatever the machine has.
 ARGUMENTS += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+# Where `make page` puts it.
+DIST = ROOT / "web/dist"
 
 
 class Files(SimpleHTTPRequestHandler):
@@ -45,11 +45,12 @@ Files.extensions_map = {**Files.extensions_map, ".mjs": "text/javascript", ".was
 
 
 class Browser:
-    """A page with both engines. To be ended, whatever happens."""
+    """A page with all engines, in a browser that has seen nothing yet. For a `with`, which ends it."""
 
-    def __init__(self, environment, dist):
+    def __init__(self, environment):
         self.profile = tempfile.TemporaryDirectory()
-        folders = {"dist": dist, "ort": environment.node / "node_modules/onnxruntime-web/dist", "models": environment.models}
+        ort = environment.node / "node_modules/onnxruntime-web/dist"
+        folders = {"dist": DIST, "burn": environment.burn, "ort": ort, "models": environment.models}
         self.files = ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, folders))
         threading.Thread(target=self.files.serve_forever, daemon=True).start()
         self.driver, self.session = None, None
@@ -105,6 +106,12 @@ class Browser:
         except OSError as error:
             raise EngineError(f"chromedriver: {error}") from None
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
     def end(self):
         try:
             if self.session:
@@ -117,19 +124,3 @@ class Browser:
                 self.driver.wait()
             self.files.shutdown()
             self.profile.cleanup()
-
-
-class InBrowser:
-    """One of the page's engines, asked as the native ones are."""
-
-    def __init__(self, name, maker, browser, environment):
-        self.name, self.maker, self.browser, self.models = name, maker, browser, environment.models
-
-    def load(self, case):
-        checkpoint = (self.models / f"{case.network}.safetensors").read_bytes()
-        sha256 = hashlib.sha256(checkpoint).hexdigest()
-        settings = {"network": case.network, "bytes": len(checkpoint), "sha256": sha256, "classes": 1000}
-        return self.browser.call(self.name, "window.load(...given)", self.maker, settings)
-
-    def time(self, case, seconds):
-        return statistics.median(self.browser.call(self.name, "window.time(...given)", self.maker, seconds))

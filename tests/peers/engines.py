@@ -20,6 +20,10 @@ class EngineError(Exception):
     """An engine does not answer, or says that it cannot."""
 
 
+class Refused(EngineError):
+    """An engine of ours that says what it cannot do, and ends."""
+
+
 class Case:
     """A network and a batch size."""
 
@@ -28,6 +32,9 @@ class Case:
 
     def __str__(self):
         return f"{self.network} b{self.batch}"
+
+
+RESNET18 = Case("resnet18", 1)
 
 
 def _end_with_driver():
@@ -91,19 +98,19 @@ class Worker:
 class Ours:
     """`trainer bench` on the same weights and, for its logits, the same pixels."""
 
-    def __init__(self, environment, device, threads):
-        self.name = "shortcut"
-        self.device, self.threads = device, threads
+    def __init__(self, environment, device, threads, *options, name="shortcut"):
+        self.name = name
+        self.device, self.threads, self.options = device, threads, options
         self.trainer, self.models = environment.trainer, environment.models
         # From a checkpoint's bytes to its first logits, in ms, by case.
         self.starts = {}
 
     def load(self, case):
         pixels = self.models / f"pixels-b{case.batch}.u8"
-        return self._bench(case, "--pixels", pixels, "--iterations", "1")["logits"]
+        return self.bench(case, "--pixels", pixels, "--iterations", "1")["logits"]
 
     def time(self, case, seconds):
-        report = self._bench(case, "--seconds", str(seconds))
+        report = self.bench(case, "--seconds", str(seconds))
         self.starts.setdefault(str(case), []).append(report["start_ms"]["total"])
         return report["median_ms"]
 
@@ -113,18 +120,23 @@ class Ours:
         Freed memory is given back at once here, or what is left of loading would hide what runs take.
         """
         returned = dict(MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="65536")
-        return self._bench(case, "--iterations", "5", **returned).get("memory", {}).get("runs")
+        return self.bench(case, "--iterations", "5", **returned).get("memory", {}).get("runs")
 
-    def _bench(self, case, *arguments, **variables):
+    def bench(self, case, *arguments, **variables):
+        """What `trainer bench --json` reports."""
         command = [self.trainer, "bench", "--json", "--device", self.device, "--batch", str(case.batch)]
-        command += ["--threads", str(self.threads), "--checkpoint", self.models / f"{case.network}.safetensors", *arguments]
+        command += ["--threads", str(self.threads), "--checkpoint", self.models / f"{case.network}.safetensors"]
+        command += [*self.options, *arguments]
         variables = dict(os.environ, RAYON_NUM_THREADS=str(self.threads), **variables)  # flex takes it from there
         try:
             done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             raise EngineError(f"no answer within {PATIENCE} s") from None
         if done.returncode != 0:
-            raise EngineError(done.stderr.strip())
+            # Drivers of a GPU may have talked before, and what comes after the reason is how to use the program.
+            said = " ".join(done.stderr[max(done.stderr.rfind("error:"), 0) :].partition("\nUsage")[0].split())
+            # A panic and a signal have codes of their own.
+            raise (Refused if done.returncode in (1, 2) else EngineError)(said or f"it ended with {done.returncode}")
         return json.loads(done.stdout)
 
     def end(self):

@@ -4,6 +4,7 @@ Rust, and the networks. What cannot be made is no error: its peers are missing, 
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,9 +12,12 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 PYTHON_PEERS = ("onnxruntime", "openvino", "ncnn", "torch")
 RUST_PEERS = {"rten": "rten", "tract": "tract-onnx"}
 BROWSER_PEER = "onnxruntime-web"
+# Our worker with Burn's WebGPU engine in it.
+BURN_PEER = "burn-webgpu"
 DECODER_PEER = "pillow"
 
 
@@ -46,6 +50,7 @@ class Environment:
         self.models = self.work / "models"
         self.rust = target / "release/peers"
         self.trainer = target / "release/trainer"
+        self.burn = target / "dist-burn"
         # What pip lists.
         self.packages = b""
         self.versions = {}
@@ -59,7 +64,8 @@ class Environment:
         """Everything for these peers; afterwards `versions` and `missing` name them all."""
         python = [peer for peer in (*PYTHON_PEERS, DECODER_PEER) if peer in peers]
         rust = [peer for peer in RUST_PEERS if peer in peers]
-        for names, make in ((python, self._venv), (rust, self._rust), ([BROWSER_PEER], self._node)):
+        makers = ((python, self._venv), (rust, self._rust), ([BROWSER_PEER], self._node), ([BURN_PEER], self._burn))
+        for names, make in makers:
             names = [name for name in names if name in peers]
             try:
                 if names:
@@ -110,6 +116,13 @@ class Environment:
         run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], self.log("npm"), cwd=self.node)
         packages = json.loads((self.node / "package.json").read_text())
         self.versions[BROWSER_PEER] = packages["dependencies"][BROWSER_PEER]
+
+    def _burn(self):
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+        variables["CARGO_TARGET_DIR"] = str(self.target)
+        run(["make", "--no-print-directory", "-C", ROOT, "page-burn"], self.log(BURN_PEER), env=variables)
+        lock = (ROOT / "Cargo.lock").read_text()
+        self.versions[BURN_PEER] = re.search('name = "burn"\nversion = "(.*)"', lock)[1]
 
     def _models(self):
         """Exported once, and again when `export.py` or a package changes; then imported by our own trainer."""

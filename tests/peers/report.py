@@ -44,6 +44,20 @@ def comparison(title, results, names, versions):
     return table(rows)
 
 
+def rounded(result):
+    """A case for the summary."""
+    case, times, differences = result
+    middles = medians(times)
+    return {
+        "network": case.network,
+        "batch": case.batch,
+        "ms": {name: round(ms, 3) for name, ms in middles.items()},
+        "ratios": {name: round(ratio, 4) for name, ratio in ratios(middles).items()},
+        "rounds_ms": {name: [round(ms, 3) for ms in rounds] for name, rounds in times.items()},
+        "logits_differ_by": {name: float(f"{value:.2g}") for name, value in differences.items()},
+    }
+
+
 def in_words(machine, use, threads, rounds, seconds, sections, verdicts, missing):
     family = machine["family_model_stepping"]
     print(f"\n{machine['processor']} ({family}), {machine['cores']} cores, {threads} threads each, {machine['memory_gb']} GB")

@@ -22,7 +22,7 @@ def reference(case, models):
     return logits[: len(logits) // 8 * case.batch]
 
 
-def check(logits, expected):
+def check(logits, expected, tolerance=TOLERANCE):
     """Their largest difference relative to the largest logit, each image's mean aside."""
     if len(logits) != len(expected):
         raise EngineError(f"{len(logits)} logits instead of {len(expected)}")
@@ -32,24 +32,25 @@ def check(logits, expected):
         shift = statistics.fmean(ours) - statistics.fmean(theirs)
         worst = max(worst, *(abs(a - b - shift) for a, b in zip(ours, theirs)))
         largest = max(largest, *map(abs, theirs))
-    if not worst / largest < TOLERANCE:
+    if not worst / largest < tolerance:
         raise EngineError(f"wrong logits: they differ by {worst / largest:.1e} of the largest")
     return worst / largest
 
 
-def compare(case, engines, rounds, seconds, models):
+def compare(case, engines, rounds, seconds, models, tolerances={}):
     """Times every engine that computes the right logits, `rounds` times in turn, each turn beginning with another.
+    `tolerances` are those of engines, by name, that may differ by more.
 
-    Returns by name the medians of the rounds in ms, the difference of the logits, and why who has none has none.
+    Returns by name the medians of the rounds in ms, the difference of the logits, and the error of who has none.
     """
     times, differences, failures = {}, {}, {}
     expected = reference(case, models)
     for engine in engines:
         try:
-            differences[engine.name] = check(engine.load(case), expected)
+            differences[engine.name] = check(engine.load(case), expected, tolerances.get(engine.name, TOLERANCE))
             times[engine.name] = []
         except EngineError as error:
-            failures[engine.name] = str(error)
+            failures[engine.name] = error
     for index in range(rounds):
         turn = [engine for engine in engines if engine.name in times]
         turn = turn[index % max(len(turn), 1) :] + turn[: index % max(len(turn), 1)]
@@ -57,7 +58,7 @@ def compare(case, engines, rounds, seconds, models):
             try:
                 times[engine.name].append(engine.time(case, seconds))
             except EngineError as error:
-                failures[engine.name] = str(error)
+                failures[engine.name] = error
                 del times[engine.name]
         say(f"{case}, round {index + 1} of {rounds}: " + ", ".join(f"{name} {ms[-1]:.1f}" for name, ms in times.items()))
     return times, differences, failures

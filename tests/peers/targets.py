@@ -7,6 +7,8 @@ NATIVE = {("resnet18", 1): 0.75, ("resnet18", 8): 0.7, ("resnet50", 1): 0.85, ("
 BROWSER = 0.5
 # The same with WebGPU on an emulated adapter.
 WEBGPU = 0.25
+# The same from a worker's creation to its first logits, which compiles the shaders.
+WEBGPU_FIRST = 0.15
 # Of Pillow's time for decoding and resizing a photo of 12 megapixels.
 DECODING = 1.2
 # Memory of runs beyond the packed weights, ResNet-18, batch 1.

@@ -1,4 +1,4 @@
-// Both engines in one page, each in a worker of its own. The driver calls load() and time() by name, one at a time.
+// The engines of one page, each in a worker of its own. The driver calls load() and time() by name, one at a time.
 
 // As natively: untimed runs first, a share of the time and at least one; a median of fewer says nothing.
 const WARM_UP = 0.2;
@@ -6,12 +6,14 @@ const FEWEST_RUNS = 3;
 const SIDE = 224;
 const MARGIN = 16;
 
-// The images that all engines get, without the batch: u8 RGB [224, 224, 3], and the same normalised, f32 [3, 224, 224].
 const file = async (url) => (await fetch(url)).arrayBuffer();
 
+// The image that all engines get, as u8 RGB [224, 224, 3], and the same normalised, f32 [3, 224, 224].
+const pixels = new Uint8Array(await file("/models/pixels-b1.u8"));
+const normalised = new Float32Array(await file("/models/input.f32")).slice(0, 3 * SIDE * SIDE);
+
 // The page's classifier resizes to 256 and cuts the middle out: a frame around the image makes that the image itself.
-async function framed() {
-  const pixels = new Uint8Array(await file("/models/pixels-b1.u8"));
+function framed() {
   const side = SIDE + 2 * MARGIN;
   const rgba = new Uint8Array(side * side * 4).fill(255);
   for (let y = 0; y < SIDE; y++) {
@@ -20,7 +22,7 @@ async function framed() {
       rgba.set(pixels.subarray(from, from + 3), ((y + MARGIN) * side + x + MARGIN) * 4);
     }
   }
-  return { side, rgba };
+  return { width: side, height: side, rgba: rgba.buffer };
 }
 
 function workerAt(url) {
@@ -40,18 +42,20 @@ function workerAt(url) {
   return { next, ask };
 }
 
-// In the terms of web/worker/src/message.rs.
-const shortcut = (engine) => async ({ network, bytes, sha256, classes }) => {
-  const worker = workerAt("/dist/worker_loader.js");
+// In the terms of web/worker/src/message.rs. `backend` must answer: a worker without WebGPU does so by its CPU engine.
+const shortcut = (folder, engine, backend) => async ({ network, bytes, sha256, classes }, loaded) => {
+  const worker = workerAt(`/${folder}/worker_loader.js`);
   const awake = await worker.next();
   if (awake.error) throw new Error(awake.error);
   const url = new URL(`/models/${network}.safetensors`, location).href;
   await worker.ask({ Load: { weights: { name: network, url, sha256, bytes }, engine } });
-  const { side, rgba } = await framed();
+  loaded();
   const run = async () => {
-    const photo = { Pixels: { width: side, height: side, rgba: rgba.slice().buffer } };
+    const photo = { Pixels: framed() };
     const answer = await worker.ask({ Classify: { id: 0, photo, top_k: classes } }, [photo.Pixels.rgba]);
-    return answer.Prediction.prediction;
+    const { prediction } = answer.Prediction;
+    if (prediction.backend !== backend) throw new Error(`${prediction.backend} answers instead of ${backend}`);
+    return prediction;
   };
   // Logarithms of probabilities are logits but for a constant.
   const logits = new Array(classes);
@@ -59,25 +63,30 @@ const shortcut = (engine) => async ({ network, bytes, sha256, classes }) => {
   return { logits, run: async () => (await run()).timing_ms.inference };
 };
 
-const onnxruntime = (provider) => async ({ network }) => {
-  const worker = workerAt("ort_worker.js");
-  const [model, input] = await Promise.all([file(`/models/${network}-b1.onnx`), file("/models/input.f32")]);
-  const image = new Float32Array(input, 0, 3 * SIDE * SIDE);
-  const { logits } = await worker.ask({ load: { model, image, provider } });
-  return { logits, run: async () => (await worker.ask({ run: {} })).ms };
+const onnxruntime = (provider) => async ({ network }, loaded) => {
+  const worker = workerAt(`ort_worker.js?provider=${provider}`);
+  const model = await file(`/models/${network}-b1.onnx`);
+  await worker.ask({ load: { model, image: normalised } }, [model]);
+  loaded();
+  const run = () => worker.ask({ run: {} });
+  return { logits: Array.from((await run()).logits), run: async () => (await run()).ms };
 };
 
 const makers = {
-  shortcut: shortcut("Cpu"),
+  shortcut: shortcut("dist", "Cpu", "cpu"),
   "onnxruntime-web": onnxruntime("wasm"),
-  "shortcut-webgpu": shortcut("WebGpu"),
+  "shortcut-webgpu": shortcut("dist", "WebGpu", "webgpu"),
   "onnxruntime-web-webgpu": onnxruntime("webgpu"),
+  "burn-webgpu": shortcut("burn", "WebGpu", "wgpu"),
 };
 const engines = {};
 
+// First logits, and the milliseconds from the creation of the engine's worker until it is loaded and until these.
 window.load = async (name, settings) => {
-  engines[name] = await makers[name](settings);
-  return engines[name].logits;
+  const start = performance.now();
+  let loaded;
+  engines[name] = await makers[name](settings, () => (loaded = performance.now() - start));
+  return { logits: engines[name].logits, ms: { loaded, answered: performance.now() - start } };
 };
 
 // Milliseconds of each run, taken inside the worker around inference alone.
