@@ -87,18 +87,22 @@ WORKER_BYTES := 1500000
 WORKER_BROTLI := 600000
 
 # The features are those that rustc takes for granted, and SIMD; the module does not name them.
-WASM_OPT := wasm-opt -O2 --strip-debug --strip-producers --enable-simd --enable-bulk-memory --enable-sign-ext \
+WASM_OPT := wasm-opt -Os --strip-debug --strip-producers --enable-simd --enable-bulk-memory --enable-sign-ext \
 	--enable-mutable-globals --enable-nontrapping-float-to-int --enable-reference-types --enable-multivalue
 
-# Fails if the worker has become heavier than that. Trunk writes everything anew each time: what was optimised before is not
-# again; what is the same stays as it lies, or the server would be built again.
+# Before its version 109, which older distributions have, wasm-opt writes 0 as the number of whatever table is exported. This
+# one is the second of two.
+EXPORT_SECOND_TABLE := perl -0pi -e 's/(__wbindgen_externrefs\x01)\x00/$$1\x01/'
+
+# Fails if the worker has become heavier than that; one with Burn is not looked at. Trunk writes everything anew each time:
+# what was optimised before is not again, and what is the same stays as it lies, or the server would be built again.
 BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
 page: tools wasm-target optimiser $(PAGE)
 	$(BUILD_PAGE) $(CARGO_TARGET_DIR)/dist $(PAGE)
-	@! command -v wasm-opt >/dev/null || { \
+	@[ -n "$(WORKER_FEATURES)" ] || ! command -v wasm-opt >/dev/null || { \
 		kept=$(CARGO_TARGET_DIR)/optimised/$$({ echo "$(WASM_OPT)"; cat $(WORKER)_bg.wasm; } | sha256sum | cut -c1-16); \
 		[ -e $$kept ] || { mkdir -p $${kept%/*}; rm -f $${kept%/*}/*; \
-			$(WASM_OPT) $(WORKER)_bg.wasm -o $$kept.new && mv $$kept.new $$kept; }; \
+			$(WASM_OPT) $(WORKER)_bg.wasm -o $$kept.new && $(EXPORT_SECOND_TABLE) $$kept.new && mv $$kept.new $$kept; }; \
 		cp $$kept $(WORKER)_bg.wasm; }
 	@[ -n "$(WORKER_FEATURES)" ] || ! command -v wasm-opt >/dev/null || ! command -v brotli >/dev/null || { \
 		raw=$$(cat $(WORKER)* | wc -c); small=$$(cat $(WORKER)* | brotli -c | wc -c); \
