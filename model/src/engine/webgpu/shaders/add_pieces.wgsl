@@ -15,11 +15,12 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     if id.x >= SUMS {
         return;
     }
-    var sum = pieces[id.x];
-    for (var piece = 1u; piece < PIECES; piece++) {
-        sum += pieces[piece * SUMS + id.x];
-    }
     let pixel = id.x % IMAGE_PIXELS;
     let plane = id.x / IMAGE_PIXELS;
-    store(plane / OUTPUT_BLOCKS, plane % OUTPUT_BLOCKS, pixel / OUTPUT_WIDTH, pixel % OUTPUT_WIDTH, sum);
+    let block = plane % OUTPUT_BLOCKS;
+    var sum = bias(block);
+    for (var piece = 0u; piece < PIECES; piece++) {
+        sum += pieces[piece * SUMS + id.x];
+    }
+    store(plane / OUTPUT_BLOCKS, block, pixel / OUTPUT_WIDTH, pixel % OUTPUT_WIDTH, sum);
 }

@@ -127,10 +127,10 @@ fn store(
         ("OUTPUT_PITCH", to.pitch()),
         ("OUTPUT_INSIDE", to.inside()),
     ]);
-    let [mut binding, mut bias, mut residual, mut relu] = [None, None, None, None];
+    let [mut binding, mut residual, mut relu] = [None, None, None];
+    let bias = if complete { "weight(BIASES + block)" } else { "vec4f(0.0)" };
     if complete {
         constants.push(("BIASES", biases(problem)));
-        bias = Some("value += weight(BIASES + block);".to_owned());
         relu = problem.relu.then(|| "value = max(value, vec4f(0.0));".to_owned());
         if let Some(planes) = &problem.residual {
             constants.extend([
@@ -144,17 +144,21 @@ fn store(
             residual = Some(format!("value += vec4f(residual[{at}]);"));
         }
     }
-    let mut store = include_str!("store.wgsl").to_owned();
-    fill(&mut store, "bias", bias);
+    let mut store = include_str!("store.wgsl").replace("BIAS;", &format!("{bias};"));
     fill(&mut store, "residual", residual);
     fill(&mut store, "relu", relu);
     fill(text, "residual binding", binding);
     fill(text, "store", store.lines().map(str::to_owned));
 }
 
-/// The sums of an invocation's tile, zero at first.
-pub fn sum_registers(pixels: usize, columns: usize) -> impl Iterator<Item = String> {
-    (0..pixels).flat_map(move |pixel| (0..columns).map(move |column| format!("var sum{pixel}_{column} = vec4f(0.0);")))
+/// The sums of an invocation's tile. `block` says which output block a column is.
+pub fn sum_registers(problem: &Problem, block: impl Fn(usize) -> String) -> Vec<String> {
+    let Choice { pixels, columns, .. } = problem.choice;
+    let mut lines: Vec<_> = (0..columns).map(|column| format!("let bias{column} = bias({});", block(column))).collect();
+    for pixel in 0..pixels {
+        lines.extend((0..columns).map(|column| format!("var sum{pixel}_{column} = bias{column};")));
+    }
+    lines
 }
 
 /// By channel of a block: the columns' weights, and their products with each pixel's input. `weight` says where a column's

@@ -30,7 +30,8 @@ pub fn source(problem: &Problem, overflow: Option<usize>) -> String {
     ]);
     let mut text = include_str!("direct.wgsl").to_owned();
     store_sums(problem, &mut text, &mut constants);
-    fill(&mut text, "sums", sum_registers(choice.pixels, choice.columns));
+    let block = |column| format!("id.x + {}u", column * between(problem));
+    fill(&mut text, "sums", sum_registers(problem, block));
     fill(&mut text, "inputs", inputs(problem));
     fill(&mut text, "products", products_of_a_row(problem));
     fill(&mut text, "outputs", outputs(problem));

@@ -103,7 +103,8 @@ pub fn source(problem: &Problem, overflow: Option<usize>) -> String {
         fill(&mut text, "read", staged.iter().map(Staged::read));
     }
     fill(&mut text, "stage", staged.iter().map(Staged::stage));
-    fill(&mut text, "sums", sum_registers(choice.pixels, choice.columns));
+    let block = |column| format!("min(first_block + {}u, OUTPUT_BLOCKS - 1u)", column * SIDE);
+    fill(&mut text, "sums", sum_registers(problem, block));
     let input = |pixel| format!("let input{pixel} = input_tile[pixel + {}u];", pixel * SIDE);
     fill(&mut text, "inputs", (0..choice.pixels).map(input));
     let weight = |channel, column| format!("weight_tile[row + {}u]", channel * SIDE * choice.columns + column * SIDE);

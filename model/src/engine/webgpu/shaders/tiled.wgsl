@@ -51,6 +51,9 @@ fn main(
     var input_at = first_input;
     var weight_at = first_weight;
     //{read}
+
+    let first_pixel = group.x * TILE_PIXELS + lane.x;
+    let first_block = group.y * TILE_BLOCKS + lane.y;
     //{sums}
     for (var step = 0u; step < STEPS; step++) {
         // No invocation multiplies what is overwritten.
@@ -73,8 +76,5 @@ fn main(
             //{products}
         }
     }
-
-    let first_pixel = group.x * TILE_PIXELS + lane.x;
-    let first_block = group.y * TILE_BLOCKS + lane.y;
     //{outputs}
 }
