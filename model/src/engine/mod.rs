@@ -1,6 +1,9 @@
 //! Who executes a [`Plan`](crate::plan::Plan). An engine is the only code that knows hardware; a new one touches one folder
 //! and one match, the one in [`Engine::prepare_with`].
 
+// Threads share engines natively; in a browser, where there is one, a GPU's handles belong to it.
+#![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
+
 #[cfg(feature = "webgpu")]
 mod awaiting;
 #[cfg(feature = "burn")]
