@@ -153,6 +153,12 @@ impl WebGpuEngine {
         let mut copies: Vec<Option<wgpu::Buffer>> = kept.iter().map(|_| None).collect();
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for dispatch in &layout.dispatches {
+            if dispatch.starts_submission {
+                drop(pass);
+                let before = std::mem::replace(&mut encoder, self.gpu.encoder());
+                self.gpu.queue.submit([before.finish()]);
+                pass = encoder.begin_compute_pass(&Default::default());
+            }
             dispatch.encode(&mut pass);
             let Some(value) = dispatch.writes else { continue };
             for (kept, copy) in kept.iter().zip(&mut copies) {

@@ -148,6 +148,16 @@ fn every_tile_computes_from_every_storage() {
 }
 
 #[test]
+fn submissions_may_be_cut_before_every_dispatch() {
+    let layer = [32, 68, 3, 1, 1];
+    let engine = block_on(WebGpuEngine::prepare(plan(layer), NAME, 0, Storage::F32)).unwrap();
+    let input = images([2, 9, 11]);
+    let whole = block_on(engine.run(&input, &[])).unwrap();
+    lock(&engine.layouts)[0].dispatches.iter_mut().for_each(|dispatch| dispatch.starts_submission = true);
+    assert_eq!(block_on(engine.run(&input, &[])).unwrap(), whole);
+}
+
+#[test]
 fn every_kind_of_adapters_kernels_compute_networks() {
     for (network, shape) in [("resnet18", [1, 96, 75]), ("resnet50", [2, 64, 64]), ("resnext50_32x4d", [1, 65, 64])] {
         let plan = Plan::new(&random::checkpoint(Architecture::new(network, 10).unwrap()));
