@@ -47,9 +47,9 @@ const TILED_NAMES: [&str; 6] = ["nvidia", "geforce", "amd", "radeon", "qualcomm"
 const SOFTWARE_NAMES: [&str; 3] = ["llvmpipe", "swiftshader", "basic render"];
 
 impl AdapterKind {
-    /// By what an adapter says about itself.
-    pub fn of(info: &wgpu::AdapterInfo) -> Self {
-        AdapterKind::named(info.device_type, info.vendor, &format!("{} {}", info.name, info.driver))
+    /// By what an adapter says about itself, and by further names of it.
+    pub fn of(info: &wgpu::AdapterInfo, names: &str) -> Self {
+        AdapterKind::named(info.device_type, info.vendor, &format!("{} {} {names}", info.name, info.driver))
     }
 
     fn named(device_type: wgpu::DeviceType, vendor: u32, name: &str) -> Self {
@@ -240,6 +240,8 @@ mod tests {
             (DiscreteGpu, 0x10de, "NVIDIA H100", AdapterKind::Tiled),
             (IntegratedGpu, 0x1002, "AMD Radeon Graphics (RADV RENOIR)", AdapterKind::Tiled),
             (Other, 0, "Adreno (TM) 740", AdapterKind::Tiled),
+            (Other, 0, "  nvidia ampere", AdapterKind::Tiled),
+            (Other, 0, "  google swiftshader", AdapterKind::Software),
             (IntegratedGpu, 0x8086, "Intel(R) UHD Graphics", AdapterKind::Direct),
             (IntegratedGpu, 0, "Apple M2", AdapterKind::Direct),
             (Other, 0, "", AdapterKind::Direct),

@@ -53,7 +53,7 @@ impl Gpu {
 
         let layouts = (0..=READS).map(|reads| [layout(&device, reads, false), layout(&device, reads, true)]).collect();
         let f16 = device.features().contains(wgpu::Features::SHADER_F16);
-        let kind = AdapterKind::of(&info);
+        let kind = AdapterKind::of(&info, &names(&device));
         let limits = device.limits();
         let largest_buffer = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         Ok(Gpu { name, kind, largest_buffer, device, queue, f16, layouts, pipelines: Mutex::default(), failure })
@@ -165,6 +165,20 @@ async fn adapter(instance: &wgpu::Instance, index: usize) -> Result<wgpu::Adapte
         [] => "no adapter was found".to_owned(),
         names => format!("there are {} adapters: {}", names.len(), names.join(", ")),
     })
+}
+
+/// Vendor and architecture, where wgpu does not pass on what a browser says, which often is nothing else.
+#[cfg(target_arch = "wasm32")]
+fn names(device: &wgpu::Device) -> String {
+    // Not an object where a browser does not tell it by the device.
+    let info = device.as_webgpu().map(|device| device.adapter_info()).filter(|info| info.is_object());
+    info.map_or_else(String::new, |info| format!("{} {}", info.vendor(), info.architecture()))
+}
+
+/// Natively the adapter's own information is complete.
+#[cfg(not(target_arch = "wasm32"))]
+fn names(_: &wgpu::Device) -> String {
+    String::new()
 }
 
 /// Binding 0 is written, those behind it are read; of a checked kernel the last one is written as well.
