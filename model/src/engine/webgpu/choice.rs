@@ -229,6 +229,8 @@ mod tests {
             (DiscreteGpu, 0x10de, "NVIDIA H100", AdapterKind::Tiled),
             (IntegratedGpu, 0x1002, "AMD Radeon Graphics (RADV RENOIR)", AdapterKind::Tiled),
             (Other, 0, "Adreno (TM) 740", AdapterKind::Tiled),
+            (Other, 0, "nvidia ampere", AdapterKind::Tiled),
+            (Other, 0, "google swiftshader", AdapterKind::Software),
             (IntegratedGpu, 0x8086, "Intel(R) UHD Graphics", AdapterKind::Direct),
             (IntegratedGpu, 0, "Apple M2", AdapterKind::Direct),
             (Other, 0, "", AdapterKind::Direct),

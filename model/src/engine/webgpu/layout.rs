@@ -34,6 +34,8 @@ pub struct Layout {
 pub struct Dispatch {
     /// The value that is complete behind it.
     pub writes: Option<Value>,
+    /// Whether what is before it is submitted first.
+    pub starts_submission: bool,
     pipeline: wgpu::ComputePipeline,
     buffers: wgpu::BindGroup,
     workgroups: [u32; 3],
@@ -85,25 +87,25 @@ impl Layout {
             Slot::Weights(step) => weights[step].as_ref().expect("the step has weights"),
             Slot::Scratch => scratch.as_ref().expect("as many bytes as are needed"),
         };
-        let bind = |((planned, kernel), pipeline): ((&Planned, &Kernel), wgpu::ComputePipeline)| {
+        let starts = listing.submissions(gpu.kind);
+        let bind = |(index, pipeline): (usize, wgpu::ComputePipeline)| {
+            let (planned, kernel): (&Planned, &Kernel) = (&listing.dispatches[index], &kernels[index]);
             let reads: Vec<_> = planned.reads.iter().map(buffer).collect();
             let writes = match planned.output {
                 Slot::Value(value) => Some(value),
                 _ => None,
             };
             let buffers = gpu.bind(buffer(&planned.output), &reads, overflow.as_ref().filter(|_| kernel.checked));
-            Dispatch { writes, pipeline, buffers, workgroups: kernel.workgroups }
+            let (starts_submission, workgroups) = (starts[index], kernel.workgroups);
+            Dispatch { writes, starts_submission, pipeline, buffers, workgroups }
         };
-        let mut dispatches = listing.dispatches.iter().zip(&kernels).zip(pipelines).map(bind);
+        let mut dispatches = pipelines.into_iter().enumerate().map(bind);
         let normalise = dispatches.next().expect("the first normalises");
         let dispatches = dispatches.collect();
 
         let logits = listing.values.last().expect("a plan has values").bytes();
-        let readback = gpu.buffer(
-            "readback",
-            logits + overflow.as_ref().map_or(0, wgpu::Buffer::size),
-            BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-        );
+        let bytes = logits + overflow.as_ref().map_or(0, wgpu::Buffer::size);
+        let readback = gpu.buffer("readback", bytes, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
         Layout {
             shape: listing.shape,
             upload,

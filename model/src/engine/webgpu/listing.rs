@@ -138,6 +138,20 @@ impl<'a> Listing<'a> {
         self.dispatches.iter().filter_map(Planned::scratch_bytes).max().unwrap_or(0)
     }
 
+    /// By dispatch, whether a submission starts with it: once one more would be too much for the one before. Only large
+    /// images take several.
+    pub fn submissions(&self, kind: AdapterKind) -> Vec<bool> {
+        let most = kind.multiply_adds_of_a_submission();
+        let mut submitted = 0;
+        let starts = |planned: &Planned| {
+            let multiply_adds = planned.summary().multiply_adds;
+            let starts = submitted > 0 && submitted + multiply_adds > most;
+            submitted = multiply_adds + if starts { 0 } else { submitted };
+            starts
+        };
+        self.dispatches.iter().map(starts).collect()
+    }
+
     /// Whether buffers of this size, and as many workgroups as WebGPU allows, suffice.
     pub fn fits(&self, largest_buffer: u64) -> bool {
         let values = self.values.iter().map(Planes::bytes);
@@ -280,6 +294,23 @@ mod tests {
         assert_eq!(of(AdapterKind::Tiled, 10 << 20, 224), 3);
         assert_eq!(of(AdapterKind::Tiled, 3 << 20, 224), 0);
         assert_eq!(of(AdapterKind::Direct, 128 << 20, 1000), 1);
+    }
+
+    #[test]
+    fn a_large_image_takes_several_submissions() {
+        let steps = steps("resnet50");
+        let kind = AdapterKind::Direct;
+        let of = |side| Listing::new(&steps, kind, Storage::F32, [1, side, side]);
+        assert!(of(224).submissions(kind).iter().all(|starts| !starts));
+        let listing = of(1000);
+        let mut submissions = vec![0];
+        for (planned, starts) in listing.dispatches.iter().zip(listing.submissions(kind)) {
+            if starts {
+                submissions.push(0);
+            }
+            *submissions.last_mut().unwrap() += planned.summary().multiply_adds;
+        }
+        assert!(submissions.len() > 4 && submissions.iter().all(|&sum| sum <= 16 << 30), "{submissions:?}");
     }
 
     #[test]

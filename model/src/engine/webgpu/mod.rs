@@ -269,6 +269,12 @@ impl WebGpuEngine {
             layout.normalise.encode(&mut pass);
         }
         for dispatch in &layout.dispatches {
+            if dispatch.starts_submission {
+                drop(pass);
+                let before = std::mem::replace(&mut encoder, self.gpu.encoder());
+                self.gpu.queue.submit([before.finish()]);
+                pass = encoder.begin_compute_pass(&Default::default());
+            }
             dispatch.encode(&mut pass);
             for (kept, copy) in kept.iter().zip(&copies) {
                 let value = self.value(kept.tap);

@@ -9,7 +9,7 @@
 // Lanes beside each other hold pixels beside each other: reads and writes of the buffers are of whole cache lines, and those
 // of workgroup memory hit different banks.
 //
-// Where PIECES > 1, a workgroup adds up the products of one piece of the input channels alone.
+// Where PIECE_BLOCKS < INPUT_BLOCKS, a workgroup adds up the products of one piece of the input channels alone.
 
 @group(0) @binding(0) var<storage, read_write> output: array<Output>;
 @group(0) @binding(1) var<storage, read> input: array<Value>;
