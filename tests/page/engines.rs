@@ -2,7 +2,7 @@
 
 use crate::browser::{Browser, with_browser};
 use crate::{TEN, rest};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use model::prediction::Prediction;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -59,6 +59,17 @@ const WRONG: &str = r#"
         const range = getMappedRange.apply(this, rest);
         new Float32Array(range).reverse();
         return range;
+    };
+"#;
+
+/// The module's memory can be asked for.
+const MEASURE: &str = r#"
+    const { instantiateStreaming } = WebAssembly;
+    WebAssembly.instantiateStreaming = async (...rest) => {
+        const made = await instantiateStreaming(...rest);
+        const { memory } = made.instance.exports;
+        new BroadcastChannel("measure").onmessage = () => told.postMessage(`${memory.buffer.byteLength} bytes of memory`);
+        return made;
     };
 "#;
 
@@ -129,6 +140,22 @@ pub fn a_gpu_by_name_that_is_lost_is_replaced() -> Result<()> {
     })
 }
 
+pub fn photos_leave_no_memory_behind() -> Result<()> {
+    with_small_model(|browser| async move {
+        browser.patch_workers(&[MEASURE]).await?;
+        browser.visit_with("?engine=cpu").await?;
+        let mut measured = Vec::new();
+        for _ in 0..4 {
+            for photo in ["cat", "coffee", "rocket", "palace", "flower"] {
+                browser.classify_sample(photo).await?;
+            }
+            measured.push(browser.measure(measured.len() + 1).await?);
+        }
+        ensure!(measured.iter().all(|memory| memory == &measured[0]), "{measured:?}");
+        Ok(())
+    })
+}
+
 /// In the browser's storage there is but one model, and it is a small one: emulation is slow.
 fn with_small_model<F>(test: impl FnOnce(Browser) -> F) -> Result<()>
 where
@@ -173,6 +200,21 @@ impl Browser {
             tokio::time::sleep(BETWEEN_QUESTIONS).await;
         }
         Ok(())
+    }
+
+    /// How much memory the worker's module has, in words, when that is asked for the `count`-th time.
+    async fn measure(&self, count: usize) -> Result<String> {
+        let measure = r#"
+            const [count, done] = arguments;
+            new BroadcastChannel("measure").postMessage("");
+            const look = () => {
+                const found = window.told.filter(told => told.endsWith("bytes of memory"));
+                if (found.length === count) done(found.at(-1)); else setTimeout(look, 10);
+            };
+            look();
+        "#;
+        let memory = self.client.execute_async(measure, vec![count.into()]).await?;
+        Ok(memory.as_str().context("no measurement")?.to_owned())
     }
 
     /// Destroys the worker's device; the next photos are answered there, and the worker says why.
