@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use model::checkpoint::{Checkpoint, pth};
 use model::engine::cpu::InstructionSet;
-use model::engine::{Device, Engine, EngineOptions, Input, Logits, Normalised, Output, Precision};
+use model::engine::{Device, Engine, EngineOptions, Input, Normalised, Output, Precision};
 use model::plan::{Plan, Tap};
 use model::preprocess::{ImageBatch, Limits, Photo, Preprocessing};
 use pollster::block_on;
@@ -31,6 +31,7 @@ fn main() {
         data::trial("bundled_resnet50_agrees_with_the_weights_it_came_from", || bundled(RESNET50, &RESNET50_RUN)),
         if_processor_has_bf16(data::trial("resnet18_predicts_in_bf16_as_pytorch", || bf16(&RESNET18_RUN))),
         if_processor_has_bf16(data::trial("resnet50_predicts_in_bf16_as_pytorch", || bf16(&RESNET50_RUN))),
+        data::trial("resnet18_predicts_in_f16_on_webgpu_as_in_f32", || f16(&RESNET18_RUN)),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -155,8 +156,34 @@ fn bf16(run: &ValidationRun) -> Result<()> {
     Ok(())
 }
 
+/// In f16 on the WebGPU engine, the first 200 predictions are those of f32 but where two classes are as good as equal.
+fn f16(run: &ValidationRun) -> Result<()> {
+    let (checkpoint, mut files) = (source(run)?, validation_files(run)?.0);
+    files.truncate(200);
+    let f32 = logits(&checkpoint, &files, Device::Cpu, Precision::F32)?;
+    let f16 = logits(&checkpoint, &files, Device::WebGpu(0), Precision::F16)?;
+    let mut equal = 0;
+    for (file, (f32, f16)) in files.iter().zip(f32.iter().zip(&f16)) {
+        let [one, other] = [f32, f16].map(|logits| largest(logits));
+        let scale = f32.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+        ensure!(f32[one] - f32[other] < 0.01 * scale, "{file}: {other} instead of {one}");
+        equal += usize::from(one == other);
+    }
+    println!("{}: {equal} of {} predictions in f16 on WebGPU are those in f32", run.architecture, files.len());
+    ensure!(equal >= 196, "only {equal} of {} predictions are the same", files.len());
+    Ok(())
+}
+
 /// The part of the 800 validation photos on which a checkpoint predicts what PyTorch did with the original weights.
 fn agreement(checkpoint: &Checkpoint, run: &ValidationRun, precision: Precision) -> Result<f64> {
+    let (files, predicted) = validation_files(run)?;
+    let top1 = top1(checkpoint, &files, precision)?;
+    let equal = predicted.iter().zip(&top1).filter(|(predicted, top1)| predicted == top1).count();
+    Ok(equal as f64 / files.len() as f64)
+}
+
+/// The 800 validation photos, and what PyTorch predicted.
+fn validation_files(run: &ValidationRun) -> Result<(Vec<String>, Vec<usize>)> {
     #[derive(Deserialize)]
     struct Expected {
         file: String,
@@ -164,17 +191,21 @@ fn agreement(checkpoint: &Checkpoint, run: &ValidationRun, precision: Precision)
     }
     let photos = data::read_json::<Reference<Expected>>(run.reference)?.photos;
     ensure!(photos.len() == 800, "{} validation photos", photos.len());
-    let files: Vec<String> = photos.iter().map(|photo| format!("imagenette-224-val/{}", photo.file)).collect();
-    let top1 = top1(checkpoint, &files, precision)?;
-    let equal = photos.iter().zip(top1).filter(|(photo, top1)| photo.predicted == *top1).count();
-    Ok(equal as f64 / photos.len() as f64)
+    let photos = photos.into_iter().map(|photo| (format!("imagenette-224-val/{}", photo.file), photo.predicted));
+    Ok(photos.unzip())
 }
 
 /// The likeliest class of each photo of the data.
 fn top1(checkpoint: &Checkpoint, files: &[String], precision: Precision) -> Result<Vec<usize>> {
+    let logits = logits(checkpoint, files, Device::Cpu, precision)?;
+    Ok(logits.iter().map(|logits| largest(logits)).collect())
+}
+
+/// The logits of each photo of the data.
+fn logits(checkpoint: &Checkpoint, files: &[String], device: Device, precision: Precision) -> Result<Vec<Vec<f32>>> {
     let options = EngineOptions { precision, ..EngineOptions::default() };
-    let engine = block_on(Engine::prepare_with(Plan::new(checkpoint), Device::Cpu, options))?;
-    let mut top1 = Vec::with_capacity(files.len());
+    let engine = block_on(Engine::prepare_with(Plan::new(checkpoint), device, options))?;
+    let mut all = Vec::with_capacity(files.len());
     for files in files.chunks(8) {
         let batch = files.iter().map(|file| {
             let photo = Photo::decode(&data::read(file)?, &Limits::default()).with_context(|| file.clone())?;
@@ -182,14 +213,13 @@ fn top1(checkpoint: &Checkpoint, files: &[String], precision: Precision) -> Resu
         });
         let batch = ImageBatch::stack(batch.collect::<Result<Vec<_>>>()?)?;
         let logits = block_on(engine.run(&Input::Pixels(batch), &[]))?.logits;
-        top1.extend((0..logits.batch).map(|row| largest(&logits, row)));
+        all.extend((0..logits.batch).map(|row| logits.row(row).to_vec()));
     }
-    Ok(top1)
+    Ok(all)
 }
 
-fn largest(logits: &Logits, row: usize) -> usize {
-    let row = logits.row(row).iter().enumerate();
-    row.max_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(index, _)| index)
+fn largest(logits: &[f32]) -> usize {
+    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0)
 }
 
 /// The original weights of a reference run, as they come in.

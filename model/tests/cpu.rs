@@ -18,7 +18,8 @@ fn engine(architecture: Architecture, threads: usize, instruction_set: Instructi
 }
 
 fn engine_of(architecture: Architecture, threads: usize, set: InstructionSet, precision: Precision) -> Engine {
-    let options = EngineOptions { threads: NonZero::new(threads), instruction_set: Some(set), precision };
+    let options =
+        EngineOptions { threads: NonZero::new(threads), instruction_set: Some(set), precision, ..Default::default() };
     block_on(Engine::prepare_with(Plan::new(&random::checkpoint(architecture)), Device::Cpu, options)).unwrap()
 }
 

@@ -7,7 +7,9 @@ mod common;
 use common::{assert_near, images, normalised, relative_difference, run};
 use model::architecture::{Architecture, Stem};
 use model::checkpoint::Incoming;
-use model::engine::{AwaitingEngine, Device, DeviceError, Engine, EngineError, Input, Normalised, Output};
+use model::engine::{
+    AwaitingEngine, Device, DeviceError, Engine, EngineError, EngineOptions, Input, Normalised, Output,
+};
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
 use model::random;
@@ -68,7 +70,7 @@ fn an_engine_that_is_made_while_its_weights_come_is_the_same() {
         run(&block_on(Engine::prepare(Plan::new(&checkpoint), Device::WebGpu(0))).unwrap(), &images([1, 64, 64]));
     let bytes = checkpoint.to_bytes();
     let mut incoming = Incoming::new(bytes.len() as u64);
-    let mut awaiting = block_on(AwaitingEngine::open(checkpoint.architecture(), 0)).unwrap();
+    let mut awaiting = block_on(AwaitingEngine::open(checkpoint.architecture(), 0, EngineOptions::default())).unwrap();
     block_on(awaiting.expect([1, 64, 64])).unwrap();
     for chunk in bytes.chunks(1_000_003) {
         incoming.push(chunk).unwrap();
@@ -82,7 +84,7 @@ fn an_engine_without_all_weights_is_none() {
     let checkpoint = random::checkpoint(Architecture::new("resnet18", 10).unwrap());
     let bytes = checkpoint.to_bytes();
     let mut incoming = Incoming::new(bytes.len() as u64);
-    let mut awaiting = block_on(AwaitingEngine::open(checkpoint.architecture(), 0)).unwrap();
+    let mut awaiting = block_on(AwaitingEngine::open(checkpoint.architecture(), 0, EngineOptions::default())).unwrap();
     incoming.push(&bytes[..bytes.len() - 1]).unwrap();
     block_on(awaiting.take(&incoming)).unwrap();
     let error = awaiting.finish().err().unwrap();

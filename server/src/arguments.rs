@@ -36,7 +36,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZero<usize>>,
 
-    /// What the device cpu multiplies: f32, or bf16 on a processor with AVX512-BF16 (faster, answers differ a little)
+    /// What is multiplied: f32; bf16 on the device cpu, if the processor has AVX512-BF16; f16 on the device webgpu (both
+    /// faster, answers differ a little)
     #[arg(long, value_name = "NAME", default_value_t)]
     pub precision: Precision,
 }

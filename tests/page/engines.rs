@@ -4,9 +4,11 @@ use crate::browser::{Browser, with_browser};
 use crate::{TEN, rest};
 use anyhow::{Context, Result, ensure};
 use model::prediction::Prediction;
+use serde::Deserialize;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 use tests::agreement::assert_agreement;
+use tests::data;
 use tests::server::Server;
 use tests::workspace;
 
@@ -152,6 +154,35 @@ pub fn photos_leave_no_memory_behind() -> Result<()> {
             measured.push(browser.measure(measured.len() + 1).await?);
         }
         ensure!(measured.iter().all(|memory| memory == &measured[0]), "{measured:?}");
+        Ok(())
+    })
+}
+
+/// On the first of the validation photos, what PyTorch says with the weights before they became int8.
+pub fn a_gpu_by_name_predicts_as_pytorch() -> Result<()> {
+    #[derive(Deserialize)]
+    struct Reference {
+        photos: Vec<Expected>,
+    }
+    #[derive(Deserialize)]
+    struct Expected {
+        file: String,
+        predicted: usize,
+    }
+    const PHOTOS: usize = 32;
+    let reference: Reference = data::read_json("reference/resnet18-imagenette.json")?;
+    with_small_model(|browser| async move {
+        browser.visit_with("?engine=webgpu").await?;
+        let mut equal = 0;
+        for Expected { file, predicted } in &reference.photos[..PHOTOS] {
+            let path = data::folder().join("imagenette-224-val").join(file);
+            browser.upload(&path).await?;
+            let name = path.file_name().and_then(|name| name.to_str()).context("a name in UTF-8")?;
+            let view = browser.answer_for(name).await?;
+            ensure!(view.badge == "WebGPU", "{view:?}");
+            equal += usize::from(view.ranked[0].index == *predicted);
+        }
+        ensure!(equal >= PHOTOS - 1, "only {equal} of {PHOTOS} predictions are PyTorch's");
         Ok(())
     })
 }

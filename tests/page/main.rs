@@ -15,7 +15,7 @@ use model::prediction::Prediction;
 use serde::Deserialize;
 use std::process::Command;
 use tests::agreement::assert_agreement;
-use tests::data::bare_trial;
+use tests::data::{bare_trial, trial};
 use tests::server::Server;
 use tests::workspace;
 
@@ -44,6 +44,7 @@ fn main() {
         ),
         bare_trial("photos_leave_no_memory_behind", engines::photos_leave_no_memory_behind),
         bare_trial("page_survives_the_loss_of_webgpu", engines::a_gpu_by_name_that_is_lost_is_replaced),
+        trial("page_predicts_on_webgpu_as_pytorch", engines::a_gpu_by_name_predicts_as_pytorch),
         bare_trial("kernels_of_the_browser_agree_with_the_plain_ones", kernels::agree_with_the_plain_ones),
         bare_trial("page_without_workers_leaves_everything_to_the_server", trouble::no_workers),
         bare_trial("page_starts_another_worker_when_one_is_lost", trouble::lost_worker),

@@ -2,7 +2,7 @@
 //! meanwhile, and each layer is uploaded as soon as it has come.
 
 use super::webgpu::WebGpuEngine;
-use super::{Device, Engine, EngineError, Runner};
+use super::{Device, Engine, EngineError, EngineOptions, Runner};
 use crate::architecture::Architecture;
 use crate::checkpoint::{Checkpoint, Incoming};
 use crate::plan::{Operation, Plan};
@@ -21,10 +21,10 @@ impl AwaitingEngine {
     ///
     /// # Errors
     /// [`EngineError::Device`] if there is none, [`EngineError::Failed`] if it has no memory for the weights.
-    pub async fn open(architecture: Architecture, index: usize) -> Result<Self, EngineError> {
+    pub async fn open(architecture: Architecture, index: usize, options: EngineOptions) -> Result<Self, EngineError> {
         let device = Device::WebGpu(index);
         let plan = Plan::outline(architecture);
-        let engine = Arc::new(WebGpuEngine::open(&plan, device, index).await?);
+        let engine = Arc::new(WebGpuEngine::open(&plan, device, index, options).await?);
         Ok(AwaitingEngine { device, engine, missing: plan.operations.into_iter().enumerate().collect() })
     }
 

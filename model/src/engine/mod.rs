@@ -1,6 +1,9 @@
 //! Who executes a [`Plan`](crate::plan::Plan). An engine is the only code that knows hardware; a new one touches one folder
 //! and one match, the one in [`Engine::prepare_with`].
 
+// Threads share engines natively; in a browser, where there is one, a GPU's handles belong to it.
+#![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
+
 #[cfg(feature = "webgpu")]
 mod awaiting;
 #[cfg(feature = "burn")]
@@ -17,7 +20,7 @@ mod webgpu;
 pub use awaiting::AwaitingEngine;
 pub use device::{Device, DeviceError};
 pub use enduring::{EnduringEngine, Report};
-pub use options::{EngineOptions, NoPrecision, Precision};
+pub use options::{AdapterKind, EngineOptions, NoAdapterKind, NoPrecision, Precision};
 pub use profile::OperationProfile;
 
 use crate::checkpoint::Checkpoint;
@@ -176,7 +179,7 @@ impl Engine {
             Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
             #[cfg(feature = "webgpu")]
             Device::WebGpu(index) => {
-                let engine = webgpu::WebGpuEngine::prepare(plan, device, index).await?;
+                let engine = webgpu::WebGpuEngine::prepare(plan, device, index, options).await?;
                 Ok(Engine { device, runner: Runner::WebGpu(Arc::new(engine)) })
             }
             #[cfg(not(feature = "webgpu"))]
@@ -202,8 +205,8 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         match device {
             #[cfg(feature = "webgpu")]
-            Device::WebGpu(index) if options.precision == Precision::F32 => {
-                AwaitingEngine::open(checkpoint.architecture(), index).await?.fill(checkpoint).await
+            Device::WebGpu(index) => {
+                AwaitingEngine::open(checkpoint.architecture(), index, options).await?.fill(checkpoint).await
             }
             _ => Engine::prepare_with(Plan::new(checkpoint), device, options).await,
         }

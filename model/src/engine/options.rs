@@ -13,6 +13,38 @@ pub struct EngineOptions {
     /// Of the device `cpu`: the best of the processor, if not given.
     pub instruction_set: Option<InstructionSet>,
     pub precision: Precision,
+    /// Of the device `webgpu`: kernels for this kind of GPU, whatever it is.
+    pub kernels: Option<AdapterKind>,
+}
+
+/// What kind of GPU the kernels of the device `webgpu` are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterKind {
+    /// A processor that emulates one. What counts is that every value which is read takes part in many products; barriers are
+    /// slow, and there are few invocations at a time.
+    Software,
+    /// A GPU whose caches are as good as its workgroup memory, or that is not known.
+    Direct,
+    /// A GPU with fast workgroup memory.
+    Tiled,
+}
+
+/// There is no kind of GPU of a name.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown kind of GPU {0:?}; known are software, direct and tiled")]
+pub struct NoAdapterKind(String);
+
+impl FromStr for AdapterKind {
+    type Err = NoAdapterKind;
+
+    fn from_str(name: &str) -> Result<Self, NoAdapterKind> {
+        match name {
+            "software" => Ok(AdapterKind::Software),
+            "direct" => Ok(AdapterKind::Direct),
+            "tiled" => Ok(AdapterKind::Tiled),
+            _ => Err(NoAdapterKind(name.to_owned())),
+        }
+    }
 }
 
 /// What convolutions multiply. Sums are f32 throughout.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use model::architecture::Architecture;
 use model::checkpoint::Checkpoint;
-use model::engine::{Device, Engine, Input};
+use model::engine::{AdapterKind, Device, Engine, EngineOptions, Input};
 use model::plan::Plan;
 use model::preprocess::{ImageBatch, Preprocessing};
 use model::random;
@@ -57,6 +57,9 @@ pub struct Bench {
     /// Pixels to run instead of random ones: u8 RGB [batch, size, size, 3], and nothing else in the file
     #[arg(long, value_name = "FILE")]
     pixels: Option<PathBuf>,
+    /// Kernels for another kind of GPU than the device webgpu is: software, direct or tiled
+    #[arg(long, value_name = "KIND")]
+    kernels: Option<AdapterKind>,
     /// Time every layer as well (device cpu, beside the peak of the processor, or webgpu)
     #[arg(long)]
     layers: bool,
@@ -138,7 +141,8 @@ impl Bench {
         let metadata = checkpoint.metadata().clone();
         let plan = Plan::from(checkpoint);
         let planned = Instant::now();
-        let engine = block_on(Engine::prepare_with(plan, self.device, self.processor.into()))?;
+        let options = EngineOptions { kernels: self.kernels, ..self.processor.into() };
+        let engine = block_on(Engine::prepare_with(plan, self.device, options))?;
         let prepared = Instant::now();
 
         let input = Input::Pixels(self.images(&metadata.preprocessing)?);

@@ -1,4 +1,4 @@
-//! The flags of the device cpu, where a command computes.
+//! How a command computes.
 
 use clap::Args;
 use model::engine::{EngineOptions, Precision};
@@ -9,7 +9,8 @@ pub struct Processor {
     /// Threads of the device cpu; by default as many as there are cores
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
-    /// What the device cpu multiplies: f32, or bf16 on a processor with AVX512-BF16 (faster, answers differ a little)
+    /// What is multiplied: f32; bf16 on the device cpu, if the processor has AVX512-BF16; f16 on the device webgpu (both
+    /// faster, answers differ a little)
     #[arg(long, value_name = "NAME", default_value_t)]
     precision: Precision,
 }

@@ -15,9 +15,6 @@ use std::rc::Rc;
 use web_sys::console;
 use web_time::Instant;
 
-/// A browser that does not say by then what it has, has nothing.
-const LOOK_MS: i32 = 5_000;
-
 /// A run on WebGPU, the first one with all its kernels to be compiled, that takes longer is given up.
 const RUN_MS: i32 = 20_000;
 
@@ -66,7 +63,7 @@ pub async fn consider_webgpu(engines: Rc<Engines>, weights: Weights) {
 
 /// WebGPU's engine if it is the better one, warmed up.
 async fn try_webgpu(engines: &Engines, weights: &Weights) -> Result<Classifier, NotUsed> {
-    let adapter = within(LOOK_MS, Adapter::look()).await.flatten().ok_or(NotUsed::NoAdapter)?;
+    let adapter = Adapter::look().await.ok_or(NotUsed::NoAdapter)?;
     if adapter.is_software() {
         return Err(NotUsed::Software(adapter));
     }
@@ -76,7 +73,7 @@ async fn try_webgpu(engines: &Engines, weights: &Weights) -> Result<Classifier, 
         return Err(NotUsed::Remembered);
     }
     engines.quiet().await;
-    let webgpu = engines.webgpu().await?;
+    let webgpu = engines.webgpu(adapter.options()).await?;
     match compare(engines, &webgpu, remembered).await {
         Ok(()) => {
             record.keep(Verdict::WebGpu).await;

@@ -1,11 +1,12 @@
 //! WebGPU's engine, made while the weights are still coming: the device is opened and its kernels are compiled as soon as
 //! the file's header tells the architecture, and each layer is uploaded when it has come.
 
+use crate::adapter::Adapter;
 use crate::clock::within;
 use crate::engines::{PREPARATION_MS, PreparationError};
 use futures_channel::oneshot;
 use model::checkpoint::{Incoming, Metadata};
-use model::engine::{AwaitingEngine, Engine, EngineError};
+use model::engine::{AwaitingEngine, Engine, EngineError, EngineOptions};
 use wasm_bindgen_futures::spawn_local;
 
 /// What there is of the engine.
@@ -15,6 +16,7 @@ pub enum Early {
     Unopened,
     Open {
         engine: AwaitingEngine,
+        options: EngineOptions,
         compiled: oneshot::Receiver<Result<(), EngineError>>,
     },
     Failed(PreparationError),
@@ -35,13 +37,13 @@ impl Early {
         }
     }
 
-    /// The engine of a file that has come as a whole; `None` if nobody asked for one.
-    pub async fn finish(self) -> Option<Result<Engine, PreparationError>> {
+    /// The engine of a file that has come as a whole, and how it computes; `None` if nobody asked for one.
+    pub async fn finish(self) -> Option<Result<(Engine, EngineOptions), PreparationError>> {
         match self {
             Early::Unwanted => None,
             Early::Unopened => Some(Err(PreparationError::Late)),
-            Early::Open { engine, compiled } => Some(match within(PREPARATION_MS, compiled).await {
-                Some(Ok(Ok(()))) => engine.finish().map_err(PreparationError::from),
+            Early::Open { engine, options, compiled } => Some(match within(PREPARATION_MS, compiled).await {
+                Some(Ok(Ok(()))) => engine.finish().map(|engine| (engine, options)).map_err(PreparationError::from),
                 Some(Ok(Err(error))) => Err(error.into()),
                 Some(Err(oneshot::Canceled)) | None => Err(PreparationError::Late),
             }),
@@ -51,12 +53,14 @@ impl Early {
 }
 
 async fn open(metadata: &Metadata) -> Result<Early, PreparationError> {
-    let opened = AwaitingEngine::open(metadata.architecture, 0);
+    let adapter = Adapter::look().await;
+    let options = adapter.map_or_else(EngineOptions::default, |adapter| adapter.options());
+    let opened = AwaitingEngine::open(metadata.architecture, 0, options);
     let engine = within(PREPARATION_MS, opened).await.ok_or(PreparationError::Late)??;
     let side = metadata.preprocessing.crop as usize;
     let compiling = engine.expect([1, side, side]);
     let (tell, compiled) = oneshot::channel();
     // Beside the weights, and not between them.
     spawn_local(async move { drop(tell.send(compiling.await)) });
-    Ok(Early::Open { engine, compiled })
+    Ok(Early::Open { engine, options, compiled })
 }

@@ -80,7 +80,7 @@ impl Engines {
         };
         let cpu = match webgpu {
             Some(_) => None,
-            None => Some(open(name, &weights, Device::Cpu).await?),
+            None => Some(open(name, &weights, Device::Cpu, EngineOptions::default()).await?),
         };
         let engines = Engines {
             name: name.to_owned(),
@@ -140,14 +140,16 @@ impl Engines {
         if let Some(cpu) = ready {
             return Ok(cpu);
         }
-        let cpu = Rc::new(open(&self.name, &*self.weights()?, Device::Cpu).await?);
+        let weights = self.weights()?;
+        let cpu = Rc::new(open(&self.name, &weights, Device::Cpu, EngineOptions::default()).await?);
         self.cpu.replace(Some(cpu.clone()));
         Ok(cpu)
     }
 
     /// WebGPU's, which answers nothing yet.
-    pub async fn webgpu(&self) -> Result<Classifier, PreparationError> {
-        open_webgpu(&self.name, &*self.weights()?).await
+    pub async fn webgpu(&self, options: EngineOptions) -> Result<Classifier, PreparationError> {
+        let weights = self.weights()?;
+        open_webgpu(&self.name, &weights, options).await
     }
 
     fn weights(&self) -> Result<Arc<Checkpoint>, PreparationError> {
@@ -209,18 +211,24 @@ async fn answer(
 
 /// WebGPU's engine because it was asked for by name: a lost device is opened anew, before the CPU takes over.
 async fn asked_for(name: &str, weights: &Arc<Checkpoint>, early: Early) -> Result<Classifier, PreparationError> {
-    let Some(engine) = early.finish().await else { return open_webgpu(name, weights).await };
+    let Some(engine) = early.finish().await else { return open_webgpu(name, weights, EngineOptions::default()).await };
     let report = |error: &EngineError, device| console::warn_1(&format!("{error}; {device} answers now").into());
-    let engine = EnduringEngine::new(engine?, Some(weights.clone()), EngineOptions::default(), report);
+    let (engine, options) = engine?;
+    let engine = EnduringEngine::new(engine, Some(weights.clone()), options, report);
     Ok(Classifier::of(name, weights, engine))
 }
 
 /// WebGPU's engine, if the driver makes one in time.
-async fn open_webgpu(name: &str, weights: &Checkpoint) -> Result<Classifier, PreparationError> {
-    within(PREPARATION_MS, open(name, weights, WEBGPU)).await.unwrap_or(Err(PreparationError::Late))
+async fn open_webgpu(name: &str, weights: &Checkpoint, options: EngineOptions) -> Result<Classifier, PreparationError> {
+    within(PREPARATION_MS, open(name, weights, WEBGPU, options)).await.unwrap_or(Err(PreparationError::Late))
 }
 
-async fn open(name: &str, weights: &Checkpoint, device: Device) -> Result<Classifier, PreparationError> {
-    let engine = engine::Engine::prepare_from(weights, device, EngineOptions::default()).await?;
+async fn open(
+    name: &str,
+    weights: &Checkpoint,
+    device: Device,
+    options: EngineOptions,
+) -> Result<Classifier, PreparationError> {
+    let engine = engine::Engine::prepare_from(weights, device, options).await?;
     Ok(Classifier::of(name, weights, EnduringEngine::alone(engine)))
 }

@@ -29,6 +29,25 @@ pub async fn find(index: usize) -> Result<Adapter, String> {
     }
 }
 
+/// What it says of itself. A browser gives it no name but those of its vendor and architecture, and those through its device.
+#[cfg(target_arch = "wasm32")]
+pub fn info(adapter: &Adapter, device: &wgpu::Device) -> AdapterInfo {
+    use js_sys::Reflect;
+    use wasm_bindgen::JsValue;
+    // A browser of before it was a property of devices has none.
+    let told = device.as_webgpu().and_then(|device| Reflect::get(device.as_ref(), &"adapterInfo".into()).ok());
+    let told = told.filter(JsValue::is_object).unwrap_or_default();
+    let names = ["vendor", "architecture", "device", "description"];
+    let names = names.into_iter().filter_map(|name| Reflect::get(&told, &name.into()).ok()?.as_string());
+    let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
+    AdapterInfo { name: names.join(" "), ..adapter.get_info() }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub fn info(adapter: &Adapter, _: &wgpu::Device) -> AdapterInfo {
+    adapter.get_info()
+}
+
 /// Which of the adapters count, the best first: each device once, by the backend that comes first for it, and processors
 /// that emulate one last, so that index 0 is what a person means by "the GPU".
 fn order(adapters: &[AdapterInfo]) -> Vec<usize> {

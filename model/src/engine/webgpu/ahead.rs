@@ -31,8 +31,9 @@ pub async fn compile(device: &wgpu::Device, kernels: &[&Kernel]) -> Result<Held,
 
 /// The same as wgpu will ask for: the browser compares.
 fn start(device: &JsValue, kernel: &Kernel) -> Result<Promise, JsValue> {
-    let entries = (0..=kernel.reads as u32).map(|binding| {
-        let kind = if binding == 0 { "storage" } else { "read-only-storage" };
+    let reads = 1..=kernel.reads as u32;
+    let entries = (0..reads.end() + 1 + u32::from(kernel.checked)).map(|binding| {
+        let kind = if reads.contains(&binding) { "read-only-storage" } else { "storage" };
         let buffer = object(&[("type", kind.into())]);
         object(&[("binding", binding.into()), ("visibility", COMPUTE.into()), ("buffer", buffer)])
     });

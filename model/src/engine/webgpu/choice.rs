@@ -1,5 +1,6 @@
 //! Which kernel computes which convolution: by a table over adapters and a formula over shapes, never by timing.
 
+pub use super::super::AdapterKind;
 use super::planes::{BLOCK, Planes};
 use super::shaders::{SIDE, Slices, input_blocks};
 use crate::architecture::Convolution;
@@ -24,18 +25,6 @@ pub enum Family {
     /// Values come out of caches.
     Direct,
     /// Values come out of workgroup memory.
-    Tiled,
-}
-
-/// What kind of adapter executes the kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdapterKind {
-    /// A processor that emulates one. What counts is that every value which is read takes part in many products; barriers are
-    /// slow, and there are few invocations at a time.
-    Software,
-    /// A GPU whose caches are as good as its workgroup memory, or that is not known.
-    Direct,
-    /// A GPU with fast workgroup memory.
     Tiled,
 }
 
@@ -216,6 +205,7 @@ fn largest(layer: &Convolution, to: &Planes) -> Choice {
 
 #[cfg(test)]
 mod tests {
+    use super::super::storage::Element;
     use super::*;
     use crate::architecture::Architecture;
     use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, Other};
@@ -223,7 +213,8 @@ mod tests {
     fn chosen(kind: AdapterKind, network: &str, name: &str, [batch, side]: [usize; 2]) -> String {
         let layers = Architecture::new(network, 1000).unwrap().convolutions();
         let layer = layers.iter().find(|layer| layer.name == name).unwrap();
-        let to = Planes { channels: layer.out_channels, batch, height: side, width: side, border: 0 };
+        let to =
+            Planes { channels: layer.out_channels, batch, height: side, width: side, border: 0, element: Element::F32 };
         let choice = Choice::new(kind, layer, &to);
         let [x, y] = choice.workgroup;
         assert!(x * y <= 64 && x <= to.blocks().next_power_of_two(), "{x}x{y}");

@@ -3,7 +3,7 @@
 use super::super::{Device, DeviceError, EngineError};
 use super::adapter;
 use super::choice::AdapterKind;
-use super::pipelines::Pipelines;
+use super::pipelines::{MOST_BUFFERS, Pipelines};
 use super::shaders::Kernel;
 use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::{BufferUsages, ErrorFilter};
@@ -13,6 +13,8 @@ const FILTERS: [ErrorFilter; 3] = [ErrorFilter::Validation, ErrorFilter::OutOfMe
 
 /// What tells how long a dispatch takes.
 const CLOCK: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY;
+/// What is used where an adapter has it.
+const WELCOME: wgpu::Features = CLOCK.union(wgpu::Features::SHADER_F16);
 
 pub struct Gpu {
     pub name: Device,
@@ -32,9 +34,9 @@ impl Gpu {
     pub async fn open(name: Device, index: usize) -> Result<Self, EngineError> {
         let absent = |reason: String| DeviceError::Absent { device: name, reason };
         let adapter = adapter::find(index).await.map_err(absent)?;
-        let info = adapter.get_info();
         let (device, queue) =
             adapter.request_device(&requirements(&adapter)).await.map_err(|error| absent(error.to_string()))?;
+        let info = adapter::info(&adapter, &device);
 
         let lost: Arc<Mutex<Option<String>>> = Arc::default();
         let note = {
@@ -98,9 +100,13 @@ impl Gpu {
         })
     }
 
-    /// Memory for a layer's weights, so many f32.
-    pub fn weights(&self, layer: &str, values: usize) -> Result<wgpu::Buffer, EngineError> {
-        let size = values as u64 * size_of::<f32>() as u64;
+    /// Whether kernels can use f16.
+    pub fn has_f16(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// Memory for a layer's weights.
+    pub fn weights(&self, layer: &str, size: u64) -> Result<wgpu::Buffer, EngineError> {
         if size > self.largest_buffer {
             let limit = self.largest_buffer;
             return Err(self.failed(format!("the weights of {layer} take {size} bytes, and a buffer holds {limit}")));
@@ -108,8 +114,8 @@ impl Gpu {
         Ok(self.buffer(layer, size, BufferUsages::STORAGE | BufferUsages::COPY_DST))
     }
 
-    pub fn write(&self, buffer: &wgpu::Buffer, values: &[f32]) {
-        self.queue.write_buffer(buffer, 0, bytemuck::cast_slice(values));
+    pub fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8]) {
+        self.queue.write_buffer(buffer, 0, bytes);
     }
 
     /// One for each kernel; those that are new are compiled side by side.
@@ -117,16 +123,21 @@ impl Gpu {
         self.pipelines.of(self, kernels).await
     }
 
-    /// What a kernel writes and what it reads.
-    pub fn bind(&self, output: &wgpu::Buffer, reads: &[&wgpu::Buffer]) -> wgpu::BindGroup {
-        let buffers = std::iter::once(output).chain(reads.iter().copied()).enumerate();
+    /// What a kernel writes, what it reads, and what is told of values that are too large.
+    pub fn bind(
+        &self,
+        output: &wgpu::Buffer,
+        reads: &[&wgpu::Buffer],
+        overflow: Option<&wgpu::Buffer>,
+    ) -> wgpu::BindGroup {
+        let buffers = std::iter::once(output).chain(reads.iter().copied()).chain(overflow).enumerate();
         let entries: Vec<_> = buffers
             .map(|(binding, buffer)| wgpu::BindGroupEntry {
                 binding: binding as u32,
                 resource: buffer.as_entire_binding(),
             })
             .collect();
-        let layout = self.pipelines.bindings(reads.len());
+        let layout = self.pipelines.bindings(reads.len(), overflow.is_some());
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
     }
 
@@ -181,11 +192,12 @@ impl Gpu {
 fn requirements(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
     let has = adapter.limits();
     let required_limits = wgpu::Limits {
+        max_storage_buffers_per_shader_stage: MOST_BUFFERS,
         max_buffer_size: has.max_buffer_size,
         max_storage_buffer_binding_size: has.max_storage_buffer_binding_size,
         ..wgpu::Limits::downlevel_defaults().using_resolution(has)
     };
-    wgpu::DeviceDescriptor { required_limits, required_features: adapter.features() & CLOCK, ..Default::default() }
+    wgpu::DeviceDescriptor { required_limits, required_features: adapter.features() & WELCOME, ..Default::default() }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

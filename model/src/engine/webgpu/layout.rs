@@ -9,6 +9,9 @@ use super::steps::Step;
 use crate::plan::Value;
 use wgpu::BufferUsages;
 
+/// Bytes of one.
+const WORD: u64 = 4;
+
 pub struct Layout {
     /// `[batch, height, width]`
     pub shape: [usize; 3],
@@ -21,7 +24,9 @@ pub struct Layout {
     pub values: Vec<wgpu::Buffer>,
     /// In order; a step takes one or more.
     pub dispatches: Vec<Dispatch>,
-    /// Where the logits can be read.
+    /// A word that is not zero once a value was too large, if values are f16.
+    pub overflow: Option<wgpu::Buffer>,
+    /// Where the logits can be read, and behind them that word.
     pub readback: wgpu::Buffer,
 }
 
@@ -72,6 +77,8 @@ impl Layout {
         let upload = gpu.buffer("upload", listing.upload_bytes(), BufferUsages::STORAGE | BufferUsages::COPY_DST);
         let scratch = listing.scratch_bytes();
         let scratch = (scratch > 0).then(|| gpu.buffer("scratch", scratch, BufferUsages::STORAGE));
+        let overflow = kernels.iter().any(|kernel| kernel.checked);
+        let overflow = overflow.then(|| gpu.buffer("overflow", WORD, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
         let buffer = |slot: &Slot| match *slot {
             Slot::Upload => &upload,
             Slot::Value(value) => &values[value],
@@ -84,7 +91,7 @@ impl Layout {
                 Slot::Value(value) => Some(value),
                 _ => None,
             };
-            let buffers = gpu.bind(buffer(&planned.output), &reads);
+            let buffers = gpu.bind(buffer(&planned.output), &reads, overflow.as_ref().filter(|_| kernel.checked));
             Dispatch { writes, pipeline, buffers, workgroups: kernel.workgroups }
         };
         let mut dispatches = listing.dispatches.iter().zip(&kernels).zip(pipelines).map(bind);
@@ -92,8 +99,21 @@ impl Layout {
         let dispatches = dispatches.collect();
 
         let logits = listing.values.last().expect("a plan has values").bytes();
-        let readback = gpu.buffer("readback", logits, BufferUsages::MAP_READ | BufferUsages::COPY_DST);
-        Layout { shape: listing.shape, upload, normalise, shapes: listing.values, values, dispatches, readback }
+        let readback = gpu.buffer(
+            "readback",
+            logits + overflow.as_ref().map_or(0, wgpu::Buffer::size),
+            BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+        );
+        Layout {
+            shape: listing.shape,
+            upload,
+            normalise,
+            shapes: listing.values,
+            values,
+            dispatches,
+            overflow,
+            readback,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::choice::{AdapterKind, Choice};
 use super::planes::Planes;
 use super::shaders::{Problem, Shader};
 use super::steps::{Step, Work};
+use super::storage::{Element, Storage};
 use crate::architecture::Convolution;
 use crate::plan::{Plan, Value};
 use std::time::Duration;
@@ -79,13 +80,18 @@ impl DispatchSummary {
 
 impl<'a> Listing<'a> {
     /// For `[batch, height, width]`.
-    pub fn new(steps: &'a [Step], kind: AdapterKind, shape: [usize; 3]) -> Self {
-        Listing::choosing(steps, shape, |layer, to| Choice::new(kind, layer, to))
+    pub fn new(steps: &'a [Step], kind: AdapterKind, storage: Storage, shape: [usize; 3]) -> Self {
+        Listing::choosing(steps, storage, shape, |layer, to| Choice::new(kind, layer, to))
     }
 
     /// The same, with somebody's choice for each convolution with outputs of a shape.
-    pub fn choosing(steps: &'a [Step], shape: [usize; 3], choice: impl Fn(&Convolution, &Planes) -> Choice) -> Self {
-        let values = values(steps, shape);
+    pub fn choosing(
+        steps: &'a [Step],
+        storage: Storage,
+        shape: [usize; 3],
+        choice: impl Fn(&Convolution, &Planes) -> Choice,
+    ) -> Self {
+        let values = values(steps, storage, shape);
         let normalise = Planned {
             layer: "normalise",
             shader: Shader::Normalise(values[Plan::INPUT]),
@@ -102,7 +108,7 @@ impl<'a> Listing<'a> {
                 Work::Convolution { layer, residual, relu } => {
                     let choice = choice(layer, &to);
                     let planes = residual.map(|value| values[value]);
-                    let problem = Problem { layer, choice, from, to, residual: planes, relu: *relu };
+                    let problem = Problem { layer, choice, storage, from, to, residual: planes, relu: *relu };
                     let weights = Slot::Weights(index);
                     let beside = residual.map(Slot::Value);
                     if choice.pieces == 1 {
@@ -115,7 +121,7 @@ impl<'a> Listing<'a> {
                     }
                 }
                 Work::MaxPool(pool) => push(Shader::MaxPool { pool: *pool, from, to }, vec![input], output),
-                Work::Average => push(Shader::AveragePool(from), vec![input], output),
+                Work::Average => push(Shader::AveragePool { from, to }, vec![input], output),
             }
         }
         Listing { shape, values, dispatches }
@@ -151,7 +157,10 @@ impl Planned<'_> {
 
     pub fn summary(&self) -> DispatchSummary {
         let (kernel, multiply_adds, bytes) = match &self.shader {
-            Shader::Normalise(to) => ("normalise".to_owned(), 0, to.bytes() / 4 + to.bytes()),
+            Shader::Normalise(to) => {
+                let pixels = (to.batch * to.height * to.width) as u64;
+                ("normalise".to_owned(), 0, 3 * pixels + to.bytes())
+            }
             Shader::Convolution(problem) => {
                 let values = [Some(problem.from), Some(problem.written()), problem.residual_read()];
                 let bytes: u64 = values.iter().flatten().map(Planes::bytes).sum();
@@ -163,7 +172,7 @@ impl Planned<'_> {
                 (format!("add {}", problem.choice.pieces), 0, bytes)
             }
             Shader::MaxPool { from, to, .. } => ("pool".to_owned(), 0, from.bytes() + to.bytes()),
-            Shader::AveragePool(from) => ("pool".to_owned(), 0, from.bytes()),
+            Shader::AveragePool { from, .. } => ("pool".to_owned(), 0, from.bytes()),
         };
         let weight_bytes = match &self.shader {
             Shader::Convolution(problem) => problem.weight_bytes(),
@@ -174,26 +183,34 @@ impl Planned<'_> {
 }
 
 /// Images that should run at once: as many as buffers hold and a submission should take. 0 if a buffer does not hold one.
-pub fn images_at_once(steps: &[Step], kind: AdapterKind, largest_buffer: u64, [height, width]: [usize; 2]) -> u64 {
-    let values = values(steps, [1, height, width]);
+pub fn images_at_once(
+    steps: &[Step],
+    kind: AdapterKind,
+    storage: Storage,
+    largest_buffer: u64,
+    [height, width]: [usize; 2],
+) -> u64 {
+    let values = values(steps, storage, [1, height, width]);
     let of_a_buffer = largest_buffer / values.iter().map(Planes::bytes).max().expect("a plan has values");
     let multiply_adds: u64 = steps.iter().map(|step| step.multiply_adds(&values[step.output])).sum();
     of_a_buffer.min((kind.multiply_adds_of_a_submission() / multiply_adds.max(1)).max(1))
 }
 
-/// By value. A border is as wide as the widest padding of those who read it.
-fn values(steps: &[Step], [batch, height, width]: [usize; 3]) -> Vec<Planes> {
+/// By value. A border is as wide as the widest padding of those who read it. The last one, the logits, is f32 always.
+fn values(steps: &[Step], storage: Storage, [batch, height, width]: [usize; 3]) -> Vec<Planes> {
     let mut borders = vec![0; steps.len() + 1];
     for step in steps {
         borders[step.input] = step.border().max(borders[step.input]);
     }
-    let mut values = vec![Planes { channels: 3, batch, height, width, border: borders[Plan::INPUT] }];
+    let mut values =
+        vec![Planes { channels: 3, batch, height, width, border: borders[Plan::INPUT], element: storage.values() }];
     for step in steps {
         let from: Planes = values[step.input];
         let (height, width) = (step.output_size(from.height), step.output_size(from.width));
         let channels = step.out_channels().unwrap_or(from.channels);
-        values.push(Planes { channels, batch, height, width, border: borders[step.output] });
+        values.push(Planes { channels, batch, height, width, border: borders[step.output], element: storage.values() });
     }
+    values.last_mut().expect("the input at least").element = Element::F32;
     values
 }
 
@@ -213,7 +230,7 @@ mod tests {
     fn every_value_is_written_once_and_before_it_is_read() {
         let steps = steps("resnet50");
         for kind in KINDS {
-            let listing = Listing::new(&steps, kind, [2, 224, 224]);
+            let listing = Listing::new(&steps, kind, Storage::F32, [2, 224, 224]);
             let mut written = vec![Slot::Upload];
             written.extend((0..steps.len()).map(Slot::Weights));
             for planned in &listing.dispatches {
@@ -233,7 +250,7 @@ mod tests {
     fn the_summaries_are_of_the_whole_network() {
         let steps = steps("resnet18");
         for (kind, kernel) in KINDS.into_iter().zip(["direct 7x8", "direct", "tiled"]) {
-            let listing = Listing::new(&steps, kind, [1, 224, 224]);
+            let listing = Listing::new(&steps, kind, Storage::F32, [1, 224, 224]);
             let summaries: Vec<_> = listing.dispatches.iter().map(Planned::summary).collect();
             assert_eq!(summaries.iter().map(|summary| summary.multiply_adds).sum::<u64>(), 1_814_073_344);
             assert_eq!(summaries.first().unwrap().layer, "normalise");
@@ -248,7 +265,7 @@ mod tests {
     #[test]
     fn emulated_adapters_split_nothing() {
         let steps = steps("resnet50");
-        let listing = Listing::new(&steps, AdapterKind::Software, [1, 224, 224]);
+        let listing = Listing::new(&steps, AdapterKind::Software, Storage::F32, [1, 224, 224]);
         assert_eq!(listing.dispatches.len(), steps.len() + 1);
         assert_eq!(listing.scratch_bytes(), 0);
     }
@@ -256,7 +273,7 @@ mod tests {
     #[test]
     fn a_submission_takes_as_many_images_as_its_time_and_buffers_allow() {
         let steps = steps("resnet18");
-        let of = |kind, largest, side| images_at_once(&steps, kind, largest, [side, side]);
+        let of = |kind, largest, side| images_at_once(&steps, kind, Storage::F32, largest, [side, side]);
         assert_eq!(of(AdapterKind::Direct, 128 << 20, 224), 9);
         assert_eq!(of(AdapterKind::Tiled, 128 << 20, 224), 37);
         // 64 channels of 112x112.
@@ -270,7 +287,7 @@ mod tests {
         let steps = steps("resnet18");
         for kind in KINDS {
             for (shape, fits) in [([1, 224, 224], true), ([1, 65_536, 4], false), ([65_536, 1, 1], false)] {
-                assert_eq!(Listing::new(&steps, kind, shape).fits(u64::MAX), fits, "{kind:?}, {shape:?}");
+                assert_eq!(Listing::new(&steps, kind, Storage::F32, shape).fits(u64::MAX), fits, "{kind:?}, {shape:?}");
             }
         }
     }

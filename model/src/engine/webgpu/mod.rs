@@ -15,11 +15,12 @@ mod pipelines;
 mod planes;
 mod shaders;
 mod steps;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod timing;
 
-use super::{Device, EngineError, Input, Kept, Logits, OperationProfile, Output};
+use super::{Device, EngineError, EngineOptions, Input, Kept, Logits, OperationProfile, Output};
 use crate::plan::{Operation, Plan, Tap, Value};
 use crate::preprocess::ImageBatch;
 use gpu::Gpu;
@@ -28,6 +29,7 @@ use listing::Listing;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use steps::Step;
+use storage::Storage;
 use timing::Timer;
 use wgpu::BufferUsages;
 
@@ -40,6 +42,7 @@ const MOST_PIXELS: usize = 1 << 26;
 /// A plan with its weights on a GPU.
 pub(super) struct WebGpuEngine {
     gpu: Gpu,
+    storage: Storage,
     steps: Vec<Step>,
     /// By step.
     weights: Vec<Option<wgpu::Buffer>>,
@@ -51,33 +54,69 @@ pub(super) struct WebGpuEngine {
     layouts: Mutex<Vec<Layout>>,
 }
 
+/// What a run uploads.
+enum Values {
+    /// To be normalised.
+    Bytes(Vec<u8>),
+    /// What the network begins with.
+    Normalised(Vec<u8>),
+}
+
 impl WebGpuEngine {
     /// On the adapter of an index natively, in a browser on the one that it gives. The plan may be an outline, if
     /// [`fill`](Self::fill) brings the weights.
-    pub async fn open(plan: &Plan, name: Device, index: usize) -> Result<Self, EngineError> {
-        let gpu = Gpu::open(name, index).await?;
-        let steps: Vec<Step> = plan.operations.iter().map(Step::new).collect();
-        let weights = |step: &Step| step.packed_values().map(|values| gpu.weights(step.name(), values)).transpose();
-        let (weights, fine) = gpu.checked(|| steps.iter().map(weights).collect::<Result<_, _>>());
-        fine.await?;
-        let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
-        let (last_reads, classes) = (plan.last_reads(), plan.architecture.classes);
-        Ok(WebGpuEngine { gpu, steps, weights: weights?, last_reads, taps, classes, layouts: Mutex::default() })
-    }
-
-    /// Layer by layer, whose memory is given back in between.
-    pub async fn prepare(plan: Plan, name: Device, index: usize) -> Result<Self, EngineError> {
-        let engine = Self::open(&plan, name, index).await?;
-        for (index, operation) in plan.operations.into_iter().enumerate() {
-            engine.fill(index, &operation).await?;
+    pub async fn open(plan: &Plan, name: Device, index: usize, options: EngineOptions) -> Result<Self, EngineError> {
+        let mut engine = Self::storing(plan, name, index, |f16| Storage::of(options.precision, f16)).await?;
+        if let Some(kind) = options.kernels {
+            engine.gpu.kind = kind;
         }
         Ok(engine)
     }
 
+    /// `storage` depends on whether the adapter has `shader-f16`.
+    async fn storing(
+        plan: &Plan,
+        name: Device,
+        index: usize,
+        storage: impl FnOnce(bool) -> Storage,
+    ) -> Result<Self, EngineError> {
+        let gpu = Gpu::open(name, index).await?;
+        let storage = storage(gpu.has_f16());
+        let steps: Vec<Step> = plan.operations.iter().map(Step::new).collect();
+        let size = |values: usize| values as u64 * storage.weights().bytes() as u64;
+        let weights =
+            |step: &Step| step.packed_values().map(|values| gpu.weights(step.name(), size(values))).transpose();
+        let (weights, fine) = gpu.checked(|| steps.iter().map(weights).collect::<Result<_, _>>());
+        fine.await?;
+        let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
+        let (last_reads, classes) = (plan.last_reads(), plan.architecture.classes);
+        let layouts = Mutex::default();
+        Ok(WebGpuEngine { gpu, storage, steps, weights: weights?, last_reads, taps, classes, layouts })
+    }
+
+    /// Layer by layer, whose memory is given back in between.
+    pub async fn prepare(plan: Plan, name: Device, index: usize, options: EngineOptions) -> Result<Self, EngineError> {
+        let engine = Self::open(&plan, name, index, options).await?;
+        engine.fill_all(plan).await?;
+        Ok(engine)
+    }
+
+    async fn fill_all(&self, plan: Plan) -> Result<(), EngineError> {
+        for (index, operation) in plan.operations.into_iter().enumerate() {
+            self.fill(index, &operation).await?;
+        }
+        Ok(())
+    }
+
     /// Uploads the weights of an operation of the plan.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`] if one is too large for the storage.
     pub async fn fill(&self, index: usize, operation: &Operation) -> Result<(), EngineError> {
-        let packed = self.steps[index].pack(operation);
-        let Some((weights, packed)) = self.weights[index].as_ref().zip(packed) else { return Ok(()) };
+        let step = &self.steps[index];
+        let Some((weights, packed)) = self.weights[index].as_ref().zip(step.pack(operation)) else { return Ok(()) };
+        let packed = self.storage.weights().encode(&packed);
+        let packed = packed.map_err(|weight| self.gpu.failed(format!("{} has the weight {weight}", step.name())))?;
         let ((), fine) = self.gpu.checked(|| self.gpu.write(weights, &packed));
         fine.await
     }
@@ -132,7 +171,7 @@ impl WebGpuEngine {
         while first < batch {
             let layout = self.layout([at_once.min(batch - first), height, width]).await?;
             let Some(times) = self.time(&layout, (input, first)).await? else { return Ok(None) };
-            let listing = Listing::new(&self.steps, self.gpu.kind, layout.shape);
+            let listing = Listing::new(&self.steps, self.gpu.kind, self.storage, layout.shape);
             // What is normalised already has no dispatch for that.
             let planned = listing.dispatches.iter().skip(listing.dispatches.len() - times.len());
             for (planned, time) in planned.zip(times) {
@@ -154,11 +193,12 @@ impl WebGpuEngine {
         layout: &Layout,
         (input, first): (&Input, usize),
     ) -> Result<Option<Vec<Duration>>, EngineError> {
-        let normalise = matches!(input, Input::Pixels(_)).then_some(&layout.normalise);
+        let values = self.values(layout, (input, first))?;
+        let normalise = matches!(values, Values::Bytes(_)).then_some(&layout.normalise);
         let dispatches: Vec<&Dispatch> = normalise.into_iter().chain(&layout.dispatches).collect();
         let (timer, submitted) = self.gpu.checked(|| {
             let timer = Timer::new(&self.gpu, dispatches.len())?;
-            self.write(layout, (input, first));
+            self.write(layout, &values);
             let mut encoder = self.gpu.encoder();
             for (index, dispatch) in dispatches.iter().enumerate() {
                 let timestamp_writes = Some(timer.around(index));
@@ -180,7 +220,8 @@ impl WebGpuEngine {
     fn images_at_once(&self, [height, width]: [usize; 2]) -> Result<usize, EngineError> {
         let pixels = height.checked_mul(width).filter(|pixels| *pixels <= MOST_PIXELS);
         pixels.ok_or_else(|| too_large([height, width]))?;
-        match listing::images_at_once(&self.steps, self.gpu.kind, self.gpu.largest_buffer, [height, width]) {
+        let (kind, largest) = (self.gpu.kind, self.gpu.largest_buffer);
+        match listing::images_at_once(&self.steps, kind, self.storage, largest, [height, width]) {
             0 => Err(too_large([height, width])),
             images => Ok(usize::try_from(images).unwrap_or(usize::MAX)),
         }
@@ -193,13 +234,19 @@ impl WebGpuEngine {
         (input, first): (&Input, usize),
         (logits, kept): (&mut Vec<f32>, &mut [Kept]),
     ) -> Result<(), EngineError> {
-        let (copies, submitted) = self.gpu.checked(|| self.submit(layout, (input, first), kept));
+        let values = self.values(layout, (input, first))?;
+        let (copies, submitted) = self.gpu.checked(|| self.submit(layout, &values, kept));
         // All are asked for before any is waited for.
         let reading = self.gpu.read(&layout.readback);
         let reading_copies: Vec<_> = copies.iter().map(|copy| self.gpu.read(copy)).collect();
         submitted.await?;
         let shape = layout.shapes.last().expect("a plan has values");
-        logits.extend(shape.unpack(&reading.await?));
+        let read = reading.await?;
+        let (values, overflow) = read.split_at(shape.bytes() as usize);
+        if overflow.iter().any(|byte| *byte != 0) {
+            return Err(self.gpu.failed("a value is larger than 65504, the largest f16"));
+        }
+        logits.extend(shape.unpack(values));
         for (kept, reading) in kept.iter_mut().zip(reading_copies) {
             let shape = &layout.shapes[self.value(kept.tap)];
             kept.values.extend(shape.unpack(&reading.await?));
@@ -209,8 +256,8 @@ impl WebGpuEngine {
     }
 
     /// Has it all computed, and copied to where it can be read: the logits in the layout, what is kept in buffers of its own.
-    fn submit(&self, layout: &Layout, (input, first): (&Input, usize), kept: &[Kept]) -> Vec<wgpu::Buffer> {
-        self.write(layout, (input, first));
+    fn submit(&self, layout: &Layout, values: &Values, kept: &[Kept]) -> Vec<wgpu::Buffer> {
+        self.write(layout, values);
         let mut encoder = self.gpu.encoder();
         // A value that is asked for is copied before another one takes its buffer.
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
@@ -218,7 +265,7 @@ impl WebGpuEngine {
         let copies: Vec<_> =
             kept.iter().map(|kept| self.gpu.buffer("kept", size(self.value(kept.tap)), usage)).collect();
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        if let Input::Pixels(_) = input {
+        if let Values::Bytes(_) = values {
             layout.normalise.encode(&mut pass);
         }
         for dispatch in &layout.dispatches {
@@ -233,24 +280,34 @@ impl WebGpuEngine {
             }
         }
         drop(pass);
-        let values = layout.values.last().expect("a plan has values");
-        encoder.copy_buffer_to_buffer(values, 0, &layout.readback, 0, layout.readback.size());
+        let logits = layout.values.last().expect("a plan has values");
+        let bytes = size(layout.values.len() - 1);
+        encoder.copy_buffer_to_buffer(logits, 0, &layout.readback, 0, bytes);
+        if let Some(overflow) = &layout.overflow {
+            encoder.copy_buffer_to_buffer(overflow, 0, &layout.readback, bytes, overflow.size());
+        }
         self.gpu.queue.submit([encoder.finish()]);
         copies
     }
 
-    /// The images from `first` on: as bytes to be normalised, or as the values that the network begins with.
-    fn write(&self, layout: &Layout, (input, first): (&Input, usize)) {
+    /// The images from `first` on, as many as the layout is for.
+    fn values(&self, layout: &Layout, (input, first): (&Input, usize)) -> Result<Values, EngineError> {
         match input {
-            Input::Pixels(images) => {
-                self.gpu.queue.write_buffer(&layout.upload, 0, &bytes(images, layout.shape, first));
-            }
+            Input::Pixels(images) => Ok(Values::Bytes(bytes(images, layout.shape, first))),
             Input::Normalised(images) => {
                 let [batch, height, width] = layout.shape;
                 let image = 3 * height * width;
                 let values = &images.values()[first * image..][..batch * image];
-                self.gpu.write(&layout.values[Plan::INPUT], &layout.shapes[Plan::INPUT].pack(values));
+                let packed = layout.shapes[Plan::INPUT].pack(values);
+                packed.map(Values::Normalised).map_err(|value| EngineError::Input(format!("it holds {value}")))
             }
+        }
+    }
+
+    fn write(&self, layout: &Layout, values: &Values) {
+        match values {
+            Values::Bytes(bytes) => self.gpu.write(&layout.upload, bytes),
+            Values::Normalised(values) => self.gpu.write(&layout.values[Plan::INPUT], values),
         }
     }
 
@@ -266,7 +323,7 @@ impl WebGpuEngine {
             if let Some(layout) = self.left(shape) {
                 return Ok(layout);
             }
-            let listing = Listing::new(&self.steps, self.gpu.kind, shape);
+            let listing = Listing::new(&self.steps, self.gpu.kind, self.storage, shape);
             if listing.fits(self.gpu.largest_buffer) {
                 return Layout::new(&self.gpu, listing, &self.steps, &self.weights, &self.last_reads).await;
             }

@@ -9,27 +9,29 @@ use wgpu::{BindGroupLayout, ComputePipeline, Device, PipelineLayout};
 
 /// Kernels read three buffers at most: input, weights, residual.
 const READS: usize = 3;
+/// Beside them they write one, and perhaps that a value was too large.
+pub const MOST_BUFFERS: u32 = READS as u32 + 2;
 
 /// More than a few networks in a few shapes need. Then all are forgotten; those in use live on in their layouts.
 const MOST: usize = 256;
 
 pub struct Pipelines {
     device: Device,
-    /// By how many buffers a kernel reads.
-    layouts: Vec<(BindGroupLayout, PipelineLayout)>,
+    /// By how many buffers a kernel reads, and by whether it is checked.
+    layouts: Vec<[(BindGroupLayout, PipelineLayout); 2]>,
     /// By source.
     compiled: Mutex<HashMap<String, ComputePipeline>>,
 }
 
 impl Pipelines {
     pub fn new(device: &Device) -> Self {
-        let layouts = (0..=READS).map(|reads| layout(device, reads)).collect();
+        let layouts = (0..=READS).map(|reads| [layout(device, reads, false), layout(device, reads, true)]).collect();
         Pipelines { device: device.clone(), layouts, compiled: Mutex::default() }
     }
 
-    /// What a kernel that reads so many buffers is bound to.
-    pub fn bindings(&self, reads: usize) -> &BindGroupLayout {
-        &self.layouts[reads].0
+    /// What a kernel that reads so many buffers, and is checked or not, is bound to.
+    pub fn bindings(&self, reads: usize, checked: bool) -> &BindGroupLayout {
+        &self.layouts[reads][usize::from(checked)].0
     }
 
     /// One for each kernel.
@@ -83,7 +85,7 @@ impl Pipelines {
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
         self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,
-            layout: Some(&self.layouts[kernel.reads].1),
+            layout: Some(&self.layouts[kernel.reads][usize::from(kernel.checked)].1),
             module: &module,
             entry_point: None,
             compilation_options: Default::default(),
@@ -92,14 +94,15 @@ impl Pipelines {
     }
 }
 
-/// Binding 0 is written, those behind it are read.
-fn layout(device: &Device, reads: usize) -> (BindGroupLayout, PipelineLayout) {
-    let entries: Vec<_> = (0..=reads as u32)
+/// Binding 0 is written, those behind it are read; of a checked kernel the last one is written as well.
+fn layout(device: &Device, reads: usize, checked: bool) -> (BindGroupLayout, PipelineLayout) {
+    let reads = 1..=reads as u32;
+    let entries: Vec<_> = (0..reads.end() + 1 + u32::from(checked))
         .map(|binding| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only: binding > 0 },
+                ty: wgpu::BufferBindingType::Storage { read_only: reads.contains(&binding) },
                 has_dynamic_offset: false,
                 min_binding_size: None,
             },

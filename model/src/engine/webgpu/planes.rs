@@ -1,9 +1,11 @@
-//! How values lie on the GPU: channels in blocks of 4, `[batch, channels / 4, height, width]` of `vec4f`.
+//! How values lie on the GPU: channels in blocks of 4, `[batch, channels / 4, height, width]` of `vec4f` or `vec4h`.
 //!
 //! Where a consumer pads, the value carries a border of zeros, so that no kernel ever asks whether it is outside. Buffers
 //! are zero at first, kernels write the inside alone, and only values of one shape share a buffer: borders stay zero.
 
-/// Channels of a block, one `vec4f`.
+use super::storage::Element;
+
+/// Channels of a block, one vector.
 pub const BLOCK: usize = 4;
 
 /// Blocks behind a value that tiles at its end may read and throw away.
@@ -18,6 +20,7 @@ pub struct Planes {
     pub width: usize,
     /// Rows and columns of zeros on each side.
     pub border: usize,
+    pub element: Element,
 }
 
 impl Planes {
@@ -55,18 +58,22 @@ impl Planes {
         let [batch, blocks, height, width, border] =
             [self.batch, self.blocks(), self.height, self.width, self.border].map(|count| count as u64);
         let plane = (height + 2 * border) * (width + 2 * border);
-        (batch * blocks * plane + OVERHANG) * (BLOCK * size_of::<f32>()) as u64
+        (batch * blocks * plane + OVERHANG) * (BLOCK * self.element.bytes()) as u64
     }
 
     /// From `[batch, channels, height, width]`.
-    pub fn pack(&self, planes: &[f32]) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// A number that is too large for the element.
+    pub fn pack(&self, planes: &[f32]) -> Result<Vec<u8>, f32> {
         let mut packed = vec![0.0; self.batch * self.image() * BLOCK];
         self.each(|plane, at| packed[at] = planes[plane]);
-        packed
+        self.element.encode(&packed)
     }
 
     /// To `[batch, channels, height, width]`.
-    pub fn unpack(&self, packed: &[f32]) -> Vec<f32> {
+    pub fn unpack(&self, packed: &[u8]) -> Vec<f32> {
+        let packed = self.element.decode(packed);
         let mut planes = vec![0.0; self.batch * self.channels * self.height * self.width];
         self.each(|plane, at| planes[plane] = packed[at]);
         planes
@@ -95,13 +102,16 @@ mod tests {
 
     #[test]
     fn what_is_packed_comes_back_and_the_rest_is_zero() {
-        let shape = Planes { channels: 6, batch: 2, height: 3, width: 5, border: 1 };
-        let planes: Vec<f32> = (1..=2 * 6 * 3 * 5).map(|value| value as f32).collect();
-        let packed = shape.pack(&planes);
-        assert_eq!(shape.unpack(&packed), planes);
-        assert_eq!(packed.len(), 2 * 2 * 5 * 7 * 4);
-        assert_eq!(packed.iter().sum::<f32>(), planes.iter().sum::<f32>());
-        // The first pixel's second channel, behind a row and a column of the border.
-        assert_eq!(packed[(7 + 1) * 4 + 1], 16.0);
+        for element in [Element::F32, Element::F16] {
+            let shape = Planes { channels: 6, batch: 2, height: 3, width: 5, border: 1, element };
+            let planes: Vec<f32> = (1..=2 * 6 * 3 * 5).map(|value| value as f32).collect();
+            let packed = shape.pack(&planes).unwrap();
+            assert_eq!(shape.unpack(&packed), planes);
+            let packed = element.decode(&packed);
+            assert_eq!(packed.len(), 2 * 2 * 5 * 7 * 4);
+            assert_eq!(packed.iter().sum::<f32>(), planes.iter().sum::<f32>());
+            // The first pixel's second channel, behind a row and a column of the border.
+            assert_eq!(packed[(7 + 1) * 4 + 1], 16.0);
+        }
     }
 }

@@ -1,7 +1,7 @@
 // The mean over all pixels. An invocation is a block of channels of an image.
 
-@group(0) @binding(0) var<storage, read_write> output: array<vec4f>;
-@group(0) @binding(1) var<storage, read> input: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> output: array<Output>;
+@group(0) @binding(1) var<storage, read> input: array<Value>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
@@ -12,9 +12,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     var sum = vec4f(0.0);
     for (var y = 0u; y < HEIGHT; y++) {
         for (var x = 0u; x < WIDTH; x++) {
-            sum += input[row + x];
+            sum += vec4f(input[row + x]);
         }
         row += INPUT_PITCH;
     }
-    output[id.x] = sum / f32(HEIGHT * WIDTH);
+    output[id.x] = stored(sum / f32(HEIGHT * WIDTH));
 }

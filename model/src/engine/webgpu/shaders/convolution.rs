@@ -2,6 +2,8 @@
 
 use super::super::choice::Choice;
 use super::super::planes::{BLOCK, Planes};
+use super::super::storage::{Element, Storage};
+use super::types::Types;
 use super::{fill, with};
 use crate::architecture::Convolution;
 
@@ -10,6 +12,7 @@ use crate::architecture::Convolution;
 pub struct Problem<'a> {
     pub layer: &'a Convolution,
     pub choice: Choice,
+    pub storage: Storage,
     pub from: Planes,
     pub to: Planes,
     pub residual: Option<Planes>,
@@ -28,14 +31,14 @@ impl Problem<'_> {
 
     /// Bytes of its weights and biases.
     pub fn weight_bytes(&self) -> u64 {
-        ((biases(self) + self.to.blocks()) * BLOCK * size_of::<f32>()) as u64
+        ((biases(self) + self.to.blocks()) * BLOCK * self.storage.weights().bytes()) as u64
     }
 
-    /// What the convolution itself writes: its output, or the pieces of the sums.
+    /// What the convolution itself writes: its output, or the pieces of the sums, which are f32.
     pub fn written(&self) -> Planes {
         match self.choice.pieces {
             1 => self.to,
-            pieces => Planes { batch: self.to.batch * pieces, border: 0, ..self.to },
+            pieces => Planes { batch: self.to.batch * pieces, border: 0, element: Element::F32, ..self.to },
         }
     }
 
@@ -48,6 +51,12 @@ impl Problem<'_> {
 /// Multiply-adds of a layer, those with the zeros that round channels up to blocks aside.
 pub fn multiply_adds(layer: &Convolution, to: &Planes) -> u64 {
     layer.weight_shape().into_iter().chain([to.batch, to.height, to.width]).map(|side| side as u64).product()
+}
+
+/// Of the convolution itself.
+pub fn types(problem: &Problem, overflow: Option<usize>) -> Types {
+    let (value, output) = (problem.from.element, problem.written().element);
+    Types { value, output, weight: Some(problem.storage), overflow }
 }
 
 pub fn input_blocks(layer: &Convolution) -> usize {
@@ -89,7 +98,9 @@ pub fn store_sums(problem: &Problem, text: &mut String, constants: &mut Vec<(&'s
     store(problem, &problem.written(), complete, text, constants);
 }
 
-pub fn add_pieces(problem: &Problem) -> String {
+pub fn add_pieces(problem: &Problem, overflow: Option<usize>) -> String {
+    // The values are the residual's.
+    let types = Types { output: problem.to.element, ..types(problem, overflow) };
     let mut text = include_str!("add_pieces.wgsl").to_owned();
     let to = &problem.to;
     let mut constants = vec![
@@ -100,7 +111,7 @@ pub fn add_pieces(problem: &Problem) -> String {
         ("OUTPUT_BLOCKS", to.blocks()),
     ];
     store(problem, to, true, &mut text, &mut constants);
-    with(&constants, &text)
+    with(&types, &constants, &text)
 }
 
 fn store(
@@ -116,10 +127,10 @@ fn store(
         ("OUTPUT_PITCH", to.pitch()),
         ("OUTPUT_INSIDE", to.inside()),
     ]);
-    let [mut binding, mut bias, mut residual, mut relu] = [None, None, None, None];
+    let [mut binding, mut residual, mut relu] = [None, None, None];
+    let bias = if complete { "weight(BIASES + block)" } else { "vec4f(0.0)" };
     if complete {
         constants.push(("BIASES", biases(problem)));
-        bias = Some("value += weights[BIASES + block];".to_owned());
         relu = problem.relu.then(|| "value = max(value, vec4f(0.0));".to_owned());
         if let Some(planes) = &problem.residual {
             constants.extend([
@@ -128,22 +139,26 @@ fn store(
                 ("RESIDUAL_PITCH", planes.pitch()),
                 ("RESIDUAL_INSIDE", planes.inside()),
             ]);
-            binding = Some("@group(0) @binding(3) var<storage, read> residual: array<vec4f>;".to_owned());
+            binding = Some("@group(0) @binding(3) var<storage, read> residual: array<Value>;".to_owned());
             let at = "image * RESIDUAL_IMAGE + block * RESIDUAL_PLANE + RESIDUAL_INSIDE + y * RESIDUAL_PITCH + x";
-            residual = Some(format!("value += residual[{at}];"));
+            residual = Some(format!("value += vec4f(residual[{at}]);"));
         }
     }
-    let mut store = include_str!("store.wgsl").to_owned();
-    fill(&mut store, "bias", bias);
+    let mut store = include_str!("store.wgsl").replace("BIAS;", &format!("{bias};"));
     fill(&mut store, "residual", residual);
     fill(&mut store, "relu", relu);
     fill(text, "residual binding", binding);
     fill(text, "store", store.lines().map(str::to_owned));
 }
 
-/// The sums of an invocation's tile, zero at first.
-pub fn sum_registers(pixels: usize, columns: usize) -> impl Iterator<Item = String> {
-    (0..pixels).flat_map(move |pixel| (0..columns).map(move |column| format!("var sum{pixel}_{column} = vec4f(0.0);")))
+/// The sums of an invocation's tile. `block` says which output block a column is.
+pub fn sum_registers(problem: &Problem, block: impl Fn(usize) -> String) -> Vec<String> {
+    let Choice { pixels, columns, .. } = problem.choice;
+    let mut lines: Vec<_> = (0..columns).map(|column| format!("let bias{column} = bias({});", block(column))).collect();
+    for pixel in 0..pixels {
+        lines.extend((0..columns).map(|column| format!("var sum{pixel}_{column} = bias{column};")));
+    }
+    lines
 }
 
 /// By channel of a block: the columns' weights, and their products with each pixel's input. `weight` says where a column's

@@ -1,7 +1,7 @@
 //! Family A: convolutions out of caches, without barriers.
 
 use super::super::planes::BLOCK;
-use super::convolution::{Problem, constants, products, store_sums, sum_registers};
+use super::convolution::{Problem, constants, products, store_sums, sum_registers, types};
 use super::{fill, with};
 
 /// Columns of output blocks, tiles, pieces of images.
@@ -16,7 +16,7 @@ fn tiles(problem: &Problem) -> usize {
     problem.to.height * problem.to.width.div_ceil(problem.choice.pixels)
 }
 
-pub fn source(problem: &Problem) -> String {
+pub fn source(problem: &Problem, overflow: Option<usize>) -> String {
     let (choice, to) = (&problem.choice, &problem.to);
     let mut constants = constants(problem);
     constants.extend([
@@ -30,11 +30,12 @@ pub fn source(problem: &Problem) -> String {
     ]);
     let mut text = include_str!("direct.wgsl").to_owned();
     store_sums(problem, &mut text, &mut constants);
-    fill(&mut text, "sums", sum_registers(choice.pixels, choice.columns));
+    let block = |column| format!("id.x + {}u", column * between(problem));
+    fill(&mut text, "sums", sum_registers(problem, block));
     fill(&mut text, "inputs", inputs(problem));
     fill(&mut text, "products", products_of_a_row(problem));
     fill(&mut text, "outputs", outputs(problem));
-    with(&constants, &text)
+    with(&types(problem, overflow), &constants, &text)
 }
 
 /// The pixels of a row that the tile's windows cover, or of a 1x1 those that it reads.
@@ -42,7 +43,7 @@ fn inputs(problem: &Problem) -> Vec<String> {
     let (layer, pixels) = (problem.layer, problem.choice.pixels);
     let step = if layer.kernel == 1 { layer.stride } else { 1 };
     let count = if layer.kernel == 1 { pixels } else { (pixels - 1) * layer.stride + layer.kernel };
-    (0..count).map(|x| format!("let input{x} = input[pixel + {}u];", x * step)).collect()
+    (0..count).map(|x| format!("let input{x} = vec4f(input[pixel + {}u]);", x * step)).collect()
 }
 
 /// By tap of a row.
@@ -50,9 +51,8 @@ fn products_of_a_row(problem: &Problem) -> Vec<String> {
     let (layer, blocks) = (problem.layer, problem.to.blocks());
     let step = if layer.kernel == 1 { 1 } else { layer.stride };
     let of_a_tap = |tap| {
-        let weight = |channel, column| {
-            format!("weights[at + {}u]", (tap * BLOCK + channel) * blocks + column * between(problem))
-        };
+        let weight =
+            |channel, column| format!("weight(at + {}u)", (tap * BLOCK + channel) * blocks + column * between(problem));
         products(problem, weight, |pixel| format!("input{}", pixel * step + tap))
     };
     (0..layer.kernel).flat_map(of_a_tap).collect()

@@ -4,10 +4,10 @@
 //
 // Where PIECES > 1, an invocation adds up the products of one piece of the input channels alone.
 
-@group(0) @binding(0) var<storage, read_write> output: array<vec4f>;
-@group(0) @binding(1) var<storage, read> input: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> output: array<Output>;
+@group(0) @binding(1) var<storage, read> input: array<Value>;
 // [KERNEL rows, INPUT_BLOCKS, KERNEL columns, 4 channels, OUTPUT_BLOCKS], and behind them the biases [OUTPUT_BLOCKS].
-@group(0) @binding(2) var<storage, read> weights: array<vec4f>;
+@group(0) @binding(2) var<storage, read> weights: array<Weight>;
 //{residual binding}
 
 //{store}

@@ -4,14 +4,17 @@
 mod convolution;
 mod direct;
 mod tiled;
+mod types;
 
 pub use convolution::{Problem, input_blocks, multiply_adds};
 pub use tiled::{SIDE, Slices};
 
 use super::choice::Family;
 use super::planes::Planes;
+use super::storage::Element;
 use crate::architecture::MaxPool;
 use std::fmt::Write;
+use types::Types;
 
 /// What a dispatch computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +31,10 @@ pub enum Shader<'a> {
         from: Planes,
         to: Planes,
     },
-    AveragePool(Planes),
+    AveragePool {
+        from: Planes,
+        to: Planes,
+    },
 }
 
 /// A kernel and the workgroups that it takes.
@@ -38,6 +44,8 @@ pub struct Kernel {
     pub workgroups: [u32; 3],
     /// Buffers that it reads; it writes one.
     pub reads: usize,
+    /// Whether a further one is told that a value was too large.
+    pub checked: bool,
 }
 
 /// Invocations of a workgroup of the kernels whose invocations lie in a row.
@@ -54,32 +62,51 @@ impl Shader<'_> {
             },
             Shader::AddPieces(problem) => [convolution::sums(problem).div_ceil(ROW), 1, 1],
             Shader::MaxPool { to, .. } => [to.width.div_ceil(ROW), to.height, to.batch * to.blocks()],
-            Shader::AveragePool(from) => [(from.batch * from.blocks()).div_ceil(ROW), 1, 1],
+            Shader::AveragePool { from, .. } => [(from.batch * from.blocks()).div_ceil(ROW), 1, 1],
         }
     }
 
+    /// Buffers that it reads.
+    fn reads(&self) -> usize {
+        match self {
+            Shader::Convolution(problem) => 2 + usize::from(problem.residual_read().is_some()),
+            Shader::AddPieces(problem) => 2 + usize::from(problem.residual.is_some()),
+            Shader::Normalise(_) | Shader::MaxPool { .. } | Shader::AveragePool { .. } => 1,
+        }
+    }
+
+    /// Pools yield nothing larger than what they read.
+    fn checked(&self) -> bool {
+        let written = match self {
+            Shader::Normalise(to) => to.element,
+            Shader::Convolution(problem) => problem.written().element,
+            Shader::AddPieces(problem) => problem.to.element,
+            Shader::MaxPool { .. } | Shader::AveragePool { .. } => return false,
+        };
+        written == Element::F16
+    }
+
     pub fn kernel(&self) -> Kernel {
-        let (source, reads) = match self {
-            Shader::Normalise(to) => (normalise(to), 1),
-            Shader::Convolution(problem) => {
-                let source = match problem.choice.family {
-                    Family::Direct => direct::source(problem),
-                    Family::Tiled => tiled::source(problem),
-                };
-                (source, 2 + usize::from(problem.residual_read().is_some()))
-            }
-            Shader::AddPieces(problem) => {
-                (convolution::add_pieces(problem), 2 + usize::from(problem.residual.is_some()))
-            }
-            Shader::MaxPool { pool, from, to } => (max_pool(pool, from, to), 1),
-            Shader::AveragePool(from) => (average_pool(from), 1),
+        let (reads, checked) = (self.reads(), self.checked());
+        // The last binding.
+        let overflow = checked.then_some(1 + reads);
+        let source = match self {
+            Shader::Normalise(to) => normalise(to, overflow),
+            Shader::Convolution(problem) => match problem.choice.family {
+                Family::Direct => direct::source(problem, overflow),
+                Family::Tiled => tiled::source(problem, overflow),
+            },
+            Shader::AddPieces(problem) => convolution::add_pieces(problem, overflow),
+            Shader::MaxPool { pool, from, to } => max_pool(pool, from, to),
+            Shader::AveragePool { from, to } => average_pool(from, to),
         };
         let workgroups = self.workgroups().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        Kernel { source, workgroups, reads }
+        Kernel { source, workgroups, reads, checked }
     }
 }
 
-fn normalise(to: &Planes) -> String {
+fn normalise(to: &Planes, overflow: Option<usize>) -> String {
+    let types = Types { value: to.element, output: to.element, weight: None, overflow };
     let constants = [
         ("HEIGHT", to.height),
         ("WIDTH", to.width),
@@ -87,10 +114,11 @@ fn normalise(to: &Planes) -> String {
         ("OUTPUT_INSIDE", to.inside()),
         ("OUTPUT_PITCH", to.pitch()),
     ];
-    with(&constants, include_str!("normalise.wgsl"))
+    with(&types, &constants, include_str!("normalise.wgsl"))
 }
 
 fn max_pool(pool: &MaxPool, from: &Planes, to: &Planes) -> String {
+    let types = Types { value: from.element, output: to.element, weight: None, overflow: None };
     let constants = [
         ("KERNEL", pool.kernel),
         ("STRIDE", pool.stride),
@@ -102,10 +130,11 @@ fn max_pool(pool: &MaxPool, from: &Planes, to: &Planes) -> String {
         ("OUTPUT_PITCH", to.pitch()),
         ("OUTPUT_WIDTH", to.width),
     ];
-    with(&constants, include_str!("max_pool.wgsl"))
+    with(&types, &constants, include_str!("max_pool.wgsl"))
 }
 
-fn average_pool(from: &Planes) -> String {
+fn average_pool(from: &Planes, to: &Planes) -> String {
+    let types = Types { value: from.element, output: to.element, weight: None, overflow: None };
     let constants = [
         ("PLANES", from.batch * from.blocks()),
         ("HEIGHT", from.height),
@@ -114,7 +143,7 @@ fn average_pool(from: &Planes) -> String {
         ("INPUT_PITCH", from.pitch()),
         ("INPUT_INSIDE", from.inside()),
     ];
-    with(&constants, include_str!("average_pool.wgsl"))
+    with(&types, &constants, include_str!("average_pool.wgsl"))
 }
 
 /// Puts lines in the place of `//{name}`, as far to the right as that; without any, its line goes.
@@ -128,9 +157,9 @@ fn fill(text: &mut String, name: &str, lines: impl IntoIterator<Item = String>) 
     text.replace_range(start..end, &lines);
 }
 
-/// A text with constants in front of it.
-fn with(constants: &[(&str, usize)], text: &str) -> String {
-    let mut source = String::new();
+/// A text with types and constants in front of it.
+fn with(types: &Types, constants: &[(&str, usize)], text: &str) -> String {
+    let mut source = types.source() + "\n";
     for (name, value) in constants {
         writeln!(source, "const {name} = {value}u;").expect("writing to a string");
     }

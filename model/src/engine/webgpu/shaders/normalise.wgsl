@@ -1,6 +1,6 @@
 // From bytes to the network's input: (pixel / 255 - mean) / std, torchvision's arithmetic. An invocation is a pixel.
 
-@group(0) @binding(0) var<storage, read_write> output: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> output: array<Output>;
 // Mean and standard deviation by colour, as f32, then the bytes of u8 RGB [batch, HEIGHT, WIDTH, 3].
 @group(0) @binding(1) var<storage, read> upload: array<u32>;
 
@@ -18,5 +18,5 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let mean = bitcast<vec3f>(vec3u(upload[0], upload[1], upload[2]));
     let deviation = bitcast<vec3f>(vec3u(upload[3], upload[4], upload[5]));
     let to = id.z * OUTPUT_IMAGE + OUTPUT_INSIDE + id.y * OUTPUT_PITCH + id.x;
-    output[to] = vec4f((pixel / 255.0 - mean) / deviation, 0.0);
+    output[to] = stored(vec4f((pixel / 255.0 - mean) / deviation, 0.0));
 }

@@ -1,6 +1,6 @@
 //! Family B: convolutions out of workgroup memory.
 
-use super::convolution::{Problem, constants, input_blocks, products, store_sums, sum_registers};
+use super::convolution::{Problem, constants, input_blocks, products, store_sums, sum_registers, types};
 use super::{fill, with};
 use crate::architecture::Convolution;
 
@@ -70,7 +70,7 @@ fn slices(problem: &Problem) -> Slices {
     Slices::of(problem.layer).expect("chosen for layers that have them")
 }
 
-pub fn source(problem: &Problem) -> String {
+pub fn source(problem: &Problem, overflow: Option<usize>) -> String {
     let (layer, choice, to) = (problem.layer, &problem.choice, &problem.to);
     let slices = slices(problem);
     let piece_steps = problem.input_blocks() / slices.blocks() / choice.pieces;
@@ -103,14 +103,14 @@ pub fn source(problem: &Problem) -> String {
         fill(&mut text, "read", staged.iter().map(Staged::read));
     }
     fill(&mut text, "stage", staged.iter().map(Staged::stage));
-    fill(&mut text, "sums", sum_registers(choice.pixels, choice.columns));
+    let block = |column| format!("min(first_block + {}u, OUTPUT_BLOCKS - 1u)", column * SIDE);
+    fill(&mut text, "sums", sum_registers(problem, block));
     let input = |pixel| format!("let input{pixel} = input_tile[pixel + {}u];", pixel * SIDE);
     fill(&mut text, "inputs", (0..choice.pixels).map(input));
-    let weight =
-        |channel, column| format!("weight_tile[weight + {}u]", channel * SIDE * choice.columns + column * SIDE);
+    let weight = |channel, column| format!("weight_tile[row + {}u]", channel * SIDE * choice.columns + column * SIDE);
     fill(&mut text, "products", products(problem, weight, |pixel| format!("input{pixel}")));
     fill(&mut text, "outputs", outputs(problem));
-    with(&constants, &text)
+    with(&types(problem, overflow), &constants, &text)
 }
 
 /// A value that an invocation stages in every step.
@@ -154,8 +154,8 @@ fn staged(problem: &Problem) -> Vec<Staged> {
         };
         (0..all.div_ceil(INVOCATIONS)).map(staged).collect::<Vec<_>>()
     };
-    let input = |turn| format!("input[input_at + {}u * INPUT_SLICE]", turn * INVOCATIONS / pixels);
-    let weight = |turn| format!("weights[weight_at + {}u * WEIGHT_SLICE]", turn * INVOCATIONS / blocks / 4);
+    let input = |turn| format!("vec4f(input[input_at + {}u * INPUT_SLICE])", turn * INVOCATIONS / pixels);
+    let weight = |turn| format!("weight(weight_at + {}u * WEIGHT_SLICE)", turn * INVOCATIONS / blocks / 4);
     let mut staged = each("input", depth * pixels, &input);
     staged.extend(each("weight", depth * 4 * blocks, &weight));
     staged

@@ -11,10 +11,10 @@
 //
 // Where PIECES > 1, a workgroup adds up the products of one piece of the input channels alone.
 
-@group(0) @binding(0) var<storage, read_write> output: array<vec4f>;
-@group(0) @binding(1) var<storage, read> input: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> output: array<Output>;
+@group(0) @binding(1) var<storage, read> input: array<Value>;
 // [KERNEL rows, INPUT_BLOCKS, KERNEL columns, 4 channels, OUTPUT_BLOCKS], and behind them the biases [OUTPUT_BLOCKS].
-@group(0) @binding(2) var<storage, read> weights: array<vec4f>;
+@group(0) @binding(2) var<storage, read> weights: array<Weight>;
 //{residual binding}
 
 const TILE_PIXELS = SIDE * PIXELS;
@@ -51,6 +51,9 @@ fn main(
     var input_at = first_input;
     var weight_at = first_weight;
     //{read}
+
+    let first_pixel = group.x * TILE_PIXELS + lane.x;
+    let first_block = group.y * TILE_BLOCKS + lane.y;
     //{sums}
     for (var step = 0u; step < STEPS; step++) {
         // No invocation multiplies what is overwritten.
@@ -68,13 +71,10 @@ fn main(
         }
         for (var slice = 0u; slice < DEPTH; slice++) {
             let pixel = slice * TILE_PIXELS + lane.x;
-            let weight = slice * 4u * TILE_BLOCKS + lane.y;
+            let row = slice * 4u * TILE_BLOCKS + lane.y;
             //{inputs}
             //{products}
         }
     }
-
-    let first_pixel = group.x * TILE_PIXELS + lane.x;
-    let first_block = group.y * TILE_BLOCKS + lane.y;
     //{outputs}
 }

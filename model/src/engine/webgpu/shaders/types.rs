@@ -1,0 +1,51 @@
+//! The types of a kernel's buffers, and how numbers are read from them and written to them.
+
+use super::super::storage::{Element, Storage};
+
+pub struct Types {
+    pub value: Element,
+    pub output: Element,
+    /// `None` if the kernel reads none.
+    pub weight: Option<Storage>,
+    /// Whether `stored` looks for values that are too large for the output, and by which binding it tells.
+    pub overflow: Option<usize>,
+}
+
+impl Types {
+    /// Stands at the beginning of a source.
+    pub fn source(&self) -> String {
+        let Types { value, output, weight, overflow } = self;
+        let halves = [*value, *output].contains(&Element::F16) || *weight == Some(Storage::F16);
+        let mut source = String::new();
+        if halves {
+            source += "enable f16;\n\n";
+        }
+        source += &format!("alias Value = {};\nalias Output = {};\n", vector(*value), vector(*output));
+        if let Some(weight) = weight {
+            let (name, unpacked) = match weight {
+                Storage::F32 => (vector(Element::F32), "weights[at]"),
+                Storage::F16 => (vector(Element::F16), "vec4f(weights[at])"),
+                Storage::PackedWeights => {
+                    ("vec2u", "vec4f(unpack2x16float(weights[at].x), unpack2x16float(weights[at].y))")
+                }
+            };
+            source +=
+                &format!("alias Weight = {name};\n\nfn weight(at: u32) -> vec4f {{\n    return {unpacked};\n}}\n");
+        }
+        match overflow {
+            Some(binding) => {
+                source += &format!("\n@group(0) @binding({binding}) var<storage, read_write> overflow: atomic<u32>;\n");
+                source += include_str!("stored.wgsl");
+            }
+            None => source += "\nfn stored(value: vec4f) -> Output {\n    return Output(value);\n}\n",
+        }
+        source
+    }
+}
+
+fn vector(element: Element) -> &'static str {
+    match element {
+        Element::F32 => "vec4f",
+        Element::F16 => "vec4<f16>",
+    }
+}
