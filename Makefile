@@ -94,9 +94,10 @@ WASM_OPT := wasm-opt -Os --strip-debug --strip-producers --enable-simd --enable-
 # one is the second of two.
 EXPORT_SECOND_TABLE := perl -0pi -e 's/(__wbindgen_externrefs\x01)\x00/$$1\x01/'
 
+BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
+
 # Fails if the worker has become heavier than that; one with Burn is not looked at. Trunk writes everything anew each time:
 # what was optimised before is not again, and what is the same stays as it lies, or the server would be built again.
-BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
 page: tools wasm-target optimiser $(PAGE)
 	$(BUILD_PAGE) $(CARGO_TARGET_DIR)/dist $(PAGE)
 	@[ -n "$(WORKER_FEATURES)" ] || ! command -v wasm-opt >/dev/null || { \

@@ -64,6 +64,17 @@ const WRONG: &str = r#"
     };
 "#;
 
+/// The module's memory can be asked for.
+const MEASURE: &str = r#"
+    const { instantiateStreaming } = WebAssembly;
+    WebAssembly.instantiateStreaming = async (...rest) => {
+        const made = await instantiateStreaming(...rest);
+        const { memory } = made.instance.exports;
+        new BroadcastChannel("measure").onmessage = () => told.postMessage(`${memory.buffer.byteLength} bytes of memory`);
+        return made;
+    };
+"#;
+
 pub fn auto_leaves_software_alone() -> Result<()> {
     with_small_model(|browser| async move {
         browser.patch_workers(&[]).await?;
@@ -128,6 +139,22 @@ pub fn a_gpu_by_name_that_is_lost_is_replaced() -> Result<()> {
         ensure!(view.badge == "WebGPU", "{view:?}");
         browser.lose_the_device("WebGPU", "webgpu answers now").await?;
         browser.lose_the_device("CPU in this page", "cpu answers now").await
+    })
+}
+
+pub fn photos_leave_no_memory_behind() -> Result<()> {
+    with_small_model(|browser| async move {
+        browser.patch_workers(&[MEASURE]).await?;
+        browser.visit_with("?engine=cpu").await?;
+        let mut measured = Vec::new();
+        for _ in 0..4 {
+            for photo in ["cat", "coffee", "rocket", "palace", "flower"] {
+                browser.classify_sample(photo).await?;
+            }
+            measured.push(browser.measure(measured.len() + 1).await?);
+        }
+        ensure!(measured.iter().all(|memory| memory == &measured[0]), "{measured:?}");
+        Ok(())
     })
 }
 
@@ -204,6 +231,21 @@ impl Browser {
             tokio::time::sleep(BETWEEN_QUESTIONS).await;
         }
         Ok(())
+    }
+
+    /// How much memory the worker's module has, in words, when that is asked for the `count`-th time.
+    async fn measure(&self, count: usize) -> Result<String> {
+        let measure = r#"
+            const [count, done] = arguments;
+            new BroadcastChannel("measure").postMessage("");
+            const look = () => {
+                const found = window.told.filter(told => told.endsWith("bytes of memory"));
+                if (found.length === count) done(found.at(-1)); else setTimeout(look, 10);
+            };
+            look();
+        "#;
+        let memory = self.client.execute_async(measure, vec![count.into()]).await?;
+        Ok(memory.as_str().context("no measurement")?.to_owned())
     }
 
     /// Destroys the worker's device; the next photos are answered there, and the worker says why.

@@ -21,12 +21,12 @@ mod turn;
 mod words;
 
 use leptos::prelude::*;
-use leptos::task::spawn_local;
+use wasm_bindgen_futures::spawn_local;
 
 fn main() {
     console_error_panic_hook::set_once();
     spawn_local(async {
-        // The task that made an instance of this module was long enough.
+        // The task that made an instance of this module was long enough. Leptos begins tasks only once it is mounted.
         turn::turn().await;
         if let Some(placeholder) = document().get_element_by_id("without-wasm") {
             placeholder.remove();
