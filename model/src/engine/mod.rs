@@ -167,14 +167,7 @@ impl Engine {
     /// Those of [`prepare`](Self::prepare), [`EngineError::Failed`] if threads cannot be started, and
     /// [`EngineError::Precision(Precision::Bf16)`] if that is asked for where it is not, on another device above all.
     pub async fn prepare_with(plan: Plan, device: Device, options: EngineOptions) -> Result<Self, EngineError> {
-        let has_precision = match options.precision {
-            Precision::F32 => true,
-            Precision::Bf16 => device == Device::Cpu,
-            Precision::F16 => matches!(device, Device::WebGpu(_)),
-        };
-        if !has_precision {
-            return Err(EngineError::Precision(options.precision));
-        }
+        options.check(device)?;
         match device {
             Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
             #[cfg(feature = "webgpu")]
@@ -203,6 +196,7 @@ impl Engine {
         device: Device,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
+        options.check(device)?;
         match device {
             #[cfg(feature = "webgpu")]
             Device::WebGpu(index) => {

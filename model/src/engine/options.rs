@@ -1,6 +1,7 @@
 //! How an engine computes, where one does not leave that to it.
 
 use super::cpu::InstructionSet;
+use super::{Device, EngineError};
 use std::fmt;
 use std::num::NonZero;
 use std::str::FromStr;
@@ -15,6 +16,18 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Of the device `webgpu`: kernels for this kind of GPU, whatever it is.
     pub kernels: Option<AdapterKind>,
+}
+
+impl EngineOptions {
+    /// Fails if the device never has the precision.
+    pub(super) fn check(&self, device: Device) -> Result<(), EngineError> {
+        let has_precision = match self.precision {
+            Precision::F32 => true,
+            Precision::Bf16 => device == Device::Cpu,
+            Precision::F16 => matches!(device, Device::WebGpu(_)),
+        };
+        if has_precision { Ok(()) } else { Err(EngineError::Precision(self.precision)) }
+    }
 }
 
 /// What kind of GPU the kernels of the device `webgpu` are for.
@@ -55,8 +68,8 @@ pub enum Precision {
     /// Of the device `cpu`, where it is faster, on a processor with AVX512-BF16 (the plain instruction set emulates it when
     /// it is chosen by name). The stem, the classifier, which waits for memory, and convolutions by Winograd stay f32.
     Bf16,
-    /// Of the device `webgpu`: weights, and on an adapter with `shader-f16` values too. Values beyond 65,504 become
-    /// infinite, which ends in an error and never in an answer.
+    /// Of the device `webgpu`: weights, and on an adapter with `shader-f16` values too. Values beyond 65,504 end in an
+    /// error, never in an answer.
     F16,
 }
 

@@ -3,7 +3,7 @@
 
 use crate::adapter::Adapter;
 use crate::clock::within;
-use crate::engines::{Engines, PreparationError};
+use crate::engines::{Engines, PreparationError, RUN_MS};
 use crate::message::Weights;
 use crate::verdict::{RUNS, Record, Verdict, agree, by_time, median};
 use model::checkpoint::Metadata;
@@ -14,9 +14,6 @@ use model::random;
 use std::rc::Rc;
 use web_sys::console;
 use web_time::Instant;
-
-/// A run on WebGPU, the first one with all its kernels to be compiled, that takes longer is given up.
-const RUN_MS: i32 = 20_000;
 
 /// Along each side of the picture that the engines are tried with, coloured fields.
 const FIELDS: usize = 8;
@@ -45,7 +42,7 @@ enum NotUsed {
 impl NotUsed {
     /// Whether it would be the same on the next visit.
     fn is_for_good(&self) -> bool {
-        matches!(self, NotUsed::Late | NotUsed::Wrong | NotUsed::Slow { .. })
+        matches!(self, NotUsed::Wrong | NotUsed::Slow { .. })
     }
 }
 

@@ -30,10 +30,12 @@ impl Early {
         {
             *self = open(metadata).await.unwrap_or_else(Early::Failed);
         }
-        if let Early::Open { engine, .. } = self
-            && let Err(error) = engine.take(weights).await
-        {
-            *self = Early::Failed(error.into());
+        if let Early::Open { engine, .. } = self {
+            match within(PREPARATION_MS, engine.take(weights)).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => *self = Early::Failed(error.into()),
+                None => *self = Early::Failed(PreparationError::Late),
+            }
         }
     }
 

@@ -20,6 +20,9 @@ pub const WEBGPU: Device = if cfg!(feature = "burn-webgpu") { Device::Wgpu(0) } 
 /// A driver that has not opened its device by then is not waited for.
 pub const PREPARATION_MS: i32 = 20_000;
 
+/// A run on WebGPU, the first one with all its kernels to be compiled, that takes longer is given up.
+pub const RUN_MS: i32 = 20_000;
+
 /// How long it must have been quiet before anything is done that nobody waits for.
 const QUIET_MS: i32 = 30;
 
@@ -44,7 +47,7 @@ pub struct Engines {
 pub enum PreparationError {
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("the device {WEBGPU} was not ready after {} s", PREPARATION_MS / 1000)]
+    #[error("the device {WEBGPU} had not done what was asked after {} s", PREPARATION_MS / 1000)]
     Late,
     #[error("the model's weights were given back")]
     NoWeights,
@@ -120,14 +123,13 @@ impl Engines {
         let start = Instant::now();
         let webgpu = self.webgpu.borrow().clone();
         if let Some(webgpu) = webgpu {
-            match answer(&webgpu, prepared.clone(), 0.0, top_k, explain).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => {
-                    self.give_webgpu_up(&error);
-                    self.cpu().await?;
-                    self.settle();
-                }
+            match within(RUN_MS, answer(&webgpu, prepared.clone(), 0.0, top_k, explain)).await {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(error)) => self.give_webgpu_up(&error.to_string()),
+                None => self.give_webgpu_up(&PreparationError::Late.to_string()),
             }
+            self.cpu().await?;
+            self.settle();
         }
         let cpu = self.cpu().await?;
         let lost_ms = start.elapsed().as_secs_f64() * 1e3;
@@ -162,7 +164,7 @@ impl Engines {
     }
 
     /// Photos that were under way together fail together; the first of them says why.
-    fn give_webgpu_up(&self, error: &EngineError) {
+    fn give_webgpu_up(&self, error: &str) {
         if self.webgpu.take().is_some() {
             console::warn_1(&format!("WebGPU is not used any more: {error}").into());
         }

@@ -10,7 +10,10 @@ use model::checkpoint::{Checkpoint, CheckpointError, Incoming};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{ReadableStreamDefaultReader, ReadableStreamReadResult, RequestCache, RequestInit, Response};
+use web_sys::{
+    AbortController, AbortSignal, ReadableStreamDefaultReader, ReadableStreamReadResult, RequestCache, RequestInit,
+    Response,
+};
 
 const SHELF: &str = "shortcut-weights";
 
@@ -52,22 +55,28 @@ pub async fn bring(
             Err(_) => shelf.discard(&weights.url).await,
         }
     }
-    let response = fetch(&weights.url, shelf.is_some()).await?;
+    let controller = AbortController::new().map_err(|thrown| WeightsError::Unreachable(words(&thrown)))?;
+    let response = fetch(&weights.url, shelf.is_some(), &controller.signal()).await?;
     // The browser keeps what streams by; what is read from there is verified like everything else.
     let kept = shelf.as_ref().map(|shelf| shelf.keep(&weights.url, &response));
     let brought = read(&response, weights, &progress, early()).await;
+    if brought.is_err() {
+        // Or the browser would go on keeping what is refused.
+        controller.abort();
+    }
     if let (Some(shelf), Some(kept)) = (&shelf, kept) {
-        match &brought {
-            Ok(_) => kept.await,
-            Err(_) => shelf.discard(&weights.url).await,
+        kept.await;
+        if brought.is_err() {
+            shelf.discard(&weights.url).await;
         }
     }
     brought
 }
 
 /// `shelved`: the shelf will keep the file, so the browser's HTTP cache need not.
-async fn fetch(url: &str, shelved: bool) -> Result<Response, WeightsError> {
+async fn fetch(url: &str, shelved: bool, signal: &AbortSignal) -> Result<Response, WeightsError> {
     let options = RequestInit::new();
+    options.set_signal(Some(signal));
     if shelved {
         options.set_cache(RequestCache::NoStore);
     }

@@ -33,7 +33,7 @@ const TILED_VENDORS: [u32; 3] = [0x10de, 0x1002, 0x5143];
 /// Words of their names: browsers tell no vendor's number.
 const TILED_NAMES: [&str; 6] = ["nvidia", "geforce", "amd", "radeon", "qualcomm", "adreno"];
 /// Words of the names of processors that emulate a GPU.
-const SOFTWARE_NAMES: [&str; 3] = ["llvmpipe", "swiftshader", "basic render"];
+const SOFTWARE_NAMES: [&str; 4] = ["llvmpipe", "lavapipe", "swiftshader", "basic render"];
 
 impl AdapterKind {
     /// By what an adapter says about itself.
@@ -53,8 +53,8 @@ impl AdapterKind {
         }
     }
 
-    /// Multiply-adds of a submission: enough for a GPU to be busy, few enough for the weakest of the kind to be done well
-    /// within a second, so that no watchdog minds and the screen is drawn.
+    /// Multiply-adds of a submission: enough for a GPU to be busy, few enough for the weakest GPU of the kind to be done
+    /// well within a second, so that no watchdog minds and the screen is drawn. Nothing watches an emulated one.
     pub fn multiply_adds_of_a_submission(self) -> u64 {
         match self {
             AdapterKind::Software | AdapterKind::Direct => 16 << 30,

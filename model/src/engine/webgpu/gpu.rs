@@ -188,6 +188,14 @@ impl Gpu {
     }
 }
 
+impl Drop for Gpu {
+    /// In a browser what is dropped waits for its collector of garbage, which does not see a GPU's memory.
+    fn drop(&mut self) {
+        #[cfg(target_arch = "wasm32")]
+        self.device.destroy();
+    }
+}
+
 /// The adapter's own limits for what grows with a model, and of the rest what every adapter has.
 fn requirements(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
     let has = adapter.limits();

@@ -24,6 +24,8 @@ pub struct Layout {
     pub values: Vec<wgpu::Buffer>,
     /// In order; a step takes one or more.
     pub dispatches: Vec<Dispatch>,
+    /// What lies between the dispatches of a step.
+    scratch: Option<wgpu::Buffer>,
     /// A word that is not zero once a value was too large, if values are f16.
     pub overflow: Option<wgpu::Buffer>,
     /// Where the logits can be read, and behind them that word.
@@ -80,7 +82,8 @@ impl Layout {
         let scratch = listing.scratch_bytes();
         let scratch = (scratch > 0).then(|| gpu.buffer("scratch", scratch, BufferUsages::STORAGE));
         let overflow = kernels.iter().any(|kernel| kernel.checked);
-        let overflow = overflow.then(|| gpu.buffer("overflow", WORD, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let overflow = overflow.then(|| gpu.buffer("overflow", WORD, usage));
         let buffer = |slot: &Slot| match *slot {
             Slot::Upload => &upload,
             Slot::Value(value) => &values[value],
@@ -113,9 +116,18 @@ impl Layout {
             shapes: listing.values,
             values,
             dispatches,
+            scratch,
             overflow,
             readback,
         }
+    }
+}
+
+impl Drop for Layout {
+    /// See [`Gpu`]: nothing else gives the memory back in a browser.
+    fn drop(&mut self) {
+        let others = [Some(&self.upload), Some(&self.readback), self.scratch.as_ref(), self.overflow.as_ref()];
+        self.values.iter().chain(others.into_iter().flatten()).for_each(wgpu::Buffer::destroy);
     }
 }
 

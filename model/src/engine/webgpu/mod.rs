@@ -117,7 +117,11 @@ impl WebGpuEngine {
         let Some((weights, packed)) = self.weights[index].as_ref().zip(step.pack(operation)) else { return Ok(()) };
         let packed = self.storage.weights().encode(&packed);
         let packed = packed.map_err(|weight| self.gpu.failed(format!("{} has the weight {weight}", step.name())))?;
-        let ((), fine) = self.gpu.checked(|| self.gpu.write(weights, &packed));
+        let ((), fine) = self.gpu.checked(|| {
+            self.gpu.write(weights, &packed);
+            // Natively, a copy of what is written is kept until something is submitted.
+            self.gpu.queue.submit([]);
+        });
         fine.await
     }
 
@@ -199,7 +203,7 @@ impl WebGpuEngine {
         let (timer, submitted) = self.gpu.checked(|| {
             let timer = Timer::new(&self.gpu, dispatches.len())?;
             self.write(layout, &values);
-            let mut encoder = self.gpu.encoder();
+            let mut encoder = self.encoder(layout);
             for (index, dispatch) in dispatches.iter().enumerate() {
                 let timestamp_writes = Some(timer.around(index));
                 dispatch.encode(
@@ -247,9 +251,10 @@ impl WebGpuEngine {
             return Err(self.gpu.failed("a value is larger than 65504, the largest f16"));
         }
         logits.extend(shape.unpack(values));
-        for (kept, reading) in kept.iter_mut().zip(reading_copies) {
+        for ((kept, reading), copy) in kept.iter_mut().zip(reading_copies).zip(&copies) {
             let shape = &layout.shapes[self.value(kept.tap)];
             kept.values.extend(shape.unpack(&reading.await?));
+            copy.destroy();
             kept.shape[1..].copy_from_slice(&[shape.channels, shape.height, shape.width]);
         }
         Ok(())
@@ -258,7 +263,7 @@ impl WebGpuEngine {
     /// Has it all computed, and copied to where it can be read: the logits in the layout, what is kept in buffers of its own.
     fn submit(&self, layout: &Layout, values: &Values, kept: &[Kept]) -> Vec<wgpu::Buffer> {
         self.write(layout, values);
-        let mut encoder = self.gpu.encoder();
+        let mut encoder = self.encoder(layout);
         // A value that is asked for is copied before another one takes its buffer.
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let size = |value: Value| layout.shapes[value].bytes();
@@ -315,6 +320,15 @@ impl WebGpuEngine {
             Values::Bytes(bytes) => self.gpu.write(&layout.upload, bytes),
             Values::Normalised(values) => self.gpu.write(&layout.values[Plan::INPUT], values),
         }
+    }
+
+    /// Of a run in which no value has been too large yet.
+    fn encoder(&self, layout: &Layout) -> wgpu::CommandEncoder {
+        let mut encoder = self.gpu.encoder();
+        if let Some(overflow) = &layout.overflow {
+            encoder.clear_buffer(overflow, 0, None);
+        }
+        encoder
     }
 
     fn value(&self, tap: Tap) -> Value {
