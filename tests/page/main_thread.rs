@@ -61,7 +61,7 @@ async fn use_everything(browser: &Browser) -> Result<()> {
         browser.classify_sample(photo).await?;
     }
     browser.client.find(Locator::Css("[data-testid=knowledge] summary")).await?.click().await?;
-    let search = browser.client.find(Locator::Css("[data-testid=knowledge] input")).await?;
+    let search = browser.client.wait().for_element(Locator::Css("[data-testid=knowledge] input")).await?;
     search.send_keys("tea").await?;
     browser.until("what it knows about tea", |view| view.knowledge.contains(" of 1000")).await?;
     browser.choose_model(TEN).await?;
