@@ -30,7 +30,7 @@ enum Stage {
     Header {
         json: usize,
     },
-    Tensors(Tensors),
+    Tensors(Box<Tensors>),
 }
 
 struct Tensors {
@@ -111,7 +111,8 @@ impl Incoming {
     /// [`CheckpointError::Truncated`] otherwise.
     pub fn finish(self) -> Result<Checkpoint, CheckpointError> {
         match self.stage {
-            Stage::Tensors(Tensors { metadata, inferred, remaining, whole: tensors, .. }) if remaining.is_empty() => {
+            Stage::Tensors(tensors) if tensors.remaining.is_empty() => {
+                let Tensors { metadata, inferred, whole: tensors, .. } = *tensors;
                 Ok(Checkpoint { metadata, inferred, tensors })
             }
             _ => {
@@ -134,7 +135,9 @@ impl Incoming {
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
         match &mut self.stage {
             Stage::Prefix => self.stage = Stage::Header { json: Header::json_bytes(bytes, self.length)? },
-            Stage::Header { .. } => self.stage = Stage::Tensors(Tensors::new(Header::from_json(bytes, self.length)?)?),
+            Stage::Header { .. } => {
+                self.stage = Stage::Tensors(Tensors::new(Header::from_json(bytes, self.length)?)?.into())
+            }
             Stage::Tensors(tensors) => tensors.take(bytes)?,
         }
         self.taken += bytes.len() as u64;
