@@ -94,11 +94,14 @@ WASM_OPT := wasm-opt -Os --strip-debug --strip-producers --enable-simd --enable-
 # one is the second of two.
 EXPORT_SECOND_TABLE := perl -0pi -e 's/(__wbindgen_externrefs\x01)\x00/$$1\x01/'
 
+# Trunk builds offline; what only a feature of the worker needs is to be there before.
+FETCH := cargo fetch --locked --target wasm32-unknown-unknown
 BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
 
 # Fails if the worker has become heavier than that; one with Burn is not looked at. Trunk writes everything anew each time:
 # what was optimised before is not again, and what is the same stays as it lies, or the server would be built again.
 page: tools wasm-target optimiser $(PAGE)
+	$(if $(WORKER_FEATURES),$(FETCH))
 	$(BUILD_PAGE) $(CARGO_TARGET_DIR)/dist $(PAGE)
 	@[ -n "$(WORKER_FEATURES)" ] || ! command -v wasm-opt >/dev/null || { \
 		kept=$(CARGO_TARGET_DIR)/optimised/$$({ echo "$(WASM_OPT)"; cat $(WORKER)_bg.wasm; } | sha256sum | cut -c1-16); \
@@ -115,6 +118,7 @@ page: tools wasm-target optimiser $(PAGE)
 # The page with Burn's WebGPU engine, for `make bench`, which asks for it unless its `--peers` leave `burn-webgpu` out.
 # Compiling it takes minutes. It stays below cargo's target directory.
 page-burn: tools wasm-target web/index.burn-webgpu.html
+	$(FETCH)
 	$(BUILD_PAGE) $(CARGO_TARGET_DIR)/dist-burn web/index.burn-webgpu.html
 
 web/index.%.html: web/index.html
