@@ -145,7 +145,7 @@ pub struct Engine {
 }
 
 enum Runner {
-    Cpu(CpuEngine),
+    Cpu(Box<CpuEngine>),
     #[cfg(feature = "webgpu")]
     WebGpu(Arc<webgpu::WebGpuEngine>),
     #[cfg(feature = "burn")]
@@ -169,7 +169,7 @@ impl Engine {
     pub async fn prepare_with(plan: Plan, device: Device, options: EngineOptions) -> Result<Self, EngineError> {
         options.check(device)?;
         match device {
-            Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(CpuEngine::prepare(plan, options)?) }),
+            Device::Cpu => Ok(Engine { device, runner: Runner::Cpu(Box::new(CpuEngine::prepare(plan, options)?)) }),
             #[cfg(feature = "webgpu")]
             Device::WebGpu(index) => {
                 let engine = webgpu::WebGpuEngine::prepare(plan, device, index, options).await?;

@@ -15,7 +15,7 @@ pub struct OperationProfile {
     pub time: Duration,
     /// Multiply-adds of the operation as it is defined.
     pub multiply_adds: u64,
-    /// Multiply-adds that were carried out between its transforms, padding of channels included.
+    /// Multiply-adds that were carried out between its transforms; the CPU engine counts padded channels too.
     pub products: u64,
     /// Bytes of packed weights, each read once if the caches are large enough.
     pub weight_bytes: u64,

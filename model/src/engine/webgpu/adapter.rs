@@ -1,5 +1,6 @@
 //! Finding a GPU and saying what it is.
 
+use super::super::AdapterKind;
 use wgpu::{Adapter, AdapterInfo, Backend, DeviceType, Instance};
 
 /// The adapter of an index natively; in a browser the one that it gives.
@@ -83,6 +84,32 @@ pub fn describe(info: &AdapterInfo) -> String {
     format!("{name}{backend}{emulated}")
 }
 
+/// PCI vendors of GPUs with fast workgroup memory: NVIDIA, AMD, Qualcomm.
+const TILED_VENDORS: [u32; 3] = [0x10de, 0x1002, 0x5143];
+/// Words of their names: browsers tell no vendor's number.
+const TILED_NAMES: [&str; 6] = ["nvidia", "geforce", "amd", "radeon", "qualcomm", "adreno"];
+/// Words of the names of processors that emulate a GPU.
+const SOFTWARE_NAMES: [&str; 4] = ["llvmpipe", "lavapipe", "swiftshader", "basic render"];
+
+impl AdapterKind {
+    /// By what an adapter says about itself.
+    pub fn of(info: &AdapterInfo) -> Self {
+        AdapterKind::named(info.device_type, info.vendor, &format!("{} {}", info.name, info.driver))
+    }
+
+    fn named(device_type: DeviceType, vendor: u32, name: &str) -> Self {
+        let name = name.to_lowercase();
+        let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        if device_type == DeviceType::Cpu || has(&SOFTWARE_NAMES) {
+            AdapterKind::Software
+        } else if TILED_VENDORS.contains(&vendor) || (vendor == 0 && has(&TILED_NAMES)) {
+            AdapterKind::Tiled
+        } else {
+            AdapterKind::Direct
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +135,24 @@ mod tests {
         let emulated = describe(&info("llvmpipe", 0, DeviceType::Cpu, Backend::Vulkan));
         assert_eq!(emulated, "llvmpipe, Vulkan, a processor that emulates a GPU");
         assert_eq!(describe(&info("", 0, DeviceType::Other, Backend::BrowserWebGpu)), "the browser's adapter");
+    }
+
+    #[test]
+    fn adapters_are_told_apart_by_vendor_or_by_name() {
+        use DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, Other};
+        for (device_type, vendor, name, kind) in [
+            (Cpu, 0x10005, "llvmpipe (LLVM 15.0.6, 256 bits)", AdapterKind::Software),
+            (Other, 0, "Google SwiftShader", AdapterKind::Software),
+            (DiscreteGpu, 0x10de, "NVIDIA H100", AdapterKind::Tiled),
+            (IntegratedGpu, 0x1002, "AMD Radeon Graphics (RADV RENOIR)", AdapterKind::Tiled),
+            (Other, 0, "Adreno (TM) 740", AdapterKind::Tiled),
+            (Other, 0, "nvidia ampere", AdapterKind::Tiled),
+            (Other, 0, "google swiftshader", AdapterKind::Software),
+            (IntegratedGpu, 0x8086, "Intel(R) UHD Graphics", AdapterKind::Direct),
+            (IntegratedGpu, 0, "Apple M2", AdapterKind::Direct),
+            (Other, 0, "", AdapterKind::Direct),
+        ] {
+            assert_eq!(AdapterKind::named(device_type, vendor, name), kind, "{name}");
+        }
     }
 }

@@ -28,31 +28,7 @@ pub enum Family {
     Tiled,
 }
 
-/// PCI vendors of GPUs with fast workgroup memory: NVIDIA, AMD, Qualcomm.
-const TILED_VENDORS: [u32; 3] = [0x10de, 0x1002, 0x5143];
-/// Words of their names: browsers tell no vendor's number.
-const TILED_NAMES: [&str; 6] = ["nvidia", "geforce", "amd", "radeon", "qualcomm", "adreno"];
-/// Words of the names of processors that emulate a GPU.
-const SOFTWARE_NAMES: [&str; 4] = ["llvmpipe", "lavapipe", "swiftshader", "basic render"];
-
 impl AdapterKind {
-    /// By what an adapter says about itself.
-    pub fn of(info: &wgpu::AdapterInfo) -> Self {
-        AdapterKind::named(info.device_type, info.vendor, &format!("{} {}", info.name, info.driver))
-    }
-
-    fn named(device_type: wgpu::DeviceType, vendor: u32, name: &str) -> Self {
-        let name = name.to_lowercase();
-        let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-        if device_type == wgpu::DeviceType::Cpu || has(&SOFTWARE_NAMES) {
-            AdapterKind::Software
-        } else if TILED_VENDORS.contains(&vendor) || (vendor == 0 && has(&TILED_NAMES)) {
-            AdapterKind::Tiled
-        } else {
-            AdapterKind::Direct
-        }
-    }
-
     /// Multiply-adds of a submission: enough for a GPU to be busy, few enough for the weakest GPU of the kind to be done
     /// well within a second, so that no watchdog minds and the screen is drawn. Nothing watches an emulated one.
     pub fn multiply_adds_of_a_submission(self) -> u64 {
@@ -208,7 +184,6 @@ mod tests {
     use super::super::storage::Element;
     use super::*;
     use crate::architecture::Architecture;
-    use wgpu::DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, Other};
 
     fn chosen(kind: AdapterKind, network: &str, name: &str, [batch, side]: [usize; 2]) -> String {
         let layers = Architecture::new(network, 1000).unwrap().convolutions();
@@ -219,24 +194,6 @@ mod tests {
         let [x, y] = choice.workgroup;
         assert!(x * y <= 64 && x <= to.blocks().next_power_of_two(), "{x}x{y}");
         choice.describe()
-    }
-
-    #[test]
-    fn adapters_are_told_apart_by_vendor_or_by_name() {
-        for (device_type, vendor, name, kind) in [
-            (Cpu, 0x10005, "llvmpipe (LLVM 15.0.6, 256 bits)", AdapterKind::Software),
-            (Other, 0, "Google SwiftShader", AdapterKind::Software),
-            (DiscreteGpu, 0x10de, "NVIDIA H100", AdapterKind::Tiled),
-            (IntegratedGpu, 0x1002, "AMD Radeon Graphics (RADV RENOIR)", AdapterKind::Tiled),
-            (Other, 0, "Adreno (TM) 740", AdapterKind::Tiled),
-            (Other, 0, "nvidia ampere", AdapterKind::Tiled),
-            (Other, 0, "google swiftshader", AdapterKind::Software),
-            (IntegratedGpu, 0x8086, "Intel(R) UHD Graphics", AdapterKind::Direct),
-            (IntegratedGpu, 0, "Apple M2", AdapterKind::Direct),
-            (Other, 0, "", AdapterKind::Direct),
-        ] {
-            assert_eq!(AdapterKind::named(device_type, vendor, name), kind, "{name}");
-        }
     }
 
     #[test]

@@ -47,37 +47,6 @@ pub struct Planned<'a> {
     pub reads: Vec<Slot>,
 }
 
-/// A dispatch in numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DispatchSummary {
-    /// `normalise`, `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
-    pub layer: String,
-    /// `direct 8x8`, `tiled 64x64 split 4`, `add 4`, `normalise`, `pool`: a tile is of pixels by output channels, an
-    /// invocation's or a workgroup's.
-    pub kernel: String,
-    pub multiply_adds: u64,
-    pub weight_bytes: u64,
-    /// Read and written, weights included, each value once.
-    pub bytes: u64,
-}
-
-impl DispatchSummary {
-    /// It in a run where it took so long.
-    pub fn profile(self, time: Duration) -> OperationProfile {
-        let DispatchSummary { layer: name, kernel: algorithm, multiply_adds, weight_bytes, bytes } = self;
-        OperationProfile {
-            name,
-            algorithm,
-            precision: Precision::F32,
-            time,
-            multiply_adds,
-            products: multiply_adds,
-            weight_bytes,
-            moved_bytes: Some(bytes),
-        }
-    }
-}
-
 impl<'a> Listing<'a> {
     /// For `[batch, height, width]`.
     pub fn new(steps: &'a [Step], kind: AdapterKind, storage: Storage, shape: [usize; 3]) -> Self {
@@ -144,7 +113,7 @@ impl<'a> Listing<'a> {
         let most = kind.multiply_adds_of_a_submission();
         let mut submitted = 0;
         let starts = |planned: &Planned| {
-            let multiply_adds = planned.summary().multiply_adds;
+            let multiply_adds = planned.multiply_adds();
             let starts = submitted > 0 && submitted + multiply_adds > most;
             submitted = multiply_adds + if starts { 0 } else { submitted };
             starts
@@ -169,30 +138,49 @@ impl Planned<'_> {
         }
     }
 
-    pub fn summary(&self) -> DispatchSummary {
-        let (kernel, multiply_adds, bytes) = match &self.shader {
+    fn multiply_adds(&self) -> u64 {
+        match &self.shader {
+            Shader::Convolution(problem) => problem.multiply_adds(),
+            _ => 0,
+        }
+    }
+
+    /// It in a run where it took so long. Its algorithm is called `direct 8x8`, `tiled 64x64 split 4`, `add 4`, `normalise` or
+    /// `pool`: a tile is of pixels by output channels, an invocation's or a workgroup's.
+    pub fn profile(&self, time: Duration) -> OperationProfile {
+        let (algorithm, bytes) = match &self.shader {
             Shader::Normalise(to) => {
                 let pixels = (to.batch * to.height * to.width) as u64;
-                ("normalise".to_owned(), 0, 3 * pixels + to.bytes())
+                ("normalise".to_owned(), 3 * pixels + to.bytes())
             }
             Shader::Convolution(problem) => {
                 let values = [Some(problem.from), Some(problem.written()), problem.residual_read()];
                 let bytes: u64 = values.iter().flatten().map(Planes::bytes).sum();
-                (problem.choice.describe(), problem.multiply_adds(), bytes + problem.weight_bytes())
+                (problem.choice.describe(), bytes + problem.weight_bytes())
             }
             Shader::AddPieces(problem) => {
                 let values = [Some(problem.written()), Some(problem.to), problem.residual];
                 let bytes = values.iter().flatten().map(Planes::bytes).sum();
-                (format!("add {}", problem.choice.pieces), 0, bytes)
+                (format!("add {}", problem.choice.pieces), bytes)
             }
-            Shader::MaxPool { from, to, .. } => ("pool".to_owned(), 0, from.bytes() + to.bytes()),
-            Shader::AveragePool { from, .. } => ("pool".to_owned(), 0, from.bytes()),
+            Shader::MaxPool { from, to, .. } => ("pool".to_owned(), from.bytes() + to.bytes()),
+            Shader::AveragePool { from, .. } => ("pool".to_owned(), from.bytes()),
         };
         let weight_bytes = match &self.shader {
             Shader::Convolution(problem) => problem.weight_bytes(),
             _ => 0,
         };
-        DispatchSummary { layer: self.layer.to_owned(), kernel, multiply_adds, weight_bytes, bytes }
+        let multiply_adds = self.multiply_adds();
+        OperationProfile {
+            name: self.layer.to_owned(),
+            algorithm,
+            precision: Precision::F32,
+            time,
+            multiply_adds,
+            products: multiply_adds,
+            weight_bytes,
+            moved_bytes: Some(bytes),
+        }
     }
 }
 
@@ -261,18 +249,18 @@ mod tests {
     }
 
     #[test]
-    fn the_summaries_are_of_the_whole_network() {
+    fn the_profiles_are_of_the_whole_network() {
         let steps = steps("resnet18");
         for (kind, kernel) in KINDS.into_iter().zip(["direct 7x8", "direct", "tiled"]) {
             let listing = Listing::new(&steps, kind, Storage::F32, [1, 224, 224]);
-            let summaries: Vec<_> = listing.dispatches.iter().map(Planned::summary).collect();
-            assert_eq!(summaries.iter().map(|summary| summary.multiply_adds).sum::<u64>(), 1_814_073_344);
-            assert_eq!(summaries.first().unwrap().layer, "normalise");
-            assert_eq!(summaries.last().unwrap().layer, "fc");
-            let last = summaries.iter().find(|summary| summary.layer == "layer4.1.conv2").unwrap();
-            assert!(last.kernel.starts_with(kernel), "{last:?}");
+            let profiles: Vec<_> = listing.dispatches.iter().map(|planned| planned.profile(Duration::ZERO)).collect();
+            assert_eq!(profiles.iter().map(|profile| profile.multiply_adds).sum::<u64>(), 1_814_073_344);
+            assert_eq!(profiles.first().unwrap().name, "normalise");
+            assert_eq!(profiles.last().unwrap().name, "fc");
+            let last = profiles.iter().find(|profile| profile.name == "layer4.1.conv2").unwrap();
+            assert!(last.algorithm.starts_with(kernel), "{last:?}");
             // 2359296 weights above all.
-            assert!((9_437_184..12_000_000).contains(&last.bytes), "{last:?}");
+            assert!((9_437_184..12_000_000).contains(&last.moved_bytes.unwrap()), "{last:?}");
         }
     }
 
@@ -308,7 +296,7 @@ mod tests {
             if starts {
                 submissions.push(0);
             }
-            *submissions.last_mut().unwrap() += planned.summary().multiply_adds;
+            *submissions.last_mut().unwrap() += planned.multiply_adds();
         }
         assert!(submissions.len() > 4 && submissions.iter().all(|&sum| sum <= 16 << 30), "{submissions:?}");
     }
