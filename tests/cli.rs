@@ -201,7 +201,10 @@ fn mistakes() -> Result<()> {
             "layer1.2.conv1.weight",
         ),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--top-k", "0"], "--top-k"),
-        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--precision", "fp8"], "known are f32, bf16 and f16"),
+        (
+            &["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--precision", "fp8"],
+            "known are f32, bf16 and f16",
+        ),
         (&["bench", "--device", "flex", "--precision", "bf16"], "bf16 takes the device cpu"),
     ];
     for (arguments, expected) in cases {
