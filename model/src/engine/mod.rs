@@ -149,7 +149,7 @@ enum Runner {
     #[cfg(feature = "webgpu")]
     WebGpu(Arc<webgpu::WebGpuEngine>),
     #[cfg(feature = "burn")]
-    Burn(burn::BurnEngine),
+    Burn(Box<burn::BurnEngine>),
 }
 
 impl Engine {
@@ -179,7 +179,7 @@ impl Engine {
             Device::WebGpu(_) => Err(DeviceError::NotCompiledIn(device).into()),
             #[cfg(feature = "burn")]
             Device::Flex | Device::Wgpu(_) | Device::Cuda(_) => {
-                Ok(Engine { device, runner: Runner::Burn(burn::BurnEngine::prepare(plan, device).await?) })
+                Ok(Engine { device, runner: Runner::Burn(Box::new(burn::BurnEngine::prepare(plan, device).await?)) })
             }
             #[cfg(not(feature = "burn"))]
             Device::Flex | Device::Wgpu(_) | Device::Cuda(_) => Err(DeviceError::NotCompiledIn(device).into()),
