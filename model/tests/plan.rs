@@ -1,7 +1,10 @@
 //! The plan on every engine against the Burn network, its oracle.
 #![cfg(feature = "burn")]
 
+mod common;
+
 use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
+use common::relative_difference;
 use model::architecture::{Architecture, Stem, TensorKind};
 use model::engine::{Device, Engine, Input, Normalised};
 use model::network::{Initialisation, ResNet};
@@ -13,15 +16,6 @@ use pollster::block_on;
 fn random_images([batch, height, width]: [usize; 3]) -> Normalised {
     let values = Uniform::new(7).take(batch * 3 * height * width).map(|x| 2.0 * x).collect();
     Normalised::new(values, [batch, height, width]).unwrap()
-}
-
-/// `max|difference| / max|reference|`
-fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
-    assert_eq!(values.len(), reference.len());
-    let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    let difference = values.iter().zip(reference).fold(0.0f32, |largest, (a, b)| largest.max((a - b).abs()));
-    assert!(largest > 1e-3 && largest.is_finite(), "the reference is degenerate: {largest}");
-    difference / largest
 }
 
 /// All that this build has, on any machine.

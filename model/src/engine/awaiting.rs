@@ -42,9 +42,8 @@ impl AwaitingEngine {
         let has_come =
             |(_, operation): &mut (usize, Operation)| operation.tensors().iter().all(|tensor| weights.has(tensor));
         let come: Vec<_> = self.missing.extract_if(.., has_come).collect();
-        for (index, mut operation) in come {
-            operation.fill(|name| weights.values(name));
-            self.engine.fill(index, &operation).await?;
+        for operation in come {
+            self.upload(operation, |name| weights.values(name)).await?;
         }
         Ok(())
     }
@@ -54,11 +53,19 @@ impl AwaitingEngine {
     /// # Errors
     /// Those of [`take`](Self::take).
     pub async fn fill(mut self, weights: &Checkpoint) -> Result<Engine, EngineError> {
-        for (index, mut operation) in std::mem::take(&mut self.missing) {
-            operation.fill(|name| weights.values(name));
-            self.engine.fill(index, &operation).await?;
+        for operation in std::mem::take(&mut self.missing) {
+            self.upload(operation, |name| weights.values(name)).await?;
         }
         self.finish()
+    }
+
+    async fn upload(
+        &self,
+        (index, mut operation): (usize, Operation),
+        values: impl FnMut(&str) -> Vec<f32>,
+    ) -> Result<(), EngineError> {
+        operation.fill(values);
+        self.engine.fill(index, &operation).await
     }
 
     /// The engine, if it has all weights.

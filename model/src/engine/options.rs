@@ -42,6 +42,17 @@ pub enum AdapterKind {
     Tiled,
 }
 
+/// Words of the names of processors that emulate a GPU: Mesa's, Chromium's and Windows'.
+const SOFTWARE_NAMES: [&str; 4] = ["llvmpipe", "lavapipe", "swiftshader", "basic render"];
+
+impl AdapterKind {
+    /// Whether an adapter's names, of whatever case, are those of a processor that emulates one.
+    pub fn names_software(names: &str) -> bool {
+        let names = names.to_lowercase();
+        SOFTWARE_NAMES.iter().any(|software| names.contains(software))
+    }
+}
+
 /// There is no kind of GPU of a name.
 #[derive(Debug, thiserror::Error)]
 #[error("unknown kind of GPU {0:?}; known are software, direct and tiled")]

@@ -3,13 +3,10 @@
 use crate::clock::within;
 use crate::scope::scope;
 use js_sys::{Function, Object, Promise, Reflect};
-use model::engine::{EngineOptions, Precision};
+use model::engine::{AdapterKind, EngineOptions, Precision};
 use std::fmt;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-
-/// Adapters that compute on the processor, by what their names hold in lower case: Chromium's, Mesa's and Windows'.
-const SOFTWARE: [&str; 4] = ["swiftshader", "llvmpipe", "lavapipe", "basic render"];
 
 /// An adapter by the names that the browser gives it; any of them may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +59,7 @@ impl Adapter {
 
     /// Whether it is emulated on the processor, where our own engine for that is faster.
     pub fn is_software(&self) -> bool {
-        let names = self.to_string().to_lowercase();
-        self.fallback || SOFTWARE.iter().any(|software| names.contains(software))
+        self.fallback || AdapterKind::names_software(&self.to_string())
     }
 }
 

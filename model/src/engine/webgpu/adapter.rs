@@ -88,8 +88,6 @@ pub fn describe(info: &AdapterInfo) -> String {
 const TILED_VENDORS: [u32; 3] = [0x10de, 0x1002, 0x5143];
 /// Words of their names: browsers tell no vendor's number.
 const TILED_NAMES: [&str; 6] = ["nvidia", "geforce", "amd", "radeon", "qualcomm", "adreno"];
-/// Words of the names of processors that emulate a GPU.
-const SOFTWARE_NAMES: [&str; 4] = ["llvmpipe", "lavapipe", "swiftshader", "basic render"];
 
 impl AdapterKind {
     /// By what an adapter says about itself.
@@ -100,7 +98,7 @@ impl AdapterKind {
     fn named(device_type: DeviceType, vendor: u32, name: &str) -> Self {
         let name = name.to_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-        if device_type == DeviceType::Cpu || has(&SOFTWARE_NAMES) {
+        if device_type == DeviceType::Cpu || AdapterKind::names_software(&name) {
             AdapterKind::Software
         } else if TILED_VENDORS.contains(&vendor) || (vendor == 0 && has(&TILED_NAMES)) {
             AdapterKind::Tiled

@@ -3,9 +3,10 @@
 use super::super::{Device, DeviceError, EngineError};
 use super::adapter;
 use super::choice::AdapterKind;
+use super::lock;
 use super::pipelines::{MOST_BUFFERS, Pipelines};
 use super::shaders::Kernel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use wgpu::{BufferUsages, ErrorFilter};
 
 /// What can be wrong with a call: errors reach the scope that was opened for them, not whoever asks next.
@@ -206,8 +207,4 @@ fn requirements(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
         ..wgpu::Limits::downlevel_defaults().using_resolution(has)
     };
     wgpu::DeviceDescriptor { required_limits, required_features: adapter.features() & WELCOME, ..Default::default() }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -384,7 +384,7 @@ fn bytes(images: &ImageBatch, [batch, height, width]: [usize; 3], first: usize) 
     bytes
 }
 
-/// A panic leaves the list as it was.
+/// A panic leaves what is behind the mutexes here as it was.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,10 @@
 
 use super::super::EngineError;
 use super::gpu::Gpu;
+use super::lock;
 use super::shaders::Kernel;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use wgpu::{BindGroupLayout, ComputePipeline, Device, PipelineLayout};
 
 /// Kernels read three buffers at most: input, weights, residual.
@@ -36,7 +37,7 @@ impl Pipelines {
 
     /// One for each kernel.
     pub async fn of(&self, gpu: &Gpu, kernels: &[&Kernel]) -> Result<Vec<ComputePipeline>, EngineError> {
-        let mut known = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut known = lock(&self.compiled).clone();
         let mut new: Vec<&Kernel> = Vec::new();
         for &kernel in kernels {
             if !known.contains_key(&kernel.source) && new.iter().all(|other| other.source != kernel.source) {
@@ -46,7 +47,7 @@ impl Pipelines {
         let compiled = self.compile(gpu, &new).await?;
         let compiled: Vec<_> = new.iter().map(|kernel| kernel.source.clone()).zip(compiled).collect();
         known.extend(compiled.iter().cloned());
-        let mut all = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.compiled);
         if all.len() + compiled.len() > MOST {
             all.clear();
         }
