@@ -15,6 +15,7 @@ mod options;
 mod profile;
 #[cfg(feature = "webgpu")]
 mod webgpu;
+mod winograd;
 
 #[cfg(feature = "webgpu")]
 pub use awaiting::AwaitingEngine;

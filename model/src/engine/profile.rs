@@ -24,11 +24,12 @@ pub struct OperationProfile {
 }
 
 impl OperationProfile {
-    /// The same operation on further images.
+    /// A further part of the same operation, or it on further images.
     pub(super) fn add(&mut self, other: &OperationProfile) {
         self.time += other.time;
         self.multiply_adds += other.multiply_adds;
         self.products += other.products;
+        self.weight_bytes = self.weight_bytes.max(other.weight_bytes);
         self.moved_bytes = self.moved_bytes.zip(other.moved_bytes).map(|(one, other)| one + other);
     }
 }

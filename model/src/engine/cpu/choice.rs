@@ -8,8 +8,8 @@
 
 use super::super::Precision;
 use super::blocked::BLOCK;
-use super::winograd::Scheme;
 use crate::architecture::{Architecture, Convolution, Stem};
+use crate::engine::winograd::Scheme;
 use std::fmt;
 
 /// How many multiply-adds take the time in which one weight is read from memory: on two cores of a server, about 110 billion

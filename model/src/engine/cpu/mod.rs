@@ -26,8 +26,8 @@ pub use alone::Alone;
 pub use choice::Algorithm;
 pub use peak::peak;
 pub use simd::InstructionSet;
-pub use winograd::Scheme;
 
+pub use super::winograd::Scheme;
 use super::{Device, EngineError, EngineOptions, Input, Kept, Logits, OperationProfile, Output, Precision};
 use crate::plan::{Plan, Tap, Value};
 use blocked::Blocked;

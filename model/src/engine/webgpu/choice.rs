@@ -1,8 +1,10 @@
 //! Which kernel computes which convolution: by a table over adapters and a formula over shapes, never by timing.
 
 pub use super::super::AdapterKind;
+use super::super::winograd::Scheme;
 use super::planes::{BLOCK, Planes};
-use super::shaders::{SIDE, Slices, input_blocks};
+use super::shaders::{SIDE, Slices, Tiling, input_blocks};
+use super::storage::Storage;
 use crate::architecture::Convolution;
 use std::cmp::Reverse;
 
@@ -38,18 +40,32 @@ impl AdapterKind {
         }
     }
 
-    /// Lanes of a middling GPU of the kind: 128 by core of Apple's and NVIDIA's, and from 8 to 64 of them.
+    /// Lanes of a middling one of the kind: 128 by core of Apple's and NVIDIA's GPUs, and from 8 to 64 of them; 4 or 8 of a
+    /// processor's cores, of which there are a few.
     fn lanes(self) -> f64 {
         match self {
-            AdapterKind::Software | AdapterKind::Direct => 2048.0,
+            AdapterKind::Software => 16.0,
+            AdapterKind::Direct => 2048.0,
             AdapterKind::Tiled => 8192.0,
         }
+    }
+
+    /// What it costs to have four values written to memory or read from there, which all lanes share; in multiply-adds of a
+    /// lane.
+    fn memory(self) -> f64 {
+        let of_all_lanes = match self {
+            AdapterKind::Software => 50.0,
+            AdapterKind::Direct | AdapterKind::Tiled => 100.0,
+        };
+        of_all_lanes / self.lanes()
     }
 }
 
 /// Tiles of an invocation in the order of preference, pixels by columns: the more products for each value read, the better.
 pub const DIRECT_TILES: [(usize, usize); 6] = [(8, 2), (7, 2), (4, 2), (4, 1), (2, 1), (1, 1)];
 pub const TILED_TILES: [(usize, usize); 6] = [(8, 2), (4, 2), (8, 1), (4, 1), (2, 2), (2, 1)];
+/// Sides of Winograd's tiles of outputs.
+pub const WINOGRAD_TILES: [usize; 2] = [4, 2];
 /// Pieces that input channels are cut into.
 pub const PIECES: [usize; 5] = [1, 2, 4, 8, 16];
 
@@ -66,8 +82,6 @@ const SUMS: usize = 8;
 const CACHE_READ: f64 = 8.0;
 /// A read of four values from workgroup memory.
 const TILE_READ: f64 = 4.0;
-/// Four values to or from memory, of which all lanes together have so much.
-const MEMORY: f64 = 100.0;
 /// What passes until a value that was asked for is there.
 const LATENCY: f64 = 400.0;
 /// A further dispatch, which waits for the one before it: some 15 microseconds.
@@ -135,10 +149,39 @@ impl Choice {
         let sums = (to.batch * to.height * to.width * to.blocks()) as f64;
         let adding = match self.pieces {
             1 => 0.0,
-            _ => DISPATCH + MEMORY * sums * (2.0 * pieces + 1.0) / kind.lanes(),
+            _ => DISPATCH + kind.memory() * sums * (2.0 * pieces + 1.0),
         };
         iterations * least.max(instructions * turns) + adding
     }
+}
+
+/// By which tiles of Winograd's a layer with outputs `to` is computed, if that pays.
+pub fn scheme(kind: AdapterKind, storage: Storage, layer: &Convolution, to: &Planes) -> Option<Scheme> {
+    let filters = [layer.kernel, layer.stride, layer.padding, layer.groups] == [3, 1, 1, 1];
+    // Halves are too short for transformed weights, and a tile of pixels in workgroup memory would reach over points.
+    if !filters || storage != Storage::F32 || kind == AdapterKind::Tiled {
+        return None;
+    }
+    let whole = Choice::new(kind, layer, to).cost(kind, layer, to) + weights(kind, layer, layer.kernel * layer.kernel);
+    let schemes = WINOGRAD_TILES.map(|tile| Scheme { tile, stride: 1 });
+    let costs = schemes.map(|scheme| (filtering(kind, scheme, layer, to), Some(scheme)));
+    costs.into_iter().fold((whole, None), |best, next| if next.0 < best.0 { next } else { best }).1
+}
+
+/// An estimate of the time by Winograd's filtering.
+fn filtering(kind: AdapterKind, scheme: Scheme, layer: &Convolution, to: &Planes) -> f64 {
+    let products = Convolution { kernel: 1, padding: 0, ..layer.clone() };
+    let [values, sums] = [layer.in_channels, layer.out_channels].map(|count| Tiling::new(scheme, to).planes(count));
+    let transformed = [values, sums].map(|planes| (planes.batch * planes.image()) as f64).iter().sum::<f64>();
+    Choice::new(kind, &products, &sums).cost(kind, &products, &sums)
+        + weights(kind, layer, scheme.matrices())
+        + 2.0 * DISPATCH
+        + kind.memory() * transformed
+}
+
+/// An estimate of the time in which weights are read, so many for each pair of channels.
+fn weights(kind: AdapterKind, layer: &Convolution, matrices: usize) -> f64 {
+    kind.memory() * (matrices * input_blocks(layer) * layer.out_channels) as f64
 }
 
 /// All ways to compute a layer out of caches, `[x, all]` being the largest workgroup's invocations along output blocks and
@@ -218,6 +261,25 @@ mod tests {
         assert_eq!(of("layer1.0.conv1", 1, 56), "tiled 32x32");
         assert!(of("layer4.0.conv2", 1, 7).contains(" split "));
         assert_eq!(of("layer4.0.conv2", 32, 7), "tiled 64x64");
+    }
+
+    #[test]
+    fn winograds_tiles_are_as_large_as_weights_allow_where_products_are_dear() {
+        let of = |kind, storage, name, side: usize| {
+            let layers = Architecture::new("resnet18", 1000).unwrap().convolutions();
+            let layer = layers.iter().find(|layer| layer.name == name).unwrap();
+            let (channels, element) = (layer.out_channels, Element::F32);
+            let to = Planes { channels, batch: 1, height: side, width: side, border: 0, element };
+            scheme(kind, storage, layer, &to).map(|scheme| scheme.tile)
+        };
+        let layers = [("layer1.0.conv1", 56), ("layer2.0.conv2", 28), ("layer3.0.conv2", 14), ("layer4.0.conv2", 7)];
+        let all = |kind, storage| layers.map(|(name, side)| of(kind, storage, name, side));
+        assert_eq!(all(AdapterKind::Software, Storage::F32), [Some(4), Some(4), Some(4), Some(2)]);
+        assert_eq!(all(AdapterKind::Software, Storage::F16), [None; 4]);
+        assert_eq!(all(AdapterKind::Tiled, Storage::F32), [None; 4]);
+        assert_eq!(all(AdapterKind::Direct, Storage::F32), [Some(4), Some(4), Some(2), None]);
+        assert_eq!(of(AdapterKind::Software, Storage::F32, "layer2.0.conv1", 28), None);
+        assert_eq!(of(AdapterKind::Software, Storage::F32, "conv1", 112), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::super::EngineError;
 use super::gpu::Gpu;
-use super::listing::{Listing, Planned, Slot};
+use super::listing::{Between, Listing, Planned, Slot};
 use super::planes::Planes;
 use super::shaders::Kernel;
 use super::steps::Step;
@@ -25,7 +25,7 @@ pub struct Layout {
     /// In order; a step takes one or more.
     pub dispatches: Vec<Dispatch>,
     /// What lies between the dispatches of a step.
-    scratch: Option<wgpu::Buffer>,
+    scratch: [Option<wgpu::Buffer>; 2],
     /// A word that is not zero once a value was too large, if values are f16.
     pub overflow: Option<wgpu::Buffer>,
     /// Where the logits can be read, and behind them that word.
@@ -79,8 +79,10 @@ impl Layout {
     ) -> Self {
         let values = buffers(gpu, steps, last_reads, &listing.values);
         let upload = gpu.buffer("upload", listing.upload_bytes(), BufferUsages::STORAGE | BufferUsages::COPY_DST);
-        let scratch = listing.scratch_bytes();
-        let scratch = (scratch > 0).then(|| gpu.buffer("scratch", scratch, BufferUsages::STORAGE));
+        let scratch = [Between::First, Between::Second].map(|between| {
+            let bytes = listing.scratch_bytes(between);
+            (bytes > 0).then(|| gpu.buffer("scratch", bytes, BufferUsages::STORAGE))
+        });
         let overflow = kernels.iter().any(|kernel| kernel.checked);
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let overflow = overflow.then(|| gpu.buffer("overflow", WORD, usage));
@@ -88,7 +90,7 @@ impl Layout {
             Slot::Upload => &upload,
             Slot::Value(value) => &values[value],
             Slot::Weights(step) => weights[step].as_ref().expect("the step has weights"),
-            Slot::Scratch => scratch.as_ref().expect("as many bytes as are needed"),
+            Slot::Scratch(between) => scratch[between as usize].as_ref().expect("as many bytes as are needed"),
         };
         let starts = listing.submissions(gpu.kind);
         let bind = |(index, pipeline): (usize, wgpu::ComputePipeline)| {
@@ -126,8 +128,9 @@ impl Layout {
 impl Drop for Layout {
     /// See [`Gpu`]: nothing else gives the memory back in a browser.
     fn drop(&mut self) {
-        let others = [Some(&self.upload), Some(&self.readback), self.scratch.as_ref(), self.overflow.as_ref()];
-        self.values.iter().chain(others.into_iter().flatten()).for_each(wgpu::Buffer::destroy);
+        let others = self.scratch.iter().chain([&self.overflow]).flatten();
+        let buffers = self.values.iter().chain([&self.upload, &self.readback]).chain(others);
+        buffers.for_each(wgpu::Buffer::destroy);
     }
 }
 

@@ -4,8 +4,8 @@
 use super::super::{OperationProfile, Precision};
 use super::choice::{AdapterKind, Choice};
 use super::planes::Planes;
-use super::shaders::{Problem, Shader};
-use super::steps::{Step, Work};
+use super::shaders::{Problem, Shader, Tiling};
+use super::steps::{Step, Winograd, Work};
 use super::storage::{Element, Storage};
 use crate::architecture::Convolution;
 use crate::plan::{Plan, Value};
@@ -34,8 +34,16 @@ pub enum Slot {
     Value(Value),
     /// Those of a step.
     Weights(usize),
-    /// What lies between the dispatches of a step.
-    Scratch,
+    /// What lies between the dispatches of a step, which are three at most.
+    Scratch(Between),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// The first and the next one.
+    First,
+    /// That one and the last.
+    Second,
 }
 
 /// One kernel and the buffers that it is dispatched on.
@@ -74,19 +82,31 @@ impl<'a> Listing<'a> {
             let mut push =
                 |shader, reads, output| dispatches.push(Planned { layer: step.name(), shader, output, reads });
             match &step.work {
-                Work::Convolution { layer, residual, relu } => {
-                    let choice = choice(layer, &to);
-                    let planes = residual.map(|value| values[value]);
-                    let problem = Problem { layer, choice, storage, from, to, residual: planes, relu: *relu };
+                Work::Convolution { layer, residual, relu, winograd } => {
                     let weights = Slot::Weights(index);
-                    let beside = residual.map(Slot::Value);
-                    if choice.pieces == 1 {
-                        let reads = [input, weights].into_iter().chain(beside).collect();
-                        push(Shader::Convolution(problem), reads, output);
+                    let [first, second] = [Between::First, Between::Second].map(Slot::Scratch);
+                    let last = |from| [from, weights].into_iter().chain(residual.map(Slot::Value)).collect();
+                    let whole = |choice, points| {
+                        let (residual, relu) = (residual.map(|value| values[value]), *relu);
+                        Problem { layer, choice, storage, from, to, residual, relu, points }
+                    };
+                    if let Some(Winograd { scheme, products: layer }) = winograd {
+                        let tiling = Tiling::new(*scheme, &to);
+                        let [values, sums] = [layer.in_channels, layer.out_channels].map(|count| tiling.planes(count));
+                        let whole = whole(choice(layer, &sums), Some(scheme.matrices()));
+                        let products =
+                            Problem { layer, from: values, to: sums, residual: None, relu: false, ..whole.clone() };
+                        push(Shader::InputTransform { tiling, from }, vec![input], first);
+                        push(Shader::Convolution(products), vec![first, weights], second);
+                        push(Shader::OutputTransform { tiling, problem: whole }, last(second), output);
+                        continue;
+                    }
+                    let problem = whole(choice(layer, &to), None);
+                    if problem.choice.pieces == 1 {
+                        push(Shader::Convolution(problem), last(input), output);
                     } else {
-                        push(Shader::Convolution(problem.clone()), vec![input, weights], Slot::Scratch);
-                        let reads = [Slot::Scratch, weights].into_iter().chain(beside).collect();
-                        push(Shader::AddPieces(problem), reads, output);
+                        push(Shader::Convolution(problem.clone()), vec![input, weights], first);
+                        push(Shader::AddPieces(problem), last(first), output);
                     }
                 }
                 Work::MaxPool(pool) => push(Shader::MaxPool { pool: *pool, from, to }, vec![input], output),
@@ -102,9 +122,10 @@ impl<'a> Listing<'a> {
         (HEADER as u64 + bytes.div_ceil(4)) * 4
     }
 
-    /// Of the one buffer that lies between the dispatches of all steps; 0 if none needs it.
-    pub fn scratch_bytes(&self) -> u64 {
-        self.dispatches.iter().filter_map(Planned::scratch_bytes).max().unwrap_or(0)
+    /// Of the one buffer that lies there in all steps; 0 if none needs it.
+    pub fn scratch_bytes(&self, between: Between) -> u64 {
+        let writers = self.dispatches.iter().filter(|planned| planned.output == Slot::Scratch(between));
+        writers.filter_map(Planned::scratch).map(|written| written.bytes()).max().unwrap_or(0)
     }
 
     /// By dispatch, whether a submission starts with it: once one more would be too much for the one before. Only large
@@ -113,9 +134,9 @@ impl<'a> Listing<'a> {
         let most = kind.multiply_adds_of_a_submission();
         let mut submitted = 0;
         let starts = |planned: &Planned| {
-            let multiply_adds = planned.multiply_adds();
-            let starts = submitted > 0 && submitted + multiply_adds > most;
-            submitted = multiply_adds + if starts { 0 } else { submitted };
+            let products = planned.products();
+            let starts = submitted > 0 && submitted + products > most;
+            submitted = products + if starts { 0 } else { submitted };
             starts
         };
         self.dispatches.iter().map(starts).collect()
@@ -124,62 +145,75 @@ impl<'a> Listing<'a> {
     /// Whether buffers of this size, and as many workgroups as WebGPU allows, suffice.
     pub fn fits(&self, largest_buffer: u64) -> bool {
         let values = self.values.iter().map(Planes::bytes);
-        let buffers = values.chain([self.upload_bytes(), self.scratch_bytes()]).max();
+        let scratch = [Between::First, Between::Second].map(|between| self.scratch_bytes(between));
+        let buffers = values.chain([self.upload_bytes()]).chain(scratch).max();
         let workgroups = self.dispatches.iter().flat_map(|planned| planned.shader.workgroups()).max();
         buffers <= Some(largest_buffer) && workgroups <= Some(MOST_WORKGROUPS)
     }
 }
 
 impl Planned<'_> {
-    fn scratch_bytes(&self) -> Option<u64> {
+    /// What it writes, if that lies between dispatches of a step.
+    fn scratch(&self) -> Option<Planes> {
         match &self.shader {
-            Shader::Convolution(problem) if self.output == Slot::Scratch => Some(problem.written().bytes()),
+            Shader::Convolution(problem) => Some(problem.written()),
+            Shader::InputTransform { tiling, from } => Some(tiling.planes(from.channels)),
             _ => None,
         }
     }
 
-    fn multiply_adds(&self) -> u64 {
+    fn products(&self) -> u64 {
         match &self.shader {
             Shader::Convolution(problem) => problem.multiply_adds(),
             _ => 0,
         }
     }
 
-    /// It in a run where it took so long. Its algorithm is called `direct 8x8`, `tiled 64x64 split 4`, `add 4`, `normalise` or
-    /// `pool`: a tile is of pixels by output channels, an invocation's or a workgroup's.
+    /// It in a run where it took so long. Its algorithm is called `direct 8x8`, `tiled 64x64 split 4`, `add 4`, `winograd 4x4`,
+    /// `normalise` or `pool`: a tile is of pixels by output channels, an invocation's or a workgroup's; Winograd's is of pixels.
     pub fn profile(&self, time: Duration) -> OperationProfile {
-        let (algorithm, bytes) = match &self.shader {
+        let bytes = |values: &[Option<Planes>]| values.iter().flatten().map(Planes::bytes).sum();
+        let (algorithm, values, bytes): (_, u64, u64) = match &self.shader {
             Shader::Normalise(to) => {
-                let pixels = (to.batch * to.height * to.width) as u64;
-                ("normalise".to_owned(), 3 * pixels + to.bytes())
+                ("normalise".to_owned(), bytes(&[Some(*to)]), 3 * (to.batch * to.height * to.width) as u64)
             }
             Shader::Convolution(problem) => {
                 let values = [Some(problem.from), Some(problem.written()), problem.residual_read()];
-                let bytes: u64 = values.iter().flatten().map(Planes::bytes).sum();
-                (problem.choice.describe(), bytes + problem.weight_bytes())
+                (problem.choice.describe(), bytes(&values), problem.weight_bytes())
             }
             Shader::AddPieces(problem) => {
                 let values = [Some(problem.written()), Some(problem.to), problem.residual];
-                let bytes = values.iter().flatten().map(Planes::bytes).sum();
-                (format!("add {}", problem.choice.pieces), bytes)
+                (format!("add {}", problem.choice.pieces), bytes(&values), 0)
             }
-            Shader::MaxPool { from, to, .. } => ("pool".to_owned(), from.bytes() + to.bytes()),
-            Shader::AveragePool { from, .. } => ("pool".to_owned(), from.bytes()),
+            Shader::InputTransform { tiling, from } => {
+                (tiling.describe(), bytes(&[Some(*from), Some(tiling.planes(from.channels))]), 0)
+            }
+            Shader::OutputTransform { tiling, problem } => {
+                let values = [Some(tiling.planes(problem.to.channels)), Some(problem.to), problem.residual];
+                (tiling.describe(), bytes(&values), 0)
+            }
+            Shader::MaxPool { from, to, .. } => ("pool".to_owned(), bytes(&[Some(*from), Some(*to)]), 0),
+            Shader::AveragePool { from, .. } => ("pool".to_owned(), bytes(&[Some(*from)]), 0),
+        };
+        // Of a layer by Winograd, as it is defined, once.
+        let multiply_adds = match &self.shader {
+            Shader::Convolution(problem) if problem.points.is_some() => 0,
+            Shader::OutputTransform { problem, .. } => problem.multiply_adds(),
+            _ => self.products(),
         };
         let weight_bytes = match &self.shader {
             Shader::Convolution(problem) => problem.weight_bytes(),
             _ => 0,
         };
-        let multiply_adds = self.multiply_adds();
         OperationProfile {
             name: self.layer.to_owned(),
             algorithm,
             precision: Precision::F32,
             time,
             multiply_adds,
-            products: multiply_adds,
+            products: self.products(),
             weight_bytes,
-            moved_bytes: Some(bytes),
+            moved_bytes: Some(values + bytes),
         }
     }
 }
@@ -199,7 +233,7 @@ pub fn images_at_once(
 }
 
 /// By value. A border is as wide as the widest padding of those who read it. The last one, the logits, is f32 always.
-fn values(steps: &[Step], storage: Storage, [batch, height, width]: [usize; 3]) -> Vec<Planes> {
+pub fn values(steps: &[Step], storage: Storage, [batch, height, width]: [usize; 3]) -> Vec<Planes> {
     let mut borders = vec![0; steps.len() + 1];
     for step in steps {
         borders[step.input] = step.border().max(borders[step.input]);
@@ -239,7 +273,7 @@ mod tests {
                 assert!(planned.reads.iter().all(|slot| written.contains(slot)), "{}", planned.layer);
                 assert!(!planned.reads.contains(&planned.output));
                 assert_eq!(planned.shader.kernel().reads, planned.reads.len(), "{}", planned.layer);
-                if planned.output != Slot::Scratch {
+                if !matches!(planned.output, Slot::Scratch(_)) {
                     assert!(!written.contains(&planned.output), "{}", planned.layer);
                 }
                 written.push(planned.output);
@@ -269,7 +303,7 @@ mod tests {
         let steps = steps("resnet50");
         let listing = Listing::new(&steps, AdapterKind::Software, Storage::F32, [1, 224, 224]);
         assert_eq!(listing.dispatches.len(), steps.len() + 1);
-        assert_eq!(listing.scratch_bytes(), 0);
+        assert_eq!([Between::First, Between::Second].map(|between| listing.scratch_bytes(between)), [0, 0]);
     }
 
     #[test]
@@ -296,7 +330,7 @@ mod tests {
             if starts {
                 submissions.push(0);
             }
-            *submissions.last_mut().unwrap() += planned.multiply_adds();
+            *submissions.last_mut().unwrap() += planned.products();
         }
         assert!(submissions.len() > 4 && submissions.iter().all(|&sum| sum <= 16 << 30), "{submissions:?}");
     }

@@ -20,12 +20,15 @@ mod storage;
 mod tests;
 mod timing;
 
+use super::winograd::Scheme;
 use super::{Device, EngineError, EngineOptions, Input, Kept, Logits, OperationProfile, Output};
+use crate::architecture::Convolution;
 use crate::plan::{Operation, Plan, Tap, Value};
 use crate::preprocess::ImageBatch;
 use gpu::Gpu;
 use layout::{Dispatch, Layout};
 use listing::Listing;
+use planes::Planes;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use steps::Step;
@@ -35,6 +38,9 @@ use wgpu::BufferUsages;
 
 /// Layouts kept for shapes seen before.
 const LAYOUTS: usize = 4;
+
+/// `[batch, height, width]` of what most networks are asked most often: how weights are kept is chosen for it.
+const USUAL: [usize; 3] = [1, 224, 224];
 
 /// No buffer holds the values of more.
 const MOST_PIXELS: usize = 1 << 26;
@@ -66,23 +72,24 @@ impl WebGpuEngine {
     /// On the adapter of an index natively, in a browser on the one that it gives. The plan may be an outline, if
     /// [`fill`](Self::fill) brings the weights.
     pub async fn open(plan: &Plan, name: Device, index: usize, options: EngineOptions) -> Result<Self, EngineError> {
-        let mut engine = Self::storing(plan, name, index, |f16| Storage::of(options.precision, f16)).await?;
+        let mut gpu = Gpu::open(name, index).await?;
         if let Some(kind) = options.kernels {
-            engine.gpu.kind = kind;
+            gpu.kind = kind;
         }
-        Ok(engine)
+        let (kind, storage) = (gpu.kind, Storage::of(options.precision, gpu.has_f16()));
+        Self::on(gpu, plan, storage, |layer, to| choice::scheme(kind, storage, layer, to)).await
     }
 
-    /// `storage` depends on whether the adapter has `shader-f16`.
-    async fn storing(
+    /// With Winograd's filtering where `scheme` says so, of a layer and its outputs for a usual image.
+    async fn on(
+        gpu: Gpu,
         plan: &Plan,
-        name: Device,
-        index: usize,
-        storage: impl FnOnce(bool) -> Storage,
+        storage: Storage,
+        scheme: impl Fn(&Convolution, &Planes) -> Option<Scheme>,
     ) -> Result<Self, EngineError> {
-        let gpu = Gpu::open(name, index).await?;
-        let storage = storage(gpu.has_f16());
-        let steps: Vec<Step> = plan.operations.iter().map(Step::new).collect();
+        let mut steps: Vec<Step> = plan.operations.iter().map(Step::new).collect();
+        let values = listing::values(&steps, storage, USUAL);
+        steps.iter_mut().for_each(|step| step.filter(|layer, output| scheme(layer, &values[output])));
         let size = |values: usize| values as u64 * storage.weights().bytes() as u64;
         let weights =
             |step: &Step| step.packed_values().map(|values| gpu.weights(step.name(), size(values))).transpose();

@@ -1,5 +1,6 @@
 //! The operations of a plan, and their weights as the kernels read them: what all shapes of input share.
 
+use super::super::winograd::Scheme;
 use super::planes::{BLOCK, Planes};
 use super::shaders::multiply_adds;
 use crate::architecture::{Convolution, MaxPool};
@@ -18,16 +19,29 @@ pub enum Work {
         layer: Convolution,
         residual: Option<Value>,
         relu: bool,
+        /// If it is computed so.
+        winograd: Option<Winograd>,
     },
     MaxPool(MaxPool),
     Average,
 }
 
+/// A 3x3 by Winograd's filtering.
+pub struct Winograd {
+    pub scheme: Scheme,
+    /// The matrix product that there is for each point of a tile: the layer, of 1x1.
+    pub products: Convolution,
+}
+
 impl Step {
     /// Of an operation, whose weights may still be to come.
     pub fn new(operation: &Operation) -> Self {
-        let convolution =
-            |layer: &Convolution, residual, relu| Work::Convolution { layer: layer.clone(), residual, relu };
+        let convolution = |layer: &Convolution, residual, relu| Work::Convolution {
+            layer: layer.clone(),
+            residual,
+            relu,
+            winograd: None,
+        };
         let (input, work) = match operation {
             Operation::Convolution(FoldedConvolution { input, residual, relu, layer, .. }) => {
                 (*input, convolution(layer, *residual, *relu))
@@ -39,26 +53,44 @@ impl Step {
         Step { input, output: operation.output(), work }
     }
 
+    /// Has a convolution computed by Winograd's filtering, if there is a scheme for it and the value that it writes.
+    pub fn filter(&mut self, scheme: impl Fn(&Convolution, Value) -> Option<Scheme>) {
+        if let Work::Convolution { layer, winograd, .. } = &mut self.work {
+            let products = Convolution { kernel: 1, padding: 0, ..layer.clone() };
+            *winograd = scheme(layer, self.output).map(|scheme| Winograd { scheme, products });
+        }
+    }
+
     /// How many f32 its packed weights are, if it has any.
     pub fn packed_values(&self) -> Option<usize> {
         match &self.work {
-            Work::Convolution { layer, .. } => Some(packed_values(layer)),
+            Work::Convolution { layer, winograd, .. } => {
+                Some((rows(layer, winograd.as_ref()) + 1) * layer.out_channels.next_multiple_of(BLOCK))
+            }
             Work::MaxPool(_) | Work::Average => None,
         }
     }
 
     /// The weights of the operation that it was made of, if it has any:
     /// `[kernel, in_channels / groups / 4, kernel, 4, out_channels / 4]` of `vec4f`, then the biases `[out_channels / 4]`;
-    /// numbers of blocks are rounded up.
+    /// numbers of blocks are rounded up. For Winograd's filtering `[points, in_channels / 4, 4, out_channels / 4]`.
     pub fn pack(&self, operation: &Operation) -> Option<Vec<f32>> {
-        match (&self.work, operation) {
-            (
-                Work::Convolution { layer, .. },
-                Operation::Convolution(FoldedConvolution { weight, bias, .. })
-                | Operation::Linear(Linear { weight, bias, .. }),
-            ) => Some(pack(layer, weight, bias)),
-            _ => None,
+        let (
+            Work::Convolution { layer, winograd, .. },
+            Operation::Convolution(FoldedConvolution { weight, bias, .. })
+            | Operation::Linear(Linear { weight, bias, .. }),
+        ) = (&self.work, operation)
+        else {
+            return None;
+        };
+        let mut packed = vec![0.0; self.packed_values()?];
+        match winograd {
+            Some(Winograd { scheme, .. }) => pack_points(layer, *scheme, weight, &mut packed),
+            None => pack_taps(layer, weight, &mut packed),
         }
+        let biases = rows(layer, winograd.as_ref()) * layer.out_channels.next_multiple_of(BLOCK);
+        packed[biases..][..bias.len()].copy_from_slice(bias);
+        Some(packed)
     }
 
     /// `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
@@ -114,22 +146,17 @@ impl Step {
     }
 }
 
-/// How many f32 a layer's packed weights and biases are.
-fn packed_values(layer: &Convolution) -> usize {
-    (rows(layer) + 1) * layer.out_channels.next_multiple_of(BLOCK)
-}
-
 /// Rows of packed weights, each of a weight for every output channel.
-fn rows(layer: &Convolution) -> usize {
-    layer.kernel * layer.kernel * (layer.in_channels / layer.groups).next_multiple_of(BLOCK)
+fn rows(layer: &Convolution, winograd: Option<&Winograd>) -> usize {
+    let matrices = winograd.map_or(layer.kernel * layer.kernel, |winograd| winograd.scheme.matrices());
+    matrices * (layer.in_channels / layer.groups).next_multiple_of(BLOCK)
 }
 
 /// `weight` is `[out_channels, in_channels / groups, kernel, kernel]`.
-fn pack(layer: &Convolution, weight: &[f32], bias: &[f32]) -> Vec<f32> {
+fn pack_taps(layer: &Convolution, weight: &[f32], packed: &mut [f32]) {
     let Convolution { out_channels, kernel, .. } = *layer;
     let in_channels = layer.in_channels / layer.groups;
     let (in_blocks, out_lanes) = (in_channels.div_ceil(BLOCK), out_channels.next_multiple_of(BLOCK));
-    let mut packed = vec![0.0; packed_values(layer)];
     let mut weight = weight.iter();
     for out in 0..out_channels {
         for channel in 0..in_channels {
@@ -141,6 +168,23 @@ fn pack(layer: &Convolution, weight: &[f32], bias: &[f32]) -> Vec<f32> {
             }
         }
     }
-    packed[rows(layer) * out_lanes..][..bias.len()].copy_from_slice(bias);
-    packed
+}
+
+/// `weight` is `[out_channels, in_channels, 3, 3]`.
+fn pack_points(layer: &Convolution, scheme: Scheme, weight: &[f32], packed: &mut [f32]) {
+    let (in_lanes, out_lanes) = (layer.in_channels.next_multiple_of(BLOCK), layer.out_channels.next_multiple_of(BLOCK));
+    let points = scheme.points(scheme.tile);
+    let transform = scheme.weight_transform();
+    let (pairs, _) = weight.as_chunks();
+    // Neighbours are written one after another.
+    for channel in 0..layer.in_channels {
+        for out in 0..layer.out_channels {
+            let transformed = transform(&pairs[out * layer.in_channels + channel]);
+            for (y, row) in transformed[..points].iter().enumerate() {
+                for (x, weight) in row[..points].iter().enumerate() {
+                    packed[((y * points + x) * in_lanes + channel) * out_lanes + out] = *weight;
+                }
+            }
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The kernels on whatever adapter there is, against the CPU engine: those that its kind would never get above all.
 
 use super::choice::{AdapterKind, Choice, direct, tiled};
+use super::shaders::Tiling;
+use super::storage::Element;
 use super::*;
 use crate::architecture::{Architecture, Convolution};
 use crate::engine::{Engine, Normalised};
@@ -15,9 +17,19 @@ fn images(shape: [usize; 3]) -> Input {
     Input::Pixels(ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).unwrap())
 }
 
+/// Without Winograd's filtering.
 fn prepare(plan: Plan, storage: Storage) -> Result<WebGpuEngine, EngineError> {
+    prepare_with(plan, storage, |_| None)
+}
+
+fn prepare_with(
+    plan: Plan,
+    storage: Storage,
+    scheme: impl Fn(&Convolution) -> Option<Scheme>,
+) -> Result<WebGpuEngine, EngineError> {
     block_on(async {
-        let engine = WebGpuEngine::storing(&plan, NAME, 0, |_| storage).await?;
+        let gpu = Gpu::open(NAME, 0).await?;
+        let engine = WebGpuEngine::on(gpu, &plan, storage, |layer, _| scheme(layer)).await?;
         engine.fill_all(plan).await?;
         Ok(engine)
     })
@@ -62,11 +74,19 @@ fn plan(layer: Layer) -> Plan {
     ])
 }
 
+fn planes([batch, height, width]: [usize; 3], channels: usize) -> Planes {
+    Planes { channels, batch, height, width, border: 0, element: Element::F32 }
+}
+
 /// What a plan yields if its last step is computed as chosen.
 fn run(engine: &WebGpuEngine, input: &Input, choice: Choice) -> Vec<f32> {
     let last = engine.steps.last().unwrap();
     let choose = |layer: &Convolution, to: &_| match &last.work {
-        steps::Work::Convolution { layer: of_last, .. } if of_last == layer => choice,
+        steps::Work::Convolution { layer: of_last, winograd, .. }
+            if layer == winograd.as_ref().map_or(of_last, |winograd| &winograd.products) =>
+        {
+            choice
+        }
         _ => Choice::new(AdapterKind::Software, layer, to),
     };
     let listing = Listing::choosing(&engine.steps, engine.storage, input.shape(), choose);
@@ -86,13 +106,7 @@ fn assert_all_agree(layer: Layer, shape: [usize; 3], storage: Storage) {
     let (to, last) = (*listing.values.last().unwrap(), convolution(layer));
     let choices = [direct(&last, &to, [4, 16]), direct(&last, &to, [16, 64]), tiled(&last)].concat();
     let most = choices.iter().map(|choice| choice.pieces).max().unwrap();
-    let reference = if last.in_channels == 3 || last.in_channels.is_multiple_of(16) {
-        let reference = block_on(Engine::prepare(plan(layer), Device::Cpu)).unwrap();
-        block_on(reference.run(&input, &[])).unwrap().logits.values
-    } else {
-        // Not for the CPU engine; all that is known is that tiles agree.
-        run(&engine, &input, Choice::new(AdapterKind::Software, &last, &to))
-    };
+    let reference = reference(&engine, layer, &input);
     let tolerance = match storage {
         Storage::F32 => 2e-5,
         Storage::PackedWeights | Storage::F16 => 2e-3,
@@ -100,6 +114,37 @@ fn assert_all_agree(layer: Layer, shape: [usize; 3], storage: Storage) {
     for choice in choices.into_iter().filter(|choice| choice.pieces == 1 || choice.pieces == most) {
         let difference = relative_difference(&run(&engine, &input, choice), &reference);
         assert!(difference < tolerance, "{layer:?}, {shape:?}, {choice:?}, {storage:?}: {difference}");
+    }
+}
+
+fn reference(engine: &WebGpuEngine, layer: Layer, input: &Input) -> Vec<f32> {
+    let last = convolution(layer);
+    if last.in_channels == 3 || last.in_channels.is_multiple_of(16) {
+        let reference = block_on(Engine::prepare(plan(layer), Device::Cpu)).unwrap();
+        return block_on(reference.run(input, &[])).unwrap().logits.values;
+    }
+    // Not for the CPU engine; all that is known is that ways agree.
+    let listing = Listing::new(&engine.steps, AdapterKind::Software, engine.storage, input.shape());
+    run(engine, input, Choice::new(AdapterKind::Software, &last, listing.values.last().unwrap()))
+}
+
+/// By tiles of every size, whether they end where images do or not, multiplied in every tile of the products.
+#[test]
+fn every_scheme_of_winograds_computes_3x3s() {
+    let layers = [([32, 68, 3, 1, 1], [2, 9, 11]), ([16, 64, 3, 1, 1], [1, 8, 12]), ([13, 27, 3, 1, 1], [1, 7, 5])];
+    for (layer, shape) in layers {
+        let (input, last) = (images(shape), convolution(layer));
+        let reference = reference(&prepare(plan(layer), Storage::F32).unwrap(), layer, &input);
+        for tile in [2, 3, 4] {
+            let scheme = Scheme { tile, stride: 1 };
+            let engine = prepare_with(plan(layer), Storage::F32, |of| (*of == last).then_some(scheme)).unwrap();
+            let products = Tiling::new(scheme, &planes(shape, last.out_channels)).planes(last.out_channels);
+            let choices = direct(&convolution([layer[0], layer[1], 1, 1, 1]), &products, [4, 16]);
+            for choice in choices.into_iter().filter(|choice| choice.pieces == 1) {
+                let difference = relative_difference(&run(&engine, &input, choice), &reference);
+                assert!(difference < 2e-5, "{layer:?}, {shape:?}, {scheme:?}, {choice:?}: {difference}");
+            }
+        }
     }
 }
 

@@ -5,7 +5,6 @@
 //! one task does all three for its block. Where they are large, every weight should be read once: then all blocks are
 //! transformed first, and each task takes one panel of the weights through a block.
 
-mod points;
 mod schedule;
 mod transform;
 mod weights;
@@ -16,9 +15,8 @@ use super::choice::Algorithm;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::threads::{Scratch, Threads};
 use super::tile::{Ahead, Epilogue, Operands, Store, Tile, piece, with_rows};
+use crate::engine::winograd::{POINTS, Scheme};
 use crate::plan::FoldedConvolution;
-use points::POINTS;
-pub use points::Scheme;
 pub use schedule::Schedule;
 use schedule::{Column, Line, Product, count};
 use std::ops::Range;
@@ -56,18 +54,13 @@ impl Weights {
 
     /// Multiply-adds for an output.
     pub fn products(&self, output: &Blocked) -> usize {
-        let channels = self.packed.len() / self.matrices();
+        let channels = self.packed.len() / self.scheme.matrices();
         output.batch * self.scheme.products(output.height) * self.scheme.products(output.width) * channels
     }
 
     /// Points of a tile's side.
     fn side(&self) -> usize {
         self.scheme.points(self.scheme.tile)
-    }
-
-    /// Transformed weights of a pair of channels.
-    fn matrices(&self) -> usize {
-        self.scheme.weights() * self.scheme.weights()
     }
 
     /// Points of a tile.
@@ -246,7 +239,7 @@ impl<const TILE: usize, const STRIDE: usize> Kernel for Multiply<'_, TILE, STRID
         let mut line_totals = [0; POINTS];
         self.lines.iter().for_each(|line| count(&mut line_totals, weights.scheme.points(line.height)));
         let tiles = schedule.tiles_of_a_block();
-        let (matrices, depth, panel) = (weights.matrices(), weights.in_blocks * BLOCK, weights.panel);
+        let (matrices, depth, panel) = (weights.scheme.matrices(), weights.in_blocks * BLOCK, weights.panel);
         debug_assert_eq!(input_shape.batch, epilogue.shape.batch);
         let residual_shape = epilogue.residual.map(|(_, shape)| shape);
 

@@ -2,9 +2,9 @@
 
 use super::super::blocked::{BLOCK, Blocked};
 use super::super::buffer::F32;
-use super::points::POINTS;
 use super::transform::Ranks;
 use super::{Scheme, Weights};
+use crate::engine::winograd::POINTS;
 
 /// What of a core's cache may be taken for one block of tiles.
 const CACHE: usize = 512 << 10;

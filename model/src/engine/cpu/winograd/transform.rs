@@ -6,7 +6,7 @@ use super::super::buffer::Target;
 use super::super::simd::{Kernel, Simd};
 use super::super::tile::Epilogue;
 use super::super::unroll::each;
-use super::points::{LARGEST, Matrix, POINTS, Scheme};
+use crate::engine::winograd::{LARGEST, Matrix, POINTS, Scheme};
 
 /// The sum of `$x[$term]` times a constant `$coefficient`, those with 0 left out and those with 1 and -1 not multiplied.
 macro_rules! dot {

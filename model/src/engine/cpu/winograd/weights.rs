@@ -2,7 +2,7 @@
 
 use super::super::blocked::BLOCK;
 use super::super::buffer::Buffer;
-use super::points::{POINTS, Scheme};
+use crate::engine::winograd::{POINTS, Scheme};
 use crate::plan::FoldedConvolution;
 
 /// `G g G^T` of a convolution, channels counted up to blocks and panels with zeros.

@@ -17,6 +17,8 @@ pub struct Problem<'a> {
     pub to: Planes,
     pub residual: Option<Planes>,
     pub relu: bool,
+    /// The points of Winograd's filtering, if this is part of it: there is a matrix of weights for each.
+    pub points: Option<usize>,
 }
 
 impl Problem<'_> {
@@ -32,6 +34,16 @@ impl Problem<'_> {
     /// Bytes of its weights and biases.
     pub fn weight_bytes(&self) -> u64 {
         ((biases(self) + self.to.blocks()) * BLOCK * self.storage.weights().bytes()) as u64
+    }
+
+    /// Matrices of weights.
+    fn matrices(&self) -> usize {
+        self.points.unwrap_or(self.layer.kernel * self.layer.kernel)
+    }
+
+    /// Whether what the convolution itself writes are its outputs, and not pieces of their sums or products of points.
+    fn complete(&self) -> bool {
+        self.choice.pieces == 1 && self.points.is_none()
     }
 
     /// What the convolution itself writes: its output, or the pieces of the sums, which are f32.
@@ -65,8 +77,12 @@ pub fn input_blocks(layer: &Convolution) -> usize {
 
 /// Where the biases lie, in blocks.
 fn biases(problem: &Problem) -> usize {
-    let kernel = problem.layer.kernel;
-    kernel * kernel * problem.input_blocks() * BLOCK * problem.to.blocks()
+    problem.matrices() * matrix(problem)
+}
+
+/// Blocks of a matrix of weights.
+fn matrix(problem: &Problem) -> usize {
+    problem.input_blocks() * BLOCK * problem.to.blocks()
 }
 
 /// Blocks of the output without its border, `[batch, blocks, height, width]`.
@@ -89,13 +105,14 @@ pub fn constants(problem: &Problem) -> Vec<(&'static str, usize)> {
         ("INPUT_PITCH", from.pitch()),
         ("INSET", from.inset(layer.padding)),
         ("OUTPUT_BLOCKS", to.blocks()),
+        // Points stand in the place of images.
+        ("IMAGE_WEIGHTS", problem.points.map_or(0, |_| matrix(problem))),
     ]
 }
 
 /// Fills in how a convolution stores its sums: complete, or in pieces as they are.
 pub fn store_sums(problem: &Problem, text: &mut String, constants: &mut Vec<(&'static str, usize)>) {
-    let complete = problem.choice.pieces == 1;
-    store(problem, &problem.written(), complete, text, constants);
+    store(problem, &problem.written(), problem.complete(), text, constants);
 }
 
 pub fn add_pieces(problem: &Problem, overflow: Option<usize>) -> String {
@@ -114,7 +131,8 @@ pub fn add_pieces(problem: &Problem, overflow: Option<usize>) -> String {
     with(&types, &constants, &text)
 }
 
-fn store(
+/// Fills in how a sum is stored in values `to`, with all that belongs to an output if it is complete.
+pub fn store(
     problem: &Problem,
     to: &Planes,
     complete: bool,

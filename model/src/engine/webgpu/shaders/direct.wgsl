@@ -23,7 +23,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let piece = id.z / BATCH;
     let first_block = id.x / OUTPUT_COLUMNS_OF_A_GROUP * INPUT_BLOCKS + piece * PIECE_BLOCKS;
     var row = image * INPUT_IMAGE + first_block * INPUT_PLANE + INSET + y * STRIDE * INPUT_PITCH + x * STRIDE;
-    var at = id.x + piece * PIECE_BLOCKS * KERNEL * 4u * OUTPUT_BLOCKS;
+    var at = id.x + image * IMAGE_WEIGHTS + piece * PIECE_BLOCKS * KERNEL * 4u * OUTPUT_BLOCKS;
     //{sums}
     for (var tap_row = 0u; tap_row < KERNEL; tap_row++) {
         var pixel = row;

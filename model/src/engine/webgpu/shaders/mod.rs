@@ -5,9 +5,11 @@ mod convolution;
 mod direct;
 mod tiled;
 mod types;
+mod winograd;
 
 pub use convolution::{Problem, input_blocks, multiply_adds};
 pub use tiled::{SIDE, Slices};
+pub use winograd::Tiling;
 
 use super::choice::Family;
 use super::planes::Planes;
@@ -25,6 +27,16 @@ pub enum Shader<'a> {
     Convolution(Problem<'a>),
     /// Adds up the pieces of a convolution.
     AddPieces(Problem<'a>),
+    /// From values with a border of at least 1 to Winograd's points.
+    InputTransform {
+        tiling: Tiling,
+        from: Planes,
+    },
+    /// From Winograd's points to a convolution's outputs.
+    OutputTransform {
+        tiling: Tiling,
+        problem: Problem<'a>,
+    },
     /// The values `from` have passed a ReLU and have a border of the pool's padding.
     MaxPool {
         pool: MaxPool,
@@ -61,6 +73,8 @@ impl Shader<'_> {
                 Family::Tiled => tiled::workgroups(problem),
             },
             Shader::AddPieces(problem) => [convolution::sums(problem).div_ceil(ROW), 1, 1],
+            Shader::InputTransform { tiling, from } => winograd::input_workgroups(tiling, from),
+            Shader::OutputTransform { tiling, problem } => winograd::output_workgroups(tiling, &problem.to),
             Shader::MaxPool { to, .. } => [to.width.div_ceil(ROW), to.height, to.batch * to.blocks()],
             Shader::AveragePool { from, .. } => [(from.batch * from.blocks()).div_ceil(ROW), 1, 1],
         }
@@ -70,8 +84,13 @@ impl Shader<'_> {
     fn reads(&self) -> usize {
         match self {
             Shader::Convolution(problem) => 2 + usize::from(problem.residual_read().is_some()),
-            Shader::AddPieces(problem) => 2 + usize::from(problem.residual.is_some()),
-            Shader::Normalise(_) | Shader::MaxPool { .. } | Shader::AveragePool { .. } => 1,
+            Shader::AddPieces(problem) | Shader::OutputTransform { problem, .. } => {
+                2 + usize::from(problem.residual.is_some())
+            }
+            Shader::Normalise(_)
+            | Shader::InputTransform { .. }
+            | Shader::MaxPool { .. }
+            | Shader::AveragePool { .. } => 1,
         }
     }
 
@@ -80,8 +99,8 @@ impl Shader<'_> {
         let written = match self {
             Shader::Normalise(to) => to.element,
             Shader::Convolution(problem) => problem.written().element,
-            Shader::AddPieces(problem) => problem.to.element,
-            Shader::MaxPool { .. } | Shader::AveragePool { .. } => return false,
+            Shader::AddPieces(problem) | Shader::OutputTransform { problem, .. } => problem.to.element,
+            Shader::InputTransform { .. } | Shader::MaxPool { .. } | Shader::AveragePool { .. } => return false,
         };
         written == Element::F16
     }
@@ -97,6 +116,8 @@ impl Shader<'_> {
                 Family::Tiled => tiled::source(problem, overflow),
             },
             Shader::AddPieces(problem) => convolution::add_pieces(problem, overflow),
+            Shader::InputTransform { tiling, from } => winograd::input_transform(tiling, from),
+            Shader::OutputTransform { tiling, problem } => winograd::output_transform(tiling, problem, overflow),
             Shader::MaxPool { pool, from, to } => max_pool(pool, from, to),
             Shader::AveragePool { from, to } => average_pool(from, to),
         };
@@ -106,7 +127,7 @@ impl Shader<'_> {
 }
 
 fn normalise(to: &Planes, overflow: Option<usize>) -> String {
-    let types = Types { value: to.element, output: to.element, weight: None, overflow };
+    let types = Types { overflow, ..Types::plain(to.element, to.element) };
     let constants = [
         ("HEIGHT", to.height),
         ("WIDTH", to.width),
@@ -118,7 +139,7 @@ fn normalise(to: &Planes, overflow: Option<usize>) -> String {
 }
 
 fn max_pool(pool: &MaxPool, from: &Planes, to: &Planes) -> String {
-    let types = Types { value: from.element, output: to.element, weight: None, overflow: None };
+    let types = Types::plain(from.element, to.element);
     let constants = [
         ("KERNEL", pool.kernel),
         ("STRIDE", pool.stride),
@@ -134,7 +155,7 @@ fn max_pool(pool: &MaxPool, from: &Planes, to: &Planes) -> String {
 }
 
 fn average_pool(from: &Planes, to: &Planes) -> String {
-    let types = Types { value: from.element, output: to.element, weight: None, overflow: None };
+    let types = Types::plain(from.element, to.element);
     let constants = [
         ("PLANES", from.batch * from.blocks()),
         ("HEIGHT", from.height),

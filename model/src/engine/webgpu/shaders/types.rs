@@ -12,6 +12,11 @@ pub struct Types {
 }
 
 impl Types {
+    /// Of a kernel without weights whose outputs are not looked at.
+    pub fn plain(value: Element, output: Element) -> Self {
+        Types { value, output, weight: None, overflow: None }
+    }
+
     /// Stands at the beginning of a source.
     pub fn source(&self) -> String {
         let Types { value, output, weight, overflow } = self;
@@ -20,7 +25,8 @@ impl Types {
         if halves {
             source += "enable f16;\n\n";
         }
-        source += &format!("alias Value = {};\nalias Output = {};\n", vector(*value), vector(*output));
+        source += &format!("alias Lane = {};\nalias Value = vec4<Lane>;\n", lane(*value));
+        source += &format!("alias Output = {};\n", vector(*output));
         if let Some(weight) = weight {
             let (name, unpacked) = match weight {
                 Storage::F32 => (vector(Element::F32), "weights[at]"),
@@ -47,5 +53,12 @@ fn vector(element: Element) -> &'static str {
     match element {
         Element::F32 => "vec4f",
         Element::F16 => "vec4<f16>",
+    }
+}
+
+fn lane(element: Element) -> &'static str {
+    match element {
+        Element::F32 => "f32",
+        Element::F16 => "f16",
     }
 }

@@ -41,6 +41,11 @@ impl Scheme {
         self.tile + 2
     }
 
+    /// Transformed weights of a pair of channels, of which every product of a tile has one.
+    pub const fn matrices(self) -> usize {
+        self.weights() * self.weights()
+    }
+
     /// The transformed weight of a point.
     pub const fn weight_of(self, point: usize) -> usize {
         match (self.stride, point) {
@@ -174,6 +179,24 @@ impl Scheme {
             row += 1;
         }
         matrix
+    }
+
+    /// `G weight G^T` of the 3x3 weights of a pair of channels.
+    #[cfg(feature = "webgpu")]
+    pub fn weight_transform(self) -> impl Fn(&[f32; 9]) -> [[f32; POINTS]; POINTS] {
+        let matrix = self.weight();
+        move |taps| {
+            let mut transformed = [[0.0; POINTS]; POINTS];
+            for (row, of_row) in transformed.iter_mut().zip(&matrix) {
+                // By column of taps.
+                let sum = |x| (0..3).map(|y| of_row[y] * f64::from(taps[y * 3 + x])).sum();
+                let sums: [f64; 3] = std::array::from_fn(sum);
+                for (point, of_column) in row.iter_mut().zip(&matrix) {
+                    *point = of_column.iter().zip(sums).map(|(factor, sum)| factor * sum).sum::<f64>() as f32;
+                }
+            }
+            transformed
+        }
     }
 
     /// Whether a point of a tile and the one behind it are opposite, and their rows of `B^T` differ in the sign of the odd
