@@ -191,7 +191,7 @@ fn inspect() -> Result<()> {
 }
 
 fn mistakes() -> Result<()> {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["predict", "samples/cat.jpg", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (&["predict", "samples/cat.jpg", "--checkpoint", "samples/cat.jpg"], "samples/cat.jpg"),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "gpu"], "known are cpu"),
@@ -205,6 +205,7 @@ fn mistakes() -> Result<()> {
             &["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--precision", "fp8"],
             "known are f32, bf16 and f16",
         ),
+        (&["bench", "--threads", "99999"], "'--threads <N>': at most"),
         (&["bench", "--device", "flex", "--precision", "bf16"], "bf16 takes the device cpu"),
     ];
     for (arguments, expected) in cases {

@@ -15,7 +15,6 @@ pub struct Classifier {
     name: String,
     metadata: Metadata,
     engine: EnduringEngine,
-    class_weights: ClassWeights,
 }
 
 /// A preprocessed photo with what that took.
@@ -74,15 +73,14 @@ impl Classifier {
         options: EngineOptions,
         report: Report,
     ) -> Result<Self, EngineError> {
-        let (metadata, class_weights) = (checkpoint.metadata().clone(), ClassWeights::of(&checkpoint));
+        let metadata = checkpoint.metadata().clone();
         let engine = EnduringEngine::prepare(checkpoint, device, options, report).await?;
-        Ok(Classifier { name: name.to_owned(), metadata, engine, class_weights })
+        Ok(Classifier { name: name.to_owned(), metadata, engine })
     }
 
-    /// Of an engine that is prepared already, from this checkpoint.
-    pub fn of(name: &str, checkpoint: &Checkpoint, engine: EnduringEngine) -> Self {
-        let (metadata, class_weights) = (checkpoint.metadata().clone(), ClassWeights::of(checkpoint));
-        Classifier { name: name.to_owned(), metadata, engine, class_weights }
+    /// Of an engine that is prepared already, from the checkpoint of this description.
+    pub fn of(name: &str, metadata: &Metadata, engine: EnduringEngine) -> Self {
+        Classifier { name: name.to_owned(), metadata: metadata.clone(), engine }
     }
 
     pub fn metadata(&self) -> &Metadata {
@@ -112,17 +110,18 @@ impl Classifier {
         Ok(prediction)
     }
 
-    /// The same, with what spoke for the likeliest class.
+    /// The same, with what spoke for the likeliest class; only who explains has to keep the weights of classes.
     pub async fn explain(
         &self,
         prepared: Prepared,
         queue_ms: f64,
         k: usize,
+        weights: &ClassWeights,
     ) -> Result<(Prediction, Explanation), EngineError> {
         let region = prepared.region;
         let (prediction, Output { logits, kept }) = self.answer(prepared, queue_ms, k, &[ClassWeights::TAP]).await?;
         let likeliest = top_k(&logits, 0, &self.metadata.labels, 1)[0].index;
-        let map = self.class_weights.evidence(&kept[0], 0, likeliest).in_favour();
+        let map = weights.evidence(&kept[0], 0, likeliest).in_favour();
         Ok((prediction, Explanation { map, region }))
     }
 

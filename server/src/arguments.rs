@@ -1,7 +1,7 @@
 //! The command line as it was typed; [`crate::model_files`] makes files of it.
 
 use clap::Parser;
-use model::engine::{Device, Precision};
+use model::engine::{self, Device, Precision};
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ pub struct Arguments {
     pub device: Device,
 
     /// Threads for each model on the device cpu; by default as many as there are cores
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = engine::threads)]
     pub threads: Option<NonZero<usize>>,
 
     /// What is multiplied: f32; bf16 on the device cpu, if the processor has AVX512-BF16; f16 on the device webgpu (both

@@ -7,7 +7,7 @@ use fantoccini::Locator;
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
 use model::engine::{Device, EngineOptions};
-use model::explain::{ActivationMap, Explanation};
+use model::explain::{ActivationMap, ClassWeights, Explanation};
 use model::preprocess::Limits;
 use serde::Deserialize;
 use tests::server::Server;
@@ -85,10 +85,11 @@ pub fn lies_over_the_photo() -> Result<()> {
 
 async fn native(photo: &str) -> Result<Explanation> {
     let checkpoint = Checkpoint::from_path(workspace::root().join(format!("checkpoints/{TEN}.safetensors")))?;
+    let weights = ClassWeights::of(&checkpoint);
     let classifier = Classifier::new(TEN, checkpoint, Device::Cpu, EngineOptions::default(), |_, _| {}).await?;
     let photo = std::fs::read(workspace::sample(photo))?;
     let prepared = Prepared::from_bytes(&photo, &Limits::default(), classifier.metadata())?;
-    Ok(classifier.explain(prepared, 0.0, 1).await?.1)
+    Ok(classifier.explain(prepared, 0.0, 1, &weights).await?.1)
 }
 
 /// Of the map with what is drawn at the middle of each of its places. The picture is smoother than the map.
@@ -114,7 +115,7 @@ impl Browser {
         Ok(self.client.find_all(Locator::Css(&format!("[data-testid={name}]"))).await?.len())
     }
 
-    async fn press(&self, name: &str) -> Result<()> {
+    pub async fn press(&self, name: &str) -> Result<()> {
         Ok(self.client.find(Locator::Css(&format!("[data-testid={name}]"))).await?.click().await?)
     }
 }

@@ -21,7 +21,7 @@ mod winograd;
 pub use awaiting::AwaitingEngine;
 pub use device::{Device, DeviceError};
 pub use enduring::{EnduringEngine, Report};
-pub use options::{AdapterKind, EngineOptions, NoAdapterKind, NoPrecision, Precision};
+pub use options::{AdapterKind, EngineOptions, NoAdapterKind, NoPrecision, Precision, threads};
 pub use profile::OperationProfile;
 
 use crate::checkpoint::Checkpoint;

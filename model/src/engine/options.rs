@@ -3,7 +3,7 @@
 use super::cpu::InstructionSet;
 use super::{Device, EngineError};
 use std::fmt;
-use std::num::NonZero;
+use std::num::{NonZero, ParseIntError};
 use std::str::FromStr;
 
 /// What is left at its default is chosen by the engine.
@@ -28,6 +28,20 @@ impl EngineOptions {
         };
         if has_precision { Ok(()) } else { Err(EngineError::Precision(self.precision)) }
     }
+}
+
+/// Threads for each processor that may be asked for. More of them only wait for each other.
+const MOST_THREADS: usize = 4;
+
+/// A number of threads as somebody types it.
+///
+/// # Errors
+/// For none, and for more than make sense on this machine.
+pub fn threads(text: &str) -> Result<NonZero<usize>, String> {
+    let threads: NonZero<usize> = text.parse().map_err(|error: ParseIntError| error.to_string())?;
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let most = MOST_THREADS * processors;
+    if threads.get() > most { Err(format!("at most {most}, {MOST_THREADS} for each processor")) } else { Ok(threads) }
 }
 
 /// What kind of GPU the kernels of the device `webgpu` are for.
@@ -126,6 +140,13 @@ impl Precision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_some_and_not_thousands() {
+        assert_eq!(threads("2"), Ok(NonZero::new(2).unwrap()));
+        assert!(threads("99999").unwrap_err().starts_with("at most"));
+        ["0", "-1", "many"].into_iter().for_each(|text| assert!(threads(text).is_err(), "{text}"));
+    }
 
     #[test]
     fn names_round_trip() {

@@ -1,13 +1,13 @@
 //! How a command computes.
 
 use clap::Args;
-use model::engine::{EngineOptions, Precision};
+use model::engine::{self, EngineOptions, Precision};
 use std::num::NonZero;
 
 #[derive(Args, Clone, Copy)]
 pub struct Processor {
     /// Threads of the device cpu; by default as many as there are cores
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = engine::threads)]
     threads: Option<NonZero<usize>>,
     /// What is multiplied: f32; bf16 on the device cpu, if the processor has AVX512-BF16; f16 on the device webgpu (both
     /// faster, answers differ a little)

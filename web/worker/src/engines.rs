@@ -6,7 +6,7 @@ use crate::message::Engine;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
 use model::engine::{self, Device, EnduringEngine, EngineError, EngineOptions};
-use model::explain::Explanation;
+use model::explain::{ClassWeights, Explanation};
 use model::prediction::Prediction;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -30,6 +30,8 @@ pub struct Engines {
     /// The model's.
     name: String,
     metadata: Metadata,
+    /// What explanations take, whichever engine they are of.
+    class_weights: ClassWeights,
     /// The model's weights as they are stored, as long as another engine may have to be prepared: in int8 a quarter of what
     /// they are in an engine.
     weights: RefCell<Option<Arc<Checkpoint>>>,
@@ -88,6 +90,7 @@ impl Engines {
         let engines = Engines {
             name: name.to_owned(),
             metadata: weights.metadata().clone(),
+            class_weights: ClassWeights::of(&weights),
             weights: RefCell::new(Some(weights)),
             cpu: RefCell::new(cpu.map(Rc::new)),
             webgpu: RefCell::new(webgpu.map(Rc::new)),
@@ -121,9 +124,10 @@ impl Engines {
         explain: bool,
     ) -> Result<(Prediction, Option<Explanation>), PreparationError> {
         let start = Instant::now();
+        let explained_by = explain.then_some(&self.class_weights);
         let webgpu = self.webgpu.borrow().clone();
         if let Some(webgpu) = webgpu {
-            match within(RUN_MS, answer(&webgpu, prepared.clone(), 0.0, top_k, explain)).await {
+            match within(RUN_MS, answer(&webgpu, prepared.clone(), 0.0, top_k, explained_by)).await {
                 Some(Ok(answer)) => return Ok(answer),
                 Some(Err(error)) => self.give_webgpu_up(&error.to_string()),
                 None => self.give_webgpu_up(&PreparationError::Late.to_string()),
@@ -133,7 +137,7 @@ impl Engines {
         }
         let cpu = self.cpu().await?;
         let lost_ms = start.elapsed().as_secs_f64() * 1e3;
-        Ok(answer(&cpu, prepared, lost_ms, top_k, explain).await?)
+        Ok(answer(&cpu, prepared, lost_ms, top_k, explained_by).await?)
     }
 
     /// The CPU's, prepared if it is not yet.
@@ -202,12 +206,12 @@ async fn answer(
     prepared: Prepared,
     queue_ms: f64,
     top_k: usize,
-    explain: bool,
+    explained_by: Option<&ClassWeights>,
 ) -> Result<(Prediction, Option<Explanation>), EngineError> {
-    if !explain {
+    let Some(weights) = explained_by else {
         return Ok((classifier.classify(prepared, queue_ms, top_k).await?, None));
-    }
-    let (prediction, explanation) = classifier.explain(prepared, queue_ms, top_k).await?;
+    };
+    let (prediction, explanation) = classifier.explain(prepared, queue_ms, top_k, weights).await?;
     Ok((prediction, Some(explanation)))
 }
 
@@ -217,7 +221,7 @@ async fn asked_for(name: &str, weights: &Arc<Checkpoint>, early: Early) -> Resul
     let report = |error: &EngineError, device| console::warn_1(&format!("{error}; {device} answers now").into());
     let (engine, options) = engine?;
     let engine = EnduringEngine::new(engine, Some(weights.clone()), options, report);
-    Ok(Classifier::of(name, weights, engine))
+    Ok(Classifier::of(name, weights.metadata(), engine))
 }
 
 /// WebGPU's engine, if the driver makes one in time.
@@ -232,5 +236,5 @@ async fn open(
     options: EngineOptions,
 ) -> Result<Classifier, PreparationError> {
     let engine = engine::Engine::prepare_from(weights, device, options).await?;
-    Ok(Classifier::of(name, weights, EnduringEngine::alone(engine)))
+    Ok(Classifier::of(name, weights.metadata(), EnduringEngine::alone(engine)))
 }

@@ -5,6 +5,7 @@
 //! holds them (Dawn does; others may compile twice, no worse than before), so that the same asked for by wgpu is there
 //! at once.
 
+use super::pipelines::read_only;
 use super::shaders::Kernel;
 use js_sys::{Array, Function, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
@@ -31,9 +32,8 @@ pub async fn compile(device: &wgpu::Device, kernels: &[&Kernel]) -> Result<Held,
 
 /// The same as wgpu will ask for: the browser compares.
 fn start(device: &JsValue, kernel: &Kernel) -> Result<Promise, JsValue> {
-    let reads = 1..=kernel.reads as u32;
-    let entries = (0..reads.end() + 1 + u32::from(kernel.checked)).map(|binding| {
-        let kind = if reads.contains(&binding) { "read-only-storage" } else { "storage" };
+    let entries = (0u32..).zip(read_only(kernel.reads, kernel.checked)).map(|(binding, read_only)| {
+        let kind = if read_only { "read-only-storage" } else { "storage" };
         let buffer = object(&[("type", kind.into())]);
         object(&[("binding", binding.into()), ("visibility", COMPUTE.into()), ("buffer", buffer)])
     });

@@ -5,6 +5,7 @@ use super::gpu::Gpu;
 use super::lock;
 use super::shaders::Kernel;
 use std::collections::HashMap;
+use std::iter::{once, repeat_n};
 use std::sync::Mutex;
 use wgpu::{BindGroupLayout, ComputePipeline, Device, PipelineLayout};
 
@@ -95,15 +96,20 @@ impl Pipelines {
     }
 }
 
-/// Binding 0 is written, those behind it are read; of a checked kernel the last one is written as well.
+/// Whether each binding is only read: 0 is written, those behind it are read; of a checked kernel the last one is written as
+/// well.
+pub fn read_only(reads: usize, checked: bool) -> impl Iterator<Item = bool> {
+    once(false).chain(repeat_n(true, reads)).chain(checked.then_some(false))
+}
+
 fn layout(device: &Device, reads: usize, checked: bool) -> (BindGroupLayout, PipelineLayout) {
-    let reads = 1..=reads as u32;
-    let entries: Vec<_> = (0..reads.end() + 1 + u32::from(checked))
-        .map(|binding| wgpu::BindGroupLayoutEntry {
+    let entries: Vec<_> = (0..)
+        .zip(read_only(reads, checked))
+        .map(|(binding, read_only)| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer {
-                ty: wgpu::BufferBindingType::Storage { read_only: reads.contains(&binding) },
+                ty: wgpu::BufferBindingType::Storage { read_only },
                 has_dynamic_offset: false,
                 min_binding_size: None,
             },
