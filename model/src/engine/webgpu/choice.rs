@@ -3,7 +3,7 @@
 pub use super::super::AdapterKind;
 use super::super::winograd::Scheme;
 use super::planes::{BLOCK, Planes};
-use super::shaders::{SIDE, Slices, Tiling, input_blocks};
+use super::shaders::{SIDE, Shapes, Slices, Tiling, input_blocks};
 use super::storage::Storage;
 use crate::architecture::Convolution;
 use std::cmp::Reverse;
@@ -47,6 +47,15 @@ impl AdapterKind {
             AdapterKind::Software => 16.0,
             AdapterKind::Direct => 2048.0,
             AdapterKind::Tiled => 8192.0,
+        }
+    }
+
+    /// How kernels know their shapes. Emulated adapters compile one after the other, and gain nothing by constants that
+    /// would be worth it.
+    pub fn shapes(self) -> Shapes {
+        match self {
+            AdapterKind::Software => Shapes::Read,
+            AdapterKind::Direct | AdapterKind::Tiled => Shapes::Constant,
         }
     }
 

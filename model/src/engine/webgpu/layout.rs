@@ -24,6 +24,8 @@ pub struct Layout {
     pub values: Vec<wgpu::Buffer>,
     /// In order; a step takes one or more.
     pub dispatches: Vec<Dispatch>,
+    /// Those of kernels that read them.
+    kernel_shapes: Vec<wgpu::Buffer>,
     /// What lies between the dispatches of a step.
     scratch: [Option<wgpu::Buffer>; 2],
     /// A word that is not zero once a value was too large, if values are f16.
@@ -61,7 +63,8 @@ impl Layout {
         weights: &[Option<wgpu::Buffer>],
         last_reads: &[Option<usize>],
     ) -> Result<Self, EngineError> {
-        let kernels: Vec<Kernel> = listing.dispatches.iter().map(|planned| planned.shader.kernel()).collect();
+        let kernels: Vec<Kernel> =
+            listing.dispatches.iter().map(|planned| planned.shader.kernel(listing.shapes)).collect();
         let pipelines = gpu.pipelines(&kernels.iter().collect::<Vec<_>>()).await?;
         let (layout, fine) =
             gpu.checked(|| Layout::bind(gpu, listing, (kernels, pipelines), steps, weights, last_reads));
@@ -93,9 +96,20 @@ impl Layout {
             Slot::Scratch(between) => scratch[between as usize].as_ref().expect("as many bytes as are needed"),
         };
         let starts = listing.submissions(gpu.kind);
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST;
+        let kernel_shapes: Vec<Option<wgpu::Buffer>> = kernels
+            .iter()
+            .map(|kernel| {
+                kernel.shape.as_ref().map(|words| {
+                    let shape = gpu.buffer("shape", words.len() as u64 * WORD, usage);
+                    gpu.write(&shape, bytemuck::cast_slice(words));
+                    shape
+                })
+            })
+            .collect();
         let bind = |(index, pipeline): (usize, wgpu::ComputePipeline)| {
             let (planned, kernel): (&Planned, &Kernel) = (&listing.dispatches[index], &kernels[index]);
-            let reads: Vec<_> = planned.reads.iter().map(buffer).collect();
+            let reads: Vec<_> = planned.reads.iter().map(buffer).chain(&kernel_shapes[index]).collect();
             let writes = match planned.output {
                 Slot::Value(value) => Some(value),
                 _ => None,
@@ -118,6 +132,7 @@ impl Layout {
             shapes: listing.values,
             values,
             dispatches,
+            kernel_shapes: kernel_shapes.into_iter().flatten().collect(),
             scratch,
             overflow,
             readback,
@@ -128,7 +143,7 @@ impl Layout {
 impl Drop for Layout {
     /// See [`Gpu`]: nothing else gives the memory back in a browser.
     fn drop(&mut self) {
-        let others = self.scratch.iter().chain([&self.overflow]).flatten();
+        let others = self.scratch.iter().chain([&self.overflow]).flatten().chain(&self.kernel_shapes);
         let buffers = self.values.iter().chain([&self.upload, &self.readback]).chain(others);
         buffers.for_each(wgpu::Buffer::destroy);
     }

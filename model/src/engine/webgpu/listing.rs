@@ -4,7 +4,7 @@
 use super::super::{OperationProfile, Precision};
 use super::choice::{AdapterKind, Choice};
 use super::planes::Planes;
-use super::shaders::{Problem, Shader, Tiling};
+use super::shaders::{Problem, Shader, Shapes, Tiling};
 use super::steps::{Step, Winograd, Work};
 use super::storage::{Element, Storage};
 use crate::architecture::Convolution;
@@ -24,6 +24,8 @@ pub struct Listing<'a> {
     pub values: Vec<Planes>,
     /// The first normalises bytes.
     pub dispatches: Vec<Planned<'a>>,
+    /// How kernels know their shapes.
+    pub shapes: Shapes,
 }
 
 /// What a kernel reads or writes.
@@ -58,13 +60,15 @@ pub struct Planned<'a> {
 impl<'a> Listing<'a> {
     /// For `[batch, height, width]`.
     pub fn new(steps: &'a [Step], kind: AdapterKind, storage: Storage, shape: [usize; 3]) -> Self {
-        Listing::choosing(steps, storage, shape, |layer, to| Choice::new(kind, layer, to))
+        let choose = |layer: &Convolution, to: &Planes| Choice::new(kind, layer, to);
+        Listing::choosing(steps, storage, kind.shapes(), shape, choose)
     }
 
     /// The same, with somebody's choice for each convolution with outputs of a shape.
     pub fn choosing(
         steps: &'a [Step],
         storage: Storage,
+        shapes: Shapes,
         shape: [usize; 3],
         choice: impl Fn(&Convolution, &Planes) -> Choice,
     ) -> Self {
@@ -113,7 +117,7 @@ impl<'a> Listing<'a> {
                 Work::Average => push(Shader::AveragePool { from, to }, vec![input], output),
             }
         }
-        Listing { shape, values, dispatches }
+        Listing { shape, values, dispatches, shapes }
     }
 
     /// Whole words.
@@ -272,7 +276,7 @@ mod tests {
             for planned in &listing.dispatches {
                 assert!(planned.reads.iter().all(|slot| written.contains(slot)), "{}", planned.layer);
                 assert!(!planned.reads.contains(&planned.output));
-                assert_eq!(planned.shader.kernel().reads, planned.reads.len(), "{}", planned.layer);
+                assert_eq!(planned.shader.kernel(Shapes::Constant).reads, planned.reads.len(), "{}", planned.layer);
                 if !matches!(planned.output, Slot::Scratch(_)) {
                     assert!(!written.contains(&planned.output), "{}", planned.layer);
                 }

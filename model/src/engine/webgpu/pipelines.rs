@@ -9,8 +9,8 @@ use std::iter::{once, repeat_n};
 use std::sync::Mutex;
 use wgpu::{BindGroupLayout, ComputePipeline, Device, PipelineLayout};
 
-/// Kernels read three buffers at most: input, weights, residual.
-const READS: usize = 3;
+/// Kernels read four buffers at most: input, weights, residual, and their shapes.
+const READS: usize = 4;
 /// Beside them they write one, and perhaps that a value was too large.
 pub const MOST_BUFFERS: u32 = READS as u32 + 2;
 

@@ -1,7 +1,7 @@
 //! The kernels on whatever adapter there is, against the CPU engine: those that its kind would never get above all.
 
 use super::choice::{AdapterKind, Choice, direct, tiled};
-use super::shaders::Tiling;
+use super::shaders::{Shapes, Tiling};
 use super::storage::Element;
 use super::*;
 use crate::architecture::{Architecture, Convolution};
@@ -9,6 +9,8 @@ use crate::engine::{Engine, Normalised};
 use crate::plan::{FoldedConvolution, Operation};
 use crate::random::{self, Uniform};
 use pollster::block_on;
+
+const SHAPES: [Shapes; 2] = [Shapes::Constant, Shapes::Read];
 
 const NAME: Device = Device::WebGpu(0);
 
@@ -79,7 +81,7 @@ fn planes([batch, height, width]: [usize; 3], channels: usize) -> Planes {
 }
 
 /// What a plan yields if its last step is computed as chosen.
-fn run(engine: &WebGpuEngine, input: &Input, choice: Choice) -> Vec<f32> {
+fn run(engine: &WebGpuEngine, input: &Input, choice: Choice, shapes: Shapes) -> Vec<f32> {
     let last = engine.steps.last().unwrap();
     let choose = |layer: &Convolution, to: &_| match &last.work {
         steps::Work::Convolution { layer: of_last, winograd, .. }
@@ -89,7 +91,7 @@ fn run(engine: &WebGpuEngine, input: &Input, choice: Choice) -> Vec<f32> {
         }
         _ => Choice::new(AdapterKind::Software, layer, to),
     };
-    let listing = Listing::choosing(&engine.steps, engine.storage, input.shape(), choose);
+    let listing = Listing::choosing(&engine.steps, engine.storage, shapes, input.shape(), choose);
     assert!(listing.fits(engine.gpu.largest_buffer));
     let layout = Layout::new(&engine.gpu, listing, &engine.steps, &engine.weights, &engine.last_reads);
     let layout = block_on(layout).unwrap();
@@ -112,8 +114,10 @@ fn assert_all_agree(layer: Layer, shape: [usize; 3], storage: Storage) {
         Storage::PackedWeights | Storage::F16 => 2e-3,
     };
     for choice in choices.into_iter().filter(|choice| choice.pieces == 1 || choice.pieces == most) {
-        let difference = relative_difference(&run(&engine, &input, choice), &reference);
-        assert!(difference < tolerance, "{layer:?}, {shape:?}, {choice:?}, {storage:?}: {difference}");
+        for shapes in SHAPES {
+            let difference = relative_difference(&run(&engine, &input, choice, shapes), &reference);
+            assert!(difference < tolerance, "{layer:?}, {shape:?}, {choice:?}, {shapes:?}, {storage:?}: {difference}");
+        }
     }
 }
 
@@ -125,7 +129,8 @@ fn reference(engine: &WebGpuEngine, layer: Layer, input: &Input) -> Vec<f32> {
     }
     // Not for the CPU engine; all that is known is that ways agree.
     let listing = Listing::new(&engine.steps, AdapterKind::Software, engine.storage, input.shape());
-    run(engine, input, Choice::new(AdapterKind::Software, &last, listing.values.last().unwrap()))
+    let choice = Choice::new(AdapterKind::Software, &last, listing.values.last().unwrap());
+    run(engine, input, choice, Shapes::Constant)
 }
 
 /// By tiles of every size, whether they end where images do or not, multiplied in every tile of the products.
@@ -141,8 +146,13 @@ fn every_scheme_of_winograds_computes_3x3s() {
             let products = Tiling::new(scheme, &planes(shape, last.out_channels)).planes(last.out_channels);
             let choices = direct(&convolution([layer[0], layer[1], 1, 1, 1]), &products, [4, 16]);
             for choice in choices.into_iter().filter(|choice| choice.pieces == 1) {
-                let difference = relative_difference(&run(&engine, &input, choice), &reference);
-                assert!(difference < 2e-5, "{layer:?}, {shape:?}, {scheme:?}, {choice:?}: {difference}");
+                for shapes in SHAPES {
+                    let difference = relative_difference(&run(&engine, &input, choice, shapes), &reference);
+                    assert!(
+                        difference < 2e-5,
+                        "{layer:?}, {shape:?}, {scheme:?}, {choice:?}, {shapes:?}: {difference}"
+                    );
+                }
             }
         }
     }

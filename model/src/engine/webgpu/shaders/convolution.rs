@@ -3,8 +3,9 @@
 use super::super::choice::Choice;
 use super::super::planes::{BLOCK, Planes};
 use super::super::storage::{Element, Storage};
+use super::fill;
+use super::source::Source;
 use super::types::Types;
-use super::{fill, with};
 use crate::architecture::Convolution;
 
 /// A convolution of given shapes, and the way in which it is computed.
@@ -115,7 +116,7 @@ pub fn store_sums(problem: &Problem, text: &mut String, constants: &mut Vec<(&'s
     store(problem, &problem.written(), problem.complete(), text, constants);
 }
 
-pub fn add_pieces(problem: &Problem, overflow: Option<usize>) -> String {
+pub fn add_pieces(problem: &Problem, overflow: Option<usize>) -> Source {
     // The values are the residual's.
     let types = Types { output: problem.to.element, ..types(problem, overflow) };
     let mut text = include_str!("add_pieces.wgsl").to_owned();
@@ -124,11 +125,10 @@ pub fn add_pieces(problem: &Problem, overflow: Option<usize>) -> String {
         ("PIECES", problem.choice.pieces),
         ("SUMS", sums(problem)),
         ("IMAGE_PIXELS", to.height * to.width),
-        ("OUTPUT_WIDTH", to.width),
         ("OUTPUT_BLOCKS", to.blocks()),
     ];
     store(problem, to, true, &mut text, &mut constants);
-    with(&types, &constants, &text)
+    Source::new(&types, &constants, &text)
 }
 
 /// Fills in how a sum is stored in values `to`, with all that belongs to an output if it is complete.
@@ -144,6 +144,7 @@ pub fn store(
         ("OUTPUT_PLANE", to.plane()),
         ("OUTPUT_PITCH", to.pitch()),
         ("OUTPUT_INSIDE", to.inside()),
+        ("OUTPUT_WIDTH", to.width),
     ]);
     let [mut binding, mut residual, mut relu] = [None, None, None];
     let bias = if complete { "weight(BIASES + block)" } else { "vec4f(0.0)" };
@@ -179,28 +180,30 @@ pub fn sum_registers(problem: &Problem, block: impl Fn(usize) -> String) -> Vec<
     lines
 }
 
-/// By channel of a block: the columns' weights, and their products with each pixel's input. `weight` says where a column's
-/// weights for a channel are, `input` which variable a pixel's input is.
+/// Channels that each block of the input has; those behind are zero.
+pub fn channels(problem: &Problem) -> usize {
+    (problem.layer.in_channels / problem.layer.groups).min(BLOCK)
+}
+
+/// Of a channel of a block: the columns' weights, and their products with each pixel's input. `weight` says where a column's
+/// weights are, `input` which variable a pixel's input is.
 pub fn products(
     problem: &Problem,
-    weight: impl Fn(usize, usize) -> String,
+    channel: usize,
+    weight: impl Fn(usize) -> String,
     input: impl Fn(usize) -> String,
 ) -> Vec<String> {
     let Choice { pixels, columns, .. } = problem.choice;
-    let channels = (problem.layer.in_channels / problem.layer.groups).min(BLOCK);
-    let mut lines = Vec::new();
-    for channel in 0..channels {
-        lines.push("{".to_owned());
-        for column in 0..columns {
-            lines.push(format!("    let weight{column} = {};", weight(channel, column)));
-        }
-        let lane = ["x", "y", "z", "w"][channel];
-        for pixel in 0..pixels {
-            for column in 0..columns {
-                lines.push(format!("    sum{pixel}_{column} += weight{column} * {}.{lane};", input(pixel)));
-            }
-        }
-        lines.push("}".to_owned());
+    let mut lines = vec!["{".to_owned()];
+    for column in 0..columns {
+        lines.push(format!("    let weight{column} = {};", weight(column)));
     }
+    let lane = ["x", "y", "z", "w"][channel];
+    for pixel in 0..pixels {
+        for column in 0..columns {
+            lines.push(format!("    sum{pixel}_{column} += weight{column} * {}.{lane};", input(pixel)));
+        }
+    }
+    lines.push("}".to_owned());
     lines
 }

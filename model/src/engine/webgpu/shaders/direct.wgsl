@@ -30,7 +30,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
         for (var block = 0u; block < PIECE_BLOCKS; block++) {
             //{inputs}
             //{products}
-            at += KERNEL * 4u * OUTPUT_BLOCKS;
             pixel += INPUT_PLANE;
         }
         at += (INPUT_BLOCKS - PIECE_BLOCKS) * KERNEL * 4u * OUTPUT_BLOCKS;

@@ -3,11 +3,13 @@
 
 mod convolution;
 mod direct;
+mod source;
 mod tiled;
 mod types;
 mod winograd;
 
 pub use convolution::{Problem, input_blocks, multiply_adds};
+pub use source::Shapes;
 pub use tiled::{SIDE, Slices};
 pub use winograd::Tiling;
 
@@ -15,7 +17,7 @@ use super::choice::Family;
 use super::planes::Planes;
 use super::storage::Element;
 use crate::architecture::MaxPool;
-use std::fmt::Write;
+use source::Source;
 use types::Types;
 
 /// What a dispatch computes.
@@ -54,6 +56,8 @@ pub enum Shader<'a> {
 pub struct Kernel {
     pub source: String,
     pub workgroups: [u32; 3],
+    /// Words that the last of the buffers holds that it reads, if it reads its shapes.
+    pub shape: Option<Vec<u32>>,
     /// Buffers that it reads; it writes one.
     pub reads: usize,
     /// Whether a further one is told that a value was too large.
@@ -105,28 +109,41 @@ impl Shader<'_> {
         written == Element::F16
     }
 
-    pub fn kernel(&self) -> Kernel {
-        let (reads, checked) = (self.reads(), self.checked());
-        // The last binding.
+    /// Whether it can read the shapes: it is one of those that a network has many of.
+    fn shares(&self) -> bool {
+        match self {
+            Shader::Convolution(problem) => problem.choice.family == Family::Direct,
+            Shader::InputTransform { .. } | Shader::OutputTransform { .. } => true,
+            Shader::Normalise(_) | Shader::AddPieces(_) | Shader::MaxPool { .. } | Shader::AveragePool { .. } => false,
+        }
+    }
+
+    pub fn kernel(&self, shapes: Shapes) -> Kernel {
+        let shapes = if self.shares() { shapes } else { Shapes::Constant };
+        let (of_values, checked) = (self.reads(), self.checked());
+        let reads = of_values + usize::from(shapes == Shapes::Read);
+        // The last binding; that of shapes is the one before.
         let overflow = checked.then_some(1 + reads);
-        let source = match self {
+        let Source { text: source, shape } = match self {
             Shader::Normalise(to) => normalise(to, overflow),
             Shader::Convolution(problem) => match problem.choice.family {
-                Family::Direct => direct::source(problem, overflow),
+                Family::Direct => direct::source(problem, overflow, shapes, reads),
                 Family::Tiled => tiled::source(problem, overflow),
             },
             Shader::AddPieces(problem) => convolution::add_pieces(problem, overflow),
-            Shader::InputTransform { tiling, from } => winograd::input_transform(tiling, from),
-            Shader::OutputTransform { tiling, problem } => winograd::output_transform(tiling, problem, overflow),
+            Shader::InputTransform { tiling, from } => winograd::input_transform(tiling, from, shapes, reads),
+            Shader::OutputTransform { tiling, problem } => {
+                winograd::output_transform(tiling, problem, overflow, shapes, reads)
+            }
             Shader::MaxPool { pool, from, to } => max_pool(pool, from, to),
             Shader::AveragePool { from, to } => average_pool(from, to),
         };
         let workgroups = self.workgroups().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        Kernel { source, workgroups, reads, checked }
+        Kernel { source, workgroups, shape, reads, checked }
     }
 }
 
-fn normalise(to: &Planes, overflow: Option<usize>) -> String {
+fn normalise(to: &Planes, overflow: Option<usize>) -> Source {
     let types = Types { overflow, ..Types::plain(to.element, to.element) };
     let constants = [
         ("HEIGHT", to.height),
@@ -135,10 +152,10 @@ fn normalise(to: &Planes, overflow: Option<usize>) -> String {
         ("OUTPUT_INSIDE", to.inside()),
         ("OUTPUT_PITCH", to.pitch()),
     ];
-    with(&types, &constants, include_str!("normalise.wgsl"))
+    Source::new(&types, &constants, include_str!("normalise.wgsl"))
 }
 
-fn max_pool(pool: &MaxPool, from: &Planes, to: &Planes) -> String {
+fn max_pool(pool: &MaxPool, from: &Planes, to: &Planes) -> Source {
     let types = Types::plain(from.element, to.element);
     let constants = [
         ("KERNEL", pool.kernel),
@@ -151,10 +168,10 @@ fn max_pool(pool: &MaxPool, from: &Planes, to: &Planes) -> String {
         ("OUTPUT_PITCH", to.pitch()),
         ("OUTPUT_WIDTH", to.width),
     ];
-    with(&types, &constants, include_str!("max_pool.wgsl"))
+    Source::new(&types, &constants, include_str!("max_pool.wgsl"))
 }
 
-fn average_pool(from: &Planes, to: &Planes) -> String {
+fn average_pool(from: &Planes, to: &Planes) -> Source {
     let types = Types::plain(from.element, to.element);
     let constants = [
         ("PLANES", from.batch * from.blocks()),
@@ -164,7 +181,7 @@ fn average_pool(from: &Planes, to: &Planes) -> String {
         ("INPUT_PITCH", from.pitch()),
         ("INPUT_INSIDE", from.inside()),
     ];
-    with(&types, &constants, include_str!("average_pool.wgsl"))
+    Source::new(&types, &constants, include_str!("average_pool.wgsl"))
 }
 
 /// Puts lines in the place of `//{name}`, as far to the right as that; without any, its line goes.
@@ -176,15 +193,6 @@ fn fill(text: &mut String, name: &str, lines: impl IntoIterator<Item = String>) 
     let indent = " ".repeat(at - start);
     let lines: String = lines.into_iter().map(|line| format!("{indent}{line}\n")).collect();
     text.replace_range(start..end, &lines);
-}
-
-/// A text with types and constants in front of it.
-fn with(types: &Types, constants: &[(&str, usize)], text: &str) -> String {
-    let mut source = types.source() + "\n";
-    for (name, value) in constants {
-        writeln!(source, "const {name} = {value}u;").expect("writing to a string");
-    }
-    source + "\n" + text
 }
 
 #[cfg(test)]

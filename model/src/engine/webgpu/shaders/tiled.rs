@@ -1,7 +1,8 @@
 //! Family B: convolutions out of workgroup memory.
 
-use super::convolution::{Problem, constants, input_blocks, products, store_sums, sum_registers, types};
-use super::{fill, with};
+use super::convolution::{Problem, channels, constants, input_blocks, products, store_sums, sum_registers, types};
+use super::fill;
+use super::source::Source;
 use crate::architecture::Convolution;
 
 /// Invocations of a workgroup along pixels, and along output blocks.
@@ -70,7 +71,7 @@ fn slices(problem: &Problem) -> Slices {
     Slices::of(problem.layer).expect("chosen for layers that have them")
 }
 
-pub fn source(problem: &Problem, overflow: Option<usize>) -> String {
+pub fn source(problem: &Problem, overflow: Option<usize>) -> Source {
     let (layer, choice, to) = (problem.layer, &problem.choice, &problem.to);
     let slices = slices(problem);
     let piece_steps = problem.input_blocks() / slices.blocks() / choice.pieces;
@@ -92,7 +93,6 @@ pub fn source(problem: &Problem, overflow: Option<usize>) -> String {
         ("PIECE_STEPS", piece_steps),
         ("ALL_PIXELS", all_pixels(problem)),
         ("IMAGE_PIXELS", to.height * to.width),
-        ("OUTPUT_WIDTH", to.width),
     ]);
     let mut text = include_str!("tiled.wgsl").to_owned();
     store_sums(problem, &mut text, &mut constants);
@@ -107,10 +107,13 @@ pub fn source(problem: &Problem, overflow: Option<usize>) -> String {
     fill(&mut text, "sums", sum_registers(problem, block));
     let input = |pixel| format!("let input{pixel} = input_tile[pixel + {}u];", pixel * SIDE);
     fill(&mut text, "inputs", (0..choice.pixels).map(input));
-    let weight = |channel, column| format!("weight_tile[row + {}u]", channel * SIDE * choice.columns + column * SIDE);
-    fill(&mut text, "products", products(problem, weight, |pixel| format!("input{pixel}")));
+    let of_a_channel = |channel: usize| {
+        let weight = |column| format!("weight_tile[row + {}u]", (channel * choice.columns + column) * SIDE);
+        products(problem, channel, weight, |pixel| format!("input{pixel}"))
+    };
+    fill(&mut text, "products", (0..channels(problem)).flat_map(of_a_channel));
     fill(&mut text, "outputs", outputs(problem));
-    with(&types(problem, overflow), &constants, &text)
+    Source::new(&types(problem, overflow), &constants, &text)
 }
 
 /// A value that an invocation stages in every step.

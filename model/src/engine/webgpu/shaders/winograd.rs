@@ -4,8 +4,9 @@ use super::super::super::winograd::Scheme;
 use super::super::planes::{BLOCK, Planes};
 use super::super::storage::Element;
 use super::convolution::{Problem, store};
+use super::source::{Shapes, Source};
 use super::types::Types;
-use super::{ROW, fill, with};
+use super::{ROW, fill};
 
 /// The tiles that cover the outputs of all images.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,7 +67,7 @@ pub fn output_workgroups(tiling: &Tiling, to: &Planes) -> [usize; 3] {
 }
 
 /// Of values `from`, which have a border of at least 1.
-pub fn input_transform(tiling: &Tiling, from: &Planes) -> String {
+pub fn input_transform(tiling: &Tiling, from: &Planes, shapes: Shapes, binding: usize) -> Source {
     let types = Types::plain(from.element, Element::F32);
     let mut constants = tiling.constants();
     constants.extend([
@@ -74,22 +75,27 @@ pub fn input_transform(tiling: &Tiling, from: &Planes) -> String {
         ("INPUT_PLANE", from.plane()),
         ("INPUT_PITCH", from.pitch()),
         ("INSET", from.inset(1)),
+        ("INPUT_HEIGHT", from.height),
+        ("INPUT_WIDTH", from.width),
+        ("POINT", from.blocks() * tiling.tiles() * BLOCK),
     ]);
     let scheme = tiling.scheme;
     let points = scheme.points(scheme.tile);
+    let ragged = shapes == Shapes::Read || !tiling.covers(from);
     // Where tiles reach over the end, the last zeros of the border stand for what is not there.
-    let inside = |start: &str, index: usize, side: usize| match tiling.covers(from) {
-        true => format!("{start} + {index}u"),
-        false => format!("min({start} + {index}u, {}u)", side + 1),
+    let inside = |start: &str, index: usize, side: &str| match ragged {
+        true => format!("min({start} + {index}u, {side} + 1u)"),
+        false => format!("({start} + {index}u)"),
     };
     let rows = (0..points)
-        .map(|row| format!("let row{row} = (plane + ({}) * INPUT_PITCH) * 4u + lane;", inside("y", row, from.height)));
-    let columns = (0..points).map(|column| format!("let column{column} = ({}) * 4u;", inside("x", column, from.width)));
+        .map(|row| format!("let row{row} = (plane + {} * INPUT_PITCH) * 4u + lane;", inside("y", row, "INPUT_HEIGHT")));
+    let columns =
+        (0..points).map(|column| format!("let column{column} = {} * 4u;", inside("x", column, "INPUT_WIDTH")));
     let each = || (0..points).flat_map(|row| (0..points).map(move |column| (row, column)));
     let inputs = each().map(|(row, column)| format!("let d{row}{column} = f32(input[row{row} + column{column}]);"));
     let outputs = each().map(|(row, column)| {
         let point = row * points + column;
-        format!("output[to + {}u] = v{row}{column};", point * from.blocks() * tiling.tiles() * BLOCK)
+        format!("output[to + {point}u * POINT] = v{row}{column};")
     });
     let down = (0..points)
         .flat_map(|column| input_side(scheme, |row| format!("d{row}{column}"), |row| format!("c{row}{column}")));
@@ -102,39 +108,44 @@ pub fn input_transform(tiling: &Tiling, from: &Planes) -> String {
     fill(&mut text, "down", down);
     fill(&mut text, "across", across);
     fill(&mut text, "outputs", outputs);
-    with(&types, &constants, &text)
+    Source::with(shapes, &types, &constants, &text, binding)
 }
 
 /// To the problem's outputs, with all that belongs to them.
-pub fn output_transform(tiling: &Tiling, problem: &Problem, overflow: Option<usize>) -> String {
+pub fn output_transform(
+    tiling: &Tiling,
+    problem: &Problem,
+    overflow: Option<usize>,
+    shapes: Shapes,
+    binding: usize,
+) -> Source {
     let to = &problem.to;
     let types = Types { weight: Some(problem.storage), overflow, ..Types::plain(to.element, to.element) };
     let mut constants = tiling.constants();
     let mut text = include_str!("output_transform.wgsl").to_owned();
     store(problem, to, true, &mut text, &mut constants);
+    constants.extend([("OUTPUT_HEIGHT", to.height), ("POINT", to.blocks() * tiling.tiles())]);
     let scheme = tiling.scheme;
     let (points, tile) = (scheme.points(scheme.tile), scheme.tile);
-    let product = |row: usize, column: usize| {
-        format!("products[at + {}u]", (row * points + column) * to.blocks() * tiling.tiles())
-    };
+    let product = |row: usize, column: usize| format!("products[at + {}u * POINT]", row * points + column);
     let down = (0..points).flat_map(|column| {
         let products = (0..points).map(move |row| format!("let m{row}{column} = {};", product(row, column)));
         products.chain(output_side(scheme, |row| format!("m{row}{column}"), |row| format!("c{row}{column}")))
     });
     let across = (0..tile)
         .flat_map(|row| output_side(scheme, |column| format!("c{row}{column}"), |column| format!("o{row}{column}")));
-    let ragged = !tiling.covers(to);
+    let ragged = shapes == Shapes::Read || !tiling.covers(to);
     let outputs = (0..tile).flat_map(|row| (0..tile).map(move |column| (row, column))).map(|(row, column)| {
         let store = format!("store(image, id.y, y + {row}u, x + {column}u, o{row}{column} + bias);");
         match ragged {
-            true => format!("if y + {row}u < {}u && x + {column}u < {}u {{ {store} }}", to.height, to.width),
+            true => format!("if y + {row}u < OUTPUT_HEIGHT && x + {column}u < OUTPUT_WIDTH {{ {store} }}"),
             false => store,
         }
     });
     fill(&mut text, "down", down);
     fill(&mut text, "across", across);
     fill(&mut text, "outputs", outputs);
-    with(&types, &constants, &text)
+    Source::with(shapes, &types, &constants, &text, binding)
 }
 
 /// `B^T x` of a side: a point from its inputs, opposite points from one even and one odd sum.
