@@ -17,6 +17,9 @@ WASM_BINDGEN = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/version = "\(.*\)"
 # What make runs side by side does not share its jobs: each takes what processors are free.
 CARGO := env -u MAKEFLAGS cargo
 
+# Mesa's emulation says on every start that it misses this where no session of a desktop sets it, and needs it for nothing.
+export XDG_RUNTIME_DIR ?= /tmp
+
 LISTEN ?= 127.0.0.1:8080
 MODELS ?= checkpoints
 
