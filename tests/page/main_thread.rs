@@ -28,8 +28,9 @@ const DAWDLE: &str = r#"
     });
 "#;
 
-/// A machine that is busy elsewhere makes any task long; one that is long by itself is long every time.
-const ATTEMPTS: usize = 3;
+/// The browser's clock runs on while others have the processor: with compilers beside it, every other attempt on two cores
+/// sees some task grow long, each time another one. One that is long by itself is long in every attempt.
+const ATTEMPTS: usize = 5;
 
 pub fn is_never_busy_for_50_ms() -> Result<()> {
     is_never_busy("", "CPU in this page")
