@@ -17,6 +17,9 @@ WASM_BINDGEN = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/version = "\(.*\)"
 # What make runs side by side does not share its jobs: each takes what processors are free.
 CARGO := env -u MAKEFLAGS cargo
 
+# Mesa's emulation says on every start that it misses this where no session of a desktop sets it, and needs it for nothing.
+export XDG_RUNTIME_DIR ?= /tmp
+
 LISTEN ?= 127.0.0.1:8080
 MODELS ?= checkpoints
 
@@ -80,13 +83,14 @@ bench: page browser vulkan peers
 	cargo build --release -p trainer --features webgpu
 	@exec python3 -B tests/peers/bench.py $(CARGO_TARGET_DIR) $(BENCH)
 
+DIST := $(CARGO_TARGET_DIR)/dist
 # What a browser loads of the worker: its module, and the JavaScript around it.
-WORKER := $(CARGO_TARGET_DIR)/dist/worker
+WORKER := $(DIST)/worker
 # In bytes as they are and under brotli, the most that is.
 WORKER_BYTES := 1500000
 WORKER_BROTLI := 600000
 
-# The features are those that rustc takes for granted, and SIMD; the module does not name them.
+# The features are those that rustc takes for granted, and SIMD; the modules do not name them.
 WASM_OPT := wasm-opt -Os --strip-debug --strip-producers --enable-simd --enable-bulk-memory --enable-sign-ext \
 	--enable-mutable-globals --enable-nontrapping-float-to-int --enable-reference-types --enable-multivalue
 
@@ -94,26 +98,30 @@ WASM_OPT := wasm-opt -Os --strip-debug --strip-producers --enable-simd --enable-
 # one is the second of two.
 EXPORT_SECOND_TABLE := perl -0pi -e 's/(__wbindgen_externrefs\x01)\x00/$$1\x01/'
 
+# Makes a module of this name smaller where it lies. What comes out is kept, by what went in.
+OPTIMISE = optimise() { \
+	all=$(CARGO_TARGET_DIR)/optimised/$$1; kept=$$all-$$({ echo "$(WASM_OPT)"; cat $$2; } | sha256sum | cut -c1-16); \
+	[ -e $$kept ] || { mkdir -p $${all%/*}; rm -f $$all-*; \
+		$(WASM_OPT) $$2 -o $$kept.new; $(EXPORT_SECOND_TABLE) $$kept.new; mv $$kept.new $$kept; }; \
+	cp $$kept $$2; }
+
 # Trunk builds offline; what only a feature of the worker needs is to be there before.
 FETCH := cargo fetch --locked --target wasm32-unknown-unknown
 BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
 
-# Fails if the worker has become heavier than that; one with Burn is not looked at. Trunk writes everything anew each time:
+# Fails if the worker has become heavier than that; one with Burn is neither weighed nor made smaller. Trunk writes everything anew each time:
 # what was optimised before is not again, and what is the same stays as it lies, or the server would be built again.
 page: tools wasm-target optimiser $(PAGE)
 	$(if $(WORKER_FEATURES),$(FETCH))
-	$(BUILD_PAGE) $(CARGO_TARGET_DIR)/dist $(PAGE)
-	@[ -n "$(WORKER_FEATURES)" ] || ! command -v wasm-opt >/dev/null || { \
-		kept=$(CARGO_TARGET_DIR)/optimised/$$({ echo "$(WASM_OPT)"; cat $(WORKER)_bg.wasm; } | sha256sum | cut -c1-16); \
-		[ -e $$kept ] || { mkdir -p $${kept%/*}; rm -f $${kept%/*}/*; \
-			$(WASM_OPT) $(WORKER)_bg.wasm -o $$kept.new && $(EXPORT_SECOND_TABLE) $$kept.new && mv $$kept.new $$kept; }; \
-		cp $$kept $(WORKER)_bg.wasm; }
+	$(BUILD_PAGE) $(DIST) $(PAGE)
+	@! command -v wasm-opt >/dev/null || { $(OPTIMISE); optimise page $(DIST)/page-*_bg.wasm; \
+		[ -n "$(WORKER_FEATURES)" ] || optimise worker $(WORKER)_bg.wasm; }
 	@[ -n "$(WORKER_FEATURES)" ] || ! command -v wasm-opt >/dev/null || ! command -v brotli >/dev/null || { \
 		raw=$$(cat $(WORKER)* | wc -c); small=$$(cat $(WORKER)* | brotli -c | wc -c); \
 		echo "the worker has $$raw bytes of $(WORKER_BYTES), under brotli $$small of $(WORKER_BROTLI)"; \
 		[ $$raw -le $(WORKER_BYTES) ] && [ $$small -le $(WORKER_BROTLI) ]; }
-	@diff -rq $(CARGO_TARGET_DIR)/dist web/dist >/dev/null 2>&1 || { \
-		rm -rf web/dist.new && cp -r $(CARGO_TARGET_DIR)/dist web/dist.new && rm -rf web/dist && mv web/dist.new web/dist; }
+	@diff -rq $(DIST) web/dist >/dev/null 2>&1 || { \
+		rm -rf web/dist.new && cp -r $(DIST) web/dist.new && rm -rf web/dist && mv web/dist.new web/dist; }
 
 # The page with Burn's WebGPU engine, for `make bench`, which asks for it unless its `--peers` leave `burn-webgpu` out.
 # Compiling it takes minutes. It stays below cargo's target directory.
@@ -151,14 +159,14 @@ $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN):
 	rm -rf $@.build
 	touch $@
 
-# What makes the worker smaller, and what weighs it, from the distribution's packages; where nobody may install any without
+# What makes the modules smaller, and what weighs the worker, from the distribution's packages; where nobody may install any without
 # being asked for a password, the page does without.
 optimiser:
 	@command -v wasm-opt >/dev/null && command -v brotli >/dev/null || { \
 		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); \
 		$$sudo true 2>/dev/null && echo "installing binaryen and brotli" && \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq binaryen brotli; } || \
-		echo "without wasm-opt and brotli: the worker stays as large as it was compiled, and unweighed"
+		echo "without wasm-opt and brotli: page and worker stay as large as they were compiled, and unweighed"
 
 # Chromium and its WebDriver from the distribution's packages.
 browser:

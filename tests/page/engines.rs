@@ -16,20 +16,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
 
 /// What every worker does before the page's own module is loaded: it tells the page what the module asks of WebGPU and says
-/// on the console, and lets the page destroy its device. The page's scripts cannot reach into a worker.
+/// on the console, and lets the page destroy the device that was opened last. The page's scripts cannot reach into a worker.
 const EAVESDROP: &str = r#"
     const told = new BroadcastChannel("told");
     for (const level of ["info", "warn", "error"]) {
         const say = console[level].bind(console);
         console[level] = (...words) => { say(...words); told.postMessage(words.join(" ")); };
     }
+    let device;
     const requestDevice = GPUAdapter.prototype.requestDevice;
     GPUAdapter.prototype.requestDevice = async function (...rest) {
         told.postMessage("a device is opened");
-        const device = await requestDevice.apply(this, rest);
-        new BroadcastChannel("order").onmessage = () => { device.destroy(); told.postMessage("destroyed"); };
-        return device;
+        return device = await requestDevice.apply(this, rest);
     };
+    new BroadcastChannel("order").onmessage = () => { device.destroy(); told.postMessage("destroyed"); };
 "#;
 
 /// The adapter claims to be a GPU.
@@ -54,12 +54,13 @@ const SWIFT: &str = r#"
     };
 "#;
 
-/// A GPU whose kernels compute nonsense.
+/// A GPU whose kernels compute nonsense: each logit with the other sign. What is zero stays so, such as the word behind the
+/// logits that tells of values too large for f16.
 const WRONG: &str = r#"
     const { getMappedRange } = GPUBuffer.prototype;
     GPUBuffer.prototype.getMappedRange = function (...rest) {
         const range = getMappedRange.apply(this, rest);
-        new Float32Array(range).reverse();
+        new Float32Array(range).forEach((value, index, values) => values[index] = 0 - value);
         return range;
     };
 "#;
@@ -249,7 +250,8 @@ impl Browser {
         Ok(memory.as_str().context("no measurement")?.to_owned())
     }
 
-    /// Destroys the worker's device; the next photos are answered there, and the worker says why.
+    /// Destroys the worker's device; the next photos are answered there, by a device that was opened since if it is WebGPU, and
+    /// the worker says why.
     async fn lose_the_device(&self, badge: &str, words: &str) -> Result<()> {
         let order = "window.told = []; new BroadcastChannel('order').postMessage('destroy')";
         self.client.execute(order, vec![]).await?;
@@ -260,6 +262,8 @@ impl Browser {
             let expected = rest(self, TEN, photo).await?;
             assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
         }
+        let opened = self.heard("a device is opened").await?;
+        ensure!(opened == (badge == "WebGPU"), "the answers are of {badge:?}, and a device was opened: {opened}");
         self.hear(words).await
     }
 }

@@ -35,6 +35,7 @@ fn main() {
         bare_trial("page_answers_on_webgpu_if_its_address_asks_for_it", on_webgpu),
         bare_trial("explanation_lies_over_the_photo", explanation::lies_over_the_photo),
         bare_trial("main_thread_is_never_busy_for_50_ms", main_thread::is_never_busy_for_50_ms),
+        bare_trial("main_thread_is_never_busy_on_webgpu", main_thread::is_never_busy_for_50_ms_on_webgpu),
         bare_trial("auto_never_opens_an_adapter_that_is_software", engines::auto_leaves_software_alone),
         bare_trial("auto_stays_on_the_cpu_if_that_is_faster", engines::auto_stays_on_a_faster_cpu_and_remembers),
         bare_trial("auto_refuses_webgpu_that_is_wrong", engines::auto_refuses_a_gpu_that_computes_nonsense),
