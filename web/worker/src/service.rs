@@ -1,5 +1,6 @@
 //! Answers the page's requests: loads the one model of this worker, then classifies.
 
+use crate::adapter::Adapter;
 use crate::auto::consider_webgpu;
 use crate::browser_decode;
 use crate::early::Early;
@@ -102,10 +103,12 @@ async fn load(weights: &Weights, engine: Engine) -> Result<Engines, Failed> {
             reply(Reply::Progress { received, total });
         }
     };
-    let early = || match engine {
-        Engine::WebGpu if WEBGPU == Device::WebGpu(0) => Early::Unopened,
-        _ => Early::Unwanted,
-    };
+    let wanted = engine == Engine::WebGpu && WEBGPU == Device::WebGpu(0);
+    if wanted {
+        // A browser needs a moment to come to its GPU for the first time: it shall have it while the weights are asked for.
+        spawn_local(async { drop(Adapter::look().await) });
+    }
+    let early = || if wanted { Early::Unopened } else { Early::Unwanted };
     let brought = bring(weights, progress, early).await.map_err(|error| Failed::new(error.code(), error))?;
     Ok(Engines::prepare(engine, &weights.name, brought.0, brought.1).await?)
 }

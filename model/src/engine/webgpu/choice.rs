@@ -3,7 +3,7 @@
 pub use super::super::AdapterKind;
 use super::super::winograd::Scheme;
 use super::planes::{BLOCK, Planes};
-use super::shaders::{SIDE, Shapes, Slices, Tiling, input_blocks};
+use super::shaders::{Code, SIDE, Slices, Tiling, input_blocks};
 use super::storage::Storage;
 use crate::architecture::Convolution;
 use std::cmp::Reverse;
@@ -52,10 +52,10 @@ impl AdapterKind {
 
     /// How kernels know their shapes. Emulated adapters compile one after the other, and gain nothing by constants that
     /// would be worth it.
-    pub fn shapes(self) -> Shapes {
+    pub fn code(self) -> Code {
         match self {
-            AdapterKind::Software => Shapes::Read,
-            AdapterKind::Direct | AdapterKind::Tiled => Shapes::Constant,
+            AdapterKind::Software => Code::Shared,
+            AdapterKind::Direct | AdapterKind::Tiled => Code::Specialised,
         }
     }
 
@@ -111,6 +111,15 @@ impl Choice {
         };
         let costs = candidates.into_iter().map(|choice| (choice.cost(kind, layer, to), choice));
         costs.min_by(|(a, _), (b, _)| a.total_cmp(b)).expect("the smallest tile always fits").1
+    }
+
+    /// For the products of Winograd's points `to`, which one kernel computes for all layers where kernels are shared: tiles of
+    /// all images lie in one long row, at whose end little is lost.
+    pub fn of_points(kind: AdapterKind, layer: &Convolution, to: &Planes) -> Self {
+        match kind {
+            AdapterKind::Software => direct(layer, to, [4, 16])[0],
+            AdapterKind::Direct | AdapterKind::Tiled => Choice::new(kind, layer, to),
+        }
     }
 
     /// Words for it: the outputs of an invocation in pixels by channels, or those of a workgroup, and how often it is split.
@@ -182,7 +191,7 @@ fn filtering(kind: AdapterKind, scheme: Scheme, layer: &Convolution, to: &Planes
     let products = Convolution { kernel: 1, padding: 0, ..layer.clone() };
     let [values, sums] = [layer.in_channels, layer.out_channels].map(|count| Tiling::new(scheme, to).planes(count));
     let transformed = [values, sums].map(|planes| (planes.batch * planes.image()) as f64).iter().sum::<f64>();
-    Choice::new(kind, &products, &sums).cost(kind, &products, &sums)
+    Choice::of_points(kind, &products, &sums).cost(kind, &products, &sums)
         + weights(kind, layer, scheme.matrices())
         + 2.0 * DISPATCH
         + kind.memory() * transformed

@@ -64,7 +64,7 @@ impl Layout {
         last_reads: &[Option<usize>],
     ) -> Result<Self, EngineError> {
         let kernels: Vec<Kernel> =
-            listing.dispatches.iter().map(|planned| planned.shader.kernel(listing.shapes)).collect();
+            listing.dispatches.iter().map(|planned| planned.shader.kernel(listing.code)).collect();
         let pipelines = gpu.pipelines(&kernels.iter().collect::<Vec<_>>()).await?;
         let (layout, fine) =
             gpu.checked(|| Layout::bind(gpu, listing, (kernels, pipelines), steps, weights, last_reads));

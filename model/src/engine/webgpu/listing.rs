@@ -4,7 +4,7 @@
 use super::super::{OperationProfile, Precision};
 use super::choice::{AdapterKind, Choice};
 use super::planes::Planes;
-use super::shaders::{Problem, Shader, Shapes, Tiling};
+use super::shaders::{Code, Problem, Shader, Tiling};
 use super::steps::{Step, Winograd, Work};
 use super::storage::{Element, Storage};
 use crate::architecture::Convolution;
@@ -25,7 +25,7 @@ pub struct Listing<'a> {
     /// The first normalises bytes.
     pub dispatches: Vec<Planned<'a>>,
     /// How kernels know their shapes.
-    pub shapes: Shapes,
+    pub code: Code,
 }
 
 /// What a kernel reads or writes.
@@ -60,17 +60,20 @@ pub struct Planned<'a> {
 impl<'a> Listing<'a> {
     /// For `[batch, height, width]`.
     pub fn new(steps: &'a [Step], kind: AdapterKind, storage: Storage, shape: [usize; 3]) -> Self {
-        let choose = |layer: &Convolution, to: &Planes| Choice::new(kind, layer, to);
-        Listing::choosing(steps, storage, kind.shapes(), shape, choose)
+        let choose = |layer: &Convolution, to: &Planes, of_points| match of_points {
+            true => Choice::of_points(kind, layer, to),
+            false => Choice::new(kind, layer, to),
+        };
+        Listing::choosing(steps, storage, kind.code(), shape, choose)
     }
 
-    /// The same, with somebody's choice for each convolution with outputs of a shape.
+    /// The same, with somebody's choice for each convolution with outputs of a shape, or products of Winograd's points.
     pub fn choosing(
         steps: &'a [Step],
         storage: Storage,
-        shapes: Shapes,
+        code: Code,
         shape: [usize; 3],
-        choice: impl Fn(&Convolution, &Planes) -> Choice,
+        choice: impl Fn(&Convolution, &Planes, bool) -> Choice,
     ) -> Self {
         let values = values(steps, storage, shape);
         let normalise = Planned {
@@ -97,7 +100,7 @@ impl<'a> Listing<'a> {
                     if let Some(Winograd { scheme, products: layer }) = winograd {
                         let tiling = Tiling::new(*scheme, &to);
                         let [values, sums] = [layer.in_channels, layer.out_channels].map(|count| tiling.planes(count));
-                        let whole = whole(choice(layer, &sums), Some(scheme.matrices()));
+                        let whole = whole(choice(layer, &sums, true), Some(scheme.matrices()));
                         let products =
                             Problem { layer, from: values, to: sums, residual: None, relu: false, ..whole.clone() };
                         push(Shader::InputTransform { tiling, from }, vec![input], first);
@@ -105,7 +108,7 @@ impl<'a> Listing<'a> {
                         push(Shader::OutputTransform { tiling, problem: whole }, last(second), output);
                         continue;
                     }
-                    let problem = whole(choice(layer, &to), None);
+                    let problem = whole(choice(layer, &to, false), None);
                     if problem.choice.pieces == 1 {
                         push(Shader::Convolution(problem), last(input), output);
                     } else {
@@ -117,7 +120,7 @@ impl<'a> Listing<'a> {
                 Work::Average => push(Shader::AveragePool { from, to }, vec![input], output),
             }
         }
-        Listing { shape, values, dispatches, shapes }
+        Listing { shape, values, dispatches, code }
     }
 
     /// Whole words.
@@ -276,7 +279,7 @@ mod tests {
             for planned in &listing.dispatches {
                 assert!(planned.reads.iter().all(|slot| written.contains(slot)), "{}", planned.layer);
                 assert!(!planned.reads.contains(&planned.output));
-                assert_eq!(planned.shader.kernel(Shapes::Constant).reads, planned.reads.len(), "{}", planned.layer);
+                assert_eq!(planned.shader.kernel(Code::Specialised).reads, planned.reads.len(), "{}", planned.layer);
                 if !matches!(planned.output, Slot::Scratch(_)) {
                     assert!(!written.contains(&planned.output), "{}", planned.layer);
                 }

@@ -1,7 +1,7 @@
 //! The kernels on whatever adapter there is, against the CPU engine: those that its kind would never get above all.
 
 use super::choice::{AdapterKind, Choice, direct, tiled};
-use super::shaders::{Shapes, Tiling};
+use super::shaders::{Code, Tiling};
 use super::storage::Element;
 use super::*;
 use crate::architecture::{Architecture, Convolution};
@@ -10,7 +10,7 @@ use crate::plan::{FoldedConvolution, Operation};
 use crate::random::{self, Uniform};
 use pollster::block_on;
 
-const SHAPES: [Shapes; 2] = [Shapes::Constant, Shapes::Read];
+const CODES: [Code; 2] = [Code::Specialised, Code::Shared];
 
 const NAME: Device = Device::WebGpu(0);
 
@@ -81,9 +81,9 @@ fn planes([batch, height, width]: [usize; 3], channels: usize) -> Planes {
 }
 
 /// What a plan yields if its last step is computed as chosen.
-fn run(engine: &WebGpuEngine, input: &Input, choice: Choice, shapes: Shapes) -> Vec<f32> {
+fn run(engine: &WebGpuEngine, input: &Input, choice: Choice, code: Code) -> Vec<f32> {
     let last = engine.steps.last().unwrap();
-    let choose = |layer: &Convolution, to: &_| match &last.work {
+    let choose = |layer: &Convolution, to: &_, _| match &last.work {
         steps::Work::Convolution { layer: of_last, winograd, .. }
             if layer == winograd.as_ref().map_or(of_last, |winograd| &winograd.products) =>
         {
@@ -91,7 +91,7 @@ fn run(engine: &WebGpuEngine, input: &Input, choice: Choice, shapes: Shapes) -> 
         }
         _ => Choice::new(AdapterKind::Software, layer, to),
     };
-    let listing = Listing::choosing(&engine.steps, engine.storage, shapes, input.shape(), choose);
+    let listing = Listing::choosing(&engine.steps, engine.storage, code, input.shape(), choose);
     assert!(listing.fits(engine.gpu.largest_buffer));
     let layout = Layout::new(&engine.gpu, listing, &engine.steps, &engine.weights, &engine.last_reads);
     let layout = block_on(layout).unwrap();
@@ -114,9 +114,9 @@ fn assert_all_agree(layer: Layer, shape: [usize; 3], storage: Storage) {
         Storage::PackedWeights | Storage::F16 => 2e-3,
     };
     for choice in choices.into_iter().filter(|choice| choice.pieces == 1 || choice.pieces == most) {
-        for shapes in SHAPES {
-            let difference = relative_difference(&run(&engine, &input, choice, shapes), &reference);
-            assert!(difference < tolerance, "{layer:?}, {shape:?}, {choice:?}, {shapes:?}, {storage:?}: {difference}");
+        for code in CODES {
+            let difference = relative_difference(&run(&engine, &input, choice, code), &reference);
+            assert!(difference < tolerance, "{layer:?}, {shape:?}, {choice:?}, {code:?}, {storage:?}: {difference}");
         }
     }
 }
@@ -130,7 +130,7 @@ fn reference(engine: &WebGpuEngine, layer: Layer, input: &Input) -> Vec<f32> {
     // Not for the CPU engine; all that is known is that ways agree.
     let listing = Listing::new(&engine.steps, AdapterKind::Software, engine.storage, input.shape());
     let choice = Choice::new(AdapterKind::Software, &last, listing.values.last().unwrap());
-    run(engine, input, choice, Shapes::Constant)
+    run(engine, input, choice, Code::Specialised)
 }
 
 /// By tiles of every size, whether they end where images do or not, multiplied in every tile of the products.
@@ -146,12 +146,9 @@ fn every_scheme_of_winograds_computes_3x3s() {
             let products = Tiling::new(scheme, &planes(shape, last.out_channels)).planes(last.out_channels);
             let choices = direct(&convolution([layer[0], layer[1], 1, 1, 1]), &products, [4, 16]);
             for choice in choices.into_iter().filter(|choice| choice.pieces == 1) {
-                for shapes in SHAPES {
-                    let difference = relative_difference(&run(&engine, &input, choice, shapes), &reference);
-                    assert!(
-                        difference < 2e-5,
-                        "{layer:?}, {shape:?}, {scheme:?}, {choice:?}, {shapes:?}: {difference}"
-                    );
+                for code in CODES {
+                    let difference = relative_difference(&run(&engine, &input, choice, code), &reference);
+                    assert!(difference < 2e-5, "{layer:?}, {shape:?}, {scheme:?}, {choice:?}, {code:?}: {difference}");
                 }
             }
         }

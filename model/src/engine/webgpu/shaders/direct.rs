@@ -4,7 +4,10 @@ use super::super::choice::Choice;
 use super::super::planes::BLOCK;
 use super::convolution::{Problem, channels, constants, products, store_sums, sum_registers, types};
 use super::fill;
-use super::source::{Shapes, Source};
+use super::source::{Code, Source};
+
+/// Inputs that are kept for all taps of a row, for which there are registers beside a tile's sums.
+const MOST_INPUTS: usize = 16;
 
 /// Columns of output blocks, tiles, pieces of images.
 pub fn workgroups(problem: &Problem) -> [usize; 3] {
@@ -18,7 +21,7 @@ fn tiles(problem: &Problem) -> usize {
     problem.to.height * problem.to.width.div_ceil(problem.choice.pixels)
 }
 
-pub fn source(problem: &Problem, overflow: Option<usize>, shapes: Shapes, binding: usize) -> Source {
+pub fn source(problem: &Problem, overflow: Option<usize>, code: Code, binding: usize) -> Source {
     let (choice, to) = (&problem.choice, &problem.to);
     let mut constants = constants(problem);
     constants.extend([
@@ -34,11 +37,16 @@ pub fn source(problem: &Problem, overflow: Option<usize>, shapes: Shapes, bindin
     let mut text = include_str!("direct.wgsl").to_owned();
     store_sums(problem, &mut text, &mut constants);
     fill(&mut text, "sums", sum_registers(problem, |column| block("id.x", column)));
-    fill(&mut text, "inputs", inputs(problem));
-    fill(&mut text, "products", products_of_a_row(problem));
-    let ragged = shapes == Shapes::Read || !to.width.is_multiple_of(choice.pixels);
-    fill(&mut text, "outputs", outputs(choice, ragged));
-    Source::with(shapes, &types(problem, overflow), &constants, &text, binding)
+    fill(&mut text, "taps", taps(problem));
+    fill(
+        &mut text,
+        "outputs",
+        match code {
+            Code::Specialised => outputs(choice, !to.width.is_multiple_of(choice.pixels)),
+            Code::Shared => outputs_in_a_loop(choice),
+        },
+    );
+    Source::with(code, &types(problem, overflow), &constants, &text, binding)
 }
 
 /// Columns of a tile share their inputs, and lie apart by an equal share of the blocks.
@@ -50,31 +58,47 @@ fn block(first: &str, column: usize) -> String {
     }
 }
 
-/// The pixels of a row that the tile's windows cover, or of a 1x1 those that it reads.
-fn inputs(problem: &Problem) -> Vec<String> {
+/// The products of a row of taps; `at` goes along.
+fn taps(problem: &Problem) -> Vec<String> {
     let (layer, pixels) = (problem.layer, problem.choice.pixels);
-    let step = if layer.kernel == 1 { layer.stride } else { 1 };
-    let count = if layer.kernel == 1 { pixels } else { (pixels - 1) * layer.stride + layer.kernel };
-    (0..count).map(|x| format!("let input{x} = vec4f(input[pixel + {}u]);", x * step)).collect()
+    // Of the pixels that the tile's windows cover in a row.
+    let window = (pixels - 1) * layer.stride + layer.kernel;
+    let mut lines = Vec::new();
+    if layer.kernel > 1 && window <= MOST_INPUTS {
+        lines.extend((0..window).map(|x| format!("let input{x} = vec4f(input[pixel + {x}u]);")));
+        for tap in 0..layer.kernel {
+            products_of_a_tap(problem, &mut lines, |pixel| pixel * layer.stride + tap);
+        }
+        return lines;
+    }
+    // Each is read where it is needed.
+    let [mut start, mut end] = [None, None];
+    if layer.kernel > 1 {
+        start = Some("for (var tap = 0u; tap < KERNEL; tap++) {".to_owned());
+        end = Some("}".to_owned());
+    }
+    let tap = if layer.kernel > 1 { " + tap" } else { "" };
+    let mut inside: Vec<String> =
+        (0..pixels).map(|x| format!("let input{x} = vec4f(input[pixel{tap} + {}u]);", x * layer.stride)).collect();
+    products_of_a_tap(problem, &mut inside, |pixel| pixel);
+    let indent = if layer.kernel > 1 { "    " } else { "" };
+    lines.extend(start);
+    lines.extend(inside.into_iter().map(|line| format!("{indent}{line}")));
+    lines.extend(end);
+    lines
 }
 
-/// By tap of a row, and by channel; `at` goes along.
-fn products_of_a_row(problem: &Problem) -> Vec<String> {
-    let layer = problem.layer;
-    let step = if layer.kernel == 1 { 1 } else { layer.stride };
+/// By channel; `input` says which one a pixel's is.
+fn products_of_a_tap(problem: &Problem, lines: &mut Vec<String>, input: impl Fn(usize) -> usize) {
     let channels = channels(problem);
-    let mut lines = Vec::new();
-    for tap in 0..layer.kernel {
-        for channel in 0..channels {
-            let weight = |column| format!("weight({})", block("at", column));
-            lines.extend(products(problem, channel, weight, |pixel| format!("input{}", pixel * step + tap)));
-            lines.push("at += OUTPUT_BLOCKS;".to_owned());
-        }
-        if channels < BLOCK {
-            lines.push(format!("at += {}u * OUTPUT_BLOCKS;", BLOCK - channels));
-        }
+    for channel in 0..channels {
+        let weight = |column| format!("weight({})", block("at", column));
+        lines.extend(products(problem, channel, weight, |pixel| format!("input{}", input(pixel))));
+        lines.push("at += OUTPUT_BLOCKS;".to_owned());
     }
-    lines
+    if channels < BLOCK {
+        lines.push(format!("at += {}u * OUTPUT_BLOCKS;", BLOCK - channels));
+    }
 }
 
 /// Each pixel, if a row may end with it.
@@ -92,4 +116,20 @@ fn outputs(choice: &Choice, ragged: bool) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The same.
+fn outputs_in_a_loop(choice: &Choice) -> Vec<String> {
+    let sums =
+        (0..choice.pixels).flat_map(|pixel| (0..choice.columns).map(move |column| format!("sum{pixel}_{column}")));
+    let sums = sums.collect::<Vec<_>>().join(", ");
+    vec![
+        format!("var sums = array<vec4f, PIXELS * COLUMNS>({sums});"),
+        "for (var index = 0u; index < PIXELS * COLUMNS; index++) {".to_owned(),
+        "    let pixel = x + index / COLUMNS;".to_owned(),
+        "    if pixel < OUTPUT_WIDTH {".to_owned(),
+        "        store(id.z, id.x + index % COLUMNS * COLUMN, y, pixel, sums[index]);".to_owned(),
+        "    }".to_owned(),
+        "}".to_owned(),
+    ]
 }

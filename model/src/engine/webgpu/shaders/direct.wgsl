@@ -28,8 +28,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     for (var tap_row = 0u; tap_row < KERNEL; tap_row++) {
         var pixel = row;
         for (var block = 0u; block < PIECE_BLOCKS; block++) {
-            //{inputs}
-            //{products}
+            //{taps}
             pixel += INPUT_PLANE;
         }
         at += (INPUT_BLOCKS - PIECE_BLOCKS) * KERNEL * 4u * OUTPUT_BLOCKS;

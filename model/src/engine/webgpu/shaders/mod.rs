@@ -9,7 +9,7 @@ mod types;
 mod winograd;
 
 pub use convolution::{Problem, input_blocks, multiply_adds};
-pub use source::Shapes;
+pub use source::Code;
 pub use tiled::{SIDE, Slices};
 pub use winograd::Tiling;
 
@@ -118,22 +118,22 @@ impl Shader<'_> {
         }
     }
 
-    pub fn kernel(&self, shapes: Shapes) -> Kernel {
-        let shapes = if self.shares() { shapes } else { Shapes::Constant };
+    pub fn kernel(&self, code: Code) -> Kernel {
+        let code = if self.shares() { code } else { Code::Specialised };
         let (of_values, checked) = (self.reads(), self.checked());
-        let reads = of_values + usize::from(shapes == Shapes::Read);
+        let reads = of_values + usize::from(code == Code::Shared);
         // The last binding; that of shapes is the one before.
         let overflow = checked.then_some(1 + reads);
         let Source { text: source, shape } = match self {
             Shader::Normalise(to) => normalise(to, overflow),
             Shader::Convolution(problem) => match problem.choice.family {
-                Family::Direct => direct::source(problem, overflow, shapes, reads),
+                Family::Direct => direct::source(problem, overflow, code, reads),
                 Family::Tiled => tiled::source(problem, overflow),
             },
             Shader::AddPieces(problem) => convolution::add_pieces(problem, overflow),
-            Shader::InputTransform { tiling, from } => winograd::input_transform(tiling, from, shapes, reads),
+            Shader::InputTransform { tiling, from } => winograd::input_transform(tiling, from, code, reads),
             Shader::OutputTransform { tiling, problem } => {
-                winograd::output_transform(tiling, problem, overflow, shapes, reads)
+                winograd::output_transform(tiling, problem, overflow, code, reads)
             }
             Shader::MaxPool { pool, from, to } => max_pool(pool, from, to),
             Shader::AveragePool { from, to } => average_pool(from, to),
@@ -186,12 +186,17 @@ fn average_pool(from: &Planes, to: &Planes) -> Source {
 
 /// Puts lines in the place of `//{name}`, as far to the right as that; without any, its line goes.
 fn fill(text: &mut String, name: &str, lines: impl IntoIterator<Item = String>) {
+    fill_in(text, name, &lines.into_iter().collect::<Vec<_>>());
+}
+
+/// Compiled once.
+fn fill_in(text: &mut String, name: &str, lines: &[String]) {
     let mark = format!("//{{{name}}}");
     let at = text.find(&mark).expect("the text has the place");
     let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
     let end = at + mark.len() + 1;
     let indent = " ".repeat(at - start);
-    let lines: String = lines.into_iter().map(|line| format!("{indent}{line}\n")).collect();
+    let lines: String = lines.iter().map(|line| format!("{indent}{line}\n")).collect();
     text.replace_range(start..end, &lines);
 }
 

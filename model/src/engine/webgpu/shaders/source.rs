@@ -6,13 +6,14 @@ use std::fmt::Write;
 /// Numbers of which a text's very lines depend. All others are of shapes.
 const FIXED: [&str; 7] = ["KERNEL", "STRIDE", "PIXELS", "COLUMNS", "WORKGROUP_X", "WORKGROUP_Y", "TILE"];
 
-/// How a kernel knows the shapes that it is for.
+/// How kernels are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shapes {
-    /// As constants, of which a compiler makes the most.
-    Constant,
-    /// From a buffer, so that all shapes share a kernel: for adapters that compile slowly, and hardly better for constants.
-    Read,
+pub enum Code {
+    /// With shapes as constants and nothing in loops that could be registers, of which a compiler makes the most.
+    Specialised,
+    /// With shapes out of a buffer, so that layers share kernels, and with loops around what is read and written once: for
+    /// adapters that compile slowly, one kernel after the other, and hardly better for all that.
+    Shared,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -33,8 +34,8 @@ impl Source {
     }
 
     /// The same if shapes are constants; otherwise an invocation begins with reading them from binding `binding`.
-    pub fn with(shapes: Shapes, types: &Types, constants: &[(&str, usize)], text: &str, binding: usize) -> Self {
-        if shapes == Shapes::Constant {
+    pub fn with(code: Code, types: &Types, constants: &[(&str, usize)], text: &str, binding: usize) -> Self {
+        if code == Code::Specialised {
             return Source::new(types, constants, text);
         }
         let (fixed, shape): (Vec<_>, Vec<_>) = constants.iter().partition(|(name, _)| FIXED.contains(name));

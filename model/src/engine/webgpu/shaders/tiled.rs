@@ -90,7 +90,6 @@ pub fn source(problem: &Problem, overflow: Option<usize>) -> Source {
         ("STEPS", layer.kernel * piece_steps * slices.columns(layer)),
         ("STEP_COLUMNS", slices.columns(layer)),
         ("STEP_BLOCKS", slices.blocks()),
-        ("PIECE_STEPS", piece_steps),
         ("ALL_PIXELS", all_pixels(problem)),
         ("IMAGE_PIXELS", to.height * to.width),
     ]);

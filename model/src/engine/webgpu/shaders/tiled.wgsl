@@ -43,13 +43,14 @@ fn main(
     let staged = place(min(group.x * TILE_PIXELS + index % TILE_PIXELS, ALL_PIXELS - 1u));
     let staged_block = min(group.y * TILE_BLOCKS + index % TILE_BLOCKS, OUTPUT_BLOCKS - 1u);
     let staged_channel = index / TILE_BLOCKS;
-    let first_input = staged.x * INPUT_IMAGE + piece * PIECE_BLOCKS * INPUT_PLANE + INSET
+    var input_at = staged.x * INPUT_IMAGE + piece * PIECE_BLOCKS * INPUT_PLANE + INSET
         + (staged.y * INPUT_PITCH + staged.z) * STRIDE + index / TILE_PIXELS * INPUT_SLICE;
-    let first_weight = piece * PIECE_BLOCKS * KERNEL * 4u * OUTPUT_BLOCKS
+    var weight_at = piece * PIECE_BLOCKS * KERNEL * 4u * OUTPUT_BLOCKS
         + staged_channel / 4u * WEIGHT_SLICE + staged_channel % 4u * OUTPUT_BLOCKS + staged_block;
     //{registers}
-    var input_at = first_input;
-    var weight_at = first_weight;
+    // Of the next step, within its row of taps and its piece.
+    var column = 0u;
+    var block = 0u;
     //{read}
 
     let first_pixel = group.x * TILE_PIXELS + lane.x;
@@ -60,13 +61,22 @@ fn main(
         workgroupBarrier();
         //{stage}
         workgroupBarrier();
-        let next = step + 1u;
-        if next < STEPS {
-            let column = next % STEP_COLUMNS;
-            let block = next / STEP_COLUMNS % PIECE_STEPS * STEP_BLOCKS;
-            let row = next / (STEP_COLUMNS * PIECE_STEPS);
-            input_at = first_input + row * INPUT_PITCH + block * INPUT_PLANE + column;
-            weight_at = first_weight + ((row * INPUT_BLOCKS + block) * KERNEL + column) * 4u * OUTPUT_BLOCKS;
+        if step + 1u < STEPS {
+            column++;
+            input_at++;
+            weight_at += 4u * OUTPUT_BLOCKS;
+            if column == STEP_COLUMNS {
+                column = 0u;
+                block += STEP_BLOCKS;
+                input_at += STEP_BLOCKS * INPUT_PLANE - STEP_COLUMNS;
+                weight_at += (STEP_BLOCKS * KERNEL - STEP_COLUMNS) * 4u * OUTPUT_BLOCKS;
+                if block == PIECE_BLOCKS {
+                    block = 0u;
+                    // In this order, since a piece may be larger than a row.
+                    input_at = input_at + INPUT_PITCH - PIECE_BLOCKS * INPUT_PLANE;
+                    weight_at += (INPUT_BLOCKS - PIECE_BLOCKS) * KERNEL * 4u * OUTPUT_BLOCKS;
+                }
+            }
             //{read}
         }
         for (var slice = 0u; slice < DEPTH; slice++) {

@@ -1,10 +1,10 @@
 //! Winograd's transforms around the products, which are a convolution's of 1x1: one of each point instead of an image.
 
-use super::super::super::winograd::Scheme;
+use super::super::super::winograd::{POINTS, Scheme};
 use super::super::planes::{BLOCK, Planes};
 use super::super::storage::Element;
 use super::convolution::{Problem, store};
-use super::source::{Shapes, Source};
+use super::source::{Code, Source};
 use super::types::Types;
 use super::{ROW, fill};
 
@@ -67,7 +67,7 @@ pub fn output_workgroups(tiling: &Tiling, to: &Planes) -> [usize; 3] {
 }
 
 /// Of values `from`, which have a border of at least 1.
-pub fn input_transform(tiling: &Tiling, from: &Planes, shapes: Shapes, binding: usize) -> Source {
+pub fn input_transform(tiling: &Tiling, from: &Planes, code: Code, binding: usize) -> Source {
     let types = Types::plain(from.element, Element::F32);
     let mut constants = tiling.constants();
     constants.extend([
@@ -81,26 +81,36 @@ pub fn input_transform(tiling: &Tiling, from: &Planes, shapes: Shapes, binding: 
     ]);
     let scheme = tiling.scheme;
     let points = scheme.points(scheme.tile);
-    let ragged = shapes == Shapes::Read || !tiling.covers(from);
+    let shared = code == Code::Shared;
+    let ragged = shared || !tiling.covers(from);
     // Where tiles reach over the end, the last zeros of the border stand for what is not there.
     let inside = |start: &str, index: usize, side: &str| match ragged {
         true => format!("min({start} + {index}u, {side} + 1u)"),
         false => format!("({start} + {index}u)"),
     };
-    let rows = (0..points)
-        .map(|row| format!("let row{row} = (plane + {} * INPUT_PITCH) * 4u + lane;", inside("y", row, "INPUT_HEIGHT")));
-    let columns =
-        (0..points).map(|column| format!("let column{column} = {} * 4u;", inside("x", column, "INPUT_WIDTH")));
-    let each = || (0..points).flat_map(|row| (0..points).map(move |column| (row, column)));
-    let inputs = each().map(|(row, column)| format!("let d{row}{column} = f32(input[row{row} + column{column}]);"));
-    let outputs = each().map(|(row, column)| {
-        let point = row * points + column;
-        format!("output[to + {point}u * POINT] = v{row}{column};")
-    });
-    let down = (0..points)
-        .flat_map(|column| input_side(scheme, |row| format!("d{row}{column}"), |row| format!("c{row}{column}")));
-    let across = (0..points)
-        .flat_map(|row| input_side(scheme, |column| format!("c{row}{column}"), |column| format!("v{row}{column}")));
+    let [mut rows, mut columns, mut inputs, mut down, mut across, mut outputs] = [const { Vec::new() }; 6];
+    for line in 0..points {
+        rows.push(format!(
+            "let row{line} = (plane + {} * INPUT_PITCH) * 4u + lane;",
+            inside("y", line, "INPUT_HEIGHT")
+        ));
+        columns.push(format!("let column{line} = {} * 4u;", inside("x", line, "INPUT_WIDTH")));
+        input_side(scheme, &mut down, &|row| format!("d{row}{line}"), &|row| format!("c{row}{line}"));
+        input_side(scheme, &mut across, &|column| format!("c{line}{column}"), &|column| format!("v{line}{column}"));
+        for column in 0..points {
+            inputs.push(format!("let d{line}{column} = f32(input[row{line} + column{column}]);"));
+            outputs.push(format!("output[to + {}u * POINT] = v{line}{column};", line * points + column));
+        }
+    }
+    if shared {
+        let values = names(points, "v");
+        outputs = vec![
+            format!("var values = array<f32, {}>({values});", points * points),
+            format!("for (var point = 0u; point < {}u; point++) {{", points * points),
+            "    output[to + point * POINT] = values[point];".to_owned(),
+            "}".to_owned(),
+        ];
+    }
     let mut text = include_str!("input_transform.wgsl").to_owned();
     fill(&mut text, "rows", rows);
     fill(&mut text, "columns", columns);
@@ -108,7 +118,7 @@ pub fn input_transform(tiling: &Tiling, from: &Planes, shapes: Shapes, binding: 
     fill(&mut text, "down", down);
     fill(&mut text, "across", across);
     fill(&mut text, "outputs", outputs);
-    Source::with(shapes, &types, &constants, &text, binding)
+    Source::with(code, &types, &constants, &text, binding)
 }
 
 /// To the problem's outputs, with all that belongs to them.
@@ -116,7 +126,7 @@ pub fn output_transform(
     tiling: &Tiling,
     problem: &Problem,
     overflow: Option<usize>,
-    shapes: Shapes,
+    code: Code,
     binding: usize,
 ) -> Source {
     let to = &problem.to;
@@ -127,84 +137,116 @@ pub fn output_transform(
     constants.extend([("OUTPUT_HEIGHT", to.height), ("POINT", to.blocks() * tiling.tiles())]);
     let scheme = tiling.scheme;
     let (points, tile) = (scheme.points(scheme.tile), scheme.tile);
-    let product = |row: usize, column: usize| format!("products[at + {}u * POINT]", row * points + column);
-    let down = (0..points).flat_map(|column| {
-        let products = (0..points).map(move |row| format!("let m{row}{column} = {};", product(row, column)));
-        products.chain(output_side(scheme, |row| format!("m{row}{column}"), |row| format!("c{row}{column}")))
-    });
-    let across = (0..tile)
-        .flat_map(|row| output_side(scheme, |column| format!("c{row}{column}"), |column| format!("o{row}{column}")));
-    let ragged = shapes == Shapes::Read || !tiling.covers(to);
-    let outputs = (0..tile).flat_map(|row| (0..tile).map(move |column| (row, column))).map(|(row, column)| {
-        let store = format!("store(image, id.y, y + {row}u, x + {column}u, o{row}{column} + bias);");
-        match ragged {
-            true => format!("if y + {row}u < OUTPUT_HEIGHT && x + {column}u < OUTPUT_WIDTH {{ {store} }}"),
-            false => store,
+    let ragged = !tiling.covers(to);
+    let [mut down, mut across, mut outputs] = [const { Vec::new() }; 3];
+    if code == Code::Shared {
+        down = vec![
+            format!("var sums: array<vec4f, {}>;", points * points),
+            format!("for (var point = 0u; point < {}u; point++) {{", points * points),
+            "    sums[point] = products[at + point * POINT];".to_owned(),
+            "}".to_owned(),
+        ];
+    }
+    for column in 0..points {
+        for row in 0..points {
+            let point = row * points + column;
+            down.push(match code {
+                Code::Specialised => format!("let m{row}{column} = products[at + {point}u * POINT];"),
+                Code::Shared => format!("let m{row}{column} = sums[{point}];"),
+            });
         }
-    });
+        output_side(scheme, &mut down, &|row| format!("m{row}{column}"), &|row| format!("c{row}{column}"));
+    }
+    for row in 0..tile {
+        output_side(scheme, &mut across, &|column| format!("c{row}{column}"), &|column| format!("o{row}{column}"));
+        for column in 0..tile {
+            let store = format!("store(image, id.y, y + {row}u, x + {column}u, o{row}{column} + bias);");
+            outputs.push(match ragged {
+                true => format!("if y + {row}u < OUTPUT_HEIGHT && x + {column}u < OUTPUT_WIDTH {{ {store} }}"),
+                false => store,
+            });
+        }
+    }
+    if code == Code::Shared {
+        let values = names(tile, "o");
+        outputs = vec![
+            format!("var values = array<vec4f, TILE * TILE>({values});"),
+            "for (var index = 0u; index < TILE * TILE; index++) {".to_owned(),
+            "    let row = y + index / TILE;".to_owned(),
+            "    let column = x + index % TILE;".to_owned(),
+            "    if row < OUTPUT_HEIGHT && column < OUTPUT_WIDTH {".to_owned(),
+            "        store(image, id.y, row, column, values[index] + bias);".to_owned(),
+            "    }".to_owned(),
+            "}".to_owned(),
+        ];
+    }
     fill(&mut text, "down", down);
     fill(&mut text, "across", across);
     fill(&mut text, "outputs", outputs);
-    Source::with(shapes, &types, &constants, &text, binding)
+    Source::with(code, &types, &constants, &text, binding)
 }
 
+/// Those of a square, row by row.
+fn names(side: usize, prefix: &str) -> String {
+    let names = (0..side * side).map(|index| format!("{prefix}{}{}", index / side, index % side));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The name of a number of a side.
+type Name<'a> = &'a dyn Fn(usize) -> String;
+
 /// `B^T x` of a side: a point from its inputs, opposite points from one even and one odd sum.
-fn input_side(scheme: Scheme, input: impl Fn(usize) -> String, point: impl Fn(usize) -> String) -> Vec<String> {
+fn input_side(scheme: Scheme, lines: &mut Vec<String>, input: Name, point: Name) {
     let (matrix, points) = (scheme.input(scheme.tile), scheme.points(scheme.tile));
-    let sum = |row: usize, inputs: &[usize]| sum(inputs.iter().map(|&index| (matrix[row][index], input(index))));
-    let (even, odd, all) = ([0, 2, 4], [1, 3, 5], [0, 1, 2, 3, 4, 5]);
-    let mut lines = Vec::new();
+    let inputs: Vec<String> = (0..points).map(input).collect();
     let mut row = 0;
     while row < points {
-        let name = point(row);
+        let (name, factors) = (point(row), matrix[row]);
         if scheme.paired(scheme.tile, row) {
-            lines.push(format!("let even_{name} = {};", sum(row, &even)));
-            lines.push(format!("let odd_{name} = {};", sum(row, &odd)));
+            let of = |odd: usize| std::array::from_fn(|column| if column % 2 == odd { factors[column] } else { 0.0 });
+            lines.push(format!("let even_{name} = {};", sum(&of(0), &inputs)));
+            lines.push(format!("let odd_{name} = {};", sum(&of(1), &inputs)));
             lines.push(format!("let {name} = even_{name} + odd_{name};"));
             lines.push(format!("let {} = even_{name} - odd_{name};", point(row + 1)));
             row += 2;
         } else {
-            lines.push(format!("let {name} = {};", sum(row, &all)));
+            lines.push(format!("let {name} = {};", sum(&factors, &inputs)));
             row += 1;
         }
     }
-    lines
 }
 
 /// `A^T x` of a side: its outputs from its points, opposite ones being replaced by their sum and their difference.
-fn output_side(scheme: Scheme, point: impl Fn(usize) -> String, output: impl Fn(usize) -> String) -> Vec<String> {
+fn output_side(scheme: Scheme, lines: &mut Vec<String>, point: Name, output: Name) {
     let (matrix, points) = (scheme.folded_output(scheme.tile), scheme.points(scheme.tile));
-    let mut terms: Vec<String> = (0..points).map(&point).collect();
-    let mut lines = Vec::new();
+    let mut terms: Vec<String> = (0..points).map(point).collect();
     for first in (2..points).step_by(2).filter(|&first| scheme.opposite(scheme.tile, first)) {
         let (one, other) = (point(first), point(first + 1));
-        terms[first] = format!("even_{one}");
-        terms[first + 1] = format!("odd_{one}");
         lines.push(format!("let even_{one} = {one} + {other};"));
         lines.push(format!("let odd_{one} = {one} - {other};"));
+        terms[first] = format!("even_{one}");
+        terms[first + 1] = format!("odd_{one}");
     }
     for column in 0..scheme.tile {
-        let terms = terms.iter().enumerate().map(|(row, term)| (matrix[row][column], term.clone()));
-        lines.push(format!("let {} = {};", output(column), sum(terms)));
+        let factors = std::array::from_fn(|row| matrix[row][column]);
+        lines.push(format!("let {} = {};", output(column), sum(&factors, &terms)));
     }
-    lines
 }
 
 /// Of terms by what they count, those that count nothing left out.
-fn sum(terms: impl Iterator<Item = (f32, String)>) -> String {
+fn sum(factors: &[f32; POINTS], terms: &[String]) -> String {
     let mut text = String::new();
-    for (factor, term) in terms.filter(|(factor, _)| *factor != 0.0) {
-        let sign = match (text.is_empty(), factor < 0.0) {
+    for (factor, term) in factors.iter().zip(terms).filter(|(factor, _)| **factor != 0.0) {
+        text += match (text.is_empty(), *factor < 0.0) {
             (true, false) => "",
             (true, true) => "-",
             (false, false) => " + ",
             (false, true) => " - ",
         };
-        text += sign;
         if factor.abs() != 1.0 {
-            text += &format!("{:?} * ", factor.abs());
+            text += &format!("{} * ", factor.abs());
         }
-        text += &term;
+        text += term;
     }
     text
 }
