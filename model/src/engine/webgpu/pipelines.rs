@@ -17,6 +17,10 @@ pub const MOST_BUFFERS: u32 = READS as u32 + 2;
 /// More than a few networks in a few shapes need. Then all are forgotten; those in use live on in their layouts.
 const MOST: usize = 256;
 
+/// Natively; a browser checks what it wants to.
+const UNCHECKED_LOOPS: wgpu::ShaderRuntimeChecks =
+    wgpu::ShaderRuntimeChecks { bounds_checks: true, ..wgpu::ShaderRuntimeChecks::unchecked() };
+
 pub struct Pipelines {
     device: Device,
     /// By how many buffers a kernel reads, and by whether it is checked.
@@ -84,13 +88,20 @@ impl Pipelines {
 
     fn create(&self, kernel: &Kernel) -> ComputePipeline {
         let source = wgpu::ShaderSource::Wgsl(kernel.source.as_str().into());
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+        let descriptor = wgpu::ShaderModuleDescriptor { label: None, source };
+        // SAFETY: every loop of a kernel counts up to a number that it does not change, and every divisor is a number of tiles,
+        // of pixels or of blocks, of which a listing has at least one. Reads and writes are checked nevertheless.
+        let module = unsafe { self.device.create_shader_module_trusted(descriptor, UNCHECKED_LOOPS) };
         self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,
             layout: Some(&self.layouts[kernel.reads][usize::from(kernel.checked)].1),
             module: &module,
             entry_point: None,
-            compilation_options: Default::default(),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // What is read there was written before.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
             cache: None,
         })
     }
