@@ -143,6 +143,18 @@ pub fn a_gpu_by_name_that_is_lost_is_replaced() -> Result<()> {
     })
 }
 
+/// Those that read through caches are what other tests here run, which pose as nothing that is known.
+pub fn kernels_with_workgroup_memory_are_a_browsers_too() -> Result<()> {
+    with_small_model(|browser| async move {
+        browser.patch_workers(&[&POSING.replace(r#""posing""#, r#""nvidia""#)]).await?;
+        browser.visit_with("?engine=webgpu").await?;
+        let view = browser.classify_sample("cat").await?;
+        ensure!(view.badge == "WebGPU", "{view:?}");
+        let expected = rest(&browser, TEN, "cat").await?;
+        assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)
+    })
+}
+
 pub fn photos_leave_no_memory_behind() -> Result<()> {
     with_small_model(|browser| async move {
         browser.patch_workers(&[MEASURE]).await?;

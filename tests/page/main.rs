@@ -43,6 +43,10 @@ fn main() {
             "auto_goes_over_to_webgpu_and_back",
             engines::auto_goes_over_to_a_faster_gpu_and_back_when_it_is_lost,
         ),
+        bare_trial(
+            "page_runs_kernels_with_workgroup_memory",
+            engines::kernels_with_workgroup_memory_are_a_browsers_too,
+        ),
         bare_trial("photos_leave_no_memory_behind", engines::photos_leave_no_memory_behind),
         bare_trial("page_survives_the_loss_of_webgpu", engines::a_gpu_by_name_that_is_lost_is_replaced),
         trial("page_predicts_on_webgpu_as_pytorch", engines::a_gpu_by_name_predicts_as_pytorch),
