@@ -184,14 +184,14 @@ impl Scheme {
     /// `G weight G^T` of the 3x3 weights of a pair of channels.
     #[cfg(feature = "webgpu")]
     pub fn weight_transform(self) -> impl Fn(&[f32; 9]) -> [[f32; POINTS]; POINTS] {
-        let matrix = self.weight();
+        let (matrix, points) = (self.weight(), self.weights());
         move |taps| {
             let mut transformed = [[0.0; POINTS]; POINTS];
-            for (row, of_row) in transformed.iter_mut().zip(&matrix) {
+            for (row, of_row) in transformed.iter_mut().zip(&matrix[..points]) {
                 // By column of taps.
                 let sum = |x| (0..3).map(|y| of_row[y] * f64::from(taps[y * 3 + x])).sum();
                 let sums: [f64; 3] = std::array::from_fn(sum);
-                for (point, of_column) in row.iter_mut().zip(&matrix) {
+                for (point, of_column) in row.iter_mut().zip(&matrix[..points]) {
                     *point = of_column.iter().zip(sums).map(|(factor, sum)| factor * sum).sum::<f64>() as f32;
                 }
             }
