@@ -29,6 +29,11 @@ const EAVESDROP: &str = r#"
         told.postMessage("a device is opened");
         return device = await requestDevice.apply(this, rest);
     };
+    const { createShaderModule } = GPUDevice.prototype;
+    GPUDevice.prototype.createShaderModule = function (...rest) {
+        if (rest[0].code.includes("var<workgroup>")) told.postMessage("a kernel with workgroup memory");
+        return createShaderModule.apply(this, rest);
+    };
     new BroadcastChannel("order").onmessage = () => { device.destroy(); told.postMessage("destroyed"); };
 "#;
 
@@ -65,13 +70,23 @@ const WRONG: &str = r#"
     };
 "#;
 
-/// The module's memory can be asked for.
+/// The module's memory can be asked for, and how many buffers a GPU holds.
 const MEASURE: &str = r#"
+    const buffers = new Set();
+    const { createBuffer } = GPUDevice.prototype, { destroy } = GPUBuffer.prototype;
+    GPUDevice.prototype.createBuffer = function (...rest) {
+        const buffer = createBuffer.apply(this, rest);
+        buffers.add(buffer);
+        return buffer;
+    };
+    GPUBuffer.prototype.destroy = function () { buffers.delete(this); return destroy.call(this); };
     const { instantiateStreaming } = WebAssembly;
     WebAssembly.instantiateStreaming = async (...rest) => {
         const made = await instantiateStreaming(...rest);
         const { memory } = made.instance.exports;
-        new BroadcastChannel("measure").onmessage = () => told.postMessage(`${memory.buffer.byteLength} bytes of memory`);
+        new BroadcastChannel("measure").onmessage = () => {
+            told.postMessage(`${memory.buffer.byteLength} bytes of memory, ${buffers.size} buffers`);
+        };
         return made;
     };
 "#;
@@ -150,19 +165,29 @@ pub fn kernels_with_workgroup_memory_are_a_browsers_too() -> Result<()> {
         browser.visit_with("?engine=webgpu").await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.badge == "WebGPU", "{view:?}");
+        ensure!(browser.heard("a kernel with workgroup memory").await?, "other kernels were compiled");
         let expected = rest(&browser, TEN, "cat").await?;
         assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)
     })
 }
 
 pub fn photos_leave_no_memory_behind() -> Result<()> {
-    with_small_model(|browser| async move {
+    leave_no_memory_behind("?engine=cpu", "CPU in this page")
+}
+
+pub fn photos_leave_no_memory_behind_on_webgpu() -> Result<()> {
+    leave_no_memory_behind("?engine=webgpu", "WebGPU")
+}
+
+fn leave_no_memory_behind(query: &'static str, badge: &'static str) -> Result<()> {
+    with_small_model(move |browser| async move {
         browser.patch_workers(&[MEASURE]).await?;
-        browser.visit_with("?engine=cpu").await?;
+        browser.visit_with(query).await?;
         let mut measured = Vec::new();
         for _ in 0..4 {
             for photo in ["cat", "coffee", "rocket", "palace", "flower"] {
-                browser.classify_sample(photo).await?;
+                let view = browser.classify_sample(photo).await?;
+                ensure!(view.badge == badge, "{view:?}");
             }
             measured.push(browser.measure(measured.len() + 1).await?);
         }
@@ -247,13 +272,13 @@ impl Browser {
         Ok(())
     }
 
-    /// How much memory the worker's module has, in words, when that is asked for the `count`-th time.
+    /// How much memory the worker's module has, and how many buffers the GPU, in words, when that is asked for the `count`-th time.
     async fn measure(&self, count: usize) -> Result<String> {
         let measure = r#"
             const [count, done] = arguments;
             new BroadcastChannel("measure").postMessage("");
             const look = () => {
-                const found = window.told.filter(told => told.endsWith("bytes of memory"));
+                const found = window.told.filter(told => told.includes("bytes of memory"));
                 if (found.length === count) done(found.at(-1)); else setTimeout(look, 10);
             };
             look();

@@ -48,6 +48,7 @@ fn main() {
             engines::kernels_with_workgroup_memory_are_a_browsers_too,
         ),
         bare_trial("photos_leave_no_memory_behind", engines::photos_leave_no_memory_behind),
+        bare_trial("photos_leave_no_memory_behind_on_webgpu", engines::photos_leave_no_memory_behind_on_webgpu),
         bare_trial("page_survives_the_loss_of_webgpu", engines::a_gpu_by_name_that_is_lost_is_replaced),
         trial("page_predicts_on_webgpu_as_pytorch", engines::a_gpu_by_name_predicts_as_pytorch),
         bare_trial("kernels_of_the_browser_agree_with_the_plain_ones", kernels::agree_with_the_plain_ones),

@@ -112,13 +112,13 @@ impl EnduringEngine {
         let mut opened = None;
         if made.devices < MOST_DEVICES {
             made.devices += 1;
-            opened = Engine::prepare_from(weights, lost.device(), self.options).await.ok();
+            opened = Some(Engine::prepare_from(weights, lost.device(), self.options).await);
         }
-        let engine = match opened {
-            Some(engine) => Arc::new(engine),
-            None => self.cpu(&mut made, weights).await?,
+        let (engine, why) = match opened {
+            Some(Ok(engine)) => (Arc::new(engine), None),
+            other => (self.cpu(&mut made, weights).await?, other.and_then(Result::err)),
         };
-        (self.report)(error, engine.device());
+        (self.report)(why.as_ref().unwrap_or(error), engine.device());
         self.put(engine, lost);
         Ok(())
     }

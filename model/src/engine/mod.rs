@@ -201,6 +201,8 @@ impl Engine {
         match device {
             #[cfg(feature = "webgpu")]
             Device::WebGpu(index) => {
+                let usual_side = options.usual_side.or(Some(checkpoint.metadata().preprocessing.crop as usize));
+                let options = EngineOptions { usual_side, ..options };
                 AwaitingEngine::open(checkpoint.architecture(), index, options).await?.fill(checkpoint).await
             }
             _ => Engine::prepare_with(Plan::new(checkpoint), device, options).await,

@@ -16,6 +16,9 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Of the device `webgpu`: kernels for this kind of GPU, whatever it is.
     pub kernels: Option<AdapterKind>,
+    /// Of the device `webgpu`, where it is chosen for them how weights are kept: height and width of the images that are
+    /// asked for most. A checkpoint knows its own; otherwise 224, which most networks of today are trained for.
+    pub usual_side: Option<usize>,
 }
 
 impl EngineOptions {

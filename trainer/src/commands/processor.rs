@@ -9,8 +9,8 @@ pub struct Processor {
     /// Threads of the device cpu; by default as many as there are cores
     #[arg(long, value_name = "N", value_parser = engine::threads)]
     threads: Option<NonZero<usize>>,
-    /// What is multiplied: f32; bf16 on the device cpu, if the processor has AVX512-BF16; f16 on the device webgpu (both
-    /// faster, answers differ a little)
+    /// What is multiplied: f32; bf16 on the device cpu, if the processor has AVX512-BF16; f16 on the device webgpu, for GPUs
+    /// with shader-f16 (answers differ a little)
     #[arg(long, value_name = "NAME", default_value_t)]
     precision: Precision,
 }

@@ -55,11 +55,12 @@ impl Early {
 }
 
 async fn open(metadata: &Metadata) -> Result<Early, PreparationError> {
+    let side = metadata.preprocessing.crop as usize;
     let adapter = Adapter::look().await;
     let options = adapter.map_or_else(EngineOptions::default, |adapter| adapter.options());
+    let options = EngineOptions { usual_side: Some(side), ..options };
     let opened = AwaitingEngine::open(metadata.architecture, 0, options);
     let engine = within(PREPARATION_MS, opened).await.ok_or(PreparationError::Late)??;
-    let side = metadata.preprocessing.crop as usize;
     let compiling = engine.expect([1, side, side]);
     let (tell, compiled) = oneshot::channel();
     // Beside the weights, and not between them.

@@ -73,8 +73,6 @@ impl AdapterKind {
 /// Tiles of an invocation in the order of preference, pixels by columns: the more products for each value read, the better.
 pub const DIRECT_TILES: [(usize, usize); 6] = [(8, 2), (7, 2), (4, 2), (4, 1), (2, 1), (1, 1)];
 pub const TILED_TILES: [(usize, usize); 6] = [(8, 2), (4, 2), (8, 1), (4, 1), (2, 2), (2, 1)];
-/// Sides of Winograd's tiles of outputs.
-pub const WINOGRAD_TILES: [usize; 2] = [4, 2];
 /// Pieces that input channels are cut into.
 pub const PIECES: [usize; 5] = [1, 2, 4, 8, 16];
 
@@ -100,25 +98,24 @@ impl Choice {
     /// For a layer with outputs `to`.
     pub fn new(kind: AdapterKind, layer: &Convolution, to: &Planes) -> Self {
         let pixels = to.batch * to.height * to.width;
-        let candidates = match kind {
-            AdapterKind::Software => return largest(layer, to),
-            AdapterKind::Tiled if Slices::of(layer).is_some() && pixels >= TILED_PIXELS => tiled(layer),
-            AdapterKind::Tiled | AdapterKind::Direct => {
-                let mut candidates = direct(layer, to, [16, 64]);
-                candidates.retain(|choice| choice.pixels * choice.columns <= SUMS);
-                candidates
+        match kind {
+            AdapterKind::Software => largest(layer, to),
+            AdapterKind::Tiled if Slices::of(layer).is_some() && pixels >= TILED_PIXELS => {
+                cheapest(kind, tiled(layer).into_iter(), layer, to)
             }
-        };
-        let costs = candidates.into_iter().map(|choice| (choice.cost(kind, layer, to), choice));
-        costs.min_by(|(a, _), (b, _)| a.total_cmp(b)).expect("the smallest tile always fits").1
+            AdapterKind::Tiled | AdapterKind::Direct => cheapest(kind, out_of_caches(layer, to), layer, to),
+        }
     }
 
-    /// For the products of Winograd's points `to`, which one kernel computes for all layers where kernels are shared: tiles of
-    /// all images lie in one long row, at whose end little is lost.
+    /// For the products of Winograd's points `to`: in one piece, since nothing adds up several, and there are many points.
+    /// Where layers share kernels, they share this one: tiles of all images lie in one long row, at whose end little is lost.
     pub fn of_points(kind: AdapterKind, layer: &Convolution, to: &Planes) -> Self {
         match kind {
             AdapterKind::Software => direct(layer, to, [4, 16])[0],
-            AdapterKind::Direct | AdapterKind::Tiled => Choice::new(kind, layer, to),
+            AdapterKind::Direct | AdapterKind::Tiled => {
+                let candidates = out_of_caches(layer, to).filter(|choice| choice.pieces == 1);
+                cheapest(kind, candidates, layer, to)
+            }
         }
     }
 
@@ -173,28 +170,55 @@ impl Choice {
     }
 }
 
-/// By which tiles of Winograd's a layer with outputs `to` is computed, if that pays.
-pub fn scheme(kind: AdapterKind, storage: Storage, layer: &Convolution, to: &Planes) -> Option<Scheme> {
+/// Those out of caches for which a GPU has the registers.
+fn out_of_caches(layer: &Convolution, to: &Planes) -> impl Iterator<Item = Choice> {
+    direct(layer, to, [16, 64]).into_iter().filter(|choice| choice.pixels * choice.columns <= SUMS)
+}
+
+fn cheapest(kind: AdapterKind, candidates: impl Iterator<Item = Choice>, layer: &Convolution, to: &Planes) -> Choice {
+    let costs = candidates.map(|choice| (choice.cost(kind, layer, to), choice));
+    costs.min_by(|(a, _), (b, _)| a.total_cmp(b)).expect("the smallest tile always fits").1
+}
+
+/// By which tiles of Winograd's a layer with outputs `to` is computed, if that pays and no buffer of weights would be larger
+/// than the largest.
+pub fn scheme(
+    kind: AdapterKind,
+    storage: Storage,
+    largest_buffer: u64,
+    layer: &Convolution,
+    to: &Planes,
+) -> Option<Scheme> {
     let filters = [layer.kernel, layer.stride, layer.padding, layer.groups] == [3, 1, 1, 1];
-    // Halves are too short for transformed weights, and a tile of pixels in workgroup memory would reach over points.
-    if !filters || storage != Storage::F32 || kind == AdapterKind::Tiled {
+    let tiles: &[usize] = match kind {
+        AdapterKind::Software => &[4, 2],
+        // The transforms of larger ones take more registers than such GPUs have.
+        AdapterKind::Direct => &[2],
+        // In workgroup memory, a tile of pixels would reach over points.
+        AdapterKind::Tiled => &[],
+    };
+    // Halves are too short for transformed weights.
+    if !filters || storage != Storage::F32 {
         return None;
     }
-    let whole = Choice::new(kind, layer, to).cost(kind, layer, to) + weights(kind, layer, layer.kernel * layer.kernel);
-    let schemes = WINOGRAD_TILES.map(|tile| Scheme { tile, stride: 1 });
+    let matrix = (input_blocks(layer) * BLOCK * to.blocks() * BLOCK * storage.weights().bytes()) as u64;
+    let schemes = tiles.iter().map(|&tile| Scheme { tile, stride: 1 });
+    let schemes = schemes.filter(|scheme| (scheme.matrices() as u64 + 1) * matrix <= largest_buffer);
     let costs = schemes.map(|scheme| (filtering(kind, scheme, layer, to), Some(scheme)));
-    costs.into_iter().fold((whole, None), |best, next| if next.0 < best.0 { next } else { best }).1
+    let whole = Choice::new(kind, layer, to).cost(kind, layer, to) + weights(kind, layer, layer.kernel * layer.kernel);
+    costs.fold((whole, None), |best, next| if next.0 < best.0 { next } else { best }).1
 }
 
 /// An estimate of the time by Winograd's filtering.
 fn filtering(kind: AdapterKind, scheme: Scheme, layer: &Convolution, to: &Planes) -> f64 {
     let products = Convolution { kernel: 1, padding: 0, ..layer.clone() };
     let [values, sums] = [layer.in_channels, layer.out_channels].map(|count| Tiling::new(scheme, to).planes(count));
-    let transformed = [values, sums].map(|planes| (planes.batch * planes.image()) as f64).iter().sum::<f64>();
+    let [values, sums_of_points] = [values, sums].map(|planes| (planes.batch * planes.image()) as f64);
     Choice::of_points(kind, &products, &sums).cost(kind, &products, &sums)
         + weights(kind, layer, scheme.matrices())
         + 2.0 * DISPATCH
-        + kind.memory() * transformed
+        // That the products read the values is among their cost.
+        + kind.memory() * (values + 2.0 * sums_of_points)
 }
 
 /// An estimate of the time in which weights are read, so many for each pair of channels.
@@ -288,14 +312,14 @@ mod tests {
             let layer = layers.iter().find(|layer| layer.name == name).unwrap();
             let (channels, element) = (layer.out_channels, Element::F32);
             let to = Planes { channels, batch: 1, height: side, width: side, border: 0, element };
-            scheme(kind, storage, layer, &to).map(|scheme| scheme.tile)
+            scheme(kind, storage, 128 << 20, layer, &to).map(|scheme| scheme.tile)
         };
         let layers = [("layer1.0.conv1", 56), ("layer2.0.conv2", 28), ("layer3.0.conv2", 14), ("layer4.0.conv2", 7)];
         let all = |kind, storage| layers.map(|(name, side)| of(kind, storage, name, side));
         assert_eq!(all(AdapterKind::Software, Storage::F32), [Some(4), Some(4), Some(4), Some(2)]);
         assert_eq!(all(AdapterKind::Software, Storage::F16), [None; 4]);
         assert_eq!(all(AdapterKind::Tiled, Storage::F32), [None; 4]);
-        assert_eq!(all(AdapterKind::Direct, Storage::F32), [Some(4), Some(4), Some(2), None]);
+        assert_eq!(all(AdapterKind::Direct, Storage::F32), [None, None, Some(2), None]);
         assert_eq!(of(AdapterKind::Software, Storage::F32, "layer2.0.conv1", 28), None);
         assert_eq!(of(AdapterKind::Software, Storage::F32, "conv1", 112), None);
     }

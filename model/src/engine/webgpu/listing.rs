@@ -1,6 +1,7 @@
 //! What is dispatched for one shape of input, in order: from shapes and the kind of adapter alone, before anything is asked
 //! of a GPU.
 
+use super::super::winograd::Scheme;
 use super::super::{OperationProfile, Precision};
 use super::choice::{AdapterKind, Choice};
 use super::planes::Planes;
@@ -151,11 +152,15 @@ impl<'a> Listing<'a> {
 
     /// Whether buffers of this size, and as many workgroups as WebGPU allows, suffice.
     pub fn fits(&self, largest_buffer: u64) -> bool {
+        let workgroups = self.dispatches.iter().flat_map(|planned| planned.shader.workgroups()).max();
+        self.largest_buffer() <= largest_buffer && workgroups <= Some(MOST_WORKGROUPS)
+    }
+
+    /// Bytes of the largest one, weights aside.
+    fn largest_buffer(&self) -> u64 {
         let values = self.values.iter().map(Planes::bytes);
         let scratch = [Between::First, Between::Second].map(|between| self.scratch_bytes(between));
-        let buffers = values.chain([self.upload_bytes()]).chain(scratch).max();
-        let workgroups = self.dispatches.iter().flat_map(|planned| planned.shader.workgroups()).max();
-        buffers <= Some(largest_buffer) && workgroups <= Some(MOST_WORKGROUPS)
+        values.chain([self.upload_bytes()]).chain(scratch).max().expect("a plan has values")
     }
 }
 
@@ -233,14 +238,28 @@ pub fn images_at_once(
     largest_buffer: u64,
     [height, width]: [usize; 2],
 ) -> u64 {
-    let values = values(steps, storage, [1, height, width]);
-    let of_a_buffer = largest_buffer / values.iter().map(Planes::bytes).max().expect("a plan has values");
-    let multiply_adds: u64 = steps.iter().map(|step| step.multiply_adds(&values[step.output])).sum();
+    let listing = Listing::new(steps, kind, storage, [1, height, width]);
+    let of_a_buffer = largest_buffer / listing.largest_buffer();
+    let multiply_adds: u64 = steps.iter().map(|step| step.multiply_adds(&listing.values[step.output])).sum();
     of_a_buffer.min((kind.multiply_adds_of_a_submission() / multiply_adds.max(1)).max(1))
 }
 
+/// The steps of a plan, 3x3s by Winograd's filtering where `scheme` says so: of a layer and its outputs for one image of
+/// side `side`.
+pub fn steps(
+    plan: &Plan,
+    storage: Storage,
+    side: usize,
+    scheme: impl Fn(&Convolution, &Planes) -> Option<Scheme>,
+) -> Vec<Step> {
+    let mut steps: Vec<Step> = plan.operations.iter().map(Step::new).collect();
+    let values = values(&steps, storage, [1, side, side]);
+    steps.iter_mut().for_each(|step| step.filter(|layer, output| scheme(layer, &values[output])));
+    steps
+}
+
 /// By value. A border is as wide as the widest padding of those who read it. The last one, the logits, is f32 always.
-pub fn values(steps: &[Step], storage: Storage, [batch, height, width]: [usize; 3]) -> Vec<Planes> {
+fn values(steps: &[Step], storage: Storage, [batch, height, width]: [usize; 3]) -> Vec<Planes> {
     let mut borders = vec![0; steps.len() + 1];
     for step in steps {
         borders[step.input] = step.border().max(borders[step.input]);
@@ -259,24 +278,35 @@ pub fn values(steps: &[Step], storage: Storage, [batch, height, width]: [usize; 
 
 #[cfg(test)]
 mod tests {
+    use super::super::choice;
     use super::*;
     use crate::architecture::Architecture;
 
-    fn steps(network: &str) -> Vec<Step> {
+    const LARGEST: u64 = 128 << 20;
+
+    /// As an adapter of that kind gets them.
+    fn steps_of(network: &str, kind: AdapterKind) -> Vec<Step> {
         let plan = Plan::outline(Architecture::new(network, 1000).unwrap());
-        plan.operations.iter().map(Step::new).collect()
+        steps(&plan, Storage::F32, 224, |layer, to| choice::scheme(kind, Storage::F32, LARGEST, layer, to))
     }
 
     const KINDS: [AdapterKind; 3] = [AdapterKind::Software, AdapterKind::Direct, AdapterKind::Tiled];
 
     #[test]
     fn every_value_is_written_once_and_before_it_is_read() {
-        let steps = steps("resnet50");
-        for kind in KINDS {
-            let listing = Listing::new(&steps, kind, Storage::F32, [2, 224, 224]);
+        for (kind, side) in KINDS.into_iter().flat_map(|kind| [224, 32].map(|side| (kind, side))) {
+            let steps = steps_of("resnet50", kind);
+            let listing = Listing::new(&steps, kind, Storage::F32, [2, side, side]);
             let mut written = vec![Slot::Upload];
             written.extend((0..steps.len()).map(Slot::Weights));
-            for planned in &listing.dispatches {
+            for (index, planned) in listing.dispatches.iter().enumerate() {
+                if let Shader::Convolution(problem) = &planned.shader
+                    && problem.choice.pieces > 1
+                {
+                    let next = &listing.dispatches[index + 1];
+                    assert!(matches!(next.shader, Shader::AddPieces(_)), "{kind:?}, {side}: {}", planned.layer);
+                    assert_eq!(next.reads[0], planned.output);
+                }
                 assert!(planned.reads.iter().all(|slot| written.contains(slot)), "{}", planned.layer);
                 assert!(!planned.reads.contains(&planned.output));
                 assert_eq!(planned.shader.kernel(Code::Specialised).reads, planned.reads.len(), "{}", planned.layer);
@@ -291,32 +321,53 @@ mod tests {
 
     #[test]
     fn the_profiles_are_of_the_whole_network() {
-        let steps = steps("resnet18");
-        for (kind, kernel) in KINDS.into_iter().zip(["direct 7x8", "direct", "tiled"]) {
+        for (kind, kernel, matrices) in
+            [(KINDS[0], "winograd 2x2", 16), (KINDS[1], "direct", 9), (KINDS[2], "tiled", 9)]
+        {
+            let steps = steps_of("resnet18", kind);
             let listing = Listing::new(&steps, kind, Storage::F32, [1, 224, 224]);
             let profiles: Vec<_> = listing.dispatches.iter().map(|planned| planned.profile(Duration::ZERO)).collect();
             assert_eq!(profiles.iter().map(|profile| profile.multiply_adds).sum::<u64>(), 1_814_073_344);
             assert_eq!(profiles.first().unwrap().name, "normalise");
             assert_eq!(profiles.last().unwrap().name, "fc");
-            let last = profiles.iter().find(|profile| profile.name == "layer4.1.conv2").unwrap();
+            let of_last = profiles.into_iter().filter(|profile| profile.name == "layer4.1.conv2");
+            let last = of_last.reduce(|mut sum, part| {
+                sum.add(&part);
+                sum
+            });
+            let last = last.unwrap();
             assert!(last.algorithm.starts_with(kernel), "{last:?}");
-            // 2359296 weights above all.
-            assert!((9_437_184..12_000_000).contains(&last.moved_bytes.unwrap()), "{last:?}");
+            assert_eq!(last.multiply_adds, 9 * 512 * 512 * 7 * 7);
+            // And the biases.
+            assert_eq!(last.weight_bytes, 4 * 512 * (matrices * 512 + 1));
+            // Weights above all.
+            assert!(
+                (last.weight_bytes..last.weight_bytes + 4_000_000).contains(&last.moved_bytes.unwrap()),
+                "{last:?}"
+            );
         }
     }
 
     #[test]
-    fn emulated_adapters_split_nothing() {
-        let steps = steps("resnet50");
+    fn emulated_adapters_filter_3x3s_and_split_nothing() {
+        let steps = steps_of("resnet50", AdapterKind::Software);
         let listing = Listing::new(&steps, AdapterKind::Software, Storage::F32, [1, 224, 224]);
-        assert_eq!(listing.dispatches.len(), steps.len() + 1);
-        assert_eq!([Between::First, Between::Second].map(|between| listing.scratch_bytes(between)), [0, 0]);
+        let count = |is: fn(&Shader) -> bool| listing.dispatches.iter().filter(|planned| is(&planned.shader)).count();
+        assert_eq!(count(|shader| matches!(shader, Shader::AddPieces(_))), 0);
+        // All but the three with a stride.
+        assert_eq!(count(|shader| matches!(shader, Shader::InputTransform { .. })), 13);
+        assert_eq!(count(|shader| matches!(shader, Shader::OutputTransform { .. })), 13);
+        assert_eq!(listing.dispatches.len(), 1 + steps.len() + 2 * 13);
+        // 36 points of 14x14 tiles of 64 channels, in front of the products and behind them.
+        let bytes = 36 * 64 * 14 * 14 * 4 + 512;
+        assert_eq!([Between::First, Between::Second].map(|between| listing.scratch_bytes(between)), [bytes, bytes]);
     }
 
     #[test]
     fn a_submission_takes_as_many_images_as_its_time_and_buffers_allow() {
-        let steps = steps("resnet18");
-        let of = |kind, largest, side| images_at_once(&steps, kind, Storage::F32, largest, [side, side]);
+        let of = |kind, largest, side| {
+            images_at_once(&steps_of("resnet18", kind), kind, Storage::F32, largest, [side, side])
+        };
         assert_eq!(of(AdapterKind::Direct, 128 << 20, 224), 9);
         assert_eq!(of(AdapterKind::Tiled, 128 << 20, 224), 37);
         // 64 channels of 112x112.
@@ -327,8 +378,8 @@ mod tests {
 
     #[test]
     fn a_large_image_takes_several_submissions() {
-        let steps = steps("resnet50");
         let kind = AdapterKind::Direct;
+        let steps = steps_of("resnet50", kind);
         let of = |side| Listing::new(&steps, kind, Storage::F32, [1, side, side]);
         assert!(of(224).submissions(kind).iter().all(|starts| !starts));
         let listing = of(1000);
@@ -344,8 +395,8 @@ mod tests {
 
     #[test]
     fn more_workgroups_than_webgpu_allows_do_not_fit() {
-        let steps = steps("resnet18");
         for kind in KINDS {
+            let steps = steps_of("resnet18", kind);
             for (shape, fits) in [([1, 224, 224], true), ([1, 65_536, 4], false), ([65_536, 1, 1], false)] {
                 assert_eq!(Listing::new(&steps, kind, Storage::F32, shape).fits(u64::MAX), fits, "{kind:?}, {shape:?}");
             }

@@ -39,8 +39,8 @@ use wgpu::BufferUsages;
 /// Layouts kept for shapes seen before.
 const LAYOUTS: usize = 4;
 
-/// `[batch, height, width]` of what most networks are asked most often: how weights are kept is chosen for it.
-const USUAL: [usize; 3] = [1, 224, 224];
+/// If nobody says for what images an engine is.
+const USUAL_SIDE: usize = 224;
 
 /// No buffer holds the values of more.
 const MOST_PIXELS: usize = 1 << 26;
@@ -76,20 +76,21 @@ impl WebGpuEngine {
         if let Some(kind) = options.kernels {
             gpu.kind = kind;
         }
-        let (kind, storage) = (gpu.kind, Storage::of(options.precision, gpu.has_f16()));
-        Self::on(gpu, plan, storage, |layer, to| choice::scheme(kind, storage, layer, to)).await
+        let (kind, storage, largest) = (gpu.kind, Storage::of(options.precision, gpu.has_f16()), gpu.largest_buffer);
+        let side = options.usual_side.unwrap_or(USUAL_SIDE);
+        let scheme = |layer: &Convolution, to: &Planes| choice::scheme(kind, storage, largest, layer, to);
+        Self::on(gpu, plan, storage, side, scheme).await
     }
 
-    /// With Winograd's filtering where `scheme` says so, of a layer and its outputs for a usual image.
+    /// With Winograd's filtering where `scheme` says so, of a layer and its outputs for a usual image of side `side`.
     async fn on(
         gpu: Gpu,
         plan: &Plan,
         storage: Storage,
+        side: usize,
         scheme: impl Fn(&Convolution, &Planes) -> Option<Scheme>,
     ) -> Result<Self, EngineError> {
-        let mut steps: Vec<Step> = plan.operations.iter().map(Step::new).collect();
-        let values = listing::values(&steps, storage, USUAL);
-        steps.iter_mut().for_each(|step| step.filter(|layer, output| scheme(layer, &values[output])));
+        let steps = listing::steps(plan, storage, side, scheme);
         let size = |values: usize| values as u64 * storage.weights().bytes() as u64;
         let weights =
             |step: &Step| step.packed_values().map(|values| gpu.weights(step.name(), size(values))).transpose();

@@ -90,7 +90,8 @@ impl Pipelines {
         let source = wgpu::ShaderSource::Wgsl(kernel.source.as_str().into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: None, source };
         // SAFETY: every loop of a kernel counts up to a number that it does not change, and every divisor is a number of tiles,
-        // of pixels or of blocks, of which a listing has at least one. Reads and writes are checked nevertheless.
+        // pixels, images, or blocks of channels of the output or of a group, of which there is at least one. Reads and writes
+        // are checked nevertheless: that they stay inside rests on all shapes, and costs nothing where buffers check themselves.
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, UNCHECKED_LOOPS) };
         self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,

@@ -2,7 +2,8 @@
 // row by COLUMNS blocks of output channels, its sums in registers. No barrier and no workgroup memory: neighbours in a
 // workgroup read neighbouring weights and the same inputs, which caches hand to all of them.
 //
-// Where PIECE_BLOCKS < INPUT_BLOCKS, an invocation adds up the products of one piece of the input channels alone.
+// Where PIECE_BLOCKS < INPUT_BLOCKS, an invocation adds up the products of one piece of the input channels alone. Of
+// Winograd's filtering, an image is what a point of all tiles is, and has weights of its own, IMAGE_WEIGHTS apart.
 
 @group(0) @binding(0) var<storage, read_write> output: array<Output>;
 @group(0) @binding(1) var<storage, read> input: array<Value>;

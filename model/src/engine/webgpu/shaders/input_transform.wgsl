@@ -1,7 +1,7 @@
 // Winograd's input transform, B^T d B: a tile of TILE + 2 pixels on a side into a value for each point. An invocation is one
 // channel of a tile: all of the tile is in its registers at once, and four channels of it would not find room there.
 
-// [points, INPUT_BLOCKS, TILES, 4 channels]
+// [points, blocks of channels, TILES, 4 channels]
 @group(0) @binding(0) var<storage, read_write> output: array<f32>;
 @group(0) @binding(1) var<storage, read> input: array<Lane>;
 

@@ -2,7 +2,7 @@
 // of output channels of a tile.
 
 @group(0) @binding(0) var<storage, read_write> output: array<Output>;
-// [points, OUTPUT_BLOCKS, TILES]
+// [points, blocks of channels, TILES]
 @group(0) @binding(1) var<storage, read> products: array<vec4f>;
 // The biases lie behind the weights, BIASES from their start.
 @group(0) @binding(2) var<storage, read> weights: array<Weight>;
@@ -20,7 +20,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let y = id.x / TILES_OF_A_ROW % ROWS_OF_TILES * TILE;
     let at = id.y * TILES + id.x;
     //{down}
-    let bias = bias(id.y);
+    let biases = bias(id.y);
     //{across}
     //{outputs}
 }

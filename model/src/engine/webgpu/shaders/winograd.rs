@@ -81,14 +81,13 @@ pub fn input_transform(tiling: &Tiling, from: &Planes, code: Code, binding: usiz
     ]);
     let scheme = tiling.scheme;
     let points = scheme.points(scheme.tile);
-    let shared = code == Code::Shared;
-    let ragged = shared || !tiling.covers(from);
+    let ragged = code == Code::Shared || !tiling.covers(from);
     // Where tiles reach over the end, the last zeros of the border stand for what is not there.
     let inside = |start: &str, index: usize, side: &str| match ragged {
         true => format!("min({start} + {index}u, {side} + 1u)"),
         false => format!("({start} + {index}u)"),
     };
-    let [mut rows, mut columns, mut inputs, mut down, mut across, mut outputs] = [const { Vec::new() }; 6];
+    let [mut rows, mut columns, mut inputs, mut down, mut across] = [const { Vec::new() }; 5];
     for line in 0..points {
         rows.push(format!(
             "let row{line} = (plane + {} * INPUT_PITCH) * 4u + lane;",
@@ -99,18 +98,20 @@ pub fn input_transform(tiling: &Tiling, from: &Planes, code: Code, binding: usiz
         input_side(scheme, &mut across, &|column| format!("c{line}{column}"), &|column| format!("v{line}{column}"));
         for column in 0..points {
             inputs.push(format!("let d{line}{column} = f32(input[row{line} + column{column}]);"));
-            outputs.push(format!("output[to + {}u * POINT] = v{line}{column};", line * points + column));
         }
     }
-    if shared {
-        let values = names(points, "v");
-        outputs = vec![
-            format!("var values = array<f32, {}>({values});", points * points),
+    let outputs = match code {
+        Code::Specialised => {
+            let store = |point| format!("output[to + {point}u * POINT] = v{}{};", point / points, point % points);
+            (0..points * points).map(store).collect()
+        }
+        Code::Shared => vec![
+            format!("var values = array<f32, {}>({});", points * points, names(points, "v")),
             format!("for (var point = 0u; point < {}u; point++) {{", points * points),
             "    output[to + point * POINT] = values[point];".to_owned(),
             "}".to_owned(),
-        ];
-    }
+        ],
+    };
     let mut text = include_str!("input_transform.wgsl").to_owned();
     fill(&mut text, "rows", rows);
     fill(&mut text, "columns", columns);
@@ -138,7 +139,7 @@ pub fn output_transform(
     let scheme = tiling.scheme;
     let (points, tile) = (scheme.points(scheme.tile), scheme.tile);
     let ragged = !tiling.covers(to);
-    let [mut down, mut across, mut outputs] = [const { Vec::new() }; 3];
+    let [mut down, mut across] = [const { Vec::new() }; 2];
     if code == Code::Shared {
         down = vec![
             format!("var sums: array<vec4f, {}>;", points * points),
@@ -159,27 +160,30 @@ pub fn output_transform(
     }
     for row in 0..tile {
         output_side(scheme, &mut across, &|column| format!("c{row}{column}"), &|column| format!("o{row}{column}"));
-        for column in 0..tile {
-            let store = format!("store(image, id.y, y + {row}u, x + {column}u, o{row}{column} + bias);");
-            outputs.push(match ragged {
-                true => format!("if y + {row}u < OUTPUT_HEIGHT && x + {column}u < OUTPUT_WIDTH {{ {store} }}"),
-                false => store,
-            });
-        }
     }
-    if code == Code::Shared {
-        let values = names(tile, "o");
-        outputs = vec![
-            format!("var values = array<vec4f, TILE * TILE>({values});"),
+    let outputs = match code {
+        Code::Specialised => {
+            let store = |index: usize| {
+                let (row, column) = (index / tile, index % tile);
+                let store = format!("store(image, id.y, y + {row}u, x + {column}u, o{row}{column} + biases);");
+                match ragged {
+                    true => format!("if y + {row}u < OUTPUT_HEIGHT && x + {column}u < OUTPUT_WIDTH {{ {store} }}"),
+                    false => store,
+                }
+            };
+            (0..tile * tile).map(store).collect()
+        }
+        Code::Shared => vec![
+            format!("var values = array<vec4f, TILE * TILE>({});", names(tile, "o")),
             "for (var index = 0u; index < TILE * TILE; index++) {".to_owned(),
             "    let row = y + index / TILE;".to_owned(),
             "    let column = x + index % TILE;".to_owned(),
             "    if row < OUTPUT_HEIGHT && column < OUTPUT_WIDTH {".to_owned(),
-            "        store(image, id.y, row, column, values[index] + bias);".to_owned(),
+            "        store(image, id.y, row, column, values[index] + biases);".to_owned(),
             "    }".to_owned(),
             "}".to_owned(),
-        ];
-    }
+        ],
+    };
     fill(&mut text, "down", down);
     fill(&mut text, "across", across);
     fill(&mut text, "outputs", outputs);
