@@ -6,6 +6,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use tempfile::TempDir;
 use tests::server::Server;
@@ -13,8 +14,28 @@ use tests::server::Server;
 /// How long the driver may take to end its browser before it is killed.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// Browsers share the machine, but for those whose clock is looked at.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// Runs `test` in a browser of its own, against this server.
 pub fn with_browser<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    run(server, test)
+}
+
+/// The same while no other test has one.
+pub fn with_browser_alone<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    run(server, test)
+}
+
+fn run<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {

@@ -1,7 +1,7 @@
 //! The page's thread is never busy for so long that a visitor could feel it.
 
 use crate::TEN;
-use crate::browser::{Browser, with_browser};
+use crate::browser::{Browser, with_browser_alone};
 use anyhow::{Result, bail, ensure};
 use fantoccini::Locator;
 use serde_json::Value;
@@ -45,7 +45,7 @@ fn is_never_busy(query: &'static str, badge: &'static str) -> Result<()> {
     let mut found = Vec::new();
     for _ in 0..ATTEMPTS {
         let (tell, told) = std::sync::mpsc::channel();
-        with_browser(&server, |browser| async move {
+        with_browser_alone(&server, |browser| async move {
             browser.prelude(WATCH).await?;
             use_everything(&browser, query, badge).await?;
             let tasks = browser.client.execute("return longTasks", vec![]).await?;
