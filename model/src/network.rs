@@ -199,3 +199,19 @@ pub fn normalise(batch: &ImageBatch, device: &Device) -> Tensor<4> {
 fn padding(size: usize) -> PaddingConfig2d {
     PaddingConfig2d::Explicit(size, size, size, size)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_normalised_as_torchvision_does() {
+        let (mean, std) = ([0.5, 0.25, 0.0], [0.5, 0.25, 1.0]);
+        let batch = ImageBatch::new(vec![0, 51, 102, 255, 204, 153], [1, 1, 2], mean, std).unwrap();
+        let found = normalise(&batch, &Device::flex());
+        assert_eq!(found.dims(), [1, 3, 1, 2]);
+        let found: Vec<f32> = found.into_data().iter().collect();
+        let expected = [-1.0, 1.0, -0.2, 2.2, 0.4, 0.6];
+        assert!(found.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{found:?}");
+    }
+}

@@ -90,7 +90,8 @@ fn a_run_explains_itself_and_its_checkpoints_are_used_as_any_other() {
     let run = at.join("run");
     assert_eq!(fs::read_to_string(run.join("classes.txt")).unwrap(), "green_thing\nred_thing\n");
     assert_eq!(fs::read_to_string(run.join("labels.txt")).unwrap(), "green thing\nred thing\n");
-    assert!(fs::read_to_string(run.join("log.txt")).unwrap().contains("broken.jpg"));
+    let log = fs::read_to_string(run.join("log.txt")).unwrap();
+    assert!(log.contains("--recipe finetune") && log.contains("broken.jpg"), "{log}");
     let epochs = lines(&run.join("metrics.jsonl"));
     let epochs: Vec<_> = epochs.iter().filter(|line| line["kind"] == "epoch").collect();
     assert_eq!(epochs.len(), 4);

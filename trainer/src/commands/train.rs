@@ -37,8 +37,10 @@ pub struct Train {
     /// Folder of the run, new or empty; by default runs/RECIPE-N
     #[arg(long, value_name = "RUN")]
     output: Option<PathBuf>,
+    /// How often the photos are gone through
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
+    /// Photos of one step
     #[arg(long, value_name = "N")]
     batch_size: Option<u32>,
     /// Side of what the network sees, in pixels
@@ -86,7 +88,9 @@ impl Train {
         let recipe = Recipe { image_size: Some(start.metadata().preprocessing.crop), ..recipe };
         recipe.check_photos(folders.train.len())?;
         let (threads, interrupt) = (threads(self.loader_threads)?, Interrupt::listen()?);
-        let run = Run::create(self.output, &self.recipe)?;
+        let mut run = Run::create(self.output, &self.recipe)?;
+        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
         let folder = run.folder().to_owned();
         Training::new(recipe, folders, &start, run, threads, interrupt)?.run()?;
         answer(&folder.join("best.safetensors").display().to_string())

@@ -32,14 +32,15 @@ impl Folders {
     /// If a folder is missing, empty or validates what is not trained, or if there is not one way to validate.
     pub fn open(data: &Path, val_split: Option<f64>, seed: u64, known: &[String]) -> Result<Self> {
         let [train, val] = ["train", "val"].map(|name| data.join(name));
+        ensure!(train.is_dir() || !val.is_dir(), "{} has a folder val, but no folder train", data.display());
         let root = if train.is_dir() { &train } else { data };
         let classes = ordered(classes(root)?, known);
         let mut train = samples(root, &classes)?;
-        for (index, class) in classes.iter().enumerate() {
-            let photos = train.iter().any(|sample| sample.class == index);
-            ensure!(photos, "{} holds no photos ({})", root.join(class).display(), EXTENSIONS.join(", "));
+        let present: BTreeSet<usize> = train.iter().map(|sample| sample.class).collect();
+        if let Some(empty) = (0..classes.len()).find(|class| !present.contains(class)) {
+            bail!("{} holds no photos ({})", root.join(&classes[empty]).display(), EXTENSIONS.join(", "));
         }
-        let val = match (val.is_dir() && root != data, val_split) {
+        let val = match (val.is_dir(), val_split) {
             (true, Some(_)) => bail!("{} validates already: leave out --val-split", val.display()),
             (true, None) => samples(&val, &classes)?,
             (false, Some(share)) => split(&mut train, share, seed),
@@ -168,6 +169,7 @@ mod tests {
         assert!(error(&[("train/ant", 2), ("val/ant", 1)], Some(0.5)).contains("leave out --val-split"));
         assert!(error(&[("train/ant", 2), ("val/bee", 1)], None).contains("val/bee: none of the 1 classes"));
         assert!(error(&[("train/ant", 0), ("val/ant", 1)], None).contains("train/ant holds no photos (jpg"));
+        assert!(error(&[("val/ant", 1)], Some(0.5)).contains("a folder val, but no folder train"));
         assert!(error(&[], Some(0.5)).contains("holds no folders"));
         assert!(error(&[("ant", 1)], Some(0.5)).contains("no photo"));
         let missing = Folders::open(Path::new("/nowhere"), None, 0, &[]).unwrap_err();

@@ -33,12 +33,11 @@ impl Learner {
     /// Of a checkpoint's weights.
     pub fn new(start: &Checkpoint, recipe: &Recipe) -> Self {
         let device = Device::flex().autodiff();
-        let smoothing = (recipe.label_smoothing > 0.0).then_some(recipe.label_smoothing as f32);
         Learner {
             architecture: start.architecture(),
             network: ResNet::from_checkpoint(start, &device),
             optimiser: sgd(recipe),
-            loss: CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&device),
+            loss: cross_entropy(recipe, &device),
             device,
         }
     }
@@ -67,5 +66,36 @@ impl Learner {
     /// If a weight is not finite.
     pub fn checkpoint(&self, metadata: Metadata) -> Result<Checkpoint, CheckpointError> {
         Checkpoint::new(metadata, self.network.tensors(&self.architecture))
+    }
+}
+
+fn cross_entropy(recipe: &Recipe, device: &Device) -> CrossEntropyLoss {
+    let smoothing = (recipe.label_smoothing > 0.0).then_some(recipe.label_smoothing as f32);
+    CrossEntropyLossConfig::new().with_smoothing(smoothing).init(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the definition in PyTorch's documentation: targets are `(1 - smoothing) * one_hot + smoothing / classes`.
+    #[test]
+    fn labels_are_smoothed_as_pytorch_does() {
+        let device = Device::flex();
+        let rows = [[2.0_f64, 1.0, -1.0], [0.0, 0.5, 3.0]];
+        let classes = [0, 1];
+        for smoothing in [0.0, 0.1] {
+            let recipe = Recipe::changed(&[&format!("label-smoothing={smoothing}")]);
+            let logits = Tensor::<2>::from_data(rows, &device);
+            let targets = Tensor::<1, Int>::from_data(classes.map(|class| class as i64), &device);
+            let found: f64 = cross_entropy(&recipe, &device).forward(logits, targets).into_scalar();
+            let row = |(row, class): (&[f64; 3], usize)| -> f64 {
+                let log_sum = row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+                let target = |index: usize| (1.0 - smoothing) * f64::from(u8::from(index == class)) + smoothing / 3.0;
+                row.iter().enumerate().map(|(index, logit)| target(index) * (log_sum - logit)).sum()
+            };
+            let expected = rows.iter().zip(classes).map(row).sum::<f64>() / 2.0;
+            assert!((found - expected).abs() < 1e-6, "{smoothing}: {found} instead of {expected}");
+        }
     }
 }
