@@ -153,6 +153,8 @@ fn an_interrupt_saves_and_stops() {
     let output = child.wait_with_output().unwrap();
     let stderr = text(&output.stderr);
     assert!(!output.status.success() && stderr.contains("error: interrupted"), "{stderr}");
+    let log = fs::read_to_string(folder.path().join("run/log.txt")).unwrap();
+    assert!(log.lines().last().unwrap().starts_with("error: interrupted"), "{log}");
     Checkpoint::from_path(folder.path().join("run/last.safetensors")).unwrap();
 }
 

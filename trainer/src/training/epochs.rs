@@ -68,11 +68,18 @@ impl Training {
     /// If the loss is not finite, if nothing can be decoded or written, and if somebody interrupts; whatever
     /// `last.safetensors` held before stays.
     pub fn run(mut self) -> Result<()> {
+        let result = self.epochs();
+        if let Err(error) = &result {
+            self.report.ended_by(error);
+        }
+        result
+    }
+
+    fn epochs(&mut self) -> Result<()> {
         self.introduce()?;
         for epoch in 1..=self.recipe.epochs {
             let trained = self.train(epoch)?;
-            let metadata = Metadata { metrics: Some(json!({ "epoch": epoch })), ..self.metadata.clone() };
-            let checkpoint = self.learner.checkpoint(metadata);
+            let checkpoint = self.learner.checkpoint(self.metadata.clone());
             let checkpoint = checkpoint.map_err(|error| self.diverged(epoch, &error.to_string()))?;
             self.evaluate(epoch, trained, checkpoint)?;
         }

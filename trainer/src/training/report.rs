@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::run::Run;
 use super::tally::{Summary, Tally};
 use crate::data::Skipped;
-use anyhow::Result;
+use anyhow::{Error, Result};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -47,6 +47,12 @@ impl Report {
     pub fn say(&mut self, line: &str) -> Result<()> {
         self.progress.say(line);
         self.run.log(line)
+    }
+
+    /// For the log alone: whoever watches hears of it from the command.
+    pub fn ended_by(&mut self, error: &Error) {
+        // A disk that is full may be the very error, and is no second one.
+        self.run.log(&format!("error: {error:#}")).ok();
     }
 
     /// A step is done; `whole` is the epoch so far.
