@@ -1,13 +1,17 @@
 //! The Burn module: for training with autodiff, and the oracle of the plan. Its layers are those of the one table.
 
-use crate::architecture::{Architecture, Convolution, NORM_EPSILON, StemLayers};
+mod norm;
+
+use crate::architecture::{Architecture, Convolution, StemLayers};
 use crate::checkpoint::Checkpoint;
+use crate::preprocess::ImageBatch;
 use burn::module::{Module, Param, RunningState};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{Initializer, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use norm::BatchNorm;
 use std::collections::BTreeMap;
 
 /// A convolution without bias and its batch norm.
@@ -52,7 +56,7 @@ impl ConvNorm {
             .with_bias(false)
             .with_initializer(Initializer::Normal { mean: 0.0, std: (2.0 / fan_out).sqrt() })
             .init(device);
-        ConvNorm { conv, norm: BatchNormConfig::new(layer.out_channels).with_epsilon(NORM_EPSILON).init(device) }
+        ConvNorm { conv, norm: BatchNorm::new(layer.out_channels, device) }
     }
 
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
@@ -182,6 +186,32 @@ impl ResNet {
     }
 }
 
+/// `[batch, 3, height, width]` on the device, from bytes, with torchvision's arithmetic: `(pixel / 255 - mean) / std`.
+/// The device must know u8.
+pub fn normalise(batch: &ImageBatch, device: &Device) -> Tensor<4> {
+    let [count, height, width] = batch.shape();
+    let data = TensorData::new(batch.pixels().to_vec(), [count, height, width, 3]);
+    let pixels = Tensor::<4, Int>::from_data(data, (device, DType::U8)).float().permute([0, 3, 1, 2]) / 255.0;
+    let by_channel = |values: [f32; 3]| Tensor::<1>::from_data(values, device).reshape([1, 3, 1, 1]);
+    (pixels - by_channel(batch.mean())) / by_channel(batch.std())
+}
+
 fn padding(size: usize) -> PaddingConfig2d {
     PaddingConfig2d::Explicit(size, size, size, size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_normalised_as_torchvision_does() {
+        let (mean, std) = ([0.5, 0.25, 0.0], [0.5, 0.25, 1.0]);
+        let batch = ImageBatch::new(vec![0, 51, 102, 255, 204, 153], [1, 1, 2], mean, std).unwrap();
+        let found = normalise(&batch, &Device::flex());
+        assert_eq!(found.dims(), [1, 3, 1, 2]);
+        let found: Vec<f32> = found.into_data().iter().collect();
+        let expected = [-1.0, 1.0, -0.2, 2.2, 0.4, 0.6];
+        assert!(found.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{found:?}");
+    }
 }

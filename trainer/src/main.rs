@@ -1,26 +1,36 @@
-//! `trainer`: brings checkpoints in, changes how they are stored, tells what they are, classifies photos with them, and
-//! measures how fast.
+//! `trainer`: trains networks and evaluates them, brings checkpoints in, changes how they are stored, tells what they are,
+//! classifies photos with them, and measures how fast.
 //!
 //! Results go to stdout, remarks and errors to stderr.
 
 mod commands;
+mod data;
+mod photos;
+mod recipe;
+mod training;
 
 use clap::{CommandFactory, Parser};
-use commands::Command;
+use commands::{Command, Train};
 use std::process::ExitCode;
 
-/// Residual networks for photos: checkpoints in, out and told apart, photos classified, and how fast.
+/// Residual networks for photos: trained, evaluated, brought in, told apart, used, and how fast.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
-// Sub-commands are optional, so that training can be what happens without one.
-#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
+// Options without a command are those of `train`.
+#[command(args_conflicts_with_subcommands = true)]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    train: Option<Train>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  Train a network that knows photos already on others, in folders train and val with a folder for each class
+    trainer --data photos --recipe finetune
+  How well it does
+    trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
   Bring in weights that PyTorch saved, and name their classes
     trainer import resnet18.pth resnet18.safetensors --labels names.txt
   A quarter of the size for the browser
@@ -33,9 +43,10 @@ Examples:
     trainer bench --checkpoint small.safetensors";
 
 fn main() -> ExitCode {
-    let result = match CommandLine::parse().command {
-        Some(command) => command.run(),
-        None => CommandLine::command().print_help().map_err(Into::into),
+    let result = match CommandLine::parse() {
+        CommandLine { command: Some(command), .. } => command.run(),
+        CommandLine { train: Some(train), .. } => train.run(),
+        _ => CommandLine::command().print_help().map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

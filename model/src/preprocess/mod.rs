@@ -15,6 +15,7 @@ mod opaque;
 mod photo;
 mod picture;
 mod raster;
+mod rectangle;
 mod region;
 mod resize;
 mod windows;
@@ -24,6 +25,7 @@ pub use error::PhotoError;
 pub use excerpt::Excerpt;
 pub use limits::Limits;
 pub use photo::Photo;
+pub use rectangle::Rectangle;
 pub use region::Region;
 
 use serde::{Deserialize, Serialize};

@@ -33,23 +33,35 @@ pub(super) fn columns(preprocessing: &Preprocessing, size: (u32, u32), orientati
 
 /// u8 RGB `[crop, crop, 3]`: the middle of the upright picture after its short side was resized.
 pub(super) fn resize_and_crop(picture: &Stored, preprocessing: &Preprocessing) -> Vec<u8> {
-    let Passes { mut columns, mut rows, rows_first, transposed } =
+    let Passes { mut columns, rows, rows_first, transposed } =
         Passes::new(preprocessing, picture.size, picture.orientation);
     windows::rebase(&mut columns, picture.columns.start);
     let whole = Pixels { samples: picture.pixels, width: picture.columns.len() };
-    let side = preprocessing.crop as usize;
-    let crop = if rows_first {
+    let crop = both_passes(whole, columns, rows, rows_first);
+    if transposed { transpose(&crop, preprocessing.crop as usize) } else { crop }
+}
+
+/// u8 RGB `[rows, columns, 3]`, a pixel for each pair of windows; the first pass does no more than the second looks at.
+pub(super) fn both_passes(whole: Pixels, mut columns: Vec<Window>, mut rows: Vec<Window>, rows_first: bool) -> Vec<u8> {
+    if rows_first {
         let needed = windows::span(&columns);
         windows::rebase(&mut columns, needed.start);
         let flat = convolve::vertical(whole, needed.clone(), &rows);
-        convolve::horizontal(Pixels { samples: &flat, width: needed.len() }, 0..side, &columns)
+        convolve::horizontal(Pixels { samples: &flat, width: needed.len() }, 0..rows.len(), &columns)
     } else {
         let needed = windows::span(&rows);
         windows::rebase(&mut rows, needed.start);
         let narrow = convolve::horizontal(whole, needed, &columns);
-        convolve::vertical(Pixels { samples: &narrow, width: side }, 0..side, &rows)
-    };
-    if transposed { transpose(&crop, side) } else { crop }
+        convolve::vertical(Pixels { samples: &narrow, width: columns.len() }, 0..columns.len(), &rows)
+    }
+}
+
+/// Between the passes the values are bytes again, so their order shows. Pillow 13 shrinks the height first where that
+/// drops more than twice as many rows as columns; before, it never did.
+pub(super) fn height_first((width, height): (u32, u32), resized: (u64, u64)) -> bool {
+    let dropped = |from: u32, to: u64| i64::from(from) - to as i64;
+    let (fewer_columns, fewer_rows) = (dropped(width, resized.0), dropped(height, resized.1));
+    fewer_rows > 0 && fewer_rows > 2 * fewer_columns
 }
 
 /// One pass along each axis as stored.
@@ -70,11 +82,7 @@ impl Passes {
         let resized = resized_size(width, height, resize);
         let columns = windows::windows(width, resized.0, crop, interpolation);
         let rows = windows::windows(height, resized.1, crop, interpolation);
-        // Between the passes the values are bytes again, so their order shows. Pillow 13 shrinks the height first where
-        // that drops more than twice as many rows as columns; before, it never did.
-        let dropped = |from: u32, to: u64| i64::from(from) - to as i64;
-        let (fewer_columns, fewer_rows) = (dropped(width, resized.0), dropped(height, resized.1));
-        let height_first = fewer_rows > 0 && fewer_rows > 2 * fewer_columns;
+        let height_first = height_first((width, height), resized);
 
         let (columns, rows) = if transposed { (rows, columns) } else { (columns, rows) };
         let mirror = |windows, size, mirrored| if mirrored { windows::mirrored(windows, size) } else { windows };

@@ -2,6 +2,7 @@
 
 mod bench;
 mod convert;
+mod evaluate;
 mod formats;
 mod import;
 mod inspect;
@@ -11,6 +12,9 @@ mod open;
 mod predict;
 mod processor;
 mod roofline;
+mod train;
+
+pub use train::Train;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -18,6 +22,8 @@ use std::io::{self, Write};
 
 #[derive(Subcommand)]
 pub enum Command {
+    Train(train::Train),
+    Evaluate(evaluate::Evaluate),
     Import(import::Import),
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
@@ -28,6 +34,8 @@ pub enum Command {
 impl Command {
     pub fn run(self) -> Result<()> {
         match self {
+            Command::Train(arguments) => arguments.run(),
+            Command::Evaluate(arguments) => arguments.run(),
             Command::Import(arguments) => arguments.run(),
             Command::Convert(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),

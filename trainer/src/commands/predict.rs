@@ -2,6 +2,7 @@
 
 use super::processor::Processor;
 use super::{answer, remark};
+use crate::photos::{self, EXTENSIONS, LIMITS};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -9,18 +10,10 @@ use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
 use model::engine::{Device, Report};
 use model::prediction::{Failure, Outcome, Prediction};
-use model::preprocess::Limits;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// What is taken from a folder; a file that is named itself may be called anything.
-const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
-
-/// One's own photos on one's own machine: far beyond what a server accepts, but not the whole memory.
-const LIMITS: Limits = Limits { bytes: 256 << 20, pixels: 1 << 29, memory: 4 << 30 };
 
 /// Say what photos show
 ///
@@ -107,7 +100,7 @@ impl Predict {
 
     /// A photo that cannot be read or decoded is an outcome; a device that fails is an error.
     fn predict(&self, classifier: &Classifier, file: &Path) -> Result<Outcome> {
-        let prepared = match read(file) {
+        let prepared = match photos::read(file) {
             Ok(bytes) => Prepared::from_bytes(&bytes, &LIMITS, classifier.metadata())
                 .map_err(|error| Failure::new(error.code(), error)),
             Err(failure) => Err(failure),
@@ -121,15 +114,6 @@ impl Predict {
     }
 }
 
-/// The bytes of a file, unless there are too many: whatever it is, no more are read than a photo may have.
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let limit = LIMITS.bytes as u64 + 1;
-    let read = File::open(file).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-    read.map_err(|error| Failure::new("unreadable", error))?;
-    Ok(bytes)
-}
-
 /// What was given, folders replaced by their photos.
 fn files(photos: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
@@ -139,30 +123,12 @@ fn files(photos: &[PathBuf]) -> Result<Vec<PathBuf>> {
             continue;
         }
         let before = files.len();
-        collect(path, &mut files)?;
+        photos::collect(path, &mut files)?;
         if files.len() == before {
             bail!("{} holds no photos ({})", path.display(), EXTENSIONS.join(", "));
         }
     }
     Ok(files)
-}
-
-/// The photos of a folder and its subfolders, in order of their names; links to folders are not followed.
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    let mut entries = entries.with_context(|| format!("{} cannot be listed", folder.display()))?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        // A link to a folder may lead round in circles.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&path, files)?;
-        } else if path.is_file() && EXTENSIONS.iter().any(|known| extension == *known) {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 fn json(file: &Path, outcome: &Outcome) -> Result<String> {

@@ -1,0 +1,66 @@
+//! `trainer evaluate`: how well a checkpoint does on photos whose class is known.
+
+use super::processor::Processor;
+use super::{answer, remark};
+use crate::data::{Loader, Source, View, in_order, samples, threads};
+use crate::training::{self, Interrupt};
+use anyhow::{Context, Result};
+use clap::Args;
+use model::checkpoint::Checkpoint;
+use model::engine::{Device, Engine};
+use pollster::block_on;
+use std::num::NonZero;
+use std::path::PathBuf;
+
+/// Measure top-1, top-5 and loss on photos whose class is known
+///
+/// Every photo is looked at once, as predict would; what cannot be read is said to be so and does not count.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Evaluate {
+    /// Weights to evaluate: a checkpoint of ours
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// A folder for each class, named as in the checkpoint's `classes`; or a folder that holds them in val
+    #[arg(long, value_name = "FOLDER")]
+    data: PathBuf,
+    /// Photos that are classified at once
+    #[arg(long, value_name = "N", default_value = "16")]
+    batch_size: NonZero<usize>,
+    /// Where to compute: cpu or flex, or if they were built in, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU)
+    #[arg(long, default_value_t)]
+    device: Device,
+    #[command(flatten)]
+    processor: Processor,
+    /// As JSON, with shares of 1
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
+  trainer evaluate --checkpoint checkpoints/resnet18-imagenette.safetensors --data imagenette/val --json | jq .top1";
+
+impl Evaluate {
+    pub fn run(self) -> Result<()> {
+        let checkpoint = Checkpoint::from_path(&self.checkpoint)?;
+        let val = self.data.join("val");
+        let root = if val.is_dir() { val } else { self.data };
+        let samples = samples(&root, &checkpoint.metadata().classes)?;
+        let batches = in_order(samples.len(), self.batch_size.get());
+        let preprocessing = checkpoint.metadata().preprocessing.clone();
+        let source = Source { samples: samples.into(), preprocessing, view: View::Middle };
+        let engine = block_on(Engine::prepare_from(&checkpoint, self.device, self.processor.into()))?;
+        let loader = Loader::new(source, batches, threads(None)?);
+        // Nothing is left of an evaluation that is interrupted, so Ctrl-C ends it as it ends any program.
+        let evaluation = training::evaluate(&engine, loader, &Interrupt::default())?.context("nobody interrupts")?;
+        for skipped in &evaluation.skipped {
+            remark(&format!("skipped {}: {}", skipped.file.display(), skipped.reason));
+        }
+        if self.json {
+            return answer(&serde_json::to_string(&evaluation)?);
+        }
+        answer(&format!("{evaluation}; {} photos, {} skipped", evaluation.photos, evaluation.skipped.len()))
+    }
+}

@@ -1,0 +1,201 @@
+//! Batches, made ahead of need by threads of their own.
+
+use super::Source;
+use anyhow::Result;
+use model::preprocess::ImageBatch;
+use rayon::prelude::*;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Batches that are finished and wait; one more is being made.
+const AHEAD: usize = 3;
+
+/// Samples that were looked at together.
+pub struct Batch {
+    /// `None` if every sample was skipped.
+    pub images: Option<ImageBatch>,
+    /// What the images show, by index.
+    pub classes: Vec<usize>,
+    pub skipped: Vec<Skipped>,
+}
+
+/// A file that is no photo, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skipped {
+    pub file: PathBuf,
+    pub reason: String,
+}
+
+/// The batches that were asked for, in that order, whatever the number of threads.
+pub struct Loader {
+    batches: Receiver<Batch>,
+    producer: Option<JoinHandle<()>>,
+    waited: Duration,
+}
+
+/// Threads that any number of loaders use, one after the other.
+pub type Threads = Arc<rayon::ThreadPool>;
+
+/// So many threads, by default as many as there are cores.
+pub fn threads(count: Option<NonZero<usize>>) -> Result<Threads> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count.map_or(0, NonZero::get));
+    Ok(Arc::new(pool.thread_name(|index| format!("loader {index}")).build()?))
+}
+
+impl Loader {
+    /// `batches` holds indices of the source's samples.
+    pub fn new(source: Source, batches: Vec<Vec<usize>>, threads: Threads) -> Self {
+        let (sender, receiver) = sync_channel(AHEAD);
+        let producer = std::thread::spawn(move || {
+            for indices in batches {
+                let images = threads.install(|| indices.par_iter().map(|&index| source.load(index)).collect());
+                // Nobody is left to take it: training was interrupted or failed.
+                if sender.send(Batch::new(&source, &indices, images)).is_err() {
+                    return;
+                }
+            }
+        });
+        Loader { batches: receiver, producer: Some(producer), waited: Duration::ZERO }
+    }
+
+    /// How long [`next`](Iterator::next) has taken in all.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let start = Instant::now();
+        let batch = self.batches.recv().ok();
+        self.waited += start.elapsed();
+        // A thread that panicked must not pass for the end of an epoch.
+        if batch.is_none()
+            && let Some(Err(panic)) = self.producer.take().map(JoinHandle::join)
+        {
+            std::panic::resume_unwind(panic);
+        }
+        batch
+    }
+}
+
+impl Batch {
+    fn new(source: &Source, indices: &[usize], loaded: Vec<Result<ImageBatch, Skipped>>) -> Self {
+        let (mut images, mut classes, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        for (&index, loaded) in indices.iter().zip(loaded) {
+            match loaded {
+                Ok(image) => {
+                    images.push(image);
+                    classes.push(source.samples[index].class);
+                }
+                Err(failure) => skipped.push(failure),
+            }
+        }
+        // Images of one source have one size, so that only an empty batch is none.
+        Batch { images: ImageBatch::stack(images).ok(), classes, skipped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Augmentation, Sample, View, in_order, shuffled};
+    use super::*;
+    use model::preprocess::Preprocessing;
+
+    /// Photos whose pixels tell them apart, and two files that are none.
+    fn samples(folder: &std::path::Path) -> Vec<Sample> {
+        let sample = |index: usize| {
+            let file = folder.join(format!("{index:02}.bmp"));
+            if index % 7 == 3 {
+                std::fs::write(&file, "no photo").unwrap();
+            } else {
+                std::fs::write(&file, bitmap(20 + index as u32, 30, index)).unwrap();
+            }
+            Sample { file, class: index % 3 }
+        };
+        (0..14).map(sample).collect()
+    }
+
+    /// A BMP of 24 bits.
+    fn bitmap(width: u32, height: u32, seed: usize) -> Vec<u8> {
+        let row = (width * 3).next_multiple_of(4);
+        let mut file = b"BM".to_vec();
+        let fields = [54 + row * height, 0, 54, 40, width, height, 1 | 24 << 16, 0, row * height, 0, 0, 0, 0];
+        file.extend(fields.into_iter().flat_map(u32::to_le_bytes));
+        file.extend((0..(row * height) as usize).map(|index| ((index + seed) * (seed + 5) % 251) as u8));
+        file
+    }
+
+    fn source(samples: &[Sample], view: View) -> Source {
+        let preprocessing = Preprocessing { resize: 16, crop: 12, ..Preprocessing::default() };
+        Source { samples: samples.into(), preprocessing, view }
+    }
+
+    fn drawn(epoch: usize) -> View {
+        let augmentation = Augmentation { scale: [0.1, 1.0], ratio: [0.75, 1.25], flip: 0.5 };
+        View::Drawn { augmentation, seed: 4, epoch }
+    }
+
+    fn pixels(batches: impl Iterator<Item = Batch>) -> Vec<(Option<ImageBatch>, Vec<usize>)> {
+        batches.map(|batch| (batch.images, batch.classes)).collect()
+    }
+
+    #[test]
+    fn any_number_of_threads_makes_the_same_batches() {
+        let folder = tempfile::tempdir().unwrap();
+        let samples = samples(folder.path());
+        let load = |count, epoch| {
+            let threads = threads(NonZero::new(count)).unwrap();
+            let batches = shuffled(samples.len(), 4, 4, epoch);
+            pixels(Loader::new(source(&samples, drawn(epoch)), batches, threads))
+        };
+        let alone = load(1, 0);
+        assert_eq!(alone.len(), 3);
+        for count in [2, 3, 8] {
+            assert!(load(count, 0) == alone, "{count} threads make other batches");
+        }
+        assert!(load(1, 1) != alone, "each epoch draws anew");
+    }
+
+    #[test]
+    fn files_that_are_no_photos_are_skipped_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let samples = samples(folder.path());
+        let batches = vec![(0..9).collect(), vec![3, 10], (11..14).collect()];
+        let loader = Loader::new(source(&samples, View::Middle), batches, threads(None).unwrap());
+        let batches: Vec<_> = loader.collect();
+        let skipped: Vec<_> = batches.iter().map(|batch| batch.skipped.len()).collect();
+        assert_eq!(skipped, [1, 2, 0]);
+        assert!(batches[1].images.is_none() && batches[1].classes.is_empty());
+        assert_eq!(batches[0].classes, [0, 1, 2, 1, 2, 0, 1, 2]);
+        assert_eq!(batches[0].images.as_ref().unwrap().shape(), [8, 12, 12]);
+        assert_eq!(batches[0].skipped[0].file, samples[3].file);
+        assert!(!batches[0].skipped[0].reason.is_empty());
+    }
+
+    #[test]
+    fn the_middle_is_what_predict_looks_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let samples = samples(folder.path());
+        let source = source(&samples, View::Middle);
+        let expected = source.load(5).unwrap();
+        let loaded = pixels(Loader::new(source, in_order(samples.len(), 6), threads(None).unwrap()));
+        assert_eq!(loaded.len(), 3);
+        // The fourth is skipped.
+        assert_eq!(loaded[0].0.as_ref().unwrap().pixels()[4 * 12 * 12 * 3..], *expected.pixels());
+    }
+
+    /// An epoch that ends early would pass for a whole one.
+    #[test]
+    #[should_panic(expected = "index out of bounds")]
+    fn a_thread_that_panics_is_no_end_of_an_epoch() {
+        let source = source(&[], View::Middle);
+        Loader::new(source, vec![vec![0]], threads(None).unwrap()).count();
+    }
+}

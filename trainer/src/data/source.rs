@@ -1,0 +1,51 @@
+//! A sample's way from its file to an image.
+
+use super::loader::Skipped;
+use super::{Augmentation, Draws, Purpose, Sample};
+use crate::photos::{self, LIMITS};
+use model::preprocess::{Excerpt, ImageBatch, Photo, Preprocessing};
+use std::sync::Arc;
+
+/// Samples as they are looked at.
+pub struct Source {
+    pub samples: Arc<[Sample]>,
+    /// What images are normalised by, how photos are resized, and to which size.
+    pub preprocessing: Preprocessing,
+    pub view: View,
+}
+
+/// What of a photo is looked at.
+pub enum View {
+    /// The middle, as in every answer.
+    Middle,
+    /// A part that is drawn anew for each sample and epoch.
+    Drawn { augmentation: Augmentation, seed: u64, epoch: usize },
+}
+
+impl Source {
+    /// A batch of one, `[1, crop, crop, 3]`.
+    ///
+    /// # Errors
+    /// If the file cannot be read or decoded.
+    pub fn load(&self, index: usize) -> Result<ImageBatch, Skipped> {
+        let Sample { file, .. } = &self.samples[index];
+        let skipped = |reason: String| Skipped { file: file.clone(), reason };
+        let bytes = photos::read(file).map_err(|failure| skipped(failure.error.message))?;
+        match self.view {
+            View::Middle => {
+                let excerpt = Excerpt::decode(&bytes, &LIMITS, &self.preprocessing);
+                Ok(excerpt.map_err(|error| skipped(error.to_string()))?.resize())
+            }
+            View::Drawn { augmentation, seed, epoch } => {
+                let photo = Photo::decode(&bytes, &LIMITS).map_err(|error| skipped(error.to_string()))?;
+                let mut draws = Draws::new(seed, Purpose::Sample, &[epoch as u64, index as u64]);
+                let (part, flipped) = augmentation.draw((photo.width(), photo.height()), &mut draws);
+                let Preprocessing { crop, interpolation, mean, std, .. } = self.preprocessing;
+                let pixels = photo.resized_crop(part, crop, interpolation, flipped);
+                let side = crop as usize;
+                Ok(ImageBatch::new(pixels, [1, side, side], mean, std)
+                    .expect("the part was resized to the crop's size"))
+            }
+        }
+    }
+}
