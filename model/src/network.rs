@@ -187,12 +187,19 @@ impl ResNet {
 }
 
 /// `[batch, 3, height, width]` on the device, from bytes, with torchvision's arithmetic: `(pixel / 255 - mean) / std`.
-/// The device must know u8.
 pub fn normalise(batch: &ImageBatch, device: &Device) -> Tensor<4> {
     let [count, height, width] = batch.shape();
-    let data = TensorData::new(batch.pixels().to_vec(), [count, height, width, 3]);
-    let pixels = Tensor::<4, Int>::from_data(data, (device, DType::U8)).float().permute([0, 3, 1, 2]) / 255.0;
+    let shape = [count, height, width, 3];
+    // WGSL has no bytes: there they cross the bus as floats.
+    let pixels = if device.supports_dtype(DType::U8) {
+        let data = TensorData::new(batch.pixels().to_vec(), shape);
+        Tensor::<4, Int>::from_data(data, (device, DType::U8)).float()
+    } else {
+        let floats: Vec<f32> = batch.pixels().iter().copied().map(f32::from).collect();
+        Tensor::from_data(TensorData::new(floats, shape), device)
+    };
     let by_channel = |values: [f32; 3]| Tensor::<1>::from_data(values, device).reshape([1, 3, 1, 1]);
+    let pixels = pixels.permute([0, 3, 1, 2]) / 255.0;
     (pixels - by_channel(batch.mean())) / by_channel(batch.std())
 }
 

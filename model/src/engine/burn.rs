@@ -2,12 +2,12 @@
 
 use super::{Device, DeviceError, EngineError, Input, Kept, Logits, Output};
 use crate::architecture::MaxPool;
+use crate::network::normalise;
 use crate::plan::{FoldedConvolution, Linear, Operation, Plan, Tap, Value};
-use crate::preprocess::ImageBatch;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 /// A plan whose weights are on a device.
 pub(super) struct BurnEngine {
@@ -58,7 +58,7 @@ impl BurnEngine {
     pub(super) async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
         let [batch, height, width] = input.shape();
         let images = match input {
-            Input::Pixels(pixels) => self.normalise(pixels),
+            Input::Pixels(pixels) => normalise(pixels, &self.device),
             Input::Normalised(images) => {
                 let data = TensorData::new(images.values().to_vec(), [batch, 3, height, width]);
                 Tensor::from_data(data, &self.device)
@@ -91,23 +91,6 @@ impl BurnEngine {
             output.kept.push(Kept { tap: *tap, values, shape });
         }
         Ok(output)
-    }
-
-    /// `[batch, 3, height, width]` from bytes, with torchvision's arithmetic: `(pixel / 255 - mean) / std`.
-    fn normalise(&self, batch: &ImageBatch) -> Tensor<4> {
-        let [count, height, width] = batch.shape();
-        let shape = [count, height, width, 3];
-        // WGSL has no bytes: there they cross the bus as floats.
-        let pixels = if self.device.supports_dtype(DType::U8) {
-            let data = TensorData::new(batch.pixels().to_vec(), shape);
-            Tensor::<4, Int>::from_data(data, (&self.device, DType::U8)).float()
-        } else {
-            let floats: Vec<f32> = batch.pixels().iter().copied().map(f32::from).collect();
-            Tensor::from_data(TensorData::new(floats, shape), &self.device)
-        };
-        let by_channel = |values: [f32; 3]| Tensor::<1>::from_data(values, &self.device).reshape([1, 3, 1, 1]);
-        let pixels = pixels.permute([0, 3, 1, 2]) / 255.0;
-        (pixels - by_channel(batch.mean())) / by_channel(batch.std())
     }
 
     async fn read(&self, tensor: Tensor<4>) -> Result<(Vec<f32>, [usize; 4]), EngineError> {

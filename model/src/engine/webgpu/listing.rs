@@ -98,7 +98,7 @@ impl<'a> Listing<'a> {
                         let (residual, relu) = (residual.map(|value| values[value]), *relu);
                         Problem { layer, choice, storage, from, to, residual, relu, points }
                     };
-                    if let Some(Winograd { scheme, products: layer }) = winograd {
+                    if let Some(Winograd { scheme, products: layer }) = winograd.as_deref() {
                         let tiling = Tiling::new(*scheme, &to);
                         let [values, sums] = [layer.in_channels, layer.out_channels].map(|count| tiling.planes(count));
                         let whole = whole(choice(layer, &sums, true), Some(scheme.matrices()));

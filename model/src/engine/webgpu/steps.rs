@@ -20,7 +20,7 @@ pub enum Work {
         residual: Option<Value>,
         relu: bool,
         /// If it is computed so.
-        winograd: Option<Winograd>,
+        winograd: Option<Box<Winograd>>,
     },
     MaxPool(MaxPool),
     Average,
@@ -57,7 +57,7 @@ impl Step {
     pub fn filter(&mut self, scheme: impl Fn(&Convolution, Value) -> Option<Scheme>) {
         if let Work::Convolution { layer, winograd, .. } = &mut self.work {
             let products = Convolution { kernel: 1, padding: 0, ..layer.clone() };
-            *winograd = scheme(layer, self.output).map(|scheme| Winograd { scheme, products });
+            *winograd = scheme(layer, self.output).map(|scheme| Box::new(Winograd { scheme, products }));
         }
     }
 
@@ -65,7 +65,7 @@ impl Step {
     pub fn packed_values(&self) -> Option<usize> {
         match &self.work {
             Work::Convolution { layer, winograd, .. } => {
-                Some((rows(layer, winograd.as_ref()) + 1) * layer.out_channels.next_multiple_of(BLOCK))
+                Some((rows(layer, winograd.as_deref()) + 1) * layer.out_channels.next_multiple_of(BLOCK))
             }
             Work::MaxPool(_) | Work::Average => None,
         }
@@ -84,11 +84,11 @@ impl Step {
             return None;
         };
         let mut packed = vec![0.0; self.packed_values()?];
-        match winograd {
+        match winograd.as_deref() {
             Some(Winograd { scheme, .. }) => pack_points(layer, *scheme, weight, &mut packed),
             None => pack_taps(layer, weight, &mut packed),
         }
-        let biases = rows(layer, winograd.as_ref()) * layer.out_channels.next_multiple_of(BLOCK);
+        let biases = rows(layer, winograd.as_deref()) * layer.out_channels.next_multiple_of(BLOCK);
         packed[biases..][..bias.len()].copy_from_slice(bias);
         Some(packed)
     }

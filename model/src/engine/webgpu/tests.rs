@@ -85,7 +85,7 @@ fn run(engine: &WebGpuEngine, input: &Input, choice: Choice, code: Code) -> Vec<
     let last = engine.steps.last().unwrap();
     let choose = |layer: &Convolution, to: &_, _| match &last.work {
         steps::Work::Convolution { layer: of_last, winograd, .. }
-            if layer == winograd.as_ref().map_or(of_last, |winograd| &winograd.products) =>
+            if layer == winograd.as_deref().map_or(of_last, |winograd| &winograd.products) =>
         {
             choice
         }

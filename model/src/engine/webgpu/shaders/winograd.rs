@@ -231,10 +231,10 @@ fn output_side(scheme: Scheme, lines: &mut Vec<String>, point: Name, output: Nam
         terms[first] = format!("even_{one}");
         terms[first + 1] = format!("odd_{one}");
     }
-    for column in 0..scheme.tile {
-        let factors = std::array::from_fn(|row| matrix[row][column]);
-        lines.push(format!("let {} = {};", output(column), sum(&factors, &terms)));
-    }
+    lines.extend((0..scheme.tile).map(|column| {
+        let factors = matrix.map(|row| row[column]);
+        format!("let {} = {};", output(column), sum(&factors, &terms))
+    }));
 }
 
 /// Of terms by what they count, those that count nothing left out.
