@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use model::checkpoint::{Checkpoint, pth};
 use model::engine::cpu::InstructionSet;
-use model::engine::{Device, Engine, EngineOptions, Input, Normalised, Output, Precision};
+use model::engine::{AdapterKind, Device, Engine, EngineOptions, Input, Normalised, Output, Precision};
 use model::plan::{Plan, Tap};
 use model::preprocess::{ImageBatch, Limits, Photo, Preprocessing};
 use pollster::block_on;
@@ -160,8 +160,11 @@ fn bf16(run: &ValidationRun) -> Result<()> {
 fn f16(run: &ValidationRun) -> Result<()> {
     let (checkpoint, mut files) = (source(run)?, validation_files(run)?.0);
     files.truncate(200);
-    let f32 = logits(&checkpoint, &files, Device::Cpu, Precision::F32)?;
-    let f16 = logits(&checkpoint, &files, Device::WebGpu(0), Precision::F16)?;
+    let f32 = logits(&checkpoint, &files, Device::Cpu, EngineOptions::default())?;
+    // As a GPU computes, which multiplies f16; for an adapter that emulates one, kernels multiply f32.
+    let (precision, kernels) = (Precision::F16, Some(AdapterKind::Direct));
+    let options = EngineOptions { precision, kernels, ..EngineOptions::default() };
+    let f16 = logits(&checkpoint, &files, Device::WebGpu(0), options)?;
     let mut equal = 0;
     for (file, (f32, f16)) in files.iter().zip(f32.iter().zip(&f16)) {
         let [one, other] = [f32, f16].map(|logits| largest(logits));
@@ -197,13 +200,12 @@ fn validation_files(run: &ValidationRun) -> Result<(Vec<String>, Vec<usize>)> {
 
 /// The likeliest class of each photo of the data.
 fn top1(checkpoint: &Checkpoint, files: &[String], precision: Precision) -> Result<Vec<usize>> {
-    let logits = logits(checkpoint, files, Device::Cpu, precision)?;
+    let logits = logits(checkpoint, files, Device::Cpu, EngineOptions { precision, ..EngineOptions::default() })?;
     Ok(logits.iter().map(|logits| largest(logits)).collect())
 }
 
 /// The logits of each photo of the data.
-fn logits(checkpoint: &Checkpoint, files: &[String], device: Device, precision: Precision) -> Result<Vec<Vec<f32>>> {
-    let options = EngineOptions { precision, ..EngineOptions::default() };
+fn logits(checkpoint: &Checkpoint, files: &[String], device: Device, options: EngineOptions) -> Result<Vec<Vec<f32>>> {
     let engine = block_on(Engine::prepare_with(Plan::new(checkpoint), device, options))?;
     let mut all = Vec::with_capacity(files.len());
     for files in files.chunks(8) {

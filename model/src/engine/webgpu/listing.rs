@@ -5,7 +5,7 @@ use super::super::winograd::Scheme;
 use super::super::{OperationProfile, Precision};
 use super::choice::{AdapterKind, Choice};
 use super::planes::Planes;
-use super::shaders::{Code, Problem, Shader, Tiling};
+use super::shaders::{Code, Problem, Shader, Tiling, factor};
 use super::steps::{Step, Winograd, Work};
 use super::storage::{Element, Storage};
 use crate::architecture::Convolution;
@@ -183,7 +183,7 @@ impl Planned<'_> {
 
     /// It in a run where it took so long. Its algorithm is called `direct 8x8`, `tiled 64x64 split 4`, `add 4`, `winograd 4x4`,
     /// `normalise` or `pool`: a tile is of pixels by output channels, an invocation's or a workgroup's; Winograd's is of pixels.
-    pub fn profile(&self, time: Duration) -> OperationProfile {
+    pub fn profile(&self, code: Code, time: Duration) -> OperationProfile {
         let bytes = |values: &[Option<Planes>]| values.iter().flatten().map(Planes::bytes).sum();
         let (algorithm, values, bytes): (_, u64, u64) = match &self.shader {
             Shader::Normalise(to) => {
@@ -217,10 +217,14 @@ impl Planned<'_> {
             Shader::Convolution(problem) => problem.weight_bytes(),
             _ => 0,
         };
+        let precision = match &self.shader {
+            Shader::Convolution(problem) if factor(problem, code) == Element::F16 => Precision::F16,
+            _ => Precision::F32,
+        };
         OperationProfile {
             name: self.layer.to_owned(),
             algorithm,
-            precision: Precision::F32,
+            precision,
             time,
             multiply_adds,
             products: self.products(),
@@ -326,7 +330,8 @@ mod tests {
         {
             let steps = steps_of("resnet18", kind);
             let listing = Listing::new(&steps, kind, Storage::F32, [1, 224, 224]);
-            let profiles: Vec<_> = listing.dispatches.iter().map(|planned| planned.profile(Duration::ZERO)).collect();
+            let profiles: Vec<_> =
+                listing.dispatches.iter().map(|planned| planned.profile(listing.code, Duration::ZERO)).collect();
             assert_eq!(profiles.iter().map(|profile| profile.multiply_adds).sum::<u64>(), 1_814_073_344);
             assert_eq!(profiles.first().unwrap().name, "normalise");
             assert_eq!(profiles.last().unwrap().name, "fc");

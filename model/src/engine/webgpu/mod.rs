@@ -187,7 +187,7 @@ impl WebGpuEngine {
             // What is normalised already has no dispatch for that.
             let planned = listing.dispatches.iter().skip(listing.dispatches.len() - times.len());
             for (planned, time) in planned.zip(times) {
-                let dispatch = planned.profile(time);
+                let dispatch = planned.profile(listing.code, time);
                 match operations.iter_mut().find(|other| other.name == dispatch.name) {
                     Some(sum) => sum.add(&dispatch),
                     None => operations.push(dispatch),

@@ -1,4 +1,4 @@
-//! As what values and weights lie in a GPU's memory. Products and sums are f32 whatever it is.
+//! As what values and weights lie in a GPU's memory. Sums are f32 whatever it is.
 
 use super::super::Precision;
 use half::f16;

@@ -12,6 +12,8 @@ use pollster::block_on;
 
 const CODES: [Code; 2] = [Code::Specialised, Code::Shared];
 
+const KINDS: [AdapterKind; 3] = [AdapterKind::Software, AdapterKind::Direct, AdapterKind::Tiled];
+
 const NAME: Device = Device::WebGpu(0);
 
 fn images(shape: [usize; 3]) -> Input {
@@ -234,7 +236,7 @@ fn every_kind_of_adapters_kernels_compute_networks() {
         let plan = Plan::new(&random::checkpoint(architecture));
         let reference = block_on(Engine::prepare(plan.clone(), Device::Cpu)).unwrap();
         let reference = block_on(reference.run(&images(shape), &Tap::ALL)).unwrap();
-        for kind in [AdapterKind::Software, AdapterKind::Direct, AdapterKind::Tiled] {
+        for kind in KINDS {
             let options = EngineOptions { kernels: Some(kind), ..EngineOptions::default() };
             let engine = block_on(WebGpuEngine::prepare(plan.clone(), NAME, 0, options)).unwrap();
             let output = block_on(engine.run(&images(shape), &Tap::ALL)).unwrap();
@@ -278,21 +280,22 @@ fn short_storages_change_logits_little_and_answers_not_at_all() {
         let input = images([3, 96, 64]);
         let reference = block_on(Engine::prepare(plan.clone(), Device::Cpu)).unwrap();
         let reference = block_on(reference.run(&input, &Tap::ALL)).unwrap();
-        for storage in short_storages() {
-            let engine = prepare(plan.clone(), storage).unwrap();
+        for (storage, kind) in short_storages().into_iter().flat_map(|storage| KINDS.map(|kind| (storage, kind))) {
+            let mut engine = prepare(plan.clone(), storage).unwrap();
+            engine.gpu.kind = kind;
             let output = block_on(engine.run(&input, &Tap::ALL)).unwrap();
             let difference = relative_difference(&output.logits.values, &reference.logits.values);
-            assert!(difference < 1e-2, "{network}, {storage:?}: {difference}");
+            assert!(difference < 1e-2, "{network}, {storage:?}, {kind:?}: {difference}");
             for image in 0..3 {
                 let [ours, reference] = [&output, &reference].map(|output| {
                     let row = output.logits.row(image);
                     (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]))
                 });
-                assert_eq!(ours, reference, "{network}, {storage:?}, image {image}");
+                assert_eq!(ours, reference, "{network}, {storage:?}, {kind:?}, image {image}");
             }
             for (ours, reference) in output.kept.iter().zip(&reference.kept) {
                 let difference = relative_difference(&ours.values, &reference.values);
-                assert!(difference < 1e-2, "{network}, {storage:?}, {:?}: {difference}", ours.tap);
+                assert!(difference < 1e-2, "{network}, {storage:?}, {kind:?}, {:?}: {difference}", ours.tap);
             }
         }
     }
@@ -306,13 +309,14 @@ fn what_is_too_large_for_f16_is_a_failure() {
         let planes = random::Uniform::new(1).take(3 * 64 * 64).map(|x| x * value).collect();
         Input::Normalised(Normalised::new(planes, [1, 64, 64]).unwrap())
     };
-    for storage in short_storages() {
-        let engine = prepare(plan.clone(), storage).unwrap();
+    for (storage, kind) in short_storages().into_iter().flat_map(|storage| KINDS.map(|kind| (storage, kind))) {
+        let mut engine = prepare(plan.clone(), storage).unwrap();
+        engine.gpu.kind = kind;
         for (value, expected) in [(1.0, None), (60_000.0, Some("is larger")), (70_000.0, Some("it holds"))] {
             let output = block_on(engine.run(&of(value), &[]));
             match expected.filter(|_| storage == Storage::F16) {
-                Some(reason) => assert!(output.unwrap_err().to_string().contains(reason), "{value}"),
-                None => assert!(output.is_ok(), "{storage:?}, {value}"),
+                Some(reason) => assert!(output.unwrap_err().to_string().contains(reason), "{kind:?}, {value}"),
+                None => assert!(output.is_ok(), "{storage:?}, {kind:?}, {value}"),
             }
         }
     }

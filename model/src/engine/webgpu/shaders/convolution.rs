@@ -4,7 +4,7 @@ use super::super::choice::Choice;
 use super::super::planes::{BLOCK, Planes};
 use super::super::storage::{Element, Storage};
 use super::fill;
-use super::source::Source;
+use super::source::{Code, Source};
 use super::types::Types;
 use crate::architecture::Convolution;
 
@@ -67,9 +67,18 @@ pub fn multiply_adds(layer: &Convolution, to: &Planes) -> u64 {
 }
 
 /// Of the convolution itself.
-pub fn types(problem: &Problem, overflow: Option<usize>) -> Types {
+pub fn types(problem: &Problem, factor: Element, overflow: Option<usize>) -> Types {
     let (value, output) = (problem.from.element, problem.written().element);
-    Types { value, output, weight: Some(problem.storage), overflow }
+    Types { value, output, weight: Some(problem.storage), factor, overflow }
+}
+
+/// What a convolution multiplies: what it reads, if that is f16 and the adapter is a GPU, most of which multiply twice as many
+/// of these. Others would emulate it.
+pub fn factor(problem: &Problem, code: Code) -> Element {
+    match (problem.storage, code) {
+        (Storage::F16, Code::Specialised) => Element::F16,
+        _ => Element::F32,
+    }
 }
 
 pub fn input_blocks(layer: &Convolution) -> usize {
@@ -118,7 +127,7 @@ pub fn store_sums(problem: &Problem, text: &mut String, constants: &mut Vec<(&'s
 
 pub fn add_pieces(problem: &Problem, overflow: Option<usize>) -> Source {
     // The values are the residual's.
-    let types = Types { output: problem.to.element, ..types(problem, overflow) };
+    let types = Types { output: problem.to.element, ..types(problem, Element::F32, overflow) };
     let mut text = include_str!("add_pieces.wgsl").to_owned();
     let to = &problem.to;
     let mut constants = vec![
@@ -180,30 +189,68 @@ pub fn sum_registers(problem: &Problem, block: impl Fn(usize) -> String) -> Vec<
     lines
 }
 
+/// The function that reads a block of weights as what is multiplied.
+pub fn read(factor: Element) -> &'static str {
+    match factor {
+        Element::F32 => "weight",
+        // As they lie there.
+        Element::F16 => "half_weight",
+    }
+}
+
 /// Channels that each block of the input has; those behind are zero.
 pub fn channels(problem: &Problem) -> usize {
     (problem.layer.in_channels / problem.layer.groups).min(BLOCK)
 }
 
-/// Of a channel of a block: the columns' weights, and their products with each pixel's input. `weight` says where a column's
-/// weights are, `input` which variable a pixel's input is.
+/// The products of a block of channels at one tap. `weight` says where a column's weights for a channel are, `behind` what
+/// comes after a channel's, and `input` which variable a pixel's input is.
+///
+/// Products of f32 are added one by one. Those of f16 are added up over the channels first, and only then to a sum, which is
+/// f32: few enough to lose little, enough that the conversion is small beside them.
 pub fn products(
     problem: &Problem,
-    channel: usize,
-    weight: impl Fn(usize) -> String,
-    input: impl Fn(usize) -> String,
+    factor: Element,
+    weight: &dyn Fn(usize, usize) -> String,
+    behind: Option<&str>,
+    input: &dyn Fn(usize) -> String,
 ) -> Vec<String> {
     let Choice { pixels, columns, .. } = problem.choice;
-    let mut lines = vec!["{".to_owned()];
-    for column in 0..columns {
-        lines.push(format!("    let weight{column} = {};", weight(column)));
-    }
-    let lane = ["x", "y", "z", "w"][channel];
-    for pixel in 0..pixels {
-        for column in 0..columns {
-            lines.push(format!("    sum{pixel}_{column} += weight{column} * {}.{lane};", input(pixel)));
+    let lanes = &["x", "y", "z", "w"][..channels(problem)];
+    let mut lines = Vec::new();
+    let each = |line: &dyn Fn(usize, usize) -> String| -> Vec<String> {
+        (0..pixels * columns).map(|index| line(index / columns, index % columns)).collect()
+    };
+    match factor {
+        Element::F32 => {
+            for (channel, lane) in lanes.iter().enumerate() {
+                lines.push("{".to_owned());
+                lines.extend(
+                    (0..columns).map(|column| format!("    let weight{column} = {};", weight(channel, column))),
+                );
+                lines.extend(each(&|pixel, column| {
+                    format!("    sum{pixel}_{column} += weight{column} * {}.{lane};", input(pixel))
+                }));
+                lines.push("}".to_owned());
+                lines.extend(behind.map(str::to_owned));
+            }
+        }
+        Element::F16 => {
+            lines.push("{".to_owned());
+            for channel in 0..lanes.len() {
+                lines.extend(
+                    (0..columns)
+                        .map(|column| format!("    let weight{channel}_{column} = {};", weight(channel, column))),
+                );
+                lines.extend(behind.map(|line| format!("    {line}")));
+            }
+            lines.extend(each(&|pixel, column| {
+                let product = |(channel, lane)| format!("weight{channel}_{column} * {}.{lane}", input(pixel));
+                let products: Vec<String> = lanes.iter().enumerate().map(product).collect();
+                format!("    sum{pixel}_{column} += vec4f({});", products.join(" + "))
+            }));
+            lines.push("}".to_owned());
         }
     }
-    lines.push("}".to_owned());
     lines
 }

@@ -2,7 +2,8 @@
 
 use super::super::choice::Choice;
 use super::super::planes::BLOCK;
-use super::convolution::{Problem, channels, constants, products, store_sums, sum_registers, types};
+use super::super::storage::Element;
+use super::convolution::{Problem, channels, constants, factor, products, read, store_sums, sum_registers, types};
 use super::fill;
 use super::source::{Code, Source};
 
@@ -23,6 +24,7 @@ fn tiles(problem: &Problem) -> usize {
 
 pub fn source(problem: &Problem, overflow: Option<usize>, code: Code, binding: usize) -> Source {
     let (choice, to) = (&problem.choice, &problem.to);
+    let factor = factor(problem, code);
     let mut constants = constants(problem);
     constants.extend([
         ("PIXELS", choice.pixels),
@@ -37,7 +39,7 @@ pub fn source(problem: &Problem, overflow: Option<usize>, code: Code, binding: u
     let mut text = include_str!("direct.wgsl").to_owned();
     store_sums(problem, &mut text, &mut constants);
     fill(&mut text, "sums", sum_registers(problem, |column| block("id.x", column)));
-    fill(&mut text, "taps", taps(problem));
+    fill(&mut text, "taps", taps(problem, factor));
     fill(
         &mut text,
         "outputs",
@@ -46,7 +48,7 @@ pub fn source(problem: &Problem, overflow: Option<usize>, code: Code, binding: u
             Code::Shared => outputs_in_a_loop(choice),
         },
     );
-    Source::with(code, &types(problem, overflow), &constants, &text, binding)
+    Source::with(code, &types(problem, factor, overflow), &constants, &text, binding)
 }
 
 /// Columns of a tile share their inputs, and lie apart by an equal share of the blocks.
@@ -59,15 +61,15 @@ fn block(first: &str, column: usize) -> String {
 }
 
 /// The products of a row of taps; `at` goes along.
-fn taps(problem: &Problem) -> Vec<String> {
+fn taps(problem: &Problem, factor: Element) -> Vec<String> {
     let (layer, pixels) = (problem.layer, problem.choice.pixels);
     // Of the pixels that the tile's windows cover in a row.
     let window = (pixels - 1) * layer.stride + layer.kernel;
     let mut lines = Vec::new();
     if layer.kernel > 1 && window <= MOST_INPUTS {
-        lines.extend((0..window).map(|x| format!("let input{x} = vec4f(input[pixel + {x}u]);")));
+        lines.extend((0..window).map(|x| format!("let input{x} = Factor(input[pixel + {x}u]);")));
         for tap in 0..layer.kernel {
-            products_of_a_tap(problem, &mut lines, |pixel| pixel * layer.stride + tap);
+            products_of_a_tap(problem, factor, &mut lines, |pixel| pixel * layer.stride + tap);
         }
         return lines;
     }
@@ -79,8 +81,8 @@ fn taps(problem: &Problem) -> Vec<String> {
     }
     let tap = if layer.kernel > 1 { " + tap" } else { "" };
     let mut inside: Vec<String> =
-        (0..pixels).map(|x| format!("let input{x} = vec4f(input[pixel{tap} + {}u]);", x * layer.stride)).collect();
-    products_of_a_tap(problem, &mut inside, |pixel| pixel);
+        (0..pixels).map(|x| format!("let input{x} = Factor(input[pixel{tap} + {}u]);", x * layer.stride)).collect();
+    products_of_a_tap(problem, factor, &mut inside, |pixel| pixel);
     let indent = if layer.kernel > 1 { "    " } else { "" };
     lines.extend(start);
     lines.extend(inside.into_iter().map(|line| format!("{indent}{line}")));
@@ -88,14 +90,12 @@ fn taps(problem: &Problem) -> Vec<String> {
     lines
 }
 
-/// By channel; `input` says which one a pixel's is.
-fn products_of_a_tap(problem: &Problem, lines: &mut Vec<String>, input: impl Fn(usize) -> usize) {
+/// `input` says which one a pixel's is.
+fn products_of_a_tap(problem: &Problem, factor: Element, lines: &mut Vec<String>, input: impl Fn(usize) -> usize) {
+    let weight = |_, column| format!("{}({})", read(factor), block("at", column));
+    let input = |pixel| format!("input{}", input(pixel));
+    lines.extend(products(problem, factor, &weight, Some("at += OUTPUT_BLOCKS;"), &input));
     let channels = channels(problem);
-    for channel in 0..channels {
-        let weight = |column| format!("weight({})", block("at", column));
-        lines.extend(products(problem, channel, weight, |pixel| format!("input{}", input(pixel))));
-        lines.push("at += OUTPUT_BLOCKS;".to_owned());
-    }
     if channels < BLOCK {
         lines.push(format!("at += {}u * OUTPUT_BLOCKS;", BLOCK - channels));
     }

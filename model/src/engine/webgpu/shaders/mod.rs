@@ -1,4 +1,4 @@
-//! The kernels' sources: a text in WGSL with the shapes in front of it as constants. What depends on the tile is written out,
+//! The kernels' sources: a text in WGSL with types and numbers in front of it. What depends on the tile is written out,
 //! since only what has a name of its own is sure to stay in a register.
 
 mod convolution;
@@ -8,7 +8,7 @@ mod tiled;
 mod types;
 mod winograd;
 
-pub use convolution::{Problem, input_blocks, multiply_adds};
+pub use convolution::{Problem, factor, input_blocks, multiply_adds};
 pub use source::Code;
 pub use tiled::{SIDE, Slices};
 pub use winograd::Tiling;

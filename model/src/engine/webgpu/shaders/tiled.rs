@@ -1,8 +1,9 @@
 //! Family B: convolutions out of workgroup memory.
 
-use super::convolution::{Problem, channels, constants, input_blocks, products, store_sums, sum_registers, types};
+use super::super::storage::Element;
+use super::convolution::{Problem, constants, factor, input_blocks, products, read, store_sums, sum_registers, types};
 use super::fill;
-use super::source::Source;
+use super::source::{Code, Source};
 use crate::architecture::Convolution;
 
 /// Invocations of a workgroup along pixels, and along output blocks.
@@ -95,8 +96,9 @@ pub fn source(problem: &Problem, overflow: Option<usize>) -> Source {
     ]);
     let mut text = include_str!("tiled.wgsl").to_owned();
     store_sums(problem, &mut text, &mut constants);
-    let staged = staged(problem);
-    fill(&mut text, "registers", staged.iter().map(|staged| format!("var {}: vec4f;", staged.register)));
+    let factor = factor(problem, Code::Specialised);
+    let staged = staged(problem, factor);
+    fill(&mut text, "registers", staged.iter().map(|staged| format!("var {}: Factor;", staged.register)));
     // Before the first step, and in each for the next.
     for _ in 0..2 {
         fill(&mut text, "read", staged.iter().map(Staged::read));
@@ -106,13 +108,11 @@ pub fn source(problem: &Problem, overflow: Option<usize>) -> Source {
     fill(&mut text, "sums", sum_registers(problem, block));
     let input = |pixel| format!("let input{pixel} = input_tile[pixel + {}u];", pixel * SIDE);
     fill(&mut text, "inputs", (0..choice.pixels).map(input));
-    let of_a_channel = |channel: usize| {
-        let weight = |column| format!("weight_tile[row + {}u]", (channel * choice.columns + column) * SIDE);
-        products(problem, channel, weight, |pixel| format!("input{pixel}"))
-    };
-    fill(&mut text, "products", (0..channels(problem)).flat_map(of_a_channel));
+    let weight = |channel, column| format!("weight_tile[row + {}u]", (channel * choice.columns + column) * SIDE);
+    let products = products(problem, factor, &weight, None, &|pixel| format!("input{pixel}"));
+    fill(&mut text, "products", products);
     fill(&mut text, "outputs", outputs(problem));
-    Source::new(&types(problem, overflow), &constants, &text)
+    Source::new(&types(problem, factor, overflow), &constants, &text)
 }
 
 /// A value that an invocation stages in every step.
@@ -144,7 +144,7 @@ impl Staged {
 }
 
 /// The inputs of a step and then its weights, dealt out to the invocations in turn.
-fn staged(problem: &Problem) -> Vec<Staged> {
+fn staged(problem: &Problem, factor: Element) -> Vec<Staged> {
     let depth = slices(problem).depth(problem.layer);
     let [pixels, blocks] = [SIDE * problem.choice.pixels, SIDE * problem.choice.columns];
     let each = |name: &'static str, all: usize, source: &dyn Fn(usize) -> String| {
@@ -156,8 +156,8 @@ fn staged(problem: &Problem) -> Vec<Staged> {
         };
         (0..all.div_ceil(INVOCATIONS)).map(staged).collect::<Vec<_>>()
     };
-    let input = |turn| format!("vec4f(input[input_at + {}u * INPUT_SLICE])", turn * INVOCATIONS / pixels);
-    let weight = |turn| format!("weight(weight_at + {}u * WEIGHT_SLICE)", turn * INVOCATIONS / blocks / 4);
+    let input = |turn| format!("Factor(input[input_at + {}u * INPUT_SLICE])", turn * INVOCATIONS / pixels);
+    let weight = |turn| format!("{}(weight_at + {}u * WEIGHT_SLICE)", read(factor), turn * INVOCATIONS / blocks / 4);
     let mut staged = each("input", depth * pixels, &input);
     staged.extend(each("weight", depth * 4 * blocks, &weight));
     staged

@@ -21,9 +21,9 @@ const TILE_PIXELS = SIDE * PIXELS;
 const TILE_BLOCKS = SIDE * COLUMNS;
 
 // [DEPTH, TILE_PIXELS]
-var<workgroup> input_tile: array<vec4f, DEPTH * TILE_PIXELS>;
+var<workgroup> input_tile: array<Factor, DEPTH * TILE_PIXELS>;
 // [DEPTH, 4 channels, TILE_BLOCKS]
-var<workgroup> weight_tile: array<vec4f, DEPTH * 4u * TILE_BLOCKS>;
+var<workgroup> weight_tile: array<Factor, DEPTH * 4u * TILE_BLOCKS>;
 
 // Image, row and column of a pixel.
 fn place(pixel: u32) -> vec3u {

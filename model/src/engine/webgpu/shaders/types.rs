@@ -7,6 +7,8 @@ pub struct Types {
     pub output: Element,
     /// `None` if the kernel reads none.
     pub weight: Option<Storage>,
+    /// What is multiplied.
+    pub factor: Element,
     /// Whether `stored` looks for values that are too large for the output, and by which binding it tells.
     pub overflow: Option<usize>,
 }
@@ -14,12 +16,12 @@ pub struct Types {
 impl Types {
     /// Of a kernel without weights whose outputs are not looked at.
     pub fn plain(value: Element, output: Element) -> Self {
-        Types { value, output, weight: None, overflow: None }
+        Types { value, output, weight: None, factor: Element::F32, overflow: None }
     }
 
     /// Stands at the beginning of a source.
     pub fn source(&self) -> String {
-        let Types { value, output, weight, overflow } = self;
+        let Types { value, output, weight, factor, overflow } = self;
         let halves = [*value, *output].contains(&Element::F16) || *weight == Some(Storage::F16);
         let mut source = String::new();
         if halves {
@@ -35,8 +37,11 @@ impl Types {
                     ("vec2u", "vec4f(unpack2x16float(weights[at].x), unpack2x16float(weights[at].y))")
                 }
             };
-            source +=
-                &format!("alias Weight = {name};\n\nfn weight(at: u32) -> vec4f {{\n    return {unpacked};\n}}\n");
+            source += &format!("alias Weight = {name};\nalias Factor = {};\n", vector(*factor));
+            source += &format!("\nfn weight(at: u32) -> vec4f {{\n    return {unpacked};\n}}\n");
+            if *factor == Element::F16 {
+                source += "\nfn half_weight(at: u32) -> Factor {\n    return weights[at];\n}\n";
+            }
         }
         match overflow {
             Some(binding) => {
