@@ -74,19 +74,14 @@ fn taps(problem: &Problem, factor: Element) -> Vec<String> {
         return lines;
     }
     // Each is read where it is needed.
-    let [mut start, mut end] = [None, None];
-    if layer.kernel > 1 {
-        start = Some("for (var tap = 0u; tap < KERNEL; tap++) {".to_owned());
-        end = Some("}".to_owned());
-    }
     let tap = if layer.kernel > 1 { " + tap" } else { "" };
-    let mut inside: Vec<String> =
-        (0..pixels).map(|x| format!("let input{x} = Factor(input[pixel{tap} + {}u]);", x * layer.stride)).collect();
-    products_of_a_tap(problem, factor, &mut inside, |pixel| pixel);
-    let indent = if layer.kernel > 1 { "    " } else { "" };
-    lines.extend(start);
-    lines.extend(inside.into_iter().map(|line| format!("{indent}{line}")));
-    lines.extend(end);
+    lines.extend((0..pixels).map(|x| format!("let input{x} = Factor(input[pixel{tap} + {}u]);", x * layer.stride)));
+    products_of_a_tap(problem, factor, &mut lines, |pixel| pixel);
+    if layer.kernel > 1 {
+        lines.iter_mut().for_each(|line| line.insert_str(0, "    "));
+        lines.insert(0, "for (var tap = 0u; tap < KERNEL; tap++) {".to_owned());
+        lines.push("}".to_owned());
+    }
     lines
 }
 
