@@ -37,9 +37,6 @@ pub struct Bench {
     /// The network, by default resnet18; beside --checkpoint, what its tensors cannot tell (resnet50_v1)
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
-    /// Where to compute: cpu or flex, or if they were built in, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU)
-    #[arg(long, default_value_t)]
-    device: Device,
     #[command(flatten)]
     processor: Processor,
     /// Images in a run
@@ -142,7 +139,7 @@ impl Bench {
         let plan = Plan::from(checkpoint);
         let planned = Instant::now();
         let options = EngineOptions { kernels: self.kernels, ..self.processor.into() };
-        let engine = block_on(Engine::prepare_with(plan, self.device, options))?;
+        let engine = block_on(Engine::prepare_with(plan, self.processor.device, options))?;
         let prepared = Instant::now();
 
         let input = Input::Pixels(self.images(&metadata.preprocessing)?);
@@ -156,7 +153,7 @@ impl Bench {
         let (peak, layers) = if self.layers { self.profile(&engine, &input)? } else { (None, Vec::new()) };
         Ok(Report {
             architecture: metadata.architecture.name(),
-            device: self.device.to_string(),
+            device: self.processor.device.to_string(),
             adapter: engine.adapter().map(str::to_owned),
             precision: self.processor.precision().to_string(),
             batch: self.batch as usize,
@@ -203,10 +200,10 @@ impl Bench {
     fn profile(&self, engine: &Engine, input: &Input) -> Result<(Option<f64>, Vec<Layer>)> {
         let runs = (0..PROFILED_RUNS).map(|_| {
             let told = block_on(engine.profile(input))?;
-            told.with_context(|| format!("the device {} does not tell times of layers", self.device))
+            told.with_context(|| format!("the device {} does not tell times of layers", self.processor.device))
         });
         let runs: Vec<_> = runs.collect::<Result<_>>()?;
-        let peak = match self.device {
+        let peak = match self.processor.device {
             Device::Cpu => Some(model::engine::cpu::peak(self.processor.into()).map_err(anyhow::Error::msg)?),
             _ => None,
         };

@@ -7,7 +7,7 @@ use crate::training::{self, Interrupt};
 use anyhow::{Context, Result};
 use clap::Args;
 use model::checkpoint::Checkpoint;
-use model::engine::{Device, Engine};
+use model::engine::Engine;
 use pollster::block_on;
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -27,9 +27,6 @@ pub struct Evaluate {
     /// Photos that are classified at once
     #[arg(long, value_name = "N", default_value = "16")]
     batch_size: NonZero<usize>,
-    /// Where to compute: cpu or flex, or if they were built in, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU)
-    #[arg(long, default_value_t)]
-    device: Device,
     #[command(flatten)]
     processor: Processor,
     /// As JSON, with shares of 1
@@ -51,7 +48,7 @@ impl Evaluate {
         let batches = in_order(samples.len(), self.batch_size.get());
         let preprocessing = checkpoint.metadata().preprocessing.clone();
         let source = Source { samples: samples.into(), preprocessing, view: View::Middle };
-        let engine = block_on(Engine::prepare_from(&checkpoint, self.device, self.processor.into()))?;
+        let engine = block_on(Engine::prepare_from(&checkpoint, self.processor.device, self.processor.into()))?;
         let loader = Loader::new(source, batches, threads(None)?);
         // Nothing is left of an evaluation that is interrupted, so Ctrl-C ends it as it ends any program.
         let evaluation = training::evaluate(&engine, loader, &Interrupt::default())?.context("nobody interrupts")?;

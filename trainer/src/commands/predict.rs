@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
-use model::engine::{Device, Report};
+use model::engine::Report;
 use model::prediction::{Failure, Outcome, Prediction};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -34,9 +34,6 @@ pub struct Predict {
     /// How many classes to name
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
-    /// Where to compute: cpu or flex, or if they were built in, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU)
-    #[arg(long, default_value_t)]
-    device: Device,
     #[command(flatten)]
     processor: Processor,
     /// One line of JSON a photo, in the order given
@@ -73,7 +70,7 @@ impl Predict {
             remark(&assumption);
         }
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
-        let (device, options) = (self.device, self.processor.into());
+        let (device, options) = (self.processor.device, self.processor.into());
         let report: Report = |error, device| remark(&format!("{error}; {device} answers now"));
         let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options, report))?;
         if let Some(adapter) = classifier.adapter() {

@@ -1,11 +1,14 @@
-//! How a command computes.
+//! Where and how a command computes.
 
 use clap::Args;
-use model::engine::{self, EngineOptions, Precision};
+use model::engine::{self, Device, EngineOptions, Precision};
 use std::num::NonZero;
 
 #[derive(Args, Clone, Copy)]
 pub struct Processor {
+    /// Where to compute: cpu or flex, or if they were built in, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU)
+    #[arg(long, default_value_t)]
+    pub device: Device,
     /// Threads of the device cpu; by default as many as there are cores
     #[arg(long, value_name = "N", value_parser = engine::threads)]
     threads: Option<NonZero<usize>>,
@@ -22,7 +25,7 @@ impl Processor {
 }
 
 impl From<Processor> for EngineOptions {
-    fn from(Processor { threads, precision }: Processor) -> Self {
+    fn from(Processor { threads, precision, .. }: Processor) -> Self {
         EngineOptions { threads, precision, ..EngineOptions::default() }
     }
 }
