@@ -4,6 +4,7 @@ pub use super::super::AdapterKind;
 use super::super::winograd::Scheme;
 use super::planes::{BLOCK, Planes};
 use super::shaders::{Code, SIDE, Slices, Tiling, input_blocks};
+use super::steps::Winograd;
 use super::storage::Storage;
 use crate::architecture::Convolution;
 use std::cmp::Reverse;
@@ -50,8 +51,7 @@ impl AdapterKind {
         }
     }
 
-    /// How kernels know their shapes. Emulated adapters compile one after the other, and gain nothing by constants that
-    /// would be worth it.
+    /// How kernels are written for it.
     pub fn code(self) -> Code {
         match self {
             AdapterKind::Software => Code::Shared,
@@ -211,8 +211,8 @@ pub fn scheme(
 
 /// An estimate of the time by Winograd's filtering.
 fn filtering(kind: AdapterKind, scheme: Scheme, layer: &Convolution, to: &Planes) -> f64 {
-    let products = Convolution { kernel: 1, padding: 0, ..layer.clone() };
-    let [values, sums] = [layer.in_channels, layer.out_channels].map(|count| Tiling::new(scheme, to).planes(count));
+    let Winograd { products, .. } = Winograd::new(scheme, layer);
+    let [values, sums] = Tiling::new(scheme, to).points(layer);
     let [values, sums_of_points] = [values, sums].map(|planes| (planes.batch * planes.image()) as f64);
     Choice::of_points(kind, &products, &sums).cost(kind, &products, &sums)
         + weights(kind, layer, scheme.matrices())

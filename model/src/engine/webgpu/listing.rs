@@ -2,15 +2,13 @@
 //! of a GPU.
 
 use super::super::winograd::Scheme;
-use super::super::{OperationProfile, Precision};
 use super::choice::{AdapterKind, Choice};
 use super::planes::Planes;
-use super::shaders::{Code, Problem, Shader, Tiling, factor};
+use super::shaders::{Code, Problem, Shader, Tiling};
 use super::steps::{Step, Winograd, Work};
 use super::storage::{Element, Storage};
 use crate::architecture::Convolution;
 use crate::plan::{Plan, Value};
-use std::time::Duration;
 
 /// Workgroups in a dimension of a dispatch, in WebGPU's default limits.
 const MOST_WORKGROUPS: usize = 65_535;
@@ -25,7 +23,7 @@ pub struct Listing<'a> {
     pub values: Vec<Planes>,
     /// The first normalises bytes.
     pub dispatches: Vec<Planned<'a>>,
-    /// How kernels know their shapes.
+    /// How kernels are written.
     pub code: Code,
 }
 
@@ -100,7 +98,7 @@ impl<'a> Listing<'a> {
                     };
                     if let Some(Winograd { scheme, products: layer }) = winograd.as_deref() {
                         let tiling = Tiling::new(*scheme, &to);
-                        let [values, sums] = [layer.in_channels, layer.out_channels].map(|count| tiling.planes(count));
+                        let [values, sums] = tiling.points(layer);
                         let whole = whole(choice(layer, &sums, true), Some(scheme.matrices()));
                         let products =
                             Problem { layer, from: values, to: sums, residual: None, relu: false, ..whole.clone() };
@@ -153,14 +151,10 @@ impl<'a> Listing<'a> {
     /// Whether buffers of this size, and as many workgroups as WebGPU allows, suffice.
     pub fn fits(&self, largest_buffer: u64) -> bool {
         let workgroups = self.dispatches.iter().flat_map(|planned| planned.shader.workgroups()).max();
-        self.largest_buffer() <= largest_buffer && workgroups <= Some(MOST_WORKGROUPS)
-    }
-
-    /// Bytes of the largest one, weights aside.
-    fn largest_buffer(&self) -> u64 {
         let values = self.values.iter().map(Planes::bytes);
         let scratch = [Between::First, Between::Second].map(|between| self.scratch_bytes(between));
-        values.chain([self.upload_bytes()]).chain(scratch).max().expect("a plan has values")
+        let buffers = values.chain([self.upload_bytes()]).chain(scratch).max();
+        buffers <= Some(largest_buffer) && workgroups <= Some(MOST_WORKGROUPS)
     }
 }
 
@@ -174,62 +168,11 @@ impl Planned<'_> {
         }
     }
 
-    fn products(&self) -> u64 {
+    /// Multiply-adds that are carried out.
+    pub fn products(&self) -> u64 {
         match &self.shader {
             Shader::Convolution(problem) => problem.multiply_adds(),
             _ => 0,
-        }
-    }
-
-    /// It in a run where it took so long. Its algorithm is called `direct 8x8`, `tiled 64x64 split 4`, `add 4`, `winograd 4x4`,
-    /// `normalise` or `pool`: a tile is of pixels by output channels, an invocation's or a workgroup's; Winograd's is of pixels.
-    pub fn profile(&self, code: Code, time: Duration) -> OperationProfile {
-        let bytes = |values: &[Option<Planes>]| values.iter().flatten().map(Planes::bytes).sum();
-        let (algorithm, values, bytes): (_, u64, u64) = match &self.shader {
-            Shader::Normalise(to) => {
-                ("normalise".to_owned(), bytes(&[Some(*to)]), 3 * (to.batch * to.height * to.width) as u64)
-            }
-            Shader::Convolution(problem) => {
-                let values = [Some(problem.from), Some(problem.written()), problem.residual_read()];
-                (problem.choice.describe(), bytes(&values), problem.weight_bytes())
-            }
-            Shader::AddPieces(problem) => {
-                let values = [Some(problem.written()), Some(problem.to), problem.residual];
-                (format!("add {}", problem.choice.pieces), bytes(&values), 0)
-            }
-            Shader::InputTransform { tiling, from } => {
-                (tiling.describe(), bytes(&[Some(*from), Some(tiling.planes(from.channels))]), 0)
-            }
-            Shader::OutputTransform { tiling, problem } => {
-                let values = [Some(tiling.planes(problem.to.channels)), Some(problem.to), problem.residual];
-                (tiling.describe(), bytes(&values), 0)
-            }
-            Shader::MaxPool { from, to, .. } => ("pool".to_owned(), bytes(&[Some(*from), Some(*to)]), 0),
-            Shader::AveragePool { from, .. } => ("pool".to_owned(), bytes(&[Some(*from)]), 0),
-        };
-        // Of a layer by Winograd, as it is defined, once.
-        let multiply_adds = match &self.shader {
-            Shader::Convolution(problem) if problem.points.is_some() => 0,
-            Shader::OutputTransform { problem, .. } => problem.multiply_adds(),
-            _ => self.products(),
-        };
-        let weight_bytes = match &self.shader {
-            Shader::Convolution(problem) => problem.weight_bytes(),
-            _ => 0,
-        };
-        let precision = match &self.shader {
-            Shader::Convolution(problem) if factor(problem, code) == Element::F16 => Precision::F16,
-            _ => Precision::F32,
-        };
-        OperationProfile {
-            name: self.layer.to_owned(),
-            algorithm,
-            precision,
-            time,
-            multiply_adds,
-            products: self.products(),
-            weight_bytes,
-            moved_bytes: Some(values + bytes),
         }
     }
 }
@@ -242,9 +185,12 @@ pub fn images_at_once(
     largest_buffer: u64,
     [height, width]: [usize; 2],
 ) -> u64 {
-    let listing = Listing::new(steps, kind, storage, [1, height, width]);
-    let of_a_buffer = largest_buffer / listing.largest_buffer();
-    let multiply_adds: u64 = steps.iter().map(|step| step.multiply_adds(&listing.values[step.output])).sum();
+    // Every run asks: so nothing is chosen for it, and pieces of sums, which are of small values, are left out.
+    let values = values(steps, storage, [1, height, width]);
+    let points = steps.iter().filter_map(|step| step.points(&values[step.output])).flatten();
+    let largest = values.iter().copied().chain(points).map(|planes| planes.bytes()).max().expect("a plan has values");
+    let of_a_buffer = largest_buffer / largest;
+    let multiply_adds: u64 = steps.iter().map(|step| step.multiply_adds(&values[step.output])).sum();
     of_a_buffer.min((kind.multiply_adds_of_a_submission() / multiply_adds.max(1)).max(1))
 }
 
@@ -285,6 +231,7 @@ mod tests {
     use super::super::choice;
     use super::*;
     use crate::architecture::Architecture;
+    use std::time::Duration;
 
     const LARGEST: u64 = 128 << 20;
 

@@ -13,6 +13,7 @@ mod layout;
 mod listing;
 mod pipelines;
 mod planes;
+mod profile;
 mod shaders;
 mod steps;
 mod storage;

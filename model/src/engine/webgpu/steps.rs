@@ -2,7 +2,7 @@
 
 use super::super::winograd::Scheme;
 use super::planes::{BLOCK, Planes};
-use super::shaders::multiply_adds;
+use super::shaders::{Tiling, multiply_adds};
 use crate::architecture::{Convolution, MaxPool};
 use crate::plan::{FoldedConvolution, Linear, Operation, Value};
 
@@ -33,6 +33,13 @@ pub struct Winograd {
     pub products: Convolution,
 }
 
+impl Winograd {
+    /// Of a 3x3 with stride 1.
+    pub fn new(scheme: Scheme, layer: &Convolution) -> Self {
+        Winograd { scheme, products: Convolution { kernel: 1, padding: 0, ..layer.clone() } }
+    }
+}
+
 impl Step {
     /// Of an operation, whose weights may still be to come.
     pub fn new(operation: &Operation) -> Self {
@@ -56,8 +63,7 @@ impl Step {
     /// Has a convolution computed by Winograd's filtering, if there is a scheme for it and the value that it writes.
     pub fn filter(&mut self, scheme: impl Fn(&Convolution, Value) -> Option<Scheme>) {
         if let Work::Convolution { layer, winograd, .. } = &mut self.work {
-            let products = Convolution { kernel: 1, padding: 0, ..layer.clone() };
-            *winograd = scheme(layer, self.output).map(|scheme| Box::new(Winograd { scheme, products }));
+            *winograd = scheme(layer, self.output).map(|scheme| Box::new(Winograd::new(scheme, layer)));
         }
     }
 
@@ -126,6 +132,16 @@ impl Step {
             Work::Convolution { layer, .. } => layer.output_size(size),
             Work::MaxPool(pool) => pool.output_size(size),
             Work::Average => 1,
+        }
+    }
+
+    /// Winograd's points on the way to an output of this shape, in front of the products and behind them.
+    pub fn points(&self, to: &Planes) -> Option<[Planes; 2]> {
+        match &self.work {
+            Work::Convolution { layer, winograd: Some(winograd), .. } => {
+                Some(Tiling::new(winograd.scheme, to).points(layer))
+            }
+            _ => None,
         }
     }
 

@@ -7,6 +7,7 @@ use super::convolution::{Problem, store};
 use super::source::{Code, Source};
 use super::types::Types;
 use super::{ROW, fill};
+use crate::architecture::Convolution;
 
 /// The tiles that cover the outputs of all images.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +40,11 @@ impl Tiling {
     pub fn planes(&self, channels: usize) -> Planes {
         let (batch, width) = (self.scheme.matrices(), self.tiles());
         Planes { channels, batch, height: 1, width, border: 0, element: Element::F32 }
+    }
+
+    /// Those of a layer's input, and of its sums.
+    pub fn points(&self, layer: &Convolution) -> [Planes; 2] {
+        [layer.in_channels, layer.out_channels].map(|channels| self.planes(channels))
     }
 
     fn constants(&self) -> Vec<(&'static str, usize)> {
