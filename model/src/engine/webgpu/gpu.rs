@@ -31,6 +31,10 @@ pub struct Gpu {
     lost: Arc<Mutex<Option<String>>>,
 }
 
+/// How long a failure waits for word of a loss, which another thread may just be about to bring.
+#[cfg(not(target_arch = "wasm32"))]
+const GRACE_MS: usize = 20;
+
 impl Gpu {
     pub async fn open(name: Device, index: usize) -> Result<Self, EngineError> {
         let absent = |reason: String| DeviceError::Absent { device: name, reason };
@@ -83,7 +87,13 @@ impl Gpu {
     pub fn failed(&self, reason: impl ToString) -> EngineError {
         // Natively, a loss is heard of here.
         #[cfg(not(target_arch = "wasm32"))]
-        let _ = self.device.poll(wgpu::PollType::Poll);
+        for _ in 0..GRACE_MS {
+            let _ = self.device.poll(wgpu::PollType::Poll);
+            if lock(&self.lost).is_some() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let device = self.name;
         match lock(&self.lost).clone() {
             Some(reason) => EngineError::Lost { device, reason },
