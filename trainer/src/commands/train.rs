@@ -25,7 +25,7 @@ pub struct Train {
     /// Keep this share of each class for validation, where there is no folder val
     #[arg(long, value_name = "SHARE", value_parser = share)]
     val_split: Option<f64>,
-    /// How to train: finetune, torchvision-v1, or a TOML file
+    /// How to train: cifar, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "torchvision-v1")]
     recipe: String,
     /// Weights to start from; their classifier is replaced if the classes are others
@@ -108,7 +108,7 @@ impl Train {
             ("image-size", number(self.image_size)),
             ("seed", number(self.seed)),
         ];
-        let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Some(value?))));
         self.set.iter().cloned().chain(named).collect()
     }
 }

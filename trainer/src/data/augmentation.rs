@@ -1,6 +1,7 @@
 //! How a sample is changed: torchvision's `RandomResizedCrop` and `RandomHorizontalFlip`.
 
 use super::Draws;
+use crate::recipe::Recipe;
 use model::preprocess::Rectangle;
 
 /// What is drawn from.
@@ -18,6 +19,11 @@ pub struct Augmentation {
 const TRIES: usize = 10;
 
 impl Augmentation {
+    pub fn new(recipe: &Recipe) -> Self {
+        let Recipe { crop_scale, crop_ratio, flip, .. } = *recipe;
+        Augmentation { scale: crop_scale.unwrap_or([1.0; 2]), ratio: crop_ratio.unwrap_or([1.0; 2]), flip }
+    }
+
     /// A part of a photo of `size`, width by height, and whether it is mirrored.
     pub fn draw(&self, size: (u32, u32), draws: &mut Draws) -> (Rectangle, bool) {
         let part = self.part(size, draws);

@@ -110,8 +110,8 @@ impl Training {
 
     /// One epoch of steps.
     fn train(&mut self, epoch: usize) -> Result<Summary> {
-        let Recipe { batch_size, seed, crop_scale, crop_ratio, flip, .. } = self.recipe;
-        let augmentation = Augmentation { scale: crop_scale, ratio: crop_ratio, flip };
+        let Recipe { batch_size, seed, .. } = self.recipe;
+        let augmentation = Augmentation::new(&self.recipe);
         let source = self.source(&self.folders.train, View::Drawn { augmentation, seed, epoch });
         let batches = shuffled(self.folders.train.len(), batch_size, seed, epoch);
         let mut loader = Loader::new(source, batches, self.threads.clone());

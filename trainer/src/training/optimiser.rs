@@ -8,9 +8,9 @@ use burn::optim::{ModuleOptimizer, SgdConfig};
 
 /// For a [`ResNet`](model::network::ResNet): one-dimensional parameters decay only if the recipe says so.
 pub fn sgd(recipe: &Recipe) -> ModuleOptimizer {
-    let config = SgdConfig::new().with_momentum((recipe.momentum > 0.0).then(|| {
+    let config = SgdConfig::new().with_momentum(recipe.momentum.filter(|momentum| *momentum > 0.0).map(|momentum| {
         // Burn dampens by 0.1 if nothing is said.
-        MomentumConfig::new().with_momentum(recipe.momentum).with_dampening(0.0).with_nesterov(recipe.nesterov)
+        MomentumConfig::new().with_momentum(momentum).with_dampening(0.0).with_nesterov(recipe.nesterov)
     }));
     let decay = (recipe.weight_decay > 0.0).then(|| WeightDecayConfig::new(recipe.weight_decay as f32));
     let optimiser = config.clone().with_weight_decay(decay).init();
@@ -37,6 +37,7 @@ mod tests {
     /// Five steps on `weight * 3 + bias * 3`, and the same on two numbers by the lines of PyTorch's documentation.
     fn assert_steps(changes: &[&str], decay_bias: bool, nesterov: bool) {
         let recipe = Recipe::changed(changes);
+        let momentum = recipe.momentum.unwrap();
         let mut optimiser = sgd(&recipe);
         let device = Device::flex().autodiff();
         let parameter = || Param::from_tensor(Tensor::<1>::from_floats([2.0], &device));
@@ -49,8 +50,8 @@ mod tests {
             module = optimiser.step(rate, module, gradients);
             for (index, decays) in [true, decay_bias].into_iter().enumerate() {
                 let gradient = 3.0 + if decays { recipe.weight_decay * expected[index] } else { 0.0 };
-                velocity[index] = recipe.momentum * velocity[index] + gradient;
-                let direction = if nesterov { gradient + recipe.momentum * velocity[index] } else { velocity[index] };
+                velocity[index] = momentum * velocity[index] + gradient;
+                let direction = if nesterov { gradient + momentum * velocity[index] } else { velocity[index] };
                 expected[index] -= rate * direction;
             }
         }

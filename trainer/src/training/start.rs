@@ -44,8 +44,7 @@ pub fn start(recipe: &Recipe, checkpoint: Option<Checkpoint>, classes: &[String]
 }
 
 fn from_nothing(recipe: &Recipe, classes: &[String]) -> Result<Checkpoint> {
-    let name = recipe.architecture.as_deref().context("`architecture` is missing")?;
-    let architecture = Architecture::new(name, classes.len())?;
+    let architecture = recipe.architecture(classes.len())?;
     let nameless = Metadata::new(architecture);
     let metadata = Metadata {
         classes: classes.to_vec(),
@@ -72,8 +71,8 @@ fn labels(classes: &[String], known: &Metadata) -> Vec<String> {
 /// Of another size, photos are resized in proportion.
 fn preprocessing(old: &Preprocessing, recipe: &Recipe) -> Preprocessing {
     let crop = recipe.image_size.unwrap_or(old.crop);
-    let resize = f64::from(old.resize) * f64::from(crop) / f64::from(old.crop);
-    Preprocessing { resize: resize.round() as u32, crop, ..old.clone() }
+    let in_proportion = f64::from(old.resize) * f64::from(crop) / f64::from(old.crop);
+    Preprocessing { resize: recipe.resize.unwrap_or(in_proportion.round() as u32), crop, ..old.clone() }
 }
 
 fn provenance(recipe: &Recipe, before: Option<&str>) -> String {

@@ -2,16 +2,25 @@
 //!
 //! What a run resolved is written into its folder, and is a recipe again.
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use model::architecture::Architecture;
+mod check;
+mod choices;
+
+pub use choices::{AutoAugment, ClassWeights, Layers, NamedWeights, OptimiserKind, Precision, Schedule};
+
+use anyhow::{Context, Result, anyhow, bail};
+use model::architecture::Stem;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Every recipe that comes with the program, by name.
-const EMBEDDED: [(&str, &str); 2] = [
-    ("finetune", include_str!("../recipes/finetune.toml")),
-    ("torchvision-v1", include_str!("../recipes/torchvision-v1.toml")),
+const EMBEDDED: [(&str, &str); 6] = [
+    ("cifar", include_str!("../../recipes/cifar.toml")),
+    ("fast", include_str!("../../recipes/fast.toml")),
+    ("finetune", include_str!("../../recipes/finetune.toml")),
+    ("torchvision-v1", include_str!("../../recipes/torchvision-v1.toml")),
+    ("torchvision-v2", include_str!("../../recipes/torchvision-v2.toml")),
+    ("tutorial", include_str!("../../recipes/tutorial.toml")),
 ];
 
 /// Every key of a recipe. Numbers are within the bounds that [`Recipe::resolve`] names.
@@ -24,13 +33,40 @@ pub struct Recipe {
     /// What to train from nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
-    /// Side of what the network sees, in pixels; by default what the checkpoint was trained on.
+    /// Of `architecture`: what stands before its first stage, by default ImageNet's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stem: Option<Stem>,
+    #[serde(default)]
+    pub layers: Layers,
+
+    /// Side of what the network sees when it answers, in pixels; by default what the checkpoint was trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_size: Option<u32>,
+    /// Short side that a photo is resized to before its middle is cut out, for validation and answers; by default in
+    /// proportion to the image size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize: Option<u32>,
+    /// What the network is trained on, in pixels, from which epoch on; by default the image size.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub train_sizes: Vec<(usize, u32)>,
     pub epochs: usize,
+    /// Photos of one step, of all replicas together.
     pub batch_size: usize,
+    /// Parts of a replica's photos that go through the network one after the other, to need less memory.
+    #[serde(default = "one")]
+    pub accumulate: usize,
     pub seed: u64,
+    #[serde(default)]
+    pub precision: Precision,
+    /// Computes forwards twice, to need less memory.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
+    /// Stops after so many epochs that bring no better top-1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<usize>,
 
+    #[serde(default)]
+    pub optimiser: OptimiserKind,
     /// At its highest.
     pub learning_rate: f64,
     pub schedule: Schedule,
@@ -44,34 +80,75 @@ pub struct Recipe {
     #[serde(default)]
     pub warmup_epochs: f64,
     /// The share of the learning rate that the warm-up begins with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_factor: Option<f64>,
-    pub momentum: f64,
+    /// Of `sgd` alone, which needs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    #[serde(default)]
     pub nesterov: bool,
+    /// Of `adamw` and `lamb`: what is kept of the averages of gradients and of their squares, by default 0.9 and 0.999.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub betas: Option<[f64; 2]>,
+    /// Of `adamw` and `lamb`: what keeps a division finite, by default 1e-8 and 1e-6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f64>,
     pub weight_decay: f64,
     /// Whether weights of batch norms, and biases, decay too.
     pub decay_norms_and_biases: bool,
+    /// The largest norm of all gradients together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// What an exponential moving average of the weights keeps of itself; it is what validates and is saved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
+    /// Steps from one average to the next, by default 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema_steps: Option<usize>,
+
+    #[serde(default)]
     pub label_smoothing: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
 
     /// The least and the largest share of a photo's area that a sample shows.
-    pub crop_scale: [f64; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_scale: Option<[f64; 2]>,
     /// The least and the largest width by height of what a sample shows.
-    pub crop_ratio: [f64; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_ratio: Option<[f64; 2]>,
+    /// Instead: black pixels around the photo's middle, of which a part is cut out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_padding: Option<u32>,
     /// How likely a sample is mirrored.
+    #[serde(default)]
     pub flip: f64,
+    /// By how much brightness, contrast, saturation and hue change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub color_jitter: Option<[f64; 4]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_augment: Option<AutoAugment>,
+    /// How likely a rectangle of a sample is erased.
+    #[serde(default)]
+    pub random_erasing: f64,
+    /// Of the beta distribution that two samples are blended by; 0 for none.
+    #[serde(default)]
+    pub mixup_alpha: f64,
+    /// Of the beta distribution that a rectangle of another sample is sized by; 0 for none. With `mixup-alpha`, a batch
+    /// gets one of both.
+    #[serde(default)]
+    pub cutmix_alpha: f64,
+    /// How often an epoch sees a sample, each time augmented anew; it sees the fewer samples.
+    #[serde(default = "one")]
+    pub repetitions: usize,
 }
 
-/// How the learning rate falls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    Constant,
-    Cosine,
-    Step,
+fn one() -> usize {
+    1
 }
 
-/// A key and the value that it shall have.
-pub type Change = (String, Value);
+/// A key and the value that it shall have, or none.
+pub type Change = (String, Option<Value>);
 
 impl Recipe {
     /// Names of the recipes that come with the program.
@@ -98,68 +175,22 @@ impl Recipe {
                 "architecture" => table.remove("checkpoint"),
                 _ => None,
             };
-            table.insert(key.clone(), value.clone());
+            match value {
+                Some(value) => table.insert(key.clone(), value.clone()),
+                None => table.remove(key),
+            };
         }
         // The key is named in a line of its own.
         let recipe: Recipe = table
             .try_into()
             .map_err(|error| anyhow!(error.to_string().trim_end().replace('\n', " ")).context(recipe()))?;
-        recipe.validate().with_context(|| format!("recipe {name}"))?;
+        recipe.check().with_context(|| format!("recipe {name}"))?;
         Ok(recipe)
-    }
-
-    /// # Errors
-    /// If so many photos do not fill a batch.
-    pub fn check_photos(&self, count: usize) -> Result<()> {
-        ensure!(
-            count >= self.batch_size,
-            "`batch-size` is {}, but there are {count} photos to train on",
-            self.batch_size
-        );
-        Ok(())
     }
 
     /// As TOML, which [`Recipe::resolve`] reads.
     pub fn to_toml(&self) -> Result<String> {
         Ok(toml::to_string(self)?)
-    }
-
-    fn validate(&self) -> Result<()> {
-        match (&self.checkpoint, &self.architecture) {
-            (Some(_), Some(_)) => bail!("`checkpoint` and `architecture`: only one of them can be what to start from"),
-            (None, None) => bail!("`checkpoint` or `architecture` is missing: what to start from"),
-            (None, Some(name)) => drop(Architecture::new(name, 1).context("`architecture`")?),
-            (Some(_), None) => {}
-        }
-        let image_size = self.image_size.map_or(32.0, f64::from);
-        within("image-size", image_size, 32.0, 1024.0)?;
-        within("epochs", self.epochs as f64, 1.0, 1e6)?;
-        // A batch norm needs two values.
-        within("batch-size", self.batch_size as f64, 2.0, 65536.0)?;
-        ensure!(self.seed <= i64::MAX as u64, "`seed` is {}; 0 to {} are possible", self.seed, i64::MAX);
-        ensure!(self.learning_rate > 0.0, "`learning-rate` is {}; it must be above 0", self.learning_rate);
-        within("learning-rate", self.learning_rate, 0.0, 1000.0)?;
-        within("warmup-epochs", self.warmup_epochs, 0.0, self.epochs as f64)?;
-        within("warmup-factor", self.warmup_factor.unwrap_or(0.0), 0.0, 1.0)?;
-        let warms_up = self.warmup_epochs > 0.0;
-        together("warmup-factor", self.warmup_factor.is_some(), "`warmup-epochs` above 0", warms_up)?;
-        let steps = self.schedule == Schedule::Step;
-        together("step-epochs", self.step_epochs.is_some(), "`schedule` = \"step\"", steps)?;
-        together("step-factor", self.step_factor.is_some(), "`schedule` = \"step\"", steps)?;
-        within("step-epochs", self.step_epochs.unwrap_or(1) as f64, 1.0, 1e6)?;
-        within("step-factor", self.step_factor.unwrap_or(0.0), 0.0, 1.0)?;
-        within("momentum", self.momentum, 0.0, 0.9999)?;
-        ensure!(!self.nesterov || self.momentum > 0.0, "`nesterov` needs a `momentum` above 0");
-        within("weight-decay", self.weight_decay, 0.0, 1.0)?;
-        within("label-smoothing", self.label_smoothing, 0.0, 0.99)?;
-        within("flip", self.flip, 0.0, 1.0)?;
-        for (key, [least, largest], most) in
-            [("crop-scale", self.crop_scale, 1.0), ("crop-ratio", self.crop_ratio, 100.0)]
-        {
-            ensure!(least > 0.0, "`{key}` begins with {least}; it must be above 0");
-            within(key, largest, least, most)?;
-        }
-        Ok(())
     }
 }
 
@@ -172,18 +203,6 @@ impl Recipe {
     }
 }
 
-fn within(key: &str, value: f64, least: f64, most: f64) -> Result<()> {
-    ensure!((least..=most).contains(&value), "`{key}` is {value}; {least} to {most} are possible");
-    Ok(())
-}
-
-/// A key that is there if and only if something gives it a meaning.
-fn together(key: &str, is_there: bool, meaning: &str, has_meaning: bool) -> Result<()> {
-    ensure!(is_there || !has_meaning, "`{key}` is missing, which {meaning} needs");
-    ensure!(has_meaning || !is_there, "`{key}` means nothing without {meaning}");
-    Ok(())
-}
-
 fn read(name: &str) -> Result<String> {
     let known = Recipe::names().collect::<Vec<_>>().join(", ");
     if !Path::new(name).exists() {
@@ -192,11 +211,12 @@ fn read(name: &str) -> Result<String> {
     std::fs::read_to_string(name).with_context(|| format!("recipe {name} cannot be read"))
 }
 
-/// `KEY=VALUE` with a value of TOML; a text needs no quotes.
+/// `KEY=VALUE` with a value of TOML; a text needs no quotes. `KEY=` takes the key out of the recipe.
 pub fn change(text: &str) -> Result<Change> {
     let (key, value) = text.split_once('=').with_context(|| format!("{text:?} is not of the form KEY=VALUE"))?;
     let (key, value) = (key.trim(), value.trim());
-    Ok((key.to_owned(), value.parse().unwrap_or_else(|_| Value::String(value.to_owned()))))
+    let value = (!value.is_empty()).then(|| value.parse().unwrap_or_else(|_| Value::String(value.to_owned())));
+    Ok((key.to_owned(), value))
 }
 
 #[cfg(test)]
@@ -224,6 +244,7 @@ mod tests {
         let recipe = resolve(&["epochs=3", "schedule = step", "step-epochs=1", "step-factor=0.5", "flip=0"]).unwrap();
         assert_eq!((recipe.epochs, recipe.schedule, recipe.step_factor), (3, Schedule::Step, Some(0.5)));
         assert_eq!(recipe.flip, 0.0);
+        assert_eq!(resolve(&["warmup-epochs=0", "warmup-factor="]).unwrap().warmup_factor, None);
         let recipe = resolve(&["architecture=resnet34"]).unwrap();
         assert_eq!((recipe.checkpoint, recipe.architecture.as_deref()), (None, Some("resnet34")));
     }
@@ -245,7 +266,22 @@ mod tests {
             ("warmup-epochs=11", "`warmup-epochs` is 11; 0 to 10"),
             ("learning-rate=0", "`learning-rate` is 0; it must be above 0"),
             ("learning-rate=nan", "`learning-rate`"),
-            ("momentum=0", "`nesterov` needs"),
+            ("momentum=0", "`nesterov` means nothing without a `momentum` above 0: leave it out, with --set nesterov="),
+            ("optimiser=adam", "expected one of `sgd`, `adamw`, `lamb`"),
+            (
+                "optimiser=adamw",
+                "`momentum` means nothing without `optimiser` = \"sgd\": leave it out, with --set momentum=",
+            ),
+            ("betas=[0.9, 0.99]", "`betas` means nothing without `optimiser` = \"adamw\" or \"lamb\""),
+            ("ema-steps=2", "`ema-steps` means nothing without `ema-decay`"),
+            ("accumulate=3", "`batch-size` is 16; with `accumulate` = 3 it must be a multiple"),
+            ("train-sizes=[[2, 64]]", "rise from 1"),
+            ("train-sizes=[[1, 64], [1, 96]]", "rise from 1"),
+            ("stem=small", "`stem` means nothing without `architecture`"),
+            ("class-weights=[1, 0]", "`class-weights` has 0"),
+            ("color-jitter=[0.1, 0.1, 0.1, 0.6]", "`color-jitter` is 0.6; 0 to 0.5"),
+            ("crop-padding=4", "only one of them"),
+            ("crop-scale=", "`crop-scale` or `crop-padding` is missing"),
             ("label-smoothing=1", "`label-smoothing` is 1; 0 to 0.99"),
             ("crop-scale=[0.5, 0.2]", "`crop-scale` is 0.2; 0.5 to 1"),
             ("crop-ratio=[0, 1]", "`crop-ratio` begins with 0"),
@@ -257,14 +293,15 @@ mod tests {
             assert!(error.contains(expected), "{change}: {error}");
         }
         let error = Recipe::resolve("fintune", &[]).unwrap_err().to_string();
-        assert!(error.contains("finetune, torchvision-v1"), "{error}");
+        assert!(error.contains("cifar, fast, finetune, torchvision-v1"), "{error}");
     }
 
     #[test]
     fn what_to_start_from_is_said_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("both.toml");
-        std::fs::write(&path, format!("architecture = \"resnet18\"\n{}", EMBEDDED[0].1)).unwrap();
+        let finetune = EMBEDDED.iter().find(|(name, _)| *name == "finetune").unwrap().1;
+        std::fs::write(&path, format!("architecture = \"resnet18\"\n{finetune}")).unwrap();
         let error = Recipe::resolve(path.to_str().unwrap(), &[]).unwrap_err();
         assert!(format!("{error:#}").contains("only one of them"), "{error:#}");
     }

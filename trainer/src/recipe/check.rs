@@ -1,0 +1,167 @@
+//! Whether the values of a recipe are possible, and what would be.
+
+use super::{Layers, OptimiserKind, Recipe, Schedule};
+use anyhow::{Context, Result, bail, ensure};
+use model::architecture::{Architecture, Stem};
+
+impl Recipe {
+    /// # Errors
+    /// If so many photos do not fill a batch.
+    pub fn check_photos(&self, count: usize) -> Result<()> {
+        ensure!(
+            count * self.repetitions >= self.batch_size,
+            "`batch-size` is {}, but there are {count} photos to train on",
+            self.batch_size
+        );
+        Ok(())
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.check_start()?;
+        self.check_steps()?;
+        self.check_learning_rate()?;
+        self.check_optimiser()?;
+        self.check_loss()?;
+        self.check_photos_as_seen()
+    }
+
+    fn check_start(&self) -> Result<()> {
+        match (&self.checkpoint, &self.architecture) {
+            (Some(_), Some(_)) => bail!("`checkpoint` and `architecture`: only one of them can be what to start from"),
+            (None, None) => bail!("`checkpoint` or `architecture` is missing: what to start from"),
+            (None, Some(name)) => drop(Architecture::new(name, 1).context("`architecture`")?),
+            (Some(_), None) => {}
+        }
+        let has_architecture = self.architecture.is_some();
+        needs("stem", self.stem.is_some(), "`architecture`", has_architecture)?;
+        let head = self.layers == Layers::Head;
+        needs("layers = \"head\"", head, "a `checkpoint` whose other layers are kept", self.checkpoint.is_some())
+    }
+
+    fn check_steps(&self) -> Result<()> {
+        within("image-size", self.image_size.map_or(32.0, f64::from), 32.0, 1024.0)?;
+        let least = self.image_size.unwrap_or(32);
+        within("resize", f64::from(self.resize.unwrap_or(least)), f64::from(least), 2048.0)?;
+        within("epochs", self.epochs as f64, 1.0, 1e6)?;
+        within("batch-size", self.batch_size as f64, 2.0, 65536.0)?;
+        within("accumulate", self.accumulate as f64, 1.0, 65536.0)?;
+        // A batch norm needs two values.
+        let least = 2 * self.accumulate;
+        ensure!(
+            self.batch_size % self.accumulate == 0 && self.batch_size >= least,
+            "`batch-size` is {}; with `accumulate` = {} it must be a multiple of that, and at least {least}",
+            self.batch_size,
+            self.accumulate
+        );
+        ensure!(self.seed <= i64::MAX as u64, "`seed` is {}; 0 to {} are possible", self.seed, i64::MAX);
+        for (index, &(epoch, side)) in self.train_sizes.iter().enumerate() {
+            within("train-sizes", f64::from(side), 32.0, 1024.0)?;
+            let before = if index == 0 { 0 } else { self.train_sizes[index - 1].0 };
+            ensure!(
+                if index == 0 { epoch == 1 } else { epoch > before },
+                "`train-sizes` are pairs of the first epoch, which rise from 1, and of a side in pixels"
+            );
+        }
+        within("early-stopping", self.early_stopping.unwrap_or(1) as f64, 1.0, 1e6)
+    }
+
+    fn check_learning_rate(&self) -> Result<()> {
+        ensure!(self.learning_rate > 0.0, "`learning-rate` is {}; it must be above 0", self.learning_rate);
+        within("learning-rate", self.learning_rate, 0.0, 1000.0)?;
+        within("warmup-epochs", self.warmup_epochs, 0.0, self.epochs as f64)?;
+        within("warmup-factor", self.warmup_factor.unwrap_or(0.0), 0.0, 1.0)?;
+        together("warmup-factor", self.warmup_factor.is_some(), "`warmup-epochs` above 0", self.warmup_epochs > 0.0)?;
+        let steps = self.schedule == Schedule::Step;
+        together("step-epochs", self.step_epochs.is_some(), "`schedule` = \"step\"", steps)?;
+        together("step-factor", self.step_factor.is_some(), "`schedule` = \"step\"", steps)?;
+        within("step-epochs", self.step_epochs.unwrap_or(1) as f64, 1.0, 1e6)?;
+        within("step-factor", self.step_factor.unwrap_or(0.0), 0.0, 1.0)
+    }
+
+    fn check_optimiser(&self) -> Result<()> {
+        let sgd = self.optimiser == OptimiserKind::Sgd;
+        together("momentum", self.momentum.is_some(), "`optimiser` = \"sgd\"", sgd)?;
+        within("momentum", self.momentum.unwrap_or(0.0), 0.0, 0.9999)?;
+        needs("nesterov", self.nesterov, "a `momentum` above 0", self.momentum.is_some_and(|momentum| momentum > 0.0))?;
+        needs("betas", self.betas.is_some(), "`optimiser` = \"adamw\" or \"lamb\"", !sgd)?;
+        needs("epsilon", self.epsilon.is_some(), "`optimiser` = \"adamw\" or \"lamb\"", !sgd)?;
+        for beta in self.betas.into_iter().flatten() {
+            within("betas", beta, 0.0, 0.99999)?;
+        }
+        within("epsilon", self.epsilon.unwrap_or(1e-8), 1e-12, 1.0)?;
+        within("weight-decay", self.weight_decay, 0.0, 1.0)?;
+        within("clip-norm", self.clip_norm.unwrap_or(1.0), 1e-6, 1e6)?;
+        within("ema-decay", self.ema_decay.unwrap_or(0.9), 0.0, 0.999_999)?;
+        needs("ema-steps", self.ema_steps.is_some(), "`ema-decay`", self.ema_decay.is_some())?;
+        within("ema-steps", self.ema_steps.unwrap_or(1) as f64, 1.0, 1e6)
+    }
+
+    fn check_loss(&self) -> Result<()> {
+        within("label-smoothing", self.label_smoothing, 0.0, 0.99)?;
+        if let Some(super::ClassWeights::Each(weights)) = &self.class_weights {
+            for &weight in weights {
+                ensure!(weight > 0.0, "`class-weights` has {weight}; each must be above 0");
+                within("class-weights", weight, 0.0, 1e6)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_photos_as_seen(&self) -> Result<()> {
+        let (crop, padding) = (self.crop_scale.is_some(), self.crop_padding.is_some());
+        ensure!(crop || padding, "`crop-scale` or `crop-padding` is missing: what of a photo is seen");
+        ensure!(
+            !(crop && padding),
+            "`crop-scale` and `crop-padding`: only one of them can say what of a photo is seen"
+        );
+        together("crop-ratio", self.crop_ratio.is_some(), "`crop-scale`", crop)?;
+        for (key, range, most) in [("crop-scale", self.crop_scale, 1.0), ("crop-ratio", self.crop_ratio, 100.0)] {
+            let [least, largest] = range.unwrap_or([1.0, 1.0]);
+            ensure!(least > 0.0, "`{key}` begins with {least}; it must be above 0");
+            within(key, largest, least, most)?;
+        }
+        within("crop-padding", f64::from(self.crop_padding.unwrap_or(0)), 0.0, 512.0)?;
+        within("flip", self.flip, 0.0, 1.0)?;
+        if let Some([brightness, contrast, saturation, hue]) = self.color_jitter {
+            for strength in [brightness, contrast, saturation] {
+                within("color-jitter", strength, 0.0, 10.0)?;
+            }
+            within("color-jitter", hue, 0.0, 0.5).context("its fourth is the hue")?;
+        }
+        within("random-erasing", self.random_erasing, 0.0, 1.0)?;
+        within("mixup-alpha", self.mixup_alpha, 0.0, 100.0)?;
+        within("cutmix-alpha", self.cutmix_alpha, 0.0, 100.0)?;
+        within("repetitions", self.repetitions as f64, 1.0, 64.0)
+    }
+
+    /// What is built before the first photo is seen.
+    ///
+    /// # Errors
+    /// If the recipe names no known one.
+    pub fn architecture(&self, classes: usize) -> Result<Architecture> {
+        let name = self.architecture.as_deref().context("`architecture` is missing")?;
+        let stem = self.stem.unwrap_or(Stem::Imagenet);
+        Ok(Architecture { stem, ..Architecture::new(name, classes).context("`architecture`")? })
+    }
+}
+
+fn within(key: &str, value: f64, least: f64, most: f64) -> Result<()> {
+    ensure!((least..=most).contains(&value), "`{key}` is {value}; {least} to {most} are possible");
+    Ok(())
+}
+
+/// A key that may be there only where something gives it a meaning.
+fn needs(key: &str, is_there: bool, meaning: &str, has_meaning: bool) -> Result<()> {
+    let left_out = key.split(' ').next().unwrap_or(key);
+    ensure!(
+        has_meaning || !is_there,
+        "`{key}` means nothing without {meaning}: leave it out, with --set {left_out}= if the recipe has it"
+    );
+    Ok(())
+}
+
+/// A key that is there if and only if something gives it a meaning.
+fn together(key: &str, is_there: bool, meaning: &str, has_meaning: bool) -> Result<()> {
+    ensure!(is_there || !has_meaning, "`{key}` is missing, which {meaning} needs");
+    needs(key, is_there, meaning, has_meaning)
+}

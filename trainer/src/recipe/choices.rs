@@ -1,0 +1,71 @@
+//! What a recipe chooses between.
+
+use serde::{Deserialize, Serialize};
+
+/// Which weights learn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layers {
+    #[default]
+    All,
+    /// The classifier alone. Photos are seen once, as `predict` sees them, and what the other layers make of them is kept.
+    Head,
+}
+
+/// What is multiplied. Weights, batch norms, the classifier, the loss and the optimiser's state are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    #[default]
+    F32,
+    Bf16,
+    /// With a loss that is scaled up as far as gradients stay finite.
+    F16,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimiserKind {
+    #[default]
+    Sgd,
+    /// Loshchilov and Hutter, 2019, <https://arxiv.org/abs/1711.05101>.
+    Adamw,
+    /// You et al., 2019, <https://arxiv.org/abs/1904.00962>.
+    Lamb,
+}
+
+/// How the learning rate falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    Constant,
+    Cosine,
+    Step,
+}
+
+/// How much a photo of each class counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ClassWeights {
+    Named(NamedWeights),
+    /// One for each class, in their order.
+    Each(Vec<f64>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NamedWeights {
+    /// In inverse proportion to the class's photos; 1 on average over them.
+    Balanced,
+}
+
+/// Augmentation by a policy that needs no tuning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AutoAugment {
+    /// torchvision's `TrivialAugmentWide` (Müller and Hutter, 2021, <https://arxiv.org/abs/2103.10158>).
+    TrivialaugmentWide,
+    /// torchvision's `RandAugment` with its default two operations of magnitude 9 (Cubuk et al., 2019,
+    /// <https://arxiv.org/abs/1909.13719>).
+    Randaugment,
+}
