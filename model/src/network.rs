@@ -10,6 +10,8 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Initializer, Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::activation::relu;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use norm::BatchNorm;
 use std::collections::BTreeMap;
@@ -59,8 +61,16 @@ impl ConvNorm {
         ConvNorm { conv, norm: BatchNorm::new(layer.out_channels, device) }
     }
 
+    /// Multiplies what the input is made of; the norm computes in f32 and gives that back.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.norm.forward(self.conv.forward(input))
+        let dtype = input.dtype();
+        let weight = self.conv.weight.val();
+        if weight.dtype() == dtype {
+            return self.norm.forward(self.conv.forward(input));
+        }
+        let weight = weight.cast(dtype);
+        let output = conv2d(input, weight, None, options(&self.conv));
+        self.norm.forward(output.cast(DType::F32)).cast(dtype)
     }
 
     fn load(&mut self, layer: &Convolution, checkpoint: &Checkpoint, device: &Device) {
@@ -130,9 +140,12 @@ impl ResNet {
         for (layer, module) in architecture.convolutions().iter().zip(network.convolutions_mut()) {
             module.load(layer, checkpoint, device);
         }
-        let shape = [architecture.classes, architecture.features()];
-        let weight = Tensor::<2>::from_data(TensorData::new(checkpoint.values("fc.weight"), shape), device);
-        network.fc.weight = Param::from_tensor(weight.transpose());
+        // Row by row as Burn keeps it, not a view: products of views add up in another order.
+        let (classes, features) = (architecture.classes, architecture.features());
+        let values = checkpoint.values("fc.weight");
+        let transposed = (0..features).flat_map(|feature| (0..classes).map(move |class| class * features + feature));
+        let weight = TensorData::new(transposed.map(|index| values[index]).collect::<Vec<_>>(), [features, classes]);
+        network.fc.weight = Param::from_data(weight, device);
         let bias = TensorData::new(checkpoint.values("fc.bias"), [architecture.classes]);
         network.fc.bias = Some(Param::from_data(bias, device));
         network
@@ -154,6 +167,8 @@ impl ResNet {
 
     /// Logits `[batch, classes]` of normalised images `[batch, 3, height, width]`. Batch norm uses the batch's
     /// statistics where the network is on an autodiff device, else the running ones.
+    ///
+    /// Images of f16 or bf16 have convolutions multiply that; weights, norms, classifier and logits are f32.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         self.forward_keeping(images).0
     }
@@ -169,8 +184,14 @@ impl ResNet {
             value = blocks.iter().fold(value, |value, block| block.forward(value));
             kept.push(value.clone());
         }
+        let value = if value.dtype() == DType::F32 { value } else { value.cast(DType::F32) };
         let features = value.mean_dims(&[2, 3]).flatten(1, 3);
-        (self.fc.forward(features), kept)
+        (self.classify(features), kept)
+    }
+
+    /// Logits `[batch, classes]` of what the last stage makes of images, on average over its pixels: `[batch, features]`.
+    pub fn classify(&self, features: Tensor<2>) -> Tensor<2> {
+        self.fc.forward(features)
     }
 
     /// In the order of [`Architecture::convolutions`].
@@ -201,6 +222,11 @@ pub fn normalise(batch: &ImageBatch, device: &Device) -> Tensor<4> {
     let by_channel = |values: [f32; 3]| Tensor::<1>::from_data(values, device).reshape([1, 3, 1, 1]);
     let pixels = pixels.permute([0, 3, 1, 2]) / 255.0;
     (pixels - by_channel(batch.mean())) / by_channel(batch.std())
+}
+
+fn options(conv: &Conv2d) -> ConvOptions<2> {
+    let PaddingConfig2d::Explicit(top, left, ..) = conv.padding else { unreachable!("every padding is explicit") };
+    ConvOptions::new(conv.stride, [top, left], conv.dilation, conv.groups)
 }
 
 fn padding(size: usize) -> PaddingConfig2d {

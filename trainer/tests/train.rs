@@ -1,88 +1,19 @@
 //! `trainer train` and `evaluate` on a few small photos made here: what a run leaves behind, and what stops one.
 
-use model::architecture::Architecture;
+mod common;
+
+use common::{command, fail, folder, lines, succeed, text, with};
 use model::checkpoint::{Checkpoint, Metadata};
-use model::random::{self, Uniform};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-    command.current_dir(folder).args(arguments);
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// What it wrote to stdout, or a panic with all that it said.
-fn succeed(folder: &Path, arguments: &[&str]) -> String {
-    let Output { status, stdout, stderr } = command(folder, arguments).output().unwrap();
-    assert!(status.success(), "{arguments:?}: {}{}", text(&stdout), text(&stderr));
-    text(&stdout)
-}
-
-/// What it says on stderr when it fails.
-fn fail(folder: &Path, arguments: &[&str]) -> String {
-    let Output { status, stdout, stderr } = command(folder, arguments).output().unwrap();
-    let stderr = text(&stderr);
-    assert!(!status.success(), "{arguments:?}: {}", text(&stdout));
-    assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
-    stderr
-}
-
-/// A BMP of 40x36 in noise around a colour.
-fn photo(colour: [f32; 3], seed: u64) -> Vec<u8> {
-    const SIZE: u32 = 40 * 36 * 3;
-    let mut file = b"BM".to_vec();
-    let fields = [54 + SIZE, 0, 54, 40, 40, 36, 1 | 24 << 16, 0, SIZE, 0, 0, 0, 0];
-    file.extend(fields.into_iter().flat_map(u32::to_le_bytes));
-    let noise = Uniform::new(seed).take(SIZE as usize).enumerate();
-    file.extend(noise.map(|(index, noise)| (colour[index % 3] + 60.0 * noise) as u8));
-    file
-}
-
-/// Red and green things in `photos`, 12 of each to train on and 4 to validate with, and a file that is no photo; weights of
-/// a network that knows three other classes in `start.safetensors`.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (split, count) in [("train", 12), ("val", 4)] {
-        for (class, colour) in [("red_thing", [60.0, 60.0, 180.0]), ("green_thing", [60.0, 180.0, 60.0])] {
-            let place = folder.path().join("photos").join(split).join(class);
-            fs::create_dir_all(&place).unwrap();
-            for index in 0..count {
-                fs::write(place.join(format!("{index}.bmp")), photo(colour, index)).unwrap();
-            }
-        }
-    }
-    fs::write(folder.path().join("photos/train/red_thing/broken.jpg"), "no photo").unwrap();
-    let start = random::checkpoint(Architecture::new("resnet18", 3).unwrap());
-    start.save(folder.path().join("start.safetensors")).unwrap();
-    folder
-}
-
-/// Over the folder's photos, and in steps of eight on the CPU if nothing else is said.
-fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    let photos =
-        ["--data", "photos", "--recipe", "finetune", "--checkpoint", "start.safetensors", "--image-size", "32"];
-    let defaults = [["--batch-size", "8"], ["--device", "cpu"]];
-    let defaults = defaults.into_iter().filter(|[flag, _]| !more.contains(flag));
-    [&photos, defaults.flatten().collect::<Vec<_>>().as_slice(), more].concat()
-}
-
-fn lines(path: &Path) -> Vec<Value> {
-    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_run_explains_itself_and_its_checkpoints_are_used_as_any_other() {
     let folder = folder();
     let at = folder.path();
-    let said = succeed(at, &with(&["--epochs", "4", "--output", "run"]));
+    let said = succeed(at, &with(&["--epochs", "8", "--output", "run"]));
     assert!(said.starts_with("resnet18, 2 classes, 25 photos to train on and 8 to validate with, 32 px"), "{said}");
     assert_eq!(said.matches("broken.jpg").count(), 1, "named once: {said}");
     assert_eq!(said.lines().last(), Some("run/best.safetensors"));
@@ -94,10 +25,10 @@ fn a_run_explains_itself_and_its_checkpoints_are_used_as_any_other() {
     assert!(log.contains("--recipe finetune") && log.contains("broken.jpg"), "{log}");
     let epochs = lines(&run.join("metrics.jsonl"));
     let epochs: Vec<_> = epochs.iter().filter(|line| line["kind"] == "epoch").collect();
-    assert_eq!(epochs.len(), 4);
-    assert_eq!((&epochs[3]["skipped"], &epochs[3]["val"]["photos"]), (&1.into(), &8.into()));
+    assert_eq!(epochs.len(), 8);
+    assert_eq!((&epochs[7]["skipped"], &epochs[7]["val"]["photos"]), (&1.into(), &8.into()));
     let loss = |index: usize| epochs[index]["train"]["loss"].as_f64().unwrap();
-    assert!(loss(3) < 0.7 * loss(0), "it learns: {} to {}", loss(0), loss(3));
+    assert!(loss(7) < 0.7 * loss(0), "it learns: {} to {}", loss(0), loss(7));
 
     let last = Checkpoint::from_path(run.join("last.safetensors")).unwrap();
     let Metadata { labels, preprocessing, recipe, metrics, .. } = last.metadata();
@@ -105,7 +36,7 @@ fn a_run_explains_itself_and_its_checkpoints_are_used_as_any_other() {
     assert_eq!((preprocessing.crop, preprocessing.resize), (32, 37));
     assert_eq!(recipe.as_ref().unwrap()["image-size"], 32);
     let metrics = metrics.as_ref().unwrap();
-    assert_eq!((&metrics["epoch"], &metrics["top1"]), (&4.into(), &epochs[3]["val"]["top1"]));
+    assert_eq!((&metrics["epoch"], &metrics["top1"]), (&8.into(), &epochs[7]["val"]["top1"]));
     let best = Checkpoint::from_path(run.join("best.safetensors")).unwrap();
     assert!(best.metadata().metrics.as_ref().unwrap()["top1"].as_f64() >= metrics["top1"].as_f64());
 
@@ -176,21 +107,67 @@ fn mistakes_are_named_before_anything_is_written() {
     let folder = folder();
     let at = folder.path();
     fs::create_dir_all(at.join("full/more")).unwrap();
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 12] = [
+        (&["--replicas", "3"], "1 and 3 replicas it must be a multiple of 3"),
+        (&["--gpus", "64"], "--gpus 64: there are"),
+        (&["--set", "class-weights=[1, 2, 3]"], "3 weights for 2 classes"),
+        (&["--precision", "f8"], "expected one of `f32`, `bf16`, `f16`"),
         (&["--output", "full"], "full is not empty"),
         (&["--batch-size", "26"], "`batch-size` is 26, but there are 25 photos"),
         (&["--val-split", "0.2"], "val validates already"),
         (&["--val-split", "2"], "a share between 0 and 1"),
-        (&["--device", "cuda"], "trained on the device cpu alone, not on cuda"),
+        (&["--device", "webgpu"], "not trained on webgpu"),
         (&["--set", "momentun=0.9"], "unknown field `momentun`"),
         (&["--set", "schedule=linear"], "expected one of `constant`, `cosine`, `step` in `schedule`"),
         (&["--architecture", "resnet18"], "cannot be used with"),
     ];
     for (more, expected) in cases {
-        let stderr = fail(at, &with(more));
+        let arguments = with(more);
+        let stderr = fail(at, &arguments);
         assert!(stderr.contains(expected), "{more:?} says {stderr:?}, not {expected:?}");
     }
     assert!(!at.join("runs").exists());
     let stderr = fail(at, &["evaluate", "--checkpoint", "start.safetensors", "--data", "photos"]);
     assert!(stderr.contains("green_thing: none of the 3 classes is called so"), "{stderr}");
+}
+
+#[test]
+fn replicas_validate_alike_and_learn_alike() {
+    let folder = folder();
+    let run = |output: &str, more: &[&str]| {
+        succeed(folder.path(), &with(&[&["--epochs", "2", "--output", output], more].concat()));
+        let last = Checkpoint::from_path(folder.path().join(output).join("last.safetensors")).unwrap();
+        (last.values("layer1.0.conv1.weight"), last.metadata().metrics.clone().unwrap())
+    };
+    let (parts, parts_metrics) = run("parts", &["--set", "accumulate=2"]);
+    let (replicas, metrics) = run("replicas", &["--replicas", "2"]);
+    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let difference: Vec<f32> = parts.iter().zip(&replicas).map(|(a, b)| a - b).collect();
+    assert!(largest(&difference) < 1e-4 * largest(&parts), "{} of {}", largest(&difference), largest(&parts));
+    assert_eq!(run("again", &["--replicas", "2"]), (replicas, metrics.clone()), "timing changes nothing");
+    assert_eq!((&parts_metrics["epoch"], &metrics["epoch"]), (&2.into(), &2.into()));
+    let records = lines(&folder.path().join("replicas/metrics.jsonl"));
+    assert_eq!(records.last().unwrap()["val"]["photos"], 8, "no photo is counted twice");
+}
+
+#[test]
+fn the_head_alone_learns_from_features() {
+    let folder = folder();
+    let head = ["--set", "layers=head", "--set", "learning-rate=0.05", "--epochs", "20", "--output", "run"];
+    succeed(folder.path(), &with(&head));
+    let open = |path: &str| Checkpoint::from_path(folder.path().join(path)).unwrap();
+    let (start, last) = (open("start.safetensors"), open("run/last.safetensors"));
+    for name in ["conv1.weight", "bn1.weight", "bn1.running_mean", "layer4.1.conv2.weight"] {
+        assert_eq!(last.values(name), start.values(name), "{name} is as it was");
+    }
+    let records = lines(&folder.path().join("run/metrics.jsonl"));
+    let epochs: Vec<_> = records.iter().filter(|line| line["kind"] == "epoch").collect();
+    let loss = |index: usize| epochs[index]["train"]["loss"].as_f64().unwrap();
+    assert!(loss(19) < 0.8 * loss(0), "{} to {}", loss(0), loss(19));
+    // What features say is what photos say.
+    let evaluate = ["evaluate", "--checkpoint", "run/last.safetensors", "--data", "photos", "--json"];
+    let json: Value = serde_json::from_str(&succeed(folder.path(), &evaluate)).unwrap();
+    let val = &epochs[19]["val"];
+    assert_eq!(json["top1"], val["top1"]);
+    assert!((json["loss"].as_f64().unwrap() - val["loss"].as_f64().unwrap()).abs() < 1e-3, "{json} {val}");
 }

@@ -39,8 +39,9 @@ fn in_file(path: &Path, reason: CheckpointError) -> CheckpointError {
     CheckpointError::File { path: path.to_owned(), reason: Box::new(reason) }
 }
 
-/// Writes a neighbour, brings it to the disk, and renames it.
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a neighbour, brings it to the disk, and renames it: whenever the machine stops, the file is the old one or the
+/// new one.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::other("no file name"))?;
     // The parent of a bare name is the empty path, which cannot be opened.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

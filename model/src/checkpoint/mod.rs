@@ -22,6 +22,8 @@ mod write;
 
 pub use dtype::{Dtype, UnknownDtype};
 pub use error::CheckpointError;
+#[cfg(not(target_arch = "wasm32"))]
+pub use file::write_atomically;
 pub use incoming::Incoming;
 pub use metadata::Metadata;
 

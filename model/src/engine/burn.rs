@@ -153,7 +153,7 @@ impl Step {
 }
 
 /// Burn's device of a name, or why there is none.
-async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
+pub async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
     match name {
         Device::Flex => Ok(burn::tensor::Device::flex()),
         #[cfg(feature = "cuda")]

@@ -19,6 +19,8 @@ mod winograd;
 
 #[cfg(feature = "webgpu")]
 pub use awaiting::AwaitingEngine;
+#[cfg(feature = "burn")]
+pub use burn::open as burn_device;
 pub use device::{Device, DeviceError};
 pub use enduring::{EnduringEngine, Report};
 pub use options::{AdapterKind, EngineOptions, NoAdapterKind, NoPrecision, Precision, threads};

@@ -49,6 +49,8 @@ impl BatchNorm {
 fn move_towards(running: &RunningState<Tensor<1>>, batch: Tensor<1>) {
     let moved = running.value_sync() * (1.0 - MOMENTUM) + batch * MOMENTUM;
     running.update(moved.detach());
+    // Whoever visits the module reads what was true before the last update otherwise.
+    running.value_sync();
 }
 
 #[cfg(test)]

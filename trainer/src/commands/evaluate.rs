@@ -4,7 +4,7 @@ use super::processor::Processor;
 use super::{answer, remark};
 use crate::data::{Loader, Source, View, in_order, samples, threads};
 use crate::training::{self, Interrupt};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use model::checkpoint::Checkpoint;
 use model::engine::Engine;
@@ -51,13 +51,14 @@ impl Evaluate {
         let engine = block_on(Engine::prepare_from(&checkpoint, self.processor.device, self.processor.into()))?;
         let loader = Loader::new(source, batches, threads(None)?);
         // Nothing is left of an evaluation that is interrupted, so Ctrl-C ends it as it ends any program.
-        let evaluation = training::evaluate(&engine, loader, &Interrupt::default())?.context("nobody interrupts")?;
-        for skipped in &evaluation.skipped {
+        let (counts, skipped) = training::count(&engine, loader, &Interrupt::default())?;
+        for skipped in &skipped {
             remark(&format!("skipped {}: {}", skipped.file.display(), skipped.reason));
         }
+        let evaluation = counts.evaluation()?;
         if self.json {
             return answer(&serde_json::to_string(&evaluation)?);
         }
-        answer(&format!("{evaluation}; {} photos, {} skipped", evaluation.photos, evaluation.skipped.len()))
+        answer(&format!("{evaluation}; {} photos, {} skipped", evaluation.photos, evaluation.skipped))
     }
 }

@@ -3,25 +3,28 @@
 use super::answer;
 use crate::data::{Folders, threads};
 use crate::recipe::{self, Change, Recipe};
-use crate::training::{Interrupt, Run, Training, open, start};
-use anyhow::{Result, bail};
+use crate::training::{BEST, Data, Interrupt, Run, State, Training, open, places, start};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
+use model::checkpoint::Checkpoint;
 use model::engine::{self, Device};
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::Value;
 
 /// Train a network on folders of photos; what happens without a command
 ///
-/// The run's folder gets the resolved recipe, the log, metrics as JSON lines, names of the classes, and the checkpoints
-/// last.safetensors and best.safetensors, which predict, server and page load. Ctrl-C saves after the current step and
-/// stops; twice stops at once.
+/// The run's folder gets the resolved recipe, the log, metrics as JSON lines, names of the classes, states to go on from,
+/// and the checkpoints last.safetensors and best.safetensors, which predict, server and page load. Ctrl-C saves after the
+/// current step and stops; twice stops at once.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
-    /// Folders train and val with a folder for each class; or one folder of class folders, with --val-split
-    #[arg(long, value_name = "FOLDER", default_value = "data")]
-    data: PathBuf,
+    /// Folders train and val with a folder for each class; or one folder of class folders, with --val-split; by default
+    /// data, or with --resume what the run was trained on
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
     /// Keep this share of each class for validation, where there is no folder val
     #[arg(long, value_name = "SHARE", value_parser = share)]
     val_split: Option<f64>,
@@ -34,37 +37,70 @@ pub struct Train {
     /// Start from nothing, with a network of this architecture
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
+    /// Go on with a run that was interrupted or killed, as if it had not been; it keeps its recipe
+    #[arg(long, value_name = "RUN", conflicts_with_all = DECIDED)]
+    resume: Option<PathBuf>,
     /// Folder of the run, new or empty; by default runs/RECIPE-N
     #[arg(long, value_name = "RUN")]
     output: Option<PathBuf>,
     /// How often the photos are gone through
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Photos of one step
+    /// Photos of one step, which replicas divide among them
     #[arg(long, value_name = "N")]
     batch_size: Option<u32>,
     /// Side of what the network sees, in pixels
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<u32>,
+    /// What is multiplied: f32, bf16 or f16; weights and norms stay f32
+    #[arg(long, value_name = "NAME")]
+    precision: Option<String>,
     /// Of all that is random; equal seeds train equally
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
     /// Any other key of the recipe, such as learning-rate=0.01; more than once if need be
-    #[arg(long, value_name = "KEY=VALUE", value_parser = recipe::change)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = recipe::change, conflicts_with = "resume")]
     set: Vec<Change>,
     /// Threads that decode photos; by default as many as there are cores
     #[arg(long, value_name = "N", value_parser = engine::threads)]
     loader_threads: Option<NonZero<usize>>,
-    /// Where to train: cpu, which for training is Burn's backend flex
+    /// Where to train: cpu, which for training is Burn's backend flex, or if they were built in, wgpu[:N] and cuda[:N]
     #[arg(long, default_value_t)]
     device: Device,
+    /// Train on so many GPUs, with a replica on each; 0 is --device cpu
+    #[arg(long, value_name = "N", conflicts_with = "device")]
+    gpus: Option<usize>,
+    /// Copies of the network that divide each batch among them, all on --device
+    #[arg(long, value_name = "N", default_value = "1")]
+    replicas: NonZero<usize>,
+    /// Save the state so often within an epoch, so that a run that is killed loses no more; it is saved after each epoch
+    /// in any case
+    #[arg(long, value_name = "MINUTES", default_value = "10", value_parser = minutes)]
+    save_every: Duration,
 }
+
+/// What a run has decided that goes on.
+const DECIDED: [&str; 10] = [
+    "val_split",
+    "recipe",
+    "checkpoint",
+    "architecture",
+    "output",
+    "epochs",
+    "batch_size",
+    "image_size",
+    "precision",
+    "seed",
+];
 
 const EXAMPLES: &str = "\
 Examples:
   trainer --data photos --recipe finetune --device cpu
   trainer train --data photos --val-split 0.1 --recipe finetune --output runs/mine --epochs 5 --set learning-rate=0.002
-  trainer train --data photos --recipe runs/mine/recipe.toml --seed 1";
+  trainer train --data photos --recipe runs/mine/recipe.toml --seed 1
+  trainer --data photos --recipe finetune --set layers=head --set learning-rate=0.05
+  trainer --resume runs/mine
+  trainer --data imagenet --gpus 4 --precision bf16";
 
 fn share(text: &str) -> Result<f64> {
     match text.parse() {
@@ -73,27 +109,83 @@ fn share(text: &str) -> Result<f64> {
     }
 }
 
+fn minutes(text: &str) -> Result<Duration> {
+    match text.parse() {
+        Ok(minutes) if (0.0..=1e6).contains(&minutes) => Ok(Duration::from_secs_f64(60.0 * minutes)),
+        _ => bail!("a number of minutes is expected, such as 10"),
+    }
+}
+
+/// What a training begins or goes on with.
+struct Prepared {
+    recipe: Recipe,
+    folders: Folders,
+    start: Checkpoint,
+    state: Option<State>,
+    run: Run,
+}
+
 impl Train {
     /// What can be wrong is looked at before anything is written.
     pub fn run(self) -> Result<()> {
-        if !matches!(self.device, Device::Cpu | Device::Flex) {
-            bail!("networks are trained on the device cpu alone, not on {}", self.device);
-        }
+        let places = places(self.device, self.gpus, self.replicas)?;
+        let threads = threads(self.loader_threads)?;
+        let prepared = match &self.resume {
+            Some(folder) => self.resumed(folder)?,
+            None => self.begun()?,
+        };
+        let Prepared { recipe, folders, start, state, mut run } = prepared;
+        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
+        let best = run.folder().join(BEST);
+        let (interrupt, save_every) = (Interrupt::listen()?, self.save_every);
+        Training { recipe, folders, start, state, run, places, threads, interrupt, save_every }.run()?;
+        answer(&best.display().to_string())
+    }
+
+    fn begun(&self) -> Result<Prepared> {
         let recipe = Recipe::resolve(&self.recipe, &self.changes())?;
         let checkpoint = open(&recipe)?;
         let known = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.metadata().classes);
-        let folders = Folders::open(&self.data, self.val_split, recipe.seed, known)?;
+        let data = self.data.clone().unwrap_or_else(|| PathBuf::from("data"));
+        let folders = Folders::open(&data, self.val_split, recipe.seed, known)?;
         let start = start(&recipe, checkpoint, &folders.classes)?;
         // What the checkpoint decided, so that the run tells it.
         let recipe = Recipe { image_size: Some(start.metadata().preprocessing.crop), ..recipe };
         recipe.check_photos(folders.train.len())?;
-        let (threads, interrupt) = (threads(self.loader_threads)?, Interrupt::listen()?);
-        let mut run = Run::create(self.output, &self.recipe)?;
-        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-        run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
-        let folder = run.folder().to_owned();
-        Training::new(recipe, folders, &start, run, threads, interrupt)?.run()?;
-        answer(&folder.join("best.safetensors").display().to_string())
+        recipe.check_parts(self.gpus.filter(|gpus| *gpus > 0).unwrap_or(self.replicas.get()))?;
+        recipe.check_classes(folders.classes.len())?;
+        let run = Run::create(self.output.clone(), &self.recipe)?;
+        run.write_data(&Data {
+            data: std::path::absolute(&data)?,
+            val_split: self.val_split,
+            train_photos: folders.train.len(),
+            val_photos: folders.val.len(),
+        })?;
+        Ok(Prepared { recipe, folders, start, state: None, run })
+    }
+
+    fn resumed(&self, folder: &Path) -> Result<Prepared> {
+        let Data { data, val_split, train_photos, val_photos } = Run::data(folder)?;
+        let recipe = Recipe::resolve(&folder.join("recipe.toml").display().to_string(), &[])?;
+        recipe.check_parts(self.gpus.filter(|gpus| *gpus > 0).unwrap_or(self.replicas.get()))?;
+        let (run, state) = Run::reopen(folder)?;
+        let data = self.data.clone().unwrap_or(data);
+        let folders = Folders::open(&data, val_split, recipe.seed, &state.metadata.classes)?;
+        let same = folders.classes == state.metadata.classes
+            && (folders.train.len(), folders.val.len()) == (train_photos, val_photos);
+        ensure!(
+            same,
+            "{} is not what the run was trained on: {} classes, {train_photos} photos to train on and {val_photos} to \
+             validate with were there, and {}, {} and {} are now",
+            data.display(),
+            state.metadata.classes.len(),
+            folders.classes.len(),
+            folders.train.len(),
+            folders.val.len()
+        );
+        let start = Checkpoint::new(state.metadata.clone(), state.memory.network.clone())?;
+        Ok(Prepared { recipe, folders, start, state: Some(state), run })
     }
 
     /// The flags that name a key of the recipe.
@@ -106,6 +198,7 @@ impl Train {
             ("epochs", number(self.epochs)),
             ("batch-size", number(self.batch_size)),
             ("image-size", number(self.image_size)),
+            ("precision", text(&self.precision)),
             ("seed", number(self.seed)),
         ];
         let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Some(value?))));

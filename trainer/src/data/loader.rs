@@ -1,6 +1,6 @@
 //! Batches, made ahead of need by threads of their own.
 
-use super::Source;
+use super::{Item, Source};
 use anyhow::Result;
 use model::preprocess::ImageBatch;
 use rayon::prelude::*;
@@ -18,7 +18,8 @@ const AHEAD: usize = 3;
 pub struct Batch {
     /// `None` if every sample was skipped.
     pub images: Option<ImageBatch>,
-    /// What the images show, by index.
+    /// Which samples the images are of, and what they show, by index.
+    pub items: Vec<Item>,
     pub classes: Vec<usize>,
     pub skipped: Vec<Skipped>,
 }
@@ -48,13 +49,13 @@ pub fn threads(count: Option<NonZero<usize>>) -> Result<Threads> {
 
 impl Loader {
     /// `batches` holds indices of the source's samples.
-    pub fn new(source: Source, batches: Vec<Vec<usize>>, threads: Threads) -> Self {
+    pub fn new(source: Source, batches: Vec<Vec<Item>>, threads: Threads) -> Self {
         let (sender, receiver) = sync_channel(AHEAD);
         let producer = std::thread::spawn(move || {
-            for indices in batches {
-                let images = threads.install(|| indices.par_iter().map(|&index| source.load(index)).collect());
+            for items in batches {
+                let images = threads.install(|| items.par_iter().map(|&item| source.load(item)).collect());
                 // Nobody is left to take it: training was interrupted or failed.
-                if sender.send(Batch::new(&source, &indices, images)).is_err() {
+                if sender.send(Batch::new(&source, items, images)).is_err() {
                     return;
                 }
             }
@@ -86,19 +87,20 @@ impl Iterator for Loader {
 }
 
 impl Batch {
-    fn new(source: &Source, indices: &[usize], loaded: Vec<Result<ImageBatch, Skipped>>) -> Self {
-        let (mut images, mut classes, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-        for (&index, loaded) in indices.iter().zip(loaded) {
+    fn new(source: &Source, wanted: Vec<Item>, loaded: Vec<Result<ImageBatch, Skipped>>) -> Self {
+        let (mut images, mut items, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        for (item, loaded) in wanted.into_iter().zip(loaded) {
             match loaded {
                 Ok(image) => {
                     images.push(image);
-                    classes.push(source.samples[index].class);
+                    items.push(item);
                 }
                 Err(failure) => skipped.push(failure),
             }
         }
+        let classes = items.iter().map(|item| source.samples[item.index].class).collect();
         // Images of one source have one size, so that only an empty batch is none.
-        Batch { images: ImageBatch::stack(images).ok(), classes, skipped }
+        Batch { images: ImageBatch::stack(images).ok(), items, classes, skipped }
     }
 }
 
@@ -132,6 +134,10 @@ mod tests {
         file
     }
 
+    fn item(index: usize) -> Item {
+        Item { index, repetition: 0 }
+    }
+
     fn source(samples: &[Sample], view: View) -> Source {
         let preprocessing = Preprocessing { resize: 16, crop: 12, ..Preprocessing::default() };
         Source { samples: samples.into(), preprocessing, view }
@@ -152,7 +158,7 @@ mod tests {
         let samples = samples(folder.path());
         let load = |count, epoch| {
             let threads = threads(NonZero::new(count)).unwrap();
-            let batches = shuffled(samples.len(), 4, 4, epoch);
+            let batches = shuffled(samples.len(), 4, 1, 4, epoch);
             pixels(Loader::new(source(&samples, drawn(epoch)), batches, threads))
         };
         let alone = load(1, 0);
@@ -167,7 +173,8 @@ mod tests {
     fn files_that_are_no_photos_are_skipped_and_named() {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
-        let batches = vec![(0..9).collect(), vec![3, 10], (11..14).collect()];
+        let batches = [(0..9).collect(), vec![3, 10], (11..14).collect()];
+        let batches = batches.map(|batch: Vec<usize>| batch.into_iter().map(item).collect()).into();
         let loader = Loader::new(source(&samples, View::Middle), batches, threads(None).unwrap());
         let batches: Vec<_> = loader.collect();
         let skipped: Vec<_> = batches.iter().map(|batch| batch.skipped.len()).collect();
@@ -184,7 +191,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
         let source = source(&samples, View::Middle);
-        let expected = source.load(5).unwrap();
+        let expected = source.load(item(5)).unwrap();
         let loaded = pixels(Loader::new(source, in_order(samples.len(), 6), threads(None).unwrap()));
         assert_eq!(loaded.len(), 3);
         // The fourth is skipped.
@@ -196,6 +203,6 @@ mod tests {
     #[should_panic(expected = "index out of bounds")]
     fn a_thread_that_panics_is_no_end_of_an_epoch() {
         let source = source(&[], View::Middle);
-        Loader::new(source, vec![vec![0]], threads(None).unwrap()).count();
+        Loader::new(source, vec![vec![item(0)]], threads(None).unwrap()).count();
     }
 }

@@ -12,7 +12,7 @@ mod source;
 
 pub use augmentation::Augmentation;
 pub use draws::{Draws, Purpose};
-pub use epoch::{in_order, shuffled};
+pub use epoch::{Item, in_order, part, shuffled};
 pub use folders::{Folders, Sample, samples};
 pub use loader::{Loader, Skipped, Threads, threads};
 pub use source::{Source, View};

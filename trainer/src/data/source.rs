@@ -1,7 +1,7 @@
 //! A sample's way from its file to an image.
 
 use super::loader::Skipped;
-use super::{Augmentation, Draws, Purpose, Sample};
+use super::{Augmentation, Draws, Item, Purpose, Sample};
 use crate::photos::{self, LIMITS};
 use model::preprocess::{Excerpt, ImageBatch, Photo, Preprocessing};
 use std::sync::Arc;
@@ -27,8 +27,8 @@ impl Source {
     ///
     /// # Errors
     /// If the file cannot be read or decoded.
-    pub fn load(&self, index: usize) -> Result<ImageBatch, Skipped> {
-        let Sample { file, .. } = &self.samples[index];
+    pub fn load(&self, item: Item) -> Result<ImageBatch, Skipped> {
+        let Sample { file, .. } = &self.samples[item.index];
         let skipped = |reason: String| Skipped { file: file.clone(), reason };
         let bytes = photos::read(file).map_err(|failure| skipped(failure.error.message))?;
         match self.view {
@@ -38,7 +38,8 @@ impl Source {
             }
             View::Drawn { augmentation, seed, epoch } => {
                 let photo = Photo::decode(&bytes, &LIMITS).map_err(|error| skipped(error.to_string()))?;
-                let mut draws = Draws::new(seed, Purpose::Sample, &[epoch as u64, index as u64]);
+                let mut draws =
+                    Draws::new(seed, Purpose::Sample, &[epoch as u64, item.index as u64, item.repetition as u64]);
                 let (part, flipped) = augmentation.draw((photo.width(), photo.height()), &mut draws);
                 let Preprocessing { crop, interpolation, mean, std, .. } = self.preprocessing;
                 let pixels = photo.resized_crop(part, crop, interpolation, flipped);

@@ -1,6 +1,6 @@
 //! Whether the values of a recipe are possible, and what would be.
 
-use super::{Layers, OptimiserKind, Recipe, Schedule};
+use super::{ClassWeights, Layers, OptimiserKind, Recipe, Schedule};
 use anyhow::{Context, Result, bail, ensure};
 use model::architecture::{Architecture, Stem};
 
@@ -9,10 +9,35 @@ impl Recipe {
     /// If so many photos do not fill a batch.
     pub fn check_photos(&self, count: usize) -> Result<()> {
         ensure!(
-            count * self.repetitions >= self.batch_size,
+            count >= self.batch_size,
             "`batch-size` is {}, but there are {count} photos to train on",
             self.batch_size
         );
+        Ok(())
+    }
+
+    /// # Errors
+    /// If so many replicas cannot divide a batch among them.
+    pub fn check_parts(&self, replicas: usize) -> Result<()> {
+        let parts = replicas * self.accumulate;
+        // A batch norm needs two values.
+        ensure!(
+            self.batch_size.is_multiple_of(parts) && self.batch_size >= 2 * parts,
+            "`batch-size` is {}; with `accumulate` = {} and {replicas} replicas it must be a multiple of {parts}, and at \
+             least {}",
+            self.batch_size,
+            self.accumulate,
+            2 * parts
+        );
+        Ok(())
+    }
+
+    /// # Errors
+    /// If there are weights for other classes.
+    pub fn check_classes(&self, count: usize) -> Result<()> {
+        if let Some(ClassWeights::Each(weights)) = &self.class_weights {
+            ensure!(weights.len() == count, "`class-weights` has {} weights for {count} classes", weights.len());
+        }
         Ok(())
     }
 
@@ -45,14 +70,7 @@ impl Recipe {
         within("epochs", self.epochs as f64, 1.0, 1e6)?;
         within("batch-size", self.batch_size as f64, 2.0, 65536.0)?;
         within("accumulate", self.accumulate as f64, 1.0, 65536.0)?;
-        // A batch norm needs two values.
-        let least = 2 * self.accumulate;
-        ensure!(
-            self.batch_size % self.accumulate == 0 && self.batch_size >= least,
-            "`batch-size` is {}; with `accumulate` = {} it must be a multiple of that, and at least {least}",
-            self.batch_size,
-            self.accumulate
-        );
+        self.check_parts(1)?;
         ensure!(self.seed <= i64::MAX as u64, "`seed` is {}; 0 to {} are possible", self.seed, i64::MAX);
         for (index, &(epoch, side)) in self.train_sizes.iter().enumerate() {
             within("train-sizes", f64::from(side), 32.0, 1024.0)?;
@@ -98,7 +116,7 @@ impl Recipe {
 
     fn check_loss(&self) -> Result<()> {
         within("label-smoothing", self.label_smoothing, 0.0, 0.99)?;
-        if let Some(super::ClassWeights::Each(weights)) = &self.class_weights {
+        if let Some(ClassWeights::Each(weights)) = &self.class_weights {
             for &weight in weights {
                 ensure!(weight > 0.0, "`class-weights` has {weight}; each must be above 0");
                 within("class-weights", weight, 0.0, 1e6)?;

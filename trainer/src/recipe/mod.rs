@@ -9,6 +9,7 @@ pub use choices::{AutoAugment, ClassWeights, Layers, NamedWeights, OptimiserKind
 
 use anyhow::{Context, Result, anyhow, bail};
 use model::architecture::Stem;
+use model::preprocess::Preprocessing;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -188,6 +189,12 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// What an epoch, counted from 1, trains on, where checkpoints are for `answers`.
+    pub fn preprocessing_at(&self, epoch: usize, answers: &Preprocessing) -> Preprocessing {
+        let side = self.train_sizes.iter().rev().find(|(first, _)| *first <= epoch).map(|(_, side)| *side);
+        Preprocessing { crop: side.unwrap_or(answers.crop), ..answers.clone() }
+    }
+
     /// As TOML, which [`Recipe::resolve`] reads.
     pub fn to_toml(&self) -> Result<String> {
         Ok(toml::to_string(self)?)
@@ -250,6 +257,15 @@ mod tests {
     }
 
     #[test]
+    fn epochs_train_on_sizes_of_their_own() {
+        let answers = Preprocessing::default();
+        let size = |changes: &[&str], epoch| resolve(changes).unwrap().preprocessing_at(epoch, &answers).crop;
+        let sizes = ["train-sizes=[[1, 96], [3, 128]]"];
+        assert_eq!([1, 2, 3, 9].map(|epoch| size(&sizes, epoch)), [96, 96, 128, 128]);
+        assert_eq!(size(&[], 1), answers.crop);
+    }
+
+    #[test]
     fn mistakes_name_the_key_and_what_is_possible() {
         let cases = [
             ("architecture=vgg16", "`architecture`: unknown architecture \"vgg16\"; known are"),
@@ -274,7 +290,7 @@ mod tests {
             ),
             ("betas=[0.9, 0.99]", "`betas` means nothing without `optimiser` = \"adamw\" or \"lamb\""),
             ("ema-steps=2", "`ema-steps` means nothing without `ema-decay`"),
-            ("accumulate=3", "`batch-size` is 16; with `accumulate` = 3 it must be a multiple"),
+            ("accumulate=3", "`batch-size` is 16; with `accumulate` = 3 and 1 replicas it must be a multiple of 3"),
             ("train-sizes=[[2, 64]]", "rise from 1"),
             ("train-sizes=[[1, 64], [1, 96]]", "rise from 1"),
             ("stem=small", "`stem` means nothing without `architecture`"),

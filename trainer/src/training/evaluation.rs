@@ -5,7 +5,7 @@ use crate::data::{Loader, Skipped};
 use anyhow::{Result, ensure};
 use model::engine::{Engine, Input};
 use pollster::block_on;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::fmt;
 
 /// Over every photo that could be decoded.
@@ -18,13 +18,8 @@ pub struct Evaluation {
     /// Share of photos whose class is among the five likeliest.
     pub top5: f64,
     pub photos: usize,
-    /// Of which JSON gets the number.
-    #[serde(serialize_with = "number")]
-    pub skipped: Vec<Skipped>,
-}
-
-fn number<S: Serializer>(skipped: &[Skipped], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(skipped.len() as u64)
+    /// Files that could not be decoded.
+    pub skipped: usize,
 }
 
 impl fmt::Display for Evaluation {
@@ -33,24 +28,25 @@ impl fmt::Display for Evaluation {
     }
 }
 
-/// What has been counted so far.
-#[derive(Default)]
-struct Counts {
-    loss: f64,
-    top1: usize,
-    top5: usize,
-    photos: usize,
+/// Sums over photos, which replicas add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    pub loss: f64,
+    pub top1: f64,
+    pub top5: f64,
+    pub photos: f64,
+    pub skipped: f64,
 }
 
-/// Classifies all that the loader brings; `None` if it was interrupted.
+/// Classifies all that the loader brings; less than all if it is interrupted. And the files that it could not decode.
 ///
 /// # Errors
-/// If the device fails, or if no photo could be decoded.
-pub fn evaluate(engine: &Engine, loader: Loader, interrupt: &Interrupt) -> Result<Option<Evaluation>> {
+/// If the device fails.
+pub fn count(engine: &Engine, loader: Loader, interrupt: &Interrupt) -> Result<(Counts, Vec<Skipped>)> {
     let (mut counts, mut skipped) = (Counts::default(), Vec::new());
     for batch in loader {
         if interrupt.is_raised() {
-            return Ok(None);
+            break;
         }
         skipped.extend(batch.skipped);
         if let Some(images) = batch.images {
@@ -60,24 +56,31 @@ pub fn evaluate(engine: &Engine, loader: Loader, interrupt: &Interrupt) -> Resul
             }
         }
     }
-    ensure!(counts.photos > 0, "none of {} photos could be decoded", skipped.len());
-    let share = |count: usize| count as f64 / counts.photos as f64;
-    Ok(Some(Evaluation {
-        loss: counts.loss / counts.photos as f64,
-        top1: share(counts.top1),
-        top5: share(counts.top5),
-        photos: counts.photos,
-        skipped,
-    }))
+    counts.skipped = skipped.len() as f64;
+    Ok((counts, skipped))
 }
 
 impl Counts {
-    fn add(&mut self, logits: &[f32], class: usize) {
+    pub fn add(&mut self, logits: &[f32], class: usize) {
         let rank = rank(logits, class);
         self.loss += cross_entropy(logits, class);
-        self.top1 += usize::from(rank < 1);
-        self.top5 += usize::from(rank < 5);
-        self.photos += 1;
+        self.top1 += f64::from(u8::from(rank < 1));
+        self.top5 += f64::from(u8::from(rank < 5));
+        self.photos += 1.0;
+    }
+
+    /// # Errors
+    /// If there are no photos.
+    pub fn evaluation(self) -> Result<Evaluation> {
+        let Counts { loss, top1, top5, photos, skipped } = self;
+        ensure!(photos > 0.0, "none of {skipped} photos could be decoded");
+        Ok(Evaluation {
+            loss: loss / photos,
+            top1: top1 / photos,
+            top5: top5 / photos,
+            photos: photos as usize,
+            skipped: skipped as usize,
+        })
     }
 }
 
@@ -113,7 +116,7 @@ mod tests {
         for class in [0, 4, 5] {
             counts.add(&logits, class);
         }
-        assert_eq!((counts.photos, counts.top1, counts.top5), (3, 1, 2));
+        assert_eq!((counts.photos, counts.top1, counts.top5), (3.0, 1.0, 2.0));
         let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
         assert!((counts.loss - (3.0 * sum.ln() - 3.0 + 1.0 + 2.0)).abs() < 1e-9, "{}", counts.loss);
         assert!(cross_entropy(&[1000.0, 0.0], 1) == 1000.0, "large logits do not overflow");

@@ -1,101 +1,290 @@
-//! A network that learns, step by step.
+//! A network that learns, step by step, with others if there are any.
 
+use super::average::Average;
+use super::collective::{Collective, Lost};
 use super::evaluation::rank;
-use super::optimiser::sgd;
-use crate::recipe::Recipe;
-use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
-use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use super::gradients::Layout;
+use super::loss::{Loss, one_hot};
+use super::loss_scale::LossScale;
+use super::optimiser::optimiser;
+use super::weights::{Which, numbered, values, with_values};
+use crate::recipe::{Layers, Precision, Recipe};
+use anyhow::Result;
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, CheckpointError, Metadata};
 use model::network::{ResNet, normalise};
 use model::preprocess::ImageBatch;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Add;
 
-/// On Burn's CPU backend.
+/// A replica's network with all that changes it.
 pub struct Learner {
     architecture: Architecture,
     network: ResNet,
     optimiser: ModuleOptimizer,
-    loss: CrossEntropyLoss,
+    average: Option<Average>,
+    scale: Option<LossScale>,
+    /// Steps of the optimiser so far.
+    steps: usize,
+
+    layers: Layers,
+    precision: DType,
+    loss: Loss,
+    clip_norm: Option<f64>,
+    layout: Layout,
     device: Device,
+
+    /// Of the step that is being made: gradients so far, and what was found.
+    gradients: Option<Vec<Tensor<1>>>,
+    found: Found,
 }
 
-/// What a step found, before it changed the weights.
-#[derive(Clone, Copy, Debug)]
-pub struct Step {
-    /// Mean over the batch, smoothed labels included.
+/// What the network is shown.
+pub enum Inputs<'a> {
+    Photos(&'a ImageBatch),
+    /// What the last stage made of photos, row by row: `[batch, features]`.
+    Features(Vec<f32>),
+}
+
+/// Sums over images, as a step found them before it changed the weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// Cross-entropy, smoothed labels and weights of classes included.
     pub loss: f64,
+    /// What the loss is divided by for its mean.
+    pub weight: f64,
     /// Images whose likeliest class is theirs.
-    pub correct: usize,
+    pub correct: f64,
+    pub images: f64,
+}
+
+impl Add for Found {
+    type Output = Found;
+
+    fn add(self, more: Found) -> Found {
+        Found {
+            loss: self.loss + more.loss,
+            weight: self.weight + more.weight,
+            correct: self.correct + more.correct,
+            images: self.images + more.images,
+        }
+    }
+}
+
+/// All of a learner that a training which goes on needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    /// By torchvision's names.
+    pub network: BTreeMap<String, Vec<f32>>,
+    pub average: Option<BTreeMap<String, Vec<f32>>>,
+    pub optimiser: Vec<u8>,
+    pub scale: Option<LossScale>,
+    pub steps: usize,
+}
+
+/// What became of a step.
+pub enum Update {
+    Done(Found),
+    /// The loss is not finite, and the weights are as before.
+    Diverged,
 }
 
 impl Learner {
-    /// Of a checkpoint's weights.
-    pub fn new(start: &Checkpoint, recipe: &Recipe) -> Self {
-        let device = Device::flex().autodiff();
+    /// Of a checkpoint's weights. `class_weights` says how much each class counts, if not alike; of an average over steps,
+    /// the first `warmup` are no part.
+    pub fn new(
+        start: &Checkpoint,
+        recipe: &Recipe,
+        class_weights: Option<Vec<f64>>,
+        warmup: usize,
+        device: &Device,
+    ) -> Self {
+        let device = device.clone().autodiff();
+        let device = if recipe.gradient_checkpointing { device.gradient_checkpointing() } else { device };
+        let network = numbered(ResNet::from_checkpoint(start, &device));
+        let learns = |name: &str| recipe.layers == Layers::All || name.starts_with("fc.");
+        let average =
+            recipe.ema_decay.map(|decay| Average::new(&network, decay, recipe.ema_steps.unwrap_or(1), warmup));
         Learner {
             architecture: start.architecture(),
-            network: ResNet::from_checkpoint(start, &device),
-            optimiser: sgd(recipe),
-            loss: cross_entropy(recipe, &device),
+            layout: Layout::new(&network, learns),
+            optimiser: optimiser(recipe),
+            average,
+            scale: (recipe.precision == Precision::F16).then(LossScale::default),
+            steps: 0,
+            layers: recipe.layers,
+            precision: match recipe.precision {
+                Precision::F32 => DType::F32,
+                Precision::Bf16 => DType::BF16,
+                Precision::F16 => DType::F16,
+            },
+            loss: Loss::new(recipe.label_smoothing, class_weights),
+            clip_norm: recipe.clip_norm,
+            network,
             device,
+            gradients: None,
+            found: Found::default(),
         }
     }
 
-    /// Forwards, backwards, and a step of the optimiser at this learning rate; `None`, and no change of the weights, if
-    /// the loss is not finite.
-    pub fn step(&mut self, images: &ImageBatch, classes: &[usize], learning_rate: f64) -> Option<Step> {
-        let targets: Vec<i64> = classes.iter().map(|&class| class as i64).collect();
-        let targets = TensorData::new(targets, [classes.len()]);
-        let targets = Tensor::<1, Int>::from_data(targets, &self.device);
-        let logits = self.network.forward(normalise(images, &self.device));
-        let loss = self.loss.forward(logits.clone(), targets);
-        let value: f64 = loss.clone().into_scalar();
-        if !value.is_finite() {
-            return None;
+    /// Forwards and backwards: a part of the next step.
+    pub fn study(&mut self, inputs: Inputs, classes: &[usize]) {
+        let targets = one_hot(classes, self.architecture.classes);
+        let logits = match inputs {
+            Inputs::Photos(images) => {
+                let images = normalise(images, &self.device);
+                self.network.forward(if self.precision == DType::F32 { images } else { images.cast(self.precision) })
+            }
+            Inputs::Features(rows) => {
+                let shape = [classes.len(), self.architecture.features()];
+                self.network.classify(Tensor::from_data(TensorData::new(rows, shape), &self.device))
+            }
+        };
+        let (loss, weight) = self.loss.sum(logits.clone(), &targets);
+        self.found.loss += loss.clone().into_scalar::<f64>();
+        self.found.weight += weight;
+        self.found.images += classes.len() as f64;
+        let rows: Vec<f32> = logits.detach().into_data().iter().collect();
+        let rows = rows.chunks_exact(self.architecture.classes).zip(classes);
+        self.found.correct += rows.filter(|(row, class)| rank(row, **class) == 0).count() as f64;
+
+        // The mean keeps f16's gradients where they were for any size of a batch.
+        let scale = self.scale.map_or(1.0, LossScale::factor) / weight;
+        let gradients = self.layout.collect((loss * scale).backward(), &self.network);
+        let weighted = gradients.into_iter().map(|bucket| bucket * weight);
+        self.gradients = Some(match self.gradients.take() {
+            Some(sums) => sums.into_iter().zip(weighted).map(|(sum, more)| sum + more).collect(),
+            None => weighted.collect(),
+        });
+    }
+
+    /// A step of the optimiser at this learning rate, after what all replicas studied; and the sum of their `flag`s.
+    ///
+    /// # Errors
+    /// If another replica is gone.
+    pub fn update(
+        &mut self,
+        learning_rate: f64,
+        flag: f64,
+        collective: &dyn Collective,
+    ) -> Result<(Update, f64), Lost> {
+        let Found { loss, weight, correct, images } = std::mem::take(&mut self.found);
+        let zeros = || self.layout.zeros(&self.device.clone().inner());
+        let mut tensors = self.gradients.take().unwrap_or_else(zeros);
+        // Whoever learns the head alone runs no other layer.
+        let with_statistics = self.layers == Layers::All && collective.world_size() > 1;
+        if with_statistics {
+            tensors.push(Tensor::cat(values(&self.network, Which::Statistics), 0));
         }
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
+        let (mut tensors, sums) = collective.sum(tensors, &[loss, weight, correct, images, flag])?;
+        let found = Found { loss: sums[0], weight: sums[1], correct: sums[2], images: sums[3] };
+        if with_statistics {
+            let sum = tensors.pop().expect("the statistics are the last");
+            self.set_statistics(sum / collective.world_size() as f64);
+        }
+        if !found.loss.is_finite() {
+            return Ok((Update::Diverged, sums[4]));
+        }
+        if found.images > 0.0 {
+            self.apply(tensors, found.weight, learning_rate);
+        }
+        Ok((Update::Done(found), sums[4]))
+    }
+
+    /// Gradients are sums, scaled as the loss was, to be divided by `weight`.
+    fn apply(&mut self, sums: Vec<Tensor<1>>, weight: f64, learning_rate: f64) {
+        let factor = 1.0 / (weight * self.scale.map_or(1.0, LossScale::factor));
+        let mut buckets: Vec<_> = sums.into_iter().map(|sum| sum * factor).collect();
+        if self.scale.is_some() || self.clip_norm.is_some() {
+            let squares = buckets.iter().map(|bucket| bucket.clone().square().sum());
+            let norm = Tensor::cat(squares.collect(), 0).sum().into_scalar::<f64>().sqrt();
+            if let Some(scale) = &mut self.scale {
+                scale.stepped(norm.is_finite());
+                if !norm.is_finite() {
+                    return;
+                }
+            }
+            // As `torch.nn.utils.clip_grad_norm_`.
+            if let Some(clip) = self.clip_norm.map(|largest| largest / (norm + 1e-6)).filter(|clip| *clip < 1.0) {
+                buckets = buckets.into_iter().map(|bucket| bucket * clip).collect();
+            }
+        }
+        let gradients = self.layout.gradients(&buckets, &self.network);
         self.network = self.optimiser.step(learning_rate, self.network.clone(), gradients);
-
-        let logits: Vec<f32> = logits.into_data().iter().collect();
-        let rows = logits.chunks_exact(self.architecture.classes).zip(classes);
-        Some(Step { loss: value, correct: rows.filter(|(row, class)| rank(row, **class) == 0).count() })
+        self.steps += 1;
+        if let Some(average) = &mut self.average {
+            average.update(&self.network, self.steps);
+        }
     }
 
+    fn set_statistics(&mut self, flat: Tensor<1>) {
+        let mut start = 0;
+        let cut = |old: Tensor<1>| {
+            let end = start + old.dims()[0];
+            let new = flat.clone().slice([start..end]);
+            start = end;
+            new
+        };
+        let new = values(&self.network, Which::Statistics).into_iter().map(cut).collect();
+        self.network = with_values(self.network.clone(), Which::Statistics, new);
+    }
+
+    /// What answers: the average if there is one.
+    ///
     /// # Errors
     /// If a weight is not finite.
     pub fn checkpoint(&self, metadata: Metadata) -> Result<Checkpoint, CheckpointError> {
-        Checkpoint::new(metadata, self.network.tensors(&self.architecture))
+        let tensors = match &self.average {
+            Some(average) => average.network(&self.network).tensors(&self.architecture),
+            None => self.network.tensors(&self.architecture),
+        };
+        Checkpoint::new(metadata, tensors)
     }
-}
 
-fn cross_entropy(recipe: &Recipe, device: &Device) -> CrossEntropyLoss {
-    let smoothing = (recipe.label_smoothing > 0.0).then_some(recipe.label_smoothing as f32);
-    CrossEntropyLossConfig::new().with_smoothing(smoothing).init(device)
-}
+    /// Logits `[batch, classes]` of features `[batch, features]`, row by row, by what answers.
+    pub fn classify(&self, features: &[f32]) -> Vec<f32> {
+        let network = match &self.average {
+            Some(average) => average.network(&self.network),
+            None => self.network.valid(),
+        };
+        let width = self.architecture.features();
+        let rows = TensorData::new(features.to_vec(), [features.len() / width, width]);
+        network.classify(Tensor::from_data(rows, &self.device.clone().inner())).into_data().iter().collect()
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// All that [`Learner::remember`] needs.
+    ///
+    /// # Errors
+    /// If the optimiser's state cannot be written down.
+    pub fn memory(&self) -> Result<Memory> {
+        Ok(Memory {
+            network: self.network.tensors(&self.architecture),
+            average: self.average.as_ref().map(|average| average.network(&self.network).tensors(&self.architecture)),
+            optimiser: self.optimiser.into_bytes()?.to_vec(),
+            scale: self.scale,
+            steps: self.steps,
+        })
+    }
 
-    /// By the definition in PyTorch's documentation: targets are `(1 - smoothing) * one_hot + smoothing / classes`.
-    #[test]
-    fn labels_are_smoothed_as_pytorch_does() {
-        let device = Device::flex();
-        let rows = [[2.0_f64, 1.0, -1.0], [0.0, 0.5, 3.0]];
-        let classes = [0, 1];
-        for smoothing in [0.0, 0.1] {
-            let recipe = Recipe::changed(&[&format!("label-smoothing={smoothing}")]);
-            let logits = Tensor::<2>::from_data(rows, &device);
-            let targets = Tensor::<1, Int>::from_data(classes.map(|class| class as i64), &device);
-            let found: f64 = cross_entropy(&recipe, &device).forward(logits, targets).into_scalar();
-            let row = |(row, class): (&[f64; 3], usize)| -> f64 {
-                let log_sum = row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
-                let target = |index: usize| (1.0 - smoothing) * f64::from(u8::from(index == class)) + smoothing / 3.0;
-                row.iter().enumerate().map(|(index, logit)| target(index) * (log_sum - logit)).sum()
-            };
-            let expected = rows.iter().zip(classes).map(row).sum::<f64>() / 2.0;
-            assert!((found - expected).abs() < 1e-6, "{smoothing}: {found} instead of {expected}");
+    /// Goes on where a learner of the same recipe was.
+    ///
+    /// # Errors
+    /// If it is not all there.
+    pub fn remember(&mut self, metadata: &Metadata, memory: Memory) -> Result<()> {
+        let network = |tensors| -> Result<ResNet> {
+            let checkpoint = Checkpoint::new(metadata.clone(), tensors)?;
+            Ok(numbered(ResNet::from_checkpoint(&checkpoint, &self.device)))
+        };
+        if let (Some(average), Some(tensors)) = (&mut self.average, memory.average) {
+            average.restore(&network(tensors)?);
         }
+        self.network = network(memory.network)?;
+        self.optimiser = self.optimiser.clone().from_bytes(Bytes::from_bytes_vec(memory.optimiser))?;
+        (self.scale, self.steps) = (memory.scale, memory.steps);
+        Ok(())
     }
 }

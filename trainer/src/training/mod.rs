@@ -1,19 +1,32 @@
-//! From a recipe and folders to a run: the loop is ours, gradients and the optimiser's step are Burn's.
+//! From weights to better ones.
 
-mod epochs;
+mod average;
+mod collective;
+mod devices;
 mod evaluation;
+mod features;
+mod gradients;
 mod interrupt;
+mod launch;
 mod learner;
+mod loss;
+mod loss_scale;
 mod optimiser;
 mod progress;
+mod replica;
 mod report;
 mod run;
 mod schedule;
 mod start;
+mod state;
 mod tally;
 
-pub use epochs::Training;
-pub use evaluation::evaluate;
+mod weights;
+
+pub use devices::places;
+pub use evaluation::count;
 pub use interrupt::Interrupt;
-pub use run::Run;
+pub use launch::Training;
+pub use run::{BEST, Data, Run};
 pub use start::{open, start};
+pub use state::State;

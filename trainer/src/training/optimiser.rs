@@ -1,24 +1,58 @@
-//! Stochastic gradient descent as PyTorch does it: weight decay is added to the gradient, momentum is not dampened.
+//! Burn's optimisers, told to be PyTorch's.
 
-use crate::recipe::Recipe;
+use crate::recipe::{OptimiserKind, Recipe};
 use burn::module::ParamGroup;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{ModuleOptimizer, SgdConfig};
+use burn::optim::{AdamWConfig, DynOptimizer, LambConfig, ModuleOptimizer, SgdConfig};
 
 /// For a [`ResNet`](model::network::ResNet): one-dimensional parameters decay only if the recipe says so.
-pub fn sgd(recipe: &Recipe) -> ModuleOptimizer {
-    let config = SgdConfig::new().with_momentum(recipe.momentum.filter(|momentum| *momentum > 0.0).map(|momentum| {
-        // Burn dampens by 0.1 if nothing is said.
-        MomentumConfig::new().with_momentum(momentum).with_dampening(0.0).with_nesterov(recipe.nesterov)
-    }));
-    let decay = (recipe.weight_decay > 0.0).then(|| WeightDecayConfig::new(recipe.weight_decay as f32));
-    let optimiser = config.clone().with_weight_decay(decay).init();
+pub fn optimiser(recipe: &Recipe) -> ModuleOptimizer {
+    match recipe.optimiser {
+        OptimiserKind::Sgd => grouped(recipe, |decay| sgd(recipe, decay).build(), |decay| sgd(recipe, decay).init()),
+        OptimiserKind::Adamw => {
+            grouped(recipe, |decay| adamw(recipe, decay).build(), |decay| adamw(recipe, decay).init())
+        }
+        OptimiserKind::Lamb => grouped(recipe, |decay| lamb(recipe, decay).build(), |decay| lamb(recipe, decay).init()),
+    }
+}
+
+/// One for all parameters, and one of its own for those that do not decay; `build` and `init` take the decay.
+fn grouped<O: DynOptimizer + 'static>(
+    recipe: &Recipe,
+    build: impl Fn(f64) -> O,
+    init: impl Fn(f64) -> ModuleOptimizer,
+) -> ModuleOptimizer {
+    let optimiser = init(recipe.weight_decay);
     if recipe.decay_norms_and_biases {
         return optimiser;
     }
     let group = ParamGroup::from_regex(r"(^|\.)(gamma|beta|bias)$").expect("the pattern is one");
-    optimiser.with_group(group, config.build(), None)
+    optimiser.with_group(group, build(0.0), None)
+}
+
+/// Weight decay is added to the gradient.
+fn sgd(recipe: &Recipe, decay: f64) -> SgdConfig {
+    let momentum = recipe.momentum.filter(|momentum| *momentum > 0.0).map(|momentum| {
+        // Burn dampens by 0.1 if nothing is said.
+        MomentumConfig::new().with_momentum(momentum).with_dampening(0.0).with_nesterov(recipe.nesterov)
+    });
+    let decay = (decay > 0.0).then(|| WeightDecayConfig::new(decay as f32));
+    SgdConfig::new().with_momentum(momentum).with_weight_decay(decay)
+}
+
+const BETAS: [f64; 2] = [0.9, 0.999];
+
+fn adamw(recipe: &Recipe, decay: f64) -> AdamWConfig {
+    let [beta_1, beta_2] = recipe.betas.unwrap_or(BETAS).map(|beta| beta as f32);
+    let config = AdamWConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_weight_decay(decay as f32);
+    config.with_epsilon(recipe.epsilon.unwrap_or(1e-8) as f32)
+}
+
+fn lamb(recipe: &Recipe, decay: f64) -> LambConfig {
+    let [beta_1, beta_2] = recipe.betas.unwrap_or(BETAS).map(|beta| beta as f32);
+    let config = LambConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_weight_decay(decay as f32);
+    config.with_epsilon(recipe.epsilon.unwrap_or(1e-6) as f32)
 }
 
 #[cfg(test)]
@@ -38,7 +72,7 @@ mod tests {
     fn assert_steps(changes: &[&str], decay_bias: bool, nesterov: bool) {
         let recipe = Recipe::changed(changes);
         let momentum = recipe.momentum.unwrap();
-        let mut optimiser = sgd(&recipe);
+        let mut optimiser = super::optimiser(&recipe);
         let device = Device::flex().autodiff();
         let parameter = || Param::from_tensor(Tensor::<1>::from_floats([2.0], &device));
         let mut module = Two { weight: parameter(), bias: parameter() };

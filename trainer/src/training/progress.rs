@@ -18,6 +18,12 @@ impl Progress {
         Progress { bar }
     }
 
+    /// So many steps were done before.
+    pub fn start_at(&self, steps: usize) {
+        self.bar.set_position(steps as u64);
+        self.bar.reset_eta();
+    }
+
     /// Another step is done; `state` says in few words how it went.
     pub fn advance(&self, state: impl FnOnce() -> String) {
         if !self.bar.is_hidden() {

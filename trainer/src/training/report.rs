@@ -3,6 +3,7 @@
 use super::evaluation::Evaluation;
 use super::progress::Progress;
 use super::run::Run;
+use super::state::Standing;
 use super::tally::{Summary, Tally};
 use crate::data::Skipped;
 use anyhow::{Error, Result};
@@ -37,6 +38,12 @@ impl Report {
     pub fn new(run: Run, epochs: usize, steps_per_epoch: usize) -> Self {
         let progress = Progress::new(epochs * steps_per_epoch);
         Report { run, progress, epochs, steps_per_epoch, skipped: HashSet::new() }
+    }
+
+    /// Training goes on from there.
+    pub fn at(&self, standing: &Standing) {
+        let epochs = standing.epoch.saturating_sub(1);
+        self.progress.start_at(epochs * self.steps_per_epoch + standing.step);
     }
 
     pub fn run(&self) -> &Run {

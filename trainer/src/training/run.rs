@@ -1,8 +1,10 @@
 //! A run's folder: all that is left of a training, for somebody who was not there.
 
+use super::state::{Standing, State};
 use anyhow::{Context, Result, bail, ensure};
-use model::checkpoint::Checkpoint;
-use serde::Serialize;
+use model::checkpoint::{Checkpoint, write_atomically};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,8 +12,31 @@ use std::path::{Path, PathBuf};
 /// Where runs go that nobody names a folder for.
 const RUNS: &str = "runs";
 
-/// A folder with `recipe.toml`, `classes.txt`, `labels.txt`, `log.txt`, `metrics.jsonl`, and the checkpoints
-/// `last.safetensors` and `best.safetensors`.
+/// The checkpoint of the last epoch, and that of the best one by top-1.
+pub const LAST: &str = "last.safetensors";
+pub const BEST: &str = "best.safetensors";
+
+/// States of the training, by which it goes on: this many of the last ones.
+const STATES: &str = "states";
+const KEPT: usize = 2;
+/// What a run was trained on.
+const DATA: &str = "data.toml";
+
+/// What a run was trained on, so that it can go on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Data {
+    /// Folders of photos, or shards.
+    pub data: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_split: Option<f64>,
+    /// How many photos trained and validated: a folder that has changed since is another one.
+    pub train_photos: usize,
+    pub val_photos: usize,
+}
+
+/// A folder with `recipe.toml`, `data.toml`, `classes.txt`, `labels.txt`, `log.txt`, `metrics.jsonl`, the checkpoints
+/// `last.safetensors` and `best.safetensors`, and `states`.
 pub struct Run {
     folder: PathBuf,
     log: File,
@@ -33,7 +58,72 @@ impl Run {
             File::create_new(&path).with_context(|| format!("{} cannot be written", path.display()))
         };
         let (log, metrics) = (create("log.txt")?, create("metrics.jsonl")?);
+        lock(&log, &folder)?;
+        let states = folder.join(STATES);
+        fs::create_dir(&states).with_context(|| format!("{} cannot be made", states.display()))?;
         Ok(Run { folder, log, metrics })
+    }
+
+    /// A folder of [`Run::create`], with its last state that can be read. What `metrics.jsonl` tells of later steps is
+    /// taken out: they come again.
+    ///
+    /// # Errors
+    /// If it is none, or has no state.
+    pub fn reopen(folder: &Path) -> Result<(Self, State)> {
+        let states =
+            listed(&folder.join(STATES)).with_context(|| format!("{} is no run's folder", folder.display()))?;
+        let mut unreadable = Vec::new();
+        let mut readable = states.iter().rev().filter_map(|path| match State::open(path) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                unreadable.push(format!("{error:#}"));
+                None
+            }
+        });
+        let state = readable.next();
+        let Some(state) = state else {
+            bail!(
+                "{} holds no state to go on from: its training ended before its first step{}",
+                folder.display(),
+                unreadable.iter().map(|error| format!("; {error}")).collect::<String>()
+            );
+        };
+        let append = |name: &str| {
+            let path = folder.join(name);
+            let file = File::options().append(true).open(&path);
+            file.with_context(|| format!("{} cannot be written", path.display()))
+        };
+        let log = append("log.txt")?;
+        lock(&log, folder)?;
+        forget_later(&folder.join("metrics.jsonl"), &state.standing)?;
+        let mut run = Run { folder: folder.to_owned(), log, metrics: append("metrics.jsonl")? };
+        for error in unreadable {
+            run.log(&format!("left aside: {error}"))?;
+        }
+        Ok((run, state))
+    }
+
+    /// What the run was trained on.
+    pub fn data(folder: &Path) -> Result<Data> {
+        let path = folder.join(DATA);
+        let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        toml::from_str(&text).with_context(|| path.display().to_string())
+    }
+
+    pub fn write_data(&self, data: &Data) -> Result<()> {
+        self.write(DATA, &toml::to_string(data)?)
+    }
+
+    /// Another state; of those before, the last ones stay.
+    pub fn save_state(&self, state: &State) -> Result<()> {
+        let states = self.folder.join(STATES);
+        let Standing { epoch, step, .. } = state.standing;
+        state.save(&states.join(format!("epoch-{epoch:06}-step-{step:08}.safetensors")))?;
+        let listed = listed(&states)?;
+        for old in &listed[..listed.len().saturating_sub(KEPT)] {
+            fs::remove_file(old).with_context(|| format!("{} cannot be removed", old.display()))?;
+        }
+        Ok(())
     }
 
     pub fn folder(&self) -> &Path {
@@ -62,6 +152,36 @@ impl Run {
     pub fn save(&self, name: &str, checkpoint: &Checkpoint) -> Result<()> {
         Ok(checkpoint.save(self.folder.join(name))?)
     }
+}
+
+/// Two trainings that write into one folder would destroy both.
+fn lock(log: &File, folder: &Path) -> Result<()> {
+    log.try_lock().with_context(|| format!("a training is writing into {}", folder.display()))
+}
+
+/// States in order of their steps.
+fn listed(states: &Path) -> Result<Vec<PathBuf>> {
+    let listed = || format!("{} cannot be listed", states.display());
+    let entries = fs::read_dir(states).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).with_context(listed)?;
+    let paths = entries.into_iter().map(|entry| entry.path());
+    // One that was being written when the run was killed has another name.
+    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|found| found == "safetensors")).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Keeps the lines up to a standing. The last one may be half a line.
+fn forget_later(metrics: &Path, standing: &Standing) -> Result<()> {
+    let text = fs::read_to_string(metrics).with_context(|| format!("{} cannot be read", metrics.display()))?;
+    let is_earlier = |line: &&str| {
+        let Ok(record) = serde_json::from_str::<Value>(line) else { return false };
+        let number = |key: &str| record[key].as_u64().map(|number| number as usize);
+        let epoch = number("epoch").unwrap_or(usize::MAX);
+        epoch < standing.epoch || (epoch == standing.epoch && number("step").is_some_and(|step| step <= standing.step))
+    };
+    let kept: String = text.lines().filter(is_earlier).flat_map(|line| [line, "\n"]).collect();
+    Ok(write_atomically(metrics, kept.as_bytes())
+        .with_context(|| format!("{} cannot be written", metrics.display()))?)
 }
 
 fn taken(folder: &Path) -> Result<PathBuf> {

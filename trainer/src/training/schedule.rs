@@ -32,6 +32,11 @@ impl LearningRate {
         LearningRate { base: recipe.learning_rate, warmup_factor: recipe.warmup_factor.unwrap_or(1.0), warmup, fall }
     }
 
+    /// Steps of the warm-up.
+    pub fn warmup(&self) -> usize {
+        self.warmup
+    }
+
     /// Of a step, counted from 0 over all epochs.
     pub fn at(&self, step: usize) -> f64 {
         if step < self.warmup {

@@ -1,6 +1,6 @@
 //! What steps come to, since a moment.
 
-use super::learner::Step;
+use super::learner::Found;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 pub struct Tally {
     begun: Instant,
     waited: Duration,
-    loss: f64,
-    correct: usize,
-    images: usize,
+    found: Found,
+    /// Images since it begun; more were found if it goes on where another stopped.
+    images: f64,
 }
 
 /// Steps in numbers.
@@ -26,48 +26,36 @@ pub struct Summary {
     pub waiting: f64,
 }
 
-impl Default for Tally {
-    fn default() -> Self {
-        Tally { begun: Instant::now(), waited: Duration::ZERO, loss: 0.0, correct: 0, images: 0 }
-    }
-}
-
 impl Tally {
-    /// A step over so many images, for which training waited so long.
-    pub fn add(&mut self, step: Step, images: usize, waited: Duration) {
+    /// From now on, on top of what was found before.
+    pub fn since(found: Found) -> Self {
+        Tally { begun: Instant::now(), waited: Duration::ZERO, found, images: 0.0 }
+    }
+
+    /// A step, for which training waited so long.
+    pub fn add(&mut self, step: Found, waited: Duration) {
         self.waited += waited;
-        self.loss += step.loss * images as f64;
-        self.correct += step.correct;
-        self.images += images;
+        self.images += step.images;
+        self.found = self.found + step;
+    }
+
+    pub fn found(&self) -> Found {
+        self.found
     }
 
     pub fn is_empty(&self) -> bool {
-        self.images == 0
+        self.found.images == 0.0
     }
 
     /// Up to now; means are no numbers while there are no images.
     pub fn summary(&self) -> Summary {
-        let (images, seconds) = (self.images as f64, self.begun.elapsed().as_secs_f64());
+        let seconds = self.begun.elapsed().as_secs_f64();
         Summary {
-            loss: self.loss / images,
-            top1: self.correct as f64 / images,
+            loss: self.found.loss / self.found.weight,
+            top1: self.found.correct / self.found.images,
             seconds,
-            images_per_second: images / seconds,
+            images_per_second: self.images / seconds,
             waiting: self.waited.as_secs_f64() / seconds,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn means_are_over_images() {
-        let mut tally = Tally::default();
-        tally.add(Step { loss: 1.0, correct: 3 }, 4, Duration::ZERO);
-        tally.add(Step { loss: 4.0, correct: 0 }, 2, Duration::ZERO);
-        let Summary { loss, top1, .. } = tally.summary();
-        assert_eq!((loss, top1), (2.0, 0.5));
     }
 }

@@ -1,0 +1,51 @@
+//! An exponential moving average of a network: torchvision's `ExponentialMovingAverage`, running statistics included.
+
+use super::weights::{Which, values, with_values};
+use burn::module::Module;
+use burn::tensor::Tensor;
+use model::network::ResNet;
+
+/// The average of a network's tensors over its last steps.
+pub struct Average {
+    /// In the order of [`values`].
+    values: Vec<Tensor<1>>,
+    /// What the average keeps of itself.
+    decay: f64,
+    /// Steps from one average to the next.
+    every: usize,
+    /// Steps at the beginning, of a warm-up, that the average copies.
+    copied: usize,
+}
+
+impl Average {
+    /// `network` is the average so far.
+    pub fn new(network: &ResNet, decay: f64, every: usize, copied: usize) -> Self {
+        Average { values: values(network, Which::All), decay, every, copied }
+    }
+
+    /// After so many steps, the last one of which made `network`.
+    pub fn update(&mut self, network: &ResNet, steps: usize) {
+        if !steps.is_multiple_of(self.every) {
+            return;
+        }
+        let new = values(network, Which::All);
+        // As in PyTorch, the first network is no average of anything.
+        if steps <= self.copied.max(self.every) {
+            self.values = new;
+            return;
+        }
+        let old = std::mem::take(&mut self.values);
+        let mixed = |(old, new): (Tensor<1>, Tensor<1>)| old * self.decay + new * (1.0 - self.decay);
+        self.values = old.into_iter().zip(new).map(mixed).collect();
+    }
+
+    /// The average was `network` when a training stopped that goes on now.
+    pub fn restore(&mut self, network: &ResNet) {
+        self.values = values(network, Which::All);
+    }
+
+    /// A network of the average, without autodiff; `network` lends it all but its values.
+    pub fn network(&self, network: &ResNet) -> ResNet {
+        with_values(network.valid(), Which::All, self.values.clone())
+    }
+}

@@ -1,0 +1,301 @@
+//! What each replica does: epochs of steps, and an evaluation behind each.
+
+use super::collective::Collective;
+use super::evaluation::{Counts, count};
+use super::features::Features;
+use super::interrupt::Interrupt;
+use super::learner::{Inputs, Learner, Update};
+use super::report::{Report, STEPS_PER_RECORD};
+use super::run::{BEST, LAST};
+use super::schedule::LearningRate;
+use super::state::{Best, Standing, State};
+use super::tally::{Summary, Tally};
+use crate::data::{Augmentation, Folders, Item, Loader, Source, Threads, View, in_order, part, shuffled};
+use crate::recipe::Recipe;
+use anyhow::{Context, Result, anyhow, ensure};
+use model::checkpoint::{Checkpoint, Metadata};
+use model::engine::{Device, Engine, EngineError, EngineOptions};
+use serde_json::json;
+use std::num::NonZero;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What all replicas of a training have in common.
+pub struct Common {
+    pub recipe: Recipe,
+    pub folders: Folders,
+    /// Of every checkpoint, but for its metrics.
+    pub metadata: Metadata,
+    pub learning_rate: LearningRate,
+    pub steps_per_epoch: usize,
+    /// Of a training of the head alone.
+    pub features: Option<Features>,
+    pub threads: Threads,
+    pub interrupt: Interrupt,
+    pub report: Mutex<Report>,
+    /// From one state to the next, within an epoch.
+    pub save_every: Duration,
+}
+
+/// One of them. The first one, of rank 0, also reports and saves.
+pub struct Replica<'a> {
+    common: &'a Common,
+    collective: Box<dyn Collective>,
+    learner: Learner,
+    /// Where it evaluates.
+    device: Device,
+    standing: Standing,
+    saved: Instant,
+}
+
+impl<'a> Replica<'a> {
+    pub fn new(
+        common: &'a Common,
+        collective: Box<dyn Collective>,
+        learner: Learner,
+        device: Device,
+        standing: Standing,
+    ) -> Self {
+        Replica { common, collective, learner, device, standing, saved: Instant::now() }
+    }
+
+    /// Trains to the end.
+    ///
+    /// # Errors
+    /// If the loss is not finite, if nothing can be decoded or written, if somebody interrupts, and if another replica is
+    /// gone; what was saved before stays.
+    pub fn run(mut self) -> Result<()> {
+        if self.standing.epoch == 0 {
+            self.standing.epoch = 1;
+            // From here on, a training that is killed can go on.
+            self.save()?;
+        }
+        loop {
+            let epoch = self.standing.epoch;
+            let trained = self.train()?;
+            let checkpoint = self.learner.checkpoint(self.common.metadata.clone());
+            let checkpoint = checkpoint.map_err(|error| self.diverged(&error.to_string()))?;
+            self.save()?;
+            self.evaluate(trained, checkpoint)?;
+            let since = self.standing.best.map_or(0, |best| epoch - best.epoch);
+            if self.common.recipe.early_stopping.is_some_and(|patience| since >= patience) {
+                return self.say(&format!("stopped early: {since} epochs brought no better top-1"));
+            }
+            if epoch == self.common.recipe.epochs {
+                return Ok(());
+            }
+            self.standing = Standing { epoch: epoch + 1, best: self.standing.best, ..Standing::default() };
+        }
+    }
+
+    /// The steps of an epoch that are not done.
+    fn train(&mut self) -> Result<Summary> {
+        let Common { ref recipe, ref folders, steps_per_epoch, .. } = *self.common;
+        let Standing { epoch, step: done, found, .. } = self.standing;
+        let batches = shuffled(folders.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
+        let mut lessons = self.lessons(batches.into_iter().skip(done), epoch);
+
+        let (mut whole, mut recent) = (Tally::since(found), Tally::since(Default::default()));
+        for step in done + 1..=steps_per_epoch {
+            let mut waited = Duration::ZERO;
+            for _ in 0..recipe.accumulate {
+                waited += lessons.give(&mut self.learner, self.common)?;
+            }
+            let learning_rate = self.common.learning_rate.at((epoch - 1) * steps_per_epoch + step - 1);
+            let interrupted = f64::from(u8::from(self.common.interrupt.is_raised()));
+            let (update, interrupted) = self.learner.update(learning_rate, interrupted, &*self.collective)?;
+            let Update::Done(found) = update else {
+                return Err(self.diverged(&format!("the loss of epoch {epoch}, step {step} is not finite")));
+            };
+            whole.add(found, waited);
+            recent.add(found, waited);
+            (self.standing.step, self.standing.found) = (step, whole.found());
+            if self.reports() {
+                self.report().step(epoch, &whole);
+                if step % STEPS_PER_RECORD == 0 && !recent.is_empty() {
+                    let recent = std::mem::replace(&mut recent, Tally::since(Default::default()));
+                    self.report().steps(epoch, step, learning_rate, recent.summary())?;
+                }
+            }
+            if interrupted > 0.0 {
+                return Err(self.interrupted()?);
+            }
+            if self.saved.elapsed() >= self.common.save_every {
+                self.save()?;
+            }
+        }
+        ensure!(!whole.is_empty(), "none of the {} photos could be decoded", folders.train.len());
+        Ok(whole.summary())
+    }
+
+    /// This replica's parts of batches.
+    fn lessons(&self, batches: impl Iterator<Item = Vec<Item>>, epoch: usize) -> Lessons {
+        let Common { recipe, folders, metadata, threads, .. } = self.common;
+        let parts = self.collective.world_size() * recipe.accumulate;
+        let first = self.collective.rank() * recipe.accumulate;
+        let mine: Vec<_> = batches
+            .flat_map(|batch| (first..first + recipe.accumulate).map(move |own| part(&batch, own, parts)))
+            .collect();
+        if self.common.features.is_some() {
+            return Lessons::Features(mine.into_iter());
+        }
+        let view = View::Drawn { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch };
+        let preprocessing = recipe.preprocessing_at(epoch, &metadata.preprocessing);
+        let source = Source { samples: folders.train.clone(), preprocessing, view };
+        Lessons::Photos(Loader::new(source, mine, threads.clone()))
+    }
+
+    /// Evaluates the weights of an epoch, a part in each replica, and puts their metrics beside them.
+    fn evaluate(&mut self, trained: Summary, checkpoint: Checkpoint) -> Result<()> {
+        let counts = self.count(&checkpoint)?;
+        let Counts { loss, top1, top5, photos, skipped } = counts;
+        let interrupted = f64::from(u8::from(self.common.interrupt.is_raised()));
+        let (_, sums) = self.collective.sum(Vec::new(), &[loss, top1, top5, photos, skipped, interrupted])?;
+        if sums[5] > 0.0 {
+            return Err(self.interrupted()?);
+        }
+        let counts = Counts { loss: sums[0], top1: sums[1], top5: sums[2], photos: sums[3], skipped: sums[4] };
+        let val = counts.evaluation()?;
+
+        let epoch = self.standing.epoch;
+        let before = self.standing.best;
+        let better = before.is_none_or(|best| val.top1 > best.top1 || (val.top1 == best.top1 && val.loss < best.loss));
+        if better {
+            self.standing.best = Some(Best { epoch, top1: val.top1, loss: val.loss });
+        }
+        if !self.reports() {
+            return Ok(());
+        }
+        let metrics = json!({ "epoch": epoch, "top1": val.top1, "top5": val.top5, "loss": val.loss });
+        let metadata = Metadata { metrics: Some(metrics), ..self.common.metadata.clone() };
+        let checkpoint = checkpoint.with_metadata(metadata)?;
+        let mut report = self.report();
+        report.run().save(LAST, &checkpoint)?;
+        if better {
+            report.run().save(BEST, &checkpoint)?;
+        }
+        report.epoch(epoch, trained, &val, better)
+    }
+
+    /// What this replica's share of the validation comes to.
+    fn count(&self, checkpoint: &Checkpoint) -> Result<Counts> {
+        let Common { recipe, folders, metadata, threads, interrupt, features, .. } = self.common;
+        let (rank, replicas) = (self.collective.rank(), self.collective.world_size());
+        let batches = in_order(folders.val.len(), recipe.batch_size / replicas / recipe.accumulate);
+        let batches = part(&batches, rank, replicas);
+        if let Some(features) = features {
+            let mut counts = Counts::default();
+            for batch in batches {
+                let (rows, classes) = features.val.batch(&batch, &folders.val);
+                counts.skipped += (batch.len() - classes.len()) as f64;
+                let logits = self.learner.classify(&rows);
+                let rows = logits.chunks_exact(folders.classes.len()).zip(classes);
+                rows.for_each(|(row, class)| counts.add(row, class));
+            }
+            return Ok(counts);
+        }
+        let source =
+            Source { samples: folders.val.clone(), preprocessing: metadata.preprocessing.clone(), view: View::Middle };
+        let loader = Loader::new(source, batches, threads.clone());
+        // What will answer with these weights; on a CPU, Burn would take many times as long.
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let options = EngineOptions { threads: NonZero::new((cores / replicas).max(1)), ..EngineOptions::default() };
+        let engine = Engine::prepare_from(checkpoint, self.device, options);
+        let counted =
+            pollster::block_on(engine).map_err(Into::into).and_then(|engine| count(&engine, loader, interrupt));
+        let (counts, skipped) = counted.map_err(|error| match error.downcast::<EngineError>() {
+            // Weights that are finite may still be too large to compute with.
+            Ok(error) => self.diverged(&error.to_string()),
+            Err(error) => error,
+        })?;
+        self.report().skip(&skipped)?;
+        Ok(counts)
+    }
+
+    fn reports(&self) -> bool {
+        self.collective.rank() == 0
+    }
+
+    fn report(&self) -> MutexGuard<'_, Report> {
+        self.common.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, line: &str) -> Result<()> {
+        if self.reports() { self.report().say(line) } else { Ok(()) }
+    }
+
+    /// The state, by which a training that is killed goes on.
+    fn save(&mut self) -> Result<()> {
+        if self.reports() {
+            let memory = self.learner.memory()?;
+            let metadata = self.common.metadata.clone();
+            let state = State { standing: self.standing.clone(), metadata, memory };
+            self.report().run().save_state(&state)?;
+        }
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    /// `what` is wrong.
+    fn diverged(&self, what: &str) -> anyhow::Error {
+        let lower = self.common.recipe.learning_rate / 10.0;
+        let folder = self.report().run().folder().to_owned();
+        let saved = match self.standing.epoch {
+            1 => "nothing was saved yet".to_owned(),
+            epoch => format!("{} holds the end of epoch {}", folder.join(LAST).display(), epoch - 1),
+        };
+        anyhow!("{what}: try a lower learning rate, such as --set learning-rate={lower}; {saved}")
+    }
+
+    /// Saves what there is, and says so.
+    fn interrupted(&mut self) -> Result<anyhow::Error> {
+        let Standing { epoch, step, .. } = self.standing;
+        self.save()?;
+        if self.reports() {
+            let metrics = json!({ "epoch": epoch, "step": step });
+            let metadata = Metadata { metrics: Some(metrics), ..self.common.metadata.clone() };
+            let checkpoint = self.learner.checkpoint(metadata)?;
+            self.report().run().save(LAST, &checkpoint)?;
+        }
+        let folder = self.report().run().folder().to_owned();
+        Ok(anyhow!(
+            "interrupted in epoch {epoch} after step {step}; {} holds the weights, and trainer --resume {} goes on",
+            folder.join(LAST).display(),
+            folder.display()
+        ))
+    }
+}
+
+/// What a replica studies, part after part.
+enum Lessons {
+    Photos(Loader),
+    Features(std::vec::IntoIter<Vec<Item>>),
+}
+
+impl Lessons {
+    /// Has the next part studied, and says how long it was waited for.
+    fn give(&mut self, learner: &mut Learner, common: &Common) -> Result<Duration> {
+        const ENDED: &str = "the epoch has no more parts";
+        match self {
+            Lessons::Photos(loader) => {
+                let before = loader.waited();
+                let batch = loader.next().context(ENDED)?;
+                if !batch.skipped.is_empty() {
+                    common.report.lock().unwrap_or_else(PoisonError::into_inner).skip(&batch.skipped)?;
+                }
+                if let Some(images) = batch.images {
+                    learner.study(Inputs::Photos(&images), &batch.classes);
+                }
+                Ok(loader.waited() - before)
+            }
+            Lessons::Features(parts) => {
+                let features = common.features.as_ref().context("there are no features")?;
+                let (rows, classes) = features.train.batch(&parts.next().context(ENDED)?, &common.folders.train);
+                if !classes.is_empty() {
+                    learner.study(Inputs::Features(rows), &classes);
+                }
+                Ok(Duration::ZERO)
+            }
+        }
+    }
+}

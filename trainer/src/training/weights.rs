@@ -1,0 +1,84 @@
+//! The tensors of a network as one list: parameters, and running statistics.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
+use model::network::ResNet;
+
+/// Which tensors of a network are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    All,
+    /// Running means and variances.
+    Statistics,
+}
+
+/// Flattened, without autodiff, in the module's order.
+pub fn values(network: &ResNet, which: Which) -> Vec<Tensor<1>> {
+    let mut collect = Collect { which, values: Vec::new() };
+    network.visit(&mut collect);
+    collect.values
+}
+
+/// The same network with other values, in the order of [`values`].
+pub fn with_values(network: ResNet, which: Which, values: Vec<Tensor<1>>) -> ResNet {
+    network.map(&mut Replace { which, values: values.into_iter() })
+}
+
+/// The same network with parameters numbered in the module's order. Burn draws their numbers at random, and an optimiser's
+/// state, which goes by them, would mean nothing to another process.
+pub fn numbered(network: ResNet) -> ResNet {
+    network.map(&mut Number { next: 0 })
+}
+
+impl Which {
+    fn includes<const D: usize>(self, param: &Param<Tensor<D>>) -> bool {
+        // Running statistics are visited as parameters that take no gradient.
+        self == Which::All || !param.is_require_grad()
+    }
+}
+
+struct Collect {
+    which: Which,
+    values: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Collect {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.which.includes(param) {
+            self.values.push(param.val().without_autodiff().reshape([-1]));
+        }
+    }
+}
+
+struct Replace {
+    which: Which,
+    values: std::vec::IntoIter<Tensor<1>>,
+}
+
+impl ModuleMapper for Replace {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.which.includes(&param) {
+            return param;
+        }
+        let values = self.values.next().expect("there are as many values as tensors");
+        param.map(|tensor| {
+            let new = values.reshape(tensor.dims());
+            if !tensor.device().is_autodiff() {
+                return new;
+            }
+            Tensor::from_inner(new).set_require_grad(tensor.is_require_grad())
+        })
+    }
+}
+
+struct Number {
+    next: u64,
+}
+
+impl ModuleMapper for Number {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (_, tensor, mapper) = param.consume();
+        self.next += 1;
+        Param::from_mapped_value(ParamId::from(self.next), tensor, mapper)
+    }
+}
