@@ -29,6 +29,8 @@ impl Source {
     /// If the file cannot be read or decoded.
     pub fn load(&self, index: usize) -> Result<ImageBatch, Skipped> {
         let Sample { file, .. } = &self.samples[index];
+        // How often the epoch has seen the sample before.
+        let repetition = 0;
         let skipped = |reason: String| Skipped { file: file.clone(), reason };
         let bytes = photos::read(file).map_err(|failure| skipped(failure.error.message))?;
         match self.view {
@@ -38,12 +40,11 @@ impl Source {
             }
             View::Drawn { augmentation, seed, epoch } => {
                 let photo = Photo::decode(&bytes, &LIMITS).map_err(|error| skipped(error.to_string()))?;
-                let mut draws = Draws::new(seed, Purpose::Sample, &[epoch as u64, index as u64]);
-                let (part, flipped) = augmentation.draw((photo.width(), photo.height()), &mut draws);
-                let Preprocessing { crop, interpolation, mean, std, .. } = self.preprocessing;
-                let pixels = photo.resized_crop(part, crop, interpolation, flipped);
+                let preprocessing @ &Preprocessing { crop, mean, std, .. } = &self.preprocessing;
+                let mut draws = Draws::new(seed, Purpose::Sample, &[epoch as u64, index as u64, repetition]);
+                let changes = augmentation.draw((photo.width(), photo.height()), crop, &mut draws);
                 let side = crop as usize;
-                Ok(ImageBatch::new(pixels, [1, side, side], mean, std)
+                Ok(ImageBatch::new(changes.apply(&photo, preprocessing), [1, side, side], mean, std)
                     .expect("the part was resized to the crop's size"))
             }
         }
