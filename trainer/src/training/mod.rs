@@ -4,6 +4,8 @@ mod epochs;
 mod evaluation;
 mod interrupt;
 mod learner;
+#[cfg_attr(not(test), expect(dead_code, reason = "the learner takes it next"))]
+mod mixing;
 mod optimiser;
 mod progress;
 mod report;
