@@ -11,6 +11,8 @@ pub enum Purpose {
     Sample = 3,
     /// The weights of a new classifier.
     Classifier = 4,
+    /// What of a sample is erased, and how it is blended with another.
+    Mixing = 5,
 }
 
 /// splitmix64 (Steele, Lea and Flood, 2014), begun anew for each purpose.

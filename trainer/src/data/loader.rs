@@ -108,6 +108,7 @@ impl Batch {
 mod tests {
     use super::super::{Augmentation, Sample, View, in_order, shuffled};
     use super::*;
+    use crate::recipe::Recipe;
     use model::preprocess::Preprocessing;
 
     /// Photos whose pixels tell them apart, and two files that are none.
@@ -144,7 +145,7 @@ mod tests {
     }
 
     fn drawn(epoch: usize) -> View {
-        let augmentation = Augmentation { scale: [0.1, 1.0], ratio: [0.75, 1.25], flip: 0.5 };
+        let augmentation = Augmentation::new(&Recipe::changed(&["crop-scale=[0.1, 1.0]"]));
         View::Drawn { augmentation, seed: 4, epoch }
     }
 

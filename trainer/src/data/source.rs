@@ -38,13 +38,12 @@ impl Source {
             }
             View::Drawn { augmentation, seed, epoch } => {
                 let photo = Photo::decode(&bytes, &LIMITS).map_err(|error| skipped(error.to_string()))?;
-                let mut draws =
-                    Draws::new(seed, Purpose::Sample, &[epoch as u64, item.index as u64, item.repetition as u64]);
-                let (part, flipped) = augmentation.draw((photo.width(), photo.height()), &mut draws);
-                let Preprocessing { crop, interpolation, mean, std, .. } = self.preprocessing;
-                let pixels = photo.resized_crop(part, crop, interpolation, flipped);
+                let preprocessing @ &Preprocessing { crop, mean, std, .. } = &self.preprocessing;
+                let of = [epoch, item.index, item.repetition].map(|number| number as u64);
+                let mut draws = Draws::new(seed, Purpose::Sample, &of);
+                let changes = augmentation.draw((photo.width(), photo.height()), crop, &mut draws);
                 let side = crop as usize;
-                Ok(ImageBatch::new(pixels, [1, side, side], mean, std)
+                Ok(ImageBatch::new(changes.apply(&photo, preprocessing), [1, side, side], mean, std)
                     .expect("the part was resized to the crop's size"))
             }
         }

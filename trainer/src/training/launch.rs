@@ -5,6 +5,7 @@ use super::devices::{Place, collectives};
 use super::features::Features;
 use super::interrupt::Interrupt;
 use super::learner::Learner;
+use super::mixing::Mixing;
 use super::replica::{Common, Replica};
 use super::report::Report;
 use super::run::{BEST, LAST, Run};
@@ -59,6 +60,7 @@ impl Training {
         report.at(&standing);
         let report = Mutex::new(report);
         let common = Common {
+            mixing: Mixing::new(&recipe),
             recipe,
             folders,
             metadata,

@@ -4,8 +4,9 @@ use super::average::Average;
 use super::collective::{Collective, Lost};
 use super::evaluation::rank;
 use super::gradients::Layout;
-use super::loss::{Loss, one_hot};
+use super::loss::Loss;
 use super::loss_scale::LossScale;
+use super::mixing::Plan;
 use super::optimiser::optimiser;
 use super::weights::{Which, numbered, values, with_values};
 use crate::recipe::{Layers, Precision, Recipe};
@@ -45,7 +46,8 @@ pub struct Learner {
 
 /// What the network is shown.
 pub enum Inputs<'a> {
-    Photos(&'a ImageBatch),
+    /// To be mixed by the plan.
+    Photos(&'a ImageBatch, Plan),
     /// What the last stage made of photos, row by row: `[batch, features]`.
     Features(Vec<f32>),
 }
@@ -133,10 +135,11 @@ impl Learner {
 
     /// Forwards and backwards: a part of the next step.
     pub fn study(&mut self, inputs: Inputs, classes: &[usize]) {
-        let targets = one_hot(classes, self.architecture.classes);
+        let mut targets = Plan::default().targets(classes, self.architecture.classes);
         let logits = match inputs {
-            Inputs::Photos(images) => {
-                let images = normalise(images, &self.device);
+            Inputs::Photos(images, plan) => {
+                targets = plan.targets(classes, self.architecture.classes);
+                let images = plan.apply(normalise(images, &self.device));
                 self.network.forward(if self.precision == DType::F32 { images } else { images.cast(self.precision) })
             }
             Inputs::Features(rows) => {

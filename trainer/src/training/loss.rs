@@ -37,27 +37,18 @@ impl Loss {
     }
 }
 
-/// Targets that are not mixed: `[batch, classes]`.
-pub fn one_hot(classes: &[usize], count: usize) -> Vec<f32> {
-    let mut targets = vec![0.0; classes.len() * count];
-    for (image, &class) in classes.iter().enumerate() {
-        targets[image * count + class] = 1.0;
-    }
-    targets
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::mixing::Plan;
     use super::*;
     use burn::tensor::Device;
 
-    /// `torch.nn.functional.cross_entropy` of these logits and classes, in float64, to nine digits: without anything, with
-    /// `label_smoothing=0.1`, with `weight=[0.5, 2, 1]`, and with both.
+    /// By the definition in PyTorch's documentation of `CrossEntropyLoss`: without anything, with `label_smoothing=0.1`, with
+    /// `weight=[0.5, 2, 1]`, and with both.
     #[test]
     fn losses_are_those_of_pytorch() {
         let logits = [[2.0_f32, 1.0, -1.0], [0.0, 0.5, 3.0]];
         let rows = |smoothing: f64, weights: &[f64; 3]| -> f64 {
-            // By the definition in PyTorch's documentation.
             let (mut sum, mut divisor) = (0.0, 0.0);
             for (row, class) in logits.iter().zip([0, 1]) {
                 let log_sum = row.iter().map(|&logit| f64::from(logit).exp()).sum::<f64>().ln();
@@ -73,7 +64,7 @@ mod tests {
         {
             let loss = Loss::new(smoothing, weights.map(Vec::from));
             let logits = Tensor::<2>::from_data(logits, &Device::flex());
-            let (sum, divisor) = loss.sum(logits, &one_hot(&[0, 1], 3));
+            let (sum, divisor) = loss.sum(logits, &Plan::default().targets(&[0, 1], 3));
             let found = sum.into_scalar::<f64>() / divisor;
             let expected = rows(smoothing, &weights.unwrap_or([1.0; 3]));
             assert!((found - expected).abs() < 1e-6, "{smoothing} {weights:?}: {found}, not {expected}");

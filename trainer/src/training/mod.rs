@@ -11,6 +11,7 @@ mod launch;
 mod learner;
 mod loss;
 mod loss_scale;
+mod mixing;
 mod optimiser;
 mod progress;
 mod replica;

@@ -5,6 +5,7 @@ use super::evaluation::{Counts, count};
 use super::features::Features;
 use super::interrupt::Interrupt;
 use super::learner::{Inputs, Learner, Update};
+use super::mixing::Mixing;
 use super::report::{Report, STEPS_PER_RECORD};
 use super::run::{BEST, LAST};
 use super::schedule::LearningRate;
@@ -27,6 +28,7 @@ pub struct Common {
     /// Of every checkpoint, but for its metrics.
     pub metadata: Metadata,
     pub learning_rate: LearningRate,
+    pub mixing: Option<Mixing>,
     pub steps_per_epoch: usize,
     /// Of a training of the head alone.
     pub features: Option<Features>,
@@ -99,7 +101,7 @@ impl<'a> Replica<'a> {
         for step in done + 1..=steps_per_epoch {
             let mut waited = Duration::ZERO;
             for _ in 0..recipe.accumulate {
-                waited += lessons.give(&mut self.learner, self.common)?;
+                waited += lessons.give(epoch, &mut self.learner, self.common)?;
             }
             let learning_rate = self.common.learning_rate.at((epoch - 1) * steps_per_epoch + step - 1);
             let interrupted = f64::from(u8::from(self.common.interrupt.is_raised()));
@@ -274,7 +276,7 @@ enum Lessons {
 
 impl Lessons {
     /// Has the next part studied, and says how long it was waited for.
-    fn give(&mut self, learner: &mut Learner, common: &Common) -> Result<Duration> {
+    fn give(&mut self, epoch: usize, learner: &mut Learner, common: &Common) -> Result<Duration> {
         const ENDED: &str = "the epoch has no more parts";
         match self {
             Lessons::Photos(loader) => {
@@ -284,7 +286,10 @@ impl Lessons {
                     common.report.lock().unwrap_or_else(PoisonError::into_inner).skip(&batch.skipped)?;
                 }
                 if let Some(images) = batch.images {
-                    learner.study(Inputs::Photos(&images), &batch.classes);
+                    let plan = common
+                        .mixing
+                        .map(|mixing| mixing.draw(common.recipe.seed, epoch, &batch.items, images.shape()[1]));
+                    learner.study(Inputs::Photos(&images, plan.unwrap_or_default()), &batch.classes);
                 }
                 Ok(loader.waited() - before)
             }

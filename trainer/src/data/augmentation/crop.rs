@@ -1,0 +1,156 @@
+//! What of a photo a sample shows: torchvision's `RandomResizedCrop`, or its `RandomCrop` with padding.
+
+use super::image::Image;
+use crate::data::Draws;
+use model::preprocess::{Photo, Preprocessing, Rectangle};
+
+/// What is drawn from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Crop {
+    /// A part of the photo, resized.
+    Resized {
+        /// The least and the largest share of a photo's area.
+        scale: [f64; 2],
+        /// The least and the largest width by height.
+        ratio: [f64; 2],
+    },
+    /// A square of the middle, as validation sees it, with so many black pixels around it.
+    Padded { padding: u32 },
+}
+
+/// What was drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part {
+    Resized(Rectangle),
+    /// The middle from this column and row on, which may be less than 0.
+    Shifted {
+        left: i64,
+        top: i64,
+    },
+}
+
+/// Rectangles that are tried, as in torchvision, before the middle of the photo is taken.
+const TRIES: usize = 10;
+
+impl Crop {
+    /// Of a photo of `size`, width by height.
+    pub fn draw(&self, size: (u32, u32), draws: &mut Draws) -> Part {
+        match *self {
+            Crop::Resized { scale, ratio } => Part::Resized(rectangle(size, scale, ratio, draws)),
+            Crop::Padded { padding } => {
+                let mut shift = || draws.below(2 * u64::from(padding) + 1) as i64 - i64::from(padding);
+                let top = shift();
+                Part::Shifted { left: shift(), top }
+            }
+        }
+    }
+}
+
+impl Part {
+    /// u8 RGB `[crop, crop, 3]`
+    pub fn pixels(&self, photo: &Photo, preprocessing: &Preprocessing, flipped: bool) -> Vec<u8> {
+        let Preprocessing { crop, interpolation, .. } = *preprocessing;
+        match *self {
+            Part::Resized(rectangle) => photo.resized_crop(rectangle, crop, interpolation, flipped),
+            Part::Shifted { left, top } => {
+                let (side, pixels) = (crop as usize, preprocessing.apply(photo).pixels().to_vec());
+                Image { width: side, height: side, pixels }.shifted(left, top, flipped).pixels
+            }
+        }
+    }
+}
+
+/// With a share of the area and a ratio within these.
+fn rectangle(size: (u32, u32), scale: [f64; 2], ratio: [f64; 2], draws: &mut Draws) -> Rectangle {
+    for _ in 0..TRIES {
+        let share = draws.between(scale[0], scale[1]);
+        let ratio = draws.between(ratio[0].ln(), ratio[1].ln()).exp();
+        if let Some((width, height)) = sides(size, share, ratio) {
+            let top = draws.below(u64::from(size.1 - height) + 1) as u32;
+            let left = draws.below(u64::from(size.0 - width) + 1) as u32;
+            return Rectangle { left, top, width, height };
+        }
+    }
+    middle(size, ratio)
+}
+
+/// A rectangle with this share of the area and this ratio, if it has pixels and fits. Halves are rounded to even, as
+/// Python rounds them.
+fn sides((width, height): (u32, u32), share: f64, ratio: f64) -> Option<(u32, u32)> {
+    let area = f64::from(width) * f64::from(height) * share;
+    let [w, h] = [area * ratio, area / ratio].map(|square| square.sqrt().round_ties_even());
+    let fits = |side: f64, whole: u32| side >= 1.0 && side <= f64::from(whole);
+    (fits(w, width) && fits(h, height)).then_some((w as u32, h as u32))
+}
+
+/// The largest rectangle in the middle whose ratio is allowed.
+fn middle((width, height): (u32, u32), [least, largest]: [f64; 2]) -> Rectangle {
+    let ratio = f64::from(width) / f64::from(height);
+    // A side of a photo of one pixel would round to nothing, which torchvision does not ask.
+    let side = |length: f64, whole: u32| (length.round_ties_even() as u32).clamp(1, whole);
+    let (w, h) = if ratio < least {
+        (width, side(f64::from(width) / least, height))
+    } else if ratio > largest {
+        (side(f64::from(height) * largest, width), height)
+    } else {
+        (width, height)
+    };
+    Rectangle { left: (width - w) / 2, top: (height - h) / 2, width: w, height: h }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Purpose;
+
+    const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
+
+    /// By torchvision's lines in Python: `int(round(math.sqrt(area * share * ratio)))`, and with `/` for the height.
+    #[test]
+    fn sides_are_those_of_torchvision() {
+        assert_eq!(sides((500, 375), 0.5, 1.0), Some((306, 306)));
+        assert_eq!(sides((500, 375), 0.08, 0.75), Some((106, 141)));
+        assert_eq!(sides((500, 375), 0.3, 4.0 / 3.0), Some((274, 205)));
+        assert_eq!(sides((500, 375), 1.0, 4.0 / 3.0), Some((500, 375)));
+        assert_eq!(sides((500, 375), 1.0, 1.0), None);
+        // 2.5 and 6.25 squared: a half goes to the even neighbour.
+        assert_eq!(sides((25, 25), 0.01, 1.0), Some((2, 2)));
+    }
+
+    /// By torchvision's fallback, which long photos end in.
+    #[test]
+    fn the_middle_is_that_of_torchvision() {
+        let middle = |size| middle(size, RATIO);
+        assert_eq!(middle((1000, 30)), Rectangle { left: 480, top: 0, width: 40, height: 30 });
+        assert_eq!(middle((30, 1000)), Rectangle { left: 0, top: 480, width: 30, height: 40 });
+        assert_eq!(middle((40, 40)), Rectangle { left: 0, top: 0, width: 40, height: 40 });
+        assert_eq!(middle((1, 1)), Rectangle { left: 0, top: 0, width: 1, height: 1 });
+    }
+
+    #[test]
+    fn parts_lie_in_the_photo_and_keep_share_and_ratio() {
+        let (mut smallest, mut largest) = (f64::MAX, 0.0_f64);
+        for index in 0..2000 {
+            let mut draws = Draws::new(2, Purpose::Sample, &[0, index]);
+            let part = rectangle((500, 375), [0.08, 1.0], RATIO, &mut draws);
+            assert!(part.left + part.width <= 500 && part.top + part.height <= 375, "{part:?}");
+            let share = f64::from(part.width) * f64::from(part.height) / (500.0 * 375.0);
+            let ratio = f64::from(part.width) / f64::from(part.height);
+            assert!((0.079..=1.0).contains(&share) && (0.74..1.35).contains(&ratio), "{part:?}");
+            (smallest, largest) = (smallest.min(share), largest.max(share));
+        }
+        assert!(smallest < 0.09 && largest > 0.9, "{smallest}..{largest}");
+    }
+
+    #[test]
+    fn padded_crops_begin_everywhere_within_the_padding() {
+        let mut seen = std::collections::BTreeSet::new();
+        for index in 0..2000 {
+            let mut draws = Draws::new(2, Purpose::Sample, &[0, index]);
+            let part = Crop::Padded { padding: 2 }.draw((500, 375), &mut draws);
+            let Part::Shifted { left, top } = part else { panic!("{part:?}") };
+            seen.insert((left, top));
+        }
+        assert!(seen.into_iter().eq((-2..=2).flat_map(|left| (-2..=2).map(move |top| (left, top)))));
+    }
+}

@@ -1,0 +1,57 @@
+//! What operations work on.
+
+/// Of any size, though samples are squares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub width: usize,
+    pub height: usize,
+    /// u8 RGB `[height, width, 3]`
+    pub pixels: Vec<u8>,
+}
+
+impl Image {
+    /// Every pixel by itself.
+    pub fn map(mut self, pixel: impl Fn([u8; 3]) -> [u8; 3]) -> Self {
+        let (pixels, _) = self.pixels.as_chunks_mut::<3>();
+        pixels.iter_mut().for_each(|rgb| *rgb = pixel(*rgb));
+        self
+    }
+
+    /// What this shows from a column and a row on, in its own size, and black beyond its edges; mirrored from left to right
+    /// after that if `flipped`.
+    pub fn shifted(&self, left: i64, top: i64, flipped: bool) -> Self {
+        let Image { width, height, ref pixels } = *self;
+        let (pixels, _) = pixels.as_chunks::<3>();
+        let within = |place: i64, size: usize| usize::try_from(place).ok().filter(|&place| place < size);
+        let mut shifted = Vec::with_capacity(width * height);
+        for y in 0..height as i64 {
+            let row = within(top + y, height);
+            let pixel = |x: i64| row.zip(within(left + x, width)).map_or([0; 3], |(y, x)| pixels[y * width + x]);
+            let columns = 0..width as i64;
+            if flipped {
+                shifted.extend(columns.rev().map(pixel));
+            } else {
+                shifted.extend(columns.map(pixel));
+            }
+        }
+        Image { width, height, pixels: shifted.into_flattened() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shifted_in_is_black() {
+        let image = Image { width: 4, height: 5, pixels: (0..5 * 4 * 3).collect() };
+        assert_eq!(image.shifted(0, 0, false), image);
+        let row = |from: u8| (from..from + 9).collect::<Vec<_>>();
+        // Down by two rows and left by one column.
+        let moved = [vec![0; 24], row(3), vec![0; 3], row(15), vec![0; 3], row(27), vec![0; 3]].concat();
+        assert_eq!(image.shifted(1, -2, false).pixels, moved);
+        let mirrored = image.shifted(1, -2, true).pixels;
+        let rows = mirrored.chunks(12).flat_map(|row| row.rchunks(3).flatten().copied());
+        assert_eq!(rows.collect::<Vec<_>>(), moved);
+    }
+}

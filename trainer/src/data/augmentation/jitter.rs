@@ -1,0 +1,66 @@
+//! torchvision's `ColorJitter`.
+
+use super::operation::{Kind, Operation};
+use crate::data::Draws;
+
+/// By how much brightness, contrast, saturation and hue change.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Jitter(pub [f64; 4]);
+
+impl Jitter {
+    /// In an order that is drawn, without those that do not change.
+    pub fn draw(self, draws: &mut Draws) -> Vec<Operation> {
+        let Jitter([brightness, contrast, saturation, hue]) = self;
+        let mut operations = Vec::new();
+        let factors: [(f64, Kind); 3] =
+            [(brightness, Operation::Brightness), (contrast, Operation::Contrast), (saturation, Operation::Color)];
+        for (strength, operation) in factors {
+            if strength > 0.0 {
+                operations.push(operation(draws.between((1.0 - strength).max(0.0), 1.0 + strength)));
+            }
+        }
+        if hue > 0.0 {
+            operations.push(Operation::Hue(draws.between(-hue, hue)));
+        }
+        draws.shuffle(&mut operations);
+        operations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Purpose;
+    use std::collections::HashSet;
+
+    #[test]
+    fn factors_fill_their_ranges_in_every_order() {
+        let (mut orders, mut ranges) = (HashSet::new(), [(f64::MAX, f64::MIN); 4]);
+        for index in 0..2000 {
+            let drawn = Jitter([0.4, 1.5, 0.2, 0.1]).draw(&mut Draws::new(1, Purpose::Sample, &[0, index, 0]));
+            let mut order = Vec::new();
+            for operation in drawn {
+                let (place, factor) = match operation {
+                    Operation::Brightness(factor) => (0, factor),
+                    Operation::Contrast(factor) => (1, factor),
+                    Operation::Color(factor) => (2, factor),
+                    Operation::Hue(share) => (3, share),
+                    other => panic!("{other:?}"),
+                };
+                order.push(place);
+                ranges[place] = (ranges[place].0.min(factor), ranges[place].1.max(factor));
+            }
+            orders.insert(order);
+        }
+        assert_eq!(orders.len(), 24);
+        for ((least, most), (low, high)) in ranges.into_iter().zip([(0.6, 1.4), (0.0, 2.5), (0.8, 1.2), (-0.1, 0.1)]) {
+            assert!(least >= low && least < low + 0.01 && most <= high && most > high - 0.01, "{least}..{most}");
+        }
+    }
+
+    #[test]
+    fn a_strength_of_nothing_changes_nothing() {
+        let drawn = Jitter([0.0, 0.0, 0.2, 0.0]).draw(&mut Draws::new(1, Purpose::Sample, &[]));
+        assert!(matches!(drawn[..], [Operation::Color(_)]), "{drawn:?}");
+    }
+}

@@ -1,0 +1,170 @@
+//! torchvision's `TrivialAugmentWide` and `RandAugment`: which operations a sample gets, and how strong.
+
+use super::operation::Kind;
+use super::operation::Operation::{self, *};
+use crate::data::Draws;
+use crate::recipe::AutoAugment;
+
+/// Magnitudes of an operation, and signs where it has them.
+const BINS: u64 = 31;
+/// Operations that `RandAugment` applies, one after the other.
+const OPERATIONS: usize = 2;
+/// The bin of all magnitudes of `RandAugment`.
+const MAGNITUDE: u64 = 9;
+
+/// One of those that a policy chooses from.
+pub struct Choice {
+    operation: Kind,
+    magnitudes: Magnitudes,
+}
+
+/// What a bin means.
+#[derive(Clone, Copy)]
+enum Magnitudes {
+    /// The operation has none.
+    None,
+    /// From 0 to this, with either sign.
+    Signed(f64),
+    /// Bits that stay, from 8 to so many fewer.
+    Bits(u32),
+    /// From 255 to 0.
+    Threshold,
+}
+
+/// For an image of `side` by `side` pixels.
+pub fn draw(policy: AutoAugment, side: u32, draws: &mut Draws) -> Vec<Operation> {
+    let space = space(policy, side);
+    let count = match policy {
+        AutoAugment::TrivialaugmentWide => 1,
+        AutoAugment::Randaugment => OPERATIONS,
+    };
+    let operation = |_| {
+        let choice = &space[draws.below(space.len() as u64) as usize];
+        let bin = match policy {
+            AutoAugment::TrivialaugmentWide => draws.below(BINS),
+            AutoAugment::Randaugment => MAGNITUDE,
+        };
+        let magnitude = choice.magnitudes.at(bin);
+        let negative = matches!(choice.magnitudes, Magnitudes::Signed(_)) && draws.below(2) == 1;
+        choice.with(if negative { -magnitude } else { magnitude })
+    };
+    (0..count).map(operation).collect()
+}
+
+impl Choice {
+    pub fn with(&self, magnitude: f64) -> Operation {
+        (self.operation)(magnitude)
+    }
+}
+
+/// `_augmentation_space`, in its order.
+fn space(policy: AutoAugment, side: u32) -> [Choice; 14] {
+    use Magnitudes::{Bits, None, Signed, Threshold};
+    let (shear, shift, angle, strength, bits) = match policy {
+        AutoAugment::TrivialaugmentWide => (0.99, 32.0, 135.0, 0.99, 6),
+        AutoAugment::Randaugment => (0.3, 150.0 / 331.0 * f64::from(side), 30.0, 0.9, 4),
+    };
+    let choices: [(Kind, Magnitudes); 14] = [
+        (|_| Identity, None),
+        (ShearX, Signed(shear)),
+        (ShearY, Signed(shear)),
+        (|pixels| TranslateX(pixels as i32), Signed(shift)),
+        (|pixels| TranslateY(pixels as i32), Signed(shift)),
+        (Rotate, Signed(angle)),
+        (|magnitude| Brightness(1.0 + magnitude), Signed(strength)),
+        (|magnitude| Color(1.0 + magnitude), Signed(strength)),
+        (|magnitude| Contrast(1.0 + magnitude), Signed(strength)),
+        (|magnitude| Sharpness(1.0 + magnitude), Signed(strength)),
+        (|bits| Posterize(bits as u32), Bits(bits)),
+        (Solarize, Threshold),
+        (|_| AutoContrast, None),
+        (|_| Equalize, None),
+    ];
+    choices.map(|(operation, magnitudes)| Choice { operation, magnitudes })
+}
+
+impl Magnitudes {
+    fn at(self, bin: u64) -> f64 {
+        match self {
+            Magnitudes::None => 0.0,
+            Magnitudes::Signed(most) => linspace(0.0, most as f32, bin),
+            Magnitudes::Bits(fewer) => 8.0 - (bin as f64 / ((BINS - 1) as f64 / f64::from(fewer))).round_ties_even(),
+            Magnitudes::Threshold => linspace(255.0, 0.0, bin),
+        }
+    }
+}
+
+/// PyTorch's of f32, which counts from the nearer end and rounds a product and its sum once.
+fn linspace(first: f32, last: f32, bin: u64) -> f64 {
+    let step = (last - first) / (BINS - 1) as f32;
+    let value =
+        if bin < BINS / 2 { step.mul_add(bin as f32, first) } else { (-step).mul_add((BINS - 1 - bin) as f32, last) };
+    value.into()
+}
+
+/// The choice of torchvision's name.
+#[cfg(test)]
+pub fn named(policy: AutoAugment, name: &str) -> Choice {
+    space(policy, 224).into_iter().find(|choice| choice.name() == name).expect(name)
+}
+
+#[cfg(test)]
+impl Choice {
+    fn name(&self) -> String {
+        name(&self.with(0.0))
+    }
+}
+
+#[cfg(test)]
+fn name(operation: &Operation) -> String {
+    let written = format!("{operation:?}");
+    written.split('(').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Purpose;
+    use AutoAugment::{Randaugment, TrivialaugmentWide};
+    use std::collections::{BTreeMap, HashMap};
+
+    #[test]
+    fn magnitudes_are_those_of_torchvision() {
+        type Space = HashMap<String, (Vec<f64>, bool)>;
+        let spaces = include_str!("../../../tests/golden/augmentation/magnitudes.json");
+        let spaces: HashMap<String, Space> = serde_json::from_str(spaces).unwrap();
+        for (policy, name) in [(TrivialaugmentWide, "trivialaugment-wide"), (Randaugment, "randaugment")] {
+            let expected = &spaces[name];
+            assert_eq!(expected.len(), 14);
+            for choice in space(policy, 224) {
+                let (magnitudes, signed) = &expected[&choice.name()];
+                let bins = if policy == Randaugment { vec![MAGNITUDE] } else { (0..magnitudes.len() as u64).collect() };
+                let found: Vec<_> = bins.into_iter().map(|bin| choice.magnitudes.at(bin)).collect();
+                assert_eq!(found, *magnitudes, "{name}: {}", choice.name());
+                assert_eq!(matches!(choice.magnitudes, Magnitudes::Signed(_)), *signed, "{name}: {}", choice.name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_is_as_likely_as_the_others_and_has_either_sign() {
+        for (policy, count) in [(TrivialaugmentWide, 1), (Randaugment, 2)] {
+            let (mut counts, mut angles) = (BTreeMap::new(), Vec::new());
+            for index in 0..14_000 / count {
+                let drawn = draw(policy, 224, &mut Draws::new(3, Purpose::Sample, &[1, index as u64, 0]));
+                assert_eq!(drawn.len(), count);
+                for operation in drawn {
+                    *counts.entry(name(&operation)).or_insert(0) += 1;
+                    if let Rotate(degrees) = operation {
+                        angles.push(degrees);
+                    }
+                }
+            }
+            assert!(counts.len() == 14 && counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
+            let most = if policy == Randaugment { 9.0 } else { 135.0 };
+            let extremes =
+                angles.iter().fold((0.0_f64, 0.0_f64), |(low, high), &angle| (low.min(angle), high.max(angle)));
+            assert_eq!(extremes, (-most, most), "{policy:?}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Pillow's `ImageEnhance.Sharpness`.
+
+use super::colour::blend;
+use super::image::Image;
+
+/// Blends with the image smoothed.
+pub fn sharpness(image: Image, factor: f64) -> Image {
+    let factor = factor as f32;
+    let mut sharp = smooth(&image);
+    for (smooth, &value) in sharp.pixels.iter_mut().zip(&image.pixels) {
+        *smooth = blend(*smooth, value, factor);
+    }
+    sharp
+}
+
+/// `ImageFilter.SMOOTH`, which leaves the outermost pixels as they are. Sums are f32 in the order of `ImagingFilter3x3`: the row
+/// below first.
+fn smooth(image: &Image) -> Image {
+    const AROUND: f32 = 1.0 / 13.0;
+    const MIDDLE: f32 = 5.0 / 13.0;
+    let mut smooth = image.clone();
+    let row = image.width * 3;
+    if image.width < 3 || image.height < 3 {
+        return smooth;
+    }
+    for y in 1..image.height - 1 {
+        let [above, here, below] = [y - 1, y, y + 1].map(|y| &image.pixels[y * row..][..row]);
+        let inside = &mut smooth.pixels[y * row..][3..row - 3];
+        for (index, out) in inside.iter_mut().enumerate() {
+            let three = |line: &[u8], middle: f32| {
+                let [a, b, c] = [0, 3, 6].map(|step| f32::from(line[index + step]));
+                a * AROUND + b * middle + c * AROUND
+            };
+            *out = (0.5 + three(below, AROUND) + three(here, MIDDLE) + three(above, AROUND)) as u8;
+        }
+    }
+    smooth
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_inside_stays() {
+        for (width, height) in [(2, 5), (5, 2), (1, 1)] {
+            let pixels = (0..width * height * 3).map(|index| index as u8).collect();
+            let image = Image { width, height, pixels };
+            assert_eq!(smooth(&image), image);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! What happens to samples when they have become a batch: torchvision's `RandomErasing`, then `MixUp` or `CutMix` with the
+//! sample before, on the device and behind the normalisation.
+//!
+//! Unlike torchvision, which draws once for a batch, each sample draws for itself, as a function of the seed and of what it
+//! is: so that a batch may be cut into any parts without a change of what is drawn. What a sample is blended with is the one
+//! before it in its part.
+
+mod beta;
+mod erasing;
+
+use crate::data::{Draws, Item, Purpose};
+use crate::recipe::Recipe;
+use beta::beta;
+use burn::tensor::{Tensor, TensorData};
+use std::ops::Range;
+
+/// What is drawn from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mixing {
+    /// How likely a rectangle of a sample is erased.
+    erasing: f64,
+    /// Of the beta distribution; 0 for none.
+    mixup_alpha: f64,
+    /// Of the beta distribution; 0 for none.
+    cutmix_alpha: f64,
+}
+
+/// What was drawn for each sample of a batch. An empty one leaves every batch as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan(Vec<Changes>);
+
+/// What was drawn for a sample.
+#[derive(Clone, Debug, PartialEq)]
+struct Changes {
+    /// Becomes 0, which behind the normalisation is the mean's colour.
+    erased: Option<Area>,
+    blend: Option<Blend>,
+}
+
+/// How a sample is blended with the one before it, which has had its own rectangle erased.
+#[derive(Clone, Debug, PartialEq)]
+enum Blend {
+    /// Everywhere, with this share of its own.
+    Mixup { own: f64 },
+    /// The other's pixels in an area, which may be empty.
+    Cutmix { area: Area, own: f64 },
+}
+
+/// A rectangle of a sample, in pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Area {
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Mixing {
+    /// `None` if the recipe has nothing of the kind.
+    pub fn new(recipe: &Recipe) -> Option<Self> {
+        let Recipe { random_erasing: erasing, mixup_alpha, cutmix_alpha, .. } = *recipe;
+        let any = [erasing, mixup_alpha, cutmix_alpha].iter().any(|&value| value > 0.0);
+        any.then_some(Mixing { erasing, mixup_alpha, cutmix_alpha })
+    }
+
+    /// For samples of `side` by `side` pixels.
+    pub fn draw(&self, seed: u64, epoch: usize, samples: &[Item], side: usize) -> Plan {
+        let changes = samples.iter().map(|&Item { index, repetition }| {
+            let of = [epoch, index, repetition].map(|number| number as u64);
+            self.changes(side, &mut Draws::new(seed, Purpose::Mixing, &of))
+        });
+        Plan(changes.collect())
+    }
+
+    fn changes(&self, side: usize, draws: &mut Draws) -> Changes {
+        let erased = if draws.unit() < self.erasing { erasing::draw(side, draws) } else { None };
+        let (mixup, cutmix) = (self.mixup_alpha > 0.0, self.cutmix_alpha > 0.0);
+        let blend = if mixup && (!cutmix || draws.below(2) == 0) {
+            Some(Blend::Mixup { own: beta(self.mixup_alpha, draws) })
+        } else if cutmix {
+            let own = beta(self.cutmix_alpha, draws);
+            let [x, y] = [0; 2].map(|_| draws.below(side as u64) as usize);
+            Some(cut(side, own, x, y))
+        } else {
+            None
+        };
+        Changes { erased, blend }
+    }
+}
+
+/// torchvision's `CutMix.make_params`: a square about `x` and `y` with a share of `1 - own` of the image, of which its edges
+/// cut something off; what is left decides on the share.
+fn cut(side: usize, own: f64, x: usize, y: usize) -> Blend {
+    let half = (0.5 * (1.0 - own).sqrt() * side as f64) as usize;
+    let around = |middle: usize| middle.saturating_sub(half)..(middle + half).min(side);
+    let area = Area { rows: around(y), columns: around(x) };
+    let own = 1.0 - (area.rows.len() * area.columns.len()) as f64 / (side * side) as f64;
+    Blend::Cutmix { area, own }
+}
+
+impl Plan {
+    /// Of normalised images `[batch, 3, side, side]`, in the plan's order.
+    ///
+    /// # Panics
+    /// If the plan is for another number of images, and not empty.
+    pub fn apply(&self, images: Tensor<4>) -> Tensor<4> {
+        let Plan(changes) = self;
+        let [batch, _, height, width] = images.dims();
+        assert!(changes.is_empty() || changes.len() == batch, "a plan for {} of {batch} images", changes.len());
+        let mut images = images;
+        if changes.iter().any(|changes| changes.erased.is_some()) {
+            let areas = changes.iter().map(|changes| changes.erased.clone().map(|area| (area, 1.0)));
+            let erased = mask(areas, [height, width], &images);
+            images = images * (1.0 - erased);
+        }
+        if changes.iter().any(|changes| changes.blend.is_some()) {
+            let areas = changes.iter().map(|changes| match changes.blend.clone()? {
+                Blend::Mixup { own } => Some((Area { rows: 0..height, columns: 0..width }, 1.0 - own)),
+                Blend::Cutmix { area, .. } => Some((area, 1.0)),
+            });
+            let other = mask(areas, [height, width], &images);
+            images = images.clone() * (1.0 - other.clone()) + images.roll_dim(1, 0) * other;
+        }
+        images
+    }
+
+    /// The share that each class has in each image: `[batch, count]`, each row with a sum of 1, for the classes of the images.
+    pub fn targets(&self, classes: &[usize], count: usize) -> Vec<f32> {
+        let mut targets = vec![0.0; classes.len() * count];
+        for (index, row) in targets.chunks_exact_mut(count).enumerate() {
+            let before = classes[index.checked_sub(1).unwrap_or(classes.len() - 1)];
+            let own = self.0.get(index).and_then(|changes| changes.blend.as_ref()).map_or(1.0, |blend| match blend {
+                Blend::Mixup { own } | Blend::Cutmix { own, .. } => *own,
+            });
+            row[classes[index]] += own as f32;
+            row[before] += (1.0 - own) as f32;
+        }
+        targets
+    }
+}
+
+/// `[batch, 1, height, width]` on the images' device: the weight of each area within it, 0 around it. As the product of a
+/// column and a row, so that little is carried to the device.
+fn mask(
+    areas: impl Iterator<Item = Option<(Area, f64)>>,
+    [height, width]: [usize; 2],
+    images: &Tensor<4>,
+) -> Tensor<4> {
+    let (mut rows, mut columns) = (Vec::new(), Vec::new());
+    for area in areas {
+        let (Area { rows: of_rows, columns: of_columns }, weight) =
+            area.unwrap_or((Area { rows: 0..0, columns: 0..0 }, 0.0));
+        rows.extend((0..height).map(|row| if of_rows.contains(&row) { weight as f32 } else { 0.0 }));
+        columns.extend((0..width).map(|column| f32::from(u8::from(of_columns.contains(&column)))));
+    }
+    let batch = images.dims()[0];
+    let rows = Tensor::from_data(TensorData::new(rows, [batch, 1, height, 1]), &images.device());
+    let columns = Tensor::<4>::from_data(TensorData::new(columns, [batch, 1, 1, width]), &images.device());
+    rows * columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+    use serde::Deserialize;
+
+    /// Of `tests/golden/augmentation.py`.
+    #[derive(Deserialize)]
+    struct Golden {
+        erased: Vec<f32>,
+        /// Images and targets.
+        mixup: [Vec<f32>; 2],
+        cutmix: [Vec<f32>; 2],
+        boxes: Vec<Cut>,
+    }
+
+    #[derive(Deserialize)]
+    struct Cut {
+        side: usize,
+        lambda: f64,
+        x: usize,
+        y: usize,
+        /// Left, top, right, bottom.
+        #[serde(rename = "box")]
+        area: [usize; 4],
+        adjusted: f64,
+    }
+
+    const CLASSES: [usize; 3] = [2, 0, 3];
+
+    fn golden() -> Golden {
+        serde_json::from_str(include_str!("../../../tests/golden/augmentation/mixing.json")).unwrap()
+    }
+
+    fn images() -> Tensor<4> {
+        let values: Vec<f32> = (0..3 * 3 * 6 * 6).map(|index| (index % 23) as f32 - 11.0).collect();
+        Tensor::from_data(TensorData::new(values, [3, 3, 6, 6]), &Device::flex())
+    }
+
+    fn changed(changes: Changes) -> Vec<f32> {
+        Plan(vec![changes; 3]).apply(images()).into_data().iter().collect()
+    }
+
+    fn assert_near(found: &[f32], expected: &[f32]) {
+        let near = found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6);
+        assert!(near, "{found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn an_area_is_erased_as_torchvision_does_it() {
+        let found = changed(Changes { erased: Some(Area { rows: 1..4, columns: 2..4 }), blend: None });
+        assert_eq!(found, golden().erased);
+    }
+
+    #[test]
+    fn samples_are_blended_as_torchvision_does_it() {
+        let Golden { mixup, cutmix, .. } = golden();
+        for (blend, [images, targets]) in [(Blend::Mixup { own: 0.3 }, mixup), (cut(6, 0.3, 2, 4), cutmix)] {
+            let changes = Changes { erased: None, blend: Some(blend) };
+            assert_near(&Plan(vec![changes.clone(); 3]).targets(&CLASSES, 4), &targets);
+            assert_near(&changed(changes), &images);
+        }
+    }
+
+    #[test]
+    fn areas_to_cut_are_those_of_torchvision() {
+        for Cut { side, lambda, x, y, area: [left, top, right, bottom], adjusted } in golden().boxes {
+            let area = Area { rows: top..bottom, columns: left..right };
+            assert_eq!(cut(side, lambda, x, y), Blend::Cutmix { area, own: adjusted });
+        }
+    }
+
+    /// The second's pixels come from the first, erased as it is, and nothing of the first or the third changes.
+    #[test]
+    fn each_sample_has_its_own_plan_and_erasing_comes_first() {
+        let erased = Area { rows: 0..6, columns: 0..3 };
+        let plan = Plan(vec![
+            Changes { erased: Some(erased), blend: None },
+            Changes { erased: None, blend: Some(Blend::Mixup { own: 0.25 }) },
+            Changes { erased: None, blend: None },
+        ]);
+        let before: Vec<f32> = images().into_data().iter().collect();
+        let after: Vec<f32> = plan.apply(images()).into_data().iter().collect();
+        let first = |index: usize| if index % 6 < 3 { 0.0 } else { before[index] };
+        let expected = (0..3 * 108).map(|index| match index / 108 {
+            0 => first(index),
+            1 => 0.25 * before[index] + 0.75 * first(index - 108),
+            _ => before[index],
+        });
+        assert_near(&after, &expected.collect::<Vec<_>>());
+        let targets = [0.0, 0.0, 1.0, 0.0, 0.25, 0.0, 0.75, 0.0, 0.0, 0.0, 0.0, 1.0];
+        assert_near(&plan.targets(&CLASSES, 4), &targets);
+    }
+
+    #[test]
+    fn an_empty_plan_changes_nothing() {
+        assert_eq!(Plan::default().apply(images()).into_data(), images().into_data());
+        assert_eq!(Plan::default().targets(&[1, 0], 3), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn plans_depend_on_samples_alone() {
+        let mixing = |changes: &[&str]| Mixing::new(&Recipe::changed(changes));
+        assert_eq!(mixing(&[]), None);
+        let mixing = mixing(&["random-erasing=0.1", "mixup-alpha=0.2", "cutmix-alpha=1.0"]).unwrap();
+        let samples: Vec<_> = (0..2000).map(|index| Item { index: index / 2, repetition: index % 2 }).collect();
+        let Plan(whole) = mixing.draw(7, 1, &samples, 176);
+        let parts = samples.chunks(300).flat_map(|part| mixing.draw(7, 1, part, 176).0);
+        assert!(parts.eq(whole.iter().cloned()));
+        assert!(whole.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_ne!(mixing.draw(7, 2, &samples, 176).0, whole);
+
+        let erased = whole.iter().filter(|changes| changes.erased.is_some()).count();
+        assert!((150..250).contains(&erased), "{erased} of 2000 are erased");
+        let mixup = whole.iter().filter(|changes| matches!(changes.blend, Some(Blend::Mixup { .. }))).count();
+        let cutmix = whole.iter().filter(|changes| matches!(changes.blend, Some(Blend::Cutmix { .. }))).count();
+        assert!((900..1100).contains(&mixup) && mixup + cutmix == 2000, "{mixup} and {cutmix} of 2000");
+    }
+}
