@@ -1,7 +1,7 @@
-//! `trainer train`, and `trainer` without a command: from folders of photos to a checkpoint.
+//! `trainer train`, and `trainer` without a command: from photos to a checkpoint.
 
 use super::answer;
-use crate::data::{Folders, threads};
+use crate::data::{Dataset, threads};
 use crate::recipe::{self, Change, Recipe};
 use crate::training::{Interrupt, Run, Training, open, start};
 use anyhow::{Result, bail};
@@ -19,10 +19,11 @@ use toml::Value;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
-    /// Folders train and val with a folder for each class; or one folder of class folders, with --val-split
+    /// Folders train and val with a folder for each class; or one folder of class folders, with --val-split; or a folder of
+    /// WebDataset shards train-*.tar and val-*.tar, with the names of the classes in classes.txt (see trainer pack)
     #[arg(long, value_name = "FOLDER", default_value = "data")]
     data: PathBuf,
-    /// Keep this share of each class for validation, where there is no folder val
+    /// Keep this share of each class for validation, where there is no val
     #[arg(long, value_name = "SHARE", value_parser = share)]
     val_split: Option<f64>,
     /// How to train: cifar, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
@@ -82,17 +83,17 @@ impl Train {
         let recipe = Recipe::resolve(&self.recipe, &self.changes())?;
         let checkpoint = open(&recipe)?;
         let known = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.metadata().classes);
-        let folders = Folders::open(&self.data, self.val_split, recipe.seed, known)?;
-        let start = start(&recipe, checkpoint, &folders.classes)?;
+        let dataset = Dataset::open(&self.data, self.val_split, recipe.seed, known)?;
+        let start = start(&recipe, checkpoint, &dataset.classes)?;
         // What the checkpoint decided, so that the run tells it.
         let recipe = Recipe { image_size: Some(start.metadata().preprocessing.crop), ..recipe };
-        recipe.check_photos(folders.train.len())?;
+        recipe.check_photos(dataset.train.len())?;
         let (threads, interrupt) = (threads(self.loader_threads)?, Interrupt::listen()?);
         let mut run = Run::create(self.output, &self.recipe)?;
         let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
         run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
         let folder = run.folder().to_owned();
-        Training::new(recipe, folders, &start, run, threads, interrupt)?.run()?;
+        Training::new(recipe, dataset, &start, run, threads, interrupt)?.run()?;
         answer(&folder.join("best.safetensors").display().to_string())
     }
 

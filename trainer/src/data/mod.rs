@@ -1,18 +1,22 @@
-//! From folders of photos to batches: listed, put in order, cropped, decoded ahead of need.
+//! From folders or shards of photos to batches: listed, put in order, cropped, decoded ahead of need.
 //!
 //! Nothing here has random state: what is drawn is a function of the seed and of what it is drawn for, so that any number
 //! of threads makes the same batches.
 
 mod augmentation;
+mod dataset;
 mod draws;
 mod epoch;
 mod folders;
 mod loader;
+mod place;
+mod shards;
 mod source;
 
 pub use augmentation::Augmentation;
+pub use dataset::{Dataset, Sample, samples};
 pub use draws::{Draws, Purpose};
 pub use epoch::{in_order, shuffled};
-pub use folders::{Folders, Sample, samples};
 pub use loader::{Loader, Skipped, Threads, threads};
+pub use place::Place;
 pub use source::{Source, View};

@@ -1,8 +1,8 @@
-//! A sample's way from its file to an image.
+//! A sample's way from its bytes to an image.
 
 use super::loader::Skipped;
 use super::{Augmentation, Draws, Purpose, Sample};
-use crate::photos::{self, LIMITS};
+use crate::photos::LIMITS;
 use model::preprocess::{Excerpt, ImageBatch, Photo, Preprocessing};
 use std::sync::Arc;
 
@@ -26,11 +26,11 @@ impl Source {
     /// A batch of one, `[1, crop, crop, 3]`.
     ///
     /// # Errors
-    /// If the file cannot be read or decoded.
+    /// If the bytes cannot be read or decoded.
     pub fn load(&self, index: usize) -> Result<ImageBatch, Skipped> {
-        let Sample { file, .. } = &self.samples[index];
-        let skipped = |reason: String| Skipped { file: file.clone(), reason };
-        let bytes = photos::read(file).map_err(|failure| skipped(failure.error.message))?;
+        let Sample { place, .. } = &self.samples[index];
+        let skipped = |reason: String| Skipped { place: place.clone(), reason };
+        let bytes = place.read().map_err(|failure| skipped(failure.error.message))?;
         match self.view {
             View::Middle => {
                 let excerpt = Excerpt::decode(&bytes, &LIMITS, &self.preprocessing);

@@ -7,7 +7,7 @@ use super::report::{Report, STEPS_PER_RECORD};
 use super::run::Run;
 use super::schedule::LearningRate;
 use super::tally::{Summary, Tally};
-use crate::data::{Augmentation, Folders, Loader, Sample, Source, Threads, View, in_order, shuffled};
+use crate::data::{Augmentation, Dataset, Loader, Sample, Source, Threads, View, in_order, shuffled};
 use crate::recipe::Recipe;
 use anyhow::{Context, Result, anyhow, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
@@ -23,7 +23,7 @@ const BEST: &str = "best.safetensors";
 /// A training that is about to begin.
 pub struct Training {
     recipe: Recipe,
-    folders: Folders,
+    dataset: Dataset,
     /// Of every checkpoint, but for its metrics.
     metadata: Metadata,
     learner: Learner,
@@ -40,13 +40,13 @@ impl Training {
     /// `start` holds the weights to start from and describes what comes out. There is at least a batch to train on.
     pub fn new(
         recipe: Recipe,
-        folders: Folders,
+        dataset: Dataset,
         start: &Checkpoint,
         run: Run,
         threads: Threads,
         interrupt: Interrupt,
     ) -> Result<Self> {
-        let steps_per_epoch = folders.train.len() / recipe.batch_size;
+        let steps_per_epoch = dataset.train.len() / recipe.batch_size;
         let metadata = Metadata { recipe: Some(serde_json::to_value(&recipe)?), ..start.metadata().clone() };
         Ok(Training {
             learner: Learner::new(start, &recipe),
@@ -54,7 +54,7 @@ impl Training {
             report: Report::new(run, recipe.epochs, steps_per_epoch),
             best: None,
             recipe,
-            folders,
+            dataset,
             metadata,
             steps_per_epoch,
             threads,
@@ -89,7 +89,7 @@ impl Training {
 
     /// What begins, and the files that tell what it was.
     fn introduce(&mut self) -> Result<()> {
-        let Folders { classes, train, val } = &self.folders;
+        let Dataset { classes, train, val } = &self.dataset;
         let Metadata { architecture, labels, preprocessing, .. } = &self.metadata;
         let begins = format!(
             "{architecture}, {} classes, {} photos to train on and {} to validate with, {} px, {} epochs of {} steps, into {}",
@@ -112,8 +112,8 @@ impl Training {
     fn train(&mut self, epoch: usize) -> Result<Summary> {
         let Recipe { batch_size, seed, .. } = self.recipe;
         let augmentation = Augmentation::new(&self.recipe);
-        let source = self.source(&self.folders.train, View::Drawn { augmentation, seed, epoch });
-        let batches = shuffled(self.folders.train.len(), batch_size, seed, epoch);
+        let source = self.source(&self.dataset.train, View::Drawn { augmentation, seed, epoch });
+        let batches = shuffled(self.dataset.train.len(), batch_size, seed, epoch);
         let mut loader = Loader::new(source, batches, self.threads.clone());
 
         let (mut whole, mut recent) = (Tally::default(), Tally::default());
@@ -139,14 +139,14 @@ impl Training {
                 return Err(self.interrupted(epoch, step)?);
             }
         }
-        ensure!(!whole.is_empty(), "none of the {} photos could be decoded", self.folders.train.len());
+        ensure!(!whole.is_empty(), "none of the {} photos could be decoded", self.dataset.train.len());
         Ok(whole.summary())
     }
 
     /// Evaluates the weights of an epoch and puts their metrics beside them.
     fn evaluate(&mut self, epoch: usize, trained: Summary, checkpoint: Checkpoint) -> Result<()> {
-        let source = self.source(&self.folders.val, View::Middle);
-        let batches = in_order(self.folders.val.len(), self.recipe.batch_size);
+        let source = self.source(&self.dataset.val, View::Middle);
+        let batches = in_order(self.dataset.val.len(), self.recipe.batch_size);
         let loader = Loader::new(source, batches, self.threads.clone());
         // What will answer with these weights; Burn's CPU backend would take many times as long.
         let engine = Engine::prepare_from(&checkpoint, Device::Cpu, EngineOptions::default());
