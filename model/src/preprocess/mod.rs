@@ -7,6 +7,7 @@
 mod batch;
 mod convolve;
 mod decode;
+mod encode;
 mod error;
 mod excerpt;
 mod jpeg;
@@ -18,6 +19,7 @@ mod raster;
 mod rectangle;
 mod region;
 mod resize;
+mod shrink;
 mod windows;
 
 pub use batch::{BatchError, ImageBatch};

@@ -67,7 +67,7 @@ Examples:
   trainer train --data photos --val-split 0.1 --recipe finetune --output runs/mine --epochs 5 --set learning-rate=0.002
   trainer train --data photos --recipe runs/mine/recipe.toml --seed 1";
 
-fn share(text: &str) -> Result<f64> {
+pub(super) fn share(text: &str) -> Result<f64> {
     match text.parse() {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
         _ => bail!("a share between 0 and 1 is expected, such as 0.1"),

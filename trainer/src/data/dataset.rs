@@ -88,7 +88,7 @@ pub(super) fn unknown(name: &impl std::fmt::Display, classes: &[String]) -> anyh
 }
 
 /// Takes a share of each class out of `samples`: at least one photo, and never the last one.
-fn split(samples: &mut Vec<Sample>, share: f64, seed: u64) -> Vec<Sample> {
+pub(super) fn split(samples: &mut Vec<Sample>, share: f64, seed: u64) -> Vec<Sample> {
     let by_class = |a: &Sample, b: &Sample| (a.class, &a.place).cmp(&(b.class, &b.place));
     samples.sort_by(by_class);
     let (mut train, mut val) = (Vec::new(), Vec::new());

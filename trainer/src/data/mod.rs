@@ -10,8 +10,10 @@ mod epoch;
 mod folders;
 mod loader;
 mod place;
+mod shard_writer;
 mod shards;
 mod source;
+mod survey;
 
 pub use augmentation::Augmentation;
 pub use dataset::{Dataset, Sample, samples};
@@ -19,4 +21,7 @@ pub use draws::{Draws, Purpose};
 pub use epoch::{in_order, shuffled};
 pub use loader::{Loader, Skipped, Threads, threads};
 pub use place::Place;
+pub use shard_writer::{ShardWriter, Written};
+pub use shards::CLASSES;
 pub use source::{Source, View};
+pub use survey::Survey;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tar::Archive;
 
 /// The names of the classes, by index.
-const CLASSES: &str = "classes.txt";
+pub const CLASSES: &str = "classes.txt";
 
 /// What tar rounds everything up to, in bytes.
 const BLOCK: u64 = 512;
