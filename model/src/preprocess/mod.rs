@@ -8,6 +8,7 @@ mod batch;
 mod convolve;
 mod decode;
 mod encode;
+mod encoded;
 mod error;
 mod excerpt;
 mod jpeg;
@@ -23,6 +24,7 @@ mod shrink;
 mod windows;
 
 pub use batch::{BatchError, ImageBatch};
+pub use encoded::Encoded;
 pub use error::PhotoError;
 pub use excerpt::Excerpt;
 pub use limits::Limits;

@@ -2,6 +2,7 @@
 
 mod bar;
 mod bench;
+mod bench_loading;
 mod convert;
 mod doctor;
 mod evaluate;
@@ -35,6 +36,7 @@ pub enum Command {
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
     Bench(bench::Bench),
+    BenchLoading(bench_loading::BenchLoading),
 }
 
 impl Command {
@@ -49,6 +51,7 @@ impl Command {
             Command::Inspect(arguments) => arguments.run(),
             Command::Predict(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),
+            Command::BenchLoading(arguments) => arguments.run(),
         }
     }
 }

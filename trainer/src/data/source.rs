@@ -3,7 +3,7 @@
 use super::loader::Skipped;
 use super::{Augmentation, Draws, Purpose, Sample};
 use crate::photos::LIMITS;
-use model::preprocess::{Excerpt, ImageBatch, Photo, Preprocessing};
+use model::preprocess::{Encoded, Excerpt, ImageBatch, Preprocessing};
 use std::sync::Arc;
 
 /// Samples as they are looked at.
@@ -37,9 +37,10 @@ impl Source {
                 Ok(excerpt.map_err(|error| skipped(error.to_string()))?.resize())
             }
             View::Drawn { augmentation, seed, epoch } => {
-                let photo = Photo::decode(&bytes, &LIMITS).map_err(|error| skipped(error.to_string()))?;
+                let photo = Encoded::open(&bytes, &LIMITS).map_err(|error| skipped(error.to_string()))?;
                 let mut draws = Draws::new(seed, Purpose::Sample, &[epoch as u64, index as u64]);
-                let (part, flipped) = augmentation.draw((photo.width(), photo.height()), &mut draws);
+                let (part, flipped) = augmentation.draw(photo.size(), &mut draws);
+                let (photo, part) = photo.decode_part(part).map_err(|error| skipped(error.to_string()))?;
                 let Preprocessing { crop, interpolation, mean, std, .. } = self.preprocessing;
                 let pixels = photo.resized_crop(part, crop, interpolation, flipped);
                 let side = crop as usize;
