@@ -29,6 +29,10 @@ const EXAMPLES: &str = "\
 Examples:
   Train a network that knows photos already on others, in folders train and val with a folder for each class
     trainer --data photos --recipe finetune
+  What is wrong with the photos, before a night is spent on them
+    trainer doctor --data photos
+  Photos in few large files, none larger than training needs
+    trainer pack --data photos --output shards
   How well it does
     trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
   Bring in weights that PyTorch saved, and name their classes

@@ -24,17 +24,27 @@ pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Appends the photos of a folder and its subfolders, in order of their names; links to folders are not followed.
 pub fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    walk(folder, &mut |file| files.extend(is_photo(&file).then_some(file)))
+}
+
+/// By its name.
+pub fn is_photo(file: &Path) -> bool {
+    let extension = file.extension().unwrap_or_default().to_ascii_lowercase();
+    EXTENSIONS.iter().any(|known| extension == *known)
+}
+
+/// Every file of a folder and its subfolders, in order of their names; links to folders are not followed.
+pub fn walk(folder: &Path, visit: &mut impl FnMut(PathBuf)) -> Result<()> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
     let mut entries = entries.with_context(|| format!("{} cannot be listed", folder.display()))?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
         // A link to a folder may lead round in circles.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&path, files)?;
-        } else if path.is_file() && EXTENSIONS.iter().any(|known| extension == *known) {
-            files.push(path);
+            walk(&path, visit)?;
+        } else if path.is_file() {
+            visit(path);
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! From bytes to a picture: the format is what the bytes say.
 
+use std::panic::AssertUnwindSafe;
+
 use image::ImageFormat;
 
 use super::error::{PhotoError, undecodable};
@@ -9,6 +11,15 @@ use super::{Preprocessing, jpeg, raster};
 
 /// The whole picture, or at least those of its columns that `excerpt` looks at.
 pub(super) fn decode(bytes: &[u8], limits: &Limits, excerpt: Option<&Preprocessing>) -> Result<Picture, PhotoError> {
+    let (format, name) = format(bytes, limits)?;
+    guarded(name, || match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes, limits, excerpt),
+        _ => raster::decode(bytes, format, name, limits),
+    })
+}
+
+/// What the bytes say that they are, and how that is called.
+pub(super) fn format(bytes: &[u8], limits: &Limits) -> Result<(ImageFormat, &'static str), PhotoError> {
     if bytes.is_empty() {
         return Err(PhotoError::Empty);
     }
@@ -24,13 +35,18 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits, excerpt: Option<&Preprocessi
         ImageFormat::Bmp => "BMP",
         _ => return Err(PhotoError::UnsupportedFormat),
     };
+    Ok((format, name))
+}
+
+/// What a decoder of this format yields.
+pub(super) fn guarded<T>(
+    format: &'static str,
+    decode: impl FnOnce() -> Result<T, PhotoError>,
+) -> Result<T, PhotoError> {
     // No input is known that makes a decoder panic, but the bytes are a stranger's and the decoders are not ours.
     // Where panics abort (wasm), this changes nothing.
-    let decoded = std::panic::catch_unwind(|| match format {
-        ImageFormat::Jpeg => jpeg::decode(bytes, limits, excerpt),
-        _ => raster::decode(bytes, format, name, limits),
-    });
-    decoded.unwrap_or_else(|_| Err(undecodable(name, "its decoder failed")))
+    let decoded = std::panic::catch_unwind(AssertUnwindSafe(decode));
+    decoded.unwrap_or_else(|_| Err(undecodable(format, "its decoder failed")))
 }
 
 #[cfg(test)]

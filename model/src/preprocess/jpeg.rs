@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 use image::metadata::Orientation;
-use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat};
+use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat, ScalingFactor};
 
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
 use super::picture::Picture;
-use super::{Preprocessing, resize};
+use super::{Preprocessing, Rectangle, resize};
 
 const FORMAT: &str = "JPEG";
 
@@ -20,43 +20,81 @@ const MAX_SCANS: usize = 100;
 
 /// The whole picture, or at least those of its columns that `excerpt` looks at.
 pub(super) fn decode(bytes: &[u8], limits: &Limits, excerpt: Option<&Preprocessing>) -> Result<Picture, PhotoError> {
-    let decode_limits = DecodeLimits {
-        // Pixels are checked here, for an error that names them.
-        max_width: usize::MAX,
-        max_height: usize::MAX,
-        max_pixels: u64::MAX,
-        max_scans: MAX_SCANS,
-        max_memory: Some(limits.memory),
-    };
-    let error = |error| photo_error(error, limits);
-    let decoder = Decoder::new_with_limits(bytes, decode_limits).map_err(error)?;
-    let header = decoder.header();
-    let size = (u32::from(header.width), u32::from(header.height));
-    limits.check(size, bytes_per_pixel(header), FORMAT)?;
-    check_supported(header)?;
-
-    let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
-    let cmyk = header.components.len() == 4;
-    let output = if cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb };
+    let encoded = Encoded::open(bytes, limits)?;
+    let (size, orientation) = (encoded.size, encoded.orientation);
     let needed = excerpt.map(|preprocessing| resize::columns(preprocessing, size, orientation));
-    let cut = needed.and_then(|needed| cut(header, needed));
-
-    // Lenient as libjpeg is: after corrupt data it goes on, and a grey patch is still a photo.
-    let mut decoder = decoder.with_lenient(true).with_output_format(output);
-    if let Some(columns) = &cut {
-        decoder.set_crop(columns.start, columns.len());
-    }
-    let columns = cut.unwrap_or(0..size.0 as usize);
-    let image = decoder.decode_image().map_err(error)?;
-    let cut_short = image.warnings.iter().any(|warning| matches!(warning, DecodeWarning::TruncatedData { .. }));
-    if cut_short && !is_terminated(bytes) {
-        return Err(undecodable(FORMAT, "the file ends before the picture does"));
-    }
-    let pixels = if cmyk { rgb_from_inverted_cmyk(&image.data) } else { image.data };
-    if pixels.len() != columns.len() * size.1 as usize * 3 {
-        return Err(undecodable(FORMAT, "pixels are missing"));
-    }
+    let columns = needed.and_then(|needed| cut(encoded.decoder.header(), needed)).unwrap_or(0..size.0 as usize);
+    let pixels = encoded.decode(columns.clone(), 0..size.1 as usize, 1)?;
     Ok(Picture { size, orientation, columns, pixels })
+}
+
+/// A picture whose header was read and found to be acceptable.
+pub(super) struct Encoded<'a> {
+    bytes: &'a [u8],
+    limits: Limits,
+    decoder: Decoder<'a>,
+    /// Width and height as stored.
+    pub(super) size: (u32, u32),
+    pub(super) orientation: Orientation,
+}
+
+impl<'a> Encoded<'a> {
+    pub(super) fn open(bytes: &'a [u8], limits: &Limits) -> Result<Self, PhotoError> {
+        let decode_limits = DecodeLimits {
+            // Pixels are checked here, for an error that names them.
+            max_width: usize::MAX,
+            max_height: usize::MAX,
+            max_pixels: u64::MAX,
+            max_scans: MAX_SCANS,
+            max_memory: Some(limits.memory),
+        };
+        let decoder = Decoder::new_with_limits(bytes, decode_limits).map_err(|error| photo_error(error, limits))?;
+        let header = decoder.header();
+        let size = (u32::from(header.width), u32::from(header.height));
+        limits.check(size, bytes_per_pixel(header), FORMAT)?;
+        check_supported(header)?;
+        let orientation =
+            decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+        Ok(Encoded { bytes, limits: *limits, decoder, size, orientation })
+    }
+
+    /// At least this part, as stored: the columns and rows that were decoded, and u8 RGB `[rows, columns, 3]`. Those of the
+    /// part are the same as in the whole picture.
+    pub(super) fn decode_part(self, part: Rectangle) -> Result<(Range<usize>, Range<usize>, Vec<u8>), PhotoError> {
+        let range = |from: u32, size: u32| from as usize..(from + size) as usize;
+        let rows = range(part.top, part.height);
+        let columns = cut(self.decoder.header(), range(part.left, part.width)).unwrap_or(0..self.size.0 as usize);
+        let pixels = self.decode(columns.clone(), rows.clone(), 1)?;
+        Ok((columns, rows, pixels))
+    }
+
+    /// u8 RGB `[rows, columns, 3]` of the picture reduced by a factor of 1, 2, 4 or 8, as stored. Columns have to begin where
+    /// [`cut`] lets them.
+    pub(super) fn decode(self, columns: Range<usize>, rows: Range<usize>, factor: u32) -> Result<Vec<u8>, PhotoError> {
+        let Encoded { bytes, limits, decoder, size, .. } = self;
+        let cmyk = decoder.header().components.len() == 4;
+        let output = if cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb };
+        // Lenient as libjpeg is: after corrupt data it goes on, and a grey patch is still a photo.
+        let mut decoder = decoder.with_lenient(true).with_output_format(output);
+        decoder.set_scale(ScalingFactor::try_new(1, factor).map_err(|error| photo_error(error, &limits))?);
+        let whole = [size.0.div_ceil(factor), size.1.div_ceil(factor)];
+        if columns.len() < whole[0] as usize {
+            decoder.set_crop(columns.start, columns.len());
+        }
+        if rows.len() < whole[1] as usize {
+            decoder.set_crop_y(rows.start, rows.len());
+        }
+        let image = decoder.decode_image().map_err(|error| photo_error(error, &limits))?;
+        let cut_short = image.warnings.iter().any(|warning| matches!(warning, DecodeWarning::TruncatedData { .. }));
+        if cut_short && !is_terminated(bytes) {
+            return Err(undecodable(FORMAT, "the file ends before the picture does"));
+        }
+        let pixels = if cmyk { rgb_from_inverted_cmyk(&image.data) } else { image.data };
+        if pixels.len() != columns.len() * rows.len() * 3 {
+            return Err(undecodable(FORMAT, "pixels are missing"));
+        }
+        Ok(pixels)
+    }
 }
 
 /// Which columns to decode so that those `needed` are the same as in the whole picture; none if that is hardly less

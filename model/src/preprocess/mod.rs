@@ -7,6 +7,8 @@
 mod batch;
 mod convolve;
 mod decode;
+mod encode;
+mod encoded;
 mod error;
 mod excerpt;
 mod jpeg;
@@ -18,9 +20,12 @@ mod raster;
 mod rectangle;
 mod region;
 mod resize;
+mod shrink;
 mod windows;
 
 pub use batch::{BatchError, ImageBatch};
+pub use encode::TooLong;
+pub use encoded::Encoded;
 pub use error::PhotoError;
 pub use excerpt::Excerpt;
 pub use limits::Limits;

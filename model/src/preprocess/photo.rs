@@ -56,7 +56,7 @@ impl Photo {
     }
 
     /// Of a whole picture.
-    fn upright(Picture { size, orientation, pixels, .. }: Picture) -> Self {
+    pub(super) fn upright(Picture { size, orientation, pixels, .. }: Picture) -> Self {
         let rgb = RgbImage::from_raw(size.0, size.1, pixels).expect("a whole picture has all its pixels");
         let mut image = DynamicImage::ImageRgb8(rgb);
         image.apply_orientation(orientation);

@@ -16,6 +16,15 @@ pub struct Rectangle {
     pub height: u32,
 }
 
+impl Rectangle {
+    /// Panics if it has no pixels or goes beyond a photo of this size.
+    pub(super) fn assert_within(self, size: (u32, u32)) {
+        let within = |from: u32, size: u32, whole: u32| size > 0 && u64::from(from) + u64::from(size) <= whole.into();
+        let fits = within(self.left, self.width, size.0) && within(self.top, self.height, size.1);
+        assert!(fits, "{self:?} of {}x{}", size.0, size.1);
+    }
+}
+
 impl Photo {
     /// u8 RGB `[side, side, 3]`: the part resized, whatever its proportions, and mirrored from left to right if `flipped`.
     /// Equal to torchvision's `resized_crop` and `hflip` on Pillow, which never look beyond the part's edges either.
@@ -23,10 +32,9 @@ impl Photo {
     /// # Panics
     /// If the part has no pixels or goes beyond the photo, or if `side` is zero.
     pub fn resized_crop(&self, part: Rectangle, side: u32, interpolation: Interpolation, flipped: bool) -> Vec<u8> {
+        part.assert_within((self.width, self.height));
+        assert!(side > 0, "{part:?} to no pixels");
         let Rectangle { left, top, width, height } = part;
-        let within = |from: u32, size: u32, whole: u32| size > 0 && u64::from(from) + u64::from(size) <= whole.into();
-        let fits = within(left, width, self.width) && within(top, height, self.height);
-        assert!(fits && side > 0, "{part:?} of {}x{} to {side}", self.width, self.height);
 
         let axis = |size, from| {
             let mut windows = windows::windows(size, side.into(), side, interpolation);

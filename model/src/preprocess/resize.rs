@@ -102,7 +102,7 @@ pub(super) fn upright((width, height): (u32, u32), orientation: Orientation) -> 
 }
 
 /// Whether upright rows are stored as columns, and whether stored columns and stored rows run the other way.
-fn as_stored(orientation: Orientation) -> (bool, bool, bool) {
+pub(super) fn as_stored(orientation: Orientation) -> (bool, bool, bool) {
     match orientation {
         Orientation::NoTransforms => (false, false, false),
         Orientation::FlipHorizontal => (false, true, false),

@@ -21,7 +21,8 @@ pub struct Evaluate {
     /// Weights to evaluate: a checkpoint of ours
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// A folder for each class, named as in the checkpoint's `classes`; or a folder that holds them in val
+    /// A folder for each class, named as in the checkpoint's `classes`; or a folder that holds them in val, or in
+    /// WebDataset shards val-*.tar
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
     /// Photos that are classified at once
@@ -42,9 +43,7 @@ Examples:
 impl Evaluate {
     pub fn run(self) -> Result<()> {
         let checkpoint = Checkpoint::from_path(&self.checkpoint)?;
-        let val = self.data.join("val");
-        let root = if val.is_dir() { val } else { self.data };
-        let samples = samples(&root, &checkpoint.metadata().classes)?;
+        let samples = samples(&self.data, &checkpoint.metadata().classes)?;
         let batches = in_order(samples.len(), self.batch_size.get());
         let preprocessing = checkpoint.metadata().preprocessing.clone();
         let source = Source { samples: samples.into(), preprocessing, view: View::Middle };
@@ -53,7 +52,7 @@ impl Evaluate {
         // Nothing is left of an evaluation that is interrupted, so Ctrl-C ends it as it ends any program.
         let (counts, skipped) = training::count(&engine, loader, &Interrupt::default())?;
         for skipped in &skipped {
-            remark(&format!("skipped {}: {}", skipped.file.display(), skipped.reason));
+            remark(&format!("skipped {}: {}", skipped.place, skipped.reason));
         }
         let evaluation = counts.evaluation()?;
         if self.json {

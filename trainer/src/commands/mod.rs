@@ -1,14 +1,19 @@
 //! The sub-commands, a file each, and what they share.
 
+mod bar;
 mod bench;
+mod bench_loading;
 mod convert;
+mod doctor;
 mod evaluate;
 mod formats;
+mod grid;
 mod import;
 mod inspect;
 mod memory;
 mod names;
 mod open;
+mod pack;
 mod predict;
 mod processor;
 mod roofline;
@@ -25,10 +30,13 @@ pub enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Import(import::Import),
+    Doctor(doctor::Doctor),
+    Pack(pack::Pack),
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
     Bench(bench::Bench),
+    BenchLoading(bench_loading::BenchLoading),
 }
 
 impl Command {
@@ -37,10 +45,13 @@ impl Command {
             Command::Train(arguments) => arguments.run(),
             Command::Evaluate(arguments) => arguments.run(),
             Command::Import(arguments) => arguments.run(),
+            Command::Doctor(arguments) => arguments.run(),
+            Command::Pack(arguments) => arguments.run(),
             Command::Convert(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Predict(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),
+            Command::BenchLoading(arguments) => arguments.run(),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! `trainer train`, and `trainer` without a command: from folders of photos to a checkpoint.
+//! `trainer train`, and `trainer` without a command: from photos to a checkpoint.
 
 use super::answer;
-use crate::data::{Folders, threads};
+use crate::data::{Dataset, threads};
 use crate::recipe::{self, Change, Recipe};
-use crate::training::{BEST, Data, Interrupt, Run, State, Training, open, places, start};
+use crate::training::{BEST, Data, Interrupt, Run, State, Training, open, replica_devices, start};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use model::checkpoint::Checkpoint;
@@ -21,11 +21,12 @@ use toml::Value;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
-    /// Folders train and val with a folder for each class; or one folder of class folders, with --val-split; by default
-    /// data, or with --resume what the run was trained on
+    /// Folders train and val with a folder for each class; or one folder of class dataset, with --val-split; or a folder of
+    /// WebDataset shards train-*.tar and val-*.tar, with the names of the classes in classes.txt (see trainer pack); by
+    /// default data, or with --resume what the run was trained on
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Keep this share of each class for validation, where there is no folder val
+    /// Keep this share of each class for validation, where there is no val
     #[arg(long, value_name = "SHARE", value_parser = share)]
     val_split: Option<f64>,
     /// How to train: cifar, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
@@ -102,7 +103,7 @@ Examples:
   trainer --resume runs/mine
   trainer --data imagenet --gpus 4 --precision bf16";
 
-fn share(text: &str) -> Result<f64> {
+pub(super) fn share(text: &str) -> Result<f64> {
     match text.parse() {
         Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
         _ => bail!("a share between 0 and 1 is expected, such as 0.1"),
@@ -119,7 +120,7 @@ fn minutes(text: &str) -> Result<Duration> {
 /// What a training begins or goes on with.
 struct Prepared {
     recipe: Recipe,
-    folders: Folders,
+    dataset: Dataset,
     start: Checkpoint,
     state: Option<State>,
     run: Run,
@@ -128,18 +129,18 @@ struct Prepared {
 impl Train {
     /// What can be wrong is looked at before anything is written.
     pub fn run(self) -> Result<()> {
-        let places = places(self.device, self.gpus, self.replicas)?;
+        let devices = replica_devices(self.device, self.gpus, self.replicas)?;
         let threads = threads(self.loader_threads)?;
         let prepared = match &self.resume {
             Some(folder) => self.resumed(folder)?,
             None => self.begun()?,
         };
-        let Prepared { recipe, folders, start, state, mut run } = prepared;
+        let Prepared { recipe, dataset, start, state, mut run } = prepared;
         let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
         run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
         let best = run.folder().join(BEST);
         let (interrupt, save_every) = (Interrupt::listen()?, self.save_every);
-        Training { recipe, folders, start, state, run, places, threads, interrupt, save_every }.run()?;
+        Training { recipe, dataset, start, state, run, devices, threads, interrupt, save_every }.run()?;
         answer(&best.display().to_string())
     }
 
@@ -148,21 +149,21 @@ impl Train {
         let checkpoint = open(&recipe)?;
         let known = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.metadata().classes);
         let data = self.data.clone().unwrap_or_else(|| PathBuf::from("data"));
-        let folders = Folders::open(&data, self.val_split, recipe.seed, known)?;
-        let start = start(&recipe, checkpoint, &folders.classes)?;
+        let dataset = Dataset::open(&data, self.val_split, recipe.seed, known)?;
+        let start = start(&recipe, checkpoint, &dataset.classes)?;
         // What the checkpoint decided, so that the run tells it.
         let recipe = Recipe { image_size: Some(start.metadata().preprocessing.crop), ..recipe };
-        recipe.check_photos(folders.train.len())?;
+        recipe.check_photos(dataset.train.len())?;
         recipe.check_parts(self.gpus.filter(|gpus| *gpus > 0).unwrap_or(self.replicas.get()))?;
-        recipe.check_classes(folders.classes.len())?;
+        recipe.check_classes(dataset.classes.len())?;
         let run = Run::create(self.output.clone(), &self.recipe)?;
         run.write_data(&Data {
             data: std::path::absolute(&data)?,
             val_split: self.val_split,
-            train_photos: folders.train.len(),
-            val_photos: folders.val.len(),
+            train_photos: dataset.train.len(),
+            val_photos: dataset.val.len(),
         })?;
-        Ok(Prepared { recipe, folders, start, state: None, run })
+        Ok(Prepared { recipe, dataset, start, state: None, run })
     }
 
     fn resumed(&self, folder: &Path) -> Result<Prepared> {
@@ -171,21 +172,21 @@ impl Train {
         recipe.check_parts(self.gpus.filter(|gpus| *gpus > 0).unwrap_or(self.replicas.get()))?;
         let (run, state) = Run::reopen(folder)?;
         let data = self.data.clone().unwrap_or(data);
-        let folders = Folders::open(&data, val_split, recipe.seed, &state.metadata.classes)?;
-        let same = folders.classes == state.metadata.classes
-            && (folders.train.len(), folders.val.len()) == (train_photos, val_photos);
+        let dataset = Dataset::open(&data, val_split, recipe.seed, &state.metadata.classes)?;
+        let same = dataset.classes == state.metadata.classes
+            && (dataset.train.len(), dataset.val.len()) == (train_photos, val_photos);
         ensure!(
             same,
             "{} is not what the run was trained on: {} classes, {train_photos} photos to train on and {val_photos} to \
              validate with were there, and {}, {} and {} are now",
             data.display(),
             state.metadata.classes.len(),
-            folders.classes.len(),
-            folders.train.len(),
-            folders.val.len()
+            dataset.classes.len(),
+            dataset.train.len(),
+            dataset.val.len()
         );
         let start = Checkpoint::new(state.metadata.clone(), state.memory.network.clone())?;
-        Ok(Prepared { recipe, folders, start, state: Some(state), run })
+        Ok(Prepared { recipe, dataset, start, state: Some(state), run })
     }
 
     /// The flags that name a key of the recipe.

@@ -1,11 +1,10 @@
 //! Batches, made ahead of need by threads of their own.
 
-use super::{Item, Source};
+use super::{Item, Place, Source};
 use anyhow::Result;
 use model::preprocess::ImageBatch;
 use rayon::prelude::*;
 use std::num::NonZero;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -24,10 +23,10 @@ pub struct Batch {
     pub skipped: Vec<Skipped>,
 }
 
-/// A file that is no photo, and why.
+/// What is no photo, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Skipped {
-    pub file: PathBuf,
+    pub place: Place,
     pub reason: String,
 }
 
@@ -120,7 +119,7 @@ mod tests {
             } else {
                 std::fs::write(&file, bitmap(20 + index as u32, 30, index)).unwrap();
             }
-            Sample { file, class: index % 3 }
+            Sample { place: Place::File(file), class: index % 3 }
         };
         (0..14).map(sample).collect()
     }
@@ -183,7 +182,7 @@ mod tests {
         assert!(batches[1].images.is_none() && batches[1].classes.is_empty());
         assert_eq!(batches[0].classes, [0, 1, 2, 1, 2, 0, 1, 2]);
         assert_eq!(batches[0].images.as_ref().unwrap().shape(), [8, 12, 12]);
-        assert_eq!(batches[0].skipped[0].file, samples[3].file);
+        assert_eq!(batches[0].skipped[0].place, samples[3].place);
         assert!(!batches[0].skipped[0].reason.is_empty());
     }
 

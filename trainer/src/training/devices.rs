@@ -6,9 +6,9 @@ use model::engine::{self, Device};
 use pollster::block_on;
 use std::num::NonZero;
 
-/// A replica's device, by our name for it and as Burn's.
+/// Where a replica computes, by our name for it and as Burn's.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct ReplicaDevice {
     pub name: Device,
     pub device: burn::tensor::Device,
 }
@@ -17,14 +17,14 @@ pub struct Place {
 ///
 /// # Errors
 /// If there are fewer, with those that there are.
-pub fn places(device: Device, gpus: Option<usize>, replicas: NonZero<usize>) -> Result<Vec<Place>> {
+pub fn replica_devices(device: Device, gpus: Option<usize>, replicas: NonZero<usize>) -> Result<Vec<ReplicaDevice>> {
     if let Some(gpus) = gpus.filter(|gpus| *gpus > 0) {
         ensure!(replicas.get() == 1, "--gpus {gpus} has a replica on each GPU: leave out --replicas");
         let found: Vec<_> = (0..).map_while(|index| open(Device::Cuda(index)).ok()).take(gpus).collect();
         if found.len() < gpus {
             // Says why, if the program has no CUDA at all.
             let reason = open(Device::Cuda(found.len())).err().map(|error| error.to_string()).unwrap_or_default();
-            let names: Vec<_> = found.iter().map(|place| place.name.to_string()).collect();
+            let names: Vec<_> = found.iter().map(|device| device.name.to_string()).collect();
             let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             bail!("--gpus {gpus}: there are {there} ({reason}); --device cpu trains without");
         }
@@ -34,24 +34,24 @@ pub fn places(device: Device, gpus: Option<usize>, replicas: NonZero<usize>) -> 
     Ok(vec![open(device)?; replicas.get()])
 }
 
-fn open(name: Device) -> Result<Place> {
+fn open(name: Device) -> Result<ReplicaDevice> {
     // Our own engine for the CPU does not learn; Burn's does.
     let device = match name {
         Device::Cpu => burn::tensor::Device::flex(),
         Device::WebGpu(_) => bail!("networks are not trained on {name}, but on cpu, flex, wgpu[:N] and cuda[:N]"),
         _ => block_on(engine::burn_device(name))?,
     };
-    Ok(Place { name, device })
+    Ok(ReplicaDevice { name, device })
 }
 
-/// How the replicas at these places come to one result, by rank.
-pub fn collectives(places: &[Place]) -> Vec<Box<dyn Collective>> {
+/// How replicas on these devices come to one result, by rank.
+pub fn collectives(devices: &[ReplicaDevice]) -> Vec<Box<dyn Collective>> {
     #[cfg(feature = "cuda")]
-    if places.iter().all(|place| matches!(place.name, Device::Cuda(_))) {
-        let devices: Vec<_> = places.iter().map(|place| place.device.clone()).collect();
+    if devices.iter().all(|device| matches!(device.name, Device::Cuda(_))) {
+        let devices: Vec<_> = devices.iter().map(|device| device.device.clone()).collect();
         return super::collective::Nccl::new(&devices).into_iter().map(|one| Box::new(one) as _).collect();
     }
-    HostThreads::new(places.len()).into_iter().map(|one| Box::new(one) as _).collect()
+    HostThreads::new(devices.len()).into_iter().map(|one| Box::new(one) as _).collect()
 }
 
 #[cfg(test)]
@@ -59,16 +59,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_as_many_as_replicas() {
+    fn each_replica_has_a_device() {
         let one = NonZero::<usize>::MIN;
         let names = |device, gpus, replicas| -> Vec<_> {
-            places(device, gpus, NonZero::new(replicas).unwrap()).unwrap().iter().map(|place| place.name).collect()
+            replica_devices(device, gpus, NonZero::new(replicas).unwrap())
+                .unwrap()
+                .iter()
+                .map(|device| device.name)
+                .collect()
         };
         assert_eq!(names(Device::Cpu, None, 3), [Device::Cpu; 3]);
         assert_eq!(names(Device::Flex, Some(0), 1), [Device::Cpu]);
-        let error = places(Device::Cpu, Some(64), one).unwrap_err().to_string();
+        let error = replica_devices(Device::Cpu, Some(64), one).unwrap_err().to_string();
         assert!(error.starts_with("--gpus 64: there are"), "{error}");
-        let error = places(Device::WebGpu(0), None, one).unwrap_err().to_string();
+        let error = replica_devices(Device::WebGpu(0), None, one).unwrap_err().to_string();
         assert!(error.contains("not trained on webgpu"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! What the layers in front of the classifier make of photos, computed once: training the classifier alone then takes
 //! seconds.
 
-use crate::data::{Folders, Item, Loader, Sample, Skipped, Source, Threads, View, in_order};
+use crate::data::{Dataset, Item, Loader, Sample, Skipped, Source, Threads, View, in_order};
 use anyhow::{Result, ensure};
 use model::checkpoint::Checkpoint;
 use model::engine::{Device, Engine, EngineOptions, Input};
@@ -28,7 +28,7 @@ impl Features {
     /// If the device fails, or if none of the photos could be decoded.
     pub fn compute(
         checkpoint: &Checkpoint,
-        dataset: &Folders,
+        dataset: &Dataset,
         device: Device,
         threads: &Threads,
     ) -> Result<(Self, Vec<Skipped>)> {

@@ -1,7 +1,7 @@
 //! A training from its first step, or where it stopped, to its last, with one replica or many.
 
 use super::collective::Lost;
-use super::devices::{Place, collectives};
+use super::devices::{ReplicaDevice, collectives};
 use super::features::Features;
 use super::interrupt::Interrupt;
 use super::learner::Learner;
@@ -11,7 +11,7 @@ use super::report::Report;
 use super::run::{BEST, LAST, Run};
 use super::schedule::LearningRate;
 use super::state::{Standing, State};
-use crate::data::{Folders, Sample, Threads};
+use crate::data::{Dataset, Sample, Threads};
 use crate::recipe::{ClassWeights, Layers, NamedWeights, Recipe};
 use anyhow::{Error, Result, anyhow};
 use model::checkpoint::{Checkpoint, Metadata};
@@ -23,14 +23,14 @@ use std::time::{Duration, Instant};
 /// All that a training is made of.
 pub struct Training {
     pub recipe: Recipe,
-    pub folders: Folders,
+    pub dataset: Dataset,
     /// The weights to start from, which describe what comes out.
     pub start: Checkpoint,
     /// Where it stopped, if it goes on.
     pub state: Option<State>,
     pub run: Run,
     /// One for each replica.
-    pub places: Vec<Place>,
+    pub devices: Vec<ReplicaDevice>,
     pub threads: Threads,
     pub interrupt: Interrupt,
     /// From one state to the next, within an epoch.
@@ -43,16 +43,16 @@ impl Training {
     /// # Errors
     /// Whatever ends a replica; what was saved before stays.
     pub fn run(self) -> Result<()> {
-        let Training { recipe, folders, start, state, run, places, threads, interrupt, save_every } = self;
-        let class_weights = class_weights(&recipe, &folders);
-        let steps_per_epoch = folders.train.len() / recipe.batch_size;
+        let Training { recipe, dataset, start, state, run, devices, threads, interrupt, save_every } = self;
+        let class_weights = class_weights(&recipe, &dataset);
+        let steps_per_epoch = dataset.train.len() / recipe.batch_size;
         let learning_rate = LearningRate::new(&recipe, steps_per_epoch);
         let mut report = Report::new(run, recipe.epochs, steps_per_epoch);
-        introduce(&mut report, &recipe, &folders, start.metadata(), state.as_ref(), places.len())?;
+        introduce(&mut report, &recipe, &dataset, start.metadata(), state.as_ref(), devices.len())?;
 
         let features = match recipe.layers {
             Layers::All => None,
-            Layers::Head => Some(features(&start, &folders, &places[0], &threads, &mut report)?),
+            Layers::Head => Some(features(&start, &dataset, &devices[0], &threads, &mut report)?),
         };
         let metadata = Metadata { recipe: Some(serde_json::to_value(&recipe)?), ..start.metadata().clone() };
         let warmup = learning_rate.warmup();
@@ -62,7 +62,7 @@ impl Training {
         let common = Common {
             mixing: Mixing::new(&recipe),
             recipe,
-            folders,
+            dataset,
             metadata,
             learning_rate,
             steps_per_epoch,
@@ -72,18 +72,18 @@ impl Training {
             report,
             save_every,
         };
-        let replica = |place: &Place, collective| -> Result<()> {
-            let mut learner = Learner::new(&start, &common.recipe, class_weights.clone(), warmup, &place.device);
+        let replica = |device: &ReplicaDevice, collective| -> Result<()> {
+            let mut learner = Learner::new(&start, &common.recipe, class_weights.clone(), warmup, &device.device);
             if let Some(state) = &state {
                 learner.remember(&state.metadata, state.memory.clone())?;
             }
-            Replica::new(&common, collective, learner, place.name, standing.clone()).run()
+            Replica::new(&common, collective, learner, device.name, standing.clone()).run()
         };
         let results: Vec<Result<()>> = thread::scope(|scope| {
             let replica = &replica;
-            let threads = places.iter().zip(collectives(&places)).map(|(place, collective)| {
+            let threads = devices.iter().zip(collectives(&devices)).map(|(device, collective)| {
                 // A panic takes the collective with it, so that nobody waits for it.
-                scope.spawn(move || replica(place, collective))
+                scope.spawn(move || replica(device, collective))
             });
             let threads: Vec<_> = threads.collect();
             let ended = |thread: thread::ScopedJoinHandle<Result<()>>| {
@@ -127,7 +127,7 @@ fn panicked(panic: &(dyn Any + Send), recipe: &Recipe) -> Error {
 fn introduce(
     report: &mut Report,
     recipe: &Recipe,
-    folders: &Folders,
+    dataset: &Dataset,
     metadata: &Metadata,
     state: Option<&State>,
     replicas: usize,
@@ -138,17 +138,17 @@ fn introduce(
     }
     let begins = format!(
         "{architecture}, {} classes, {} photos to train on and {} to validate with, {} px, {} epochs of {} steps{}, into {}",
-        folders.classes.len(),
-        folders.train.len(),
-        folders.val.len(),
+        dataset.classes.len(),
+        dataset.train.len(),
+        dataset.val.len(),
         preprocessing.crop,
         recipe.epochs,
-        folders.train.len() / recipe.batch_size,
+        dataset.train.len() / recipe.batch_size,
         if replicas > 1 { format!(" on {replicas} replicas") } else { String::new() },
         report.run().folder().display()
     );
     let lines = |names: &[String]| names.join("\n") + "\n";
-    report.run().write("classes.txt", &lines(&folders.classes))?;
+    report.run().write("classes.txt", &lines(&dataset.classes))?;
     report.run().write("labels.txt", &lines(labels))?;
     report.run().write("recipe.toml", &recipe.to_toml()?)?;
     report.say(&begins)
@@ -156,28 +156,28 @@ fn introduce(
 
 fn features(
     start: &Checkpoint,
-    folders: &Folders,
-    place: &Place,
+    dataset: &Dataset,
+    device: &ReplicaDevice,
     threads: &Threads,
     report: &mut Report,
 ) -> Result<Features> {
     let begun = Instant::now();
-    let photos = folders.train.len() + folders.val.len();
+    let photos = dataset.train.len() + dataset.val.len();
     report.say(&format!("what the layers in front of the classifier make of {photos} photos is computed, once"))?;
-    let (features, skipped) = Features::compute(start, folders, place.name, threads)?;
+    let (features, skipped) = Features::compute(start, dataset, device.name, threads)?;
     report.skip(&skipped)?;
     report.say(&format!("that took {:.1} s", begun.elapsed().as_secs_f64()))?;
     Ok(features)
 }
 
 /// By class, if they do not all count alike.
-fn class_weights(recipe: &Recipe, folders: &Folders) -> Option<Vec<f64>> {
+fn class_weights(recipe: &Recipe, dataset: &Dataset) -> Option<Vec<f64>> {
     match recipe.class_weights.as_ref()? {
         ClassWeights::Each(weights) => Some(weights.clone()),
         ClassWeights::Named(NamedWeights::Balanced) => {
-            let mut counts = vec![0.0; folders.classes.len()];
-            folders.train.iter().for_each(|Sample { class, .. }| counts[*class] += 1.0);
-            let mean = folders.train.len() as f64 / counts.len() as f64;
+            let mut counts = vec![0.0; dataset.classes.len()];
+            dataset.train.iter().for_each(|Sample { class, .. }| counts[*class] += 1.0);
+            let mean = dataset.train.len() as f64 / counts.len() as f64;
             Some(counts.into_iter().map(|count| mean / count).collect())
         }
     }

@@ -24,7 +24,7 @@ mod tally;
 
 mod weights;
 
-pub use devices::places;
+pub use devices::replica_devices;
 pub use evaluation::count;
 pub use interrupt::Interrupt;
 pub use launch::Training;

@@ -11,7 +11,7 @@ use super::run::{BEST, LAST};
 use super::schedule::LearningRate;
 use super::state::{Best, Standing, State};
 use super::tally::{Summary, Tally};
-use crate::data::{Augmentation, Folders, Item, Loader, Source, Threads, View, in_order, part, shuffled};
+use crate::data::{Augmentation, Dataset, Item, Loader, Source, Threads, View, in_order, part, shuffled};
 use crate::recipe::Recipe;
 use anyhow::{Context, Result, anyhow, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// What all replicas of a training have in common.
 pub struct Common {
     pub recipe: Recipe,
-    pub folders: Folders,
+    pub dataset: Dataset,
     /// Of every checkpoint, but for its metrics.
     pub metadata: Metadata,
     pub learning_rate: LearningRate,
@@ -92,9 +92,9 @@ impl<'a> Replica<'a> {
 
     /// The steps of an epoch that are not done.
     fn train(&mut self) -> Result<Summary> {
-        let Common { ref recipe, ref folders, steps_per_epoch, .. } = *self.common;
+        let Common { ref recipe, ref dataset, steps_per_epoch, .. } = *self.common;
         let Standing { epoch, step: done, found, .. } = self.standing;
-        let batches = shuffled(folders.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
+        let batches = shuffled(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
         let mut lessons = self.lessons(batches.into_iter().skip(done), epoch);
 
         let (mut whole, mut recent) = (Tally::since(found), Tally::since(Default::default()));
@@ -126,13 +126,13 @@ impl<'a> Replica<'a> {
                 self.save()?;
             }
         }
-        ensure!(!whole.is_empty(), "none of the {} photos could be decoded", folders.train.len());
+        ensure!(!whole.is_empty(), "none of the {} photos could be decoded", dataset.train.len());
         Ok(whole.summary())
     }
 
     /// This replica's parts of batches.
     fn lessons(&self, batches: impl Iterator<Item = Vec<Item>>, epoch: usize) -> Lessons {
-        let Common { recipe, folders, metadata, threads, .. } = self.common;
+        let Common { recipe, dataset, metadata, threads, .. } = self.common;
         let parts = self.collective.world_size() * recipe.accumulate;
         let first = self.collective.rank() * recipe.accumulate;
         let mine: Vec<_> = batches
@@ -143,7 +143,7 @@ impl<'a> Replica<'a> {
         }
         let view = View::Drawn { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch };
         let preprocessing = recipe.preprocessing_at(epoch, &metadata.preprocessing);
-        let source = Source { samples: folders.train.clone(), preprocessing, view };
+        let source = Source { samples: dataset.train.clone(), preprocessing, view };
         Lessons::Photos(Loader::new(source, mine, threads.clone()))
     }
 
@@ -181,23 +181,23 @@ impl<'a> Replica<'a> {
 
     /// What this replica's share of the validation comes to.
     fn count(&self, checkpoint: &Checkpoint) -> Result<Counts> {
-        let Common { recipe, folders, metadata, threads, interrupt, features, .. } = self.common;
+        let Common { recipe, dataset, metadata, threads, interrupt, features, .. } = self.common;
         let (rank, replicas) = (self.collective.rank(), self.collective.world_size());
-        let batches = in_order(folders.val.len(), recipe.batch_size / replicas / recipe.accumulate);
+        let batches = in_order(dataset.val.len(), recipe.batch_size / replicas / recipe.accumulate);
         let batches = part(&batches, rank, replicas);
         if let Some(features) = features {
             let mut counts = Counts::default();
             for batch in batches {
-                let (rows, classes) = features.val.batch(&batch, &folders.val);
+                let (rows, classes) = features.val.batch(&batch, &dataset.val);
                 counts.skipped += (batch.len() - classes.len()) as f64;
                 let logits = self.learner.classify(&rows);
-                let rows = logits.chunks_exact(folders.classes.len()).zip(classes);
+                let rows = logits.chunks_exact(dataset.classes.len()).zip(classes);
                 rows.for_each(|(row, class)| counts.add(row, class));
             }
             return Ok(counts);
         }
         let source =
-            Source { samples: folders.val.clone(), preprocessing: metadata.preprocessing.clone(), view: View::Middle };
+            Source { samples: dataset.val.clone(), preprocessing: metadata.preprocessing.clone(), view: View::Middle };
         let loader = Loader::new(source, batches, threads.clone());
         // What will answer with these weights; on a CPU, Burn would take many times as long.
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -295,7 +295,7 @@ impl Lessons {
             }
             Lessons::Features(parts) => {
                 let features = common.features.as_ref().context("there are no features")?;
-                let (rows, classes) = features.train.batch(&parts.next().context(ENDED)?, &common.folders.train);
+                let (rows, classes) = features.train.batch(&parts.next().context(ENDED)?, &common.dataset.train);
                 if !classes.is_empty() {
                     learner.study(Inputs::Features(rows), &classes);
                 }

@@ -5,11 +5,10 @@ use super::progress::Progress;
 use super::run::Run;
 use super::state::Standing;
 use super::tally::{Summary, Tally};
-use crate::data::Skipped;
+use crate::data::{Place, Skipped};
 use anyhow::{Error, Result};
 use serde::Serialize;
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 /// Of an epoch, from one record to the next.
 pub const STEPS_PER_RECORD: usize = 10;
@@ -20,8 +19,8 @@ pub struct Report {
     progress: Progress,
     epochs: usize,
     steps_per_epoch: usize,
-    /// Files that were named already.
-    skipped: HashSet<PathBuf>,
+    /// What was named already.
+    skipped: HashSet<Place>,
 }
 
 /// A line of `metrics.jsonl`. Epochs and steps count from 1; shares are of 1.
@@ -103,9 +102,9 @@ impl Report {
 
     /// Names each file once, however many epochs meet it.
     pub fn skip(&mut self, skipped: &[Skipped]) -> Result<()> {
-        for Skipped { file, reason } in skipped {
-            if self.skipped.insert(file.clone()) {
-                self.say(&format!("skipped {}: {reason}", file.display()))?;
+        for Skipped { place, reason } in skipped {
+            if self.skipped.insert(place.clone()) {
+                self.say(&format!("skipped {place}: {reason}"))?;
             }
         }
         Ok(())

@@ -26,7 +26,7 @@ const DATA: &str = "data.toml";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Data {
-    /// Folders of photos, or shards.
+    /// Dataset of photos, or shards.
     pub data: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_split: Option<f64>,

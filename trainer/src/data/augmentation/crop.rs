@@ -2,7 +2,7 @@
 
 use super::image::Image;
 use crate::data::Draws;
-use model::preprocess::{Photo, Preprocessing, Rectangle};
+use model::preprocess::{Encoded, PhotoError, Preprocessing, Rectangle};
 
 /// What is drawn from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,13 +48,16 @@ impl Crop {
 
 impl Part {
     /// u8 RGB `[crop, crop, 3]`
-    pub fn pixels(&self, photo: &Photo, preprocessing: &Preprocessing, flipped: bool) -> Vec<u8> {
+    pub fn pixels(&self, photo: Encoded, preprocessing: &Preprocessing, flipped: bool) -> Result<Vec<u8>, PhotoError> {
         let Preprocessing { crop, interpolation, .. } = *preprocessing;
         match *self {
-            Part::Resized(rectangle) => photo.resized_crop(rectangle, crop, interpolation, flipped),
+            Part::Resized(rectangle) => {
+                let (photo, rectangle) = photo.decode_part(rectangle)?;
+                Ok(photo.resized_crop(rectangle, crop, interpolation, flipped))
+            }
             Part::Shifted { left, top } => {
-                let (side, pixels) = (crop as usize, preprocessing.apply(photo).pixels().to_vec());
-                Image { width: side, height: side, pixels }.shifted(left, top, flipped).pixels
+                let (side, pixels) = (crop as usize, preprocessing.apply(&photo.decode()?).pixels().to_vec());
+                Ok(Image { width: side, height: side, pixels }.shifted(left, top, flipped).pixels)
             }
         }
     }

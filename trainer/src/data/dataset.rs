@@ -1,0 +1,108 @@
+//! What is trained on and what validates, whether it lies in folders or in shards.
+
+use super::{Draws, Place, Purpose, folders, shards};
+use anyhow::{Result, bail, ensure};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A photo and what it shows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sample {
+    pub place: Place,
+    /// By index.
+    pub class: usize,
+}
+
+#[derive(Debug)]
+pub struct Dataset {
+    /// Names by index.
+    pub classes: Vec<String>,
+    pub train: Arc<[Sample]>,
+    pub val: Arc<[Sample]>,
+}
+
+/// What lies in a folder, before anybody decided how to validate.
+pub(super) struct Listing {
+    /// Names by index; each has a photo in `train`.
+    pub(super) classes: Vec<String>,
+    pub(super) train: Vec<Sample>,
+    pub(super) val: Option<Vec<Sample>>,
+}
+
+impl Dataset {
+    /// Folders of class folders, or shards where there are any. Classes come in the order that lies there, or in that of
+    /// `known` if they are the same.
+    ///
+    /// # Errors
+    /// If something is missing, empty, not whole, or validates what is not trained, or if there is not one way to validate.
+    pub fn open(data: &Path, val_split: Option<f64>, seed: u64, known: &[String]) -> Result<Self> {
+        let listing = if shards::are_in(data)? { shards::list(data)? } else { folders::list(data)? };
+        let Listing { classes, mut train, mut val } = listing;
+        let classes = if same(&classes, known) {
+            let positions = positions(known);
+            let class = |index: usize| positions[classes[index].as_str()];
+            for samples in std::iter::once(&mut train).chain(&mut val) {
+                samples.iter_mut().for_each(|sample| sample.class = class(sample.class));
+                samples.sort_by_key(|sample| sample.class);
+            }
+            known.to_vec()
+        } else {
+            classes
+        };
+        let val = match (val, val_split) {
+            (Some(_), Some(_)) => bail!("{}: val validates already: leave out --val-split", data.display()),
+            (Some(val), None) => val,
+            (None, Some(share)) => split(&mut train, share, seed),
+            (None, None) => bail!(
+                "{} has no val to validate with; --val-split 0.1 keeps a tenth of each class for that",
+                data.display()
+            ),
+        };
+        ensure!(!val.is_empty(), "no photo of {} is left to validate with", data.display());
+        Ok(Dataset { classes, train: train.into(), val: val.into() })
+    }
+}
+
+/// What there is to evaluate these classes on: `val`, or the class folders of `data` themselves. A class may have no photo.
+///
+/// # Errors
+/// If there is a class that is none of `classes`.
+pub fn samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
+    if shards::are_in(data)? { shards::samples(data, classes) } else { folders::samples(data, classes) }
+}
+
+fn same(classes: &[String], known: &[String]) -> bool {
+    known.len() == classes.len() && known.iter().collect::<BTreeSet<_>>() == classes.iter().collect()
+}
+
+/// Indices by name.
+pub(super) fn positions(classes: &[String]) -> HashMap<&str, usize> {
+    classes.iter().enumerate().map(|(index, class)| (class.as_str(), index)).collect()
+}
+
+/// `name` is none of `classes`, in words.
+pub(super) fn unknown(name: &impl std::fmt::Display, classes: &[String]) -> anyhow::Error {
+    let some = classes.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    anyhow::anyhow!("{name}: none of the {} classes is called so ({some} ...)", classes.len())
+}
+
+/// Takes a share of each class out of `samples`: at least one photo, and never the last one.
+pub(super) fn split(samples: &mut Vec<Sample>, share: f64, seed: u64) -> Vec<Sample> {
+    let by_class = |a: &Sample, b: &Sample| (a.class, &a.place).cmp(&(b.class, &b.place));
+    samples.sort_by(by_class);
+    let (mut train, mut val) = (Vec::new(), Vec::new());
+    for class in samples.chunk_by(|a, b| a.class == b.class) {
+        let mut class = class.to_vec();
+        Draws::new(seed, Purpose::Split, &[class[0].class as u64]).shuffle(&mut class);
+        let wanted = (class.len() as f64 * share).round() as usize;
+        let kept = wanted.max(1).min(class.len() - 1);
+        train.extend(class.split_off(kept));
+        val.extend(class);
+    }
+    // In order of class and name again, so that an index is the same sample whatever the order of the draws.
+    train.sort_by(by_class);
+    val.sort_by(by_class);
+    *samples = train;
+    val
+}

@@ -1,0 +1,79 @@
+//! A split written as WebDataset's shards.
+
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use tar::{Builder, EntryType, Header};
+
+/// Tar files `SPLIT-000000.tar`... of at most so many photos each. Equal photos make equal bytes.
+pub struct ShardWriter {
+    folder: PathBuf,
+    split: &'static str,
+    photos_per_shard: NonZero<usize>,
+    photos: usize,
+    bytes: usize,
+    shard: Option<(PathBuf, Builder<BufWriter<File>>)>,
+}
+
+/// What a split came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written {
+    pub photos: usize,
+    pub shards: usize,
+    /// Of the photos.
+    pub bytes: usize,
+}
+
+impl ShardWriter {
+    pub fn new(folder: &Path, split: &'static str, photos_per_shard: NonZero<usize>) -> Self {
+        ShardWriter { folder: folder.to_owned(), split, photos_per_shard, photos: 0, bytes: 0, shard: None }
+    }
+
+    /// The next photo, as `00000000.EXTENSION` with its class beside it.
+    pub fn add(&mut self, photo: &[u8], extension: &str, class: usize) -> Result<()> {
+        if self.photos.is_multiple_of(self.photos_per_shard.get()) {
+            self.close()?;
+            let number = self.photos / self.photos_per_shard;
+            let path = self.folder.join(format!("{}-{number:06}.tar", self.split));
+            let file = File::create_new(&path).with_context(|| cannot(&path))?;
+            self.shard = Some((path, Builder::new(BufWriter::new(file))));
+        }
+        let (path, tar) = self.shard.as_mut().expect("the first photo opens the first shard");
+        let key = format!("{:08}", self.photos);
+        member(tar, &format!("{key}.{extension}"), photo).with_context(|| cannot(path))?;
+        member(tar, &format!("{key}.cls"), class.to_string().as_bytes()).with_context(|| cannot(path))?;
+        self.photos += 1;
+        self.bytes += photo.len();
+        Ok(())
+    }
+
+    /// All of it is on its way to the disk.
+    pub fn finish(mut self) -> Result<Written> {
+        self.close()?;
+        let ShardWriter { photos, bytes, photos_per_shard, .. } = self;
+        Ok(Written { photos, shards: photos.div_ceil(photos_per_shard.get()), bytes })
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some((path, tar)) = self.shard.take() else { return Ok(()) };
+        tar.into_inner().and_then(|mut file| file.flush()).with_context(|| cannot(&path))
+    }
+}
+
+fn cannot(path: &Path) -> String {
+    format!("{} cannot be written", path.display())
+}
+
+/// A file that belongs to nobody and has no age.
+fn member(tar: &mut Builder<BufWriter<File>>, name: &str, data: &[u8]) -> std::io::Result<()> {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(EntryType::Regular);
+    header.set_size(data.len() as u64);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    tar.append_data(&mut header, name, data)
+}
