@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run server-meanwhile test kernels checked neon bench page page-burn tools wasm-target optimiser browser emulator vulkan peers lint clean
+.PHONY: help run server-meanwhile test kernels checked neon soak cuda check-gpu bench page page-burn tools wasm-target optimiser browser emulator vulkan peers lint clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -34,6 +34,8 @@ endif
 help:
 	@echo "make run    build page and server, and serve the bundled models on http://$(LISTEN)"
 	@echo "make test   every test of the workspace, the browser's and, emulated, NEON's included"
+	@echo "make soak   trainings that are killed fifty times"
+	@echo "make check-gpu  the trainer's way over a GPU: CUDA compiled, Vulkan run, by an emulation if need be"
 	@echo "make bench  Shortcut beside other people's engines, natively and in the browser"
 	@echo "make page   the page alone, into web/dist"
 	@echo "make lint   rustfmt and clippy"
@@ -76,6 +78,23 @@ neon: emulator
 	@cargo test $(CHECKED) --target $(NEON) -- --list | grep on_every_kernel
 	cargo test $(CHECKED) --target $(NEON) -- on_every_kernel
 endif
+
+# What takes longer: trainings that are killed fifty times.
+soak:
+	SHORTCUT_KILLS=50 cargo test $(TESTED) --test resume -- --nocapture killed
+
+# The trainer for NVIDIA's GPUs. Where LLVM cannot be downloaded, LLVM_STUB names a stand-in for the crate cubecl-llvm, which the
+# compiler that is used here, NVRTC, does not need; the lock file stays as it is.
+LLVM_STUB ?=
+cuda:
+	@$(if $(LLVM_STUB),cp Cargo.lock $(CARGO_TARGET_DIR)/Cargo.lock.kept; trap 'mv $(CARGO_TARGET_DIR)/Cargo.lock.kept Cargo.lock' EXIT;) \
+	$(CARGO) build --release -p trainer --features cuda --target-dir $(CARGO_TARGET_DIR)/gpu \
+		$(if $(LLVM_STUB),--config 'patch.crates-io.cubecl-llvm.path="$(LLVM_STUB)"')
+
+# The way over a GPU, as far as it can be walked without one: CUDA compiled, and steps of training with Burn's kernels for
+# Vulkan. An emulation of Vulkan does.
+check-gpu: vulkan cuda
+	$(CARGO) test --release -p trainer --features wgpu --target-dir $(CARGO_TARGET_DIR)/gpu --bin trainer -- --test-threads 1 training::gpu
 
 # `make bench BENCH='--rounds 3 --cases resnet18:1 --peers ncnn,onnxruntime'` is a short one; `BENCH=--help` tells the rest.
 BENCH ?=

@@ -1,6 +1,5 @@
 //! A training from its first step, or where it stopped, to its last, with one replica or many.
 
-use super::collective::Lost;
 use super::devices::{ReplicaDevice, collectives};
 use super::features::Features;
 use super::interrupt::Interrupt;
@@ -11,13 +10,12 @@ use super::report::Report;
 use super::run::{BEST, LAST, Run};
 use super::schedule::LearningRate;
 use super::state::{Standing, State};
+use super::together::together;
 use crate::data::{Dataset, Sample, Threads};
 use crate::recipe::{ClassWeights, Layers, NamedWeights, Recipe};
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Error, Result};
 use model::checkpoint::{Checkpoint, Metadata};
-use std::any::Any;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// All that a training is made of.
@@ -79,20 +77,10 @@ impl Training {
             }
             Replica::new(&common, collective, learner, device.name, standing.clone()).run()
         };
-        let results: Vec<Result<()>> = thread::scope(|scope| {
-            let replica = &replica;
-            let threads = devices.iter().zip(collectives(&devices)).map(|(device, collective)| {
-                // A panic takes the collective with it, so that nobody waits for it.
-                scope.spawn(move || replica(device, collective))
-            });
-            let threads: Vec<_> = threads.collect();
-            let ended = |thread: thread::ScopedJoinHandle<Result<()>>| {
-                thread.join().unwrap_or_else(|panic| Err(panicked(&*panic, &common.recipe)))
-            };
-            threads.into_iter().map(ended).collect()
-        });
+        let result = together(collectives(&devices), |rank, collective| replica(&devices[rank], collective));
         let mut report = common.report.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = cause(results) {
+        if let Err(error) = result {
+            let error = explained(error, &common.recipe);
             report.ended_by(&error);
             return Err(error);
         }
@@ -100,27 +88,18 @@ impl Training {
     }
 }
 
-/// What brought a run down: not that others missed whoever it was.
-fn cause(results: Vec<Result<()>>) -> Option<Error> {
-    let (missed, causes): (Vec<_>, Vec<_>) =
-        results.into_iter().filter_map(Result::err).partition(|error| error.is::<Lost>());
-    causes.into_iter().chain(missed).next()
-}
-
-/// What a replica's panic says. Burn has no other way to tell that memory is short.
-fn panicked(panic: &(dyn Any + Send), recipe: &Recipe) -> Error {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    let text = text.unwrap_or_else(|| "a replica failed".to_owned());
-    let lower = text.to_lowercase();
-    if ["out of memory", "outofmemory", "bufferstoobig", "buffertoobig"].iter().any(|sign| lower.contains(sign)) {
-        let accumulate = 2 * recipe.accumulate;
-        return anyhow!(
-            "out of memory: try --batch-size {}, or --set accumulate={accumulate}, which computes the same in more parts ({text})",
-            recipe.batch_size / 2,
-        );
+/// A device that is short of memory says so in words alone.
+fn explained(error: Error, recipe: &Recipe) -> Error {
+    let text = format!("{error:#}").to_lowercase();
+    if !["out of memory", "outofmemory", "out_of_memory", "buffer too big"].iter().any(|sign| text.contains(sign)) {
+        return error;
     }
-    anyhow!("a replica failed: {text}")
+    let Recipe { batch_size, accumulate, .. } = recipe;
+    error.context(format!(
+        "memory is short: try --batch-size {}, or --set accumulate={}, which computes the same in more parts",
+        batch_size / 2,
+        2 * accumulate
+    ))
 }
 
 /// What begins, and the files that tell what it was.
@@ -180,5 +159,20 @@ fn class_weights(recipe: &Recipe, dataset: &Dataset) -> Option<Vec<f64>> {
             let mean = dataset.train.len() as f64 / counts.len() as f64;
             Some(counts.into_iter().map(|count| mean / count).collect())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn short_memory_names_a_batch_size_to_try() {
+        let recipe = Recipe::changed(&["batch-size=64", "accumulate=2"]);
+        let error = explained(anyhow!("a replica failed: CUDA_ERROR_OUT_OF_MEMORY"), &recipe);
+        let text = format!("{error:#}");
+        assert!(text.contains("--batch-size 32, or --set accumulate=4") && text.contains("CUDA"), "{text}");
+        assert_eq!(explained(anyhow!("no disk"), &recipe).to_string(), "no disk");
     }
 }

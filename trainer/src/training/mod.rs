@@ -5,6 +5,10 @@ mod collective;
 mod devices;
 mod evaluation;
 mod features;
+#[cfg(test)]
+mod golden;
+#[cfg(all(test, feature = "wgpu"))]
+mod gpu;
 mod gradients;
 mod interrupt;
 mod launch;
@@ -21,6 +25,7 @@ mod schedule;
 mod start;
 mod state;
 mod tally;
+mod together;
 
 mod weights;
 

@@ -1,0 +1,69 @@
+//! The way over a GPU, with Burn's kernels for Vulkan, which are those for CUDA: a few steps beside the CPU's. Any Vulkan
+//! device will do, Mesa's emulation too. `make check-gpu`.
+
+use super::collective::{Collective, HostThreads};
+use super::devices::replica_devices;
+use super::golden::{batch, start, study};
+use super::learner::{Learner, Update};
+use super::together::together;
+use crate::recipe::Recipe;
+use model::engine::Device;
+use std::num::NonZero;
+use std::sync::Mutex;
+
+const STEPS: usize = 3;
+const BATCH: usize = 8;
+const SIDE: usize = 32;
+
+type Weights = std::collections::BTreeMap<String, Vec<f32>>;
+
+/// Losses of the steps, the same in each replica, and the weights in the end, by rank.
+fn run(device: Device, replicas: usize, precision: &str) -> (Vec<f64>, Vec<Weights>) {
+    let devices = replica_devices(device, None, NonZero::new(replicas).unwrap()).unwrap();
+    let found = Mutex::new((Vec::new(), vec![Weights::new(); replicas]));
+    let collectives = HostThreads::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
+    together(collectives, |rank, collective: Box<dyn Collective>| {
+        let recipe = Recipe::changed(&[&format!("precision={precision}")]);
+        let mut learner = Learner::new(&start(), &recipe, None, 0, &devices[rank].device);
+        for step in 0..STEPS {
+            study(&mut learner, &batch(step, BATCH, SIDE), rank, replicas);
+            let (Update::Done(sums), _) = learner.update(0.001, 0.0, &*collective)? else { panic!("diverged") };
+            if rank == 0 {
+                found.lock().unwrap().0.push(sums.loss / sums.weight);
+            }
+        }
+        found.lock().unwrap().1[rank] = learner.memory()?.network;
+        Ok(())
+    })
+    .unwrap();
+    found.into_inner().unwrap()
+}
+
+fn assert_near(found: &[f64], expected: &[f64], band: f64) {
+    let near = found.iter().zip(expected).all(|(found, expected)| (found / expected - 1.0).abs() < band);
+    assert!(near && found.len() == expected.len(), "{found:?}, not {expected:?}");
+}
+
+#[test]
+fn steps_are_those_of_the_cpu() {
+    let (losses, weights) = run(Device::Wgpu(0), 1, "f32");
+    let (expected, expected_weights) = run(Device::Cpu, 1, "f32");
+    assert_near(&losses, &expected, 1e-3);
+    for (name, expected) in &expected_weights[0] {
+        let furthest = weights[0][name].iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(furthest < 1e-3, "{name}: {furthest} away");
+    }
+}
+
+#[test]
+fn steps_in_f16_stay_near_those_of_the_cpu() {
+    let (losses, _) = run(Device::Wgpu(0), 1, "f16");
+    assert_near(&losses, &run(Device::Cpu, 1, "f32").0, 0.02);
+}
+
+#[test]
+fn two_replicas_hold_the_same_weights() {
+    let (losses, weights) = run(Device::Wgpu(0), 2, "f32");
+    assert!(weights[0] == weights[1]);
+    assert_near(&losses, &run(Device::Cpu, 2, "f32").0, 1e-3);
+}
