@@ -1,7 +1,7 @@
 //! `trainer train`, and `trainer` without a command: from photos to a checkpoint.
 
-use super::answer;
-use crate::data::{Dataset, threads};
+use super::{answer, remark};
+use crate::data::{Cache, CacheSize, Dataset, threads};
 use crate::recipe::{self, Change, Recipe};
 use crate::training::{Interrupt, Run, Training, open, start};
 use anyhow::{Result, bail};
@@ -9,6 +9,7 @@ use clap::Args;
 use model::engine::{self, Device};
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use toml::Value;
 
 /// Train a network on folders of photos; what happens without a command
@@ -56,6 +57,9 @@ pub struct Train {
     /// Threads that decode photos; by default as many as there are cores
     #[arg(long, value_name = "N", value_parser = engine::threads)]
     loader_threads: Option<NonZero<usize>>,
+    /// Keep decoded photos in memory if all to train on fit: off, auto (half of what is available), or a size such as 8GB
+    #[arg(long, value_name = "SIZE", default_value_t = CacheSize::Auto)]
+    cache: CacheSize,
     /// Where to train: cpu, which for training is Burn's backend flex
     #[arg(long, default_value_t)]
     device: Device,
@@ -83,7 +87,7 @@ impl Train {
         let recipe = Recipe::resolve(&self.recipe, &self.changes())?;
         let checkpoint = open(&recipe)?;
         let known = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.metadata().classes);
-        let dataset = Dataset::open(&self.data, self.val_split, recipe.seed, known)?;
+        let mut dataset = Dataset::open(&self.data, self.val_split, recipe.seed, known)?;
         let start = start(&recipe, checkpoint, &dataset.classes)?;
         // What the checkpoint decided, so that the run tells it.
         let recipe = Recipe { image_size: Some(start.metadata().preprocessing.crop), ..recipe };
@@ -92,6 +96,12 @@ impl Train {
         let mut run = Run::create(self.output, &self.recipe)?;
         let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
         run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
+        let (cache, said) = Cache::new(&dataset.train, self.cache);
+        dataset.cache = cache.map(Arc::new);
+        if let Some(said) = said {
+            run.log(&said)?;
+            remark(&said);
+        }
         let folder = run.folder().to_owned();
         Training::new(recipe, dataset, &start, run, threads, interrupt)?.run()?;
         answer(&folder.join("best.safetensors").display().to_string())

@@ -1,9 +1,9 @@
 //! A sample's way from its bytes to an image.
 
 use super::loader::Skipped;
-use super::{Augmentation, Draws, Purpose, Sample};
+use super::{Augmentation, Cache, Draws, Purpose, Sample};
 use crate::photos::LIMITS;
-use model::preprocess::{Encoded, Excerpt, ImageBatch, Preprocessing};
+use model::preprocess::{Encoded, Excerpt, ImageBatch, Photo, Preprocessing, Rectangle};
 use std::sync::Arc;
 
 /// Samples as they are looked at.
@@ -12,6 +12,8 @@ pub struct Source {
     /// What images are normalised by, how photos are resized, and to which size.
     pub preprocessing: Preprocessing,
     pub view: View,
+    /// Whole photos of these samples, for parts that are drawn.
+    pub cache: Option<Arc<Cache>>,
 }
 
 /// What of a photo is looked at.
@@ -28,25 +30,60 @@ impl Source {
     /// # Errors
     /// If the bytes cannot be read or decoded.
     pub fn load(&self, index: usize) -> Result<ImageBatch, Skipped> {
-        let Sample { place, .. } = &self.samples[index];
-        let skipped = |reason: String| Skipped { place: place.clone(), reason };
-        let bytes = place.read().map_err(|failure| skipped(failure.error.message))?;
         match self.view {
             View::Middle => {
+                let bytes = self.read(index)?;
                 let excerpt = Excerpt::decode(&bytes, &LIMITS, &self.preprocessing);
-                Ok(excerpt.map_err(|error| skipped(error.to_string()))?.resize())
+                Ok(excerpt.map_err(|error| self.skipped(index, error))?.resize())
             }
             View::Drawn { augmentation, seed, epoch } => {
-                let photo = Encoded::open(&bytes, &LIMITS).map_err(|error| skipped(error.to_string()))?;
                 let mut draws = Draws::new(seed, Purpose::Sample, &[epoch as u64, index as u64]);
-                let (part, flipped) = augmentation.draw(photo.size(), &mut draws);
-                let (photo, part) = photo.decode_part(part).map_err(|error| skipped(error.to_string()))?;
                 let Preprocessing { crop, interpolation, mean, std, .. } = self.preprocessing;
-                let pixels = photo.resized_crop(part, crop, interpolation, flipped);
+                let pixels = self.with_part(
+                    index,
+                    |size| augmentation.draw(size, &mut draws),
+                    |photo, part, flipped| photo.resized_crop(part, crop, interpolation, flipped),
+                )?;
                 let side = crop as usize;
                 Ok(ImageBatch::new(pixels, [1, side, side], mean, std)
                     .expect("the part was resized to the crop's size"))
             }
         }
+    }
+
+    /// Of a photo of some size, `draw` chooses a part; `look` gets at least that part of the photo, and where it lies in it.
+    fn with_part<D, T>(
+        &self,
+        index: usize,
+        draw: impl FnOnce((u32, u32)) -> (Rectangle, D),
+        look: impl FnOnce(&Photo, Rectangle, D) -> T,
+    ) -> Result<T, Skipped> {
+        let size = |photo: &Photo| (photo.width(), photo.height());
+        if let Some(photo) = self.cache.as_ref().and_then(|cache| cache.get(index)) {
+            let (part, drawn) = draw(size(photo));
+            return Ok(look(photo, part, drawn));
+        }
+        let bytes = self.read(index)?;
+        let skipped = |error| self.skipped(index, error);
+        if let Some(cache) = &self.cache {
+            let photo = Photo::decode(&bytes, &LIMITS).map_err(skipped)?;
+            let (part, drawn) = draw(size(&photo));
+            return Ok(match cache.keep(index, photo) {
+                Ok(photo) => look(photo, part, drawn),
+                Err(photo) => look(&photo, part, drawn),
+            });
+        }
+        let encoded = Encoded::open(&bytes, &LIMITS).map_err(skipped)?;
+        let (part, drawn) = draw(encoded.size());
+        let (photo, part) = encoded.decode_part(part).map_err(skipped)?;
+        Ok(look(&photo, part, drawn))
+    }
+
+    fn read(&self, index: usize) -> Result<Vec<u8>, Skipped> {
+        self.samples[index].place.read().map_err(|failure| self.skipped(index, failure.error.message))
+    }
+
+    fn skipped(&self, index: usize, reason: impl ToString) -> Skipped {
+        Skipped { place: self.samples[index].place.clone(), reason: reason.to_string() }
     }
 }

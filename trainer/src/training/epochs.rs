@@ -89,7 +89,7 @@ impl Training {
 
     /// What begins, and the files that tell what it was.
     fn introduce(&mut self) -> Result<()> {
-        let Dataset { classes, train, val } = &self.dataset;
+        let Dataset { classes, train, val, .. } = &self.dataset;
         let Metadata { architecture, labels, preprocessing, .. } = &self.metadata;
         let begins = format!(
             "{architecture}, {} classes, {} photos to train on and {} to validate with, {} px, {} epochs of {} steps, into {}",
@@ -112,7 +112,8 @@ impl Training {
     fn train(&mut self, epoch: usize) -> Result<Summary> {
         let Recipe { batch_size, seed, .. } = self.recipe;
         let augmentation = Augmentation::new(&self.recipe);
-        let source = self.source(&self.dataset.train, View::Drawn { augmentation, seed, epoch });
+        let view = View::Drawn { augmentation, seed, epoch };
+        let source = Source { cache: self.dataset.cache.clone(), ..self.source(&self.dataset.train, view) };
         let batches = shuffled(self.dataset.train.len(), batch_size, seed, epoch);
         let mut loader = Loader::new(source, batches, self.threads.clone());
 
@@ -172,7 +173,7 @@ impl Training {
     }
 
     fn source(&self, samples: &Arc<[Sample]>, view: View) -> Source {
-        Source { samples: samples.clone(), preprocessing: self.metadata.preprocessing.clone(), view }
+        Source { samples: samples.clone(), preprocessing: self.metadata.preprocessing.clone(), view, cache: None }
     }
 
     /// `what` is wrong, in this epoch.
