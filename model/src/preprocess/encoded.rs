@@ -35,12 +35,6 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// All of it.
-    pub fn decode(self) -> Result<Photo, PhotoError> {
-        let (width, height) = self.size();
-        Ok(self.decode_part(Rectangle { left: 0, top: 0, width, height })?.0)
-    }
-
     /// At least a part of the upright photo, and where in what is returned that part lies. It shows what it shows in
     /// [`Photo::decode`], to the bit.
     ///
@@ -59,12 +53,6 @@ impl<'a> Encoded<'a> {
         let size = (columns.len() as u32, rows.len() as u32);
         let decoded = Picture { size, orientation, columns: 0..columns.len(), pixels };
         Ok((Photo::upright(decoded), to_upright(part, size, orientation)))
-    }
-}
-
-impl From<Photo> for Encoded<'_> {
-    fn from(photo: Photo) -> Self {
-        Encoded(Kind::Decoded(photo))
     }
 }
 

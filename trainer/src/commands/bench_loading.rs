@@ -1,7 +1,7 @@
 //! `trainer bench-loading`: how fast photos become batches to train on, and nothing else.
 
-use super::answer;
-use crate::data::{Augmentation, Dataset, Loader, Source, View, shuffled, threads};
+use super::{answer, remark};
+use crate::data::{Augmentation, Cache, CacheSize, Dataset, Loader, Source, View, in_order, shuffled, threads};
 use crate::recipe::Recipe;
 use anyhow::{Result, ensure};
 use clap::{Args, value_parser};
@@ -10,6 +10,7 @@ use model::preprocess::Preprocessing;
 use serde::Serialize;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Measure how fast photos are loaded
@@ -31,6 +32,9 @@ pub struct BenchLoading {
     /// Threads that decode photos; by default as many as there are cores
     #[arg(long, value_name = "N", value_parser = engine::threads)]
     loader_threads: Option<NonZero<usize>>,
+    /// Keep decoded photos in memory if all fit, as `trainer train` does: off, auto, or a size such as 8GB
+    #[arg(long, value_name = "SIZE", default_value_t = CacheSize::Off)]
+    cache: CacheSize,
     /// For how long to measure, in whole epochs
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -64,10 +68,18 @@ impl BenchLoading {
         // torchvision's.
         let augmentation = Augmentation::new(&Recipe::resolve("torchvision-v1", &[])?);
         let count = dataset.train.len();
+        let (cache, said) = Cache::new(&dataset.train, self.cache);
+        let cache = cache.map(Arc::new);
+        said.iter().for_each(|said| remark(said));
         let epoch = |epoch: usize| -> Result<usize> {
             let view = View::Drawn { augmentation, seed: 0, epoch };
-            let source = Source { samples: dataset.train.clone(), preprocessing: preprocessing.clone(), view };
-            let batches = shuffled(count, self.batch_size.get().min(count), 1, 0, epoch);
+            let (samples, preprocessing) = (dataset.train.clone(), preprocessing.clone());
+            let source = Source { samples, preprocessing, view, cache: cache.clone() };
+            let mut batches = shuffled(count, self.batch_size.get().min(count), 1, 0, epoch);
+            // All of them, so that a cache is full after the first.
+            if epoch == 0 {
+                batches = in_order(count, self.batch_size.get());
+            }
             let loaded: usize = Loader::new(source, batches, threads.clone()).map(|batch| batch.classes.len()).sum();
             ensure!(loaded > 0, "none of the photos of {} could be decoded", self.data.display());
             Ok(loaded)

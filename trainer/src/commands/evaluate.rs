@@ -46,7 +46,7 @@ impl Evaluate {
         let samples = samples(&self.data, &checkpoint.metadata().classes)?;
         let batches = in_order(samples.len(), self.batch_size.get());
         let preprocessing = checkpoint.metadata().preprocessing.clone();
-        let source = Source { samples: samples.into(), preprocessing, view: View::Middle };
+        let source = Source { samples: samples.into(), preprocessing, view: View::Middle, cache: None };
         let engine = block_on(Engine::prepare_from(&checkpoint, self.processor.device, self.processor.into()))?;
         let loader = Loader::new(source, batches, threads(None)?);
         // Nothing is left of an evaluation that is interrupted, so Ctrl-C ends it as it ends any program.

@@ -67,7 +67,7 @@ struct Packed {
 
 impl Pack {
     pub fn run(self) -> Result<()> {
-        let Dataset { classes, mut train, val } = Dataset::open(&self.data, self.val_split, self.seed.into(), &[])?;
+        let Dataset { classes, mut train, val, .. } = Dataset::open(&self.data, self.val_split, self.seed.into(), &[])?;
         // That of an epoch before the first.
         Draws::new(self.seed.into(), Purpose::Order, &[0]).shuffle(Arc::make_mut(&mut train));
         let cannot = || format!("{} cannot be made", self.output.display());

@@ -1,8 +1,8 @@
 //! `trainer train`, and `trainer` without a command: from photos to a checkpoint.
 
-use super::answer;
-use crate::data::{Dataset, threads};
-use crate::recipe::{self, Change, Recipe};
+use super::{answer, remark};
+use crate::data::{Cache, CacheSize, Dataset, threads};
+use crate::recipe::{self, Change, Layers, Recipe};
 use crate::training::{BEST, Data, Interrupt, Run, State, Training, open, replica_devices, start};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
@@ -10,6 +10,7 @@ use model::checkpoint::Checkpoint;
 use model::engine::{self, Device};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Value;
 
@@ -65,6 +66,9 @@ pub struct Train {
     /// Threads that decode photos; by default as many as there are cores
     #[arg(long, value_name = "N", value_parser = engine::threads)]
     loader_threads: Option<NonZero<usize>>,
+    /// Keep decoded photos in memory if all to train on fit: off, auto (half of what is available), or a size such as 8GB
+    #[arg(long, value_name = "SIZE", default_value_t = CacheSize::Auto)]
+    cache: CacheSize,
     /// Where to train: cpu, which for training is Burn's backend flex, or if they were built in, wgpu[:N] and cuda[:N]
     #[arg(long, default_value_t)]
     device: Device,
@@ -135,9 +139,17 @@ impl Train {
             Some(folder) => self.resumed(folder)?,
             None => self.begun()?,
         };
-        let Prepared { recipe, dataset, start, state, mut run } = prepared;
+        let Prepared { recipe, mut dataset, start, state, mut run } = prepared;
         let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
         run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
+        if recipe.layers == Layers::All {
+            let (cache, said) = Cache::new(&dataset.train, self.cache);
+            dataset.cache = cache.map(Arc::new);
+            if let Some(said) = said {
+                run.log(&said)?;
+                remark(&said);
+            }
+        }
         let best = run.folder().join(BEST);
         let (interrupt, save_every) = (Interrupt::listen()?, self.save_every);
         Training { recipe, dataset, start, state, run, devices, threads, interrupt, save_every }.run()?;

@@ -1,6 +1,6 @@
 //! What is trained on and what validates, whether it lies in folders or in shards.
 
-use super::{Draws, Place, Purpose, folders, shards};
+use super::{Cache, Draws, Place, Purpose, folders, shards};
 use anyhow::{Result, bail, ensure};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -20,6 +20,8 @@ pub struct Dataset {
     pub classes: Vec<String>,
     pub train: Arc<[Sample]>,
     pub val: Arc<[Sample]>,
+    /// Of `train`, where all of it is to stay in memory.
+    pub cache: Option<Arc<Cache>>,
 }
 
 /// What lies in a folder, before anybody decided how to validate.
@@ -60,7 +62,7 @@ impl Dataset {
             ),
         };
         ensure!(!val.is_empty(), "no photo of {} is left to validate with", data.display());
-        Ok(Dataset { classes, train: train.into(), val: val.into() })
+        Ok(Dataset { classes, train: train.into(), val: val.into(), cache: None })
     }
 }
 

@@ -105,7 +105,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Augmentation, Sample, View, in_order, shuffled};
+    use super::super::{Augmentation, Cache, CacheSize, Sample, View, in_order, shuffled};
     use super::*;
     use crate::recipe::Recipe;
     use model::preprocess::Preprocessing;
@@ -140,7 +140,7 @@ mod tests {
 
     fn source(samples: &[Sample], view: View) -> Source {
         let preprocessing = Preprocessing { resize: 16, crop: 12, ..Preprocessing::default() };
-        Source { samples: samples.into(), preprocessing, view }
+        Source { samples: samples.into(), preprocessing, view, cache: None }
     }
 
     fn drawn(epoch: usize) -> View {
@@ -167,6 +167,21 @@ mod tests {
             assert!(load(count, 0) == alone, "{count} threads make other batches");
         }
         assert!(load(1, 1) != alone, "each epoch draws anew");
+    }
+
+    #[test]
+    fn a_cache_changes_no_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let samples = samples(folder.path());
+        let load = |cache: &Option<Arc<Cache>>, epoch| {
+            let source = Source { cache: cache.clone(), ..source(&samples, drawn(epoch)) };
+            pixels(Loader::new(source, shuffled(samples.len(), 4, 1, 4, epoch), threads(None).unwrap()))
+        };
+        let plain = [0, 1, 2].map(|epoch| load(&None, epoch));
+        let cache = Cache::new(&samples, CacheSize::Bytes(1_000_000)).0.map(Arc::new);
+        assert!(cache.is_some() && [0, 1, 2].map(|epoch| load(&cache, epoch)) == plain);
+        let kept = (0..samples.len()).filter(|&index| cache.as_ref().unwrap().get(index).is_some()).count();
+        assert_eq!(kept, 12, "all but the two that are no photos");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! of threads makes the same batches.
 
 mod augmentation;
+mod cache;
 mod dataset;
 mod draws;
 mod epoch;
@@ -16,6 +17,7 @@ mod source;
 mod survey;
 
 pub use augmentation::Augmentation;
+pub use cache::{Cache, CacheSize};
 pub use dataset::{Dataset, Sample, samples};
 pub use draws::{Draws, Purpose};
 pub use epoch::{Item, in_order, part, shuffled};

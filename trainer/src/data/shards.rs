@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn a_shard_of_webdatasets_is_read() {
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-        let Dataset { classes, train, val } = Dataset::open(Path::new(golden), Some(0.5), 0, &[]).unwrap();
+        let Dataset { classes, train, val, .. } = Dataset::open(Path::new(golden), Some(0.5), 0, &[]).unwrap();
         assert_eq!((classes.len(), train.len(), val.len()), (2, 2, 2));
         for Sample { place, class } in train.iter().chain(&*val) {
             let photo = model::preprocess::Photo::decode(&place.read().unwrap(), &crate::photos::LIMITS).unwrap();

@@ -36,7 +36,7 @@ impl Features {
         let mut skipped = Vec::new();
         let mut rows = |samples: &Arc<[Sample]>| -> Result<Rows> {
             let preprocessing = checkpoint.metadata().preprocessing.clone();
-            let source = Source { samples: samples.clone(), preprocessing, view: View::Middle };
+            let source = Source { samples: samples.clone(), preprocessing, view: View::Middle, cache: None };
             let mut rows = vec![None; samples.len()];
             for batch in Loader::new(source, in_order(samples.len(), BATCH), threads.clone()) {
                 skipped.extend(batch.skipped);

@@ -143,7 +143,7 @@ impl<'a> Replica<'a> {
         }
         let view = View::Drawn { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch };
         let preprocessing = recipe.preprocessing_at(epoch, &metadata.preprocessing);
-        let source = Source { samples: dataset.train.clone(), preprocessing, view };
+        let source = Source { samples: dataset.train.clone(), preprocessing, view, cache: dataset.cache.clone() };
         Lessons::Photos(Loader::new(source, mine, threads.clone()))
     }
 
@@ -196,8 +196,12 @@ impl<'a> Replica<'a> {
             }
             return Ok(counts);
         }
-        let source =
-            Source { samples: dataset.val.clone(), preprocessing: metadata.preprocessing.clone(), view: View::Middle };
+        let source = Source {
+            samples: dataset.val.clone(),
+            preprocessing: metadata.preprocessing.clone(),
+            view: View::Middle,
+            cache: None,
+        };
         let loader = Loader::new(source, batches, threads.clone());
         // What will answer with these weights; on a CPU, Burn would take many times as long.
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);

@@ -2,7 +2,7 @@
 
 use super::image::Image;
 use crate::data::Draws;
-use model::preprocess::{Encoded, PhotoError, Preprocessing, Rectangle};
+use model::preprocess::{Photo, Preprocessing, Rectangle};
 
 /// What is drawn from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,17 +47,23 @@ impl Crop {
 }
 
 impl Part {
-    /// u8 RGB `[crop, crop, 3]`
-    pub fn pixels(&self, photo: Encoded, preprocessing: &Preprocessing, flipped: bool) -> Result<Vec<u8>, PhotoError> {
+    /// Of a photo of `size`, width by height.
+    pub fn of(&self, (width, height): (u32, u32)) -> Rectangle {
+        match *self {
+            Part::Resized(rectangle) => rectangle,
+            // The middle is cut out of what all of it becomes.
+            Part::Shifted { .. } => Rectangle { left: 0, top: 0, width, height },
+        }
+    }
+
+    /// u8 RGB `[crop, crop, 3]` of a photo in which the part lies at `seen`.
+    pub fn pixels(&self, photo: &Photo, seen: Rectangle, preprocessing: &Preprocessing, flipped: bool) -> Vec<u8> {
         let Preprocessing { crop, interpolation, .. } = *preprocessing;
         match *self {
-            Part::Resized(rectangle) => {
-                let (photo, rectangle) = photo.decode_part(rectangle)?;
-                Ok(photo.resized_crop(rectangle, crop, interpolation, flipped))
-            }
+            Part::Resized(_) => photo.resized_crop(seen, crop, interpolation, flipped),
             Part::Shifted { left, top } => {
-                let (side, pixels) = (crop as usize, preprocessing.apply(&photo.decode()?).pixels().to_vec());
-                Ok(Image { width: side, height: side, pixels }.shifted(left, top, flipped).pixels)
+                let (side, pixels) = (crop as usize, preprocessing.apply(photo).pixels().to_vec());
+                Image { width: side, height: side, pixels }.shifted(left, top, flipped).pixels
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::recipe::{AutoAugment, Recipe};
 use crop::{Crop, Part};
 use image::Image;
 use jitter::Jitter;
-use model::preprocess::{Encoded, PhotoError, Preprocessing};
+use model::preprocess::{Photo, Preprocessing, Rectangle};
 use operation::Operation;
 
 /// What is drawn from.
@@ -69,15 +69,17 @@ impl Augmentation {
 }
 
 impl Changes {
-    /// u8 RGB `[crop, crop, 3]`
-    ///
-    /// # Errors
-    /// If what is seen of the photo cannot be decoded.
-    pub fn apply(&self, photo: Encoded, preprocessing: &Preprocessing) -> Result<Vec<u8>, PhotoError> {
-        let pixels = self.part.pixels(photo, preprocessing, self.flipped)?;
+    /// What is to be decoded of a photo of `size`, width by height.
+    pub fn sees(&self, size: (u32, u32)) -> Rectangle {
+        self.part.of(size)
+    }
+
+    /// u8 RGB `[crop, crop, 3]` of a photo in which what [`Changes::sees`] lies at `seen`.
+    pub fn apply(&self, photo: &Photo, seen: Rectangle, preprocessing: &Preprocessing) -> Vec<u8> {
+        let pixels = self.part.pixels(photo, seen, preprocessing, self.flipped);
         let side = preprocessing.crop as usize;
         let whole = Image { width: side, height: side, pixels };
-        Ok(self.operations.iter().fold(whole, |image, operation| operation.apply(image)).pixels)
+        self.operations.iter().fold(whole, |image, operation| operation.apply(image)).pixels
     }
 }
 
@@ -85,7 +87,6 @@ impl Changes {
 mod tests {
     use super::super::Purpose;
     use super::*;
-    use model::preprocess::Photo;
 
     fn draw(changes: &[&str], index: u64) -> Changes {
         let augmentation = Augmentation::new(&Recipe::changed(changes));
@@ -125,8 +126,8 @@ mod tests {
         changes.flipped = true;
         let row = [[48, 96, 16].repeat(6), [0; 6].to_vec()].concat();
         let mirrored = [[0; 6].to_vec(), [48, 96, 16].repeat(6)].concat();
-        assert_eq!(changes.apply(photo.clone().into(), &preprocessing).unwrap(), mirrored.repeat(8));
+        assert_eq!(changes.apply(&photo, changes.sees((50, 40)), &preprocessing), mirrored.repeat(8));
         changes.flipped = false;
-        assert_eq!(changes.apply(photo.clone().into(), &preprocessing).unwrap(), row.repeat(8));
+        assert_eq!(changes.apply(&photo, changes.sees((50, 40)), &preprocessing), row.repeat(8));
     }
 }

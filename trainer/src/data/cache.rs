@@ -1,0 +1,185 @@
+//! Decoded photos that stay in memory from one epoch to the next, where all of them fit.
+
+use super::Sample;
+use crate::photos::LIMITS;
+use anyhow::{Context, Result, bail};
+use model::preprocess::{Encoded, Photo};
+use rayon::prelude::*;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use sysinfo::System;
+
+/// Photos whose headers are read to estimate all.
+const ESTIMATED_BY: usize = 256;
+
+/// How much memory a cache may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheSize {
+    Off,
+    /// Half of what is available.
+    Auto,
+    Bytes(u64),
+}
+
+impl FromStr for CacheSize {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "off" => return Ok(CacheSize::Off),
+            "auto" => return Ok(CacheSize::Auto),
+            _ => {}
+        }
+        let expected = "off, auto, or a size such as 500MB or 8GB is expected";
+        let (number, unit) = match (text.strip_suffix("GB"), text.strip_suffix("MB")) {
+            (Some(number), _) => (number, 1e9),
+            (_, Some(number)) => (number, 1e6),
+            _ => bail!("{expected}"),
+        };
+        match number.trim().parse::<f64>().context(expected)? {
+            number if number >= 0.0 && number < 1e9 => Ok(CacheSize::Bytes((number * unit) as u64)),
+            _ => bail!("{expected}"),
+        }
+    }
+}
+
+impl fmt::Display for CacheSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CacheSize::Off => f.write_str("off"),
+            CacheSize::Auto => f.write_str("auto"),
+            CacheSize::Bytes(bytes) => write!(f, "{}MB", *bytes as f64 / 1e6),
+        }
+    }
+}
+
+impl CacheSize {
+    /// In bytes.
+    fn limit(self) -> u64 {
+        match self {
+            CacheSize::Off => 0,
+            CacheSize::Bytes(bytes) => bytes,
+            CacheSize::Auto => {
+                let mut system = System::new();
+                system.refresh_memory();
+                let available = system.available_memory();
+                // A container may have less than its machine.
+                let free = system.cgroup_limits().map_or(available, |limits| limits.free_memory);
+                available.min(free) / 2
+            }
+        }
+    }
+}
+
+/// Photos by their samples' indices. Any number of threads looks them up without waiting.
+#[derive(Debug)]
+pub struct Cache {
+    photos: Vec<OnceLock<Photo>>,
+    /// Of the pixels of all photos.
+    bytes: AtomicU64,
+    limit: u64,
+}
+
+impl Cache {
+    /// A cache that will hold all of the samples, if they fit; in words, what was decided, unless nothing was to decide.
+    pub fn new(samples: &[Sample], size: CacheSize) -> (Option<Self>, Option<String>) {
+        if size == CacheSize::Off {
+            return (None, None);
+        }
+        let (limit, estimate) = (size.limit(), estimate(samples));
+        let [has, wants] = [limit, estimate].map(|bytes| format!("{:.1} GB", bytes as f64 / 1e9));
+        if estimate > limit {
+            let said = format!("photos are decoded anew in each epoch: {wants} are too much for a cache of {has}");
+            return (None, Some(said));
+        }
+        let said = format!("decoded photos stay in memory: about {wants} of {has} that a cache may have");
+        (Some(Cache::of(samples.len(), limit)), Some(said))
+    }
+
+    fn of(count: usize, limit: u64) -> Self {
+        let photos = std::iter::repeat_with(OnceLock::new).take(count).collect();
+        Cache { photos, bytes: AtomicU64::new(0), limit }
+    }
+
+    pub fn get(&self, index: usize) -> Option<&Photo> {
+        self.photos[index].get()
+    }
+
+    /// Keeps a photo, or gives it back if it is one too many after all.
+    pub fn keep(&self, index: usize, photo: Photo) -> Result<&Photo, Photo> {
+        let bytes = photo.pixels().len() as u64;
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(photo);
+        }
+        // Another thread may have been as fast, with the same photo.
+        if self.photos[index].set(photo).is_err() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        Ok(self.photos[index].get().expect("it was put there"))
+    }
+}
+
+/// Bytes of all samples decoded, by some from all over.
+fn estimate(samples: &[Sample]) -> u64 {
+    let count = samples.len().min(ESTIMATED_BY);
+    let size = |index: usize| {
+        let bytes = samples[index * samples.len() / count].place.read().ok()?;
+        let (width, height) = Encoded::open(&bytes, &LIMITS).ok()?.size();
+        Some(u64::from(width) * u64::from(height) * 3)
+    };
+    let sizes: Vec<u64> = (0..count).into_par_iter().filter_map(size).collect();
+    if sizes.is_empty() { 0 } else { sizes.iter().sum::<u64>() * samples.len() as u64 / sizes.len() as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Place;
+    use super::*;
+
+    fn photo(width: u32, height: u32) -> Photo {
+        Photo::from_rgba(width, height, &[7, 8, 9, 255].repeat((width * height) as usize)).unwrap()
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        let read = |text: &str| text.parse::<CacheSize>().ok();
+        assert_eq!(read("off"), Some(CacheSize::Off));
+        assert_eq!(read("auto"), Some(CacheSize::Auto));
+        assert_eq!(read("1.5GB"), Some(CacheSize::Bytes(1_500_000_000)));
+        assert_eq!(read("20 MB"), Some(CacheSize::Bytes(20_000_000)));
+        assert!(["", "8", "8G", "-1GB", "infGB", "NaNGB", "much"].iter().all(|text| read(text).is_none()));
+        assert!(CacheSize::Auto.limit() > 0);
+    }
+
+    #[test]
+    fn bytes_are_counted_and_bounded() {
+        let cache = Cache::of(3, 3 * (6 + 8));
+        assert!(cache.get(0).is_none());
+        assert!(cache.keep(0, photo(2, 3)).is_ok());
+        assert!(cache.keep(0, photo(2, 3)).is_ok(), "twice is once");
+        assert!(cache.keep(1, photo(3, 3)).is_err(), "27 bytes are one too many");
+        assert!(cache.keep(2, photo(2, 4)).is_ok());
+        assert_eq!((cache.bytes.load(Ordering::Relaxed), cache.get(0)), (42, Some(&photo(2, 3))));
+        assert!(cache.get(1).is_none());
+    }
+
+    #[test]
+    fn all_fit_or_none_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = |index: usize| {
+            let file = folder.path().join(format!("{index}.png"));
+            std::fs::write(&file, photo(100, 100).to_png()).unwrap();
+            Sample { place: Place::File(file), class: 0 }
+        };
+        let samples: Vec<_> = (0..40).map(sample).collect();
+        let decide = |bytes| Cache::new(&samples, CacheSize::Bytes(bytes));
+        let (cache, said) = decide(40 * 30_000);
+        assert!(cache.is_some() && said.unwrap().starts_with("decoded photos stay in memory"));
+        let (cache, said) = decide(40 * 30_000 - 1);
+        assert!(cache.is_none() && said.unwrap().starts_with("photos are decoded anew in each epoch"));
+        assert!(Cache::new(&samples, CacheSize::Off).1.is_none());
+    }
+}
