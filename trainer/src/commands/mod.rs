@@ -3,6 +3,7 @@
 mod bar;
 mod bench;
 mod bench_loading;
+mod bench_training;
 mod convert;
 mod doctor;
 mod evaluate;
@@ -37,6 +38,7 @@ pub enum Command {
     Predict(predict::Predict),
     Bench(bench::Bench),
     BenchLoading(bench_loading::BenchLoading),
+    BenchTraining(bench_training::BenchTraining),
 }
 
 impl Command {
@@ -52,6 +54,7 @@ impl Command {
             Command::Predict(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),
             Command::BenchLoading(arguments) => arguments.run(),
+            Command::BenchTraining(arguments) => arguments.run(),
         }
     }
 }

@@ -25,6 +25,7 @@ mod schedule;
 mod start;
 mod state;
 mod tally;
+mod timing;
 mod together;
 
 mod weights;
@@ -36,3 +37,4 @@ pub use launch::Training;
 pub use run::{BEST, Data, Run};
 pub use start::{open, start};
 pub use state::State;
+pub use timing::{Timing, time};

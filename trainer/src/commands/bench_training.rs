@@ -1,0 +1,89 @@
+//! `trainer bench-training`: how long a step of training takes, and where its time goes.
+
+use super::answer;
+use crate::recipe::Recipe;
+use crate::training::{Timing, replica_devices, time};
+use anyhow::Result;
+use clap::{Args, value_parser};
+use comfy_table::{CellAlignment, Table, presets};
+use model::architecture::Architecture;
+use model::engine::Device;
+use std::num::NonZero;
+use std::time::Duration;
+
+/// Measure how long a step of training takes
+///
+/// Forwards, backwards and SGD on random photos, without loading them; then each convolution by itself.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct BenchTraining {
+    #[arg(long, value_name = "NAME", default_value = "resnet18")]
+    architecture: String,
+    /// Side of what the network sees, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 128, value_parser = value_parser!(u32).range(32..=1024))]
+    image_size: u32,
+    /// Photos of a step
+    #[arg(long, value_name = "N", default_value = "32")]
+    batch_size: NonZero<usize>,
+    /// What is multiplied: f32, bf16 or f16
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    precision: String,
+    /// Where to train: cpu, which for training is Burn's backend flex, or if they were built in, wgpu[:N] and cuda[:N]
+    #[arg(long, default_value_t)]
+    device: Device,
+    /// For how long to measure steps
+    #[arg(long, default_value_t = 20.0)]
+    seconds: f64,
+    /// As a line of JSON, in seconds
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  trainer bench-training
+  trainer bench-training --architecture resnet50 --image-size 224 --batch-size 64 --precision bf16 --device cuda";
+
+/// Of classes, as many as ImageNet has.
+const CLASSES: usize = 1000;
+
+impl BenchTraining {
+    pub fn run(self) -> Result<()> {
+        let batch = self.batch_size.get();
+        let changes = [
+            ("architecture", self.architecture.clone()),
+            ("precision", self.precision.clone()),
+            ("batch-size", batch.to_string()),
+        ];
+        let changes =
+            changes.map(|(key, value)| (key.to_owned(), Some(value.parse().unwrap_or(toml::Value::String(value)))));
+        let recipe = Recipe::resolve("torchvision-v1", &changes)?;
+        let architecture = Architecture::new(&self.architecture, CLASSES)?;
+        let device = replica_devices(self.device, None, NonZero::<usize>::MIN)?.remove(0).device;
+        let longest = Duration::try_from_secs_f64(self.seconds)?;
+        let timing = time(&recipe, &architecture, self.image_size as usize, batch, &device, longest)?;
+        if self.json {
+            return answer(&serde_json::to_string(&timing)?);
+        }
+        answer(&table(&timing))?;
+        answer(&format!("{:.3} s a step, {:.1} images/s", timing.step, batch as f64 / timing.step))
+    }
+}
+
+fn table(timing: &Timing) -> String {
+    let Timing { step, convolutions_forward, convolutions_to_inputs, convolutions_to_weights, rest } = *timing;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["of a step", "seconds", "share"]);
+    for (name, seconds) in [
+        ("convolutions, forward", convolutions_forward),
+        ("convolutions, gradients of inputs", convolutions_to_inputs),
+        ("convolutions, gradients of weights", convolutions_to_weights),
+        ("norms, activations, pools, classifier, optimiser", rest),
+    ] {
+        table.add_row([name.to_owned(), format!("{seconds:.3}"), format!("{:.0} %", 100.0 * seconds / step)]);
+    }
+    for column in [1, 2] {
+        table.column_mut(column).expect("there are three").set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}
