@@ -94,7 +94,7 @@ cuda:
 # The way over a GPU, as far as it can be walked without one: CUDA compiled, and steps of training with Burn's kernels for
 # Vulkan. An emulation of Vulkan does.
 check-gpu: vulkan cuda
-	$(CARGO) test --release -p trainer --features wgpu --target-dir $(CARGO_TARGET_DIR)/gpu --bin trainer -- --test-threads 1 training::gpu
+	$(CARGO) test --release -p trainer --features wgpu --target-dir $(CARGO_TARGET_DIR)/gpu --bin trainer -- --test-threads 1 learning::gpu
 
 # `make bench BENCH='--rounds 3 --cases resnet18:1 --peers ncnn,onnxruntime'` is a short one; `BENCH=--help` tells the rest.
 BENCH ?=

@@ -5,8 +5,10 @@
 
 mod commands;
 mod data;
+mod learning;
 mod photos;
 mod recipe;
+mod replicas;
 mod training;
 
 use clap::{CommandFactory, Parser};

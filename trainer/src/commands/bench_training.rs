@@ -1,8 +1,9 @@
 //! `trainer bench-training`: how long a step of training takes, and where its time goes.
 
 use super::answer;
+use crate::learning::{Timing, time};
 use crate::recipe::Recipe;
-use crate::training::{Timing, replica_devices, time};
+use crate::replicas::replica_devices;
 use anyhow::Result;
 use clap::{Args, value_parser};
 use comfy_table::{CellAlignment, Table, presets};

@@ -3,7 +3,8 @@
 use super::{answer, remark};
 use crate::data::{Cache, CacheSize, Dataset, threads};
 use crate::recipe::{self, Change, Layers, Recipe};
-use crate::training::{BEST, Data, Interrupt, Run, State, Training, open, replica_devices, start};
+use crate::replicas::replica_devices;
+use crate::training::{BEST, Data, Interrupt, Run, State, Training, open, start};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use model::checkpoint::Checkpoint;

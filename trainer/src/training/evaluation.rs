@@ -2,6 +2,7 @@
 
 use super::interrupt::Interrupt;
 use crate::data::{Loader, Skipped};
+use crate::learning::rank;
 use anyhow::{Result, ensure};
 use model::engine::{Engine, Input};
 use pollster::block_on;
@@ -84,13 +85,6 @@ impl Counts {
     }
 }
 
-/// How many classes are likelier; of equals the lower index comes first, as in an answer.
-pub fn rank(logits: &[f32], class: usize) -> usize {
-    let own = logits[class];
-    let before = |(index, &logit): (usize, &f32)| logit > own || (logit == own && index < class);
-    logits.iter().enumerate().filter(|&entry| before(entry)).count()
-}
-
 /// `-ln softmax(logits)[class]`
 fn cross_entropy(logits: &[f32], class: usize) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -101,12 +95,6 @@ fn cross_entropy(logits: &[f32], class: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn equals_are_ranked_by_index() {
-        let logits = [1.0, 3.0, 3.0, -2.0];
-        assert_eq!([0, 1, 2, 3].map(|class| rank(&logits, class)), [2, 0, 1, 3]);
-    }
 
     /// By `torch.nn.functional.cross_entropy`'s definition: `ln(e^1 + e^2 + e^3) - 3` and so on.
     #[test]

@@ -1,18 +1,18 @@
 //! A training from its first step, or where it stopped, to its last, with one replica or many.
 
-use super::devices::{ReplicaDevice, collectives};
 use super::features::Features;
 use super::interrupt::Interrupt;
-use super::learner::Learner;
-use super::mixing::Mixing;
 use super::replica::{Common, Replica};
 use super::report::Report;
 use super::run::{BEST, LAST, Run};
 use super::schedule::LearningRate;
 use super::state::{Standing, State};
-use super::together::together;
 use crate::data::{Dataset, Sample, Threads};
+use crate::learning::Learner;
+use crate::learning::Mixing;
 use crate::recipe::{ClassWeights, Layers, NamedWeights, Recipe};
+use crate::replicas::together;
+use crate::replicas::{ReplicaDevice, collectives};
 use anyhow::{Error, Result};
 use model::checkpoint::{Checkpoint, Metadata};
 use std::sync::{Mutex, PoisonError};

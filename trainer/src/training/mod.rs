@@ -1,22 +1,9 @@
-//! From weights to better ones.
+//! A run from its start, or where it stopped, to its end: epochs of steps, evaluation, states, and what it tells.
 
-mod average;
-mod collective;
-mod devices;
 mod evaluation;
 mod features;
-#[cfg(test)]
-mod golden;
-#[cfg(all(test, feature = "wgpu"))]
-mod gpu;
-mod gradients;
 mod interrupt;
 mod launch;
-mod learner;
-mod loss;
-mod loss_scale;
-mod mixing;
-mod optimiser;
 mod progress;
 mod replica;
 mod report;
@@ -25,16 +12,10 @@ mod schedule;
 mod start;
 mod state;
 mod tally;
-mod timing;
-mod together;
 
-mod weights;
-
-pub use devices::replica_devices;
 pub use evaluation::count;
 pub use interrupt::Interrupt;
 pub use launch::Training;
 pub use run::{BEST, Data, Run};
 pub use start::{open, start};
 pub use state::State;
-pub use timing::{Timing, time};

@@ -1,18 +1,18 @@
 //! What each replica does: epochs of steps, and an evaluation behind each.
 
-use super::collective::Collective;
 use super::evaluation::{Counts, count};
 use super::features::Features;
 use super::interrupt::Interrupt;
-use super::learner::{Inputs, Learner, Update};
-use super::mixing::Mixing;
 use super::report::{Report, STEPS_PER_RECORD};
 use super::run::{BEST, LAST};
 use super::schedule::LearningRate;
 use super::state::{Best, Standing, State};
 use super::tally::{Summary, Tally};
 use crate::data::{Augmentation, Dataset, Item, Loader, Source, Threads, View, in_order, part, shuffled};
+use crate::learning::Mixing;
+use crate::learning::{Inputs, Learner, Update};
 use crate::recipe::Recipe;
+use crate::replicas::Collective;
 use anyhow::{Context, Result, anyhow, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, EngineError, EngineOptions};

@@ -1,7 +1,7 @@
 //! Where a training is, in one file, from which it goes on as if it had never stopped.
 
-use super::learner::{Found, Memory};
-use super::loss_scale::LossScale;
+use crate::learning::LossScale;
+use crate::learning::{Found, Memory};
 use anyhow::{Context, Result, anyhow};
 use model::checkpoint::{Metadata, write_atomically};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};

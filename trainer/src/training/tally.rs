@@ -1,6 +1,6 @@
 //! What steps come to, since a moment.
 
-use super::learner::Found;
+use crate::learning::Found;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 

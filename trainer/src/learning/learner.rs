@@ -1,15 +1,15 @@
 //! A network that learns, step by step, with others if there are any.
 
 use super::average::Average;
-use super::collective::{Collective, Lost};
-use super::evaluation::rank;
 use super::gradients::Layout;
 use super::loss::Loss;
 use super::loss_scale::LossScale;
 use super::mixing::Plan;
 use super::optimiser::optimiser;
 use super::weights::{Which, numbered, values, with_values};
+use crate::learning::rank;
 use crate::recipe::{Layers, Precision, Recipe};
+use crate::replicas::{Collective, Lost};
 use anyhow::Result;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
@@ -294,10 +294,10 @@ impl Learner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::collective::HostThreads;
     use super::super::golden::{batch, start, study};
-    use super::super::together::together;
     use super::*;
+    use crate::replicas::HostThreads;
+    use crate::replicas::together;
     use std::sync::Mutex;
 
     const SIDE: usize = 32;

@@ -1,9 +1,9 @@
 //! How long a step takes, and where its time goes.
 
-use super::collective::HostThreads;
 use super::learner::{Inputs, Learner};
 use super::mixing::Plan;
 use crate::recipe::Recipe;
+use crate::replicas::HostThreads;
 use anyhow::Result;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;

@@ -1,12 +1,12 @@
 //! The way over a GPU, with Burn's kernels for Vulkan, which are those for CUDA: a few steps beside the CPU's. Any Vulkan
 //! device will do, Mesa's emulation too. `make check-gpu`.
 
-use super::collective::{Collective, HostThreads};
-use super::devices::replica_devices;
 use super::golden::{batch, start, study};
 use super::learner::{Learner, Update};
-use super::together::together;
 use crate::recipe::Recipe;
+use crate::replicas::replica_devices;
+use crate::replicas::together;
+use crate::replicas::{Collective, HostThreads};
 use model::engine::Device;
 use std::num::NonZero;
 use std::sync::Mutex;

@@ -1,10 +1,10 @@
 //! Twenty steps beside PyTorch's, in every way that a recipe can ask for. `tests/golden/training.py` tells what is compared.
 
-use super::collective::{Collective, HostThreads};
 use super::learner::{Inputs, Learner, Update};
 use super::mixing::Plan;
 use crate::data::part;
 use crate::recipe::{ClassWeights, Recipe};
+use crate::replicas::{Collective, HostThreads};
 use burn::tensor::Device;
 use model::architecture::{Architecture, Block, Stem, StridePlacement, Variant};
 use model::checkpoint::Checkpoint;

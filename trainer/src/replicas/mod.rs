@@ -1,0 +1,9 @@
+//! Replicas of a network on devices and threads of their own, which come to one result.
+
+mod collective;
+mod devices;
+mod together;
+
+pub use collective::{Collective, HostThreads, Lost};
+pub use devices::{ReplicaDevice, collectives, replica_devices};
+pub use together::together;
