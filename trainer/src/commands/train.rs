@@ -23,7 +23,7 @@ use toml::Value;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
-    /// Folders train and val with a folder for each class; or one folder of class dataset, with --val-split; or a folder of
+    /// Folders train and val with a folder for each class; or one folder of class folders, with --val-split; or a folder of
     /// WebDataset shards train-*.tar and val-*.tar, with the names of the classes in classes.txt (see trainer pack); by
     /// default data, or with --resume what the run was trained on
     #[arg(long, value_name = "FOLDER")]
