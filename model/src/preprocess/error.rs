@@ -15,8 +15,6 @@ pub enum PhotoError {
     UnsupportedFormat,
     #[error("the {format} photo cannot be decoded: {reason}")]
     Undecodable { format: &'static str, reason: String },
-    #[error("{width}x{height} pixels; a JPEG's sides have at most {limit}")]
-    TooLong { width: u32, height: u32, limit: u32 },
     #[error("{bytes} bytes are no RGBA image of {width}x{height}")]
     PixelCount { bytes: usize, width: u32, height: u32 },
 }
@@ -26,10 +24,9 @@ impl PhotoError {
     pub fn code(&self) -> &'static str {
         match self {
             PhotoError::Empty => "nothing_to_classify",
-            PhotoError::TooManyBytes { .. }
-            | PhotoError::TooManyPixels { .. }
-            | PhotoError::TooMuchMemory { .. }
-            | PhotoError::TooLong { .. } => "too_large",
+            PhotoError::TooManyBytes { .. } | PhotoError::TooManyPixels { .. } | PhotoError::TooMuchMemory { .. } => {
+                "too_large"
+            }
             PhotoError::UnsupportedFormat => "unsupported_format",
             PhotoError::Undecodable { .. } => "undecodable",
             PhotoError::PixelCount { .. } => "malformed_request",

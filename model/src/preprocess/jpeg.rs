@@ -58,14 +58,15 @@ impl<'a> Encoded<'a> {
         Ok(Encoded { bytes, limits: *limits, decoder, size, orientation })
     }
 
-    /// At least this part, as stored: the columns and rows that were decoded, and u8 RGB `[rows, columns, 3]`. Those of the
-    /// part are the same as in the whole picture.
-    pub(super) fn decode_part(self, part: Rectangle) -> Result<(Range<usize>, Range<usize>, Vec<u8>), PhotoError> {
+    /// A picture of at least this part, as stored, and where in it the part lies. It shows what it shows in the whole picture.
+    pub(super) fn decode_part(self, part: Rectangle) -> Result<(Picture, Rectangle), PhotoError> {
         let range = |from: u32, size: u32| from as usize..(from + size) as usize;
-        let rows = range(part.top, part.height);
+        let (orientation, rows) = (self.orientation, range(part.top, part.height));
         let columns = cut(self.decoder.header(), range(part.left, part.width)).unwrap_or(0..self.size.0 as usize);
         let pixels = self.decode(columns.clone(), rows.clone())?;
-        Ok((columns, rows, pixels))
+        let within = Rectangle { left: part.left - columns.start as u32, top: 0, ..part };
+        let size = (columns.len() as u32, rows.len() as u32);
+        Ok((Picture { size, orientation, columns: 0..columns.len(), pixels }, within))
     }
 
     /// u8 RGB `[rows, columns, 3]`, as stored. Columns have to begin where [`cut`] lets them.

@@ -24,6 +24,7 @@ mod shrink;
 mod windows;
 
 pub use batch::{BatchError, ImageBatch};
+pub use encode::TooLong;
 pub use encoded::Encoded;
 pub use error::PhotoError;
 pub use excerpt::Excerpt;
