@@ -17,6 +17,10 @@ const ROWS: usize = 4;
 /// Samples of a vector, and thus pixels of three vectors.
 const LANES: usize = 8;
 
+/// Pixels of the longest window that is summed pixel by pixel. What is longer fills vectors, and pays for adding up their
+/// lanes.
+const FEW: usize = 8;
+
 /// Samples whose sums a vertical pass keeps at hand.
 const TILE: usize = 64;
 
@@ -30,22 +34,49 @@ pub(super) struct Pixels<'a> {
 /// The given rows of `source`, with one pixel a window.
 pub(super) fn horizontal(source: Pixels, rows: Range<usize>, windows: &[Window]) -> Vec<u8> {
     let longest = windows.iter().map(|window| window.weights.len()).max().unwrap_or(0);
-    let taps = longest.next_multiple_of(LANES);
+    let side = windows.len() * 3;
+    let mut resized = vec![0; rows.len() * side];
+    // Pixel by pixel, a sample is read that belongs to the next row.
+    let few = if longest <= FEW { rows.len().saturating_sub(1) / ROWS * ROWS } else { 0 };
+    let (first, rest) = resized.split_at_mut(few * side);
+    let rows = (rows.start..rows.start + few, rows.start + few..rows.end);
+    if few > 0 {
+        let windows = &Padded::new(windows, longest, source.width);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            #[target_feature(enable = "avx2")]
+            fn with_avx2(source: Pixels, rows: Range<usize>, windows: &Padded, resized: &mut [u8]) {
+                pixel_by_pixel(source, rows, windows, resized)
+            }
+            // SAFETY: the processor has AVX2, which is all that the function asks for.
+            unsafe { with_avx2(source, rows.0, windows, first) };
+        } else {
+            pixel_by_pixel(source, rows.0, windows, first);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        pixel_by_pixel(source, rows.0, windows, first);
+    }
+    in_vectors(source, rows.1, windows, longest.next_multiple_of(LANES), rest);
+    resized
+}
+
+/// Windows of up to `taps` pixels, a multiple of the lanes.
+fn in_vectors(source: Pixels, rows: Range<usize>, windows: &[Window], taps: usize, resized: &mut [u8]) {
     if source.width < taps {
         let wider = widened(source, rows.clone(), taps);
-        return horizontal(Pixels { samples: &wider, width: taps }, 0..rows.len(), windows);
+        return in_vectors(Pixels { samples: &wider, width: taps }, 0..rows.len(), windows, taps, resized);
     }
     let windows = &Padded::new(windows, taps, source.width);
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         #[target_feature(enable = "avx2")]
-        fn with_avx2(source: Pixels, rows: Range<usize>, windows: &Padded) -> Vec<u8> {
-            horizontal_pass(source, rows, windows)
+        fn with_avx2(source: Pixels, rows: Range<usize>, windows: &Padded, resized: &mut [u8]) {
+            horizontal_pass(source, rows, windows, resized)
         }
         // SAFETY: the processor has AVX2, which is all that the function asks for.
-        return unsafe { with_avx2(source, rows, windows) };
+        return unsafe { with_avx2(source, rows, windows, resized) };
     }
-    horizontal_pass(source, rows, windows)
+    horizontal_pass(source, rows, windows, resized)
 }
 
 /// The given rows, `width` wide, black at the right.
@@ -98,9 +129,8 @@ impl Padded {
 }
 
 #[inline(always)]
-fn horizontal_pass(source: Pixels, rows: Range<usize>, windows: &Padded) -> Vec<u8> {
+fn horizontal_pass(source: Pixels, rows: Range<usize>, windows: &Padded, resized: &mut [u8]) {
     let (stride, side) = (source.width * 3, windows.firsts.len() * 3);
-    let mut resized = vec![0; rows.len() * side];
     let source = &source.samples[rows.start * stride..rows.end * stride];
     let mut from = source.chunks_exact(stride * ROWS);
     let mut to = resized.chunks_exact_mut(side * ROWS);
@@ -110,7 +140,30 @@ fn horizontal_pass(source: Pixels, rows: Range<usize>, windows: &Padded) -> Vec<
     for (from, to) in from.remainder().chunks_exact(stride).zip(to.into_remainder().chunks_exact_mut(side)) {
         rows_through_windows::<1>(from, to, windows);
     }
-    resized
+}
+
+/// The same for windows of few pixels and rows in whole [`ROWS`], behind which another one follows.
+#[inline(always)]
+fn pixel_by_pixel(source: Pixels, rows: Range<usize>, windows: &Padded, resized: &mut [u8]) {
+    let (stride, side) = (source.width * 3, windows.firsts.len() * 3);
+    let from = rows.step_by(ROWS).map(|row| &source.samples[row * stride..]);
+    for (from, to) in from.zip(resized.chunks_exact_mut(side * ROWS)) {
+        for (index, &first) in windows.firsts.iter().enumerate() {
+            let weights = &windows.weights[index * windows.taps..][..windows.taps];
+            let rows: [&[u8]; ROWS] = std::array::from_fn(|row| &from[row * stride + first..][..windows.taps + 1]);
+            // A pixel's three samples, and the one behind them, which never counts.
+            let mut sums = [[HALF; 4]; ROWS];
+            for (pixel, weights) in weights.as_chunks::<3>().0.iter().enumerate() {
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    let samples: [u8; 4] = *row[pixel * 3..].first_chunk().expect("the pixel and one sample more");
+                    *sums = std::array::from_fn(|lane| sums[lane] + weights[0] * i32::from(samples[lane]));
+                }
+            }
+            for (row, sums) in sums.into_iter().enumerate() {
+                to[row * side + index * 3..][..3].copy_from_slice(&sums.map(to_u8)[..3]);
+            }
+        }
+    }
 }
 
 /// `N` rows at once.
@@ -228,17 +281,32 @@ mod tests {
             let source = Pixels { samples: &samples, width };
             let (columns, rows) = (windows(width, width.min(25)), windows(height, height.min(25)));
 
-            let across = horizontal(source, 0..height, &columns);
-            let mut expected = Vec::new();
-            for y in 0..height {
-                for Window { first, weights } in &columns {
-                    expected.extend((0..3).map(|c| plain(&samples, 3, (y * width + first) * 3 + c, weights)));
+            let expected_of = |columns: &[Window]| {
+                let mut expected = Vec::new();
+                for y in 0..height {
+                    for Window { first, weights } in columns {
+                        expected.extend((0..3).map(|c| plain(&samples, 3, (y * width + first) * 3 + c, weights)));
+                    }
                 }
-            }
-            assert!(across == expected, "{width}x{height} across");
+                expected
+            };
+            let expected = expected_of(&columns);
+            assert!(horizontal(source, 0..height, &columns) == expected, "{width}x{height} across");
             if width.is_multiple_of(LANES) {
                 let padded = Padded::new(&columns, width, width);
-                assert!(horizontal_pass(source, 0..height, &padded) == expected, "{width}x{height} across, at least");
+                let mut across = vec![0; expected.len()];
+                horizontal_pass(source, 0..height, &padded, &mut across);
+                assert!(across == expected, "{width}x{height} across, at least");
+            }
+            for longest in 1..=FEW.min(width) {
+                let few = windows(width, longest);
+                let expected = expected_of(&few);
+                assert!(horizontal(source, 0..height, &few) == expected, "{width}x{height} across, of {longest}");
+                let padded = Padded::new(&few, longest, width);
+                let rows = (height - 1) / ROWS * ROWS;
+                let mut across = vec![0; rows * few.len() * 3];
+                pixel_by_pixel(source, 0..rows, &padded, &mut across);
+                assert!(expected.starts_with(&across), "{width}x{height} across, of {longest}, at least");
             }
 
             let mut expected = Vec::new();

@@ -4,7 +4,6 @@ use image::ImageFormat;
 use image::metadata::Orientation;
 
 use super::jpeg;
-use super::picture::Picture;
 use super::resize::{as_stored, upright};
 use super::{Limits, Photo, PhotoError, Rectangle, decode};
 
@@ -47,12 +46,10 @@ impl<'a> Encoded<'a> {
             Kind::Jpeg(jpeg) => *jpeg,
         };
         let orientation = jpeg.orientation;
-        let mut part = to_stored(part, jpeg.size, orientation);
-        let (columns, rows, pixels) = decode::guarded("JPEG", || jpeg.decode_part(part))?;
-        (part.left, part.top) = (part.left - columns.start as u32, part.top - rows.start as u32);
-        let size = (columns.len() as u32, rows.len() as u32);
-        let decoded = Picture { size, orientation, columns: 0..columns.len(), pixels };
-        Ok((Photo::upright(decoded), to_upright(part, size, orientation)))
+        let part = to_stored(part, jpeg.size, orientation);
+        let (picture, part) = decode::guarded("JPEG", || jpeg.decode_part(part))?;
+        let size = picture.size;
+        Ok((Photo::upright(picture), to_upright(part, size, orientation)))
     }
 }
 
@@ -108,7 +105,7 @@ mod tests {
     fn a_part_shows_what_it_shows_in_the_whole() {
         use Subsampling::{S411, S420, S422, S440, S444};
         let mut less = 0;
-        for (subsampling, orientation) in [S444, S422, S420, S440, S411].into_iter().zip([1, 3, 6, 8, 5].into_iter()) {
+        for (subsampling, orientation) in [S444, S422, S420, S440, S411].into_iter().zip([1, 3, 6, 8, 5]) {
             for (orientation, progressive) in [(1, false), (orientation, true)] {
                 let file = jpeg(211, 149, orientation, subsampling, progressive);
                 let whole = Photo::decode(&file, &Limits::default()).unwrap();

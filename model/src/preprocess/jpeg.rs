@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use image::metadata::Orientation;
-use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat, ScalingFactor};
+use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat};
 
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
@@ -24,7 +24,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits, excerpt: Option<&Preprocessi
     let (size, orientation) = (encoded.size, encoded.orientation);
     let needed = excerpt.map(|preprocessing| resize::columns(preprocessing, size, orientation));
     let columns = needed.and_then(|needed| cut(encoded.decoder.header(), needed)).unwrap_or(0..size.0 as usize);
-    let pixels = encoded.decode(columns.clone(), 0..size.1 as usize, 1)?;
+    let pixels = encoded.decode(columns.clone(), 0..size.1 as usize)?;
     Ok(Picture { size, orientation, columns, pixels })
 }
 
@@ -58,30 +58,28 @@ impl<'a> Encoded<'a> {
         Ok(Encoded { bytes, limits: *limits, decoder, size, orientation })
     }
 
-    /// At least this part, as stored: the columns and rows that were decoded, and u8 RGB `[rows, columns, 3]`. Those of the
-    /// part are the same as in the whole picture.
-    pub(super) fn decode_part(self, part: Rectangle) -> Result<(Range<usize>, Range<usize>, Vec<u8>), PhotoError> {
+    /// A picture of at least this part, as stored, and where in it the part lies. It shows what it shows in the whole picture.
+    pub(super) fn decode_part(self, part: Rectangle) -> Result<(Picture, Rectangle), PhotoError> {
         let range = |from: u32, size: u32| from as usize..(from + size) as usize;
-        let rows = range(part.top, part.height);
+        let (orientation, rows) = (self.orientation, range(part.top, part.height));
         let columns = cut(self.decoder.header(), range(part.left, part.width)).unwrap_or(0..self.size.0 as usize);
-        let pixels = self.decode(columns.clone(), rows.clone(), 1)?;
-        Ok((columns, rows, pixels))
+        let pixels = self.decode(columns.clone(), rows.clone())?;
+        let within = Rectangle { left: part.left - columns.start as u32, top: 0, ..part };
+        let size = (columns.len() as u32, rows.len() as u32);
+        Ok((Picture { size, orientation, columns: 0..columns.len(), pixels }, within))
     }
 
-    /// u8 RGB `[rows, columns, 3]` of the picture reduced by a factor of 1, 2, 4 or 8, as stored. Columns have to begin where
-    /// [`cut`] lets them.
-    pub(super) fn decode(self, columns: Range<usize>, rows: Range<usize>, factor: u32) -> Result<Vec<u8>, PhotoError> {
+    /// u8 RGB `[rows, columns, 3]`, as stored. Columns have to begin where [`cut`] lets them.
+    fn decode(self, columns: Range<usize>, rows: Range<usize>) -> Result<Vec<u8>, PhotoError> {
         let Encoded { bytes, limits, decoder, size, .. } = self;
         let cmyk = decoder.header().components.len() == 4;
         let output = if cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb };
         // Lenient as libjpeg is: after corrupt data it goes on, and a grey patch is still a photo.
         let mut decoder = decoder.with_lenient(true).with_output_format(output);
-        decoder.set_scale(ScalingFactor::try_new(1, factor).map_err(|error| photo_error(error, &limits))?);
-        let whole = [size.0.div_ceil(factor), size.1.div_ceil(factor)];
-        if columns.len() < whole[0] as usize {
+        if columns.len() < size.0 as usize {
             decoder.set_crop(columns.start, columns.len());
         }
-        if rows.len() < whole[1] as usize {
+        if rows.len() < size.1 as usize {
             decoder.set_crop_y(rows.start, rows.len());
         }
         let image = decoder.decode_image().map_err(|error| photo_error(error, &limits))?;

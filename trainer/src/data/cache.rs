@@ -39,7 +39,7 @@ impl FromStr for CacheSize {
             _ => bail!("{expected}"),
         };
         match number.trim().parse::<f64>().context(expected)? {
-            number if number >= 0.0 && number < 1e9 => Ok(CacheSize::Bytes((number * unit) as u64)),
+            number if (0.0..1e9).contains(&number) => Ok(CacheSize::Bytes((number * unit) as u64)),
             _ => bail!("{expected}"),
         }
     }
