@@ -171,3 +171,38 @@ fn the_head_alone_learns_from_features() {
     assert_eq!(json["top1"], val["top1"]);
     assert!((json["loss"].as_f64().unwrap() - val["loss"].as_f64().unwrap()).abs() < 1e-3, "{json} {val}");
 }
+
+/// What no recipe has all of: nothing stands in the way of anything else, and the run ends when nothing gets better.
+#[test]
+fn all_that_a_recipe_may_have_goes_together() {
+    let folder = folder();
+    let keys = [
+        "optimiser=lamb",
+        "momentum=",
+        "nesterov=",
+        "learning-rate=1e-6",
+        "clip-norm=1",
+        "ema-decay=0.9",
+        "class-weights=balanced",
+        "accumulate=2",
+        "gradient-checkpointing=true",
+        "train-sizes=[[1, 32], [2, 48]]",
+        "crop-scale=",
+        "crop-ratio=",
+        "crop-padding=4",
+        "color-jitter=[0.2, 0.2, 0.2, 0.1]",
+        "auto-augment=trivialaugment-wide",
+        "random-erasing=0.5",
+        "mixup-alpha=0.2",
+        "cutmix-alpha=1",
+        "repetitions=2",
+        "early-stopping=2",
+    ];
+    let keys = keys.iter().flat_map(|key| ["--set", key]);
+    let more = ["--epochs", "30", "--precision", "f16", "--replicas", "2", "--output", "run"];
+    let said = succeed(folder.path(), &with(&more.into_iter().chain(keys).collect::<Vec<_>>()));
+    assert!(said.contains("stopped early: 2 epochs brought no better top-1"), "{said}");
+    let epochs = lines(&folder.path().join("run/metrics.jsonl")).iter().filter(|line| line["kind"] == "epoch").count();
+    assert!((3..30).contains(&epochs), "{epochs}");
+    Checkpoint::from_path(folder.path().join("run/best.safetensors")).unwrap();
+}

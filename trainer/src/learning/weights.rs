@@ -63,10 +63,10 @@ impl ModuleMapper for Replace {
         let values = self.values.next().expect("there are as many values as tensors");
         param.map(|tensor| {
             let new = values.reshape(tensor.dims());
-            if !tensor.device().is_autodiff() {
-                return new;
-            }
-            Tensor::from_inner(new).set_require_grad(tensor.is_require_grad())
+            // Of a device without autodiff there is none.
+            let Some(strategy) = tensor.gradient_checkpointing_strategy() else { return new };
+            let new = Tensor::from_inner(new).with_gradient_checkpointing_strategy(strategy);
+            new.set_require_grad(tensor.is_require_grad())
         })
     }
 }

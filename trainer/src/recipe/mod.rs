@@ -192,7 +192,9 @@ impl Recipe {
     /// What an epoch, counted from 1, trains on, where checkpoints are for `answers`.
     pub fn preprocessing_at(&self, epoch: usize, answers: &Preprocessing) -> Preprocessing {
         let side = self.train_sizes.iter().rev().find(|(first, _)| *first <= epoch).map(|(_, side)| *side);
-        Preprocessing { crop: side.unwrap_or(answers.crop), ..answers.clone() }
+        let crop = side.unwrap_or(answers.crop);
+        let resize = f64::from(answers.resize) * f64::from(crop) / f64::from(answers.crop);
+        Preprocessing { crop, resize: resize.round() as u32, ..answers.clone() }
     }
 
     /// As TOML, which [`Recipe::resolve`] reads.
@@ -259,10 +261,12 @@ mod tests {
     #[test]
     fn epochs_train_on_sizes_of_their_own() {
         let answers = Preprocessing::default();
-        let size = |changes: &[&str], epoch| resolve(changes).unwrap().preprocessing_at(epoch, &answers).crop;
+        let at = |changes: &[&str], epoch| resolve(changes).unwrap().preprocessing_at(epoch, &answers);
+        let size = |changes: &[&str], epoch| at(changes, epoch).crop;
         let sizes = ["train-sizes=[[1, 96], [3, 128]]"];
         assert_eq!([1, 2, 3, 9].map(|epoch| size(&sizes, epoch)), [96, 96, 128, 128]);
-        assert_eq!(size(&[], 1), answers.crop);
+        assert_eq!(at(&sizes, 3).resize, 146, "in proportion to 256 for 224");
+        assert_eq!(at(&[], 1), answers);
     }
 
     #[test]
