@@ -118,7 +118,7 @@ impl ModuleVisitor for Shape<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(place) = self.layout.places.get(self.next).filter(|place| place.id == param.id) else { return };
         self.next += 1;
-        let gradient = self.buckets[place.bucket].clone().slice([place.range.clone()]);
+        let gradient = self.buckets[place.bucket].clone().slice(place.range.clone());
         self.gradients.register(param.id, gradient.reshape(param.val().dims()));
     }
 }

@@ -228,7 +228,7 @@ impl Learner {
         let mut start = 0;
         let cut = |old: Tensor<1>| {
             let end = start + old.dims()[0];
-            let new = flat.clone().slice([start..end]);
+            let new = flat.clone().slice(start..end);
             start = end;
             new
         };

@@ -180,8 +180,7 @@ fn forget_later(metrics: &Path, standing: &Standing) -> Result<()> {
         epoch < standing.epoch || (epoch == standing.epoch && number("step").is_some_and(|step| step <= standing.step))
     };
     let kept: String = text.lines().filter(is_earlier).flat_map(|line| [line, "\n"]).collect();
-    Ok(write_atomically(metrics, kept.as_bytes())
-        .with_context(|| format!("{} cannot be written", metrics.display()))?)
+    write_atomically(metrics, kept.as_bytes()).with_context(|| format!("{} cannot be written", metrics.display()))
 }
 
 fn taken(folder: &Path) -> Result<PathBuf> {
