@@ -82,14 +82,14 @@ fn replicas_and_other_optimisers_go_on_too() {
     let copy = at.join("copy");
     let run = at.join("whole");
     fs::create_dir_all(copy.join("states")).unwrap();
-    for file in ["recipe.toml", "data.toml", "log.txt", "metrics.jsonl"] {
+    for file in ["recipe.toml", "setup.toml", "log.txt", "metrics.jsonl"] {
         fs::copy(run.join(file), copy.join(file)).unwrap();
     }
     // As if the second epoch had never been.
     let first = "states/epoch-000001-step-00000003.safetensors";
     fs::copy(run.join(first), copy.join(first)).unwrap();
     fs::write(copy.join("states/epoch-000001-step-00000009.safetensors"), "half a state").unwrap();
-    let said = succeed(at, &["--resume", "copy", "--replicas", "2", "--device", "cpu"]);
+    let said = succeed(at, &["--resume", "copy"]);
     assert!(said.contains("copy goes on in epoch 1 after step 3"), "{said}");
     assert_same(&copy, &run);
     let log = fs::read_to_string(copy.join("log.txt")).unwrap();
@@ -104,7 +104,7 @@ fn what_cannot_go_on_is_said() {
     let again = succeed(at, &["--resume", "run"]);
     assert!(again.contains("epoch 1 after step 3") && again.ends_with("run/best.safetensors\n"), "{again}");
     assert!(fail(at, &["--resume", "run", "--epochs", "2"]).contains("cannot be used with"));
-    assert!(fail(at, &["--resume", "photos"]).contains("photos/data.toml cannot be read"));
+    assert!(fail(at, &["--resume", "photos"]).contains("photos/setup.toml cannot be read"));
     fs::remove_file(at.join("photos/train/red_thing/3.bmp")).unwrap();
     let stderr = fail(at, &["--resume", "run"]);
     assert!(

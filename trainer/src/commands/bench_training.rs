@@ -60,7 +60,7 @@ impl BenchTraining {
             changes.map(|(key, value)| (key.to_owned(), Some(value.parse().unwrap_or(toml::Value::String(value)))));
         let recipe = Recipe::resolve("torchvision-v1", &changes)?;
         let architecture = Architecture::new(&self.architecture, CLASSES)?;
-        let device = replica_devices(self.device, None, NonZero::<usize>::MIN)?.remove(0).device;
+        let device = replica_devices(self.device, None, None)?.remove(0).device;
         let longest = Duration::try_from_secs_f64(self.seconds)?;
         let timing = time(&recipe, &architecture, self.image_size as usize, batch, &device, longest)?;
         if self.json {

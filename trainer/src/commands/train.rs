@@ -3,8 +3,8 @@
 use super::{answer, remark};
 use crate::data::{Cache, CacheSize, Dataset, threads};
 use crate::recipe::{self, Change, Layers, Recipe};
-use crate::replicas::replica_devices;
-use crate::training::{BEST, Data, Interrupt, Run, State, Training, open, start};
+use crate::replicas::{ReplicaDevice, replica_devices};
+use crate::training::{BEST, Interrupt, Run, Setup, State, Training, open, start};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use model::checkpoint::Checkpoint;
@@ -71,14 +71,16 @@ pub struct Train {
     #[arg(long, value_name = "SIZE", default_value_t = CacheSize::Auto)]
     cache: CacheSize,
     /// Where to train: cpu, which for training is Burn's backend flex, or if they were built in, wgpu[:N] and cuda[:N]
-    #[arg(long, default_value_t)]
-    device: Device,
+    ///
+    /// By default cpu, or with --resume where the run was; so are --gpus and --replicas.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Device>,
     /// Train on so many GPUs, with a replica on each; 0 is --device cpu
     #[arg(long, value_name = "N", conflicts_with = "device")]
     gpus: Option<usize>,
     /// Copies of the network that divide each batch among them, all on --device
-    #[arg(long, value_name = "N", default_value = "1")]
-    replicas: NonZero<usize>,
+    #[arg(long, value_name = "N", conflicts_with = "gpus")]
+    replicas: Option<NonZero<usize>>,
     /// Save the state so often within an epoch, so that a run that is killed loses no more; it is saved after each epoch
     /// in any case
     #[arg(long, value_name = "MINUTES", default_value = "10", value_parser = minutes)]
@@ -128,19 +130,19 @@ struct Prepared {
     dataset: Dataset,
     start: Checkpoint,
     state: Option<State>,
+    devices: Vec<ReplicaDevice>,
     run: Run,
 }
 
 impl Train {
     /// What can be wrong is looked at before anything is written.
     pub fn run(self) -> Result<()> {
-        let devices = replica_devices(self.device, self.gpus, self.replicas)?;
         let threads = threads(self.loader_threads)?;
         let prepared = match &self.resume {
             Some(folder) => self.resumed(folder)?,
             None => self.begun()?,
         };
-        let Prepared { recipe, mut dataset, start, state, mut run } = prepared;
+        let Prepared { recipe, mut dataset, start, state, devices, mut run } = prepared;
         let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
         run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
         if recipe.layers == Layers::All {
@@ -158,6 +160,7 @@ impl Train {
     }
 
     fn begun(&self) -> Result<Prepared> {
+        let devices = self.devices()?;
         let recipe = Recipe::resolve(&self.recipe, &self.changes())?;
         let checkpoint = open(&recipe)?;
         let known = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.metadata().classes);
@@ -167,22 +170,31 @@ impl Train {
         // What the checkpoint decided, so that the run tells it.
         let recipe = Recipe { image_size: Some(start.metadata().preprocessing.crop), ..recipe };
         recipe.check_photos(dataset.train.len())?;
-        recipe.check_parts(self.gpus.filter(|gpus| *gpus > 0).unwrap_or(self.replicas.get()))?;
+        recipe.check_parts(devices.len())?;
         recipe.check_classes(dataset.classes.len())?;
         let run = Run::create(self.output.clone(), &self.recipe)?;
-        run.write_data(&Data {
+        run.write_setup(&Setup {
             data: std::path::absolute(&data)?,
             val_split: self.val_split,
             train_photos: dataset.train.len(),
             val_photos: dataset.val.len(),
+            device: self.device.map(|device| device.to_string()),
+            gpus: self.gpus,
+            replicas: self.replicas,
         })?;
-        Ok(Prepared { recipe, dataset, start, state: None, run })
+        Ok(Prepared { recipe, dataset, start, state: None, devices, run })
     }
 
     fn resumed(&self, folder: &Path) -> Result<Prepared> {
-        let Data { data, val_split, train_photos, val_photos } = Run::data(folder)?;
+        let Setup { data, val_split, train_photos, val_photos, device, gpus, replicas } = Run::setup(folder)?;
+        let devices = if (self.device, self.gpus, self.replicas) == (None, None, None) {
+            let device = device.map(|name| name.parse()).transpose()?;
+            replica_devices(device.unwrap_or_default(), gpus, replicas)?
+        } else {
+            self.devices()?
+        };
         let recipe = Recipe::resolve(&folder.join("recipe.toml").display().to_string(), &[])?;
-        recipe.check_parts(self.gpus.filter(|gpus| *gpus > 0).unwrap_or(self.replicas.get()))?;
+        recipe.check_parts(devices.len())?;
         let (run, state) = Run::reopen(folder)?;
         let data = self.data.clone().unwrap_or(data);
         let dataset = Dataset::open(&data, val_split, recipe.seed, &state.metadata.classes)?;
@@ -199,7 +211,11 @@ impl Train {
             dataset.val.len()
         );
         let start = Checkpoint::new(state.metadata.clone(), state.memory.network.clone())?;
-        Ok(Prepared { recipe, dataset, start, state: Some(state), run })
+        Ok(Prepared { recipe, dataset, start, state: Some(state), devices, run })
+    }
+
+    fn devices(&self) -> Result<Vec<ReplicaDevice>> {
+        replica_devices(self.device.unwrap_or_default(), self.gpus, self.replicas)
     }
 
     /// The flags that name a key of the recipe.

@@ -19,7 +19,7 @@ type Weights = std::collections::BTreeMap<String, Vec<f32>>;
 
 /// Losses of the steps, the same in each replica, and the weights in the end, by rank.
 fn run(device: Device, replicas: usize, precision: &str) -> (Vec<f64>, Vec<Weights>) {
-    let devices = replica_devices(device, None, NonZero::new(replicas).unwrap()).unwrap();
+    let devices = replica_devices(device, None, NonZero::new(replicas)).unwrap();
     let found = Mutex::new((Vec::new(), vec![Weights::new(); replicas]));
     let collectives = HostThreads::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
     together(collectives, |rank, collective: Box<dyn Collective>| {

@@ -1,7 +1,7 @@
 //! Where replicas compute.
 
 use super::collective::{Collective, HostThreads};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use model::engine::{self, Device};
 use pollster::block_on;
 use std::num::NonZero;
@@ -13,13 +13,16 @@ pub struct ReplicaDevice {
     pub device: burn::tensor::Device,
 }
 
-/// One for each replica: the first `gpus` CUDA devices, or `replicas` times `device`.
+/// One for each replica: the first `gpus` CUDA devices, or `replicas` times `device`, by default once.
 ///
 /// # Errors
 /// If there are fewer, with those that there are.
-pub fn replica_devices(device: Device, gpus: Option<usize>, replicas: NonZero<usize>) -> Result<Vec<ReplicaDevice>> {
+pub fn replica_devices(
+    device: Device,
+    gpus: Option<usize>,
+    replicas: Option<NonZero<usize>>,
+) -> Result<Vec<ReplicaDevice>> {
     if let Some(gpus) = gpus.filter(|gpus| *gpus > 0) {
-        ensure!(replicas.get() == 1, "--gpus {gpus} has a replica on each GPU: leave out --replicas");
         let found: Vec<_> = (0..).map_while(|index| open(Device::Cuda(index)).ok()).take(gpus).collect();
         if found.len() < gpus {
             // Says why, if the program has no CUDA at all.
@@ -31,7 +34,7 @@ pub fn replica_devices(device: Device, gpus: Option<usize>, replicas: NonZero<us
         return Ok(found);
     }
     let device = if gpus.is_some() { Device::Cpu } else { device };
-    Ok(vec![open(device)?; replicas.get()])
+    Ok(vec![open(device)?; replicas.map_or(1, NonZero::get)])
 }
 
 fn open(name: Device) -> Result<ReplicaDevice> {
@@ -60,9 +63,8 @@ mod tests {
 
     #[test]
     fn each_replica_has_a_device() {
-        let one = NonZero::<usize>::MIN;
         let names = |device, gpus, replicas| -> Vec<_> {
-            replica_devices(device, gpus, NonZero::new(replicas).unwrap())
+            replica_devices(device, gpus, NonZero::new(replicas))
                 .unwrap()
                 .iter()
                 .map(|device| device.name)
@@ -70,9 +72,9 @@ mod tests {
         };
         assert_eq!(names(Device::Cpu, None, 3), [Device::Cpu; 3]);
         assert_eq!(names(Device::Flex, Some(0), 1), [Device::Cpu]);
-        let error = replica_devices(Device::Cpu, Some(64), one).unwrap_err().to_string();
+        let error = replica_devices(Device::Cpu, Some(64), None).unwrap_err().to_string();
         assert!(error.starts_with("--gpus 64: there are"), "{error}");
-        let error = replica_devices(Device::WebGpu(0), None, one).unwrap_err().to_string();
+        let error = replica_devices(Device::WebGpu(0), None, None).unwrap_err().to_string();
         assert!(error.contains("not trained on webgpu"), "{error}");
     }
 }

@@ -16,6 +16,6 @@ mod tally;
 pub use evaluation::count;
 pub use interrupt::Interrupt;
 pub use launch::Training;
-pub use run::{BEST, Data, Run};
+pub use run::{BEST, Run, Setup};
 pub use start::{open, start};
 pub use state::State;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 /// Where runs go that nobody names a folder for.
@@ -19,23 +20,30 @@ pub const BEST: &str = "best.safetensors";
 /// States of the training, by which it goes on: this many of the last ones.
 const STATES: &str = "states";
 const KEPT: usize = 2;
-/// What a run was trained on.
-const DATA: &str = "data.toml";
+/// What its recipe does not tell of a run.
+const SETUP: &str = "setup.toml";
 
-/// What a run was trained on, so that it can go on.
+/// What its recipe does not tell of a run, so that it can go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Data {
-    /// Dataset of photos, or shards.
+pub struct Setup {
+    /// Folders of photos, or shards.
     pub data: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_split: Option<f64>,
     /// How many photos trained and validated: a folder that has changed since is another one.
     pub train_photos: usize,
     pub val_photos: usize,
+    /// By name, or as many GPUs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<NonZero<usize>>,
 }
 
-/// A folder with `recipe.toml`, `data.toml`, `classes.txt`, `labels.txt`, `log.txt`, `metrics.jsonl`, the checkpoints
+/// A folder with `recipe.toml`, `setup.toml`, `classes.txt`, `labels.txt`, `log.txt`, `metrics.jsonl`, the checkpoints
 /// `last.safetensors` and `best.safetensors`, and `states`.
 pub struct Run {
     folder: PathBuf,
@@ -103,15 +111,15 @@ impl Run {
         Ok((run, state))
     }
 
-    /// What the run was trained on.
-    pub fn data(folder: &Path) -> Result<Data> {
-        let path = folder.join(DATA);
+    /// What a run that goes on was set up with.
+    pub fn setup(folder: &Path) -> Result<Setup> {
+        let path = folder.join(SETUP);
         let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         toml::from_str(&text).with_context(|| path.display().to_string())
     }
 
-    pub fn write_data(&self, data: &Data) -> Result<()> {
-        self.write(DATA, &toml::to_string(data)?)
+    pub fn write_setup(&self, setup: &Setup) -> Result<()> {
+        self.write(SETUP, &toml::to_string(setup)?)
     }
 
     /// Another state; of those before, the last ones stay.
