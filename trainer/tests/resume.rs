@@ -4,6 +4,7 @@ mod common;
 
 use common::{command, fail, folder, lines, succeed, text, with};
 use model::checkpoint::Checkpoint;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -31,45 +32,76 @@ fn kills() -> u32 {
     std::env::var("SHORTCUT_KILLS").map_or(5, |count| count.parse().expect("SHORTCUT_KILLS is a number"))
 }
 
-#[test]
-fn a_training_that_is_killed_ends_with_the_weights_of_one_that_is_not() {
-    let folder = folder();
-    let at = folder.path();
+/// Kills trainings at moments spread over their time, and has each go on until it is done; from folders or from shards.
+fn kill_and_go_on(at: &Path, data: &str, recipe: &[&str], kills: u32) {
+    let with = |output: &str| {
+        let mut arguments: Vec<String> =
+            with(&[recipe, &["--output", output]].concat()).iter().map(|&word| word.to_owned()).collect();
+        let place = arguments.iter().position(|word| word == "photos").unwrap();
+        arguments[place] = data.to_owned();
+        arguments
+    };
     let begun = Instant::now();
-    succeed(at, &with(&[&RECIPE[..], &["--output", "whole"]].concat()));
-    let whole = begun.elapsed();
+    let whole = with("whole");
+    succeed(at, &whole.iter().map(String::as_str).collect::<Vec<_>>());
+    let took = begun.elapsed();
 
-    // At moments spread over all of a run, in an order that is not theirs.
-    let (kills, mut landed) = (kills(), 0);
     let output = at.join("killed");
-    let mut arguments = with(&[&RECIPE[..], &["--output", "killed"]].concat());
-    for kill in 0..kills {
-        let mut child = command(at, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        sleep(whole * (1 + kill * 7 % kills) / (kills + 1) / 2);
+    let afresh = with("killed");
+    let resume = ["--resume", "killed", "--save-every", "0.005"].map(str::to_owned).to_vec();
+    let (mut arguments, mut landed, mut tries) = (afresh.clone(), 0, 0);
+    while landed < kills {
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut child = command(at, &words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        sleep(took * (1 + tries * 7 % 11) / 24);
         child.kill().unwrap();
-        landed += u32::from(!child.wait().unwrap().success());
-        // Killed before the first state there is nothing to go on from, and nothing lost.
-        let states = fs::read_dir(output.join("states"));
+        tries += 1;
+        if child.wait().unwrap().success() {
+            // One that was done before it was killed proves itself, and another one begins.
+            assert_same(&output, &at.join("whole"));
+            fs::remove_dir_all(&output).unwrap();
+            arguments = afresh.clone();
+            continue;
+        }
+        landed += 1;
         let is_state = |name: &str| !name.starts_with('.');
-        let has_state = states.is_ok_and(|states| {
-            states.into_iter().any(|entry| is_state(&entry.unwrap().file_name().to_string_lossy()))
-        });
+        let has_state = fs::read_dir(output.join("states"))
+            .is_ok_and(|mut states| states.any(|entry| is_state(&entry.unwrap().file_name().to_string_lossy())));
+        // Killed before the first state there is nothing to go on from, and nothing lost.
         if has_state {
-            arguments = vec!["--resume", "killed", "--save-every", "0.005", "--device", "cpu"];
+            arguments = resume.clone();
         } else {
             fs::remove_dir_all(&output).ok();
+            arguments = afresh.clone();
         }
     }
-    assert!(landed > 0, "every training ended before it was killed");
-    succeed(at, &arguments);
+    succeed(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     assert_same(&output, &at.join("whole"));
+    let hidden = fs::read_dir(output.join("states")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(hidden.into_iter().all(|name| !name.to_string_lossy().ends_with(".partial")), "nothing half written stays");
 
     let epochs = |run: &str| -> Vec<_> {
         let records = lines(&at.join(run).join("metrics.jsonl"));
         let epochs = records.into_iter().filter(|record| record["kind"] == "epoch");
-        epochs.map(|record| (record["epoch"].clone(), record["val"].clone(), record["train"]["loss"].clone())).collect()
+        let told = |record: Value| ["epoch", "val", "skipped", "best"].map(|key| record[key].clone());
+        epochs.map(told).collect()
     };
     assert_eq!(epochs("killed"), epochs("whole"), "each epoch is told once, and as if nothing had happened");
+}
+
+#[test]
+fn a_training_that_is_killed_ends_with_the_weights_of_one_that_is_not() {
+    kill_and_go_on(folder().path(), "photos", &RECIPE, kills());
+}
+
+#[test]
+fn one_from_shards_with_all_that_is_drawn_does_too() {
+    let folder = folder();
+    succeed(folder.path(), &["pack", "--data", "photos", "--output", "shards"]);
+    let keys = ["mixup-alpha=0.2", "random-erasing=0.5", "color-jitter=[0.2, 0.2, 0.2, 0.1]", "accumulate=2"];
+    let keys = keys.iter().flat_map(|key| ["--set", key]);
+    let more = ["--epochs", "2", "--replicas", "2", "--precision", "f16", "--save-every", "0.005"];
+    kill_and_go_on(folder.path(), "shards", &more.into_iter().chain(keys).collect::<Vec<_>>(), 2);
 }
 
 #[test]
@@ -104,13 +136,13 @@ fn what_cannot_go_on_is_said() {
     let again = succeed(at, &["--resume", "run"]);
     assert!(again.contains("epoch 1 after step 3") && again.ends_with("run/best.safetensors\n"), "{again}");
     assert!(fail(at, &["--resume", "run", "--epochs", "2"]).contains("cannot be used with"));
-    assert!(fail(at, &["--resume", "photos"]).contains("photos/setup.toml cannot be read"));
+    assert!(fail(at, &["--resume", "photos"]).contains("photos is no run's folder: setup.toml cannot be read"));
+    let metrics = fs::read(at.join("run/metrics.jsonl")).unwrap();
+    assert!(fail(at, &["--resume", "run", "--data", "nowhere"]).contains("nowhere"));
+    assert_eq!(fs::read(at.join("run/metrics.jsonl")).unwrap(), metrics, "what is told stays");
     fs::remove_file(at.join("photos/train/red_thing/3.bmp")).unwrap();
     let stderr = fail(at, &["--resume", "run"]);
-    assert!(
-        stderr.contains("25 photos to train on and 8 to validate with were there, and 2, 24 and 8 are now"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("does not hold the photos that the run was trained on"), "{stderr}");
     fs::remove_dir_all(at.join("run/states")).unwrap();
     fs::create_dir(at.join("run/states")).unwrap();
     assert!(fail(at, &["--resume", "run"]).contains("run holds no state to go on from"));
@@ -122,19 +154,18 @@ fn what_cannot_go_on_is_said() {
 fn a_disk_that_is_full_costs_nothing_that_was_saved() {
     let folder = folder();
     let at = folder.path();
-    succeed(at, &with(&["--epochs", "2", "--output", "whole"]));
-    succeed(at, &with(&["--epochs", "1", "--output", "run"]));
+    succeed(at, &with(&["--epochs", "2", "--output", "run"]));
     let before = weights(&at.join("run"));
-    let limited = format!(
-        "trap '' XFSZ; ulimit -f 20000; exec {} {}",
-        env!("CARGO_BIN_EXE_trainer"),
-        with(&["--epochs", "2", "--output", "full"]).join(" ")
-    );
+    // As if the second epoch had never been.
+    fs::remove_file(at.join("run/states/epoch-000002-step-00000003.safetensors")).unwrap();
+    let metrics = fs::read(at.join("run/metrics.jsonl")).unwrap();
+    let limited = format!("trap '' XFSZ; ulimit -f 20000; exec {} --resume run", env!("CARGO_BIN_EXE_trainer"));
     let output = std::process::Command::new("bash").args(["-c", &limited]).current_dir(at).output().unwrap();
     let stderr = text(&output.stderr);
-    assert!(!output.status.success() && stderr.contains("states/epoch-000001-step-00000000.safetensors"), "{stderr}");
-    assert!(stderr.contains("cannot be written"), "{stderr}");
-    let names = fs::read_dir(at.join("full/states")).unwrap().count();
-    assert_eq!(names, 0, "no half of a state stays");
-    assert!(weights(&at.join("run")) == before);
+    assert!(!output.status.success(), "{stderr}");
+    assert!(stderr.contains("the disk is full: make room, and trainer --resume run goes on"), "{stderr}");
+    assert!(weights(&at.join("run")) == before, "the last checkpoint is as it was");
+    assert!(fs::read(at.join("run/metrics.jsonl")).unwrap().len() <= metrics.len());
+    succeed(at, &["--resume", "run"]);
+    assert!(weights(&at.join("run")) == before, "and what was cut short ends as it would have");
 }

@@ -1,10 +1,11 @@
 //! `trainer evaluate`: how well a checkpoint does on photos whose class is known.
 
 use super::processor::Processor;
+use super::train::share;
 use super::{answer, remark};
-use crate::data::{Loader, Source, View, in_order, samples, threads};
-use crate::training::{self, Interrupt};
-use anyhow::Result;
+use crate::data::{Dataset, Loader, Source, View, in_order, samples, threads};
+use crate::training;
+use anyhow::{Result, ensure};
 use clap::Args;
 use model::checkpoint::Checkpoint;
 use model::engine::Engine;
@@ -25,6 +26,12 @@ pub struct Evaluate {
     /// WebDataset shards val-*.tar
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
+    /// Of class folders alone: the share of each class that a training with this --val-split, and this seed, kept apart
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    val_split: Option<f64>,
+    /// Of that training
+    #[arg(long, value_name = "N", default_value = "0", requires = "val_split")]
+    seed: u64,
     /// Photos that are classified at once
     #[arg(long, value_name = "N", default_value = "16")]
     batch_size: NonZero<usize>,
@@ -43,14 +50,22 @@ Examples:
 impl Evaluate {
     pub fn run(self) -> Result<()> {
         let checkpoint = Checkpoint::from_path(&self.checkpoint)?;
-        let samples = samples(&self.data, &checkpoint.metadata().classes)?;
+        let classes = &checkpoint.metadata().classes;
+        let samples = match self.val_split {
+            None => samples(&self.data, classes)?.into(),
+            split => {
+                let dataset = Dataset::open(&self.data, split, self.seed, classes)?;
+                ensure!(dataset.classes == *classes, "{} holds other classes than the checkpoint", self.data.display());
+                dataset.val
+            }
+        };
         let batches = in_order(samples.len(), self.batch_size.get());
         let preprocessing = checkpoint.metadata().preprocessing.clone();
-        let source = Source { samples: samples.into(), preprocessing, view: View::Middle, cache: None };
+        let source = Source { samples, preprocessing, view: View::Middle, cache: None };
         let engine = block_on(Engine::prepare_from(&checkpoint, self.processor.device, self.processor.into()))?;
         let loader = Loader::new(source, batches, threads(None)?);
         // Nothing is left of an evaluation that is interrupted, so Ctrl-C ends it as it ends any program.
-        let (counts, skipped) = training::count(&engine, loader, &Interrupt::default())?;
+        let (counts, skipped) = training::count(&engine, loader, || false)?;
         for skipped in &skipped {
             remark(&format!("skipped {}: {}", skipped.place, skipped.reason));
         }

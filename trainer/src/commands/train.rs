@@ -4,7 +4,7 @@ use super::{answer, remark};
 use crate::data::{Cache, CacheSize, Dataset, threads};
 use crate::recipe::{self, Change, Layers, Recipe};
 use crate::replicas::{ReplicaDevice, replica_devices};
-use crate::training::{BEST, Interrupt, Run, Setup, State, Training, open, start};
+use crate::training::{BEST, Interrupt, Run, Setup, State, Training, located, open, start};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use model::checkpoint::Checkpoint;
@@ -161,23 +161,23 @@ impl Train {
 
     fn begun(&self) -> Result<Prepared> {
         let devices = self.devices()?;
-        let recipe = Recipe::resolve(&self.recipe, &self.changes())?;
+        let recipe = located(Recipe::resolve(&self.recipe, &self.changes())?)?;
         let checkpoint = open(&recipe)?;
         let known = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.metadata().classes);
-        let data = self.data.clone().unwrap_or_else(|| PathBuf::from("data"));
+        let data = std::path::absolute(self.data.as_deref().unwrap_or(Path::new("data")))?;
         let dataset = Dataset::open(&data, self.val_split, recipe.seed, known)?;
         let start = start(&recipe, checkpoint, &dataset.classes)?;
         // What the checkpoint decided, so that the run tells it.
         let recipe = Recipe { image_size: Some(start.metadata().preprocessing.crop), ..recipe };
+        ensure!(dataset.classes.len() > 1, "{} has one class alone, and nothing to tell it from", data.display());
         recipe.check_photos(dataset.train.len())?;
         recipe.check_parts(devices.len())?;
         recipe.check_classes(dataset.classes.len())?;
         let run = Run::create(self.output.clone(), &self.recipe)?;
         run.write_setup(&Setup {
-            data: std::path::absolute(&data)?,
+            data: data.clone(),
             val_split: self.val_split,
-            train_photos: dataset.train.len(),
-            val_photos: dataset.val.len(),
+            photos: dataset.fingerprint(&data),
             device: self.device.map(|device| device.to_string()),
             gpus: self.gpus,
             replicas: self.replicas,
@@ -186,7 +186,7 @@ impl Train {
     }
 
     fn resumed(&self, folder: &Path) -> Result<Prepared> {
-        let Setup { data, val_split, train_photos, val_photos, device, gpus, replicas } = Run::setup(folder)?;
+        let Setup { data: recorded, val_split, photos, device, gpus, replicas } = Run::setup(folder)?;
         let devices = if (self.device, self.gpus, self.replicas) == (None, None, None) {
             let device = device.map(|name| name.parse()).transpose()?;
             replica_devices(device.unwrap_or_default(), gpus, replicas)?
@@ -196,19 +196,12 @@ impl Train {
         let recipe = Recipe::resolve(&folder.join("recipe.toml").display().to_string(), &[])?;
         recipe.check_parts(devices.len())?;
         let (run, state) = Run::reopen(folder)?;
-        let data = self.data.clone().unwrap_or(data);
+        let data = self.data.clone().unwrap_or(recorded);
         let dataset = Dataset::open(&data, val_split, recipe.seed, &state.metadata.classes)?;
-        let same = dataset.classes == state.metadata.classes
-            && (dataset.train.len(), dataset.val.len()) == (train_photos, val_photos);
         ensure!(
-            same,
-            "{} is not what the run was trained on: {} classes, {train_photos} photos to train on and {val_photos} to \
-             validate with were there, and {}, {} and {} are now",
-            data.display(),
-            state.metadata.classes.len(),
-            dataset.classes.len(),
-            dataset.train.len(),
-            dataset.val.len()
+            dataset.classes == state.metadata.classes && dataset.fingerprint(&data) == photos,
+            "{} does not hold the photos that the run was trained on: begin anew",
+            data.display()
         );
         let start = Checkpoint::new(state.metadata.clone(), state.memory.network.clone())?;
         Ok(Prepared { recipe, dataset, start, state: Some(state), devices, run })

@@ -89,7 +89,7 @@ impl Cache {
             return (None, None);
         }
         let (limit, estimate) = (size.limit(), estimate(samples));
-        let [has, wants] = [limit, estimate].map(|bytes| format!("{:.1} GB", bytes as f64 / 1e9));
+        let [has, wants] = [limit, estimate].map(|bytes| format!("{:.2} GB", bytes as f64 / 1e9));
         if estimate > limit {
             let said = format!("photos are decoded anew in each epoch: {wants} are too much for a cache of {has}");
             return (None, Some(said));

@@ -2,6 +2,7 @@
 
 use super::{Cache, Draws, Place, Purpose, folders, shards};
 use anyhow::{Result, bail, ensure};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,14 +45,14 @@ impl Dataset {
         let classes = if same(&classes, known) {
             let positions = positions(known);
             let class = |index: usize| positions[classes[index].as_str()];
-            for samples in std::iter::once(&mut train).chain(&mut val) {
-                samples.iter_mut().for_each(|sample| sample.class = class(sample.class));
-                samples.sort_by_key(|sample| sample.class);
-            }
+            let samples = train.iter_mut().chain(val.iter_mut().flatten());
+            samples.for_each(|sample| sample.class = class(sample.class));
             known.to_vec()
         } else {
             classes
         };
+        // An index is the same sample whatever was known: a training that goes on knows more than one that begins.
+        std::iter::once(&mut train).chain(&mut val).for_each(|samples| samples.sort_by_key(|sample| sample.class));
         let val = match (val, val_split) {
             (Some(_), Some(_)) => bail!("{}: val validates already: leave out --val-split", data.display()),
             (Some(val), None) => val,
@@ -63,6 +64,22 @@ impl Dataset {
         };
         ensure!(!val.is_empty(), "no photo of {} is left to validate with", data.display());
         Ok(Dataset { classes, train: train.into(), val: val.into(), cache: None })
+    }
+}
+
+impl Dataset {
+    /// In hexadecimal: the same for the same photos, by name, in the same order, wherever `data` lies.
+    pub fn fingerprint(&self, data: &Path) -> String {
+        let mut hash = Sha256::new();
+        let data = data.display().to_string();
+        for Sample { place, class } in self.train.iter().chain(&*self.val) {
+            let place = place.to_string();
+            hash.update(place.strip_prefix(&data).unwrap_or(&place));
+            hash.update([0]);
+            hash.update((*class as u64).to_le_bytes());
+        }
+        hash.update((self.train.len() as u64).to_le_bytes());
+        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

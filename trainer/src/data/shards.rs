@@ -233,7 +233,8 @@ mod tests {
         let folder = shards();
         let dataset = Dataset::open(folder.path(), None, 0, &[]).unwrap();
         assert_eq!(dataset.classes, ["ant", "bee"]);
-        let train = [("b.jpg", "photo b", 1), ("x/a.JPEG", "photo a", 0), ("y/a.png", "another", 1)];
+        // In order of their classes.
+        let train = [("x/a.JPEG", "photo a", 0), ("b.jpg", "photo b", 1), ("y/a.png", "another", 1)];
         assert_eq!(read(&dataset.train), expected(&train));
         assert_eq!(read(&dataset.val), expected(&[("a.webp", "val", 1)]));
         let names = |names: [&str; 2]| names.map(str::to_owned);

@@ -49,3 +49,31 @@ impl Average {
         with_values(network.valid(), Which::All, self.values.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::start;
+    use super::*;
+    use burn::tensor::Device;
+
+    /// Of networks whose tensors are all the number of their step: copied while it warms up, and at first, then mixed.
+    #[test]
+    fn averages_are_taken_every_so_many_steps_behind_the_warm_up() {
+        let network = ResNet::from_checkpoint(&start(), &Device::flex());
+        let at = |step: usize| {
+            let of = |value: Tensor<1>| value.zeros_like() + step as f64;
+            with_values(network.clone(), Which::All, values(&network, Which::All).into_iter().map(of).collect())
+        };
+        let run = |every: usize, copied: usize| -> Vec<f32> {
+            let mut average = Average::new(&at(0), 0.5, every, copied);
+            let after = |step| {
+                average.update(&at(step), step);
+                average.values[0].clone().into_data().iter::<f32>().next().unwrap()
+            };
+            (1..=6).map(after).collect()
+        };
+        assert_eq!(run(1, 0), [1.0, 1.5, 2.25, 3.125, 4.0625, 5.03125]);
+        assert_eq!(run(2, 0), [0.0, 2.0, 2.0, 3.0, 3.0, 4.5]);
+        assert_eq!(run(2, 4), [0.0, 2.0, 2.0, 4.0, 4.0, 5.0]);
+    }
+}

@@ -150,7 +150,7 @@ fn sgd_steps_as_pytorch_does() {
 }
 
 #[test]
-fn adamw_and_lamb_step_as_pytorch_does() {
+fn adamw_steps_as_pytorch_does_and_lamb_as_its_paper() {
     assert_steps_are_pytorchs(&["adamw", "lamb"]);
 }
 

@@ -91,8 +91,8 @@ pub struct Memory {
 /// What became of a step.
 pub enum Update {
     Done(Found),
-    /// The loss is not finite, and the weights are as before.
-    Diverged,
+    /// Why the step came to nothing; the weights are as before.
+    Diverged(&'static str),
 }
 
 impl Learner {
@@ -190,10 +190,13 @@ impl Learner {
             self.set_statistics(sum / collective.world_size() as f64);
         }
         if !found.loss.is_finite() {
-            return Ok((Update::Diverged, sums[4]));
+            return Ok((Update::Diverged("the loss is not finite"), sums[4]));
         }
         if found.images > 0.0 {
             self.apply(tensors, found.weight, learning_rate);
+        }
+        if self.scale.is_some_and(|scale| scale.factor() < 1.0) {
+            return Ok((Update::Diverged("gradients are too large for f16, however they are scaled"), sums[4]));
         }
         Ok((Update::Done(found), sums[4]))
     }

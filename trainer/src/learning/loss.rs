@@ -1,4 +1,5 @@
-//! Cross-entropy as PyTorch defines it, with smoothed labels and weights of classes, over targets that may be mixed.
+//! Cross-entropy as PyTorch defines it, with smoothed labels and weights of classes, over targets that may be mixed: the mean
+//! is over weights in any case, which PyTorch divides by for plain targets alone.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor, TensorData};

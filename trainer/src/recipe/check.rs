@@ -1,6 +1,6 @@
 //! Whether the values of a recipe are possible, and what would be.
 
-use super::{ClassWeights, Layers, OptimiserKind, Recipe, Schedule};
+use super::{ClassWeights, Layers, OptimiserKind, Precision, Recipe, Schedule};
 use anyhow::{Context, Result, bail, ensure};
 use model::architecture::{Architecture, Stem};
 
@@ -60,7 +60,22 @@ impl Recipe {
         let has_architecture = self.architecture.is_some();
         needs("stem", self.stem.is_some(), "`architecture`", has_architecture)?;
         let head = self.layers == Layers::Head;
-        needs("layers = \"head\"", head, "a `checkpoint` whose other layers are kept", self.checkpoint.is_some())
+        needs("layers = \"head\"", head, "a `checkpoint` whose other layers are kept", self.checkpoint.is_some())?;
+        // Crops and flips are in every recipe; what asks for more is a mistake.
+        for (key, is_there) in [
+            ("train-sizes", !self.train_sizes.is_empty()),
+            ("gradient-checkpointing", self.gradient_checkpointing),
+            ("precision", self.precision != Precision::F32),
+            ("color-jitter", self.color_jitter.is_some()),
+            ("auto-augment", self.auto_augment.is_some()),
+            ("random-erasing", self.random_erasing > 0.0),
+            ("mixup-alpha", self.mixup_alpha > 0.0),
+            ("cutmix-alpha", self.cutmix_alpha > 0.0),
+            ("repetitions", self.repetitions > 1),
+        ] {
+            needs(key, is_there, "`layers` = \"all\"", !head)?;
+        }
+        Ok(())
     }
 
     fn check_steps(&self) -> Result<()> {
@@ -79,6 +94,7 @@ impl Recipe {
                 if index == 0 { epoch == 1 } else { epoch > before },
                 "`train-sizes` are pairs of the first epoch, which rise from 1, and of a side in pixels"
             );
+            ensure!(epoch <= self.epochs, "`train-sizes` has epoch {epoch} of {}: name others", self.epochs);
         }
         within("early-stopping", self.early_stopping.unwrap_or(1) as f64, 1.0, 1e6)
     }

@@ -45,7 +45,7 @@ pub enum Schedule {
 
 /// How much a photo of each class counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected \"balanced\" or a list of numbers, one for each class")]
 pub enum ClassWeights {
     Named(NamedWeights),
     /// One for each class, in their order.

@@ -297,6 +297,8 @@ mod tests {
             ("accumulate=3", "`batch-size` is 16; with `accumulate` = 3 and 1 replicas it must be a multiple of 3"),
             ("train-sizes=[[2, 64]]", "rise from 1"),
             ("train-sizes=[[1, 64], [1, 96]]", "rise from 1"),
+            ("train-sizes=[[1, 64], [20, 96]]", "epoch 20 of 10"),
+            ("class-weights=heavy", "expected \"balanced\" or a list of numbers"),
             ("stem=small", "`stem` means nothing without `architecture`"),
             ("class-weights=[1, 0]", "`class-weights` has 0"),
             ("color-jitter=[0.1, 0.1, 0.1, 0.6]", "`color-jitter` is 0.6; 0 to 0.5"),
@@ -312,6 +314,8 @@ mod tests {
             let error = resolve(&[change]).unwrap_err();
             assert!(error.contains(expected), "{change}: {error}");
         }
+        let error = resolve(&["layers=head", "mixup-alpha=0.2"]).unwrap_err();
+        assert!(error.contains("`mixup-alpha` means nothing without `layers` = \"all\""), "{error}");
         let error = Recipe::resolve("fintune", &[]).unwrap_err().to_string();
         assert!(error.contains("cifar, fast, finetune, torchvision-v1"), "{error}");
     }

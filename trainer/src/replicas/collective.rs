@@ -24,6 +24,9 @@ pub trait Collective: Send {
     /// # Errors
     /// If a replica is gone.
     fn sum(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), Lost>;
+
+    /// Whether a replica is gone already, for those who have long to do until the next sum.
+    fn is_broken(&self) -> bool;
 }
 
 /// Another replica ended; what it says of that is the run's error.
@@ -109,6 +112,10 @@ impl Collective for HostThreads {
 
     fn world_size(&self) -> usize {
         self.world_size
+    }
+
+    fn is_broken(&self) -> bool {
+        self.meeting.lock().gone.is_some()
     }
 
     fn sum(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), Lost> {

@@ -64,11 +64,7 @@ mod tests {
     #[test]
     fn each_replica_has_a_device() {
         let names = |device, gpus, replicas| -> Vec<_> {
-            replica_devices(device, gpus, NonZero::new(replicas))
-                .unwrap()
-                .iter()
-                .map(|device| device.name)
-                .collect()
+            replica_devices(device, gpus, NonZero::new(replicas)).unwrap().iter().map(|device| device.name).collect()
         };
         assert_eq!(names(Device::Cpu, None, 3), [Device::Cpu; 3]);
         assert_eq!(names(Device::Flex, Some(0), 1), [Device::Cpu]);

@@ -1,6 +1,5 @@
 //! How well a checkpoint does on photos whose class is known, by the engine that answers with it.
 
-use super::interrupt::Interrupt;
 use crate::data::{Loader, Skipped};
 use crate::learning::rank;
 use anyhow::{Result, ensure};
@@ -39,14 +38,14 @@ pub struct Counts {
     pub skipped: f64,
 }
 
-/// Classifies all that the loader brings; less than all if it is interrupted. And the files that it could not decode.
+/// Classifies all that the loader brings, unless it is to stop before. And the files that it could not decode.
 ///
 /// # Errors
 /// If the device fails.
-pub fn count(engine: &Engine, loader: Loader, interrupt: &Interrupt) -> Result<(Counts, Vec<Skipped>)> {
+pub fn count(engine: &Engine, loader: Loader, stops: impl Fn() -> bool) -> Result<(Counts, Vec<Skipped>)> {
     let (mut counts, mut skipped) = (Counts::default(), Vec::new());
     for batch in loader {
-        if interrupt.is_raised() {
+        if stops() {
             break;
         }
         skipped.extend(batch.skipped);

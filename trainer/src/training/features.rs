@@ -1,6 +1,7 @@
 //! What the layers in front of the classifier make of photos, computed once: training the classifier alone then takes
 //! seconds.
 
+use super::interrupt::Interrupt;
 use crate::data::{Dataset, Item, Loader, Sample, Skipped, Source, Threads, View, in_order};
 use anyhow::{Result, ensure};
 use model::checkpoint::Checkpoint;
@@ -25,12 +26,13 @@ impl Features {
     /// By the checkpoint's layers; and the files that are no photos.
     ///
     /// # Errors
-    /// If the device fails, or if none of the photos could be decoded.
+    /// If the device fails, if somebody interrupts, or if none of the photos could be decoded.
     pub fn compute(
         checkpoint: &Checkpoint,
         dataset: &Dataset,
         device: Device,
         threads: &Threads,
+        interrupt: &Interrupt,
     ) -> Result<(Self, Vec<Skipped>)> {
         let engine = block_on(Engine::prepare_from(checkpoint, device, EngineOptions::default()))?;
         let mut skipped = Vec::new();
@@ -39,6 +41,7 @@ impl Features {
             let source = Source { samples: samples.clone(), preprocessing, view: View::Middle, cache: None };
             let mut rows = vec![None; samples.len()];
             for batch in Loader::new(source, in_order(samples.len(), BATCH), threads.clone()) {
+                ensure!(!interrupt.is_raised(), "interrupted before the first step: there is nothing to go on from");
                 skipped.extend(batch.skipped);
                 let Some(images) = batch.images else { continue };
                 let output = block_on(engine.run(&Input::Pixels(images), &[Tap::Stage(Stage::Four)]))?;

@@ -17,5 +17,5 @@ pub use evaluation::count;
 pub use interrupt::Interrupt;
 pub use launch::Training;
 pub use run::{BEST, Run, Setup};
-pub use start::{open, start};
+pub use start::{located, open, start};
 pub use state::State;

@@ -9,16 +9,15 @@ use super::schedule::LearningRate;
 use super::state::{Best, Standing, State};
 use super::tally::{Summary, Tally};
 use crate::data::{Augmentation, Dataset, Item, Loader, Source, Threads, View, in_order, part, shuffled};
-use crate::learning::Mixing;
-use crate::learning::{Inputs, Learner, Update};
+use crate::learning::{Inputs, Learner, Mixing, Update};
 use crate::recipe::Recipe;
 use crate::replicas::Collective;
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, EngineError, EngineOptions};
 use serde_json::json;
 use std::num::NonZero;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What all replicas of a training have in common.
@@ -34,9 +33,15 @@ pub struct Common {
     pub features: Option<Features>,
     pub threads: Threads,
     pub interrupt: Interrupt,
-    pub report: Mutex<Report>,
+    pub report: Arc<Mutex<Report>>,
     /// From one state to the next, within an epoch.
     pub save_every: Duration,
+}
+
+impl Common {
+    pub fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One of them. The first one, of rank 0, also reports and saves.
@@ -93,11 +98,11 @@ impl<'a> Replica<'a> {
     /// The steps of an epoch that are not done.
     fn train(&mut self) -> Result<Summary> {
         let Common { ref recipe, ref dataset, steps_per_epoch, .. } = *self.common;
-        let Standing { epoch, step: done, found, .. } = self.standing;
+        let Standing { epoch, step: done, found, seconds, .. } = self.standing;
         let batches = shuffled(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
         let mut lessons = self.lessons(batches.into_iter().skip(done), epoch);
 
-        let (mut whole, mut recent) = (Tally::since(found), Tally::since(Default::default()));
+        let (mut whole, mut recent) = (Tally::since(found, seconds), Tally::since(Default::default(), 0.0));
         for step in done + 1..=steps_per_epoch {
             let mut waited = Duration::ZERO;
             for _ in 0..recipe.accumulate {
@@ -106,23 +111,25 @@ impl<'a> Replica<'a> {
             let learning_rate = self.common.learning_rate.at((epoch - 1) * steps_per_epoch + step - 1);
             let interrupted = f64::from(u8::from(self.common.interrupt.is_raised()));
             let (update, interrupted) = self.learner.update(learning_rate, interrupted, &*self.collective)?;
-            let Update::Done(found) = update else {
-                return Err(self.diverged(&format!("the loss of epoch {epoch}, step {step} is not finite")));
+            let found = match update {
+                Update::Done(found) => found,
+                Update::Diverged(why) => return Err(self.diverged(&format!("epoch {epoch}, step {step}: {why}"))),
             };
             whole.add(found, waited);
             recent.add(found, waited);
-            (self.standing.step, self.standing.found) = (step, whole.found());
+            (self.standing.step, self.standing.found, self.standing.seconds) = (step, whole.found(), whole.seconds());
             if self.reports() {
                 self.report().step(epoch, &whole);
-                if step % STEPS_PER_RECORD == 0 && !recent.is_empty() {
-                    let recent = std::mem::replace(&mut recent, Tally::since(Default::default()));
+                if (step % STEPS_PER_RECORD == 0 || step == steps_per_epoch) && !recent.is_empty() {
+                    let recent = std::mem::replace(&mut recent, Tally::since(Default::default(), 0.0));
                     self.report().steps(epoch, step, learning_rate, recent.summary())?;
                 }
             }
             if interrupted > 0.0 {
-                return Err(self.interrupted()?);
+                return self.stop();
             }
-            if self.saved.elapsed() >= self.common.save_every {
+            // The last step's is saved in any case.
+            if step < steps_per_epoch && self.saved.elapsed() >= self.common.save_every {
                 self.save()?;
             }
         }
@@ -154,7 +161,7 @@ impl<'a> Replica<'a> {
         let interrupted = f64::from(u8::from(self.common.interrupt.is_raised()));
         let (_, sums) = self.collective.sum(Vec::new(), &[loss, top1, top5, photos, skipped, interrupted])?;
         if sums[5] > 0.0 {
-            return Err(self.interrupted()?);
+            return self.stop();
         }
         let counts = Counts { loss: sums[0], top1: sums[1], top5: sums[2], photos: sums[3], skipped: sums[4] };
         let val = counts.evaluation()?;
@@ -176,12 +183,14 @@ impl<'a> Replica<'a> {
         if better {
             report.run().save(BEST, &checkpoint)?;
         }
-        report.epoch(epoch, trained, &val, better)
+        let learning_rate = self.common.learning_rate.at(epoch * self.common.steps_per_epoch - 1);
+        report.epoch(epoch, learning_rate, trained, &val, better)
     }
 
     /// What this replica's share of the validation comes to.
     fn count(&self, checkpoint: &Checkpoint) -> Result<Counts> {
         let Common { recipe, dataset, metadata, threads, interrupt, features, .. } = self.common;
+        let stops = || interrupt.is_raised() || self.collective.is_broken();
         let (rank, replicas) = (self.collective.rank(), self.collective.world_size());
         let batches = in_order(dataset.val.len(), recipe.batch_size / replicas / recipe.accumulate);
         let batches = part(&batches, rank, replicas);
@@ -207,8 +216,7 @@ impl<'a> Replica<'a> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let options = EngineOptions { threads: NonZero::new((cores / replicas).max(1)), ..EngineOptions::default() };
         let engine = Engine::prepare_from(checkpoint, self.device, options);
-        let counted =
-            pollster::block_on(engine).map_err(Into::into).and_then(|engine| count(&engine, loader, interrupt));
+        let counted = pollster::block_on(engine).map_err(Into::into).and_then(|engine| count(&engine, loader, stops));
         let (counts, skipped) = counted.map_err(|error| match error.downcast::<EngineError>() {
             // Weights that are finite may still be too large to compute with.
             Ok(error) => self.diverged(&error.to_string()),
@@ -223,7 +231,7 @@ impl<'a> Replica<'a> {
     }
 
     fn report(&self) -> MutexGuard<'_, Report> {
-        self.common.report.lock().unwrap_or_else(PoisonError::into_inner)
+        self.common.report()
     }
 
     fn say(&self, line: &str) -> Result<()> {
@@ -235,8 +243,9 @@ impl<'a> Replica<'a> {
         if self.reports() {
             let memory = self.learner.memory()?;
             let metadata = self.common.metadata.clone();
-            let state = State { standing: self.standing.clone(), metadata, memory };
-            self.report().run().save_state(&state)?;
+            let report = self.report();
+            let standing = Standing { skipped: report.skipped().clone(), ..self.standing.clone() };
+            report.run().save_state(&State { standing, metadata, memory })?;
         }
         self.saved = Instant::now();
         Ok(())
@@ -245,16 +254,19 @@ impl<'a> Replica<'a> {
     /// `what` is wrong.
     fn diverged(&self, what: &str) -> anyhow::Error {
         let lower = self.common.recipe.learning_rate / 10.0;
-        let folder = self.report().run().folder().to_owned();
-        let saved = match self.standing.epoch {
-            1 => "nothing was saved yet".to_owned(),
-            epoch => format!("{} holds the end of epoch {}", folder.join(LAST).display(), epoch - 1),
+        let last = self.report().run().folder().join(LAST);
+        let saved = match last.exists() {
+            true => format!("{} holds what was saved last", last.display()),
+            false => "nothing was saved yet".to_owned(),
         };
-        anyhow!("{what}: try a lower learning rate, such as --set learning-rate={lower}; {saved}")
+        anyhow!("{what}: begin anew with a lower learning rate, such as --set learning-rate={lower:e}; {saved}")
     }
 
-    /// Saves what there is, and says so.
-    fn interrupted(&mut self) -> Result<anyhow::Error> {
+    /// Saves what there is.
+    ///
+    /// # Errors
+    /// Says that somebody interrupted, if nothing else is wrong.
+    fn stop<T>(&mut self) -> Result<T> {
         let Standing { epoch, step, .. } = self.standing;
         self.save()?;
         if self.reports() {
@@ -264,11 +276,11 @@ impl<'a> Replica<'a> {
             self.report().run().save(LAST, &checkpoint)?;
         }
         let folder = self.report().run().folder().to_owned();
-        Ok(anyhow!(
+        bail!(
             "interrupted in epoch {epoch} after step {step}; {} holds the weights, and trainer --resume {} goes on",
             folder.join(LAST).display(),
             folder.display()
-        ))
+        )
     }
 }
 
@@ -287,7 +299,7 @@ impl Lessons {
                 let before = loader.waited();
                 let batch = loader.next().context(ENDED)?;
                 if !batch.skipped.is_empty() {
-                    common.report.lock().unwrap_or_else(PoisonError::into_inner).skip(&batch.skipped)?;
+                    common.report().skip(&batch.skipped)?;
                 }
                 if let Some(images) = batch.images {
                     let plan = common

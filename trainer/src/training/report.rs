@@ -5,10 +5,10 @@ use super::progress::Progress;
 use super::run::Run;
 use super::state::Standing;
 use super::tally::{Summary, Tally};
-use crate::data::{Place, Skipped};
+use crate::data::Skipped;
 use anyhow::{Error, Result};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// Of an epoch, from one record to the next.
 pub const STEPS_PER_RECORD: usize = 10;
@@ -20,7 +20,7 @@ pub struct Report {
     epochs: usize,
     steps_per_epoch: usize,
     /// What was named already.
-    skipped: HashSet<Place>,
+    skipped: BTreeSet<String>,
 }
 
 /// A line of `metrics.jsonl`. Epochs and steps count from 1; shares are of 1.
@@ -29,20 +29,26 @@ pub struct Report {
 enum Record<'a> {
     /// Some steps of an epoch, up to this one.
     Step { epoch: usize, step: usize, learning_rate: f64, train: Summary },
-    /// A whole epoch; `skipped` files were no photos so far.
-    Epoch { epoch: usize, train: Summary, val: &'a Evaluation, skipped: usize, best: bool },
+    /// A whole epoch, with the learning rate of its last step; `skipped` files were no photos so far.
+    Epoch { epoch: usize, learning_rate: f64, train: Summary, val: &'a Evaluation, skipped: usize, best: bool },
 }
 
 impl Report {
     pub fn new(run: Run, epochs: usize, steps_per_epoch: usize) -> Self {
         let progress = Progress::new(epochs * steps_per_epoch);
-        Report { run, progress, epochs, steps_per_epoch, skipped: HashSet::new() }
+        Report { run, progress, epochs, steps_per_epoch, skipped: BTreeSet::new() }
     }
 
     /// Training goes on from there.
-    pub fn at(&self, standing: &Standing) {
+    pub fn at(&mut self, standing: &Standing) {
+        self.skipped.clone_from(&standing.skipped);
         let epochs = standing.epoch.saturating_sub(1);
         self.progress.start_at(epochs * self.steps_per_epoch + standing.step);
+    }
+
+    /// What could not be decoded so far.
+    pub fn skipped(&self) -> &BTreeSet<String> {
+        &self.skipped
     }
 
     pub fn run(&self) -> &Run {
@@ -86,8 +92,15 @@ impl Report {
     }
 
     /// What an epoch came to.
-    pub fn epoch(&mut self, epoch: usize, train: Summary, val: &Evaluation, best: bool) -> Result<()> {
-        self.run.record(&Record::Epoch { epoch, train, val, skipped: self.skipped.len(), best })?;
+    pub fn epoch(
+        &mut self,
+        epoch: usize,
+        learning_rate: f64,
+        train: Summary,
+        val: &Evaluation,
+        best: bool,
+    ) -> Result<()> {
+        self.run.record(&Record::Epoch { epoch, learning_rate, train, val, skipped: self.skipped.len(), best })?;
         let Summary { loss, top1, seconds, images_per_second, waiting } = train;
         let line = format!(
             "epoch {epoch}/{}: loss {loss:.3}, top-1 {:.1} %; validation: {val}; {images_per_second:.1} images/s, \
@@ -103,7 +116,7 @@ impl Report {
     /// Names each file once, however many epochs meet it.
     pub fn skip(&mut self, skipped: &[Skipped]) -> Result<()> {
         for Skipped { place, reason } in skipped {
-            if self.skipped.insert(place.clone()) {
+            if self.skipped.insert(place.to_string()) {
                 self.say(&format!("skipped {place}: {reason}"))?;
             }
         }

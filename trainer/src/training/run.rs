@@ -1,7 +1,7 @@
 //! A run's folder: all that is left of a training, for somebody who was not there.
 
 use super::state::{Standing, State};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use model::checkpoint::{Checkpoint, write_atomically};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,9 +31,8 @@ pub struct Setup {
     pub data: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_split: Option<f64>,
-    /// How many photos trained and validated: a folder that has changed since is another one.
-    pub train_photos: usize,
-    pub val_photos: usize,
+    /// What there was to train on and to validate with: see [`Dataset::fingerprint`](crate::data::Dataset::fingerprint).
+    pub photos: String,
     /// By name, or as many GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -49,6 +48,8 @@ pub struct Run {
     folder: PathBuf,
     log: File,
     metrics: File,
+    /// From where on `metrics.jsonl` tells what comes again.
+    later: Option<Standing>,
 }
 
 impl Run {
@@ -69,52 +70,49 @@ impl Run {
         lock(&log, &folder)?;
         let states = folder.join(STATES);
         fs::create_dir(&states).with_context(|| format!("{} cannot be made", states.display()))?;
-        Ok(Run { folder, log, metrics })
+        Ok(Run { folder, log, metrics, later: None })
     }
 
     /// A folder of [`Run::create`], with its last state that can be read. What `metrics.jsonl` tells of later steps is
-    /// taken out: they come again.
+    /// taken out as soon as more is told: they come again.
     ///
     /// # Errors
     /// If it is none, or has no state.
     pub fn reopen(folder: &Path) -> Result<(Self, State)> {
-        let states =
-            listed(&folder.join(STATES)).with_context(|| format!("{} is no run's folder", folder.display()))?;
-        let mut unreadable = Vec::new();
-        let mut readable = states.iter().rev().filter_map(|path| match State::open(path) {
-            Ok(state) => Some(state),
-            Err(error) => {
-                unreadable.push(format!("{error:#}"));
-                None
-            }
-        });
-        let state = readable.next();
-        let Some(state) = state else {
-            bail!(
-                "{} holds no state to go on from: its training ended before its first step{}",
-                folder.display(),
-                unreadable.iter().map(|error| format!("; {error}")).collect::<String>()
-            );
-        };
         let append = |name: &str| {
             let path = folder.join(name);
             let file = File::options().append(true).open(&path);
             file.with_context(|| format!("{} cannot be written", path.display()))
         };
-        let log = append("log.txt")?;
+        let mut log = append("log.txt")?;
         lock(&log, folder)?;
-        forget_later(&folder.join("metrics.jsonl"), &state.standing)?;
-        let mut run = Run { folder: folder.to_owned(), log, metrics: append("metrics.jsonl")? };
-        for error in unreadable {
-            run.log(&format!("left aside: {error}"))?;
+        sweep(folder)?;
+        sweep(&folder.join(STATES))?;
+        for path in listed(&folder.join(STATES))?.iter().rev() {
+            match State::open(path) {
+                Ok(state) => {
+                    let metrics = append("metrics.jsonl")?;
+                    let later = Some(state.standing.clone());
+                    return Ok((Run { folder: folder.to_owned(), log, metrics, later }, state));
+                }
+                Err(error) => {
+                    writeln!(log, "left aside: {error:#}").ok();
+                    let aside = path.with_extension("unreadable");
+                    fs::rename(path, &aside).with_context(|| format!("{} cannot be renamed", path.display()))?;
+                }
+            }
         }
-        Ok((run, state))
+        bail!("{} holds no state to go on from: its training ended before its first step; begin anew", folder.display())
     }
 
     /// What a run that goes on was set up with.
+    ///
+    /// # Errors
+    /// If the folder is no run's.
     pub fn setup(folder: &Path) -> Result<Setup> {
         let path = folder.join(SETUP);
-        let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let is_none = || format!("{} is no run's folder: {SETUP} cannot be read", folder.display());
+        let text = fs::read_to_string(&path).with_context(is_none)?;
         toml::from_str(&text).with_context(|| path.display().to_string())
     }
 
@@ -126,7 +124,12 @@ impl Run {
     pub fn save_state(&self, state: &State) -> Result<()> {
         let states = self.folder.join(STATES);
         let Standing { epoch, step, .. } = state.standing;
-        state.save(&states.join(format!("epoch-{epoch:06}-step-{step:08}.safetensors")))?;
+        let path = states.join(format!("epoch-{epoch:06}-step-{step:08}.safetensors"));
+        // A training that goes on from a state comes by there again.
+        if path.exists() {
+            return Ok(());
+        }
+        state.save(&path)?;
         let listed = listed(&states)?;
         for old in &listed[..listed.len().saturating_sub(KEPT)] {
             fs::remove_file(old).with_context(|| format!("{} cannot be removed", old.display()))?;
@@ -152,6 +155,12 @@ impl Run {
     /// A line of `metrics.jsonl`.
     pub fn record(&mut self, metrics: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(metrics)?;
+        if let Some(standing) = self.later.take() {
+            let path = self.folder.join("metrics.jsonl");
+            forget_later(&path, &standing)?;
+            let file = File::options().append(true).open(&path);
+            self.metrics = file.with_context(|| format!("{} cannot be written", path.display()))?;
+        }
         let written = writeln!(self.metrics, "{line}");
         written.with_context(|| format!("{}/metrics.jsonl cannot be written", self.folder.display()))
     }
@@ -164,7 +173,19 @@ impl Run {
 
 /// Two trainings that write into one folder would destroy both.
 fn lock(log: &File, folder: &Path) -> Result<()> {
-    log.try_lock().with_context(|| format!("a training is writing into {}", folder.display()))
+    log.try_lock().map_err(|_| anyhow!("a training is writing into {}", folder.display()))
+}
+
+/// Removes what a training that was killed left half written.
+fn sweep(folder: &Path) -> Result<()> {
+    let listed = || format!("{} cannot be listed", folder.display());
+    for entry in fs::read_dir(folder).with_context(listed)? {
+        let path = entry.with_context(listed)?.path();
+        if path.extension().is_some_and(|extension| extension == "partial") {
+            fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// States in order of their steps.

@@ -8,6 +8,18 @@ use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::network::{Initialisation, ResNet};
 use model::preprocess::Preprocessing;
+use std::path::PathBuf;
+
+/// The recipe with a `checkpoint` that is the same file wherever it is resolved again: what is named relatively lies in the
+/// working directory or, as the bundled ones may, beside this program.
+pub fn located(recipe: Recipe) -> Result<Recipe> {
+    let locate = |path: PathBuf| {
+        let beside = std::env::current_exe().ok().map(|program| program.with_file_name(&path));
+        let beside = beside.filter(|beside| !path.exists() && beside.exists());
+        std::path::absolute(beside.unwrap_or(path))
+    };
+    Ok(Recipe { checkpoint: recipe.checkpoint.map(locate).transpose()?, ..recipe })
+}
 
 /// The checkpoint that the recipe names, if it names one.
 pub fn open(recipe: &Recipe) -> Result<Option<Checkpoint>> {

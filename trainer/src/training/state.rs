@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use model::checkpoint::{Metadata, write_atomically};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// A training between two steps.
@@ -25,8 +25,11 @@ pub struct Standing {
     pub epoch: usize,
     /// Steps of the epoch that are done; after the last one, it is still to be validated.
     pub step: usize,
-    /// What these steps found.
+    /// What these steps found, and how long they took.
     pub found: Found,
+    pub seconds: f64,
+    /// What could not be decoded so far, in this epoch and before.
+    pub skipped: BTreeSet<String>,
     /// Of the epochs before this one.
     pub best: Option<Best>,
 }
@@ -130,7 +133,14 @@ mod tests {
         let best = Some(Best { epoch: 1, top1: 0.1 + 0.2, loss: 1.0 / 3.0 });
         let tensors = |value: f32| BTreeMap::from([("fc.bias".to_owned(), vec![value, f32::MIN_POSITIVE])]);
         let state = State {
-            standing: Standing { epoch: 2, step: 7, found, best },
+            standing: Standing {
+                epoch: 2,
+                step: 7,
+                found,
+                seconds: 0.3,
+                skipped: BTreeSet::from(["broken.jpg".to_owned()]),
+                best,
+            },
             metadata: Metadata::new(Architecture::new("resnet18", 2).unwrap()),
             memory: Memory {
                 network: tensors(1.0),

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 /// Sums over steps.
 pub struct Tally {
     begun: Instant,
+    /// What was taken before, if it goes on where another stopped.
+    before: Duration,
     waited: Duration,
     found: Found,
-    /// Images since it begun; more were found if it goes on where another stopped.
-    images: f64,
 }
 
 /// Steps in numbers.
@@ -27,20 +27,24 @@ pub struct Summary {
 }
 
 impl Tally {
-    /// From now on, on top of what was found before.
-    pub fn since(found: Found) -> Self {
-        Tally { begun: Instant::now(), waited: Duration::ZERO, found, images: 0.0 }
+    /// From now on, on top of what was found before in so many seconds.
+    pub fn since(found: Found, seconds: f64) -> Self {
+        let before = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Tally { begun: Instant::now(), before, waited: Duration::ZERO, found }
     }
 
     /// A step, for which training waited so long.
     pub fn add(&mut self, step: Found, waited: Duration) {
         self.waited += waited;
-        self.images += step.images;
         self.found = self.found + step;
     }
 
     pub fn found(&self) -> Found {
         self.found
+    }
+
+    pub fn seconds(&self) -> f64 {
+        (self.before + self.begun.elapsed()).as_secs_f64()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -49,12 +53,12 @@ impl Tally {
 
     /// Up to now; means are no numbers while there are no images.
     pub fn summary(&self) -> Summary {
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let seconds = self.seconds();
         Summary {
             loss: self.found.loss / self.found.weight,
             top1: self.found.correct / self.found.images,
             seconds,
-            images_per_second: self.images / seconds,
+            images_per_second: self.found.images / seconds,
             waiting: self.waited.as_secs_f64() / seconds,
         }
     }

@@ -23,11 +23,16 @@ pub struct Mixing {
     mixup_alpha: f64,
     /// Of the beta distribution; 0 for none.
     cutmix_alpha: f64,
+    /// How far before a sample the one is that it is blended with: as far as there are repetitions of it in its part.
+    distance: usize,
 }
 
 /// What was drawn for each sample of a batch. An empty one leaves every batch as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan(Vec<Changes>);
+pub struct Plan {
+    changes: Vec<Changes>,
+    distance: usize,
+}
 
 /// What was drawn for a sample.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,11 +59,12 @@ struct Area {
 }
 
 impl Mixing {
-    /// `None` if the recipe has nothing of the kind.
-    pub fn new(recipe: &Recipe) -> Option<Self> {
+    /// For batches in so many parts; `None` if the recipe has nothing of the kind.
+    pub fn new(recipe: &Recipe, parts: usize) -> Option<Self> {
         let Recipe { random_erasing: erasing, mixup_alpha, cutmix_alpha, .. } = *recipe;
         let any = [erasing, mixup_alpha, cutmix_alpha].iter().any(|&value| value > 0.0);
-        any.then_some(Mixing { erasing, mixup_alpha, cutmix_alpha })
+        let distance = recipe.repetitions.div_ceil(parts);
+        any.then_some(Mixing { erasing, mixup_alpha, cutmix_alpha, distance })
     }
 
     /// For samples of `side` by `side` pixels.
@@ -67,7 +73,7 @@ impl Mixing {
             let of = [epoch, index, repetition].map(|number| number as u64);
             self.changes(side, &mut Draws::new(seed, Purpose::Mixing, &of))
         });
-        Plan(changes.collect())
+        Plan { changes: changes.collect(), distance: self.distance }
     }
 
     fn changes(&self, side: usize, draws: &mut Draws) -> Changes {
@@ -102,7 +108,7 @@ impl Plan {
     /// # Panics
     /// If the plan is for another number of images, and not empty.
     pub fn apply(&self, images: Tensor<4>) -> Tensor<4> {
-        let Plan(changes) = self;
+        let Plan { changes, distance } = self;
         let [batch, _, height, width] = images.dims();
         assert!(changes.is_empty() || changes.len() == batch, "a plan for {} of {batch} images", changes.len());
         let mut images = images;
@@ -117,7 +123,7 @@ impl Plan {
                 Blend::Cutmix { area, .. } => Some((area, 1.0)),
             });
             let other = mask(areas, [height, width], &images);
-            images = images.clone() * (1.0 - other.clone()) + images.roll_dim(1, 0) * other;
+            images = images.clone() * (1.0 - other.clone()) + images.roll_dim((*distance % batch) as i64, 0) * other;
         }
         images
     }
@@ -126,10 +132,11 @@ impl Plan {
     pub fn targets(&self, classes: &[usize], count: usize) -> Vec<f32> {
         let mut targets = vec![0.0; classes.len() * count];
         for (index, row) in targets.chunks_exact_mut(count).enumerate() {
-            let before = classes[index.checked_sub(1).unwrap_or(classes.len() - 1)];
-            let own = self.0.get(index).and_then(|changes| changes.blend.as_ref()).map_or(1.0, |blend| match blend {
-                Blend::Mixup { own } | Blend::Cutmix { own, .. } => *own,
-            });
+            let before = classes[(index + classes.len() - self.distance % classes.len()) % classes.len()];
+            let own =
+                self.changes.get(index).and_then(|changes| changes.blend.as_ref()).map_or(1.0, |blend| match blend {
+                    Blend::Mixup { own } | Blend::Cutmix { own, .. } => *own,
+                });
             row[classes[index]] += own as f32;
             row[before] += (1.0 - own) as f32;
         }
@@ -196,8 +203,12 @@ mod tests {
         Tensor::from_data(TensorData::new(values, [3, 3, 6, 6]), &Device::flex())
     }
 
+    fn plan(changes: Vec<Changes>) -> Plan {
+        Plan { changes, distance: 1 }
+    }
+
     fn changed(changes: Changes) -> Vec<f32> {
-        Plan(vec![changes; 3]).apply(images()).into_data().iter().collect()
+        plan(vec![changes; 3]).apply(images()).into_data().iter().collect()
     }
 
     fn assert_near(found: &[f32], expected: &[f32]) {
@@ -216,7 +227,7 @@ mod tests {
         let Golden { mixup, cutmix, .. } = golden();
         for (blend, [images, targets]) in [(Blend::Mixup { own: 0.3 }, mixup), (cut(6, 0.3, 2, 4), cutmix)] {
             let changes = Changes { erased: None, blend: Some(blend) };
-            assert_near(&Plan(vec![changes.clone(); 3]).targets(&CLASSES, 4), &targets);
+            assert_near(&plan(vec![changes.clone(); 3]).targets(&CLASSES, 4), &targets);
             assert_near(&changed(changes), &images);
         }
     }
@@ -233,7 +244,7 @@ mod tests {
     #[test]
     fn each_sample_has_its_own_plan_and_erasing_comes_first() {
         let erased = Area { rows: 0..6, columns: 0..3 };
-        let plan = Plan(vec![
+        let plan = plan(vec![
             Changes { erased: Some(erased), blend: None },
             Changes { erased: None, blend: Some(Blend::Mixup { own: 0.25 }) },
             Changes { erased: None, blend: None },
@@ -258,16 +269,28 @@ mod tests {
     }
 
     #[test]
+    fn repetitions_are_not_blended_with_each_other() {
+        let distance = |parts| {
+            let recipe = Recipe::changed(&["repetitions=4", "mixup-alpha=0.2"]);
+            Mixing::new(&recipe, parts).unwrap().draw(0, 1, &[Item { index: 0, repetition: 0 }], 32).distance
+        };
+        assert_eq!([1, 2, 3, 4, 8].map(distance), [4, 2, 2, 1, 1]);
+        let changes = Changes { erased: None, blend: Some(Blend::Mixup { own: 0.75 }) };
+        let plan = Plan { changes: vec![changes; 3], distance: 2 };
+        assert_near(&plan.targets(&[2, 0, 1], 3), &[0.25, 0.0, 0.75, 0.75, 0.25, 0.0, 0.0, 0.75, 0.25]);
+    }
+
+    #[test]
     fn plans_depend_on_samples_alone() {
-        let mixing = |changes: &[&str]| Mixing::new(&Recipe::changed(changes));
+        let mixing = |changes: &[&str]| Mixing::new(&Recipe::changed(changes), 1);
         assert_eq!(mixing(&[]), None);
         let mixing = mixing(&["random-erasing=0.1", "mixup-alpha=0.2", "cutmix-alpha=1.0"]).unwrap();
         let samples: Vec<_> = (0..2000).map(|index| Item { index: index / 2, repetition: index % 2 }).collect();
-        let Plan(whole) = mixing.draw(7, 1, &samples, 176);
-        let parts = samples.chunks(300).flat_map(|part| mixing.draw(7, 1, part, 176).0);
+        let Plan { changes: whole, .. } = mixing.draw(7, 1, &samples, 176);
+        let parts = samples.chunks(300).flat_map(|part| mixing.draw(7, 1, part, 176).changes);
         assert!(parts.eq(whole.iter().cloned()));
         assert!(whole.windows(2).all(|pair| pair[0] != pair[1]));
-        assert_ne!(mixing.draw(7, 2, &samples, 176).0, whole);
+        assert_ne!(mixing.draw(7, 2, &samples, 176).changes, whole);
 
         let erased = whole.iter().filter(|changes| changes.erased.is_some()).count();
         assert!((150..250).contains(&erased), "{erased} of 2000 are erased");

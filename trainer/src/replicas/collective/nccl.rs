@@ -28,6 +28,10 @@ impl Collective for Nccl {
         self.numbers.world_size()
     }
 
+    fn is_broken(&self) -> bool {
+        self.numbers.is_broken()
+    }
+
     fn sum(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), Lost> {
         // First: a replica that is gone shows here, while NCCL would wait for it for ever.
         let (_, numbers) = self.numbers.sum(Vec::new(), numbers)?;
