@@ -159,7 +159,7 @@ pub async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
         #[cfg(feature = "cuda")]
         Device::Cuda(index) => enumerated(name, burn::tensor::DeviceType::Cuda, index),
         #[cfg(feature = "wgpu")]
-        Device::Wgpu(index) => enumerated(name, burn::tensor::DeviceType::Vulkan, index),
+        Device::Wgpu(index) => enumerated(name, burn::tensor::DeviceType::Wgpu, index),
         #[cfg(all(feature = "burn-webgpu", target_arch = "wasm32"))]
         Device::Wgpu(_) => {
             let options = burn::tensor::Device::wgpu_options().graphics_api(burn::tensor::wgpu::WgpuBackend::WebGpu);
