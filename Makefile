@@ -86,15 +86,19 @@ soak:
 # The trainer for NVIDIA's GPUs. Where LLVM cannot be downloaded, LLVM_STUB names a stand-in for the crate cubecl-llvm, which the
 # compiler that is used here, NVRTC, does not need; the lock file stays as it is.
 LLVM_STUB ?=
+GPU_DIR := $(CARGO_TARGET_DIR)/gpu
+KEEP_LOCK = mkdir -p $(CARGO_TARGET_DIR); cp Cargo.lock $(CARGO_TARGET_DIR)/Cargo.lock.kept; trap 'mv $(CARGO_TARGET_DIR)/Cargo.lock.kept Cargo.lock' EXIT;
+WITH_CUDA = --release -p trainer --features cuda --target-dir $(GPU_DIR) \
+	$(if $(LLVM_STUB),--config 'patch.crates-io.cubecl-llvm.path="$(LLVM_STUB)"')
 cuda:
-	@$(if $(LLVM_STUB),cp Cargo.lock $(CARGO_TARGET_DIR)/Cargo.lock.kept; trap 'mv $(CARGO_TARGET_DIR)/Cargo.lock.kept Cargo.lock' EXIT;) \
-	$(CARGO) build --release -p trainer --features cuda --target-dir $(CARGO_TARGET_DIR)/gpu \
-		$(if $(LLVM_STUB),--config 'patch.crates-io.cubecl-llvm.path="$(LLVM_STUB)"')
+	@$(if $(LLVM_STUB),$(KEEP_LOCK)) $(CARGO) build $(WITH_CUDA)
 
-# The way over a GPU, as far as it can be walked without one: CUDA compiled, and steps of training with Burn's kernels for
-# Vulkan. An emulation of Vulkan does.
+# The way over a GPU, as far as it can be walked: CUDA compiled, and steps of training beside the CPU's with Burn's kernels for
+# Vulkan, of which an emulation does, and on NVIDIA's GPU where there is one.
 check-gpu: vulkan cuda
-	$(CARGO) test --release -p trainer --features wgpu --target-dir $(CARGO_TARGET_DIR)/gpu --bin trainer -- --test-threads 1 learning::gpu
+	$(CARGO) test --release -p trainer --features wgpu --target-dir $(GPU_DIR) --bin trainer -- --test-threads 1 learning::gpu
+	@! command -v nvidia-smi >/dev/null || { $(if $(LLVM_STUB),$(KEEP_LOCK)) \
+		SHORTCUT_GPU=cuda $(CARGO) test $(WITH_CUDA) --bin trainer -- --test-threads 1 learning::gpu; }
 
 # `make bench BENCH='--rounds 3 --cases resnet18:1 --peers ncnn,onnxruntime'` is a short one; `BENCH=--help` tells the rest.
 BENCH ?=

@@ -1,5 +1,5 @@
-//! The way over a GPU, with Burn's kernels for Vulkan, which are those for CUDA: a few steps beside the CPU's. Any Vulkan
-//! device will do, Mesa's emulation too. `make check-gpu`.
+//! The way over a GPU: a few steps beside the CPU's, on `wgpu` or on what `SHORTCUT_GPU` names. Burn's kernels are the same for
+//! Vulkan and CUDA, and any Vulkan device will do, Mesa's emulation too. `make check-gpu`.
 
 use super::golden::{batch, start, study};
 use super::learner::{Learner, Update};
@@ -39,6 +39,10 @@ fn run(device: Device, replicas: usize, precision: &str) -> (Vec<f64>, Vec<Weigh
     found.into_inner().unwrap()
 }
 
+fn gpu() -> Device {
+    std::env::var("SHORTCUT_GPU").map_or(Device::Wgpu(0), |name| name.parse().expect("SHORTCUT_GPU is a device"))
+}
+
 fn assert_near(found: &[f64], expected: &[f64], band: f64) {
     let near = found.iter().zip(expected).all(|(found, expected)| (found / expected - 1.0).abs() < band);
     assert!(near && found.len() == expected.len(), "{found:?}, not {expected:?}");
@@ -46,7 +50,7 @@ fn assert_near(found: &[f64], expected: &[f64], band: f64) {
 
 #[test]
 fn steps_are_those_of_the_cpu() {
-    let (losses, weights) = run(Device::Wgpu(0), 1, "f32");
+    let (losses, weights) = run(gpu(), 1, "f32");
     let (expected, expected_weights) = run(Device::Cpu, 1, "f32");
     assert_near(&losses, &expected, 1e-3);
     for (name, expected) in &expected_weights[0] {
@@ -57,13 +61,13 @@ fn steps_are_those_of_the_cpu() {
 
 #[test]
 fn steps_in_f16_stay_near_those_of_the_cpu() {
-    let (losses, _) = run(Device::Wgpu(0), 1, "f16");
+    let (losses, _) = run(gpu(), 1, "f16");
     assert_near(&losses, &run(Device::Cpu, 1, "f32").0, 0.02);
 }
 
 #[test]
 fn two_replicas_hold_the_same_weights() {
-    let (losses, weights) = run(Device::Wgpu(0), 2, "f32");
+    let (losses, weights) = run(gpu(), 2, "f32");
     assert!(weights[0] == weights[1]);
     assert_near(&losses, &run(Device::Cpu, 2, "f32").0, 1e-3);
 }

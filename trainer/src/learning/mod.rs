@@ -3,7 +3,7 @@
 mod average;
 #[cfg(test)]
 mod golden;
-#[cfg(all(test, feature = "wgpu"))]
+#[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
 mod gpu;
 mod gradients;
 mod learner;
