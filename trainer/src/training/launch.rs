@@ -15,7 +15,7 @@ use anyhow::{Error, Result};
 use indicatif::HumanDuration;
 use model::checkpoint::{Checkpoint, Metadata};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// All that a training is made of.
@@ -46,7 +46,7 @@ impl Training {
         let class_weights = class_weights(&recipe, &dataset);
         let steps_per_epoch = dataset.train.len() / recipe.batch_size;
         let learning_rate = LearningRate::new(&recipe, steps_per_epoch);
-        let report = Arc::new(Mutex::new(Report::new(run, recipe.epochs, steps_per_epoch)));
+        let report = Mutex::new(Report::new(run, recipe.epochs, steps_per_epoch));
         let metadata = Metadata { recipe: Some(serde_json::to_value(&recipe)?), ..start.metadata().clone() };
         let warmup = learning_rate.warmup();
         let standing = state.as_ref().map(|state| state.standing.clone()).unwrap_or_default();

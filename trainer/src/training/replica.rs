@@ -17,7 +17,7 @@ use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, EngineError, EngineOptions};
 use serde_json::json;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What all replicas of a training have in common.
@@ -33,7 +33,7 @@ pub struct Common {
     pub features: Option<Features>,
     pub threads: Threads,
     pub interrupt: Interrupt,
-    pub report: Arc<Mutex<Report>>,
+    pub report: Mutex<Report>,
     /// From one state to the next, within an epoch.
     pub save_every: Duration,
 }
