@@ -6,6 +6,7 @@
 mod commands;
 mod data;
 mod learning;
+mod output;
 mod photos;
 mod recipe;
 mod replicas;

@@ -5,6 +5,7 @@ use super::formats::readable;
 use super::train::share;
 use super::{answer, remark};
 use crate::data::{CLASSES, Dataset, Draws, Purpose, Sample, ShardWriter, Skipped, Written};
+use crate::output;
 use crate::photos::LIMITS;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -70,13 +71,12 @@ impl Pack {
         let Dataset { classes, mut train, val, .. } = Dataset::open(&self.data, self.val_split, self.seed.into(), &[])?;
         // That of an epoch before the first.
         Draws::new(self.seed.into(), Purpose::Order, &[0]).shuffle(Arc::make_mut(&mut train));
-        let cannot = || format!("{} cannot be made", self.output.display());
-        fs::create_dir_all(&self.output).with_context(cannot)?;
-        let is_empty = self.output.read_dir().with_context(cannot)?.next().is_none();
-        ensure!(is_empty, "{} is not empty: name another folder with --output", self.output.display());
+        output::take(&self.output)?;
         // Goes with whatever is in it if something fails.
-        let unfinished =
-            tempfile::Builder::new().prefix("unfinished-").tempdir_in(&self.output).with_context(cannot)?;
+        let unfinished = tempfile::Builder::new()
+            .prefix("unfinished-")
+            .tempdir_in(&self.output)
+            .with_context(|| format!("{} cannot be written", self.output.display()))?;
 
         let bar = Bar::new(train.len() + val.len());
         let mut lines = Vec::new();

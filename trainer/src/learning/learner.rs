@@ -1,6 +1,7 @@
 //! A network that learns, step by step, with others if there are any.
 
 use super::average::Average;
+use super::found::Found;
 use super::gradients::Layout;
 use super::loss::Loss;
 use super::loss_scale::LossScale;
@@ -18,9 +19,7 @@ use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, CheckpointError, Metadata};
 use model::network::{ResNet, normalise};
 use model::preprocess::ImageBatch;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::ops::Add;
 
 /// A replica's network with all that changes it.
 pub struct Learner {
@@ -50,31 +49,6 @@ pub enum Inputs<'a> {
     Photos(&'a ImageBatch, Plan),
     /// What the last stage made of photos, row by row: `[batch, features]`.
     Features(Vec<f32>),
-}
-
-/// Sums over images, as a step found them before it changed the weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Found {
-    /// Cross-entropy, smoothed labels and weights of classes included.
-    pub loss: f64,
-    /// What the loss is divided by for its mean.
-    pub weight: f64,
-    /// Images whose likeliest class is theirs.
-    pub correct: f64,
-    pub images: f64,
-}
-
-impl Add for Found {
-    type Output = Found;
-
-    fn add(self, more: Found) -> Found {
-        Found {
-            loss: self.loss + more.loss,
-            weight: self.weight + more.weight,
-            correct: self.correct + more.correct,
-            images: self.images + more.images,
-        }
-    }
 }
 
 /// All of a learner that a training which goes on needs.
@@ -239,27 +213,28 @@ impl Learner {
         self.network = with_values(self.network.clone(), Which::Statistics, new);
     }
 
-    /// What answers: the average if there is one.
-    ///
     /// # Errors
     /// If a weight is not finite.
     pub fn checkpoint(&self, metadata: Metadata) -> Result<Checkpoint, CheckpointError> {
-        let tensors = match &self.average {
-            Some(average) => average.network(&self.network).tensors(&self.architecture),
-            None => self.network.tensors(&self.architecture),
-        };
-        Checkpoint::new(metadata, tensors)
+        Checkpoint::new(metadata, self.answering().tensors(&self.architecture))
     }
 
     /// Logits `[batch, classes]` of features `[batch, features]`, row by row, by what answers.
-    pub fn classify(&self, features: &[f32]) -> Vec<f32> {
-        let network = match &self.average {
+    pub fn classifier(&self) -> impl Fn(Vec<f32>) -> Vec<f32> {
+        let (network, width, device) = (self.answering(), self.architecture.features(), self.device.clone().inner());
+        move |features| {
+            let shape = [features.len() / width, width];
+            let logits = network.classify(Tensor::from_data(TensorData::new(features, shape), &device));
+            logits.into_data().iter().collect()
+        }
+    }
+
+    /// What answers, without autodiff: the average if there is one.
+    fn answering(&self) -> ResNet {
+        match &self.average {
             Some(average) => average.network(&self.network),
             None => self.network.valid(),
-        };
-        let width = self.architecture.features();
-        let rows = TensorData::new(features.to_vec(), [features.len() / width, width]);
-        network.classify(Tensor::from_data(rows, &self.device.clone().inner())).into_data().iter().collect()
+        }
     }
 
     /// All that [`Learner::remember`] needs.

@@ -1,6 +1,7 @@
 //! How a network learns: what a step computes, and what changes the weights.
 
 mod average;
+mod found;
 #[cfg(test)]
 mod golden;
 #[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
@@ -15,7 +16,8 @@ mod rank;
 mod timing;
 mod weights;
 
-pub use learner::{Found, Inputs, Learner, Memory, Update};
+pub use found::Found;
+pub use learner::{Inputs, Learner, Memory, Update};
 pub use loss_scale::LossScale;
 pub use mixing::Mixing;
 pub use rank::rank;

@@ -195,11 +195,11 @@ impl<'a> Replica<'a> {
         let batches = in_order(dataset.val.len(), recipe.batch_size / replicas / recipe.accumulate);
         let batches = part(&batches, rank, replicas);
         if let Some(features) = features {
-            let mut counts = Counts::default();
+            let (mut counts, classify) = (Counts::default(), self.learner.classifier());
             for batch in batches {
                 let (rows, classes) = features.val.batch(&batch, &dataset.val);
                 counts.skipped += (batch.len() - classes.len()) as f64;
-                let logits = self.learner.classify(&rows);
+                let logits = classify(rows);
                 let rows = logits.chunks_exact(dataset.classes.len()).zip(classes);
                 rows.for_each(|(row, class)| counts.add(row, class));
             }

@@ -1,7 +1,8 @@
 //! A run's folder: all that is left of a training, for somebody who was not there.
 
 use super::state::{Standing, State};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use crate::output;
+use anyhow::{Context, Result, anyhow, bail};
 use model::checkpoint::{Checkpoint, write_atomically};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -59,7 +60,10 @@ impl Run {
     /// If there is something in it already.
     pub fn create(folder: Option<PathBuf>, recipe: &str) -> Result<Self> {
         let folder = match folder {
-            Some(folder) => taken(&folder)?,
+            Some(folder) => {
+                output::take(&folder)?;
+                folder
+            }
             None => free(Path::new(RUNS), recipe)?,
         };
         let create = |name: &str| {
@@ -210,14 +214,6 @@ fn forget_later(metrics: &Path, standing: &Standing) -> Result<()> {
     };
     let kept: String = text.lines().filter(is_earlier).flat_map(|line| [line, "\n"]).collect();
     write_atomically(metrics, kept.as_bytes()).with_context(|| format!("{} cannot be written", metrics.display()))
-}
-
-fn taken(folder: &Path) -> Result<PathBuf> {
-    let cannot = || format!("{} cannot be made", folder.display());
-    fs::create_dir_all(folder).with_context(cannot)?;
-    let is_empty = folder.read_dir().with_context(cannot)?.next().is_none();
-    ensure!(is_empty, "{} is not empty: name another folder with --output", folder.display());
-    Ok(folder.to_owned())
 }
 
 fn free(runs: &Path, recipe: &str) -> Result<PathBuf> {
