@@ -14,6 +14,9 @@ use tests::server::Server;
 /// How long the driver may take to end its browser before it is killed.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// How often the driver is started for a port of its own.
+const STARTS: usize = 5;
+
 /// Browsers share the machine, but for those whose clock is looked at.
 static MACHINE: RwLock<()> = RwLock::new(());
 
@@ -116,7 +119,22 @@ struct Driver {
 }
 
 impl Driver {
+    /// It listens on a free port of IPv6 and then on the same of IPv4, where somebody's connection may have it: then another
+    /// port does.
     fn start() -> Result<Self> {
+        let mut said = String::new();
+        for _ in 0..STARTS {
+            match Self::start_once()? {
+                Ok(driver) => return Ok(driver),
+                Err(lines) if lines.contains("port not available") => said = lines,
+                Err(lines) => bail!("chromedriver ended before it was ready; it said: {lines}"),
+            }
+        }
+        bail!("chromedriver found no port in {STARTS} attempts; it said: {said}")
+    }
+
+    /// The driver, or what it said before it ended.
+    fn start_once() -> Result<Result<Self, String>> {
         let process = Command::new("chromedriver").arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let process = process.map_err(|error| match error.kind() {
             ErrorKind::NotFound => anyhow::anyhow!("chromedriver is not installed; `make test` does that"),
@@ -126,16 +144,18 @@ impl Driver {
         let mut driver = Driver { process, url: String::new() };
         let stdout = driver.process.stdout.take().expect("stdout is piped");
         let mut lines = BufReader::new(stdout).lines();
+        let mut said = Vec::new();
         for line in lines.by_ref() {
             let line = line?;
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 driver.url = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
                 // Read on, or the driver would hang on a full pipe.
                 std::thread::spawn(move || lines.for_each(drop));
-                return Ok(driver);
+                return Ok(Ok(driver));
             }
+            said.push(line);
         }
-        bail!("chromedriver ended before it was ready")
+        Ok(Err(said.join(" ")))
     }
 
     /// Asks the driver to end, which ends browsers that a failed session left.

@@ -20,6 +20,8 @@ ARGUMENTS = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-dev-
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-background-timer-throttling"]
 # WebGPU on the adapter that Chromium emulates, whatever the machine has.
 ARGUMENTS += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+# The driver takes a free port of IPv6 and then the same of IPv4, where somebody's connection may have it.
+STARTS = 5
 # Where `make page` puts it.
 DIST = ROOT / "web/dist"
 
@@ -63,14 +65,18 @@ class Browser:
     def _start(self):
         if not shutil.which("chromium"):
             raise Unavailable("chromium is not installed")
-        try:
-            self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
-        except FileNotFoundError:
-            raise Unavailable("chromedriver is not installed") from None
-        said = (re.search(r"started successfully on port (\d+)", line) for line in self.driver.stdout)
-        port = next((match[1] for match in said if match), None)
-        if port is None:
-            raise Unavailable("chromedriver ended before it was ready")
+        port = None
+        for _ in range(STARTS):
+            try:
+                self.driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
+            except FileNotFoundError:
+                raise Unavailable("chromedriver is not installed") from None
+            said = (re.search(r"started successfully on port (\d+)", line) for line in self.driver.stdout)
+            port = next((match[1] for match in said if match), None)
+            if port is not None:
+                break
+        else:
+            raise Unavailable(f"chromedriver ended {STARTS} times before it was ready")
         self.url = f"http://127.0.0.1:{port}"
         options = {"args": [*ARGUMENTS, f"--user-data-dir={self.profile.name}"]}
         capabilities = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
