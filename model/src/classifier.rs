@@ -5,14 +5,14 @@ use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::{Device, EnduringEngine, EngineError, EngineOptions, Input, Logits, Output, Report};
 use crate::explain::{ClassWeights, Explanation};
 use crate::plan::Tap;
-use crate::prediction::{Prediction, Timing, top_k};
+use crate::prediction::{ModelId, Prediction, Timing, top_k};
 use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError, Region};
 use web_time::Instant;
 
 /// A model, ready to answer.
 pub struct Classifier {
-    /// The name that answers carry.
-    name: String,
+    /// What answers carry.
+    id: ModelId,
     metadata: Metadata,
     engine: EnduringEngine,
 }
@@ -61,13 +61,13 @@ impl From<ImageBatch> for Prepared {
 }
 
 impl Classifier {
-    /// Prepares a checkpoint on a device; `name` is what answers call the model, and `report` is told if the device is lost
+    /// Prepares a checkpoint on a device; `id` is what answers call the model, and `report` is told if the device is lost
     /// and another one answers.
     ///
     /// # Errors
     /// Those of [`EnduringEngine::prepare`].
     pub async fn new(
-        name: &str,
+        id: ModelId,
         checkpoint: Checkpoint,
         device: Device,
         options: EngineOptions,
@@ -75,12 +75,12 @@ impl Classifier {
     ) -> Result<Self, EngineError> {
         let metadata = checkpoint.metadata().clone();
         let engine = EnduringEngine::prepare(checkpoint, device, options, report).await?;
-        Ok(Classifier { name: name.to_owned(), metadata, engine })
+        Ok(Classifier { id, metadata, engine })
     }
 
     /// Of an engine that is prepared already, from the checkpoint of this description.
-    pub fn of(name: &str, metadata: &Metadata, engine: EnduringEngine) -> Self {
-        Classifier { name: name.to_owned(), metadata: metadata.clone(), engine }
+    pub fn of(id: &ModelId, metadata: &Metadata, engine: EnduringEngine) -> Self {
+        Classifier { id: id.clone(), metadata: metadata.clone(), engine }
     }
 
     pub fn metadata(&self) -> &Metadata {
@@ -136,19 +136,8 @@ impl Classifier {
         let Prepared { image, decode_ms: decode, preprocess_ms: preprocess, .. } = prepared;
         let (output, device) = self.engine.run(&Input::Pixels(image), keep).await?;
         let inference = milliseconds_since(start);
-        let prediction = Prediction {
-            predictions: top_k(&output.logits, 0, &self.metadata.labels, k),
-            model: self.name.clone(),
-            architecture: self.metadata.architecture.name(),
-            backend: device.to_string(),
-            timing_ms: Timing {
-                decode,
-                preprocess,
-                queue: queue_ms,
-                inference,
-                total: decode + preprocess + queue_ms + inference,
-            },
-        };
+        let timing = Timing::new(decode, preprocess, queue_ms, inference);
+        let prediction = Prediction::new(&self.id, &self.metadata, device, (&output.logits, 0), k, timing);
         Ok((prediction, output))
     }
 }

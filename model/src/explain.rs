@@ -19,6 +19,7 @@ pub struct ClassWeights {
 }
 
 /// f32 `[height, width]`, a value for each place of the last stage.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActivationMap {
     pub values: Vec<f32>,
@@ -27,6 +28,7 @@ pub struct ActivationMap {
 }
 
 /// What spoke for the likeliest class, and where that lies in the photo.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// In 0..1, laid over the whole region.
@@ -38,11 +40,16 @@ impl ClassWeights {
     /// What a run has to keep for a map.
     pub const TAP: Tap = Tap::Stage(Stage::Four);
 
+    /// `weight` is `[classes, channels]`.
+    pub fn new(weight: Vec<f32>, channels: usize) -> Self {
+        ClassWeights { weight, channels }
+    }
+
     /// Those of a network.
     pub fn of(checkpoint: &Checkpoint) -> Self {
         let weight = checkpoint.values("fc.weight");
         let channels = weight.len() / checkpoint.architecture().classes;
-        ClassWeights { weight, channels }
+        ClassWeights::new(weight, channels)
     }
 
     /// How much each place of an image speaks for a class or, below zero, against it: the mean of all places is the logit

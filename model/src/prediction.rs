@@ -1,9 +1,21 @@
 //! From logits to the answer: softmax, top-k, and the one schema that CLI, REST, page and widget speak.
 
-use crate::engine::Logits;
+use crate::checkpoint::Metadata;
+use crate::engine::{Device, Logits};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Which model answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelId {
+    /// What it is called here; another checkpoint may take the name over.
+    pub name: String,
+    /// SHA-256 of its checkpoint, in hexadecimal: which weights they were.
+    pub version: String,
+}
 
 /// One class of an answer.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
     /// The readable name; not always unique.
@@ -15,6 +27,7 @@ pub struct Ranked {
 }
 
 /// Milliseconds by phase. `queue` is the wait between preprocessing and inference.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     pub decode: f64,
@@ -25,12 +38,15 @@ pub struct Timing {
 }
 
 /// The answer for one photo.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// The likeliest classes, likeliest first.
     pub predictions: Vec<Ranked>,
     /// Name of the model that answered.
     pub model: String,
+    /// SHA-256 of its checkpoint, in hexadecimal.
+    pub version: String,
     /// Name of its architecture, as [`crate::architecture::Architecture::name`] gives it.
     pub architecture: String,
     /// Name of the device that computed, as [`crate::engine::Device`] writes it.
@@ -38,12 +54,72 @@ pub struct Prediction {
     pub timing_ms: Timing,
 }
 
+impl Prediction {
+    /// From a row of logits, computed on `device` by the model of these labels and that architecture.
+    pub fn new(
+        id: &ModelId,
+        metadata: &Metadata,
+        device: Device,
+        (logits, row): (&Logits, usize),
+        k: usize,
+        timing_ms: Timing,
+    ) -> Self {
+        Prediction {
+            predictions: top_k(logits, row, &metadata.labels, k),
+            model: id.name.clone(),
+            version: id.version.clone(),
+            architecture: metadata.architecture.name(),
+            backend: device.to_string(),
+            timing_ms,
+        }
+    }
+}
+
+impl Timing {
+    /// The phases with their sum.
+    pub fn new(decode: f64, preprocess: f64, queue: f64, inference: f64) -> Self {
+        Timing { decode, preprocess, queue, inference, total: decode + preprocess + queue + inference }
+    }
+}
+
+impl ModelId {
+    /// Of the bytes of its checkpoint.
+    pub fn of_bytes(name: &str, bytes: &[u8]) -> Self {
+        Self::hashed(name, Sha256::digest(bytes))
+    }
+
+    /// Of the file of its checkpoint.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn of_file(name: &str, path: &std::path::Path) -> std::io::Result<Self> {
+        use std::io::BufRead;
+        let mut file = std::io::BufReader::with_capacity(1 << 20, std::fs::File::open(path)?);
+        let mut hasher = Sha256::new();
+        loop {
+            let bytes = file.fill_buf()?;
+            if bytes.is_empty() {
+                break;
+            }
+            hasher.update(bytes);
+            let taken = bytes.len();
+            file.consume(taken);
+        }
+        Ok(Self::hashed(name, hasher.finalize()))
+    }
+
+    fn hashed(name: &str, hash: impl AsRef<[u8]>) -> Self {
+        let version = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        ModelId { name: name.to_owned(), version }
+    }
+}
+
 /// Why there is no answer: a code that a program can match and a sentence for a person.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub error: FailureDetail,
 }
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureDetail {
     pub code: String,
@@ -82,10 +158,15 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
 /// `labels` holds a name for every class.
 pub fn top_k(logits: &Logits, row: usize, labels: &[String], k: usize) -> Vec<Ranked> {
     let probabilities = softmax(logits.row(row));
-    let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
     let ranked = |index: usize| Ranked { label: labels[index].clone(), index, probability: probabilities[index] };
-    order.into_iter().take(k).map(ranked).collect()
+    ranking(&probabilities).into_iter().take(k).map(ranked).collect()
+}
+
+/// The classes, the likeliest first; of equals the lower index. Probabilities or logits tell the same.
+pub fn ranking(values: &[f32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    order
 }
 
 #[cfg(test)]

@@ -1,37 +1,61 @@
 //! What the handlers share.
 
-use crate::preparation::Preparation;
+use crate::body::InFlight;
+use crate::decoding::Decoding;
+use crate::metrics::Metrics;
+use crate::middleware::access::Access;
+use crate::photos::UploadLimits;
 use crate::registry::Registry;
+use crate::settings::Settings;
+use anyhow::Result;
 use model::preprocess::Limits;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 pub struct App {
-    pub registry: Registry,
-    pub preparation: Preparation,
+    pub registry: Arc<Registry>,
+    pub decoding: Decoding,
+    pub in_flight: InFlight,
     pub upload_limits: UploadLimits,
+    pub access: Access,
+    pub cors_origins: Vec<String>,
+    /// The most that a request may take.
+    pub timeout: Duration,
+    /// The most that a body may pause.
+    pub stall_timeout: Duration,
+    pub metrics: Arc<Metrics>,
+    stopping: AtomicBool,
 }
 
 impl App {
-    pub fn new(registry: Registry) -> Self {
-        let upload_limits = UploadLimits::default();
-        let limits = Limits { bytes: upload_limits.photo, ..Limits::default() };
-        App { registry, preparation: Preparation::new(limits), upload_limits }
+    pub fn new(settings: &Settings, registry: Registry, metrics: Arc<Metrics>) -> Result<Self> {
+        let upload_limits = UploadLimits { bytes: settings.max_body.get(), count: settings.max_photos.get() };
+        let limits = Limits {
+            bytes: upload_limits.bytes,
+            pixels: u64::from(settings.max_megapixels.get()) * 1_000_000,
+            memory: settings.max_decode_memory.get() as u64,
+        };
+        Ok(App {
+            registry: Arc::new(registry),
+            decoding: Decoding::start(settings.decode_threads, settings.decode_queue, limits, metrics.clone())?,
+            in_flight: InFlight::new(settings.max_in_flight.get()),
+            upload_limits,
+            access: Access { api_keys: settings.api_keys.clone(), admin_token: settings.admin_token.clone() },
+            cors_origins: settings.cors_origins.clone(),
+            timeout: settings.timeout,
+            stall_timeout: settings.stall_timeout,
+            metrics,
+            stopping: AtomicBool::new(false),
+        })
     }
-}
 
-/// What the photos of one request may cost, in encoded bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct UploadLimits {
-    /// Of one photo: more makes a failure of this photo only.
-    pub photo: usize,
-    /// Of all that is kept of one request.
-    pub together: usize,
-    pub count: usize,
-    /// Of the body, whatever is in it; the connection ends there.
-    pub body: usize,
-}
+    /// From now on the server says that it is not ready, so that nobody sends it more.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
 
-impl Default for UploadLimits {
-    fn default() -> Self {
-        UploadLimits { photo: 20 << 20, together: 64 << 20, count: 32, body: 256 << 20 }
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 }

@@ -1,10 +1,18 @@
 //! Every error that a client sees: a status, a code for programs, a sentence for people, as JSON.
 
 use axum::Json;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use model::prediction::Failure;
 use model::preprocess::PhotoError;
+use std::time::Duration;
+
+/// Seconds after which a client may come again.
+const RETRY_AFTER: &str = "1";
+
+/// Left on an answer for who counts them.
+#[derive(Clone, Copy)]
+pub struct Refusal(pub &'static str);
 
 #[derive(Debug)]
 pub struct ApiError {
@@ -43,6 +51,38 @@ impl ApiError {
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", message)
     }
 
+    /// Nothing that a client could do better, but come again later.
+    pub fn overloaded(message: impl ToString) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
+    }
+
+    pub fn deadline(allowed: Duration) -> Self {
+        let message = format!("there was no answer within {} ms", allowed.as_millis());
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", message)
+    }
+
+    /// The body was announced and does not come.
+    pub fn stalled() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "stalled", "the body does not come any further")
+    }
+
+    pub fn key_missing(message: impl ToString) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "key_missing", message)
+    }
+
+    pub fn forbidden(message: impl ToString) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// A tensor that the network makes no numbers of, or a checkpoint that is none.
+    pub fn unprocessable(message: impl ToString) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", message)
+    }
+
+    pub fn not_acceptable(message: impl ToString) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message)
+    }
+
     pub fn not_ready(message: impl ToString) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
     }
@@ -64,9 +104,33 @@ pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
 }
 
+impl ApiError {
+    /// With another body than the one of [`Failure`], for a protocol that has its own.
+    pub fn respond_with(self, body: impl FnOnce(String) -> Response) -> Response {
+        let ApiError { status, code, message } = self;
+        let mut response = body(message);
+        *response.status_mut() = status;
+        response.extensions_mut().insert(Refusal(code));
+        let headers = response.headers_mut();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+
+    /// Whether the server, not the photo, is why there is no answer.
+    pub fn is_the_servers(&self) -> bool {
+        self.status.is_server_error()
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.into_failure())).into_response()
+        let code = self.code;
+        self.respond_with(|message| Json(Failure::new(code, message)).into_response())
     }
 }
 

@@ -1,55 +1,73 @@
 //! An app for tests of handlers, with models that are fake but for their metadata.
 
 use crate::app::App;
-use crate::app::UploadLimits;
-use crate::engine_thread::{Classify, EngineThread};
-use crate::registry::{Model, Registry};
+use crate::batching::{Batcher, BatchingOptions, Execute, Sizes};
+use crate::metrics::Metrics;
+use crate::photos::UploadLimits;
+use crate::registry::{Loader, Model, ModelFiles, Registry};
 use crate::router::router;
+use crate::settings::Settings;
+use anyhow::Result;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
+use axum::response::Response;
+use clap::Parser;
 use http_body_util::BodyExt;
 use model::architecture::Architecture;
 use model::checkpoint::Metadata;
-use model::classifier::Prepared;
-use model::engine::{Device, EngineError};
-use model::prediction::{Prediction, Ranked, Timing};
+use model::engine::{Device, EngineError, Input, Kept, Logits, Output};
+use model::explain::ClassWeights;
+use model::plan::Tap;
 use model::preprocess::{ImageBatch, Preprocessing};
 use std::sync::Arc;
+use std::time::Duration;
 use tower::ServiceExt;
 
 /// What stands in an engine's place.
 #[derive(Clone, Copy)]
-pub enum FakeClassifier {
-    Answers,
+pub enum FakeEngine {
+    /// With so many logits.
+    Answers(usize),
     Fails,
     Panics,
 }
 
-impl Classify for FakeClassifier {
-    fn classify(&mut self, prepared: Prepared, queue_ms: f64, top_k: usize) -> Result<Prediction, EngineError> {
-        // The mean of all bytes, so that an answer tells which photo it is for.
-        let pixels = prepared.image.pixels();
-        let mean = pixels.iter().map(|&byte| usize::from(byte)).sum::<usize>() / pixels.len();
-        match self {
-            FakeClassifier::Answers => Ok(Prediction {
-                predictions: vec![Ranked { label: "fake".to_owned(), index: mean, probability: 0.5 }; top_k],
-                model: "fake".to_owned(),
-                architecture: "fake".to_owned(),
-                backend: "fake".to_owned(),
-                timing_ms: Timing { queue: queue_ms, ..Timing::default() },
-            }),
-            FakeClassifier::Fails => {
-                Err(EngineError::Failed { device: Device::Cpu, reason: "/secret/path".to_owned() })
+impl Execute for FakeEngine {
+    /// The largest logit is that of the mean of an image's bytes, so that an answer tells which photo it is for.
+    fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
+        let [batch, height, width] = input.shape();
+        match *self {
+            FakeEngine::Answers(classes) => {
+                let size = 3 * height * width;
+                let means: Vec<usize> = match input {
+                    Input::Pixels(images) => {
+                        let sum = |image: &[u8]| image.iter().map(|&byte| usize::from(byte)).sum::<usize>();
+                        images.pixels().chunks_exact(size).map(|image| sum(image) / size).collect()
+                    }
+                    Input::Normalised(images) => {
+                        let sum = |image: &[f32]| image.iter().sum::<f32>();
+                        images.values().chunks_exact(size).map(|image| (sum(image) / size as f32) as usize).collect()
+                    }
+                };
+                let values =
+                    means.iter().flat_map(|&mean| (0..classes).map(move |class| 1.0 - class.abs_diff(mean) as f32));
+                let logits = Logits { values: values.collect(), batch, classes };
+                let kept = keep.iter().map(|&tap| Kept { tap, values: vec![1.0; batch * 4], shape: [batch, 1, 2, 2] });
+                Ok((Output { logits, kept: kept.collect() }, Device::Cpu))
             }
-            FakeClassifier::Panics => panic!("this is part of the test"),
+            FakeEngine::Fails => Err(EngineError::Failed { device: Device::Cpu, reason: "/secret/path".to_owned() }),
+            FakeEngine::Panics => panic!("this is part of the test"),
         }
     }
 }
 
-/// A grey image of 2x2.
-pub fn prepared() -> Prepared {
-    ImageBatch::new(vec![128; 12], [1, 2, 2], [0.0; 3], [1.0; 3]).unwrap().into()
+pub const OPTIONS: BatchingOptions =
+    BatchingOptions { queue: 1000, delay: Duration::ZERO, sizes: Sizes { most: 4, rounded: false } };
+
+/// An image of 2x2.
+pub fn grey(grey: u8) -> Input {
+    Input::Pixels(ImageBatch::new(vec![grey; 12], [1, 2, 2], [0.0; 3], [1.0; 3]).unwrap())
 }
 
 fn metadata(classes: usize) -> Metadata {
@@ -66,34 +84,68 @@ fn metadata(classes: usize) -> Metadata {
 }
 
 pub fn model(name: &str, classes: usize) -> Model {
-    model_with(name, classes, FakeClassifier::Answers)
+    model_with(name, classes, FakeEngine::Answers(classes))
 }
 
-/// Its weights are its name.
-pub fn model_with(name: &str, classes: usize, classifier: FakeClassifier) -> Model {
-    let engine = EngineThread::start(name, move || Ok(classifier)).unwrap();
-    Model::new(name, metadata(classes), name.to_owned().into(), engine)
+pub fn model_with(name: &str, classes: usize, engine: FakeEngine) -> Model {
+    model_of(name, classes, &Metrics::new(), move || Ok(engine))
 }
 
 /// A model whose engine gets ready when the sender says so.
 pub fn cold_model(name: &str) -> (Model, std::sync::mpsc::Sender<()>) {
     let (go, wait) = std::sync::mpsc::channel();
-    let prepare = move || Ok(wait.recv().map(|()| FakeClassifier::Answers)?);
-    (Model::new(name, metadata(2), name.to_owned().into(), EngineThread::start(name, prepare).unwrap()), go)
+    (model_of(name, 2, &Metrics::new(), move || Ok(wait.recv().map(|()| FakeEngine::Answers(2))?)), go)
 }
 
-/// Models `small` of 2 classes and `large` of 3, the default, behind these limits.
+/// Its weights are its name.
+fn model_of<E: Execute>(
+    name: &str,
+    classes: usize,
+    metrics: &Metrics,
+    prepare: impl FnOnce() -> Result<E> + Send + 'static,
+) -> Model {
+    let batcher = Batcher::start(name, vec![prepare], OPTIONS, &metrics.batching(name), grey(0)).unwrap();
+    let weights = ClassWeights::new(vec![1.0; classes], 1);
+    Model::new(name, metadata(classes), name.to_owned().into(), weights, "fake".to_owned(), batcher)
+}
+
+/// Of these models, the default by name or by size.
+pub fn registry(models: Vec<Model>, default: Option<&str>) -> Result<Registry> {
+    registry_with(models, default, Arc::new(Metrics::new()))
+}
+
+fn registry_with(models: Vec<Model>, default: Option<&str>, metrics: Arc<Metrics>) -> Result<Registry> {
+    let models = models.into_iter().map(Arc::new).collect();
+    Registry::new(Loader::of(&settings()), ModelFiles::default(), models, default.map(str::to_owned), metrics)
+}
+
+fn settings() -> Settings {
+    Settings::parse_from(["server"])
+}
+
+/// Models `small` of 2 classes and `large` of 256, the default, with what is changed.
+pub fn app_with(change: impl FnOnce(&mut App)) -> Arc<App> {
+    let metrics = Arc::new(Metrics::new());
+    let model = |name, classes| model_of(name, classes, &metrics, move || Ok(FakeEngine::Answers(classes)));
+    let models = vec![model("small", 2), model("large", 256)];
+    let registry = registry_with(models, None, metrics.clone()).unwrap();
+    let mut app = App::new(&settings(), registry, metrics).unwrap();
+    change(&mut app);
+    Arc::new(app)
+}
+
 pub fn app_with_limits(upload_limits: UploadLimits) -> Arc<App> {
-    let registry = Registry::new(vec![model("small", 2), model("large", 3)], None).unwrap();
-    Arc::new(App { upload_limits, ..App::new(registry) })
+    app_with(|app| app.upload_limits = upload_limits)
 }
 
 pub fn app() -> Arc<App> {
-    app_with_limits(UploadLimits::default())
+    app_with(|_| ())
 }
 
 pub fn app_of(model: Model) -> Arc<App> {
-    Arc::new(App::new(Registry::new(vec![model], None).unwrap()))
+    let metrics = Arc::new(Metrics::new());
+    let registry = registry_with(vec![model], None, metrics.clone()).unwrap();
+    Arc::new(App::new(&settings(), registry, metrics).unwrap())
 }
 
 /// Of a form with these fields, name and content: its content type and its bytes.
@@ -137,9 +189,13 @@ impl Answer {
     }
 }
 
+pub async fn respond(app: &Arc<App>, request: Request<Body>) -> Response {
+    let service: Router = router(app.clone()).unwrap();
+    service.oneshot(request).await.unwrap()
+}
+
 pub async fn answer(app: &Arc<App>, request: Request<Body>) -> Answer {
-    let service: Router = router(app.clone());
-    let (parts, body) = service.oneshot(request).await.unwrap().into_parts();
+    let (parts, body) = respond(app, request).await.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
     Answer { status: parts.status.as_u16(), headers: parts.headers, body }

@@ -21,12 +21,13 @@ pub fn ready(address: SocketAddr, registry: &Registry, after: Duration) {
     let photo = sample(Path::new(SAMPLES)).and_then(|photo| photo.canonicalize().ok());
     let photo = photo.unwrap_or_else(|| "PHOTO.jpg".into());
     let mut text = format!("ready after {:.1} s\n", after.as_secs_f64());
-    for model in registry.iter() {
+    let models = registry.current();
+    for model in models.iter() {
         let metadata = &model.metadata;
-        let default = if model.name == registry.default().name { ", the default" } else { "" };
+        let default = if models.is_default(model) { ", the default" } else { "" };
         text += &format!(
             "  {}: {}, {} classes{default}\n",
-            model.name,
+            model.name(),
             metadata.architecture.name(),
             metadata.labels.len()
         );

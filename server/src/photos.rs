@@ -1,62 +1,95 @@
-//! The photos of a request: a form with the field `file`, once or often, or the body as it is. What a photo is, its bytes
-//! say; neither `Content-Type` nor file names are asked.
-//!
-//! What is too large is read on and thrown away, up to a limit: a client that is still sending would not see an answer.
+//! The photos of a request: a form with the field `file`, once or often; a JSON document with base64; or the body as it is.
+//! What a photo is, its bytes say; neither their `Content-Type` nor file names are asked.
 
-use crate::app::{App, UploadLimits};
+use crate::app::App;
+use crate::body::{self, Share, TooLong};
 use crate::error::ApiError;
 use axum::RequestExt;
-use axum::body::Body;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request};
-use axum::http::{StatusCode, header};
+use axum::http::header;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::{Stream, TryStreamExt};
-use http_body_util::LengthLimitError;
 use model::preprocess::PhotoError;
-use std::error::Error;
+use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// The field of a form that holds a photo.
 const FIELD: &str = "file";
 
-/// At least one.
-pub struct Photos(pub Vec<Result<Bytes, ApiError>>);
+/// At least one, with the room that their bytes take.
+pub struct Photos {
+    pub photos: Vec<Result<Bytes, ApiError>>,
+    pub share: Share,
+}
+
+/// Photos in a JSON document, as base64 or as data URLs.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JsonPhotos {
+    /// One photo; the answer is a prediction.
+    image: Option<String>,
+    /// Several; the answer is a list of results.
+    images: Option<Vec<String>>,
+}
+
+/// What the photos of one request may cost, in encoded bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadLimits {
+    /// Of one photo, and of all that is kept of a request.
+    pub bytes: usize,
+    pub count: usize,
+}
 
 impl FromRequest<Arc<App>> for Photos {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        let limits = &app.upload_limits;
+        let limits = app.upload_limits;
+        let mut share = app.in_flight.share();
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if content_type.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("multipart/form-data"))
-        {
+        let content_type = content_type.unwrap_or_default().trim_start().to_ascii_lowercase();
+        let photos = if content_type.starts_with("multipart/form-data") {
             let form = Multipart::from_request(request, app).await;
-            from_form(form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?, limits).await
+            of_form(form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?, limits, &mut share).await?
+        } else if content_type.starts_with("application/json") {
+            of_json(&body::whole(request.into_limited_body(), limits.bytes, &mut share).await?, limits)?
         } else {
-            from_body(request.into_limited_body(), limits).await
-        }
+            of_body(request, limits, &mut share).await?
+        };
+        Ok(Photos { photos, share })
     }
 }
 
-async fn from_form(mut form: Multipart, limits: &UploadLimits) -> Result<Photos, ApiError> {
+pub async fn of_form(
+    mut form: Multipart,
+    limits: UploadLimits,
+    share: &mut Share,
+) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
     let mut photos = Vec::new();
     let mut kept = 0;
     let mut refusal = None;
-    while let Some(field) = form.next_field().await.map_err(|error| unreadable_form(error, limits))? {
+    let unreadable = |error: MultipartError| {
+        let limit = body::caused(&error, limits.bytes);
+        limit.unwrap_or_else(|| ApiError::malformed(format!("the form cannot be read: {}", error.body_text())))
+    };
+    while let Some(field) = form.next_field().await.map_err(unreadable)? {
         if field.name() != Some(FIELD) {
             continue;
         }
-        let photo = read(field, limits.photo).await.map_err(|error| unreadable_form(error, limits))?;
+        let photo = body::read(field, limits.bytes, share, unreadable).await?.map_err(too_long);
         kept += photo.as_ref().map_or(0, Bytes::len);
         photos.push(photo);
         if photos.len() > limits.count {
-            refusal = Some(ApiError::too_large(format!("at most {} photos are taken at once", limits.count)));
-        } else if kept > limits.together {
-            refusal = Some(ApiError::too_large(format!("at most {} bytes are taken at once", limits.together)));
+            refusal = Some(too_many(limits));
+        } else if kept > limits.bytes {
+            refusal = Some(body::too_large(limits.bytes));
         }
         if refusal.is_some() {
             (photos, kept) = (Vec::new(), 0);
+            share.clear();
         }
     }
     match refusal {
@@ -64,76 +97,79 @@ async fn from_form(mut form: Multipart, limits: &UploadLimits) -> Result<Photos,
         None if photos.is_empty() => {
             Err(ApiError::nothing_to_classify(format!("the form has no field `{FIELD}` with a photo in it")))
         }
-        None => Ok(Photos(photos)),
+        None => Ok(photos),
     }
 }
 
-async fn from_body(body: Body, limits: &UploadLimits) -> Result<Photos, ApiError> {
-    let photo = read(body.into_data_stream(), limits.photo).await.map_err(|error| unreadable_body(error, limits))?;
+/// As [`FromRequest`] does it with a JSON body.
+pub fn of_json(json: &[u8], limits: UploadLimits) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
+    let document: JsonPhotos = serde_json::from_slice(json)
+        .map_err(|error| ApiError::malformed(format!("{error}; {{\"image\": \"BASE64\"}} is expected")))?;
+    let photos = match (document.image, document.images) {
+        (Some(image), None) => vec![image],
+        (None, Some(images)) if images.len() > limits.count => return Err(too_many(limits)),
+        (None, Some(images)) if !images.is_empty() => images,
+        (Some(_), Some(_)) => return Err(ApiError::malformed("one of `image` and `images` is expected, not both")),
+        _ => return Err(ApiError::nothing_to_classify("the document has no photo in `image` or `images`")),
+    };
+    Ok(photos.iter().map(|photo| of_base64(photo)).collect())
+}
+
+/// Base64, with or without `data:image/jpeg;base64,` in front.
+fn of_base64(text: &str) -> Result<Bytes, ApiError> {
+    let base64 = match text.strip_prefix("data:") {
+        Some(url) => url.split_once(";base64,").map(|(_, base64)| base64),
+        None => Some(text),
+    };
+    let base64 = base64.ok_or_else(|| ApiError::malformed("a data URL is expected to hold base64"))?;
+    let bytes = STANDARD.decode(base64).map_err(|error| ApiError::malformed(format!("this is no base64: {error}")))?;
+    Ok(bytes.into())
+}
+
+async fn of_body(
+    request: Request,
+    limits: UploadLimits,
+    share: &mut Share,
+) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
+    let chunks = request.into_limited_body().into_data_stream();
+    let photo = body::read(chunks, limits.bytes, share, |error| body::unreadable(&error, limits.bytes)).await?;
     match photo {
         Ok(bytes) if bytes.is_empty() => Err(ApiError::nothing_to_classify(format!(
             "the body is empty; send a photo as it is, or a form with photos in the field `{FIELD}`"
         ))),
-        photo => Ok(Photos(vec![photo])),
+        photo => Ok(vec![photo.map_err(too_long)]),
     }
 }
 
-/// All bytes of a photo, or that they were more than `limit`.
-async fn read<E>(
-    mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
-    limit: usize,
-) -> Result<Result<Bytes, ApiError>, E> {
-    let mut photo = Vec::new();
-    let mut bytes = 0;
-    while let Some(chunk) = chunks.try_next().await? {
-        bytes += chunk.len();
-        if bytes <= limit {
-            photo.extend_from_slice(&chunk);
-        } else {
-            photo = Vec::new();
-        }
-    }
-    Ok(if bytes <= limit { Ok(photo.into()) } else { Err(PhotoError::TooManyBytes { bytes, limit }.into()) })
+fn too_long(TooLong { bytes, limit }: TooLong) -> ApiError {
+    PhotoError::TooManyBytes { bytes, limit }.into()
 }
 
-fn unreadable_form(error: MultipartError, limits: &UploadLimits) -> ApiError {
-    match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => body_too_large(limits),
-        _ => ApiError::malformed(format!("the form cannot be read: {}", error.body_text())),
-    }
-}
-
-fn unreadable_body(error: axum::Error, limits: &UploadLimits) -> ApiError {
-    match error.source() {
-        Some(source) if source.is::<LengthLimitError>() => body_too_large(limits),
-        _ => ApiError::malformed("the body cannot be read to its end"),
-    }
-}
-
-fn body_too_large(limits: &UploadLimits) -> ApiError {
-    ApiError::too_large(format!("the body has more than {} bytes", limits.body))
+fn too_many(limits: UploadLimits) -> ApiError {
+    ApiError::too_large(format!("at most {} photos are taken at once", limits.count))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::UploadLimits;
     use crate::fixture::{app_with_limits, form};
+    use axum::body::Body;
     use axum::extract::DefaultBodyLimit;
+    use serde_json::json;
 
-    const LIMITS: UploadLimits = UploadLimits { photo: 10, together: 15, count: 3, body: 600 };
+    const LIMITS: UploadLimits = UploadLimits { bytes: 100, count: 3 };
 
     /// The photos of a request to `/predict`: their bytes, or the code of why they were not kept.
     async fn photos(content_type: &str, body: impl Into<Body>) -> Result<Vec<Result<Bytes, String>>, String> {
         let request = Request::post("/predict").header(header::CONTENT_TYPE, content_type);
         let request = limited(request.body(body.into()).unwrap());
         let photos = Photos::from_request(request, &app_with_limits(LIMITS)).await.map_err(code)?;
-        Ok(photos.0.into_iter().map(|photo| photo.map_err(code)).collect())
+        Ok(photos.photos.into_iter().map(|photo| photo.map_err(code)).collect())
     }
 
     /// As the router does it for the route.
     fn limited(mut request: Request) -> Request {
-        DefaultBodyLimit::max(LIMITS.body).apply(&mut request);
+        DefaultBodyLimit::max(LIMITS.bytes * body::DISCARDED).apply(&mut request);
         request
     }
 
@@ -141,48 +177,72 @@ mod tests {
         error.into_failure().error.code
     }
 
-    async fn of_form(fields: &[(&str, &[u8])]) -> Result<Vec<Result<Bytes, String>>, String> {
+    async fn of_fields(fields: &[(&str, &[u8])]) -> Result<Vec<Result<Bytes, String>>, String> {
         let (content_type, body) = form(fields);
         photos(content_type, body).await
     }
 
     #[tokio::test]
     async fn a_form_holds_photos_in_their_order() {
-        let fields: [(&str, &[u8]); 4] = [("file", b"one"), ("comment", b"a cat"), ("file", b"two"), ("file", b"")];
-        let photos = of_form(&fields).await.unwrap();
-        assert_eq!(photos, [Ok("one".into()), Ok("two".into()), Ok("".into())]);
+        let fields: [(&str, &[u8]); 3] = [("file", b"one"), ("comment", b"a cat"), ("file", b"")];
+        let photos = of_fields(&fields).await.unwrap();
+        assert_eq!(photos, [Ok("one".into()), Ok("".into())]);
     }
 
     #[tokio::test]
     async fn a_body_is_a_photo_whatever_its_type() {
-        for content_type in ["image/jpeg", "application/x-www-form-urlencoded", "application/json", "nonsense"] {
+        for content_type in ["image/jpeg", "application/x-www-form-urlencoded", "text/plain", "nonsense"] {
             assert_eq!(photos(content_type, "one").await.unwrap(), [Ok("one".into())], "{content_type}");
         }
     }
 
     #[tokio::test]
+    async fn a_document_holds_photos_in_base64() {
+        for (document, expected) in [
+            (json!({ "image": "b25l" }), vec![Ok("one".into())]),
+            (json!({ "image": "data:image/png;base64,b25l" }), vec![Ok("one".into())]),
+            (json!({ "images": ["b25l", "dHdv"] }), vec![Ok("one".into()), Ok("two".into())]),
+            (json!({ "images": ["b25l", "?"] }), vec![Ok("one".into()), Err("malformed_request".to_owned())]),
+        ] {
+            assert_eq!(photos("application/json", document.to_string()).await.unwrap(), expected, "{document}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_without_photos_is_refused() {
+        for (document, expected) in [
+            ("{}", "nothing_to_classify"),
+            (r#"{"images": []}"#, "nothing_to_classify"),
+            (r#"{"image": "b25l", "images": ["b25l"]}"#, "malformed_request"),
+            (r#"{"image": 1}"#, "malformed_request"),
+            (r#"{"photo": "b25l"}"#, "malformed_request"),
+            (r#"{"images": ["", "", "", ""]}"#, "too_large"),
+            ("", "malformed_request"),
+        ] {
+            assert_eq!(photos("application/json; charset=utf-8", document).await.unwrap_err(), expected, "{document}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_photo_that_is_too_large_fails_alone() {
-        let photos = of_form(&[("file", b"eleven byte"), ("file", b"ten bytes.")]).await.unwrap();
+        let photos = of_fields(&[("file", &[b'x'; 101]), ("file", b"ten bytes.")]).await.unwrap();
         assert_eq!(photos, [Err("too_large".to_owned()), Ok("ten bytes.".into())]);
     }
 
     #[tokio::test]
-    async fn a_body_that_is_too_large_is_refused() {
-        assert_eq!(photos("image/jpeg", "eleven byte").await.unwrap(), [Err("too_large".to_owned())]);
-    }
-
-    #[tokio::test]
-    async fn too_much_together_is_refused() {
-        assert_eq!(of_form(&[("file", b"ten bytes."), ("file", b"six by")]).await.unwrap_err(), "too_large");
-        assert_eq!(of_form(&[("file", &b"x"[..]); 4]).await.unwrap_err(), "too_large");
-        assert_eq!(of_form(&[("comment", &[b'x'; 700])]).await.unwrap_err(), "too_large");
-        assert_eq!(photos("image/jpeg", vec![b'x'; 700]).await.unwrap_err(), "too_large");
+    async fn too_much_is_refused() {
+        assert_eq!(photos("image/jpeg", vec![b'x'; 101]).await.unwrap(), [Err("too_large".to_owned())]);
+        assert_eq!(photos("image/jpeg", vec![b'x'; 401]).await.unwrap_err(), "too_large");
+        assert_eq!(photos("application/json", vec![b' '; 101]).await.unwrap_err(), "too_large");
+        assert_eq!(of_fields(&[("file", &[b'x'; 60]), ("file", &[b'x'; 60])]).await.unwrap_err(), "too_large");
+        assert_eq!(of_fields(&[("file", &b"x"[..]); 4]).await.unwrap_err(), "too_large");
+        assert_eq!(of_fields(&[("comment", &[b'x'; 401])]).await.unwrap_err(), "too_large");
     }
 
     #[tokio::test]
     async fn nothing_to_classify_is_said() {
-        assert_eq!(of_form(&[]).await.unwrap_err(), "nothing_to_classify");
-        assert_eq!(of_form(&[("photo", b"one")]).await.unwrap_err(), "nothing_to_classify");
+        assert_eq!(of_fields(&[]).await.unwrap_err(), "nothing_to_classify");
+        assert_eq!(of_fields(&[("photo", b"one")]).await.unwrap_err(), "nothing_to_classify");
         assert_eq!(photos("image/jpeg", "").await.unwrap_err(), "nothing_to_classify");
     }
 

@@ -8,6 +8,7 @@ use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
 use model::engine::{Device, EngineOptions};
 use model::explain::{ActivationMap, ClassWeights, Explanation};
+use model::prediction::ModelId;
 use model::preprocess::Limits;
 use serde::Deserialize;
 use tests::server::Server;
@@ -86,7 +87,8 @@ pub fn lies_over_the_photo() -> Result<()> {
 async fn native(photo: &str) -> Result<Explanation> {
     let checkpoint = Checkpoint::from_path(workspace::root().join(format!("checkpoints/{TEN}.safetensors")))?;
     let weights = ClassWeights::of(&checkpoint);
-    let classifier = Classifier::new(TEN, checkpoint, Device::Cpu, EngineOptions::default(), |_, _| {}).await?;
+    let id = ModelId { name: TEN.to_owned(), version: String::new() };
+    let classifier = Classifier::new(id, checkpoint, Device::Cpu, EngineOptions::default(), |_, _| {}).await?;
     let photo = std::fs::read(workspace::sample(photo))?;
     let prepared = Prepared::from_bytes(&photo, &Limits::default(), classifier.metadata())?;
     Ok(classifier.explain(prepared, 0.0, 1, &weights).await?.1)

@@ -63,6 +63,30 @@ impl Normalised {
         Ok(Normalised { values, shape })
     }
 
+    /// One batch of several, in their order.
+    pub fn stack(batches: impl IntoIterator<Item = Normalised>) -> Result<Self, EngineError> {
+        let mut batches = batches.into_iter();
+        let mut all = batches.next().ok_or_else(|| EngineError::Input("a batch needs at least one image".into()))?;
+        for next in batches {
+            if all.shape[1..] != next.shape[1..] {
+                return Err(EngineError::Input("images of different size cannot share a batch".into()));
+            }
+            all.values.extend_from_slice(&next.values);
+            all.shape[0] += next.shape[0];
+        }
+        Ok(all)
+    }
+
+    /// Image `index` as a batch of one.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    pub fn image(&self, index: usize) -> Self {
+        let [_, height, width] = self.shape;
+        let size = 3 * height * width;
+        Normalised { values: self.values[index * size..][..size].to_vec(), shape: [1, height, width] }
+    }
+
     /// `[batch, 3, height, width]`
     pub fn values(&self) -> &[f32] {
         &self.values

@@ -56,6 +56,15 @@ impl ImageBatch {
         Ok(all)
     }
 
+    /// Image `index` as a batch of one.
+    ///
+    /// # Panics
+    /// If there is no such image.
+    pub fn image(&self, index: usize) -> Self {
+        let size = self.height * self.width * 3;
+        ImageBatch { pixels: self.pixels[index * size..][..size].to_vec(), batch: 1, ..*self }
+    }
+
     /// u8 RGB `[batch, height, width, 3]`
     pub fn pixels(&self) -> &[u8] {
         &self.pixels

@@ -36,6 +36,7 @@ pub use region::Region;
 use serde::{Deserialize, Serialize};
 
 /// The filter of a resize, antialiased as Pillow does it.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
@@ -46,6 +47,7 @@ pub enum Interpolation {
 
 /// The numbers that parametrise preprocessing; they travel in a checkpoint's metadata. What is read with serde has
 /// passed [`Preprocessing::validate`].
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Preprocessing {

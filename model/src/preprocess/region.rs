@@ -6,6 +6,7 @@ use super::{ImageBatch, Photo, Preprocessing};
 use serde::{Deserialize, Serialize};
 
 /// The part of an upright photo that is left after cropping, in pixels of the photo.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Region {
     /// Width and height of the whole photo.

@@ -3,16 +3,34 @@
 use crate::app::App;
 use crate::error::ApiError;
 use axum::extract::State;
+use model::prediction::Failure;
 use std::sync::Arc;
 
+/// Whether the process answers
+#[utoipa::path(get, path = "/healthz", tag = "Operating", responses((status = OK, body = String)))]
 pub async fn alive() -> &'static str {
     "ok\n"
 }
 
+/// Whether every model would answer
+///
+/// Not while the server is stopping, so that nobody sends it more.
+#[utoipa::path(
+    get, path = "/readyz", tag = "Operating",
+    responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = Failure))
+)]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
-    let cold: Vec<_> =
-        app.registry.iter().filter(|model| !model.engine.is_ready()).map(|model| model.name.as_str()).collect();
-    if cold.is_empty() { Ok("ready\n") } else { Err(ApiError::not_ready(format!("not ready: {}", cold.join(", ")))) }
+    readiness(&app).map(|()| "ready\n")
+}
+
+/// Why not, if not.
+pub fn readiness(app: &App) -> Result<(), ApiError> {
+    if app.is_stopping() {
+        return Err(ApiError::not_ready("the server is stopping"));
+    }
+    let models = app.registry.current();
+    let cold: Vec<_> = models.iter().filter(|model| !model.batcher.is_ready()).map(|model| model.name()).collect();
+    if cold.is_empty() { Ok(()) } else { Err(ApiError::not_ready(format!("not ready: {}", cold.join(", ")))) }
 }
 
 #[cfg(test)]
@@ -31,6 +49,14 @@ mod tests {
         go.send(()).unwrap();
         app.registry.prepared().await.unwrap();
         assert_eq!(get(&app, "/readyz").await.status, 200);
+        assert_eq!(get(&app, "/healthz").await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn who_stops_is_not_ready() {
+        let app = crate::fixture::app();
+        app.stop();
+        assert_eq!(get(&app, "/readyz").await.status, 503);
         assert_eq!(get(&app, "/healthz").await.status, 200);
     }
 

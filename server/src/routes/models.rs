@@ -9,14 +9,15 @@ use axum::response::IntoResponse;
 use model::preprocess::Preprocessing;
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
-struct Models<'a> {
+#[derive(Serialize, ToSchema)]
+pub struct Models<'a> {
     /// In the order in which they were named.
     models: Vec<Description<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Description<'a> {
     /// What `?model=` takes.
     name: &'a str,
@@ -40,7 +41,7 @@ struct Description<'a> {
     weights: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Input<'a> {
     /// `[height, width]`
     size: [u32; 2],
@@ -48,9 +49,11 @@ struct Input<'a> {
     preprocessing: &'a Preprocessing,
 }
 
+/// What is served, and where its weights are
+#[utoipa::path(get, path = "/models", tag = "Models", responses((status = OK, body = Models)))]
 pub async fn models(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let default = &app.registry.default().name;
-    let models = app.registry.iter().map(|model| Description::new(model, model.name == *default)).collect();
+    let served = app.registry.current();
+    let models = served.iter().map(|model| Description::new(model, served.is_default(model))).collect();
     ([(header::CACHE_CONTROL, "no-cache")], Json(Models { models })).into_response()
 }
 
@@ -59,7 +62,7 @@ impl<'a> Description<'a> {
         let metadata = &model.metadata;
         let side = metadata.preprocessing.crop;
         Description {
-            name: &model.name,
+            name: model.name(),
             default,
             architecture: metadata.architecture.name(),
             classes: metadata.labels.len(),
@@ -67,8 +70,8 @@ impl<'a> Description<'a> {
             input: Input { size: [side, side], preprocessing: &metadata.preprocessing },
             provenance: metadata.provenance.as_deref(),
             bytes: model.weights.len(),
-            sha256: &model.sha256,
-            weights: format!("/weights/{}", model.sha256),
+            sha256: &model.id.version,
+            weights: format!("/weights/{}", model.id.version),
         }
     }
 }

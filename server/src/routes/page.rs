@@ -2,12 +2,16 @@
 
 use crate::content::Content;
 use crate::error::ApiError;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use rust_embed::{EmbeddedFile, RustEmbed};
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 /// What trunk built; empty when it built nothing.
 #[derive(RustEmbed)]
@@ -19,17 +23,45 @@ const INDEX: &str = "index.html";
 const NOT_BUILT: &str =
     "This server was built without its page; `make run` builds both. POST /predict and GET /models answer.\n";
 
+/// What the page may do: run its own scripts and compile WebAssembly, in the page and in its worker; show photos that the visitor
+/// chose. The scripts that are within it are named by their hashes.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let page = Dist::get(INDEX).map(|file| String::from_utf8_lossy(&file.data).into_owned()).unwrap_or_default();
+    let hashes: String = inline_scripts(&page).map(|script| format!(" 'sha256-{}'", base64_of_hash(script))).collect();
+    let policy = format!(
+        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'{hashes}; img-src 'self' blob: data:; \
+         worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    );
+    HeaderValue::from_str(&policy).expect("hashes are visible ASCII")
+});
+
 pub async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = match uri.path().trim_start_matches('/') {
         "" => INDEX,
         path => path,
     };
-    match Dist::get(path) {
-        _ if method != Method::GET && method != Method::HEAD => not_found(&uri),
+    let mut response = match Dist::get(path) {
+        _ if method != Method::GET && method != Method::HEAD => return not_found(&uri),
         Some(file) => content(path, file).respond(&method, &headers),
         None if path == INDEX => NOT_BUILT.into_response(),
-        None => not_found(&uri),
-    }
+        None => return not_found(&uri),
+    };
+    // A worker's script too has what its own answer says.
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
+    response
+}
+
+/// What stands between the tags of scripts that have no address.
+fn inline_scripts(html: &str) -> impl Iterator<Item = &str> {
+    html.split("<script").skip(1).filter_map(|rest| {
+        let (attributes, rest) = rest.split_once('>')?;
+        let (script, _) = rest.split_once("</script>")?;
+        (!attributes.contains("src=")).then_some(script)
+    })
+}
+
+fn base64_of_hash(script: &str) -> String {
+    STANDARD.encode(Sha256::digest(script))
 }
 
 fn not_found(uri: &Uri) -> Response {
@@ -59,6 +91,14 @@ fn names_its_hash(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scripts_within_the_page_are_found() {
+        let html = "<script src=\"a.js\"></script><script type=\"module\">one\n</script><p></p><script>two</script>";
+        assert_eq!(inline_scripts(html).collect::<Vec<_>>(), ["one\n", "two"]);
+        // As browsers and `openssl dgst -sha256 -binary | base64` say.
+        assert_eq!(base64_of_hash("alert('Hello, world.');"), "qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng=");
+    }
 
     #[test]
     fn only_names_with_a_hash_are_immutable() {

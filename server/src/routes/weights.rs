@@ -6,8 +6,23 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
+use model::prediction::Failure;
 use std::sync::Arc;
 
+/// A checkpoint (safetensors)
+///
+/// Whole, or the part that `Range` asks for. What lies at an address never changes.
+#[utoipa::path(
+    get, path = "/weights/{sha256}", tag = "Models",
+    params(("sha256" = String, Path, description = "as `/models` gives it")),
+    responses(
+        (status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = PARTIAL_CONTENT, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = NOT_MODIFIED, description = "what If-None-Match names is what lies here"),
+        (status = BAD_REQUEST, body = Failure), (status = NOT_FOUND, body = Failure),
+        (status = RANGE_NOT_SATISFIABLE, body = Failure),
+    )
+)]
 pub async fn weights(
     State(app): State<Arc<App>>,
     sha256: Result<Path<String>, PathRejection>,
@@ -15,7 +30,8 @@ pub async fn weights(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path(sha256) = sha256.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
-    let model = app.registry.iter().find(|model| model.sha256 == sha256);
+    let served = app.registry.current();
+    let model = served.iter().find(|model| model.id.version == sha256);
     let model = model.ok_or_else(|| ApiError::not_found("no model has weights of this hash; /models lists them"))?;
     Ok(model.weights.respond(&method, &headers))
 }

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
 use model::engine::Report;
-use model::prediction::{Failure, Outcome, Prediction};
+use model::prediction::{Failure, ModelId, Outcome, Prediction};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fs::File;
@@ -72,7 +72,9 @@ impl Predict {
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
         let (device, options) = (self.processor.device, self.processor.into());
         let report: Report = |error, device| remark(&format!("{error}; {device} answers now"));
-        let classifier = pollster::block_on(Classifier::new(&name, checkpoint, device, options, report))?;
+        let id = ModelId::of_file(&name, &self.checkpoint)
+            .with_context(|| format!("cannot read {}", self.checkpoint.display()))?;
+        let classifier = pollster::block_on(Classifier::new(id, checkpoint, device, options, report))?;
         if let Some(adapter) = classifier.adapter() {
             remark(&format!("{device} is {adapter}"));
         }

@@ -7,7 +7,7 @@ use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
 use model::engine::{self, Device, EnduringEngine, EngineError, EngineOptions};
 use model::explain::{ClassWeights, Explanation};
-use model::prediction::Prediction;
+use model::prediction::{ModelId, Prediction};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const QUIET_MS: i32 = 30;
 
 pub struct Engines {
     /// The model's.
-    name: String,
+    id: ModelId,
     metadata: Metadata,
     /// What explanations take, whichever engine they are of.
     class_weights: ClassWeights,
@@ -68,14 +68,14 @@ impl Engines {
     /// Prepares the one that answers first, unless that was done `early`.
     pub async fn prepare(
         engine: Engine,
-        name: &str,
+        id: ModelId,
         weights: Checkpoint,
         early: Early,
     ) -> Result<Self, PreparationError> {
         let weights = Arc::new(weights);
         let webgpu = match engine {
             Engine::Auto | Engine::Cpu => None,
-            Engine::WebGpu => match asked_for(name, &weights, early).await {
+            Engine::WebGpu => match asked_for(&id, &weights, early).await {
                 Ok(webgpu) => Some(webgpu),
                 Err(error) => {
                     console::warn_1(&format!("WebGPU is not used: {error}").into());
@@ -85,10 +85,10 @@ impl Engines {
         };
         let cpu = match webgpu {
             Some(_) => None,
-            None => Some(open(name, &weights, Device::Cpu, EngineOptions::default()).await?),
+            None => Some(open(&id, &weights, Device::Cpu, EngineOptions::default()).await?),
         };
         let engines = Engines {
-            name: name.to_owned(),
+            id,
             metadata: weights.metadata().clone(),
             class_weights: ClassWeights::of(&weights),
             weights: RefCell::new(Some(weights)),
@@ -147,7 +147,7 @@ impl Engines {
             return Ok(cpu);
         }
         let weights = self.weights()?;
-        let cpu = Rc::new(open(&self.name, &weights, Device::Cpu, EngineOptions::default()).await?);
+        let cpu = Rc::new(open(&self.id, &weights, Device::Cpu, EngineOptions::default()).await?);
         self.cpu.replace(Some(cpu.clone()));
         Ok(cpu)
     }
@@ -155,7 +155,7 @@ impl Engines {
     /// WebGPU's, which answers nothing yet.
     pub async fn webgpu(&self, options: EngineOptions) -> Result<Classifier, PreparationError> {
         let weights = self.weights()?;
-        open_webgpu(&self.name, &weights, options).await
+        open_webgpu(&self.id, &weights, options).await
     }
 
     fn weights(&self) -> Result<Arc<Checkpoint>, PreparationError> {
@@ -216,25 +216,29 @@ async fn answer(
 }
 
 /// WebGPU's engine because it was asked for by name: a lost device is opened anew, before the CPU takes over.
-async fn asked_for(name: &str, weights: &Arc<Checkpoint>, early: Early) -> Result<Classifier, PreparationError> {
-    let Some(engine) = early.finish().await else { return open_webgpu(name, weights, EngineOptions::default()).await };
+async fn asked_for(id: &ModelId, weights: &Arc<Checkpoint>, early: Early) -> Result<Classifier, PreparationError> {
+    let Some(engine) = early.finish().await else { return open_webgpu(id, weights, EngineOptions::default()).await };
     let report = |error: &EngineError, device| console::warn_1(&format!("{error}; {device} answers now").into());
     let (engine, options) = engine?;
     let engine = EnduringEngine::new(engine, Some(weights.clone()), options, report);
-    Ok(Classifier::of(name, weights.metadata(), engine))
+    Ok(Classifier::of(id, weights.metadata(), engine))
 }
 
 /// WebGPU's engine, if the driver makes one in time.
-async fn open_webgpu(name: &str, weights: &Checkpoint, options: EngineOptions) -> Result<Classifier, PreparationError> {
-    within(PREPARATION_MS, open(name, weights, WEBGPU, options)).await.unwrap_or(Err(PreparationError::Late))
+async fn open_webgpu(
+    id: &ModelId,
+    weights: &Checkpoint,
+    options: EngineOptions,
+) -> Result<Classifier, PreparationError> {
+    within(PREPARATION_MS, open(id, weights, WEBGPU, options)).await.unwrap_or(Err(PreparationError::Late))
 }
 
 async fn open(
-    name: &str,
+    id: &ModelId,
     weights: &Checkpoint,
     device: Device,
     options: EngineOptions,
 ) -> Result<Classifier, PreparationError> {
     let engine = engine::Engine::prepare_from(weights, device, options).await?;
-    Ok(Classifier::of(name, weights.metadata(), EnduringEngine::alone(engine)))
+    Ok(Classifier::of(id, weights.metadata(), EnduringEngine::alone(engine)))
 }

@@ -13,7 +13,7 @@ use model::checkpoint::Metadata;
 use model::classifier::Prepared;
 use model::engine::Device;
 use model::explain::Explanation;
-use model::prediction::Prediction;
+use model::prediction::{ModelId, Prediction};
 use model::preprocess::{Limits, PhotoError};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -110,7 +110,9 @@ async fn load(weights: &Weights, engine: Engine) -> Result<Engines, Failed> {
     }
     let early = || if wanted { Early::Unopened } else { Early::Unwanted };
     let brought = bring(weights, progress, early).await.map_err(|error| Failed::new(error.code(), error))?;
-    Ok(Engines::prepare(engine, &weights.name, brought.0, brought.1).await?)
+    // Its hash was compared while it came.
+    let id = ModelId { name: weights.name.clone(), version: weights.sha256.clone() };
+    Ok(Engines::prepare(engine, id, brought.0, brought.1).await?)
 }
 
 async fn classify(

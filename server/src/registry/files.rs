@@ -1,6 +1,6 @@
-//! Which checkpoints to serve under which names, from the command line.
+//! Which checkpoints there are to serve, under which names.
 
-use crate::arguments::{Arguments, DEFAULT_FOLDER};
+use crate::settings::{DEFAULT_FOLDER, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
@@ -11,22 +11,37 @@ pub struct ModelFile {
     pub path: PathBuf,
 }
 
-/// Those named one by one, in their order, then those of the folder, by name. There is at least one, and no name twice.
-pub fn resolve(arguments: &Arguments) -> Result<Vec<ModelFile>> {
-    let named = arguments.models.iter();
-    let mut files: Vec<_> = named.map(|(name, path)| ModelFile { name: name.clone(), path: path.clone() }).collect();
-    match &arguments.folder {
-        Some(folder) => files.extend(in_folder(folder)?),
-        None if files.is_empty() => files = in_folder(&default_folder())?,
-        None => (),
+/// Where checkpoints are looked for: some by name, and a folder's, which may change.
+#[derive(Clone, Debug, Default)]
+pub struct ModelFiles {
+    named: Vec<ModelFile>,
+    folder: Option<PathBuf>,
+}
+
+impl ModelFiles {
+    pub fn of(settings: &Settings) -> Self {
+        let named = settings.model.iter().map(|(name, path)| ModelFile { name: name.clone(), path: path.clone() });
+        let named: Vec<_> = named.collect();
+        let folder = settings.models.clone().or_else(|| named.is_empty().then(default_folder));
+        ModelFiles { named, folder }
     }
-    for (index, file) in files.iter().enumerate() {
-        if let Some(other) = files[..index].iter().find(|other| other.name == file.name) {
-            let (path, other) = (file.path.display(), other.path.display());
-            bail!("two models are named {:?}: {other} and {path}; name one with --model NAME=PATH", file.name);
+
+    /// Those named one by one, in their order, then those of the folder, by name, as they are now. There is no name twice.
+    pub fn list(&self) -> Result<Vec<ModelFile>> {
+        let mut files = self.named.clone();
+        if let Some(folder) = &self.folder {
+            files.extend(in_folder(folder)?);
         }
+        for (index, file) in files.iter().enumerate() {
+            if let Some(other) = files[..index].iter().find(|other| other.name == file.name) {
+                let (path, other) = (file.path.display(), other.path.display());
+                bail!("two models are named {:?}: {other} and {path}; name one with --model NAME=PATH", file.name);
+            }
+        }
+        let folder = self.folder.as_deref().unwrap_or(Path::new("")).display();
+        ensure!(!files.is_empty(), "the folder {folder} holds no *.safetensors");
+        Ok(files)
     }
-    Ok(files)
 }
 
 /// In the working directory, or where there is none, beside this program.
@@ -53,7 +68,6 @@ fn in_folder(folder: &Path) -> Result<Vec<ModelFile>> {
             files.push(ModelFile { name, path });
         }
     }
-    ensure!(!files.is_empty(), "the folder {} holds no *.safetensors", folder.display());
     files.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
 }
@@ -64,8 +78,8 @@ mod tests {
     use clap::Parser;
 
     fn names(arguments: &[&str]) -> Result<Vec<String>> {
-        let arguments = Arguments::try_parse_from([&["server"], arguments].concat())?;
-        Ok(resolve(&arguments)?.into_iter().map(|file| file.name).collect())
+        let settings = Settings::try_parse_from([&["server"], arguments].concat())?;
+        Ok(ModelFiles::of(&settings).list()?.into_iter().map(|file| file.name).collect())
     }
 
     fn folder(files: &[&str]) -> tempfile::TempDir {

@@ -1,0 +1,264 @@
+use super::*;
+use crate::fixture::{FakeEngine, OPTIONS, grey};
+use crate::metrics::Metrics;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Says how large each batch is, and runs it when told to.
+struct Stepped {
+    sizes: Sender<usize>,
+    go: Mutex<Receiver<()>>,
+}
+
+impl Execute for Stepped {
+    fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
+        self.sizes.send(input.shape()[0]).unwrap();
+        // When the test is over nobody steps any more.
+        let _ = self.go.lock().unwrap().recv();
+        FakeEngine::Answers(256).execute(input, keep)
+    }
+}
+
+fn stepped(options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
+    let ((sizes, ran), (step, go)) = (channel(), channel());
+    let prepare = move || Ok(Stepped { sizes, go: go.into() });
+    let batcher = Batcher::start("test", vec![prepare], options, &Metrics::new().batching("test"), grey(0));
+    // The warm-up.
+    step.send(()).unwrap();
+    assert_eq!(ran.recv().unwrap(), 1);
+    (batcher.unwrap(), ran, step)
+}
+
+fn fake(engine: FakeEngine, options: BatchingOptions) -> Batcher {
+    Batcher::start("test", vec![move || Ok(engine)], options, &Metrics::new().batching("test"), grey(0)).unwrap()
+}
+
+fn greys(greys: impl IntoIterator<Item = u8>) -> Vec<Input> {
+    greys.into_iter().map(grey).collect()
+}
+
+fn likeliest(answer: &Answered) -> usize {
+    model::prediction::ranking(answer.logits.row(0))[0]
+}
+
+#[tokio::test]
+async fn an_idle_engine_takes_what_waits_and_a_busy_one_a_full_batch() {
+    let (batcher, ran, step) = stepped(OPTIONS);
+    let first = batcher.submit(greys([1]), &[]).unwrap();
+    assert_eq!(ran.recv().unwrap(), 1);
+    // While that runs, seven come: four are a full batch, three are what is left when the engine is idle.
+    let others = batcher.submit(greys(2..9), &[]).unwrap();
+    (0..3).for_each(|_| step.send(()).unwrap());
+    assert_eq!((ran.recv().unwrap(), ran.recv().unwrap()), (4, 3));
+    for (pending, expected) in first.into_iter().chain(others).zip(1..) {
+        assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+    }
+}
+
+#[tokio::test]
+async fn every_image_gets_its_own_answer() {
+    let batcher = fake(FakeEngine::Answers(256), OPTIONS);
+    for _ in 0..20 {
+        let pending = batcher.submit(greys(0..=255), &[]).unwrap();
+        for (expected, pending) in pending.into_iter().enumerate() {
+            assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_all_or_takes_all() {
+    let (batcher, ran, _step) = stepped(BatchingOptions { queue: 3, ..OPTIONS });
+    let _running = batcher.submit(greys([0]), &[]).unwrap();
+    ran.recv().unwrap();
+    let _waiting = batcher.submit(greys(0..2), &[]).unwrap();
+    assert!(matches!(batcher.submit(greys(0..2), &[]), Err(Unanswered::Full)));
+    assert_eq!(batcher.waiting(), 2);
+    assert!(batcher.submit(greys(0..1), &[]).is_ok());
+}
+
+#[tokio::test]
+async fn whose_client_has_gone_costs_nothing() {
+    let (batcher, ran, step) = stepped(OPTIONS);
+    let running = batcher.submit(greys([0]), &[]).unwrap();
+    ran.recv().unwrap();
+    drop(batcher.submit(greys([1, 2, 3]), &[]).unwrap());
+    let last = batcher.submit(greys([9]), &[]).unwrap();
+    (0..2).for_each(|_| step.send(()).unwrap());
+    assert_eq!(ran.recv().unwrap(), 1);
+    drop(running);
+    for pending in last {
+        assert_eq!(likeliest(&pending.answer().await.unwrap()), 9);
+    }
+}
+
+#[tokio::test]
+async fn pixels_and_tensors_do_not_share_a_batch() {
+    use model::engine::Normalised;
+    let (batcher, ran, step) = stepped(OPTIONS);
+    let running = batcher.submit(greys([0]), &[]).unwrap();
+    ran.recv().unwrap();
+    let tensor = || Input::Normalised(Normalised::new(vec![7.0; 12], [1, 2, 2]).unwrap());
+    let waiting = batcher.submit([grey(1), grey(2), tensor(), tensor()], &[]).unwrap();
+    (0..3).for_each(|_| step.send(()).unwrap());
+    assert_eq!((ran.recv().unwrap(), ran.recv().unwrap()), (2, 2));
+    let mut answers = Vec::new();
+    for pending in running.into_iter().chain(waiting) {
+        answers.push(likeliest(&pending.answer().await.unwrap()));
+    }
+    assert_eq!(answers, [0, 1, 2, 7, 7]);
+}
+
+#[tokio::test]
+async fn a_gpu_is_given_few_sizes_and_warms_them_up_behind_the_first() {
+    let (batcher, ran, step) = stepped(BatchingOptions { sizes: Sizes { most: 4, rounded: true }, ..OPTIONS });
+    batcher.prepared().await.unwrap();
+    for size in [2, 4] {
+        assert_eq!(ran.recv().unwrap(), size);
+        step.send(()).unwrap();
+    }
+    let first = batcher.submit(greys([1]), &[]).unwrap();
+    assert_eq!(ran.recv().unwrap(), 1);
+    let three = batcher.submit(greys([2, 3, 4]), &[]).unwrap();
+    (0..2).for_each(|_| step.send(()).unwrap());
+    assert_eq!(ran.recv().unwrap(), 4);
+    for (pending, expected) in first.into_iter().chain(three).zip(1..) {
+        assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_fills_if_it_is_given_time() {
+    let (batcher, ran, step) = stepped(BatchingOptions { delay: Duration::from_secs(60), ..OPTIONS });
+    let pending: Vec<_> = (0..4).flat_map(|index| batcher.submit(greys([index]), &[]).unwrap()).collect();
+    step.send(()).unwrap();
+    assert_eq!(ran.recv().unwrap(), 4);
+    for pending in pending {
+        pending.answer().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn engines_draw_from_one_queue() {
+    let (sizes, ran) = channel();
+    let (steps, prepare): (Vec<_>, Vec<_>) = (0..2)
+        .map(|_| {
+            let (step, go) = channel();
+            let sizes = sizes.clone();
+            (step, move || Ok(Stepped { sizes, go: go.into() }))
+        })
+        .unzip();
+    let batcher = Batcher::start("test", prepare, OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    steps.iter().for_each(|step| step.send(()).unwrap());
+    batcher.prepared().await.unwrap();
+    assert_eq!((ran.recv().unwrap(), ran.recv().unwrap()), (1, 1));
+    // One after the other, so that each finds an engine that is idle, though the first one is stuck.
+    let first = batcher.submit(greys([1]), &[]).unwrap();
+    ran.recv().unwrap();
+    let second = batcher.submit(greys([2]), &[]).unwrap();
+    ran.recv().unwrap();
+    steps.iter().for_each(|step| step.send(()).unwrap());
+    for (pending, expected) in first.into_iter().chain(second).zip(1..) {
+        assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+    }
+}
+
+/// Fails whenever an image of one grey is in the batch.
+struct Picky;
+
+impl Execute for Picky {
+    fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
+        match input {
+            Input::Pixels(images) if images.pixels().contains(&66) => Err(EngineError::Input("66".to_owned())),
+            _ => FakeEngine::Answers(256).execute(input, keep),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_fails_does_not_fail_its_neighbours() {
+    let batcher =
+        Batcher::start("test", vec![|| Ok(Picky)], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    for pending in batcher.submit(greys(60..70), &[]).unwrap().into_iter().zip(60..) {
+        match (pending.0.answer().await, pending.1) {
+            (answer, 66) => assert!(matches!(answer, Err(Unanswered::Engine(_)))),
+            (answer, expected) => assert_eq!(likeliest(&answer.unwrap()), expected),
+        }
+    }
+}
+
+#[tokio::test]
+async fn images_queued_before_the_engine_is_warm_are_answered() {
+    let (go, wait) = channel();
+    let prepare = move || {
+        wait.recv()?;
+        Ok(FakeEngine::Answers(256))
+    };
+    let batcher = Batcher::start("test", vec![prepare], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    assert!(!batcher.is_ready());
+    let pending = batcher.submit(greys([5]), &[]).unwrap().remove(0);
+    go.send(()).unwrap();
+    assert_eq!(likeliest(&pending.answer().await.unwrap()), 5);
+    batcher.prepared().await.unwrap();
+    assert!(batcher.is_ready());
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_answer_and_not_the_thread() {
+    /// Panics but for the warm-up.
+    struct Panics;
+    impl Execute for Panics {
+        fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
+            match input {
+                Input::Pixels(images) if images.pixels()[0] > 0 => FakeEngine::Panics.execute(input, keep),
+                _ => FakeEngine::Answers(256).execute(input, keep),
+            }
+        }
+    }
+    let batcher =
+        Batcher::start("test", vec![|| Ok(Panics)], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    for _ in 0..2 {
+        let pending = batcher.submit(greys([1]), &[]).unwrap().remove(0);
+        assert!(matches!(pending.answer().await, Err(Unanswered::Panicked)));
+    }
+    assert!(batcher.is_ready());
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_be_prepared_says_why() {
+    let prepare = || -> anyhow::Result<FakeEngine> { anyhow::bail!("no such device") };
+    let batcher = Batcher::start("test", vec![prepare], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    assert_eq!(batcher.prepared().await.unwrap_err().to_string(), "no such device");
+    assert!(!batcher.is_ready());
+    // Its thread may take a moment to end.
+    if let Ok(mut pending) = batcher.submit(greys([1]), &[]) {
+        assert!(matches!(pending.remove(0).answer().await, Err(Unanswered::Ended)));
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_computes_no_numbers_never_gets_ready() {
+    let batcher = fake(FakeEngine::Fails, OPTIONS);
+    assert!(batcher.prepared().await.is_err() && !batcher.is_ready());
+}
+
+#[tokio::test]
+async fn what_was_queued_is_answered_though_the_batcher_goes() {
+    let batcher = fake(FakeEngine::Answers(256), OPTIONS);
+    let pending = batcher.submit(greys(0..50), &[]).unwrap();
+    drop(batcher);
+    for (expected, pending) in pending.into_iter().enumerate() {
+        assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+    }
+}
+
+#[tokio::test]
+async fn the_wait_is_measured() {
+    let (batcher, ran, step) = stepped(OPTIONS);
+    let _running = batcher.submit(greys([0]), &[]).unwrap();
+    ran.recv().unwrap();
+    let pending = batcher.submit(greys([1]), &[]).unwrap().remove(0);
+    (0..2).for_each(|_| step.send(()).unwrap());
+    let answer = pending.answer().await.unwrap();
+    assert!(answer.queue > Duration::ZERO && answer.queue < Duration::from_secs(10), "{:?}", answer.queue);
+}

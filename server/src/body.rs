@@ -1,0 +1,155 @@
+//! Bodies of requests, read within limits: of one body, and of all that are held at a time.
+//!
+//! What is too large is read on and thrown away, up to another limit: a client that is still sending would not see an answer.
+
+use crate::error::ApiError;
+use axum::Error;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, TryStreamExt};
+use http_body_util::LengthLimitError;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_http::timeout::TimeoutError;
+
+/// A body may have so many times the bytes that are kept of it; the connection ends there.
+pub const DISCARDED: usize = 4;
+
+/// The bytes of all bodies that are held.
+pub struct InFlight {
+    bytes: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl InFlight {
+    pub fn new(limit: usize) -> Self {
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        InFlight { bytes: Arc::new(Semaphore::new(limit)), limit }
+    }
+
+    /// Bytes that are held at the moment.
+    pub fn held(&self) -> usize {
+        self.limit - self.bytes.available_permits()
+    }
+
+    /// For one request.
+    pub fn share(&self) -> Share {
+        Share { bytes: self.bytes.clone(), taken: None }
+    }
+}
+
+/// What one request holds, until it is dropped.
+pub struct Share {
+    bytes: Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// Makes room for so many bytes more.
+    ///
+    /// # Errors
+    /// 503 at once, if others hold too much.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let full = || ApiError::overloaded("the server holds as many bytes of other requests as it may");
+        let more = u32::try_from(bytes).map_err(|_| full())?;
+        let more = self.bytes.clone().try_acquire_many_owned(more).map_err(|_| full())?;
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            None => self.taken = Some(more),
+        }
+        Ok(())
+    }
+
+    /// Gives everything back.
+    pub fn clear(&mut self) {
+        self.taken = None;
+    }
+}
+
+/// What a stream of bytes holds, or `None` if that is more than `limit`.
+///
+/// # Errors
+/// Those of the stream, by `unreadable`, and of [`Share::grow`].
+pub async fn read<E>(
+    mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    limit: usize,
+    share: &mut Share,
+    unreadable: impl Fn(E) -> ApiError,
+) -> Result<Result<Bytes, TooLong>, ApiError> {
+    let mut kept = BytesMut::new();
+    let mut bytes = 0;
+    while let Some(chunk) = chunks.try_next().await.map_err(&unreadable)? {
+        bytes += chunk.len();
+        if bytes <= limit {
+            share.grow(chunk.len())?;
+            kept.extend_from_slice(&chunk);
+        } else {
+            kept = BytesMut::new();
+        }
+    }
+    Ok(if bytes <= limit { Ok(kept.freeze()) } else { Err(TooLong { bytes, limit }) })
+}
+
+/// How many bytes there were, instead of how many at most.
+#[derive(Clone, Copy, Debug)]
+pub struct TooLong {
+    pub bytes: usize,
+    pub limit: usize,
+}
+
+/// A whole body of at most `limit` bytes.
+pub async fn whole(body: Body, limit: usize, share: &mut Share) -> Result<Bytes, ApiError> {
+    let read = read(body.into_data_stream(), limit, share, |error| unreadable(&error, limit)).await?;
+    read.map_err(|TooLong { limit, .. }| too_large(limit))
+}
+
+/// Why a body was not read to its end.
+pub fn unreadable(error: &Error, limit: usize) -> ApiError {
+    caused(error, limit).unwrap_or_else(|| ApiError::malformed("the body cannot be read to its end"))
+}
+
+/// The limits that an error tells of, whatever wraps it.
+pub fn caused(error: &(dyn StdError + 'static), limit: usize) -> Option<ApiError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return Some(too_large(limit));
+        }
+        if error.is::<TimeoutError>() {
+            return Some(ApiError::stalled());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+pub fn too_large(limit: usize) -> ApiError {
+    ApiError::too_large(format!("the body has more than {limit} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_held_is_counted_and_given_back() {
+        let in_flight = InFlight::new(10);
+        let mut share = in_flight.share();
+        assert_eq!(whole(Body::from("seven b"), 8, &mut share).await.unwrap(), "seven b");
+        assert_eq!(in_flight.held(), 7);
+        let mut other = in_flight.share();
+        let error = whole(Body::from("four"), 8, &mut other).await.unwrap_err();
+        assert_eq!(error.status, 503);
+        drop(share);
+        assert_eq!(whole(Body::from("four"), 8, &mut other).await.unwrap(), "four");
+        assert_eq!(in_flight.held(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_not_held() {
+        let in_flight = InFlight::new(100);
+        let error = whole(Body::from("nine byte"), 8, &mut in_flight.share()).await.unwrap_err();
+        assert_eq!((error.status.as_u16(), in_flight.held()), (413, 0));
+    }
+}

@@ -1,0 +1,6 @@
+//! What is the same for many routes: one concern a file.
+
+pub mod access;
+pub mod deadline;
+pub mod headers;
+pub mod observe;

@@ -1,0 +1,55 @@
+//! `GET /metrics`, for Prometheus.
+
+use crate::app::App;
+use crate::metrics::Levels;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use std::sync::Arc;
+
+/// Prometheus' text format, version 0.0.4.
+const FORMAT: &str = "text/plain; version=0.0.4";
+
+/// What the server counts and measures
+///
+/// For Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "Operating", responses((status = OK, body = String)))]
+pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let levels = Levels { models: &app.registry, decoding: app.decoding.busy(), in_flight_bytes: app.in_flight.held() };
+    ([(header::CONTENT_TYPE, FORMAT)], app.metrics.text(levels))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture::{app, get, photo, post};
+
+    #[tokio::test]
+    async fn what_happened_is_counted() {
+        let app = app();
+        app.registry.prepared().await.unwrap();
+        post(&app, "/predict?model=small", "", photo(0)).await;
+        post(&app, "/predict", "", "no photo").await;
+        let text = get(&app, "/metrics").await.body;
+        for line in [
+            r#"shortcut_requests_total{model="small",route="/predict",status="200"} 1"#,
+            r#"shortcut_requests_total{model="",route="/predict",status="415"} 1"#,
+            r#"shortcut_refusals_total{reason="unsupported_format"} 1"#,
+            r#"shortcut_batch_size_bucket{model="small",le="1"} 1"#,
+            r#"shortcut_queue_seconds_count{model="small"} 1"#,
+            r#"shortcut_inference_seconds_count{model="small"} 1"#,
+            r#"shortcut_decode_seconds_count 1"#,
+            r#"shortcut_preprocess_seconds_count 1"#,
+            r#"shortcut_request_seconds_count{route="/predict"} 2"#,
+            r#"shortcut_model_ready{model="large"} 1"#,
+            r#"shortcut_queue_depth{model="large"} 0"#,
+            r#"shortcut_in_flight_bytes 0"#,
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} in {text}");
+        }
+        assert!(text.contains("process_resident_memory_bytes"), "{text}");
+        assert!(
+            text.contains(r#"shortcut_model_info{architecture="resnet18",device="fake",model="small",version=""#),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,329 @@
+//! `POST /predict`: what the photos of a request show.
+
+mod overlay;
+
+use crate::app::App;
+use crate::batching::{Answered, Unanswered};
+use crate::error::ApiError;
+use crate::middleware::observe::{Asked, Phases};
+use crate::photos::{JsonPhotos, Photos};
+use crate::registry::Model;
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use model::classifier::Prepared;
+use model::engine::{EngineError, Input};
+use model::explain::{ClassWeights, Explanation};
+use model::plan::Tap;
+use model::prediction::{Failure, Prediction, Timing};
+use model::preprocess::ImageBatch;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
+
+/// How many classes an answer names if nobody says.
+const TOP_K: usize = 5;
+
+/// What a run keeps for who wants an explanation.
+const EXPLAINED: &[Tap] = &[ClassWeights::TAP];
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Options {
+    /// How many classes to name; more than there are names all.
+    #[param(value_type = Option<u64>, minimum = 1, example = 5)]
+    top_k: Option<String>,
+    /// The model to ask, if not the default.
+    model: Option<String>,
+    /// `cam`: with what spoke for the likeliest class, a class activation map. With `Accept: image/png` it is the answer, laid
+    /// over what the network saw of the photo.
+    #[param(value_type = Option<Explain>)]
+    explain: Option<String>,
+}
+
+/// How to explain an answer.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is the schema of a parameter whose errors are ours")]
+enum Explain {
+    Cam,
+}
+
+/// The answer for one photo.
+#[derive(Serialize, ToSchema)]
+pub struct Answer {
+    #[serde(flatten)]
+    prediction: Prediction,
+    /// Of `?explain=cam`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<Explanation>,
+}
+
+/// One of several photos.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Outcome {
+    Answer(Box<Answer>),
+    Failure(Failure),
+}
+
+/// The answer for several photos, in their order.
+#[derive(Serialize, ToSchema)]
+pub struct Results {
+    results: Vec<Outcome>,
+}
+
+/// A photo, or several.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is the schema of a form")]
+struct PhotoForm {
+    /// Once or often.
+    #[schema(value_type = Vec<String>, format = Binary)]
+    file: Vec<u8>,
+}
+
+/// One answer or several, as there were photos.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is the schema of an answer")]
+enum AnswerOrResults {
+    Answer(Answer),
+    Results(Results),
+}
+
+/// Says what photos show
+///
+/// JPEG, PNG, WebP, GIF and BMP; what a photo is, its bytes say. One photo gets a prediction, or its failure with the status of
+/// it; several get results in their order.
+// They are read before anything is refused, for a client that is still sending would not see why.
+#[utoipa::path(
+    post, path = "/predict", tag = "Predictions", params(Options),
+    request_body(content(
+        (PhotoForm = "multipart/form-data"),
+        (JsonPhotos = "application/json"),
+        (Vec<u8> = "image/*", example = "the photo as it is"),
+    )),
+    responses(
+        (status = OK, content((AnswerOrResults = "application/json"), (Vec<u8> = "image/png"))),
+        (status = BAD_REQUEST, body = Failure), (status = UNAUTHORIZED, body = Failure),
+        (status = FORBIDDEN, body = Failure), (status = NOT_FOUND, description = "no such model", body = Failure),
+        (status = NOT_ACCEPTABLE, description = "several photos make no PNG", body = Failure),
+        (status = REQUEST_TIMEOUT, description = "the body does not come any further", body = Failure),
+        (status = PAYLOAD_TOO_LARGE, body = Failure),
+        (status = UNSUPPORTED_MEDIA_TYPE, description = "no format of a photo that is known", body = Failure),
+        (status = UNPROCESSABLE_ENTITY, description = "a photo that cannot be decoded", body = Failure),
+        (status = INTERNAL_SERVER_ERROR, body = Failure),
+        (status = SERVICE_UNAVAILABLE, description = "as much waits as may; Retry-After says when", body = Failure),
+        (status = GATEWAY_TIMEOUT, description = "no answer within x-timeout-ms or the server's limit", body = Failure),
+    )
+)]
+pub async fn predict(
+    State(app): State<Arc<App>>,
+    options: Result<Query<Options>, QueryRejection>,
+    headers: HeaderMap,
+    Photos { mut photos, share: _share }: Photos,
+) -> Result<Response, ApiError> {
+    let Query(options) = options.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
+    let (top_k, explain) = (options.top_k()?, options.explain()?);
+    let model = app.registry.get(options.model.as_deref())?;
+    let asked = Asked(model.name().to_owned());
+    let as_png = explain && wants_png(&headers);
+    if as_png && photos.len() > 1 {
+        return Err(ApiError::not_acceptable("a PNG explains one photo; ask for JSON, or for one after the other"));
+    }
+    let (phases, answer) = if photos.len() == 1 {
+        let (answer, image) = classify(&app, &model, photos.remove(0), top_k, explain).await?;
+        let phases = answer.prediction.timing_ms;
+        match (&answer.explanation, image) {
+            (Some(explanation), Some(image)) if as_png => {
+                let png = overlay::png(&image, &explanation.map);
+                (phases, ([(header::CONTENT_TYPE, "image/png")], png).into_response())
+            }
+            _ => (phases, Json(answer).into_response()),
+        }
+    } else {
+        several(&app, &model, photos, top_k, explain).await?
+    };
+    let mut answer = answer;
+    answer.extensions_mut().insert(asked);
+    answer.extensions_mut().insert(Phases(phases));
+    Ok(answer)
+}
+
+/// Photos fail one by one; what is the server's fault, or its limit, is so for all of them.
+async fn several(
+    app: &App,
+    model: &Model,
+    photos: Vec<Result<Bytes, ApiError>>,
+    top_k: usize,
+    explain: bool,
+) -> Result<(Timing, Response), ApiError> {
+    let each = photos.into_iter().map(|photo| classify(app, model, photo, top_k, explain));
+    let mut slowest = Timing::default();
+    let mut results = Vec::new();
+    for outcome in join_all(each).await {
+        results.push(match outcome {
+            Ok((answer, _)) => {
+                let timing = answer.prediction.timing_ms;
+                slowest = if timing.total > slowest.total { timing } else { slowest };
+                Outcome::Answer(Box::new(answer))
+            }
+            Err(error) if error.is_the_servers() => return Err(error),
+            Err(error) => Outcome::Failure(error.into_failure()),
+        });
+    }
+    Ok((slowest, Json(Results { results }).into_response()))
+}
+
+/// The answer, and what the network saw.
+async fn classify(
+    app: &App,
+    model: &Model,
+    photo: Result<Bytes, ApiError>,
+    top_k: usize,
+    explain: bool,
+) -> Result<(Answer, Option<ImageBatch>), ApiError> {
+    let Prepared { image, region, decode_ms, preprocess_ms } =
+        app.decoding.prepare(photo?, model.metadata.clone()).await?;
+    let (keep, seen) = if explain { (EXPLAINED, Some(image.clone())) } else { (&[][..], None) };
+    let Answered { logits, kept, device, queue, inference } =
+        answer(model, [Input::Pixels(image)], keep).await?.remove(0);
+
+    let timing = Timing::new(decode_ms, preprocess_ms, milliseconds(queue), milliseconds(inference));
+    let prediction = Prediction::new(&model.id, &model.metadata, device, (&logits, 0), top_k, timing);
+    let explanation = kept.first().map(|kept| {
+        let likeliest = prediction.predictions[0].index;
+        Explanation { map: model.class_weights.evidence(kept, 0, likeliest).in_favour(), region }
+    });
+    Ok((Answer { prediction, explanation }, seen))
+}
+
+/// What the engines say of images, in their order.
+pub async fn answer(
+    model: &Model,
+    images: impl IntoIterator<Item = Input>,
+    keep: &'static [Tap],
+) -> Result<Vec<Answered>, ApiError> {
+    let pending = model.batcher.submit(images, keep).map_err(|reason| unanswered(model, reason))?;
+    let answers = join_all(pending.into_iter().map(|pending| pending.answer())).await;
+    answers.into_iter().map(|answer| answer.map_err(|reason| unanswered(model, reason))).collect()
+}
+
+fn unanswered(model: &Model, reason: Unanswered) -> ApiError {
+    match reason {
+        Unanswered::Full => ApiError::overloaded("as many images wait for the model as may"),
+        Unanswered::Engine(EngineError::Input(reason)) => ApiError::unprocessable(reason),
+        reason => ApiError::internal(format_args!("model {:?}: {reason}", model.name())),
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+fn wants_png(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted
+        .flat_map(|value| value.split(','))
+        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "image/png"))
+}
+
+impl Options {
+    fn top_k(&self) -> Result<usize, ApiError> {
+        let Some(text) = &self.top_k else { return Ok(TOP_K) };
+        match text.parse() {
+            Ok(0) | Err(_) => Err(ApiError::malformed(format!("top_k={text}: a whole number from 1 is expected"))),
+            Ok(top_k) => Ok(top_k),
+        }
+    }
+
+    fn explain(&self) -> Result<bool, ApiError> {
+        match self.explain.as_deref() {
+            None => Ok(false),
+            Some("cam") => Ok(true),
+            Some(other) => Err(ApiError::malformed(format!("explain={other}: `cam` is expected"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture::{self, Answer, FakeEngine, form, photo};
+    use crate::photos::UploadLimits;
+
+    const JPEG: &str = "image/jpeg";
+
+    async fn post(path: &str, body: Vec<u8>) -> Answer {
+        fixture::post(&fixture::app(), path, JPEG, body).await
+    }
+
+    #[tokio::test]
+    async fn one_photo_gets_a_prediction() {
+        let answer = post("/predict", photo(7)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let prediction = answer.json();
+        assert_eq!(prediction["predictions"][0]["index"], 7);
+        assert_eq!(prediction["predictions"].as_array().unwrap().len(), 5);
+        assert!(prediction["timing_ms"]["queue"].as_f64().unwrap() > 0.0, "{prediction}");
+    }
+
+    #[tokio::test]
+    async fn several_photos_get_results_in_their_order() {
+        let (content_type, body) = form(&[("file", &photo(1)), ("file", b"no photo"), ("file", &photo(3))]);
+        let answer = fixture::post(&fixture::app(), "/predict?top_k=1", content_type, body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let results = answer.json();
+        assert_eq!(results["results"][0]["predictions"][0]["index"], 1);
+        assert_eq!(results["results"][1]["error"]["code"], "unsupported_format");
+        assert_eq!(results["results"][2]["predictions"][0]["index"], 3);
+        assert_eq!(results["results"].as_array().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn top_k_is_a_whole_number_from_one() {
+        for top_k in ["0", "-1", "1.5", "five", "", "99999999999999999999999"] {
+            let answer = post(&format!("/predict?top_k={top_k}"), photo(0)).await;
+            assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"), "{top_k:?}");
+        }
+        let answer = post("/predict?top_k=1&top_k=2", photo(0)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"));
+    }
+
+    #[tokio::test]
+    async fn a_model_is_asked_by_name() {
+        assert_eq!(post("/predict?model=small", photo(0)).await.status, 200);
+        let answer = post("/predict?model=medium", photo(0)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, "unknown_model"));
+        assert!(answer.body.contains("small, large"), "{}", answer.body);
+    }
+
+    #[tokio::test]
+    async fn the_failure_of_a_single_photo_has_its_status() {
+        for (body, status, code) in [
+            (Vec::new(), 400, "nothing_to_classify"),
+            (b"no photo".to_vec(), 415, "unsupported_format"),
+            (photo(0)[..40].to_vec(), 422, "undecodable"),
+        ] {
+            let answer = post("/predict", body).await;
+            assert_eq!((answer.status, answer.code().as_str()), (status, code));
+        }
+        let app = fixture::app_with_limits(UploadLimits { bytes: 10, count: 1 });
+        let answer = fixture::post(&app, "/predict", JPEG, photo(0)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (413, "too_large"));
+    }
+
+    #[tokio::test]
+    async fn what_went_wrong_inside_stays_inside() {
+        for engine in [FakeEngine::Fails, FakeEngine::Panics] {
+            let app = fixture::app_of(fixture::model_with("broken", 2, engine));
+            let answer = fixture::post(&app, "/predict", JPEG, photo(0)).await;
+            assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
+            assert!(!answer.body.contains("secret"), "{}", answer.body);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+use super::*;
+use serde_json::{Value, json};
+
+const EXPECTED: Expected = Expected { side: 2, images: 3, mean: [0.5; 3], std: [0.5; 3] };
+
+fn zeros(count: usize) -> Vec<u8> {
+    vec![0; count]
+}
+
+fn parsed(request: Value) -> Result<Asked, String> {
+    parse(&serde_json::to_vec(&request).unwrap(), None, EXPECTED).map_err(|error| error.into_failure().error.message)
+}
+
+/// A request with tensors behind it.
+fn with_binary(request: Value, binary: &[u8]) -> Result<Asked, String> {
+    let mut body = serde_json::to_vec(&request).unwrap();
+    let length = body.len();
+    body.extend(binary);
+    parse(&body, Some(length), EXPECTED).map_err(|error| error.into_failure().error.message)
+}
+
+fn pixels(input: &Input) -> &[u8] {
+    match input {
+        Input::Pixels(images) => images.pixels(),
+        Input::Normalised(_) => panic!("pixels are expected"),
+    }
+}
+
+fn values(input: &Input) -> &[f32] {
+    match input {
+        Input::Normalised(images) => images.values(),
+        Input::Pixels(_) => panic!("values are expected"),
+    }
+}
+
+#[test]
+fn pixels_come_as_json_flat_or_nested() {
+    let expected: Vec<u8> = (0..12).collect();
+    let nested: Vec<Vec<Vec<u8>>> = expected.chunks(6).map(|row| row.chunks(3).map(<[u8]>::to_vec).collect()).collect();
+    for data in [json!(expected), json!([nested])] {
+        let input = json!({ "name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": data });
+        let asked = parsed(json!({ "id": "mine", "inputs": [input] })).unwrap();
+        assert_eq!((asked.id.as_deref(), asked.images.len()), (Some("mine"), 1));
+        assert_eq!(pixels(&asked.images[0]), expected);
+        assert_eq!(asked.outputs, [Output { binary: false, classification: None }]);
+    }
+}
+
+#[test]
+fn tensors_come_as_binary_data() {
+    let bytes: Vec<u8> = (0..24).collect();
+    let input = json!({
+        "name": "images", "datatype": "UINT8", "shape": [2, 2, 2, 3], "parameters": { "binary_data_size": 24 },
+    });
+    let asked = with_binary(json!({ "inputs": [input] }), &bytes).unwrap();
+    assert_eq!(asked.images.iter().map(|image| pixels(image)).collect::<Vec<_>>(), [&bytes[..12], &bytes[12..]]);
+
+    let expected = [-1.5f32; 12];
+    let single: Vec<u8> = expected.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let half: Vec<u8> = expected.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect();
+    for (datatype, bytes) in [("FP32", single), ("FP16", half)] {
+        let input = json!({
+            "name": "input", "datatype": datatype, "shape": [1, 3, 2, 2],
+            "parameters": { "binary_data_size": bytes.len() },
+        });
+        assert_eq!(values(&with_binary(json!({ "inputs": [input] }), &bytes).unwrap().images[0]), expected);
+    }
+}
+
+#[test]
+fn numbers_without_a_point_are_floats_too() {
+    let data = json!([1, -1, 0.5, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let input = json!({ "name": "input", "datatype": "FP32", "shape": [1, 3, 2, 2], "data": data });
+    assert_eq!(values(&parsed(json!({ "inputs": [input] })).unwrap().images[0])[..3], [1.0, -1.0, 0.5]);
+}
+
+#[test]
+fn outputs_are_binary_as_they_or_the_request_say() {
+    let input = json!({ "name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": zeros(12) });
+    for (binary_output, outputs, binary, classification) in [
+        (false, json!([]), false, None),
+        (true, json!([]), true, None),
+        (true, json!([{ "name": "logits" }]), true, None),
+        (true, json!([{ "name": "logits", "parameters": { "binary_data": false } }]), false, None),
+        (false, json!([{ "name": "logits", "parameters": { "binary_data": true } }]), true, None),
+        (false, json!([{ "name": "logits", "parameters": { "classification": 3 } }]), false, Some(3)),
+        (false, json!([{ "name": "logits", "parameters": { "classification": 0 } }]), false, None),
+    ] {
+        let request = json!({
+            "inputs": [input], "outputs": outputs, "parameters": { "binary_data_output": binary_output },
+        });
+        assert_eq!(parsed(request).unwrap().outputs, [Output { binary, classification }], "{outputs}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let right = json!({ "name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": zeros(12) });
+    let with = |key: &str, value: Value| {
+        let mut input = right.clone();
+        input[key] = value;
+        json!({ "inputs": [input] })
+    };
+    let float = |data: Value| json!({ "inputs": [{ "name": "input", "datatype": "FP32", "shape": [1, 3, 2, 2], "data": data }] });
+    for (request, words) in [
+        (json!({}), &["inputs"][..]),
+        (json!({ "inputs": [] }), &["one input", "images", "input"]),
+        (json!({ "inputs": [right, right] }), &["one input"]),
+        (with("name", json!("pixels")), &["pixels", "images"]),
+        (with("datatype", json!("FP32")), &["UINT8", "FP32"]),
+        (with("shape", json!([1, 224, 224, 3])), &["[1, 224, 224, 3]", "[n, 2, 2, 3]"]),
+        (with("shape", json!([0, 2, 2, 3])), &["[0, 2, 2, 3]"]),
+        (with("shape", json!([])), &["[]"]),
+        (with("shape", json!([-1, 2, 2, 3])), &["-1"]),
+        (with("shape", json!([4, 2, 2, 3])), &["at most 3", "4"]),
+        (with("shape", json!([u64::MAX, 2, 2, 3])), &["at most 3"]),
+        (with("data", json!(zeros(11))), &["12 values", "11"]),
+        (with("data", json!(zeros(13))), &["more than 12"]),
+        (with("data", json!([256, 0])), &["256"]),
+        (with("data", json!([0.5, 0])), &["0.5"]),
+        (with("data", json!("AAAA")), &["numbers"]),
+        (with("data", json!(null)), &["missing"]),
+        (with("parameters", json!({ "binary_data_size": 12 })), &["twice"]),
+        (float(json!([1e39, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])), &["inf"]),
+        (json!({ "inputs": [right], "outputs": [{ "name": "softmax" }] }), &["softmax", "logits"]),
+        (json!({ "inputs": [right], "outputs": [{ "name": "logits" }, { "name": "logits" }] }), &["once"]),
+    ] {
+        let error = parsed(request.clone()).unwrap_err();
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error:?} about {request}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_binary_data_is_said() {
+    let input = |size: u64| {
+        json!({ "inputs": [{
+            "name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "parameters": { "binary_data_size": size },
+        }]})
+    };
+    for (size, bytes, words) in
+        [(12, 11, "11 follow"), (12, 13, "13 follow"), (11, 11, "12 bytes"), (u64::MAX, 12, "12 follow")]
+    {
+        let error = with_binary(input(size), &vec![0; bytes]).unwrap_err();
+        assert!(error.contains(words), "{words} in {error}");
+    }
+    let json =
+        json!({ "inputs": [{ "name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": zeros(12) }] });
+    assert!(with_binary(json, &[0]).unwrap_err().contains("no tensor wants"));
+    assert!(parse(b"{}", Some(3), EXPECTED).unwrap_err().into_failure().error.message.contains("3 bytes"));
+    let not_finite: Vec<u8> = [f32::NAN; 12].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let input = json!({ "inputs": [{
+        "name": "input", "datatype": "FP32", "shape": [1, 3, 2, 2], "parameters": { "binary_data_size": 48 },
+    }]});
+    assert!(with_binary(input, &not_finite).unwrap_err().contains("NaN"));
+}
+
+#[test]
+fn lists_without_end_are_refused() {
+    let deep =
+        format!(r#"{{"inputs":[{{"name":"images","datatype":"UINT8","shape":[1,2,2,3],"data":{}"#, "[".repeat(100_000));
+    assert!(parse(deep.as_bytes(), None, EXPECTED).is_err());
+}

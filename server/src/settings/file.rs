@@ -1,0 +1,47 @@
+//! A TOML file whose values become the defaults of the flags of the same names: they are read, checked and refused as these
+//! are, and count less than flags and variables.
+
+use anyhow::{Context, Result, bail};
+use clap::{Arg, Command};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// The flag and the setting that name the file, which a file cannot.
+const CONFIG: &str = "config";
+
+/// The file that the command line names, or else the environment.
+pub fn named(arguments: &[OsString]) -> Option<PathBuf> {
+    let config = Arg::new(CONFIG).long(CONFIG).env("SHORTCUT_CONFIG").value_parser(clap::value_parser!(PathBuf));
+    // All other flags are errors to this one, and help is what the real command line has to say.
+    let command = Command::new("config").arg(config).ignore_errors(true).disable_help_flag(true);
+    command.try_get_matches_from(arguments).ok()?.remove_one(CONFIG)
+}
+
+pub fn into_defaults(mut command: Command, path: &Path) -> Result<Command> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let table: Table = text.parse().with_context(|| format!("{} is no TOML", path.display()))?;
+    for (key, value) in table {
+        let known = command.get_arguments().find(|argument| argument.get_long() == Some(&key));
+        let Some(id) = known.map(|argument| argument.get_id().clone()).filter(|_| key != CONFIG) else {
+            let keys = command.get_arguments().filter_map(Arg::get_long).filter(|&key| key != CONFIG);
+            bail!("{}: there is no setting {key:?}; there are {}", path.display(), keys.collect::<Vec<_>>().join(", "));
+        };
+        let values = match value {
+            Value::Array(values) => values.into_iter().map(|value| word(&key, value)).collect::<Result<Vec<_>>>(),
+            value => word(&key, value).map(|word| vec![word]),
+        };
+        let values = values.with_context(|| path.display().to_string())?;
+        command = command.mut_arg(id, |argument| argument.default_values(values));
+    }
+    Ok(command)
+}
+
+/// A value as a flag would give it.
+fn word(key: &str, value: Value) -> Result<String> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Ok(value.to_string()),
+        _ => bail!("{key}: text or a number is expected, or a list of these, not {value}"),
+    }
+}
