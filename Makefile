@@ -34,7 +34,7 @@ endif
 help:
 	@echo "make run    build page and server, and serve the bundled models on http://$(LISTEN)"
 	@echo "make test   every test of the workspace, the browser's and, emulated, NEON's included"
-	@echo "make soak   trainings that are killed fifty times"
+	@echo "make soak   trainings that are killed fifty times, and half an hour of everything at once for the server"
 	@echo "make check-gpu  the trainer's way over a GPU: CUDA compiled, Vulkan run, by an emulation if need be"
 	@echo "make bench  Shortcut beside other people's engines, natively and in the browser"
 	@echo "make page   the page alone, into web/dist"
@@ -79,9 +79,11 @@ neon: emulator
 	cargo test $(CHECKED) --target $(NEON) -- on_every_kernel
 endif
 
-# What takes longer: trainings that are killed fifty times.
+# What takes longer: trainings that are killed fifty times, and half an hour of everything at once for the server.
+SOAK_SECONDS ?= 1800
 soak:
 	SHORTCUT_KILLS=50 cargo test $(TESTED) --test resume -- --nocapture killed
+	SHORTCUT_SOAK_SECONDS=$(SOAK_SECONDS) cargo test $(TESTED) --test soak -- --nocapture
 
 # The trainer for NVIDIA's GPUs. Where LLVM cannot be downloaded, LLVM_STUB names a stand-in for the crate cubecl-llvm, which the
 # compiler that is used here, NVRTC, does not need; the lock file stays as it is.

@@ -1,9 +1,15 @@
 //! The REST interface over a real socket: the built server with the bundled checkpoints, and a client that is not ours.
 
+mod access;
+mod changes;
+mod described;
 mod failures;
+mod limits;
 mod models;
+mod own;
 mod predict;
 mod process;
+mod protocol;
 mod shared;
 
 use anyhow::Result;
@@ -37,10 +43,32 @@ fn main() {
         with_server("weights_come_in_parts", models::parts),
         with_server("weights_that_are_known_are_not_sent", models::known),
         with_server("the_page_is_carried", models::page),
+        with_server("tensors_get_their_logits", protocol::tensors),
+        with_server("tensors_get_their_classes", protocol::classification),
+        with_server("an_answer_is_explained", protocol::explanation),
+        with_server("the_interface_is_described", described::documents),
+        with_server("an_answer_says_which_it_is_and_how_long_it_took", described::traces),
         with_server("health_and_readiness_are_told", process::health),
         with_server("an_occupied_port_is_said", process::occupied),
         data::bare_trial("a_bad_checkpoint_is_named", process::bad_checkpoint),
         data::bare_trial("a_name_given_twice_is_refused", process::name_twice),
+        data::bare_trial("heads_that_do_not_come_end_the_connection", limits::slow_heads),
+        data::bare_trial("bodies_that_do_not_come_are_408", limits::slow_bodies),
+        data::bare_trial("who_does_not_read_is_given_up", limits::slow_readers),
+        data::bare_trial("too_many_connections_are_503", limits::connections),
+        data::bare_trial("too_many_bytes_in_flight_are_503", limits::bytes_in_flight),
+        data::bare_trial("full_queues_are_503_at_once", limits::full_queues),
+        data::bare_trial("deadlines_are_504", limits::deadlines),
+        data::bare_trial("heads_that_are_too_large_are_431", limits::large_heads),
+        data::bare_trial("keys_open_predictions", access::keys),
+        data::bare_trial("pages_of_named_origins_may_ask", access::origins),
+        data::bare_trial("models_change_with_a_token_only", changes::with_a_token_only),
+        data::bare_trial("models_change_while_requests_come", changes::while_requests_come),
+        data::bare_trial("models_are_loaded_and_unloaded", changes::by_hand),
+        data::bare_trial("a_folder_is_watched", changes::in_a_folder),
+        data::bare_trial("who_stops_says_that_it_is_not_ready", process::not_ready),
+        data::bare_trial("what_does_not_end_in_time_is_dropped", process::grace),
+        data::bare_trial("the_log_is_json_if_asked_for", process::json_log),
         data::bare_trial("sigterm_ends_it_when_what_it_has_begun_is_answered", process::sigterm),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);

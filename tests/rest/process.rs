@@ -1,11 +1,15 @@
 //! How the server starts, fails to, says that it is there, and ends.
 
+use crate::own::{Own, SOON, rest};
 use crate::shared::{Shared, answer, photo};
 use anyhow::{Context, Result, ensure};
+use reqwest::blocking::Client;
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 use tests::server::{self, Server};
 
 pub fn health(shared: &Shared) -> Result<()> {
@@ -60,6 +64,51 @@ pub fn sigterm() -> Result<()> {
     ensure!(rest.contains("HTTP/1.1 200 OK") && rest.contains("predictions"), "{rest}");
     let status = server.process().wait()?;
     ensure!(status.success(), "it ended with {status}");
+    Ok(())
+}
+
+/// As long as who sends requests needs to notice, it still answers them.
+pub fn not_ready() -> Result<()> {
+    let mut own = Own::start(["--shutdown-delay", "1s"])?;
+    own.terminate()?;
+    own.until("not ready", |own| Ok(answer(own.get("/readyz"))?.status == 503))?;
+    answer(own.post("/predict").body(photo("cat.jpg")?))?.json(200)?;
+    let status = own.server.process().wait()?;
+    ensure!(status.success(), "it ended with {status}");
+    Ok(())
+}
+
+/// An upload that never ends does not keep the server.
+pub fn grace() -> Result<()> {
+    let mut own = Own::start(["--shutdown-grace", "300ms", "--stall-timeout", "60s"])?;
+    let mut stuck = own.say(b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nten bytes.")?;
+    own.until("the upload has begun", |own| Ok(own.metric("shortcut_in_flight_bytes")? == 10.0))?;
+    let begun = Instant::now();
+    own.terminate()?;
+    let status = own.server.process().wait()?;
+    ensure!(status.success() && begun.elapsed() < SOON, "{status} after {:?}", begun.elapsed());
+    let answer = rest(&mut stuck)?;
+    ensure!(answer.is_empty(), "{answer}");
+    Ok(())
+}
+
+pub fn json_log() -> Result<()> {
+    let mut process = server::command()?
+        .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--log", "info"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (stdout, stderr) = (process.stdout.take().context("no stdout")?, process.stderr.take().context("no stderr")?);
+    let line = BufReader::new(stdout).lines().next().context("it says nothing")??;
+    let url = line.strip_prefix("listening on ").context(line.clone())?;
+    let asked = answer(Client::new().get(format!("{url}/healthz")).header("x-request-id", "mine"));
+    process.kill()?;
+    process.wait()?;
+    ensure!(asked?.status == 200, "not healthy");
+    let lines: Vec<Value> =
+        BufReader::new(stderr).lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect::<Result<_>>()?;
+    let answered = lines.iter().find(|line| line["message"] == "answered").with_context(|| format!("{lines:?}"))?;
+    ensure!(answered["status"] == 200 && answered["span"]["id"] == "mine", "{answered}");
     Ok(())
 }
 

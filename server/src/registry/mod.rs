@@ -41,7 +41,10 @@ pub struct Models {
 impl Registry {
     /// Reads all that there are; at least one. Their engines get ready behind.
     pub fn load_all(loader: Loader, files: ModelFiles, chosen: Option<String>, metrics: Arc<Metrics>) -> Result<Self> {
-        let load = |file: &ModelFile| loader.load(file, &metrics.batching(&file.name)).map(Arc::new);
+        let load = |file: &ModelFile| {
+            let loaded = loader.load(file, &metrics.batching(&file.name)).map(Arc::new);
+            loaded.with_context(|| format!("model {:?}, {}", file.name, file.path.display()))
+        };
         let list = files.list()?.iter().map(load).collect::<Result<Vec<_>>>()?;
         Registry::new(loader, files, list, chosen, metrics)
     }

@@ -4,7 +4,7 @@ use super::files::ModelFile;
 use crate::batching::{Batcher, BatchingMetrics, BatchingOptions, Sizes};
 use crate::content::Content;
 use crate::settings::Settings;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, EnduringEngine, EngineError, EngineOptions, Input};
@@ -63,14 +63,13 @@ impl Loader {
         }
     }
 
-    /// Reads and checks a checkpoint; its engines get ready behind.
+    /// Reads and checks a checkpoint; its engines get ready behind. Errors do not tell where it lies, for a client may hear them.
     pub fn load(&self, file: &ModelFile, metrics: &BatchingMetrics) -> Result<Model> {
         let ModelFile { name, path } = file;
-        let about = || format!("model {name:?}, {}", path.display());
-        let bytes = std::fs::read(path).with_context(about)?;
-        let checkpoint = Checkpoint::from_bytes(&bytes).with_context(about)?;
+        let bytes = std::fs::read(path)?;
+        let checkpoint = Checkpoint::from_bytes(&bytes)?;
         if let Some(assumption) = checkpoint.assumption() {
-            tracing::warn!("{}: {assumption}", about());
+            tracing::warn!("model {name:?}, {}: {assumption}", path.display());
         }
         let class_weights = ClassWeights::of(&checkpoint);
         let metadata = checkpoint.metadata().clone();

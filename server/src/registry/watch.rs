@@ -22,7 +22,7 @@ pub async fn watch(registry: Arc<Registry>, every: Duration) {
         for (name, stamp) in &now {
             if served.get(name) != Some(stamp) && seen.get(name) == Some(stamp) {
                 if let Err(error) = registry.load(name).await {
-                    tracing::warn!("{error:#}; what was served before still is");
+                    tracing::warn!("model {name:?}: {error:#}; what was served before still is");
                 }
                 // Tried once, whatever came of it.
                 served.insert(name.clone(), *stamp);

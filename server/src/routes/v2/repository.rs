@@ -66,8 +66,8 @@ pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>) -> Resu
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(ApiError::unknown_model(format!("there is no checkpoint for {name:?}")).into()),
         Err(error) => {
-            tracing::warn!("{error:#}");
-            Err(ApiError::unprocessable(format!("{error:#}")).into())
+            tracing::warn!("model {name:?}: {error:#}");
+            Err(ApiError::unprocessable(format!("{name:?} cannot be loaded: {error:#}")).into())
         }
     }
 }

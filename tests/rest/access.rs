@@ -1,0 +1,39 @@
+//! Who may ask for what.
+
+use crate::own::{Own, SMALL};
+use crate::shared::{answer, photo};
+use anyhow::{Result, ensure};
+use reqwest::Method;
+
+pub fn keys() -> Result<()> {
+    let own = Own::start(["--api-keys", "one,two"])?;
+    let cat = photo("cat.jpg")?;
+    let ask = || own.post("/predict").body(cat.clone());
+    answer(ask())?.failure(401, "key_missing")?;
+    answer(ask().header("x-api-key", "three"))?.failure(403, "forbidden")?;
+    answer(ask().header("x-api-key", "one"))?.json(200)?;
+    answer(ask().bearer_auth("two"))?.json(200)?;
+    let refused = answer(own.post(&format!("/v2/models/{SMALL}/infer")).body("{}"))?;
+    ensure!(refused.status == 401 && refused.header("www-authenticate") == "Bearer", "{:?}", refused.headers);
+    // The page computes by itself, for which nobody needs a key.
+    for path in ["/", "/models", "/healthz", "/readyz"] {
+        ensure!(answer(own.get(path))?.status == 200, "{path}");
+    }
+    Ok(())
+}
+
+pub fn origins() -> Result<()> {
+    let own = Own::start(["--cors-origins", "https://example.org"])?;
+    let preflight = |origin: &str| {
+        let client = reqwest::blocking::Client::new();
+        let request = client.request(Method::OPTIONS, format!("{}/predict", own.server.url()));
+        answer(request.header("origin", origin).header("access-control-request-method", "POST"))
+    };
+    let allowed = preflight("https://example.org")?;
+    ensure!(allowed.header("access-control-allow-origin") == "https://example.org", "{:?}", allowed.headers);
+    let other = preflight("https://example.com")?;
+    ensure!(other.header("access-control-allow-origin").is_empty(), "{:?}", other.headers);
+    let answer = answer(own.get("/models").header("origin", "https://example.org"))?;
+    ensure!(answer.header("access-control-allow-origin") == "https://example.org", "{:?}", answer.headers);
+    Ok(())
+}
