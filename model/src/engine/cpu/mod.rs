@@ -1,8 +1,8 @@
 //! The plan on the processor's vector units, with kernels of our own: native and in WebAssembly.
 //!
 //! Weights are packed once. For every shape of input a [`Layout`] says where values lie and how work is cut; it is made
-//! when the shape is first seen and kept. A run then takes an arena, walks the steps, and allocates nothing but its answer.
-//! Neither threads nor the batch around an image change a bit of its logits.
+//! when the shape is first seen and kept. A run then takes memory, walks the steps for each piece of its batch, and
+//! allocates nothing but its answer. Neither threads nor the batch around an image change a bit of its logits.
 
 mod alone;
 mod arena;
