@@ -35,12 +35,16 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_run_allocates_no_more_than_its_logits_and_the_handing_over_of_work() {
     let classes = 10;
-    for name in ["resnet18", "resnet50", "resnext50_32x4d"] {
+    let small = vec![[1, 64], [3, 64]];
+    // In two pieces, the second of which wants more memory than the first.
+    let uneven = [small.clone(), vec![[19, 68]]].concat();
+    for (name, shapes) in [("resnet18", &uneven), ("resnet50", &small), ("resnext50_32x4d", &small)] {
         let plan = Plan::new(&random::checkpoint(Architecture::new(name, classes).unwrap()));
         let options = EngineOptions { threads: NonZero::new(2), ..EngineOptions::default() };
         let engine = block_on(Engine::prepare_with(plan, Device::Cpu, options)).unwrap();
-        for batch in [1, 3] {
-            let images = ImageBatch::new(vec![90; batch * 64 * 64 * 3], [batch, 64, 64], [0.5; 3], [0.2; 3]).unwrap();
+        for &[batch, side] in shapes {
+            let pixels = vec![90; batch * side * side * 3];
+            let images = ImageBatch::new(pixels, [batch, side, side], [0.5; 3], [0.2; 3]).unwrap();
             let input = Input::Pixels(images);
             let warm = block_on(engine.run(&input, &[])).unwrap();
             let before = BYTES.load(Ordering::Relaxed);
@@ -51,7 +55,7 @@ fn a_run_allocates_no_more_than_its_logits_and_the_handing_over_of_work() {
             let bytes = (BYTES.load(Ordering::Relaxed) - before) / runs;
             // The queues of the thread pool grow by blocks now and then.
             let allowed = batch * classes * size_of::<f32>() + 1024;
-            assert!(bytes <= allowed, "{name}, batch {batch}: {bytes} bytes a run");
+            assert!(bytes <= allowed, "{name}, batch {batch}, side {side}: {bytes} bytes a run");
         }
     }
 }

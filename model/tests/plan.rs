@@ -84,6 +84,13 @@ fn every_stem_agrees_with_its_network() {
     for stem in [Stem::ImagenetStride1, Stem::Small] {
         assert_agreement(Architecture { stem, ..Architecture::new("resnet18", 10).unwrap() }, [3, 32, 33]);
     }
+    let bottlenecks = Architecture::new("resnet50", 10).unwrap();
+    assert_agreement(Architecture { stem: Stem::Small, ..bottlenecks }, [1, 32, 29]);
+}
+
+#[test]
+fn images_that_are_large_and_not_square_agree_with_their_network() {
+    assert_agreement(Architecture::new("resnet18", 10).unwrap(), [1, 512, 365]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The same runs of the CPU engine natively and as WebAssembly. They have every kernel among them: Winograd's tiles of every
-//! size, each stem, convolutions of 3x3 and 1x1 with stride 2, groups and long rows of 1x1.
+//! size, each stem, convolutions of 3x3 and 1x1 with stride 2, groups and long rows of 1x1, and a batch in uneven pieces.
 
 use model::architecture::{Architecture, Stem};
 use model::engine::cpu::InstructionSet;
@@ -9,12 +9,16 @@ use model::preprocess::ImageBatch;
 use model::random;
 
 /// A network, its stem, and the `[batch, height, width]` of its input.
-pub const RUNS: [(&str, Stem, [usize; 3]); 5] = [
+pub const RUNS: [(&str, Stem, [usize; 3]); 8] = [
     ("resnet18", Stem::Imagenet, [1, 96, 80]),
     ("resnet18", Stem::Imagenet, [2, 53, 71]),
     ("resnet18", Stem::ImagenetStride1, [1, 32, 45]),
     ("resnet18", Stem::Small, [2, 32, 30]),
     ("resnext50_32x4d", Stem::Imagenet, [1, 64, 64]),
+    ("resnet50", Stem::Imagenet, [1, 129, 97]),
+    ("resnet50", Stem::Small, [1, 32, 32]),
+    // In pieces of ten images, and of nine.
+    ("resnet18", Stem::Imagenet, [19, 68, 68]),
 ];
 
 /// The logits of a run: `[batch, 33]`.

@@ -2,9 +2,10 @@
 //! [`choice`](super::choice) makes.
 
 use super::super::EngineOptions;
+use super::CpuEngine;
 use super::choice::Algorithm;
 use super::layout::Layout;
-use super::{CpuEngine, Memory};
+use super::memory::Memory;
 use crate::architecture::Convolution;
 use crate::engine::{EngineError, Input};
 use crate::plan::{FoldedConvolution, Operation, Plan, Value};
@@ -50,7 +51,7 @@ impl Alone {
 
         let engine = CpuEngine::new(Plan::of(operations), algorithms, options)?;
         let layout = engine.layout([batch, side, side]);
-        let mut memory = engine.memory(&layout);
+        let mut memory = engine.memories.take(layout.memory, &engine.threads);
         let pixels = random::pixels(1, batch * side * side * 3);
         let images = ImageBatch::new(pixels, [batch, side, side], [0.5; 3], [0.25; 3]).expect("as many as it takes");
         engine.threads.enter(|| {

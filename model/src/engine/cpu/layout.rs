@@ -3,6 +3,7 @@
 use super::arena::{Demand, place};
 use super::blocked::Blocked;
 use super::input::Image;
+use super::memory::Size;
 use super::simd::InstructionSet;
 use super::steps::{Step, Work};
 use super::{matrix, winograd};
@@ -21,10 +22,8 @@ pub struct Layout {
     pub schedules: Vec<Schedule>,
     /// By step: where in the arena it has memory that all threads share while it runs.
     pub shared: Vec<Range<usize>>,
-    /// Values of the arena.
-    pub arena: usize,
-    /// Values of scratch memory a thread.
-    pub scratch: usize,
+    /// What a run works in.
+    pub memory: Size,
 }
 
 pub enum Schedule {
@@ -88,7 +87,7 @@ impl Layout {
         }
         let (mut places, arena) = place(&demands);
         let shared = places.split_off(shapes.len());
-        Layout { shape, image, shapes, places, schedules, shared, arena, scratch }
+        Layout { shape, image, shapes, places, schedules, shared, memory: Size { arena, scratch } }
     }
 }
 

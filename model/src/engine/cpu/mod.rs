@@ -1,8 +1,8 @@
 //! The plan on the processor's vector units, with kernels of our own: native and in WebAssembly.
 //!
 //! Weights are packed once. For every shape of input a [`Layout`] says where values lie and how work is cut; it is made
-//! when the shape is first seen and kept. A run then takes an arena, walks the steps, and allocates nothing but its answer.
-//! Neither threads nor the batch around an image change a bit of its logits.
+//! when the shape is first seen and kept. A run then takes memory, walks the steps for each piece of its batch, and
+//! allocates nothing but its answer. Neither threads nor the batch around an image change a bit of its logits.
 
 mod alone;
 mod arena;
@@ -12,6 +12,7 @@ mod choice;
 mod input;
 mod layout;
 mod matrix;
+mod memory;
 mod peak;
 mod pooling;
 mod precision;
@@ -31,13 +32,14 @@ pub use super::winograd::Scheme;
 use super::{Device, EngineError, EngineOptions, Input, Kept, Logits, OperationProfile, Output, Precision};
 use crate::plan::{Plan, Tap, Value};
 use blocked::Blocked;
-use buffer::{Buffer, Target};
+use buffer::Target;
 use layout::{Layout, Schedule};
+use memory::{Memories, Memory};
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use steps::{Step, Work};
-use threads::{Scratch, Threads};
+use threads::Threads;
 use tile::Epilogue;
 use web_time::Instant;
 
@@ -67,15 +69,7 @@ pub(super) struct CpuEngine {
     taps: [(Tap, Value); Tap::ALL.len()],
     classes: usize,
     layouts: Mutex<Vec<Arc<Layout>>>,
-    /// Those that no run holds.
-    memories: Mutex<Vec<Memory>>,
-}
-
-/// What a run works in.
-struct Memory {
-    arena: Buffer,
-    scratch: Scratch,
-    scratch_length: usize,
+    memories: Memories,
 }
 
 impl CpuEngine {
@@ -101,7 +95,7 @@ impl CpuEngine {
         let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
         let classes = plan.architecture.classes;
         let steps = steps::pack(plan, algorithms, set, &threads);
-        let (layouts, memories) = (Mutex::default(), Mutex::default());
+        let (layouts, memories) = (Mutex::default(), Memories::default());
         Ok(CpuEngine { set, threads, steps, last_reads, taps, classes, layouts, memories })
     }
 
@@ -131,16 +125,19 @@ impl CpuEngine {
             )));
         }
         let piece = self.images_of_a_piece(height * width).min(batch);
-        let mut memory = self.memory(&self.layout([piece, height, width]));
+        let whole = self.layout([piece, height, width]);
+        let rest = NonZero::new(batch % piece).map(|rest| self.layout([rest.get(), height, width]));
+        // Fewer images now and then want more memory: what is alive together is packed otherwise.
+        let wanted = rest.iter().fold(whole.memory, |wanted, rest| wanted.max(rest.memory));
+        let mut memory = self.memories.take(wanted, &self.threads);
         let mut logits = Vec::with_capacity(batch * self.classes);
         let mut kept: Vec<Kept> =
             keep.iter().map(|&tap| Kept { tap, values: Vec::new(), shape: [batch, 0, 0, 0] }).collect();
         for first in (0..batch).step_by(piece) {
-            let layout = self.layout([piece.min(batch - first), height, width]);
-            self.threads
-                .enter(|| self.execute(&layout, &mut memory, (input, first), (&mut logits, &mut kept), observe));
+            let layout = rest.as_ref().filter(|_| first + piece > batch).unwrap_or(&whole);
+            self.threads.enter(|| self.execute(layout, &mut memory, (input, first), (&mut logits, &mut kept), observe));
         }
-        lock(&self.memories).push(memory);
+        self.memories.leave(memory, wanted, &self.threads);
         let logits = Logits::new(logits, [batch, self.classes], Device::Cpu)?;
         Ok(Output { logits, kept })
     }
@@ -230,23 +227,9 @@ impl CpuEngine {
         layouts.push(layout.clone());
         layout
     }
-
-    /// Memory for a layout: what another run has left, if it is large enough.
-    fn memory(&self, layout: &Layout) -> Memory {
-        let left = lock(&self.memories).pop();
-        match left {
-            Some(memory) if memory.arena.len() >= layout.arena && memory.scratch_length >= layout.scratch => memory,
-            left => {
-                let (arena, scratch) = left.map_or((0, 0), |memory| (memory.arena.len(), memory.scratch_length));
-                let (arena, scratch_length) = (arena.max(layout.arena), scratch.max(layout.scratch));
-                let scratch = Scratch::new(&self.threads, scratch_length);
-                Memory { arena: Buffer::zeroed(arena), scratch, scratch_length }
-            }
-        }
-    }
 }
 
-/// A run that panics takes its memory with it, so what is left is whole.
+/// What is behind these locks is whole even after a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
