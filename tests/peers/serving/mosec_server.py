@@ -1,6 +1,6 @@
 """mosec in front of ONNX Runtime.
 
-    python mosec_server.py PORT photo|tensor ONNX BATCH WAIT_MS WORKERS THREADS
+    python mosec_server.py PORT photo|tensor ONNX BATCH WAIT_MS WORKERS THREADS SPIN
 
 Photos are decoded by a stage of its own, a process for each core; tensors go to the network at once. The HTTP side is its
 own, in Rust.
@@ -13,7 +13,7 @@ from mosec import Server, Worker
 from network import READERS, Network
 
 # mosec reads the command line for options of its own, and starts its processes with the same.
-PORT, WORKLOAD, ONNX, BATCH, WAIT_MS, WORKERS, THREADS = sys.argv[1:8]
+PORT, WORKLOAD, ONNX, BATCH, WAIT_MS, WORKERS, THREADS, SPIN = sys.argv[1:9]
 
 
 class Decode(Worker):
@@ -27,7 +27,7 @@ class Decode(Worker):
 class Classify(Worker):
     def __init__(self):
         super().__init__()
-        self.network = Network(ONNX, int(THREADS))
+        self.network = Network(ONNX, int(THREADS), int(SPIN))
 
     def deserialize(self, data):
         """Called where this is the first stage."""

@@ -30,9 +30,10 @@ READERS = {"photo": photo, "tensor": tensor}
 
 
 class Network:
-    def __init__(self, onnx, threads):
+    def __init__(self, onnx, threads, spin):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
         self.session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         # (pixels / 255 - mean) / std in one multiplication and one addition a value.
         self.scale = [numpy.float32(1 / 255 / std) for std in STD]
