@@ -29,6 +29,8 @@ PHOTO = ROOT / "samples/palace.jpg"
 WORKLOADS = ("photo", "tensor")
 # Beginnings of the names of our server's threads.
 ENGINE_THREADS, DECODING_THREADS = ("cpu-engine",), ("decod",)
+# Seconds that a server which is told to end may take to clean up; LitServe never ends by itself.
+ENDING = 2
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -102,7 +104,7 @@ class Server:
             return
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(ENDING)
         except subprocess.TimeoutExpired:
             pass
         group = self.process.pid
