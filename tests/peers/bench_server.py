@@ -18,18 +18,20 @@ import servers
 from engines import Case, EngineError
 from engines import Ours as Engine
 from environment import Environment, Unavailable
-from load import Load, post
+from load import Load, Metered, post
 from rounds import say
-from servers import NETWORK, OURS, PEERS, WORKLOADS, Ours, Peer, Settings, Times
+from servers import NETWORK, OURS, PEERS, WORKLOADS, Ours, Peer, Settings
 from targets import Verdict
 
 # Each server's warm-up for each number of clients, in seconds.
-WARM_UP = 2
+WARM_UP = 1
+# All clients come at once, and what waits before the first of many is short. A load takes a second more for so many of them.
+CLIENTS_A_SECOND = 25
 ENGINE_BATCHES = (1, 8)
 # In turn: images in a batch at most, ms that it waits for them, processes that compute by threads of each. What is left of a
 # grid (BENCHMARKS.md): each was ahead of the others somewhere. The best of a peer's settings stands for it at each load, and
 # by each measure.
-SETTINGS = "1:0:2x1,1:0:1x2,8:2:1x2,8:2:2x1"
+SETTINGS = "1:0:1x2,1:0:2x1,8:2:1x2"
 # From so many clients on, the engine is never to be idle.
 BUSY_FROM = 8
 # What is asked for: all at most.
@@ -38,17 +40,26 @@ BEHIND, IDLE, OWN_CPU_MS, OWN_LATENCY_MS = 1.0, 0.05, 0.3, 1.0
 
 @dataclass
 class Sample:
-    """What one load saw, and what the server took of the processors meanwhile."""
+    """What one load saw, and what server and client took of the processors meanwhile."""
 
     load: Load
-    times: Times
+    metered: Metered
+
+    @property
+    def answered(self):
+        """A second, refusals included. As many come in while a load is steady."""
+        return (self.load.requests + self.load.errors) / self.load.seconds
+
+    def ms(self, seconds):
+        """Milliseconds a request, of seconds that were metered."""
+        return 1e3 * seconds / (self.answered * self.metered.seconds)
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="bench_server.py", description=__doc__.splitlines()[0])
     parser.add_argument("target", type=Path, help="cargo's target directory, with release/server and release/trainer in it")
     parser.add_argument("--rounds", type=int, default=3, help="turns of every server (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each load in a turn (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each load in a turn, and more for many clients (%(default)s)")
     parser.add_argument("--clients", default="1,8,64,256", help="(%(default)s)")
     parser.add_argument("--workload", default=",".join(WORKLOADS), help="(%(default)s)")
     parser.add_argument("--peers", default=",".join(PEERS), help="(%(default)s)")
@@ -108,7 +119,7 @@ def measure(given, environment, contenders, missing):
                     continue
                 try:
                     with server.running(workload):
-                        take_turn(given, server, workload, expected[workload], measured)
+                        take_turn(given, server, workload, expected[workload], measured, missing)
                 except (EngineError, Unavailable) as error:
                     missing[lacks] = str(error)
                     for clients in given.clients:
@@ -120,19 +131,29 @@ def measure(given, environment, contenders, missing):
     return measured
 
 
-def take_turn(given, server, workload, expected, measured):
+def check(server, workload, expected):
+    """Its answer comes after all others that it still owes, to clients too that have gone: nothing is left of a load."""
     answered = server.top_class(workload)
     if answered != expected:
         raise EngineError(f"it answers class {answered} where {expected} is right")
-    url, body, headers = server.request(workload)
+
+
+def take_turn(given, server, workload, expected, measured, missing):
+    check(server, workload, expected)
+    request = server.request(workload)
     for clients in given.clients:
-        post(url, body, headers, clients, WARM_UP)
-        before = server.times()
-        load = post(url, body, headers, clients, given.seconds)
-        sample = Sample(load, server.times() - before)
-        if not load.requests:
-            raise EngineError(f"{clients} clients got no answer, but {load.errors} errors")
-        measured.of(workload, clients).setdefault(server.name, []).append(sample)
+        lacks = f"{server.name}, {workload}, {clients} clients"
+        if lacks in missing:
+            continue
+        post(*request, clients, WARM_UP)
+        check(server, workload, expected)
+        load, metered = post(*request, clients, given.seconds + clients / CLIENTS_A_SECOND, server.times)
+        if load.requests:
+            measured.of(workload, clients).setdefault(server.name, []).append(Sample(load, metered))
+        else:
+            missing[lacks] = f"no answer within {load.seconds:.0f} s, but {load.errors} errors"
+            measured.of(workload, clients).pop(server.name, None)
+        check(server, workload, expected)
 
 
 def throughput(sample):
@@ -151,32 +172,45 @@ def errors(sample):
     return sample.load.errors
 
 
+def processors(sample):
+    """Milliseconds of them that a request took of the server."""
+    return sample.ms(sample.metered.server.total)
+
+
 class Account:
-    """Where our server's processors went for one workload and number of clients; medians of the rounds."""
+    """Where the processors went for one workload and number of clients of our server; medians of the rounds."""
 
     def __init__(self, measured, workload, clients):
         self.workload, self.clients = workload, clients
-        cores = machine.cores()
-        samples = measured.of(workload, clients)[OURS]
-        rows = [self._row(sample, decoding, cores) for sample, decoding in zip(samples, measured.decoding)]
-        self.client_ms, self.engine_ms, self.decoding_ms, self.own_ms, left = map(statistics.median, zip(*rows))
-        # The engine on the cores that client and decoding leave to it.
-        self.possible = measured.engine_throughput() * left
-        self.idle = 1 - statistics.median(map(throughput, samples)) / self.possible
-        engine = measured.engine[1]
-        beside = [ms + decoding * (workload == "photo") for ms, decoding in zip(engine, measured.decoding)]
-        self.latency_ms = statistics.median(p50(sample) - ms for sample, ms in zip(samples, beside))
+        rounds = [
+            self._round(sample, {batch: ms[index] for batch, ms in measured.engine.items()}, measured.decoding[index])
+            for index, sample in enumerate(measured.of(workload, clients)[OURS])
+        ]
+        for name in rounds[0]:
+            setattr(self, name, statistics.median(one[name] for one in rounds))
 
-    def _row(self, sample, decoding, cores):
-        """Milliseconds of processors a request: client, engine, decoding, the rest; and the share of cores that is left."""
-        load, times = sample.load, sample.times
-        requests = load.requests + load.errors
-        client, whole, engine = (1e3 * part / requests for part in (load.cpu_seconds, times.total, times.engine))
-        # Threads that do not say what they do decode as fast as our command line.
-        named = 1e3 * times.decoding / requests
-        decoding = named or (decoding if self.workload == "photo" else 0.0)
-        left = 1 - (client + decoding) * requests / (1e3 * load.seconds * cores)
-        return client, engine, decoding, whole - engine - decoding, left
+    def _round(self, sample, engine_ms, decoding_alone):
+        """The engine and the decoder by themselves are those of the same round: the machine has better times and worse."""
+        server = sample.metered.server
+        client, engine, decoding = (sample.ms(part) for part in (sample.metered.client, server.engine, server.decoding))
+        if self.workload == "tensor":
+            decoding_alone = 0.0
+        elif not decoding:
+            # Threads that do not say what they do decode as fast as our command line.
+            decoding = decoding_alone
+        left = 1 - (client + decoding) * sample.answered / (1e3 * machine.cores())
+        possible = left * max(1e3 * batch / ms for batch, ms in engine_ms.items())
+        return {
+            "client_ms": client,
+            "engine_ms": engine,
+            "decoding_ms": decoding,
+            "own_ms": sample.ms(server.total) - engine - decoding,
+            # Images a second, by the engine on the cores that client and decoding leave to it.
+            "possible": possible,
+            "idle": 1 - sample.load.throughput / possible,
+            # With one client nobody waits in a queue.
+            "latency_ms": sample.load.p50_ms - engine_ms[1] - decoding_alone,
+        }
 
 
 def accounts(given, measured):
@@ -203,21 +237,28 @@ def comparison(given, measured, workload, names):
     return report.markdown(rows)
 
 
-def accounting(given, measured, accounts):
+def costs(given, measured, names):
+    """The same for what each took of the processors: more than is needed where threads spin."""
+    rows = [["ms of processors a request", *(f"{count} client{'s' * (count > 1)}" for count in given.clients)]]
+    for name in names:
+        for workload in given.workload:
+            cells = [number(measured.middle(workload, clients, name, processors)) for clients in given.clients]
+            rows.append([f"{name}, {workload}", *cells])
+    return report.markdown(rows)
+
+
+def accounting(measured, accounts):
     engine = ", ".join(f"batch {batch}: {number(statistics.median(ms))} ms" for batch, ms in measured.engine.items())
-    lines = [
-        f"The engine by itself ({engine}): {number(measured.engine_throughput())} images/s. Decoding: "
-        f"{number(statistics.median(measured.decoding))} ms a photo.",
-        "",
-    ]
-    rows = [["our server", "client, ms of processors a request", "engine", "decoding", "own", "images/s, possible", "idle"]]
+    decoding = number(statistics.median(measured.decoding))
+    alone = f"The engine by itself ({engine}): {number(measured.engine_throughput())} images/s. Decoding: {decoding} ms a photo."
+    rows = [["our server", "client, ms of processors a request", "engine", "decoding", "own", "images/s, possible", "short of it"]]
     rows[0].append("P50 beyond the engine's run and decoding, ms")
     for one in accounts:
         figures = (one.client_ms, one.engine_ms, one.decoding_ms, one.own_ms, one.possible)
         # With more clients than one it is the queue that is waited in.
         latency = number(one.latency_ms) if one.clients == 1 else ""
         rows.append([f"{one.workload}, {one.clients}", *map(number, figures), f"{one.idle:.1%}", latency])
-    return "\n".join(lines) + "\n" + report.markdown(rows)
+    return f"{alone}\n\n{report.markdown(rows)}"
 
 
 def judge(given, measured, accounts, peers):
@@ -231,15 +272,17 @@ def judge(given, measured, accounts, peers):
                 own = measured.middle(workload, clients, OURS, figure)
                 pair = (best(rivals), own) if rivals and own is not None else None
                 figures[figure] = pair
-            what = f"{workload}, {clients} clients"
+            what = f"{workload}, {clients} client{'s' * (clients > 1)}"
             fastest, ours = figures[throughput] or (None, None)
             verdicts.append(Verdict(f"{what}: the fastest peer's throughput, of ours", fastest and fastest / ours, BEHIND))
             lowest, ours = figures[p99] or (None, None)
             verdicts.append(Verdict(f"{what}: our P99, of the lowest peer's", lowest and ours / lowest, BEHIND))
+    failed = [errors(sample) for by_name in measured.samples.values() for sample in by_name.get(OURS, [])]
+    verdicts.append(Verdict("requests that we refused or failed", sum(failed) if failed else None, 0))
     by_case = {(one.workload, one.clients): one for one in accounts}
     for clients in given.clients if "tensor" in given.workload else []:
         one = by_case.get(("tensor", clients))
-        what = f"tensor, {clients} clients"
+        what = f"tensor, {clients} client{'s' * (clients > 1)}"
         if clients >= BUSY_FROM:
             verdicts.append(Verdict(f"{what}: throughput that the engine could have beyond it", one and one.idle, IDLE))
         verdicts.append(Verdict(f"{what}: our own processors' time", one and one.own_ms, OWN_CPU_MS, " ms"))
@@ -274,11 +317,12 @@ def main():
     versions = {name: environment.versions.get(name) for name in (*PEERS, "onnxruntime")}
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     print(f"{given.threads} threads of our engine; peers by batch:wait_ms:workersxthreads.")
-    print(f"Medians of {given.rounds} rounds in turn, {given.seconds:g} s of each load, behind {WARM_UP} s of it.")
+    print(f"Medians of {given.rounds} rounds in turn, {given.seconds:g} s of each load and more for many clients.")
     for workload in given.workload:
         print("\n" + comparison(given, measured, workload, names))
+    print("\n" + costs(given, measured, names))
     if accounted:
-        print("\n" + accounting(given, measured, accounted))
+        print("\n" + accounting(measured, accounted))
     rows = [["target", "here", "at most", ""], *(verdict.row() for verdict in verdicts)]
     print("\n" + report.markdown(rows))
     for name, reason in sorted(missing.items()):

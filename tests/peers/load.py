@@ -2,15 +2,28 @@
 
 import json
 import math
-import resource
 import subprocess
+import time
 from dataclasses import dataclass
 
+import processors
 from environment import HERE, Unavailable
 
 # Seconds. Who answers later than that counts as an error.
 TIMEOUT = 60
+# Seconds of a load that are not metered. When all clients come at once, more is taken in than given out; in the end wrk adds
+# up what it saw.
+BEGINNING, END = 1, 0.1
 SCRIPT = HERE / "serving/post.lua"
+
+
+@dataclass
+class Metered:
+    """Seconds of processors that the server and wrk took within so many seconds of a load."""
+
+    seconds: float
+    server: object
+    client: float
 
 
 @dataclass
@@ -21,37 +34,50 @@ class Load:
     errors: int
     p50_ms: float
     p99_ms: float
-    # What wrk itself took of the processors.
-    cpu_seconds: float
 
     @property
     def throughput(self):
         return self.requests / self.seconds
 
 
-def post(url, body, headers, clients, seconds):
-    """Posts a file. One thread of wrk does for all clients: it only copies bytes, and the servers need the cores."""
-    command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{math.ceil(seconds)}s"]
+def post(url, body, headers, clients, seconds, meter=None):
+    """Posts a file. One thread of wrk does for all clients: it only copies bytes, and the servers need the cores.
+
+    `meter` tells what the server took so far; what comes beside the load is metered while it is steady.
+    """
+    seconds = max(math.ceil(seconds), 2)
+    command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{seconds}s"]
     command += ["--timeout", f"{TIMEOUT}s", "--script", SCRIPT, url, "--", body]
     command += [part for header in headers.items() for part in header]
-    before = _children()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 2 * TIMEOUT, check=True)
+        wrk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     except FileNotFoundError:
         raise Unavailable("wrk is not installed") from None
-    except subprocess.SubprocessError as error:
-        raise Unavailable(f"wrk: {error.stderr or error}") from None
-    said = json.loads(done.stdout.strip().rpartition("\n")[2])
-    errors = sum(said["errors"].values())
+    try:
+        metered = meter and _metered(wrk.pid, seconds, meter)
+        said, trouble = wrk.communicate(timeout=seconds + 2 * TIMEOUT)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        raise Unavailable(f"wrk: {error}") from None
+    finally:
+        wrk.kill()
+        wrk.wait()
+    if wrk.returncode != 0:
+        raise Unavailable(f"wrk: {trouble.strip() or said.strip()}")
+    said = json.loads(said.strip().rpartition("\n")[2])
     latencies = as_measured(said["latencies"], said["requests"], said["us"], clients)
     p50, p99 = (percentile(latencies, share) / 1e3 for share in (0.5, 0.99))
-    return Load(said["us"] / 1e6, said["requests"] - said["errors"]["status"], errors, p50, p99, _children() - before)
+    failed = said["errors"]
+    return Load(said["us"] / 1e6, said["requests"] - failed["status"], sum(failed.values()), p50, p99), metered
 
 
-def _children():
-    """Seconds of processors that children took which have ended, this one's among them."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _metered(wrk, seconds, meter):
+    def read():
+        return time.monotonic(), meter(), sum(map(processors.of_thread, processors.threads(wrk)))
+
+    time.sleep(BEGINNING)
+    before = read()
+    time.sleep(seconds - BEGINNING - END)
+    return Metered(*(end - start for start, end in zip(before, read())))
 
 
 def as_measured(latencies, requests, us, clients):

@@ -11,13 +11,14 @@ import signal
 import socket
 import statistics
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+import processors
 from engines import PATIENCE, EngineError, end_with_driver
 from environment import HERE, ROOT, last_words
 
@@ -31,7 +32,6 @@ WORKLOADS = ("photo", "tensor")
 ENGINE_THREADS, DECODING_THREADS = ("cpu-engine",), ("decod",)
 # Seconds that a server which is told to end may take to clean up; LitServe never ends by itself.
 ENDING = 2
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def adopt_orphans():
@@ -86,17 +86,20 @@ class Server:
 
     @contextmanager
     def running(self, workload):
-        try:
-            self._start(workload)
-            yield
-        finally:
-            self._end()
+        # In the system's folder for such, since names of sockets must be short.
+        with tempfile.TemporaryDirectory() as self.temporary:
+            try:
+                self._start(workload)
+                yield
+            finally:
+                self._end()
 
     def _spawn(self, command, variables, stdout=None):
+        variables = dict(os.environ, TMPDIR=self.temporary, **variables)
         with open(self.log, "w") as log:
             pipes = dict(stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log, text=True)
             # A group of its own: all that it starts can be ended with it.
-            options = dict(env=dict(os.environ, **variables), start_new_session=True, preexec_fn=end_with_driver)
+            options = dict(env=variables, start_new_session=True, preexec_fn=end_with_driver)
             self.process = subprocess.Popen(command, **pipes, **options)
 
     def _end(self):
@@ -165,7 +168,7 @@ class Peer(Server):
         return answer["predictions"][0]["index"]
 
     def times(self):
-        return Times(sum(_process_seconds(pid) for pid in _tree(self.process.pid)))
+        return Times(sum(processors.of_process(pid) for pid in processors.tree(self.process.pid)))
 
 
 class Ours(Server):
@@ -201,11 +204,11 @@ class Ours(Server):
 
     def times(self):
         """By the names of its threads, all of which live as long as it does but those that decode."""
-        times = Times(_process_seconds(self.process.pid))
-        for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
+        times = Times(processors.of_process(self.process.pid))
+        for thread in processors.threads(self.process.pid):
             try:
                 name = (thread / "comm").read_text()
-                seconds = _thread_seconds(thread)
+                seconds = processors.of_thread(thread)
             except OSError:
                 continue  # it has ended
             if name.startswith(ENGINE_THREADS):
@@ -244,41 +247,3 @@ def decoding_ms(environment, photos=40):
     # Of a program's first photo everything is slow.
     timings = [json.loads(line)["timing_ms"] for line in said.splitlines()[1:]]
     return statistics.median(timing["decode"] + timing["preprocess"] for timing in timings)
-
-
-def _stat(pid):
-    """proc_pid_stat(5) from its third field on, behind a name that may hold anything."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-
-
-def _tree(root):
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int(_stat(entry.name)[1])
-            except OSError:
-                continue
-    tree, grown = {root}, True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in tree} - tree
-        tree, grown = tree | more, bool(more)
-    return tree
-
-
-def _process_seconds(pid):
-    """Of all its threads, those that have ended too."""
-    try:
-        user, system = _stat(pid)[11:13]
-    except OSError:
-        return 0.0
-    return (int(user) + int(system)) / TICKS
-
-
-def _thread_seconds(thread):
-    """In nanoseconds where the kernel counts them, in ticks otherwise."""
-    try:
-        return int((thread / "schedstat").read_text().split()[0]) / 1e9
-    except (OSError, IndexError):
-        fields = (thread / "stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
