@@ -90,6 +90,8 @@ def refused(call, *words, status=range(400, 500)):
         call()
     error = caught.value
     assert int(error.status() or 0) in status, f"{error.status()}: {error.message()}"
+    # The protocol's errors are a sentence, and nothing with fields.
+    assert isinstance(error.message(), str) and error.message(), error.message()
     for word in words:
         assert word.lower() in error.message().lower(), error.message()
     return error
