@@ -9,7 +9,6 @@ against it. Each gets a server of its own.
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,29 +22,22 @@ MEANINGLESS = ["positive_data_acceptance"]
 
 
 def client(server, _, more):
-    with tempfile.TemporaryDirectory() as folder:
-        repository = Path(folder)
-        shutil.copy(serving.CHECKPOINT, repository / f"{serving.MODEL}.safetensors")
-        with serving.running(server, repository) as url:
-            variables = dict(os.environ, SHORTCUT_URL=url, SHORTCUT_REPOSITORY=folder)
-            command = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", HERE, *more]
-            return subprocess.run(command, env=variables).returncode
+    with serving.running(server) as (url, folder):
+        variables = dict(os.environ, SHORTCUT_URL=url, SHORTCUT_REPOSITORY=folder)
+        command = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", HERE, *more]
+        return subprocess.run(command, env=variables).returncode
 
 
 def openapi(server, given, more):
-    with tempfile.TemporaryDirectory() as folder:
-        repository = Path(folder)
-        shutil.copy(serving.CHECKPOINT, repository / f"{serving.MODEL}.safetensors")
-        with serving.running(server, repository) as url:
-            command = [Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json", "--no-color"]
-            command += ["--header", f"Authorization: Bearer {serving.TOKEN}"]
-            command += ["--checks", "all", "--exclude-checks", ",".join(MEANINGLESS), "--mode", "all"]
-            command += ["--seed", str(given.seed), "--max-time", str(given.seconds), "--continue-on-failure"]
-            # Nothing is kept between two runs, in which the same seed makes the same requests.
-            command += ["--generation-database", "none"]
-            command += ["--request-timeout", "10", "--suppress-health-check", "all", *more]
-            # It leaves a folder of its own where it runs.
-            return subprocess.run(command, cwd=folder).returncode
+    # It leaves a folder of its own where it runs.
+    with serving.running(server) as (url, _), tempfile.TemporaryDirectory() as here:
+        command = [Path(sys.executable).with_name("schemathesis"), "run", f"{url}/openapi.json", "--no-color"]
+        command += ["--header", f"Authorization: Bearer {serving.TOKEN}"]
+        command += ["--checks", "all", "--exclude-checks", ",".join(MEANINGLESS), "--mode", "all"]
+        # Nothing is kept between two runs.
+        command += ["--seed", str(given.seed), "--generation-database", "none", "--max-time", str(given.seconds)]
+        command += ["--request-timeout", "10", "--suppress-health-check", "all", "--continue-on-failure", *more]
+        return subprocess.run(command, cwd=here).returncode
 
 
 PARTS = {"client": client, "openapi": openapi}

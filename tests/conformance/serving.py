@@ -1,7 +1,9 @@
 """Our server as a child process, with a folder of models that may be loaded and unloaded."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +15,16 @@ TOKEN = "conformance"
 
 
 @contextmanager
-def running(server, repository):
-    """Its address, as soon as it is ready."""
-    command = [server, "--listen", "127.0.0.1:0", "--models", repository, "--admin-token", TOKEN]
+def running(server):
+    """Its address, as soon as it is ready, and its folder of models."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(CHECKPOINT, f"{folder}/{MODEL}.safetensors")
+        with _running([server, "--listen", "127.0.0.1:0", "--models", folder, "--admin-token", TOKEN]) as url:
+            yield url, folder
+
+
+@contextmanager
+def _running(command):
     variables = dict(os.environ, RUST_LOG="warn")
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=variables)
     try:
