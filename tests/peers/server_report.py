@@ -16,7 +16,9 @@ BEHIND, IDLE, OWN_CPU_MS, OWN_LATENCY_MS = 1.0, 0.05, 0.3, 1.0
 
 def number(value):
     """Three digits of it."""
-    return "-" if value is None else f"{value:.{max(0, 2 - math.floor(math.log10(max(abs(value), 0.01))))}f}"
+    if not value:
+        return "-" if value is None else "0"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(max(abs(value), 0.01))))}f}"
 
 
 def of(clients):
