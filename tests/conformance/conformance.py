@@ -31,7 +31,8 @@ def client(server, _, more):
 def openapi(server, given, more):
     # It leaves a folder of its own where it runs.
     with serving.running(server) as (url, _), tempfile.TemporaryDirectory() as here:
-        command = [Path(sys.executable).with_name("schemathesis"), "--config-file", HERE / "schemathesis.toml", "run", f"{url}/openapi.json", "--no-color"]
+        command = [Path(sys.executable).with_name("schemathesis"), "--config-file", HERE / "schemathesis.toml"]
+        command += ["run", f"{url}/openapi.json", "--no-color"]
         command += ["--header", f"Authorization: Bearer {serving.TOKEN}"]
         command += ["--checks", "all", "--exclude-checks", ",".join(MEANINGLESS), "--mode", "all"]
         # Nothing is kept between two runs.
