@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run server-meanwhile test kernels checked neon soak cuda check-gpu bench page page-burn tools wasm-target optimiser browser emulator vulkan peers lint clean
+.PHONY: help run server-meanwhile test kernels checked neon soak cuda check-gpu bench bench-server conformance page page-burn tools wasm-target optimiser browser emulator vulkan peers load lint clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -37,6 +37,8 @@ help:
 	@echo "make soak   trainings that are killed fifty times, and half an hour of everything at once for the server"
 	@echo "make check-gpu  the trainer's way over a GPU: CUDA compiled, Vulkan run, by an emulation if need be"
 	@echo "make bench  Shortcut beside other people's engines, natively and in the browser"
+	@echo "make bench-server  our server beside LitServe and mosec, under load"
+	@echo "make conformance   Triton's client and schemathesis against our server"
 	@echo "make page   the page alone, into web/dist"
 	@echo "make lint   rustfmt and clippy"
 
@@ -107,6 +109,25 @@ BENCH ?=
 bench: page browser vulkan peers
 	cargo build --release -p trainer --features webgpu
 	@exec python3 -B tests/peers/bench.py $(CARGO_TARGET_DIR) $(BENCH)
+
+# `make bench-server BENCH='--clients 8,64 --seconds 5 --workload tensor'` is a short one; `BENCH=--help` tells the rest.
+bench-server: peers load
+	cargo build --release -p trainer -p server
+	@exec python3 -B tests/peers/bench_server.py $(CARGO_TARGET_DIR) $(BENCH)
+
+# Other people's clients and tests against our server: NVIDIA's client of the Open Inference Protocol, and schemathesis, which
+# makes requests up from our OpenAPI document. `make conformance CONFORMANCE='--only client'` runs one of them.
+CONFORMANCE ?=
+CONFORMANCE_DIR := $(CARGO_TARGET_DIR)/conformance
+conformance: $(CONFORMANCE_DIR)/made
+	cargo build --release -p server
+	@exec $(CONFORMANCE_DIR)/venv/bin/python -B tests/conformance/conformance.py $(CARGO_TARGET_DIR)/release/server $(CONFORMANCE)
+
+$(CONFORMANCE_DIR)/made: tests/conformance/requirements.txt | peers
+	mkdir -p $(CONFORMANCE_DIR)
+	python3 -m venv --clear $(CONFORMANCE_DIR)/venv
+	$(CONFORMANCE_DIR)/venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 DIST := $(CARGO_TARGET_DIR)/dist
 # What a browser loads of the worker: its module, and the JavaScript around it.
@@ -228,6 +249,13 @@ peers:
 		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		echo "installing$$packages"; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq $$packages; } || true
+
+# What puts load on servers.
+load:
+	@command -v wrk >/dev/null || { \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		echo "installing wrk"; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq wrk; }
 
 clean:
 	cargo clean

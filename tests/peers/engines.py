@@ -37,7 +37,7 @@ class Case:
 RESNET18 = Case("resnet18", 1)
 
 
-def _end_with_driver():
+def end_with_driver():
     """Linux: a worker whose driver was killed would stay stopped for ever."""
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -58,7 +58,7 @@ class Worker:
     def _start(self):
         with open(self.log, "w") as log:
             pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
-            self.process = subprocess.Popen(self.command, **pipes, env=self.variables, preexec_fn=_end_with_driver)
+            self.process = subprocess.Popen(self.command, **pipes, env=self.variables, preexec_fn=end_with_driver)
 
     def load(self, case):
         """The logits of the images that all engines get. Who failed before gets another chance."""

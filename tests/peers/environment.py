@@ -19,6 +19,7 @@ BROWSER_PEER = "onnxruntime-web"
 # Our worker with Burn's WebGPU engine in it.
 BURN_PEER = "burn-webgpu"
 DECODER_PEER = "pillow"
+INSTALL = ("-m", "pip", "install", "--disable-pip-version-check")
 
 
 class Unavailable(Exception):
@@ -41,6 +42,12 @@ def run(command, log, **options):
         raise Unavailable(last_words(log)) from None
 
 
+def installed(python):
+    """What pip lists, as it comes, and versions by name."""
+    listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True).stdout
+    return listed, {package["name"]: package["version"] for package in json.loads(listed)}
+
+
 class Environment:
     def __init__(self, target):
         self.target = target
@@ -50,6 +57,8 @@ class Environment:
         self.models = self.work / "models"
         self.rust = target / "release/peers"
         self.trainer = target / "release/trainer"
+        self.server = target / "release/server"
+        self.serving_python = self.work / "serving/venv/bin/python"
         self.burn = target / "dist-burn"
         # What pip lists.
         self.packages = b""
@@ -80,11 +89,22 @@ class Environment:
             if peer not in self.versions:
                 self.missing.setdefault(peer, "it is not installed")
 
+    def make_servers(self):
+        """For the comparison of servers: the networks, and an environment of the servers' own, since what the networks are
+        made with is what pip lists in the other one.
+        """
+        self.make([])
+        folder = self.work / "serving/venv"
+        if not self.serving_python.exists():
+            run([sys.executable, "-m", "venv", folder], self.log("serving-venv"))
+        run([self.serving_python, *INSTALL, "-r", HERE / "serving/requirements.txt"], self.log("serving-pip"))
+        self.versions.update(installed(self.serving_python)[1])
+
     def _venv(self):
         """With the packages of the Python that makes it, so that a torch which is there is not fetched again."""
         if not self.python.exists():
             run([sys.executable, "-m", "venv", "--system-site-packages", self.work / "venv"], self.log("venv"))
-        install = [self.python, "-m", "pip", "install", "--disable-pip-version-check"]
+        install = [self.python, *INSTALL]
         requirements = HERE / "requirements.txt"
         try:
             run([*install, "-r", requirements], self.log("pip"))
@@ -96,9 +116,7 @@ class Environment:
                         run([*install, line], self.log(f"pip-{line.partition('=')[0]}"))
                     except Unavailable as error:
                         self.missing[line.partition("=")[0]] = str(error)
-        listed = subprocess.run([self.python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True)
-        self.packages = listed.stdout
-        versions = {package["name"]: package["version"] for package in json.loads(listed.stdout)}
+        self.packages, versions = installed(self.python)
         self.versions.update({peer: versions[peer] for peer in (*PYTHON_PEERS, DECODER_PEER) if peer in versions})
 
     def _rust(self):

@@ -3,9 +3,9 @@
     python export.py FOLDER
 
 For each network: NAME.torch.safetensors (torchvision's tensors), NAME-bBATCH.onnx (weights are constants: as inputs of the
-graph they would cost ONNX Runtime its blocked layout), NAME.ncnn.param and .bin, and NAME.logits.f32, what PyTorch computes
-in double precision from the images that all engines get: pixels-bBATCH.u8 for those that normalise themselves, input.f32
-[8, 3, 224, 224] for the others.
+graph they would cost ONNX Runtime its blocked layout), NAME.onnx for batches of any size, NAME.ncnn.param and .bin, and
+NAME.logits.f32, what PyTorch computes in double precision from the images that all engines get: pixels-bBATCH.u8 for those
+that normalise themselves, input.f32 [8, 3, 224, 224] for the others.
 """
 
 import sys
@@ -54,10 +54,11 @@ def export(name, batch, folder):
     model = network(name, batch)
     tensors = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     save_file(tensors, folder / f"{name}.torch.safetensors")
+    options = dict(dynamo=False, opset_version=17, input_names=["input"], output_names=["logits"])
     for size in BATCHES:
-        path = folder / f"{name}-b{size}.onnx"
-        names = dict(input_names=["input"], output_names=["logits"])
-        torch.onnx.export(model, (batch[:size],), path, dynamo=False, opset_version=17, **names)
+        torch.onnx.export(model, (batch[:size],), folder / f"{name}-b{size}.onnx", **options)
+    free = {"input": {0: "batch"}, "logits": {0: "batch"}}
+    torch.onnx.export(model, (batch[:1],), folder / f"{name}.onnx", dynamic_axes=free, **options)
     if pnnx:
         ncnn = {f"ncnn{part}": str(folder / f"{name}.ncnn.{part}") for part in ("param", "bin")}
         with tempfile.TemporaryDirectory() as rest:  # pnnx leaves half a dozen other files beside its first

@@ -29,6 +29,12 @@ def table(rows):
     return "\n".join(lines)
 
 
+def markdown(rows):
+    """The same with the bars of Markdown."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
 def ratios(times):
     """Our time by each other's."""
     ours = times.get("shortcut")
@@ -58,15 +64,20 @@ def rounded(result):
     }
 
 
-def in_words(machine, use, threads, rounds, seconds, sections, verdicts, missing):
+def conditions(machine, use):
     family = machine["family_model_stepping"]
-    print(f"\n{machine['processor']} ({family}), {machine['cores']} cores, {threads} threads each, {machine['memory_gb']} GB")
+    print(f"\n{machine['processor']} ({family}), {machine['cores']} cores, {machine['memory_gb']} GB")
     print(" ".join(machine["flags"]) or "no instruction set of note")
     if use["others"] > 0.03 or use["stolen"] > 0.03:
         print(
             f"NOTE: do not trust these figures. Other programs used {use['others']:.0%} of the processors meanwhile, and "
             f"the machine's host took {use['stolen']:.0%} away."
         )
+
+
+def in_words(machine, use, threads, rounds, seconds, sections, verdicts, missing):
+    conditions(machine, use)
+    print(f"{threads} threads each.")
     print(f"Medians of {rounds} rounds of {seconds:g} s in turn, ms a run, ± half the rounds' range; in brackets ours / theirs.")
     for section in sections:
         print(f"\n{section}")
