@@ -5,6 +5,7 @@
 use crate::error::ApiError;
 use axum::Error;
 use axum::body::Body;
+use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt};
 use http_body_util::LengthLimitError;
@@ -102,6 +103,16 @@ pub struct TooLong {
 pub async fn whole(body: Body, limit: usize, share: &mut Share) -> Result<Bytes, ApiError> {
     let read = read(body.into_data_stream(), limit, share, |error| unreadable(&error, limit)).await?;
     read.map_err(|TooLong { limit, .. }| too_large(limit))
+}
+
+/// Fails for a body that is packed: what it unpacks to would have no limit yet.
+pub fn unpacked(headers: &HeaderMap) -> Result<(), ApiError> {
+    let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
+    match encoding {
+        None => Ok(()),
+        Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
+        Some(encoding) => Err(ApiError::encoded(encoding)),
+    }
 }
 
 /// Why a body was not read to its end.

@@ -1,5 +1,6 @@
 //! Every error that a client sees: a status, a code for programs, a sentence for people, as JSON.
 
+use crate::routes::v2;
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -74,6 +75,12 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
+    /// A body that is packed.
+    pub fn encoded(encoding: &str) -> Self {
+        let message = format!("a body with Content-Encoding {encoding:?} is not taken; send it as it is");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
+    }
+
     /// A tensor that the network makes no numbers of, or a checkpoint that is none.
     pub fn unprocessable(message: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", message)
@@ -99,9 +106,9 @@ impl ApiError {
 }
 
 /// Answers what no method of a known route answers.
-pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let message = format!("{} does not take {method}", uri.path());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).respond_at(uri.path())
 }
 
 impl ApiError {
@@ -119,6 +126,11 @@ impl ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+
+    /// As the protocol of this path writes errors.
+    pub fn respond_at(self, path: &str) -> Response {
+        if path.starts_with("/v2/") { v2::Refused::from(self).into_response() } else { self.into_response() }
     }
 
     /// Whether the server, not the photo, is why there is no answer.

@@ -47,6 +47,7 @@ impl FromRequest<Arc<App>> for Photos {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        body::unpacked(request.headers())?;
         let limits = app.upload_limits;
         let mut share = app.in_flight.share();
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

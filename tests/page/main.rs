@@ -5,6 +5,7 @@ mod engines;
 mod explanation;
 mod kernels;
 mod main_thread;
+mod operated;
 mod trouble;
 mod view;
 
@@ -52,6 +53,8 @@ fn main() {
         bare_trial("page_survives_the_loss_of_webgpu", engines::a_gpu_by_name_that_is_lost_is_replaced),
         trial("page_predicts_on_webgpu_as_pytorch", engines::a_gpu_by_name_predicts_as_pytorch),
         bare_trial("kernels_of_the_browser_agree_with_the_plain_ones", kernels::agree_with_the_plain_ones),
+        bare_trial("page_runs_nothing_but_its_own", operated::nothing_but_its_own_runs),
+        bare_trial("page_finds_weights_that_are_new", operated::new_weights_are_found),
         bare_trial("page_without_workers_leaves_everything_to_the_server", trouble::no_workers),
         bare_trial("page_starts_another_worker_when_one_is_lost", trouble::lost_worker),
         bare_trial("page_refuses_weights_that_were_not_announced", trouble::wrong_weights),

@@ -15,6 +15,8 @@ pub fn keys() -> Result<()> {
     answer(ask().bearer_auth("two"))?.json(200)?;
     let refused = answer(own.post(&format!("/v2/models/{SMALL}/infer")).body("{}"))?;
     ensure!(refused.status == 401 && refused.header("www-authenticate") == "Bearer", "{:?}", refused.headers);
+    // As the protocol writes errors.
+    ensure!(refused.json(401)?["error"].is_string(), "{}", refused.text());
     // The page computes by itself, for which nobody needs a key.
     for path in ["/", "/models", "/healthz", "/readyz"] {
         ensure!(answer(own.get(path))?.status == 200, "{path}");

@@ -45,7 +45,8 @@ pub fn unsupported(shared: &Shared) -> Result<()> {
         let request = shared.post("/predict")?.header("content-type", "image/jpeg").body(bytes);
         answer(request)?.failure(415, "unsupported_format")?;
     }
-    Ok(())
+    let packed = shared.post("/predict")?.header("content-encoding", "gzip").body(photo("cat.jpg")?);
+    answer(packed)?.failure(415, "unsupported_encoding")
 }
 
 pub fn undecodable(shared: &Shared) -> Result<()> {

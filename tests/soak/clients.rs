@@ -103,7 +103,8 @@ async fn repeat(
 
 async fn one(visit: &Visit, count: usize, tally: &mut Tally) -> Result<()> {
     let photo = count % PHOTOS.len();
-    let answer = visit.client.post(format!("{}/predict?top_k=10", visit.url)).body(visit.expected.photos[photo].clone());
+    let answer =
+        visit.client.post(format!("{}/predict?top_k=10", visit.url)).body(visit.expected.photos[photo].clone());
     let answer = answer.send().await?;
     if tally.took(&answer)? {
         let answer: Value = json_of(answer).await?;

@@ -43,7 +43,8 @@ impl Expected {
         // The first one last, for that is served.
         for weights in weights.iter().rev() {
             put(folder, weights)?;
-            let load = client.post(format!("{url}/v2/repository/models/{MODEL}/load")).bearer_auth(TOKEN).send().await?;
+            let load =
+                client.post(format!("{url}/v2/repository/models/{MODEL}/load")).bearer_auth(TOKEN).send().await?;
             ensure!(load.status() == 200, "{}", load.text().await?);
             let mut version = String::new();
             let mut of_version = Vec::new();

@@ -57,7 +57,10 @@ fn soak() -> Result<()> {
         ensure!(changed >= seconds / 10, "the model was replaced {changed} times only");
         anyhow::Ok(tally)
     })?;
-    ensure!(tally.good > 50 && tally.tensors > 10 && tally.bad > 10 && tally.aborted > 10, "too little happened: {tally}");
+    ensure!(
+        tally.good > 50 && tally.tensors > 10 && tally.bad > 10 && tally.aborted > 10,
+        "too little happened: {tally}"
+    );
     ensure!(server.process().try_wait()?.is_none(), "the server has ended");
     Ok(())
 }
@@ -98,7 +101,8 @@ async fn watch_memory(url: &str, total: Duration) -> Result<String> {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     let [_, second, last] = peaks;
-    let memory = format!("resident memory {:.0} MB at most in the second third, {:.0} in the last", second / 1e6, last / 1e6);
+    let memory =
+        format!("resident memory {:.0} MB at most in the second third, {:.0} in the last", second / 1e6, last / 1e6);
     ensure!(last - second < GROWTH, "memory grows: {memory}");
     Ok(memory)
 }

@@ -5,7 +5,7 @@ use crate::error::ApiError;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::{Choice, ConstantTimeEq};
@@ -26,7 +26,7 @@ pub struct Access {
 pub async fn predictions(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.access.may_predict(request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+        Err(error) => error.respond_at(request.uri().path()),
     }
 }
 
@@ -34,7 +34,7 @@ pub async fn predictions(State(app): State<Arc<App>>, request: Request, next: Ne
 pub async fn changes(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.access.may_change(request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+        Err(error) => error.respond_at(request.uri().path()),
     }
 }
 

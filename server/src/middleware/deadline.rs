@@ -5,7 +5,7 @@ use crate::error::ApiError;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ const TIMEOUT: &str = "x-timeout-ms";
 pub async fn within_deadline(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let allowed = match allowed(request.headers(), app.timeout) {
         Ok(allowed) => allowed,
-        Err(error) => return error.into_response(),
+        Err(error) => return error.respond_at(request.uri().path()),
     };
+    let path = request.uri().path().to_owned();
     let answer = tokio::time::timeout(allowed, next.run(request)).await;
-    answer.unwrap_or_else(|_| ApiError::deadline(allowed).into_response())
+    answer.unwrap_or_else(|_| ApiError::deadline(allowed).respond_at(&path))
 }
 
 /// What the client will wait, but no longer than `most`.

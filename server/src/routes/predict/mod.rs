@@ -42,7 +42,7 @@ pub struct Options {
     model: Option<String>,
     /// `cam`: with what spoke for the likeliest class, a class activation map. With `Accept: image/png` it is the answer, laid
     /// over what the network saw of the photo.
-    #[param(value_type = Option<Explain>)]
+    #[param(inline, value_type = Option<Explain>)]
     explain: Option<String>,
 }
 
@@ -115,7 +115,7 @@ enum AnswerOrResults {
         (status = NOT_ACCEPTABLE, description = "several photos make no PNG", body = Failure),
         (status = REQUEST_TIMEOUT, description = "the body does not come any further", body = Failure),
         (status = PAYLOAD_TOO_LARGE, body = Failure),
-        (status = UNSUPPORTED_MEDIA_TYPE, description = "no format of a photo that is known", body = Failure),
+        (status = UNSUPPORTED_MEDIA_TYPE, description = "no format of a photo that is known, or a body that is packed", body = Failure),
         (status = UNPROCESSABLE_ENTITY, description = "a photo that cannot be decoded", body = Failure),
         (status = INTERNAL_SERVER_ERROR, body = Failure),
         (status = SERVICE_UNAVAILABLE, description = "as much waits as may; Retry-After says when", body = Failure),

@@ -76,6 +76,7 @@ enum Data {
         (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
         (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
         (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
+        (status = UNSUPPORTED_MEDIA_TYPE, description = "a body that is packed", body = InferenceError),
         (status = UNPROCESSABLE_ENTITY, description = "values that the network makes no numbers of", body = InferenceError),
         (status = INTERNAL_SERVER_ERROR, body = InferenceError), (status = SERVICE_UNAVAILABLE, body = InferenceError),
         (status = GATEWAY_TIMEOUT, body = InferenceError),
@@ -103,6 +104,7 @@ pub async fn infer(
         (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
         (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
         (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
+        (status = UNSUPPORTED_MEDIA_TYPE, description = "a body that is packed", body = InferenceError),
         (status = UNPROCESSABLE_ENTITY, description = "values that the network makes no numbers of", body = InferenceError),
         (status = INTERNAL_SERVER_ERROR, body = InferenceError), (status = SERVICE_UNAVAILABLE, body = InferenceError),
         (status = GATEWAY_TIMEOUT, body = InferenceError),
@@ -118,6 +120,7 @@ pub async fn infer_version(
 
 /// The body is read before anything is refused, for a client that is still sending would not see why.
 async fn respond(app: &App, name: &str, version: Option<&str>, request: Request) -> Result<Response, Refused> {
+    body::unpacked(request.headers())?;
     let json = header_length(request.headers());
     let mut share = app.in_flight.share();
     let body = body::whole(request.into_limited_body(), app.upload_limits.bytes, &mut share).await?;
