@@ -1,0 +1,173 @@
+//! HTTP as far as files need it: one request, with the way through its redirects, and what went wrong with it.
+
+use anyhow::{Error, anyhow};
+use std::io;
+use std::time::Duration;
+use ureq::http::{Method, Response};
+use ureq::{Agent, Body};
+use url::Url;
+
+/// Why a request did not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// Without any network it is in vain to try again; in the middle of a download it is not.
+    Unreached(Unreached),
+    /// It may go better next time.
+    Passing(Error),
+    /// It will go the same way next time.
+    Final(Error),
+}
+
+/// Why nobody answered; with the name of the one that was to.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreached(String);
+
+impl Failure {
+    pub fn into_error(self) -> Error {
+        match self {
+            Failure::Unreached(unreached) => unreached.into(),
+            Failure::Passing(error) | Failure::Final(error) => error,
+        }
+    }
+
+    pub fn unreached(why: impl Into<String>) -> Self {
+        Failure::Unreached(Unreached(why.into()))
+    }
+}
+
+/// Proves who asks. It goes to one server only: no redirect takes it anywhere else, nor does it travel unencrypted.
+#[derive(Clone)]
+pub struct Token {
+    value: String,
+    server: Url,
+}
+
+impl Token {
+    pub fn new(value: String, server: Url) -> Self {
+        Token { value, server }
+    }
+
+    /// Scheme, host and port are the server's. A machine may talk to itself in the clear.
+    fn belongs_to(&self, address: &Url) -> bool {
+        let is_local = matches!(address.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        address.origin() == self.server.origin() && (address.scheme() == "https" || is_local)
+    }
+}
+
+/// Blocking. Connecting, and any single wait for bytes, have a limit; a download as a whole has none.
+pub struct Client {
+    agent: Agent,
+    patience: Duration,
+}
+
+/// More would be a circle.
+const MAX_REDIRECTS: usize = 10;
+
+impl Client {
+    pub fn new(patience: Duration) -> Self {
+        let config = Agent::config_builder()
+            .user_agent(concat!("shortcut-trainer/", env!("CARGO_PKG_VERSION")))
+            // Hashes and ranges are of the file as it is.
+            .accept_encoding("identity")
+            // Redirects are followed here, where the token is watched; a status is judged by who asked.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_resolve(Some(patience))
+            .timeout_connect(Some(patience))
+            .timeout_recv_response(Some(patience))
+            .timeout_per_read(Some(patience))
+            .timeout_per_write(Some(patience))
+            .build();
+        Client { agent: config.new_agent(), patience }
+    }
+
+    /// The answer of the last server in a chain of redirects.
+    pub fn get(&self, address: &Url, headers: &[(&str, String)], token: Option<&Token>) -> Result<Response<Body>, Failure> {
+        let mut address = address.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.once(Method::GET, &address, headers, token)?;
+            match redirect(&address, &response)? {
+                Some(next) => address = next,
+                None => return Ok(response),
+            }
+        }
+        Err(Failure::Final(anyhow!("{address}: more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// The answer to a single request, be it a redirect.
+    pub fn once(
+        &self,
+        method: Method,
+        address: &Url,
+        headers: &[(&str, String)],
+        token: Option<&Token>,
+    ) -> Result<Response<Body>, Failure> {
+        let mut request = ureq::http::Request::builder().method(method).uri(address.as_str());
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        if let Some(token) = token.filter(|token| token.belongs_to(address)) {
+            request = request.header("authorization", format!("Bearer {}", token.value));
+        }
+        // The builder tells of the token's letters, if they are no letters of a header, and not of the token.
+        let request = request.body(()).map_err(|error| Failure::Final(anyhow!("{address}: {error}")))?;
+        self.agent.run(request).map_err(|error| self.explained(address, error))
+    }
+
+    /// A connection that ended before its answer did.
+    pub fn broken(&self, address: &Url, error: io::Error) -> Failure {
+        let host = address.host_str().unwrap_or_default();
+        Failure::Passing(match error.kind() {
+            io::ErrorKind::TimedOut => anyhow!("{host} sent nothing for {} s", self.patience.as_secs_f32()),
+            _ => anyhow!("the connection to {host} broke: {error}"),
+        })
+    }
+
+    fn explained(&self, address: &Url, error: ureq::Error) -> Failure {
+        use io::ErrorKind as Kind;
+        let host = address.host_str().unwrap_or_default();
+        let seconds = self.patience.as_secs_f32();
+        match error {
+            ureq::Error::HostNotFound => Failure::unreached(format!("{host} cannot be found: is there a network?")),
+            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                Failure::unreached(format!("{host} did not answer within {seconds} s"))
+            }
+            ureq::Error::Timeout(_) => self.broken(address, io::Error::from(Kind::TimedOut)),
+            ureq::Error::Io(error) => match error.kind() {
+                Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
+                    Failure::unreached(format!("{host} cannot be reached: {error}"))
+                }
+                // The standard library has no kind of error for a name that cannot be looked up.
+                _ if error.to_string().contains("lookup address") => {
+                    Failure::unreached(format!("{host} cannot be found ({error}): is there a network?"))
+                }
+                _ => self.broken(address, error),
+            },
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
+                Failure::Final(anyhow!("{host} does not prove that it is {host}: {error}"))
+            }
+            error @ ureq::Error::Protocol(_) => Failure::Passing(anyhow!("{host} does not speak HTTP: {error}")),
+            error => Failure::Final(anyhow!("{address}: {error}")),
+        }
+    }
+}
+
+/// Where a redirect leads, if it is one.
+///
+/// # Errors
+/// If it leads nowhere, or out of HTTPS.
+pub fn redirect(address: &Url, response: &Response<Body>) -> Result<Option<Url>, Failure> {
+    if ![301, 302, 303, 307, 308].contains(&response.status().as_u16()) {
+        return Ok(None);
+    }
+    let location = response.headers().get("location").and_then(|location| location.to_str().ok());
+    let next = location.and_then(|location| address.join(location).ok());
+    let next = next.ok_or_else(|| Failure::Final(anyhow!("{address}: a redirect to nowhere: {location:?}")))?;
+    let is_kept = next.scheme() == "https" || (next.scheme() == "http" && address.scheme() == "http");
+    match is_kept {
+        true => Ok(Some(next)),
+        false => Err(Failure::Final(anyhow!("{address}: a redirect out of HTTPS, to {next}, is not followed"))),
+    }
+}
