@@ -116,7 +116,8 @@ fn list() -> Table {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["name", "top-1 by torchvision", "resize", "file"]);
     let row = |weights: &Weights| {
-        let newest = if weights.is_default() { format!(", {}@torchvision", weights.architecture) } else { String::new() };
+        let newest =
+            if weights.is_default() { format!(", {}@torchvision", weights.architecture) } else { String::new() };
         let (name, top1) = (weights.name(), weights.top1());
         [format!("{name}{newest}"), format!("{top1:.3} %"), weights.resize.to_string(), weights.file()]
     };

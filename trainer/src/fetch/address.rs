@@ -85,7 +85,10 @@ mod tests {
         for address in ["huggingface.co", "ftp://host", "https://", "https://host?x", "file:///tmp"] {
             let error = Addresses::new(Some(address.to_owned()), None).err().unwrap();
             let error = format!("{error:#}");
-            assert!(error.contains("--torchvision") && error.contains(address) && error.contains("https://HOST"), "{error}");
+            assert!(
+                error.contains("--torchvision") && error.contains(address) && error.contains("https://HOST"),
+                "{error}"
+            );
         }
     }
 }

@@ -25,7 +25,8 @@ impl Cache {
         let of = |variable: &str| variable_of(variable).map(PathBuf::from);
         // A relative one is to be ignored, says the XDG Base Directory Specification.
         let xdg = || of("XDG_CACHE_HOME").filter(|folder| folder.is_absolute());
-        let users = || xdg().or_else(|| Some(std::env::home_dir()?.join(".cache"))).map(|folder| folder.join("shortcut"));
+        let users =
+            || xdg().or_else(|| Some(std::env::home_dir()?.join(".cache"))).map(|folder| folder.join("shortcut"));
         let Some(folder) = named.or_else(|| of(VARIABLE)).or_else(users) else {
             bail!("there is no home to keep a cache in: name a folder with --cache or {VARIABLE}");
         };

@@ -3,7 +3,7 @@
 use anyhow::{Error, anyhow};
 use std::io;
 use std::time::Duration;
-use ureq::http::{Method, Response};
+use ureq::http::{HeaderValue, Method, Response};
 use ureq::{Agent, Body};
 use url::Url;
 
@@ -39,13 +39,19 @@ impl Failure {
 /// Proves who asks. It goes to one server only: no redirect takes it anywhere else, nor does it travel unencrypted.
 #[derive(Clone)]
 pub struct Token {
-    value: String,
+    /// Of the header `authorization`.
+    value: HeaderValue,
     server: Url,
 }
 
 impl Token {
-    pub fn new(value: String, server: Url) -> Self {
-        Token { value, server }
+    /// # Errors
+    /// If the text is none that a header can hold.
+    pub fn new(text: &str, server: &Url) -> Result<Self, Error> {
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| anyhow!("it holds more than a token"))?;
+        value.set_sensitive(true);
+        Ok(Token { value, server: server.clone() })
     }
 
     /// Scheme, host and port are the server's. A machine may talk to itself in the clear.
@@ -84,7 +90,12 @@ impl Client {
     }
 
     /// The answer of the last server in a chain of redirects.
-    pub fn get(&self, address: &Url, headers: &[(&str, String)], token: Option<&Token>) -> Result<Response<Body>, Failure> {
+    pub fn get(
+        &self,
+        address: &Url,
+        headers: &[(&str, String)],
+        token: Option<&Token>,
+    ) -> Result<Response<Body>, Failure> {
         let mut address = address.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.once(Method::GET, &address, headers, token)?;
@@ -109,19 +120,19 @@ impl Client {
             request = request.header(*name, value);
         }
         if let Some(token) = token.filter(|token| token.belongs_to(address)) {
-            request = request.header("authorization", format!("Bearer {}", token.value));
+            request = request.header("authorization", &token.value);
         }
-        // The builder tells of the token's letters, if they are no letters of a header, and not of the token.
         let request = request.body(()).map_err(|error| Failure::Final(anyhow!("{address}: {error}")))?;
         self.agent.run(request).map_err(|error| self.explained(address, error))
     }
 
-    /// A connection that ended before its answer did.
+    /// Why a body ended before it was whole; `error` is its reader's.
     pub fn broken(&self, address: &Url, error: io::Error) -> Failure {
         let host = address.host_str().unwrap_or_default();
-        Failure::Passing(match error.kind() {
-            io::ErrorKind::TimedOut => anyhow!("{host} sent nothing for {} s", self.patience.as_secs_f32()),
-            _ => anyhow!("the connection to {host} broke: {error}"),
+        Failure::Passing(match ureq::Error::from(error) {
+            ureq::Error::Timeout(_) => anyhow!("{host} sent nothing for {} s", self.patience.as_secs_f32()),
+            ureq::Error::Io(error) => anyhow!("the connection to {host} broke: {error}"),
+            error => anyhow!("the connection to {host} broke: {error}"),
         })
     }
 
@@ -134,7 +145,7 @@ impl Client {
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
                 Failure::unreached(format!("{host} did not answer within {seconds} s"))
             }
-            ureq::Error::Timeout(_) => self.broken(address, io::Error::from(Kind::TimedOut)),
+            error @ ureq::Error::Timeout(_) => self.broken(address, error.into_io()),
             ureq::Error::Io(error) => match error.kind() {
                 Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
                     Failure::unreached(format!("{host} cannot be reached: {error}"))
@@ -146,7 +157,7 @@ impl Client {
                 _ => self.broken(address, error),
             },
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-                Failure::Final(anyhow!("{host} does not prove that it is {host}: {error}"))
+                Failure::Final(anyhow!("there is no connection to {host} that could be trusted: {error}"))
             }
             error @ ureq::Error::Protocol(_) => Failure::Passing(anyhow!("{host} does not speak HTTP: {error}")),
             error => Failure::Final(anyhow!("{address}: {error}")),

@@ -83,7 +83,10 @@ fn fill(client: &Client, source: &Source, part: &mut Part, retries: u32) -> Resu
             0 => error,
             length => {
                 let length = readable(length as usize);
-                error.context(format!("{length} of {} are here, and the same command goes on from there", source.address))
+                error.context(format!(
+                    "{length} of {} are here, and the same command goes on from there",
+                    source.address
+                ))
             }
         })?;
     }

@@ -38,7 +38,8 @@ struct Record {
 
 /// The file, downloaded if need be, as a checkpoint that says what its neighbour says of it.
 pub fn checkpoint(repository: &Repository, fetcher: &Fetcher) -> Result<Checkpoint> {
-    let token = variable_of(TOKEN_VARIABLE).map(|value| Token::new(value, fetcher.addresses.hugging_face.url().clone()));
+    let token = variable_of(TOKEN_VARIABLE).map(|value| Token::new(value.trim(), fetcher.addresses.hugging_face.url()));
+    let token = token.transpose().context(TOKEN_VARIABLE)?;
     let path = fetcher.cache.download(&format!("{}.json", Name::HuggingFace(repository.clone()).stem()));
     let record = match kept(&path).filter(|_| !fetcher.update) {
         Some(record) => record,
@@ -123,7 +124,12 @@ fn identity(
         let response = client.once(Method::HEAD, &address, &[], token)?;
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
-            return Err(denied(repository, token.is_some(), header(&response, "x-error-code"), refused(&address, &response)));
+            return Err(denied(
+                repository,
+                token.is_some(),
+                header(&response, "x-error-code"),
+                refused(&address, &response),
+            ));
         }
         let hash = header(&response, "x-linked-etag").map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
         if let Some(hash) = hash {
@@ -153,13 +159,19 @@ fn denied(repository: &Repository, has_token: bool, code: Option<&str>, failure:
     let Repository { owner, name, revision, file } = repository;
     let advice = match (code, has_token) {
         (Some("EntryNotFound"), _) => {
-            format!("{owner}/{name} has no {file} at {revision}; another file is named by hf://{owner}/{name}/FILE.safetensors")
+            format!(
+                "{owner}/{name} has no {file} at {revision}; another file is named by hf://{owner}/{name}/FILE.safetensors"
+            )
         }
         (Some("RevisionNotFound"), _) => format!("{owner}/{name} has no revision {revision}"),
-        (Some("GatedRepo"), true) => format!("{owner}/{name} is gated, and {TOKEN_VARIABLE} has no access: ask for it on its page"),
+        (Some("GatedRepo"), true) => {
+            format!("{owner}/{name} is gated, and {TOKEN_VARIABLE} has no access: ask for it on its page")
+        }
         (Some("RepoNotFound"), true) => format!("there is no {owner}/{name}, or {TOKEN_VARIABLE} has no access to it"),
         (Some("GatedRepo" | "RepoNotFound"), false) => {
-            format!("there is no {owner}/{name} for everybody; if it is private or gated, {TOKEN_VARIABLE} must hold a token")
+            format!(
+                "there is no {owner}/{name} for everybody; if it is private or gated, {TOKEN_VARIABLE} must hold a token"
+            )
         }
         _ => return failure,
     };

@@ -75,7 +75,10 @@ impl Fetcher {
             if expected.is_met_by(&found) {
                 return Ok(());
             }
-            remark(&format!("{} has the SHA-256 {found}, but {expected} is right: it is downloaded anew", path.display()));
+            remark(&format!(
+                "{} has the SHA-256 {found}, but {expected} is right: it is downloaded anew",
+                path.display()
+            ));
         }
         download(&self.client, source, self.retries)
     }

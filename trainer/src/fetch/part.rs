@@ -100,7 +100,9 @@ impl Part {
         let full = [ErrorKind::StorageFull, ErrorKind::FileTooLarge, ErrorKind::QuotaExceeded].contains(&error.kind());
         let path = self.path.display();
         match full {
-            true => anyhow!(error).context(format!("{path}: the disk is full: make room, and the same command goes on")),
+            true => {
+                anyhow!(error).context(format!("{path}: the disk is full: make room, and the same command goes on"))
+            }
             false => anyhow!(error).context(format!("{path} cannot be written")),
         }
     }

@@ -54,7 +54,8 @@ impl Config {
     /// If it is none of those that are known here.
     pub fn architecture(&self) -> Result<Option<&str>> {
         let Some(name) = self.architecture.as_deref() else { return Ok(None) };
-        let is_plain = Architecture::new(name, 1).is_ok_and(|architecture| architecture.name() == architecture.variant.name);
+        let is_plain =
+            Architecture::new(name, 1).is_ok_and(|architecture| architecture.name() == architecture.variant.name);
         ensure!(
             is_plain,
             "timm's {name} is another network than torchvision's ResNets, be it with the same tensors; known are {}",
@@ -98,9 +99,15 @@ impl Config {
         let Pretrained { input_size, crop_pct, crop_mode, interpolation, mean, std, .. } = self.pretrained();
         let default = Preprocessing::default();
         let [channels, height, crop] = input_size.unwrap_or([3, default.crop, default.crop]);
-        ensure!(channels == 3 && height == crop, "input_size: {channels}x{height}x{crop}, but photos are cropped to 3xNxN");
+        ensure!(
+            channels == 3 && height == crop,
+            "input_size: {channels}x{height}x{crop}, but photos are cropped to 3xNxN"
+        );
         let crop_pct = crop_pct.unwrap_or(CROP_PCT);
-        ensure!(crop_pct > 0.0 && crop_pct <= 1.0, "crop_pct: {crop_pct}, but a part of a photo is wanted, above 0 and up to 1");
+        ensure!(
+            crop_pct > 0.0 && crop_pct <= 1.0,
+            "crop_pct: {crop_pct}, but a part of a photo is wanted, above 0 and up to 1"
+        );
         let mode = crop_mode.as_deref().unwrap_or("center");
         ensure!(mode == "center", "crop_mode: {mode:?} is not known here, only \"center\"");
         let preprocessing = Preprocessing {

@@ -100,7 +100,10 @@ pub fn find(architecture: &str, source: &str) -> Result<&'static Weights, String
     };
     versions.iter().find(is_meant).copied().ok_or_else(|| {
         let names: Vec<String> = versions.iter().map(|weights| weights.name()).collect();
-        format!("{architecture}@{source} is unknown; there is {architecture}@torchvision, and of it {}", names.join(", "))
+        format!(
+            "{architecture}@{source} is unknown; there is {architecture}@torchvision, and of it {}",
+            names.join(", ")
+        )
     })
 }
 
@@ -132,12 +135,16 @@ mod tests {
     #[test]
     fn the_one_table_of_architectures_is_covered() {
         for variant in &VARIANTS {
-            let defaults = WEIGHTS.iter().filter(|weights| weights.architecture == variant.name && weights.is_default());
+            let defaults =
+                WEIGHTS.iter().filter(|weights| weights.architecture == variant.name && weights.is_default());
             assert_eq!(defaults.count(), 1, "{}", variant.name);
         }
         for weights in &WEIGHTS {
             assert!(VARIANTS.iter().any(|variant| variant.name == weights.architecture), "{weights:?}");
-            assert!(weights.hash.len() == 8 && weights.hash.chars().all(|digit| digit.is_ascii_hexdigit()), "{weights:?}");
+            assert!(
+                weights.hash.len() == 8 && weights.hash.chars().all(|digit| digit.is_ascii_hexdigit()),
+                "{weights:?}"
+            );
             assert_eq!(find(weights.architecture, &format!("torchvision-v{}", weights.version)), Ok(weights));
         }
     }

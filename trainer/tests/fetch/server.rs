@@ -23,7 +23,8 @@ impl Request {
 
     /// The first byte that is asked for.
     pub fn start(&self) -> Option<usize> {
-        self.header("range").map(|range| range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap())
+        self.header("range")
+            .map(|range| range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap())
     }
 }
 
@@ -65,11 +66,20 @@ impl Answer {
             Some(start) if start >= body.len() => {
                 Answer::status(416).with("content-range", &format!("bytes */{}", body.len()))
             }
-            Some(start) => Answer { status: 206, ..Answer::whole(&body[start..]) }
-                .with("content-range", &format!("bytes {start}-{}/{}", body.len() - 1, body.len())),
+            Some(_) => Answer::part(request, body, &[]),
             None => Answer::whole(body),
         };
         answer.with("etag", tag)
+    }
+
+    /// The range that was asked for, whatever else was, with headers in place of what would be right.
+    pub fn part(request: &Request, body: &[u8], headers: &[(&str, &str)]) -> Self {
+        let start = request.start().unwrap();
+        let mut answer = Answer { status: 206, ..Answer::whole(&body[start..]) };
+        if !headers.iter().any(|(name, _)| *name == "content-range") {
+            answer = answer.with("content-range", &format!("bytes {start}-{}/{}", body.len() - 1, body.len()));
+        }
+        headers.iter().fold(answer, |answer, (name, value)| answer.with(name, value))
     }
 
     pub fn redirect(status: u16, location: &str) -> Self {
@@ -157,13 +167,17 @@ fn read(stream: &TcpStream) -> Option<Request> {
     let mut words = line.split(' ').map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
     let headers = lines.take_while(|line| !line.is_empty());
-    let header = |line: String| line.split_once(':').map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
+    let header =
+        |line: String| line.split_once(':').map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
     Some(Request { method, path, headers: headers.filter_map(header).collect() })
 }
 
 fn write(mut stream: TcpStream, request: &Request, answer: Answer, released: &Receiver<()>) -> std::io::Result<()> {
     let Answer { status, headers, body, end } = answer;
-    let mut head = format!("HTTP/1.1 {status} Scripted\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!("HTTP/1.1 {status} Scripted\r\nconnection: close\r\n");
+    if !headers.iter().any(|(name, _)| name == "content-length") {
+        head += &format!("content-length: {}\r\n", body.len());
+    }
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }

@@ -1,0 +1,286 @@
+//! Repositories on a server that behaves like Hugging Face: a redirect to where large files lie, and their hash before it.
+
+use crate::server::{Answer, Request, Server};
+use crate::{fail, fetch, files, nobody, succeed};
+use model::architecture::Architecture;
+use model::checkpoint::{Checkpoint, Dtype};
+use model::preprocess::Interpolation;
+use model::random;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+const NAME: &str = "hf://timm/resnet18.test";
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+const OTHER_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
+
+/// Somebody's file of a network that knows three classes: without our metadata.
+fn weights(architecture: &str) -> Vec<u8> {
+    let checkpoint = random::checkpoint(Architecture::new(architecture, 3).unwrap()).convert(Dtype::F16).unwrap();
+    let mut bytes = checkpoint.to_bytes();
+    let key = bytes.windows(8).position(|window| window == b"shortcut").unwrap();
+    bytes[key] = b'S';
+    bytes
+}
+
+fn config() -> Value {
+    json!({
+        "architecture": "resnet18", "num_classes": 3, "label_names": ["n1", "n2", "n3"],
+        "label_descriptions": {"n1": "ant", "n2": "bee", "n3": "great white shark"},
+        "pretrained_cfg": {
+            "input_size": [3, 160, 160], "crop_pct": 0.95, "interpolation": "bicubic", "license": "apache-2.0",
+            "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]
+        }
+    })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a repository holds at present.
+struct Content {
+    commit: &'static str,
+    config: Option<Value>,
+    weights: Vec<u8>,
+    /// What is said of the weights; their hash, if all is well.
+    linked_etag: Option<String>,
+}
+
+impl Content {
+    fn new(config: Value) -> Self {
+        let weights = weights("resnet18");
+        let linked_etag = Some(format!("\"{}\"", sha256(&weights)));
+        Content { commit: COMMIT, config: Some(config), weights, linked_etag }
+    }
+}
+
+/// The service, and where its large files lie.
+struct Hub {
+    door: Server,
+    store: Server,
+}
+
+impl Hub {
+    fn new(content: Content) -> Self {
+        Hub::of(Arc::new(Mutex::new(content)))
+    }
+
+    fn of(content: Arc<Mutex<Content>>) -> Self {
+        let stored = content.clone();
+        let store =
+            Server::start(move |_, request| Answer::file(request, &stored.lock().unwrap().weights, "\"stored\""));
+        let store_address = store.address();
+        let door = Server::start(move |_, request| {
+            let Content { commit, config, linked_etag, .. } = &*content.lock().unwrap();
+            let known = ["main", "v1.0", *commit];
+            let path = request.path.strip_prefix("/timm/resnet18.test/resolve/").and_then(|path| path.split_once('/'));
+            let Some((_, file)) = path.filter(|(revision, _)| known.contains(revision)) else {
+                return Answer::status(404).with("x-error-code", "RevisionNotFound");
+            };
+            match (file, config, linked_etag) {
+                ("config.json", Some(config), _) => Answer::whole(config.to_string().as_bytes()),
+                ("model.safetensors", _, Some(etag)) => Answer::redirect(302, &format!("{store_address}/signed"))
+                    .with("x-linked-etag", etag)
+                    .with("x-repo-commit", commit),
+                ("model.safetensors", ..) => Answer::redirect(302, &format!("{store_address}/signed")),
+                _ => Answer::status(404).with("x-error-code", "EntryNotFound"),
+            }
+        });
+        Hub { door, store }
+    }
+
+    /// With a token, which must not come to the store.
+    fn succeed(&self, folder: &Path, arguments: &[&str]) -> (Checkpoint, String) {
+        let mut command = fetch(folder, &self.door.address(), arguments);
+        let (path, words) = succeed(command.env("HF_TOKEN", "hf_secret"));
+        assert!(!words.contains("hf_secret"), "{words}");
+        (Checkpoint::from_path(path).unwrap(), words)
+    }
+
+    fn fail(&self, folder: &Path, arguments: &[&str]) -> String {
+        fail(&mut fetch(folder, &self.door.address(), arguments))
+    }
+}
+
+fn lines(server: &Server) -> Vec<String> {
+    server.requests().iter().map(|Request { method, path, .. }| format!("{method} {path}")).collect()
+}
+
+#[test]
+fn a_repository_is_downloaded_once_with_what_its_config_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let hub = Hub::new(Content::new(config()));
+    let (checkpoint, words) = hub.succeed(at, &[NAME]);
+    let metadata = checkpoint.metadata();
+    assert_eq!(metadata.classes, ["n1", "n2", "n3"]);
+    assert_eq!(metadata.labels, ["ant", "bee", "great white shark"]);
+    let preprocessing = &metadata.preprocessing;
+    assert_eq!((preprocessing.resize, preprocessing.crop), (168, 160));
+    assert_eq!((preprocessing.interpolation, preprocessing.mean), (Interpolation::Bicubic, [0.5; 3]));
+    let provenance = metadata.provenance.as_deref().unwrap();
+    for part in ["https://huggingface.co/timm/resnet18.test", COMMIT, "apache-2.0"] {
+        assert!(provenance.contains(part), "{provenance}");
+    }
+    assert!(words.contains("resnet18, 3 classes"), "{words}");
+
+    let below = "/timm/resnet18.test/resolve";
+    let expected = [
+        format!("HEAD {below}/main/model.safetensors"),
+        format!("GET {below}/{COMMIT}/config.json"),
+        format!("GET {below}/{COMMIT}/model.safetensors"),
+    ];
+    assert_eq!(lines(&hub.door), expected);
+    for request in hub.door.requests() {
+        assert_eq!(request.header("authorization"), Some("Bearer hf_secret"), "{}", request.path);
+    }
+    let stored = hub.store.requests();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].header("authorization"), None, "the token goes nowhere else");
+
+    drop(hub);
+    succeed(&mut fetch(at, &nobody(), &[NAME]));
+    succeed(&mut fetch(at, &nobody(), &[NAME, "--dtype", "f32"]));
+    assert_eq!(
+        files(at, "checkpoints"),
+        ["timm--resnet18.test@main.f16.safetensors", "timm--resnet18.test@main.f32.safetensors"]
+    );
+}
+
+#[test]
+fn a_revision_stays_what_it_was_until_somebody_asks_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let content = Arc::new(Mutex::new(Content::new(config())));
+    let hub = Hub::of(content.clone());
+    hub.succeed(at, &[&format!("{NAME}@v1.0")]);
+    assert_eq!(lines(&hub.door)[0], "HEAD /timm/resnet18.test/resolve/v1.0/model.safetensors");
+    let (old, _) = hub.succeed(at, &[NAME]);
+    assert_eq!(hub.store.requests().len(), 1, "the same file is not downloaded twice");
+
+    let mut other = config();
+    other["label_descriptions"]["n1"] = json!("fire ant");
+    *content.lock().unwrap() = Content { commit: OTHER_COMMIT, ..Content::new(other) };
+    let (same, _) = hub.succeed(at, &[NAME]);
+    assert_eq!(same.metadata(), old.metadata());
+    let (new, _) = hub.succeed(at, &[NAME, "--update"]);
+    assert_eq!(new.metadata().labels[0], "fire ant");
+    let (new, _) = hub.succeed(at, &[NAME]);
+    assert_eq!(new.metadata().labels[0], "fire ant", "and it stays so");
+}
+
+#[test]
+fn downloads_resume_over_the_redirect() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = weights("resnet18");
+    let etag = format!("\"{}\"", sha256(&file));
+    let store = Server::start(move |number, request| match number {
+        0 => Answer::file(request, &file, "\"stored\"").broken_after(3_000_000),
+        _ => Answer::file(request, &file, "\"stored\""),
+    });
+    let to = format!("{}/signed", store.address());
+    let door = Server::start(move |_, request| match request.path.ends_with(".json") {
+        true => Answer::whole(config().to_string().as_bytes()),
+        false => Answer::redirect(302, &to).with("x-linked-etag", &etag).with("x-repo-commit", COMMIT),
+    });
+    succeed(&mut fetch(folder.path(), &door.address(), &[NAME]));
+    let starts: Vec<_> = store.requests().iter().map(Request::start).collect();
+    assert_eq!(starts, [None, Some(3_000_000)]);
+    assert_eq!(door.requests().len(), 4, "a signed address may have run out, so it is asked for again");
+}
+
+#[test]
+fn a_repository_under_a_new_name_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::new(Content::new(config()));
+    let to = hub.door.address();
+    let before = Server::start(move |number, request| match number {
+        0 => Answer::redirect(307, "/timm/resnet18.test/resolve/main/model.safetensors"),
+        _ => Answer::redirect(307, &format!("{to}{}", request.path.replace("/old/name", "/timm/resnet18.test"))),
+    });
+    // Not in the same place, so nothing is believed.
+    let words = fail(&mut fetch(folder.path(), &before.address(), &["hf://old/name"]));
+    assert!(words.contains("does not tell the file's SHA-256"), "{words}");
+    assert_eq!(before.requests().len(), 2, "the first one led to the same place, and was followed");
+    assert_eq!(hub.door.requests().len(), 0);
+}
+
+#[test]
+fn what_is_another_network_is_refused_before_it_is_downloaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut other = config();
+    other["architecture"] = json!("resnet50d");
+    let hub = Hub::new(Content::new(other));
+    let words = hub.fail(folder.path(), &[NAME]);
+    assert!(words.contains("timm's resnet50d is another network") && words.contains("resnet18, resnet34"), "{words}");
+    assert_eq!(hub.store.requests().len(), 0);
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut other = config();
+    other["architecture"] = json!("resnet34");
+    let words = Hub::new(Content::new(other)).fail(folder.path(), &[NAME]);
+    assert!(words.contains(NAME) && words.contains("resnet34 needs a tensor"), "{words}");
+}
+
+#[test]
+fn a_file_without_a_right_hash_is_refused() {
+    for (etag, reason) in [
+        (None, "does not tell the file's SHA-256"),
+        (Some("\"0123456789abcdef0123456789abcdef01234567\""), "but a SHA-256 is wanted"),
+        (Some("\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\""), "is right. It was damaged"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = Hub::new(Content { linked_etag: etag.map(str::to_owned), ..Content::new(config()) });
+        let words = hub.fail(folder.path(), &[NAME]);
+        assert!(words.contains(reason), "{words}");
+        assert_eq!(files(folder.path(), "checkpoints"), [""; 0]);
+        assert!(files(folder.path(), "downloads").iter().all(|name| name.ends_with(".json")), "no weights are left");
+    }
+}
+
+#[test]
+fn what_is_no_resnet_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = weights("resnet18");
+    let place = file.windows(5).position(|window| window == b"conv1").unwrap();
+    file[place..place + 5].copy_from_slice(b"patch");
+    let linked_etag = Some(sha256(&file));
+    let words = Hub::new(Content { weights: file, linked_etag, ..Content::new(config()) }).fail(folder.path(), &[NAME]);
+    assert!(
+        words.contains("ResNets under torchvision's or timm's names are taken") && words.contains("conv1"),
+        "{words}"
+    );
+}
+
+#[test]
+fn refusals_say_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::new(Content::new(config()));
+    let words = hub.fail(folder.path(), &[&format!("{NAME}/ema.safetensors")]);
+    assert!(words.contains("timm/resnet18.test has no ema.safetensors at main"), "{words}");
+    let words = hub.fail(folder.path(), &[&format!("{NAME}@v9")]);
+    assert!(words.contains("timm/resnet18.test has no revision v9"), "{words}");
+    for (status, code) in [(401, "RepoNotFound"), (401, "GatedRepo")] {
+        let server = Server::start(move |_, _| Answer::status(status).with("x-error-code", code));
+        let words = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
+        assert!(words.contains("HF_TOKEN must hold a token"), "{words}");
+        let words = fail(fetch(folder.path(), &server.address(), &[NAME]).env("HF_TOKEN", "hf_secret"));
+        assert!(words.contains("access") && !words.contains("hf_secret"), "{words}");
+    }
+    let words = fail(fetch(folder.path(), &hub.door.address(), &[NAME]).env("HF_TOKEN", "no\nheader"));
+    assert!(words.contains("HF_TOKEN"), "{words}");
+}
+
+#[test]
+fn without_a_config_the_tensors_decide() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::new(Content { config: None, ..Content::new(config()) });
+    let (checkpoint, words) = hub.succeed(folder.path(), &[NAME]);
+    assert!(words.contains("there is no config.json") && words.contains("--labels FILE"), "{words}");
+    assert_eq!(
+        (checkpoint.architecture().name(), checkpoint.metadata().preprocessing.resize),
+        ("resnet18".to_owned(), 256)
+    );
+}
