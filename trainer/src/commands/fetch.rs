@@ -77,7 +77,7 @@ impl Fetch {
             retries: self.retries,
             update: self.update,
         };
-        let (path, checkpoint) = fetcher.fetch(name, self.dtype).map_err(|error| advised(error, name))?;
+        let (path, checkpoint) = fetcher.fetch(name, self.dtype).map_err(|error| advised(error, name, self.update))?;
         let metadata = checkpoint.metadata();
         if metadata.labels == Metadata::new(metadata.architecture).labels {
             remark("the classes have no names but their index; `trainer import` gives them some with --labels FILE");
@@ -96,7 +96,7 @@ impl Fetch {
 }
 
 /// What somebody without a network can do.
-fn advised(error: Error, name: &Name) -> Error {
+fn advised(error: Error, name: &Name, is_update: bool) -> Error {
     if !error.is::<Unreached>() {
         return error;
     }
@@ -104,8 +104,9 @@ fn advised(error: Error, name: &Name) -> Error {
         Name::Torchvision(_) => ("--torchvision", TORCHVISION_VARIABLE),
         Name::HuggingFace(_) => ("--hugging-face", HUGGING_FACE_VARIABLE),
     };
+    let cache = if is_update { "without --update, what is in the cache is taken" } else { "not in the cache" };
     anyhow!(
-        "{error:#}\n{name} is not in the cache. A mirror is named by {flag} or {variable}, a proxy by HTTPS_PROXY; a file that \
+        "{error:#}\n{name}: {cache}. A mirror is named by {flag} or {variable}, a proxy by HTTPS_PROXY; a file that \
          was brought here in another way is read by `trainer import`"
     )
 }

@@ -182,3 +182,50 @@ pub fn redirect(address: &Url, response: &Response<Body>) -> Result<Option<Url>,
         false => Err(Failure::Final(anyhow!("{address}: a redirect out of HTTPS, to {next}, is not followed"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_token_stays_with_its_server() {
+        let token = |server: &str| Token::new("hf_secret", &url(server)).unwrap();
+        let hub = token("https://huggingface.co");
+        assert!(hub.belongs_to(&url("https://huggingface.co/me/birds?x")));
+        for other in
+            ["http://huggingface.co/", "https://huggingface.co:444/", "https://cdn.huggingface.co/", "https://evil/"]
+        {
+            assert!(!hub.belongs_to(&url(other)), "{other}");
+        }
+        assert!(token("http://127.0.0.1:81").belongs_to(&url("http://127.0.0.1:81/me/birds")));
+        assert!(!token("http://mirror").belongs_to(&url("http://mirror/me/birds")), "in the clear");
+        assert!(Token::new("two\nlines", &url("https://huggingface.co")).is_err());
+    }
+
+    #[test]
+    fn redirects_stay_within_https() {
+        let to = |status: u16, from: &str, location: Option<&str>| {
+            let response = Response::builder().status(status);
+            let response = location.into_iter().fold(response, |response, to| response.header("location", to));
+            redirect(&url(from), &response.body(Body::builder().data("")).unwrap())
+        };
+        let from = "https://host/one/two?three";
+        for (location, expected) in [
+            ("https://other/file", "https://other/file"),
+            ("/file", "https://host/file"),
+            ("file?x", "https://host/one/file?x"),
+            ("//other/file", "https://other/file"),
+        ] {
+            assert_eq!(to(302, from, Some(location)).unwrap(), Some(url(expected)));
+        }
+        assert_eq!(to(200, from, Some("/file")).unwrap(), None);
+        assert_eq!(to(307, "http://host/", Some("http://other/")).unwrap(), Some(url("http://other/")));
+        for location in [None, Some("http://host/file"), Some("ftp://host/file"), Some("https://")] {
+            assert!(matches!(to(302, from, location), Err(Failure::Final(_))), "{location:?}");
+        }
+    }
+}

@@ -50,15 +50,14 @@ impl std::fmt::Display for Expected {
 pub fn download(client: &Client, source: &Source, retries: u32) -> Result<()> {
     let Source { address, expected, path, .. } = source;
     let mut part = Part::open(path)?;
-    // What is older than this process may be of another version, on a server that has no word for versions.
-    let mut is_inherited = part.length() > 0;
     loop {
         fill(client, source, &mut part, retries)?;
         let found = part.hash();
         if expected.is_met_by(&found) {
             return part.finish();
         }
-        if !is_inherited {
+        // What is older than this process may be of another version, on a server that has no word for versions.
+        if !part.is_inherited() {
             part.delete()?;
             bail!(
                 "{address}: the file has the SHA-256 {found}, but {expected} is right. It was damaged or exchanged on its way, \
@@ -67,7 +66,6 @@ pub fn download(client: &Client, source: &Source, retries: u32) -> Result<()> {
         }
         remark("what lay here of an earlier download does not go with the rest: everything is downloaded anew");
         part.restart(None)?;
-        is_inherited = false;
     }
 }
 
@@ -121,6 +119,8 @@ fn advance(client: &Client, source: &Source, part: &mut Part) -> Result<(), Fail
                 // Everything was there already.
                 Some((None, total)) if total == part.length() && !is_other => return Ok(()),
                 Some((Some(start), total)) if start == part.length() && !is_other => Some(total),
+                // No part was asked for.
+                _ if part.length() == 0 => return Err(refused(address, &response)),
                 _ => {
                     remark("the server has another file by now: everything is downloaded anew");
                     part.restart(None).map_err(Failure::Final)?;

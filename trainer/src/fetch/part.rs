@@ -17,6 +17,8 @@ pub struct Part {
     file: File,
     length: u64,
     hash: Sha256,
+    /// Whether there is anything of another process in it.
+    is_inherited: bool,
     /// The server's word for the version that these bytes are of, if it had one (`ETag`).
     version: Option<String>,
 }
@@ -33,11 +35,15 @@ impl Part {
         };
         let (file, length, hash) = open().with_context(|| path.display().to_string())?;
         let version = fs::read_to_string(version_path(&path)).ok();
-        Ok(Part { whole: whole.to_owned(), path, file, length, hash, version })
+        Ok(Part { whole: whole.to_owned(), path, file, length, hash, is_inherited: length > 0, version })
     }
 
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    pub fn is_inherited(&self) -> bool {
+        self.is_inherited
     }
 
     pub fn version(&self) -> Option<&str> {
@@ -55,6 +61,7 @@ impl Part {
         };
         begin().map_err(|error| self.unwritable(error))?;
         (self.length, self.hash, self.version) = (0, Sha256::new(), version);
+        self.is_inherited = false;
         Ok(())
     }
 

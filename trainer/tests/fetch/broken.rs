@@ -142,6 +142,15 @@ fn a_part_of_another_file_is_not_put_together() {
 }
 
 #[test]
+fn a_part_that_nobody_asked_for_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(|_, _, file| Answer::whole(&file[5..]).partial("bytes 5-4730596/4730597"));
+    let words = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
+    assert!(words.contains("answers 206"), "{words}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
 fn a_part_that_does_not_fit_costs_one_more_download() {
     let folder = tempfile::tempdir().unwrap();
     leave(folder.path(), &vec![7; HALF], None);

@@ -3,7 +3,7 @@
 use crate::server::{Answer, Request, Server};
 use crate::{fail, fetch, files, nobody, succeed};
 use model::architecture::Architecture;
-use model::checkpoint::{Checkpoint, Dtype};
+use model::checkpoint::{Checkpoint, Dtype, Metadata};
 use model::preprocess::Interpolation;
 use model::random;
 use serde_json::{Value, json};
@@ -12,6 +12,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 const NAME: &str = "hf://timm/resnet18.test";
+/// Where the file of weights lies at first.
+const MODEL: &str = "/resolve/main/model.safetensors";
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const OTHER_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
 
@@ -73,6 +75,9 @@ impl Hub {
             Server::start(move |_, request| Answer::file(request, &stored.lock().unwrap().weights, "\"stored\""));
         let store_address = store.address();
         let door = Server::start(move |_, request| {
+            if let Some(rest) = request.path.strip_prefix("/old/name") {
+                return Answer::redirect(307, &format!("/timm/resnet18.test{rest}"));
+            }
             let Content { commit, config, linked_etag, .. } = &*content.lock().unwrap();
             let known = ["main", "v1.0", *commit];
             let path = request.path.strip_prefix("/timm/resnet18.test/resolve/").and_then(|path| path.split_once('/'));
@@ -195,16 +200,36 @@ fn downloads_resume_over_the_redirect() {
 fn a_repository_under_a_new_name_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::new(Content::new(config()));
-    let to = hub.door.address();
-    let before = Server::start(move |number, request| match number {
-        0 => Answer::redirect(307, "/timm/resnet18.test/resolve/main/model.safetensors"),
-        _ => Answer::redirect(307, &format!("{to}{}", request.path.replace("/old/name", "/timm/resnet18.test"))),
-    });
-    // Not in the same place, so nothing is believed.
-    let words = fail(&mut fetch(folder.path(), &before.address(), &["hf://old/name"]));
+    hub.succeed(folder.path(), &["hf://old/name"]);
+    assert_eq!(
+        lines(&hub.door)[..2],
+        ["HEAD /old/name", "HEAD /timm/resnet18.test"].map(|line| format!("{line}{MODEL}"))
+    );
+    assert_eq!(files(folder.path(), "checkpoints"), ["old--name@main.f16.safetensors"]);
+}
+
+#[test]
+fn what_another_server_says_of_a_hash_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::new(Content::new(config()));
+    let to = format!("{}/timm/resnet18.test{MODEL}", hub.door.address());
+    let before = Server::start(move |_, _| Answer::redirect(302, &to));
+    let words = fail(&mut fetch(folder.path(), &before.address(), &[NAME]));
     assert!(words.contains("does not tell the file's SHA-256"), "{words}");
-    assert_eq!(before.requests().len(), 2, "the first one led to the same place, and was followed");
     assert_eq!(hub.door.requests().len(), 0);
+}
+
+#[test]
+fn a_checkpoint_of_ours_explains_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = random::checkpoint(Architecture::new("resnet18", 3).unwrap());
+    let labels = ["fire ant", "honey bee", "wasp"].map(str::to_owned).to_vec();
+    let metadata = Metadata { labels: labels.clone(), ..checkpoint.metadata().clone() };
+    let weights = checkpoint.with_metadata(metadata.clone()).unwrap().to_bytes();
+    let linked_etag = Some(sha256(&weights));
+    let hub = Hub::new(Content { weights, linked_etag, ..Content::new(config()) });
+    let (checkpoint, _) = hub.succeed(folder.path(), &[NAME]);
+    assert_eq!(*checkpoint.metadata(), metadata);
 }
 
 #[test]

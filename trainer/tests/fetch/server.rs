@@ -82,6 +82,11 @@ impl Answer {
         headers.iter().fold(answer, |answer, (name, value)| answer.with(name, value))
     }
 
+    /// As if a range had been asked for.
+    pub fn partial(self, range: &str) -> Self {
+        Answer { status: 206, ..self.with("content-range", range) }
+    }
+
     pub fn redirect(status: u16, location: &str) -> Self {
         Answer::status(status).with("location", location)
     }
