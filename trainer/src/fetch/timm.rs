@@ -19,17 +19,37 @@ pub struct Config {
     architecture: Option<String>,
     /// Arguments of the network's constructor that are not its defaults.
     model_args: Option<Map<String, Value>>,
-    label_names: Option<Vec<String>>,
-    /// Readable names, by name.
-    label_descriptions: Option<BTreeMap<String, String>>,
+    /// How a photo's features become one vector.
+    global_pool: Option<String>,
+    #[serde(flatten)]
+    names: Names,
     pretrained_cfg: Option<Pretrained>,
     /// Before timm 0.9 these keys stood in the document itself.
     #[serde(flatten)]
     outside: Pretrained,
 }
 
+/// These keys stand in the document itself or, in some, in `pretrained_cfg`.
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Names {
+    #[serde(alias = "labels")]
+    label_names: Option<ByClass>,
+    /// Readable names, by name.
+    label_descriptions: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum ByClass {
+    InOrder(Vec<String>),
+    /// The keys of a JSON object are texts.
+    ByIndex(BTreeMap<String, String>),
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Pretrained {
+    #[serde(flatten)]
+    names: Names,
     /// `[channels, height, width]`
     input_size: Option<[u32; 3]>,
     crop_pct: Option<f64>,
@@ -41,7 +61,8 @@ struct Pretrained {
 }
 
 /// Arguments that say what the tensors say, or that matter in training only.
-const HARMLESS: [&str; 4] = ["num_classes", "in_chans", "drop_rate", "drop_path_rate"];
+const HARMLESS: [&str; 6] =
+    ["num_classes", "in_chans", "drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last"];
 
 impl Config {
     pub fn parse(json: &str) -> Result<Self> {
@@ -61,9 +82,12 @@ impl Config {
             "timm's {name} is another network than torchvision's ResNets, be it with the same tensors; known are {}",
             Architecture::names().into_iter().filter(|name| !name.ends_with("_v1")).collect::<Vec<_>>().join(", ")
         );
-        let mut arguments = self.model_args.iter().flat_map(Map::keys);
-        if let Some(argument) = arguments.find(|argument| !HARMLESS.contains(&argument.as_str())) {
-            bail!("this {name} was made with {argument:?}, which no network here has");
+        let pool = self.global_pool.clone().map(|pool| ("global_pool".to_owned(), Value::from(pool)));
+        for (argument, value) in self.model_args.clone().into_iter().flatten().chain(pool) {
+            let is_default = argument == "global_pool" && value == "avg";
+            if !is_default && !HARMLESS.contains(&argument.as_str()) {
+                bail!("this {name} was made with {argument} = {value}, which no network here has");
+            }
         }
         Ok(Some(name))
     }
@@ -79,14 +103,27 @@ impl Config {
     /// `metadata` with all that is known. Without names, a thousand classes are ImageNet's, as timm takes them too.
     pub fn describe(&self, metadata: &mut Metadata) -> Result<()> {
         metadata.preprocessing = self.preprocessing()?;
-        if let Some(names) = &self.label_names {
-            let (found, expected) = (names.len(), metadata.architecture.classes);
+        let expected = metadata.architecture.classes;
+        let Names { label_names, label_descriptions } = match &self.names.label_names {
+            Some(_) => &self.names,
+            None => &self.pretrained().names,
+        };
+        if let Some(names) = label_names {
+            let names = match names.clone() {
+                ByClass::InOrder(names) => names,
+                // timm allows gaps; what has no name is called by its index.
+                ByClass::ByIndex(mut names) => (0..expected)
+                    .map(|index| index.to_string())
+                    .map(|index| names.remove(&index).unwrap_or(index))
+                    .collect(),
+            };
+            let found = names.len();
             ensure!(found == expected, "{found} classes are named, but the network has {expected}");
-            let descriptions = self.label_descriptions.as_ref();
+            let descriptions = label_descriptions.as_ref();
             let readable = |name: &String| descriptions.and_then(|all| all.get(name)).unwrap_or(name).clone();
             metadata.labels = names.iter().map(readable).collect();
-            metadata.classes = names.clone();
-        } else if metadata.architecture.classes == imagenet::CLASSES {
+            metadata.classes = names;
+        } else if expected == imagenet::CLASSES {
             (metadata.classes, metadata.labels) = imagenet::names();
         }
         Ok(())
@@ -169,6 +206,10 @@ mod tests {
         assert_eq!(metadata.labels[0], "ant");
         let error = described(&config, 3).unwrap_err().to_string();
         assert!(error.contains("2 classes are named, but the network has 3"), "{error}");
+
+        let mut config = resnet18();
+        config["pretrained_cfg"]["label_names"] = json!({"0": "ant", "2": "wasp"});
+        assert_eq!(described(&config, 3).unwrap().labels, ["ant", "1", "wasp"]);
     }
 
     #[test]
@@ -186,7 +227,9 @@ mod tests {
             ("architecture", json!("resnet50d"), "timm's resnet50d"),
             ("architecture", json!("resnetaa50"), "known are resnet18, resnet34"),
             ("architecture", json!("resnet50_v1"), "timm's resnet50_v1"),
-            ("model_args", json!({"act_layer": "silu"}), "act_layer"),
+            ("model_args", json!({"act_layer": "silu"}), "act_layer = \"silu\""),
+            ("model_args", json!({"global_pool": "max"}), "global_pool = \"max\""),
+            ("global_pool", json!("catavgmax"), "global_pool = \"catavgmax\""),
             ("pretrained_cfg", json!({"input_size": [1, 224, 224]}), "1x224x224"),
             ("pretrained_cfg", json!({"crop_pct": 0.0}), "crop_pct: 0"),
             ("pretrained_cfg", json!({"crop_mode": "squash"}), "squash"),
@@ -200,7 +243,8 @@ mod tests {
             assert!(error.contains(reason), "{key}: {error}");
         }
         let mut config = resnet18();
-        config["model_args"] = json!({"num_classes": 1000});
+        config["model_args"] = json!({"num_classes": 1000, "global_pool": "avg"});
+        config["global_pool"] = json!("avg");
         described(&config, 1000).unwrap();
     }
 }

@@ -1,117 +1,14 @@
-//! Repositories on a server that behaves like Hugging Face: a redirect to where large files lie, and their hash before it.
+//! Repositories on Hugging Face: a redirect to where large files lie, and their hash before it.
 
+use crate::hub::{COMMIT, Content, Hub, MODEL, NAME, OTHER_COMMIT, config, lines, sha256, weights};
 use crate::server::{Answer, Request, Server};
 use crate::{fail, fetch, files, nobody, succeed};
 use model::architecture::Architecture;
-use model::checkpoint::{Checkpoint, Dtype, Metadata};
+use model::checkpoint::Metadata;
 use model::preprocess::Interpolation;
 use model::random;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::path::Path;
+use serde_json::json;
 use std::sync::{Arc, Mutex};
-
-const NAME: &str = "hf://timm/resnet18.test";
-/// Where the file of weights lies at first.
-const MODEL: &str = "/resolve/main/model.safetensors";
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-const OTHER_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
-
-/// Somebody's file of a network that knows three classes: without our metadata.
-fn weights(architecture: &str) -> Vec<u8> {
-    let checkpoint = random::checkpoint(Architecture::new(architecture, 3).unwrap()).convert(Dtype::F16).unwrap();
-    let mut bytes = checkpoint.to_bytes();
-    let key = bytes.windows(8).position(|window| window == b"shortcut").unwrap();
-    bytes[key] = b'S';
-    bytes
-}
-
-fn config() -> Value {
-    json!({
-        "architecture": "resnet18", "num_classes": 3, "label_names": ["n1", "n2", "n3"],
-        "label_descriptions": {"n1": "ant", "n2": "bee", "n3": "great white shark"},
-        "pretrained_cfg": {
-            "input_size": [3, 160, 160], "crop_pct": 0.95, "interpolation": "bicubic", "license": "apache-2.0",
-            "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]
-        }
-    })
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What a repository holds at present.
-struct Content {
-    commit: &'static str,
-    config: Option<Value>,
-    weights: Vec<u8>,
-    /// What is said of the weights; their hash, if all is well.
-    linked_etag: Option<String>,
-}
-
-impl Content {
-    fn new(config: Value) -> Self {
-        let weights = weights("resnet18");
-        let linked_etag = Some(format!("\"{}\"", sha256(&weights)));
-        Content { commit: COMMIT, config: Some(config), weights, linked_etag }
-    }
-}
-
-/// The service, and where its large files lie.
-struct Hub {
-    door: Server,
-    store: Server,
-}
-
-impl Hub {
-    fn new(content: Content) -> Self {
-        Hub::of(Arc::new(Mutex::new(content)))
-    }
-
-    fn of(content: Arc<Mutex<Content>>) -> Self {
-        let stored = content.clone();
-        let store =
-            Server::start(move |_, request| Answer::file(request, &stored.lock().unwrap().weights, "\"stored\""));
-        let store_address = store.address();
-        let door = Server::start(move |_, request| {
-            if let Some(rest) = request.path.strip_prefix("/old/name") {
-                return Answer::redirect(307, &format!("/timm/resnet18.test{rest}"));
-            }
-            let Content { commit, config, linked_etag, .. } = &*content.lock().unwrap();
-            let known = ["main", "v1.0", *commit];
-            let path = request.path.strip_prefix("/timm/resnet18.test/resolve/").and_then(|path| path.split_once('/'));
-            let Some((_, file)) = path.filter(|(revision, _)| known.contains(revision)) else {
-                return Answer::status(404).with("x-error-code", "RevisionNotFound");
-            };
-            match (file, config, linked_etag) {
-                ("config.json", Some(config), _) => Answer::whole(config.to_string().as_bytes()),
-                ("model.safetensors", _, Some(etag)) => Answer::redirect(302, &format!("{store_address}/signed"))
-                    .with("x-linked-etag", etag)
-                    .with("x-repo-commit", commit),
-                ("model.safetensors", ..) => Answer::redirect(302, &format!("{store_address}/signed")),
-                _ => Answer::status(404).with("x-error-code", "EntryNotFound"),
-            }
-        });
-        Hub { door, store }
-    }
-
-    /// With a token, which must not come to the store.
-    fn succeed(&self, folder: &Path, arguments: &[&str]) -> (Checkpoint, String) {
-        let mut command = fetch(folder, &self.door.address(), arguments);
-        let (path, words) = succeed(command.env("HF_TOKEN", "hf_secret"));
-        assert!(!words.contains("hf_secret"), "{words}");
-        (Checkpoint::from_path(path).unwrap(), words)
-    }
-
-    fn fail(&self, folder: &Path, arguments: &[&str]) -> String {
-        fail(&mut fetch(folder, &self.door.address(), arguments))
-    }
-}
-
-fn lines(server: &Server) -> Vec<String> {
-    server.requests().iter().map(|Request { method, path, .. }| format!("{method} {path}")).collect()
-}
 
 #[test]
 fn a_repository_is_downloaded_once_with_what_its_config_says() {
@@ -179,7 +76,7 @@ fn a_revision_stays_what_it_was_until_somebody_asks_again() {
 #[test]
 fn downloads_resume_over_the_redirect() {
     let folder = tempfile::tempdir().unwrap();
-    let file = weights("resnet18");
+    let file = weights();
     let etag = format!("\"{}\"", sha256(&file));
     let store = Server::start(move |number, request| match number {
         0 => Answer::file(request, &file, "\"stored\"").broken_after(3_000_000),
@@ -268,7 +165,7 @@ fn a_file_without_a_right_hash_is_refused() {
 #[test]
 fn what_is_no_resnet_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let mut file = weights("resnet18");
+    let mut file = weights();
     let place = file.windows(5).position(|window| window == b"conv1").unwrap();
     file[place..place + 5].copy_from_slice(b"patch");
     let linked_etag = Some(sha256(&file));

@@ -1,6 +1,7 @@
 //! `trainer fetch` beside servers of every kind: what it leaves in its cache, and what it says.
 
 mod broken;
+mod hub;
 mod hugging_face;
 mod server;
 mod torchvision;
