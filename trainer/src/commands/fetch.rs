@@ -14,9 +14,9 @@ use std::time::Duration;
 
 /// Download published weights by name, check them, and import them with labels and preprocessing
 ///
-/// NAME is ARCHITECTURE@torchvision, which means torchvision's newest weights of it (its DEFAULT); or -v1 and -v2 behind it, to
-/// name IMAGENET1K_V1 and V2; or hf://OWNER/REPO[@REVISION][/FILE] on Hugging Face, with a safetensors file of a ResNet under
-/// torchvision's or timm's tensor names.
+/// NAME is ARCHITECTURE@torchvision, which means torchvision's newest weights of it (its DEFAULT); the same with -v1 or
+/// -v2 behind it, which means IMAGENET1K_V1 or V2; or hf://OWNER/REPO[@REVISION][/FILE], a safetensors file on Hugging
+/// Face of a ResNet under torchvision's or timm's tensor names.
 ///
 /// What was fetched stays in the cache, and needs no network a second time. A download that broke off goes on where it
 /// stopped; a file whose SHA-256 is not the published one is deleted. The last line on stdout is the checkpoint's path.
@@ -44,7 +44,8 @@ pub struct Fetch {
     /// Take torchvision's files from a mirror, which SHORTCUT_TORCHVISION names as well
     #[arg(long, value_name = "URL")]
     torchvision: Option<String>,
-    /// Take Hugging Face's files from a mirror, which HF_ENDPOINT names as well; HF_TOKEN holds the token for private files
+    /// Take Hugging Face's files from a mirror, which HF_ENDPOINT names as well. HF_TOKEN holds the token for private
+    /// files
     #[arg(long, value_name = "URL")]
     hugging_face: Option<String>,
     /// Give a connection up when nothing comes for so long; there is no limit on the whole

@@ -9,7 +9,7 @@ pub struct Cache {
     folder: PathBuf,
 }
 
-/// Held by the process that fills a part of the cache; the system lets go of it when that process ends, however it ends.
+/// Held by the process that fills a part of the cache; the system lets go of it when that process ends.
 #[must_use]
 pub struct Lock(#[expect(dead_code, reason = "it is open as long as it is held")] File);
 

@@ -60,8 +60,8 @@ pub fn download(client: &Client, source: &Source, retries: u32) -> Result<()> {
         if !part.is_inherited() {
             part.delete()?;
             bail!(
-                "{address}: the file has the SHA-256 {found}, but {expected} is right. It was damaged or exchanged on its way, \
-                 and has been deleted; try again, or another mirror"
+                "{address}: the file has the SHA-256 {found}, but {expected} is right. It was damaged or exchanged on \
+                 its way, and has been deleted; try again, or another mirror"
             );
         }
         remark("what lay here of an earlier download does not go with the rest: everything is downloaded anew");
@@ -77,15 +77,13 @@ fn fill(client: &Client, source: &Source, part: &mut Part, retries: u32) -> Resu
             furthest = part.length();
             retries.forget();
         }
+        let is_final = matches!(failure, Failure::Final(_));
         retries.pause(failure).map_err(|error| match part.length() {
-            0 => error,
-            length => {
-                let length = readable(length as usize);
-                error.context(format!(
-                    "{length} of {} are here, and the same command goes on from there",
-                    source.address
-                ))
+            length if length > 0 && !is_final => {
+                let (length, address) = (readable(length as usize), &source.address);
+                error.context(format!("{length} of {address} are here, and the same command goes on from there"))
             }
+            _ => error,
         })?;
     }
     Ok(())

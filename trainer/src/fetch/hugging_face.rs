@@ -1,8 +1,8 @@
 //! Repositories on Hugging Face: a safetensors file, its hash, and `config.json` beside it.
 //!
-//! The crate `hf-hub` was looked at and does not serve: no version compares a file with its SHA-256 (0.5 takes the hash for a
-//! file's name only), and it brings an asynchronous runtime with a client of its own, from 1.0 on with a storage protocol too.
-//! Two requests are all that is needed.
+//! The crate `hf-hub` was looked at and does not serve: neither 0.5 nor 1.0 compares what it downloads with its hash
+//! (0.5 takes the hash for a file's name only), and 1.0 brings an asynchronous runtime, a second client and a storage
+//! protocol. Two requests are all that is needed.
 
 use super::address::variable_of;
 use super::client::{Client, Failure, Token, redirect};
@@ -111,7 +111,7 @@ fn ask(repository: &Repository, fetcher: &Fetcher, token: Option<&Token>) -> Res
     Ok(Record { commit, sha256, config })
 }
 
-/// The commit and the SHA-256, which stand in the answer before the one redirect that leads away to where large files lie.
+/// The commit and the SHA-256, which stand in the answer before the redirect that leads away to where large files lie.
 fn identity(
     client: &Client,
     repository: &Repository,
@@ -160,7 +160,8 @@ fn denied(repository: &Repository, has_token: bool, code: Option<&str>, failure:
     let advice = match (code, has_token) {
         (Some("EntryNotFound"), _) => {
             format!(
-                "{owner}/{name} has no {file} at {revision}; another file is named by hf://{owner}/{name}/FILE.safetensors"
+                "{owner}/{name} has no {file} at {revision}; another file is named by \
+                 hf://{owner}/{name}/FILE.safetensors"
             )
         }
         (Some("RevisionNotFound"), _) => format!("{owner}/{name} has no revision {revision}"),
@@ -170,7 +171,8 @@ fn denied(repository: &Repository, has_token: bool, code: Option<&str>, failure:
         (Some("RepoNotFound"), true) => format!("there is no {owner}/{name}, or {TOKEN_VARIABLE} has no access to it"),
         (Some("GatedRepo" | "RepoNotFound"), false) => {
             format!(
-                "there is no {owner}/{name} for everybody; if it is private or gated, {TOKEN_VARIABLE} must hold a token"
+                "there is no {owner}/{name} for everybody; if it is private or gated, {TOKEN_VARIABLE} must hold a \
+                 token"
             )
         }
         _ => return failure,

@@ -1,5 +1,5 @@
-//! Weights by name: downloaded once, checked, imported, and kept. It is the only part of the workspace that goes out to the
-//! network, and the server knows nothing of it.
+//! Weights by name: downloaded once, checked, imported, and kept. It is the only part of the workspace that goes out to
+//! the network, and the server knows nothing of it.
 //!
 //! ```text
 //! name --> source: address, hash --> part --> download --> checkpoint, with labels and preprocessing
@@ -43,8 +43,8 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// The checkpoint of this name, with matrices stored as `dtype`, and where it lies in the cache. What is there opens no
-    /// connection.
+    /// The checkpoint of this name, with matrices stored as `dtype`, and where it lies in the cache. What is there
+    /// opens no connection.
     pub fn fetch(&self, name: &Name, dtype: Dtype) -> Result<(PathBuf, Checkpoint)> {
         let path = self.cache.checkpoint(&format!("{}.{dtype}.safetensors", name.stem()));
         // One that cannot be read, as it is of another version of this program, is made anew.

@@ -173,9 +173,11 @@ mod tests {
         json!({
             "architecture": "resnet18", "num_classes": 1000, "num_features": 512,
             "pretrained_cfg": {
-                "tag": "a1_in1k", "input_size": [3, 224, 224], "test_input_size": [3, 288, 288], "interpolation": "bicubic",
+                "tag": "a1_in1k", "input_size": [3, 224, 224], "test_input_size": [3, 288, 288],
+                "interpolation": "bicubic",
                 "crop_pct": 0.95, "test_crop_pct": 1.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
-                "num_classes": 1000, "pool_size": [7, 7], "first_conv": "conv1", "classifier": "fc", "license": "apache-2.0"
+                "num_classes": 1000, "pool_size": [7, 7], "first_conv": "conv1", "classifier": "fc",
+                "license": "apache-2.0"
             }
         })
     }

@@ -73,9 +73,9 @@ impl Weights {
 
     fn provenance(&self) -> String {
         format!(
-            "torchvision's {} with the weights IMAGENET1K_V{}: {ADDRESS}/{}, trained on ImageNet. Of ImageNet's validation \
-             photos {} % are classified right, as torchvision counts them. torchvision is under BSD-3-Clause; ImageNet's terms \
-             may apply",
+            "torchvision's {} with the weights IMAGENET1K_V{}: {ADDRESS}/{}, trained on ImageNet. Of ImageNet's \
+             validation photos {} % are classified right, as torchvision counts them. torchvision is under \
+             BSD-3-Clause; ImageNet's terms may apply",
             self.architecture,
             self.version,
             self.file(),

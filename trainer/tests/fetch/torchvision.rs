@@ -9,8 +9,8 @@ pub const NAME: &str = "resnet18@torchvision";
 pub const FILE: &str = "resnet18-f37072fd.pth";
 pub const TAG: &str = "\"one\"";
 
-/// A file of `torch.save` with all tensors of torchvision's ResNet-18, zeros every one, whose SHA-256 begins like that of
-/// torchvision's file: `golden/torchvision.py`. It has 4.7 MB.
+/// A file of `torch.save` with all tensors of torchvision's ResNet-18, zeros every one, whose SHA-256 begins like that
+/// of torchvision's file: `golden/torchvision.py`. It has 4.7 MB.
 pub fn resnet18() -> Vec<u8> {
     const VALUES: usize = 512 * 512 * 3 * 3;
     /// Found by trying. It stands at the end of the one convolution that is as large as the storage.
