@@ -28,6 +28,7 @@ MODELS ?= checkpoints
 # minutes the first time.
 MODEL ?=
 FETCHED := $(CARGO_TARGET_DIR)/fetched
+AND_FETCHED = $(if $(MODEL), --model '$(MODEL)'="$$(cat $(FETCHED))" --default '$(MODEL)')
 
 # `make run WORKER_FEATURES=burn-webgpu`: the page with Burn's WebGPU engine in its worker, to compare with,
 # at `/?engine=webgpu`.
@@ -55,8 +56,7 @@ run:
 	$(if $(MODEL),$(CARGO_TARGET_DIR)/release/trainer fetch '$(MODEL)' > $(FETCHED))
 	@$(MAKE) --no-print-directory -j3 page server-meanwhile
 	cargo build --release -p server
-	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN) --models $(MODELS) \
-		$(if $(MODEL),--model '$(MODEL)'="$$(cat $(FETCHED))" --default '$(MODEL)')
+	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN) --models $(MODELS)$(AND_FETCHED)
 
 # With the page of before, if with any.
 server-meanwhile:
