@@ -1,9 +1,11 @@
 //! HTTP as far as files need it: one request, with the way through its redirects, and what went wrong with it.
 
+use super::roots;
 use anyhow::{Error, anyhow};
-use std::io;
 use std::time::Duration;
+use std::{fmt, io};
 use ureq::http::{HeaderValue, Method, Response};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 use url::Url;
 
@@ -80,6 +82,7 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
+            .tls_config(TlsConfig::builder().root_certs(roots::trusted()).build())
             .timeout_resolve(Some(patience))
             .timeout_connect(Some(patience))
             .timeout_recv_response(Some(patience))
@@ -150,19 +153,27 @@ impl Client {
                 Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
                     Failure::unreached(format!("{host} cannot be reached: {error}"))
                 }
+                // rustls has refused the server's certificate.
+                Kind::InvalidData => distrusted(host, error),
                 // The standard library has no kind of error for a name that cannot be looked up.
                 _ if error.to_string().contains("lookup address") => {
                     Failure::unreached(format!("{host} cannot be found ({error}): is there a network?"))
                 }
                 _ => self.broken(address, error),
             },
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-                Failure::Final(anyhow!("there is no connection to {host} that could be trusted: {error}"))
-            }
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => distrusted(host, error),
             error @ ureq::Error::Protocol(_) => Failure::Passing(anyhow!("{host} does not speak HTTP: {error}")),
             error => Failure::Final(anyhow!("{address}: {error}")),
         }
     }
+}
+
+fn distrusted(host: &str, error: impl fmt::Display) -> Failure {
+    Failure::Final(anyhow!(
+        "whoever answers in the name of {host} cannot be trusted: {error}. If your network looks into connections, its \
+         certificates are taken from the file that {} names",
+        roots::VARIABLE
+    ))
 }
 
 /// Where a redirect leads, if it is one.

@@ -16,6 +16,7 @@ mod name;
 mod part;
 mod progress;
 mod retries;
+mod roots;
 mod timm;
 mod torchvision;
 
