@@ -112,7 +112,7 @@ impl Answer {
 pub struct Server {
     port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
-    release: Sender<()>,
+    release: Option<Sender<()>>,
     is_done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -138,7 +138,7 @@ impl Server {
                 let _ = write(stream, &request, script(number, &request), &released);
             }
         });
-        Server { port, requests, release, is_done, thread: Some(thread) }
+        Server { port, requests, release: Some(release), is_done, thread: Some(thread) }
     }
 
     pub fn address(&self) -> String {
@@ -151,7 +151,7 @@ impl Server {
 
     /// Lets the rest of an answer go that is held.
     pub fn release(&self) {
-        self.release.send(()).unwrap();
+        self.release.as_ref().unwrap().send(()).unwrap();
     }
 }
 
@@ -159,6 +159,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.is_done.store(true, Ordering::SeqCst);
+        // What is still held is held no longer.
+        self.release = None;
         // It waits for somebody to come.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         let ended = self.thread.take().unwrap().join();
