@@ -23,6 +23,13 @@ export XDG_RUNTIME_DIR ?= /tmp
 LISTEN ?= 127.0.0.1:8080
 MODELS ?= checkpoints
 
+# `make run MODEL=resnet18@torchvision` fetches these weights first, or takes them from the cache, and opens the page on them;
+# `make run MODEL=hf://OWNER/REPO` too. It is the trainer that fetches, and that has Burn, which two processors compile for ten
+# minutes the first time.
+MODEL ?=
+FETCHED := $(CARGO_TARGET_DIR)/fetched
+AND_FETCHED = $(if $(MODEL), --model '$(MODEL)'="$$(cat $(FETCHED))" --default '$(MODEL)')
+
 # `make run WORKER_FEATURES=burn-webgpu`: the page with Burn's WebGPU engine in its worker, to compare with,
 # at `/?engine=webgpu`.
 WORKER_FEATURES ?=
@@ -33,6 +40,7 @@ endif
 
 help:
 	@echo "make run    build page and server, and serve the bundled models on http://$(LISTEN)"
+	@echo "make run MODEL=resnet18@torchvision  the same with weights that others published (trainer fetch --list)"
 	@echo "make test   every test of the workspace, the browser's and, emulated, NEON's included"
 	@echo "make soak   trainings that are killed fifty times, and half an hour of everything at once for the server"
 	@echo "make check-gpu  the trainer's way over a GPU: CUDA compiled, Vulkan run, by an emulation if need be"
@@ -46,9 +54,11 @@ help:
 # Of a fresh clone, the server is compiled while the tools and the page leave a processor idle; then it takes the page in.
 run:
 	@rustc --version >/dev/null # rustup installs the toolchain now, and not three times at once
+	$(if $(MODEL),cargo build --release -p trainer)
+	$(if $(MODEL),$(CARGO_TARGET_DIR)/release/trainer fetch '$(MODEL)' > $(FETCHED))
 	@$(MAKE) --no-print-directory -j3 page server-meanwhile
 	cargo build --release -p server
-	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN) --models $(MODELS)
+	exec $(CARGO_TARGET_DIR)/release/server --listen $(LISTEN) --models $(MODELS)$(AND_FETCHED)
 
 # With the page of before, if with any.
 server-meanwhile:

@@ -5,6 +5,7 @@
 
 mod commands;
 mod data;
+mod fetch;
 mod learning;
 mod output;
 mod photos;
@@ -40,6 +41,8 @@ Examples:
     trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
   Bring in weights that PyTorch saved, and name their classes
     trainer import resnet18.pth resnet18.safetensors --labels names.txt
+  Weights that others published, by name, with their labels
+    trainer fetch resnet50@torchvision
   A quarter of the size for the browser
     trainer convert resnet18.safetensors small.safetensors --dtype i8
   What is in a file

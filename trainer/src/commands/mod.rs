@@ -7,13 +7,14 @@ mod bench_training;
 mod convert;
 mod doctor;
 mod evaluate;
-mod formats;
+mod fetch;
+pub mod formats;
 mod grid;
 mod import;
 mod inspect;
 mod memory;
 mod names;
-mod open;
+pub mod open;
 mod pack;
 mod predict;
 mod processor;
@@ -31,6 +32,7 @@ pub enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Import(import::Import),
+    Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
     Pack(pack::Pack),
     Convert(convert::Convert),
@@ -47,6 +49,7 @@ impl Command {
             Command::Train(arguments) => arguments.run(),
             Command::Evaluate(arguments) => arguments.run(),
             Command::Import(arguments) => arguments.run(),
+            Command::Fetch(arguments) => arguments.run(),
             Command::Doctor(arguments) => arguments.run(),
             Command::Pack(arguments) => arguments.run(),
             Command::Convert(arguments) => arguments.run(),
@@ -68,6 +71,6 @@ fn answer(text: &str) -> Result<()> {
 }
 
 /// Says what is worth knowing, but no result.
-fn remark(text: &str) {
+pub fn remark(text: &str) {
     eprintln!("note: {text}");
 }
