@@ -25,7 +25,8 @@ def keep(target, name, data):
 def picture(mode="RGB", size=(19, 13)):
     """Colours that change from pixel to pixel."""
     image = Image.new("RGBA", size)
-    image.putdata([(x * 13 % 256, y * 19 % 256, x * y % 256, 255 - x * y % 200) for y in range(size[1]) for x in range(size[0])])
+    colours = lambda x, y: (x * 13 % 256, y * 19 % 256, x * y % 256, 255 - x * y % 200)
+    image.putdata([colours(x, y) for y in range(size[1]) for x in range(size[0])])
     return image.convert(mode)
 
 
@@ -129,6 +130,12 @@ def others():
     small_frame = bytearray(encoded(picture("P"), "GIF", interlace=False))
     small_frame[6:10] = struct.pack("<HH", 40, 30)
     keep("image", "gif-frame-within-screen", bytes(small_frame))
+    # A screen of one pixel before a frame of more pixels than the target allows.
+    large_frame = bytearray(small_frame)
+    large_frame[6:10] = struct.pack("<HH", 1, 1)
+    at = large_frame.index(b",\0\0\0\0") + 5
+    large_frame[at : at + 4] = struct.pack("<HH", 800, 800)
+    keep("image", "gif-frame-beyond-screen", bytes(large_frame))
 
     frames = [picture("RGBA"), picture("RGBA").rotate(180)]
     animation = {"save_all": True, "append_images": frames[1:], "duration": 50}
@@ -138,6 +145,12 @@ def others():
     keep("image", "webp-lossless-palette", encoded(picture("1").convert("RGB"), "WEBP", lossless=True))
     keep("image", "webp-orientation", encoded(picture(), "WEBP", quality=30, exif=exif(6)))
     keep("image", "webp-animated", encoded(frames[0], "WEBP", quality=30, **animation))
+    # Frames that are larger than what holds them, of which the decoder takes notice when it has them.
+    alpha = encoded(picture("RGBA"), "WEBP", quality=30)
+    animated = encoded(frames[0], "WEBP", quality=30, **animation)
+    for name, data, size in [("frame-beyond-canvas", alpha, (0x3FFF, 0x3FFF)), ("animated-frame-beyond-place", animated, (32, 16))]:
+        at = data.index(b"\x9d\x01\x2a") + 3
+        keep("image", f"webp-{name}", data[:at] + struct.pack("<HH", *size) + data[at + 4 :])
     keep("image", "webp-animated-lossless", encoded(frames[0], "WEBP", lossless=True, **animation))
 
     for mode in ("1", "L", "P", "RGB", "RGBA"):

@@ -24,7 +24,15 @@ pub(super) fn decode(
     reader.limits(allocations);
     let mut decoder = reader.into_decoder().map_err(error)?;
     let stored = u64::from(decoder.color_type().bytes_per_pixel());
-    limits.check(decoder.dimensions(), stored + beside_output(format), name)?;
+    limits.check(decoder.dimensions(), stored + beside_output(format, bytes), name)?;
+    if format == ImageFormat::Gif {
+        // Its first frame may be larger than the screen that shows a part of it.
+        let (width, height) = decoder.dimensions();
+        let screen = u64::from(width) * u64::from(height) * stored;
+        let mut frame = image::Limits::no_limits();
+        frame.max_alloc = Some((limits.memory - screen).min(limits.pixels.saturating_mul(stored)));
+        decoder.set_limits(frame).map_err(error)?;
+    }
     if format == ImageFormat::WebP && !webp::frame_fits(bytes, decoder.dimensions()) {
         return Err(undecodable(name, "its frame has another size than the file announces"));
     }
@@ -46,9 +54,10 @@ fn orientation(exif: Option<&[u8]>) -> Orientation {
 }
 
 /// Bytes a pixel of what lives beside a decoder's output: the opaque RGB made of it, or the decoder's own frame.
-fn beside_output(format: ImageFormat) -> u64 {
+fn beside_output(format: ImageFormat, bytes: &[u8]) -> u64 {
     match format {
-        ImageFormat::WebP | ImageFormat::Gif => 4,
+        ImageFormat::WebP => webp::beside_output(bytes),
+        ImageFormat::Gif => 4,
         _ => 3,
     }
 }

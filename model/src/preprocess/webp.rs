@@ -22,6 +22,19 @@ pub(super) fn frame_fits(file: &[u8], canvas: (u32, u32)) -> bool {
     still && animated
 }
 
+/// Bytes a pixel of what lives beside the decoder's output: of an animation the canvas and a frame with alpha, of a picture
+/// with alpha its planes and the one of alpha as it is decoded, and else the planes or four channels.
+pub(super) fn beside_output(file: &[u8]) -> u64 {
+    const ANIMATED: u8 = 0x02;
+    const ALPHA: u8 = 0x10;
+    let flags = extended(file).and_then(|mut chunks| chunks.next()?.data.first().copied()).unwrap_or(0);
+    match flags {
+        _ if flags & ANIMATED != 0 => 8,
+        _ if flags & ALPHA != 0 => 7,
+        _ => 4,
+    }
+}
+
 /// The chunks of a file of the extended format.
 fn extended(file: &[u8]) -> Option<Chunks<'_>> {
     const HEADER: usize = 12;
