@@ -90,9 +90,9 @@ soak:
 FUZZ ?= image pickle safetensors
 FUZZ_SECONDS ?= 600
 FUZZ_DIR := $(CARGO_TARGET_DIR)/fuzz
-# Units are small, for what is slow or takes memory in spite of that is what is looked for. Targets measure memory to the byte,
-# their limits being their own; these stop what would take the machine down before it can be measured.
-FUZZ_LIMITS := -max_len=4096 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64
+# Files are small, for what is slow or takes memory in spite of that is what is looked for; the header of a ResNet-18 fits. Targets
+# measure memory to the byte, their limits being their own; these stop what would take the machine down before it is measured.
+FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=64
 CARGO_FUZZ_RUN = CARGO_TARGET_DIR=$(FUZZ_DIR) $(CARGO) +nightly fuzz run --codegen-units 16
 fuzz: fuzzer
 	@cp Cargo.lock fuzz/Cargo.lock # what is fuzzed are the versions that are shipped

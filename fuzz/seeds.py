@@ -230,6 +230,10 @@ def pickles():
         ("beyond", b"K\x02K\x64\x85K\x01\x85"),
     ]:
         keep("pickle", f"tensor-{name}", b"\x80\x02}X\x09\0\0\0fc.weight" + tensor + rest + b"\x89}tRs.")
+    # Six hundred names of one tensor, which is one number 65,536 times.
+    expanded = tensor + b"K\x02J\0\0\1\0\x85K\x00\x85\x89}tRq\x01s"
+    names = b"".join(b"X\3\0\0\0%03dh\x01s" % number for number in range(600))
+    keep("pickle", "tensors-beyond-the-file", b"\x80\x02}X\x09\0\0\0fc.weight" + expanded + names + b".")
     keep("pickle", "every-opcode", b"\x80\x04\x95\x10\0\0\0\0\0\0\0]\x94(NI01\nI-12\nL-12L\nJ\xff\xff\xff\xffK\1M\1\2\x8a\2\1\2\x8b\1\0\0\0\1\x88\x89G\x3f\xf8\0\0\0\0\0\0U\1aT\1\0\0\0b\x8c\1cX\1\0\0\0d\x8d\1\0\0\0\0\0\0\0eC\1aB\1\0\0\0b\x8e\1\0\0\0\0\0\0\0c\x96\1\0\0\0\0\0\0\0d)K\1\x85q\1K\1K\2\x86r\2\0\0\0K\1K\2K\3\x87p3\nh\1j\2\0\0\0g3\n(tN2(l(d\x8f(\x90(\x91e(K\1K\2u.")
     keep("pickle", "deep", b"]" * 60 + b"a" * 59 + b".")
 

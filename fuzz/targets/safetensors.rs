@@ -1,7 +1,7 @@
 //! A checkpoint. No whole network fits into what a fuzzer makes up, so a header whose data is missing gets some.
 #![cfg_attr(fuzzing, no_main)]
 
-use model::checkpoint::{Checkpoint, CheckpointError, Dtype, Incoming};
+use model::checkpoint::{Checkpoint, CheckpointError, Incoming};
 use model::plan::Plan;
 
 #[cfg(fuzzing)]
@@ -46,6 +46,10 @@ fn in_pieces(bytes: &[u8], length: u64) -> Result<Checkpoint, CheckpointError> {
 
 /// The file as long as its header says, its last bytes repeated.
 fn check_filled(bytes: &[u8], length: u64) {
+    // Most headers are refused, which needs no data.
+    if let Err(error) = Incoming::new(length).push(bytes) {
+        return assert!(!error.to_string().is_empty());
+    }
     let last = &bytes[bytes.len().saturating_sub(8)..];
     let mut file = bytes.to_vec();
     file.extend(last.iter().cycle().take(length as usize - bytes.len()));
@@ -64,10 +68,6 @@ fn check_accepted(checkpoint: &Checkpoint) {
     assert!(again.to_bytes() == bytes, "written again, it has other bytes");
     assert_eq!(again.metadata(), checkpoint.metadata());
     Plan::new(checkpoint);
-    match checkpoint.convert(Dtype::I8) {
-        Ok(int8) => assert!(Checkpoint::from_bytes(&int8.to_bytes()).is_ok(), "its int8 is refused"),
-        Err(error) => assert!(matches!(error, CheckpointError::Unrepresentable { .. }), "{error}"),
-    }
 }
 
 fn assert_clear(error: &CheckpointError, same: &CheckpointError) {

@@ -34,9 +34,15 @@ use value::{Storage, TensorRef};
 /// The first bytes of a zip archive.
 const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
 
+/// Bytes that the tensors of a file may have together beyond the file's own: where batch norms are a single number expanded.
+/// Thousands of views of one storage are an attack.
+const MAX_BEYOND_FILE: u64 = 1 << 24;
+
 /// The weights of a `.pth` file by torchvision's names, before anything is known of the network.
 pub struct StateDict {
     container: Container,
+    /// Of the file, in bytes.
+    length: u64,
     tensors: BTreeMap<String, TensorRef>,
     classes: Option<Vec<String>>,
 }
@@ -81,7 +87,7 @@ impl StateDict {
             (Container::Legacy(legacy), pickle)
         };
         let state_dict::Weights { tensors, classes } = state_dict::find(&pickle)?;
-        Ok(StateDict { container, tensors, classes })
+        Ok(StateDict { container, length, tensors, classes })
     }
 
     /// Names and shapes.
@@ -125,6 +131,8 @@ impl StateDict {
         for (name, tensor) in &self.tensors {
             by_storage.entry(&tensor.storage.key).or_default().push((name, tensor));
         }
+        let limit = self.length.saturating_add(MAX_BEYOND_FILE);
+        let mut together = 0;
         let mut read = BTreeMap::new();
         for tensors in by_storage.into_values() {
             // Two views of one storage may disagree about its size; each gets what it announces.
@@ -137,6 +145,10 @@ impl StateDict {
                 let unsupported = || unsupported(name, &tensor.storage);
                 let dtype = tensor.storage.dtype().ok_or_else(unsupported)?;
                 let bytes = tensor::gather(name, tensor, &storage, dtype.bitsize() / 8)?;
+                together += bytes.len() as u64;
+                if together > limit {
+                    return Err(PthError::TensorsTooLarge { length: self.length, limit });
+                }
                 let elements = Elements::from_le_bytes(dtype, &bytes).ok_or_else(unsupported)?;
                 read.insert(name.clone(), StoredTensor::new(tensor.shape.clone(), elements));
             }
