@@ -1,4 +1,4 @@
-//! How much memory a piece of work takes at its height: a promise of the limits, and no other tool measures it to the byte.
+//! How much memory a piece of work takes at its height: a promise of the limits, which no other tool measures to the byte.
 //! A crate that takes this in counts every allocation of its threads.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -70,7 +70,12 @@ def jpegs():
     # What Pillow does not write: other factors of sampling, by the frame header of one that is sampled 1x1 throughout.
     plain = encoded(picture(size=(8, 8)), "JPEG", quality=30, subsampling="4:4:4")
     frame = plain.index(b"\xff\xc0")
-    for name, factors in [("410", (0x42, 0x11, 0x11)), ("440", (0x12, 0x11, 0x11)), ("odd", (0x31, 0x21, 0x13)), ("chroma", (0x11, 0x22, 0x22))]:
+    for name, factors in [
+        ("410", (0x42, 0x11, 0x11)),
+        ("440", (0x12, 0x11, 0x11)),
+        ("odd", (0x31, 0x21, 0x13)),
+        ("chroma", (0x11, 0x22, 0x22)),
+    ]:
         changed = bytearray(plain)
         for component, factor in enumerate(factors):
             changed[frame + 11 + 3 * component] = factor
@@ -155,12 +160,16 @@ def others():
 
     for mode in ("1", "L", "P", "RGB", "RGBA"):
         keep("image", f"bmp-{mode.lower()}", encoded(picture(mode, (9, 7)), "BMP"))
-    header = lambda bits, compression, colours, size: struct.pack("<IiiHHIIiiII", 40, 8, 2, 1, bits, compression, size, 0, 0, colours, 0)
+    layout = "<IiiHHIIiiII"
+    header = lambda bits, compression, colours, size: struct.pack(
+        layout, 40, 8, 2, 1, bits, compression, size, 0, 0, colours, 0
+    )
 
     def bmp(name, bits, compression, palette, data):
         offset = 14 + 40 + len(palette)
         file = b"BM" + struct.pack("<IHHI", offset + len(data), 0, 0, offset)
-        keep("image", f"bmp-{name}", file + header(bits, compression, len(palette) // 4, len(data)) + palette + data)
+        described = header(bits, compression, len(palette) // 4, len(data))
+        keep("image", f"bmp-{name}", file + described + palette + data)
 
     palette = bytes(range(64))
     bmp("rle-8", 8, 1, palette, b"\x04\x01\x00\x04\x01\x02\x03\x04\x00\x00\x08\x05\x00\x02\x00\x00\x00\x01")
@@ -222,7 +231,8 @@ def pickles():
             keep("pickle", file.stem, archive.read(name))
     for name in ("zip", "compressed", "big_endian"):
         keep("pickle", f"archive-{name}", (HERE.parent / f"model/tests/pth/{name}.pth").read_bytes())
-    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x10tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n("
+    tensor += b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x10tQ"
     for name, rest in [
         ("strides", b"K\x02K\x03K\x02\x86K\x01K\x03\x86"),
         ("expanded", b"K\x02K\x03K\x04\x86K\x00K\x00\x86"),
@@ -234,7 +244,13 @@ def pickles():
     expanded = tensor + b"K\x02J\0\0\1\0\x85K\x00\x85\x89}tRq\x01s"
     names = b"".join(b"X\3\0\0\0%03dh\x01s" % number for number in range(600))
     keep("pickle", "tensors-beyond-the-file", b"\x80\x02}X\x09\0\0\0fc.weight" + expanded + names + b".")
-    keep("pickle", "every-opcode", b"\x80\x04\x95\x10\0\0\0\0\0\0\0]\x94(NI01\nI-12\nL-12L\nJ\xff\xff\xff\xffK\1M\1\2\x8a\2\1\2\x8b\1\0\0\0\1\x88\x89G\x3f\xf8\0\0\0\0\0\0U\1aT\1\0\0\0b\x8c\1cX\1\0\0\0d\x8d\1\0\0\0\0\0\0\0eC\1aB\1\0\0\0b\x8e\1\0\0\0\0\0\0\0c\x96\1\0\0\0\0\0\0\0d)K\1\x85q\1K\1K\2\x86r\2\0\0\0K\1K\2K\3\x87p3\nh\1j\2\0\0\0g3\n(tN2(l(d\x8f(\x90(\x91e(K\1K\2u.")
+    every = (
+        b"\x80\x04\x95\x10\0\0\0\0\0\0\0]\x94(NI01\nI-12\nL-12L\nJ\xff\xff\xff\xffK\1M\1\2\x8a\2\1\2\x8b\1"
+        b"\0\0\0\1\x88\x89G\x3f\xf8\0\0\0\0\0\0U\1aT\1\0\0\0b\x8c\1cX\1\0\0\0d\x8d\1\0\0\0\0\0\0\0eC\1aB\1"
+        b"\0\0\0b\x8e\1\0\0\0\0\0\0\0c\x96\1\0\0\0\0\0\0\0d)K\1\x85q\1K\1K\2\x86r\2\0\0\0K\1K\2K\3\x87p3\n"
+        b"h\1j\2\0\0\0g3\n(tN2(l(d\x8f(\x90(\x91e(K\1K\2u."
+    )
+    keep("pickle", "every-opcode", every)
     keep("pickle", "deep", b"]" * 60 + b"a" * 59 + b".")
 
 

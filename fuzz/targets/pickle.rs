@@ -1,5 +1,5 @@
-//! A file of PyTorch's, as the trainer imports it. What is neither an archive nor a legacy file is taken for the pickle of
-//! an archive, which a fuzzer cannot make up for its checksums.
+//! A file of PyTorch's, as the trainer imports it. What is neither an archive nor a legacy file is taken for the pickle
+//! of an archive, which a fuzzer cannot make up for its checksums.
 #![cfg_attr(fuzzing, no_main)]
 
 use model::checkpoint::pth::{PthError, StateDict};

@@ -102,7 +102,8 @@ impl StateDict {
 
     /// The values of every tensor as f32, row by row.
     pub fn values(&mut self) -> Result<BTreeMap<String, Vec<f32>>, PthError> {
-        Ok(self.read()?.into_iter().map(|(name, tensor)| (name, tensor.values())).collect())
+        let limit = self.length.saturating_add(MAX_BEYOND_FILE);
+        Ok(self.read(limit)?.into_iter().map(|(name, tensor)| (name, tensor.values())).collect())
     }
 
     /// See [`import`].
@@ -114,7 +115,7 @@ impl StateDict {
         if let Some(classes) = self.classes.take_if(|classes| classes.len() == architecture.classes) {
             (metadata.classes, metadata.labels) = (classes.clone(), classes);
         }
-        let mut tensors = self.read()?;
+        let mut tensors = self.read(u64::MAX)?;
         for spec in architecture.tensors().into_iter().filter(|spec| spec.kind != TensorKind::Matrix) {
             let wide = tensors[&spec.name].convert(&spec.name, Dtype::F32)?;
             tensors.insert(spec.name, wide);
@@ -126,12 +127,12 @@ impl StateDict {
     }
 
     /// Storage by storage, so that one that many tensors share is read once.
-    fn read(&mut self) -> Result<BTreeMap<String, StoredTensor>, PthError> {
+    /// Of no more bytes together than `limit`, where nothing else bounds how many views there are.
+    fn read(&mut self, limit: u64) -> Result<BTreeMap<String, StoredTensor>, PthError> {
         let mut by_storage: BTreeMap<&str, Vec<(&String, &TensorRef)>> = BTreeMap::new();
         for (name, tensor) in &self.tensors {
             by_storage.entry(&tensor.storage.key).or_default().push((name, tensor));
         }
-        let limit = self.length.saturating_add(MAX_BEYOND_FILE);
         let mut together = 0;
         let mut read = BTreeMap::new();
         for tensors in by_storage.into_values() {
