@@ -153,7 +153,10 @@ def others():
     # Frames that are larger than what holds them, of which the decoder takes notice when it has them.
     alpha = encoded(picture("RGBA"), "WEBP", quality=30)
     animated = encoded(frames[0], "WEBP", quality=30, **animation)
-    for name, data, size in [("frame-beyond-canvas", alpha, (0x3FFF, 0x3FFF)), ("animated-frame-beyond-place", animated, (32, 16))]:
+    for name, data, size in [
+        ("frame-beyond-canvas", alpha, (0x3FFF, 0x3FFF)),
+        ("animated-frame-beyond-place", animated, (32, 16)),
+    ]:
         at = data.index(b"\x9d\x01\x2a") + 3
         keep("image", f"webp-{name}", data[:at] + struct.pack("<HH", *size) + data[at + 4 :])
     keep("image", "webp-animated-lossless", encoded(frames[0], "WEBP", lossless=True, **animation))
