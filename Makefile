@@ -4,13 +4,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run server-meanwhile test kernels checked neon soak cuda check-gpu bench bench-server conformance page page-burn tools wasm-target optimiser browser emulator vulkan peers load lint clean
+.PHONY: help run server-meanwhile test kernels checked neon soak cuda check-gpu fuzz fuzz-again fuzz-keep fuzzer bench bench-server conformance page page-burn tools wasm-target optimiser browser emulator vulkan peers load lint clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(CARGO_TARGET_DIR)/tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
 TRUNK := 0.21.14
+CARGO_FUZZ := 0.13.2
 # The command line must be exactly the version that the code was compiled against.
 WASM_BINDGEN = $(shell sed -n '/^name = "wasm-bindgen"$$/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
 
@@ -44,6 +45,7 @@ help:
 	@echo "make test   every test of the workspace, the browser's and, emulated, NEON's included"
 	@echo "make soak   trainings that are killed fifty times, and half an hour of everything at once for the server"
 	@echo "make check-gpu  the trainer's way over a GPU: CUDA compiled, Vulkan run, by an emulation if need be"
+	@echo "make fuzz   what strangers send, made up by libFuzzer: ten minutes for each parser"
 	@echo "make bench  Shortcut beside other people's engines, natively and in the browser"
 	@echo "make bench-server  our server beside LitServe and mosec, under load"
 	@echo "make conformance   Triton's client and schemathesis against our server"
@@ -96,6 +98,36 @@ SOAK_SECONDS ?= 1800
 soak:
 	SHORTCUT_KILLS=50 cargo test $(TESTED) --test resume -- --nocapture killed
 	SHORTCUT_SOAK_SECONDS=$(SOAK_SECONDS) cargo test $(TESTED) --test soak -- --nocapture
+
+# Every parser of strangers' bytes, one after the other, from the corpus in the repository. What brings it further stays below
+# cargo's target directory, and so does what it breaks on. `make fuzz FUZZ=image FUZZ_SECONDS=60` is a short one.
+FUZZ ?= image pickle safetensors
+FUZZ_SECONDS ?= 600
+FUZZ_DIR := $(CARGO_TARGET_DIR)/fuzz
+# Files are small, for what is slow or takes memory in spite of that is what is looked for; the header of a ResNet-18 fits. Targets
+# measure memory to the byte, their limits being their own; these stop what would take the machine down before it is measured.
+FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=64
+CARGO_FUZZ_RUN = CARGO_TARGET_DIR=$(FUZZ_DIR) $(CARGO) +nightly fuzz run --codegen-units 16
+fuzz: fuzzer
+	@cp Cargo.lock fuzz/Cargo.lock # what is fuzzed are the versions that are shipped
+	@for target in $(FUZZ); do \
+		found=$(FUZZ_DIR)/found/$$target; broken=$(FUZZ_DIR)/broken/$$target/; mkdir -p $$found $$broken; \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		$(CARGO_FUZZ_RUN) $$target $$found fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) $(FUZZ_LIMITS) \
+			-dict=fuzz/dictionaries/$$target -artifact_prefix=$$broken -print_final_stats=1 || { \
+			echo "$$target broke on the newest of $$broken; once more: make fuzz-again FUZZ=$$target INPUT=FILE" >&2; exit 1; }; \
+	done
+
+# One file, to see what it breaks.
+fuzz-again: fuzzer
+	@cp Cargo.lock fuzz/Cargo.lock
+	$(CARGO_FUZZ_RUN) $(FUZZ) $(INPUT) -- $(FUZZ_LIMITS)
+
+# What brought a fuzzer further and is not covered by the corpus, into the corpus.
+fuzz-keep: fuzzer
+	@cp Cargo.lock fuzz/Cargo.lock
+	@for target in $(FUZZ); do \
+		$(CARGO_FUZZ_RUN) $$target fuzz/corpus/$$target $(FUZZ_DIR)/found/$$target -- $(FUZZ_LIMITS) -merge=1 -use_counters=0; done
 
 # The trainer for NVIDIA's GPUs. Where LLVM cannot be downloaded, LLVM_STUB names a stand-in for the crate cubecl-llvm, which the
 # compiler that is used here, NVRTC, does not need; the lock file stays as it is.
@@ -191,6 +223,7 @@ web/index.%.html: web/index.html
 lint: wasm-target
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/peers/rust/Cargo.toml --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy $(TESTED) --all-targets -- -D warnings
 	cargo clippy --profile web --target wasm32-unknown-unknown -p page -p worker -p simd128 --all-targets -- -D warnings
 
@@ -212,6 +245,15 @@ $(TOOLS)/trunk-$(TRUNK):
 
 $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN):
 	$(INSTALL) wasm-bindgen-cli --bin wasm-bindgen --version $(WASM_BINDGEN)
+	rm -rf $@.build
+	touch $@
+
+# libFuzzer comes with a crate, its instrumentation with a compiler that is not stable.
+fuzzer: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ)
+	@rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
+
+$(TOOLS)/cargo-fuzz-$(CARGO_FUZZ):
+	$(INSTALL) cargo-fuzz --version $(CARGO_FUZZ) --locked
 	rm -rf $@.build
 	touch $@
 

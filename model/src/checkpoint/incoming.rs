@@ -116,6 +116,8 @@ impl Incoming {
                 Ok(Checkpoint { metadata, inferred, tensors })
             }
             _ => {
+                // Of a file that is too short to begin, nothing may ever have come.
+                self.needed()?;
                 let length = self.taken + self.pending.len() as u64;
                 Err(CheckpointError::Truncated { length, needed: self.length })
             }

@@ -43,7 +43,7 @@ pub(super) fn guarded<T>(
     format: &'static str,
     decode: impl FnOnce() -> Result<T, PhotoError>,
 ) -> Result<T, PhotoError> {
-    // No input is known that makes a decoder panic, but the bytes are a stranger's and the decoders are not ours.
+    // What is known to make a decoder panic is refused before it, but the bytes are a stranger's and the decoders are not ours.
     // Where panics abort (wasm), this changes nothing.
     let decoded = std::panic::catch_unwind(AssertUnwindSafe(decode));
     decoded.unwrap_or_else(|_| Err(undecodable(format, "its decoder failed")))

@@ -21,6 +21,7 @@ mod rectangle;
 mod region;
 mod resize;
 mod shrink;
+mod webp;
 mod windows;
 
 pub use batch::{BatchError, ImageBatch};

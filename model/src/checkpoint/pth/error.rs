@@ -58,6 +58,8 @@ pub enum PthError {
     UnsupportedDtype { name: String, class: String },
     #[error("tensor {name:?} reaches beyond its storage {key:?} of {elements} elements")]
     OutOfBounds { name: String, key: String, elements: u64 },
+    #[error("the tensors have more than {limit} bytes together, in a file of {length}")]
+    TensorsTooLarge { length: u64, limit: u64 },
     #[error("storage {key:?} is in the file with {found} bytes, {needed} were announced")]
     Storage { key: String, found: u64, needed: u64 },
 

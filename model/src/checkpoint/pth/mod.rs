@@ -34,9 +34,15 @@ use value::{Storage, TensorRef};
 /// The first bytes of a zip archive.
 const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
 
+/// Bytes that the tensors of a file may have together beyond the file's own: where batch norms are a single number expanded.
+/// Thousands of views of one storage are an attack.
+const MAX_BEYOND_FILE: u64 = 1 << 24;
+
 /// The weights of a `.pth` file by torchvision's names, before anything is known of the network.
 pub struct StateDict {
     container: Container,
+    /// Of the file, in bytes.
+    length: u64,
     tensors: BTreeMap<String, TensorRef>,
     classes: Option<Vec<String>>,
 }
@@ -81,7 +87,7 @@ impl StateDict {
             (Container::Legacy(legacy), pickle)
         };
         let state_dict::Weights { tensors, classes } = state_dict::find(&pickle)?;
-        Ok(StateDict { container, tensors, classes })
+        Ok(StateDict { container, length, tensors, classes })
     }
 
     /// Names and shapes.
@@ -96,7 +102,8 @@ impl StateDict {
 
     /// The values of every tensor as f32, row by row.
     pub fn values(&mut self) -> Result<BTreeMap<String, Vec<f32>>, PthError> {
-        Ok(self.read()?.into_iter().map(|(name, tensor)| (name, tensor.values())).collect())
+        let limit = self.length.saturating_add(MAX_BEYOND_FILE);
+        Ok(self.read(limit)?.into_iter().map(|(name, tensor)| (name, tensor.values())).collect())
     }
 
     /// See [`import`].
@@ -108,7 +115,7 @@ impl StateDict {
         if let Some(classes) = self.classes.take_if(|classes| classes.len() == architecture.classes) {
             (metadata.classes, metadata.labels) = (classes.clone(), classes);
         }
-        let mut tensors = self.read()?;
+        let mut tensors = self.read(u64::MAX)?;
         for spec in architecture.tensors().into_iter().filter(|spec| spec.kind != TensorKind::Matrix) {
             let wide = tensors[&spec.name].convert(&spec.name, Dtype::F32)?;
             tensors.insert(spec.name, wide);
@@ -120,11 +127,13 @@ impl StateDict {
     }
 
     /// Storage by storage, so that one that many tensors share is read once.
-    fn read(&mut self) -> Result<BTreeMap<String, StoredTensor>, PthError> {
+    /// Of no more bytes together than `limit`, where nothing else bounds how many views there are.
+    fn read(&mut self, limit: u64) -> Result<BTreeMap<String, StoredTensor>, PthError> {
         let mut by_storage: BTreeMap<&str, Vec<(&String, &TensorRef)>> = BTreeMap::new();
         for (name, tensor) in &self.tensors {
             by_storage.entry(&tensor.storage.key).or_default().push((name, tensor));
         }
+        let mut together = 0;
         let mut read = BTreeMap::new();
         for tensors in by_storage.into_values() {
             // Two views of one storage may disagree about its size; each gets what it announces.
@@ -137,6 +146,10 @@ impl StateDict {
                 let unsupported = || unsupported(name, &tensor.storage);
                 let dtype = tensor.storage.dtype().ok_or_else(unsupported)?;
                 let bytes = tensor::gather(name, tensor, &storage, dtype.bitsize() / 8)?;
+                together += bytes.len() as u64;
+                if together > limit {
+                    return Err(PthError::TensorsTooLarge { length: self.length, limit });
+                }
                 let elements = Elements::from_le_bytes(dtype, &bytes).ok_or_else(unsupported)?;
                 read.insert(name.clone(), StoredTensor::new(tensor.shape.clone(), elements));
             }

@@ -226,6 +226,16 @@ fn size_limits_are_checked_before_decoding() {
 }
 
 #[test]
+fn a_gif_hides_no_larger_frame_behind_its_screen() {
+    let mut bomb = encode(DynamicImage::from(quarters()).into_rgba8(), ImageFormat::Gif);
+    // The frame's descriptor: a comma, its place, its width and height.
+    let frame = bomb.windows(9).position(|bytes| bytes == [b',', 0, 0, 0, 0, 32, 0, 16, 0]).unwrap();
+    bomb[frame + 6] = 1;
+    let limits = Limits { pixels: 1000, ..Limits::default() };
+    assert!(matches!(Photo::decode(&bomb, &limits), Err(PhotoError::TooMuchMemory { .. })));
+}
+
+#[test]
 fn each_limit_has_its_error() {
     let rgba = DynamicImage::from(quarters()).into_rgba8();
     let formats = [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Bmp];

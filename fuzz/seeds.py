@@ -1,0 +1,265 @@
+"""Makes what fuzzing begins with, in `corpus/`: python3 seeds.py (Pillow 13; the files are committed).
+
+Small files of every kind that is read, whole or cut, so that a fuzzer need not guess containers.
+"""
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+from PIL import Image
+
+HERE = Path(__file__).parent
+CORPUS = HERE / "corpus"
+
+
+def keep(target, name, data):
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+
+
+def picture(mode="RGB", size=(19, 13)):
+    """Colours that change from pixel to pixel."""
+    image = Image.new("RGBA", size)
+    colours = lambda x, y: (x * 13 % 256, y * 19 % 256, x * y % 256, 255 - x * y % 200)
+    image.putdata([colours(x, y) for y in range(size[1]) for x in range(size[0])])
+    return image.convert(mode)
+
+
+def encoded(image, form, **options):
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags.tobytes()
+
+
+def jpegs():
+    def jpeg(name, image=None, **options):
+        data = encoded(image or picture(), "JPEG", **{"quality": 60} | options)
+        keep("image", f"jpeg-{name}", data)
+        return data
+
+    for name, subsampling in [("444", "4:4:4"), ("422", "4:2:2"), ("420", "4:2:0")]:
+        jpeg(name, subsampling=subsampling)
+        jpeg(f"progressive-{name}", subsampling=subsampling, progressive=True)
+    baseline = jpeg("optimised", optimize=True)
+    jpeg("restart", restart_marker_blocks=1)
+    jpeg("progressive-restart", restart_marker_blocks=1, progressive=True)
+    jpeg("grey", picture("L"))
+    jpeg("progressive-grey", picture("L"), progressive=True)
+    jpeg("cmyk", picture("CMYK"))
+    jpeg("progressive-cmyk", picture("CMYK"), progressive=True)
+    jpeg("rgb", keep_rgb=True)
+    jpeg("pixel", picture(size=(1, 1)))
+    # Wide and tall enough for columns and rows to be left out.
+    jpeg("wide", picture(size=(200, 9)))
+    jpeg("tall", picture(size=(9, 200)))
+    jpeg("comment", comment=b"a comment")
+    for orientation in (3, 6):
+        jpeg(f"orientation-{orientation}", exif=exif(orientation))
+    keep("image", "jpeg-truncated", baseline[: len(baseline) * 3 // 4])
+    # What Pillow does not write: other factors of sampling, by the frame header of one that is sampled 1x1 throughout.
+    plain = encoded(picture(size=(8, 8)), "JPEG", quality=30, subsampling="4:4:4")
+    frame = plain.index(b"\xff\xc0")
+    for name, factors in [
+        ("410", (0x42, 0x11, 0x11)),
+        ("440", (0x12, 0x11, 0x11)),
+        ("odd", (0x31, 0x21, 0x13)),
+        ("chroma", (0x11, 0x22, 0x22)),
+    ]:
+        changed = bytearray(plain)
+        for component, factor in enumerate(factors):
+            changed[frame + 11 + 3 * component] = factor
+        keep("image", f"jpeg-{name}", bytes(changed))
+    # Arithmetic coding, in name.
+    keep("image", "jpeg-arithmetic", plain.replace(b"\xff\xc0", b"\xff\xc9"))
+    progressive = encoded(picture(), "JPEG", quality=60, progressive=True)
+    keep("image", "jpeg-arithmetic-progressive", progressive.replace(b"\xff\xc2", b"\xff\xca"))
+    keep("image", "jpeg-lossless", plain.replace(b"\xff\xc0", b"\xff\xc3"))
+    keep("image", "jpeg-12-bit", plain.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"))
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, depth, colour, rows, interlaced=0, before=b""):
+    """`rows` are those of all passes, each with its filter in front."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    data = zlib.compress(b"".join(rows), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def pngs():
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        image = picture("L").convert("I;16") if mode == "I;16" else picture(mode)
+        keep("image", f"png-{mode.lower().replace(';', '-')}", encoded(image, "PNG", optimize=True))
+    keep("image", "png-transparent", encoded(picture("P"), "PNG", transparency=3, bits=4))
+    keep("image", "png-orientation", encoded(picture(), "PNG", exif=exif(8)))
+    keep("image", "png-text", encoded(picture(), "PNG", icc_profile=b"no profile", dpi=(72, 72)))
+    frames = [picture(), picture().rotate(180)]
+    keep("image", "png-animated", encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=50))
+    # Adam7: first pixel, horizontal and vertical step of each pass.
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    for name, depth, colour, samples in [("rgb", 8, 2, 3), ("grey-2", 2, 0, 1), ("rgba-16", 16, 6, 4)]:
+        rows = []
+        for left, top, right, down in passes:
+            columns = len(range(left, 9, right))
+            for row in range(top, 7, down):
+                length = -(-columns * samples * depth // 8)
+                if columns:
+                    rows.append(bytes([row % 5]) + bytes((row * 40 + at * 7) % 256 for at in range(length)))
+        keep("image", f"png-interlaced-{name}", png(9, 7, depth, colour, rows, 1))
+    rows = [b"\x04" + bytes(range(row, row + 4 * 6)) for row in range(4)]
+    whole = png(4, 4, 16, 2, rows)
+    keep("image", "png-16-bit", whole)
+    keep("image", "png-truncated", whole[:-20])
+
+
+def others():
+    frames = [picture("P"), picture("P").rotate(180), picture("P").rotate(90)]
+    animation = {"save_all": True, "append_images": frames[1:], "duration": 50}
+    keep("image", "gif", encoded(picture("P"), "GIF", interlace=False))
+    keep("image", "gif-interlaced", encoded(picture("P"), "GIF", interlace=True))
+    keep("image", "gif-transparent", encoded(picture("P"), "GIF", transparency=3))
+    keep("image", "gif-animated", encoded(frames[0], "GIF", **animation, disposal=2))
+    small_frame = bytearray(encoded(picture("P"), "GIF", interlace=False))
+    small_frame[6:10] = struct.pack("<HH", 40, 30)
+    keep("image", "gif-frame-within-screen", bytes(small_frame))
+    # A screen of one pixel before a frame of more pixels than the target allows.
+    large_frame = bytearray(small_frame)
+    large_frame[6:10] = struct.pack("<HH", 1, 1)
+    at = large_frame.index(b",\0\0\0\0") + 5
+    large_frame[at : at + 4] = struct.pack("<HH", 800, 800)
+    keep("image", "gif-frame-beyond-screen", bytes(large_frame))
+
+    frames = [picture("RGBA"), picture("RGBA").rotate(180)]
+    animation = {"save_all": True, "append_images": frames[1:], "duration": 50}
+    keep("image", "webp-lossy", encoded(picture(), "WEBP", quality=30))
+    keep("image", "webp-lossy-alpha", encoded(picture("RGBA"), "WEBP", quality=30))
+    keep("image", "webp-lossless", encoded(picture(), "WEBP", lossless=True))
+    keep("image", "webp-lossless-palette", encoded(picture("1").convert("RGB"), "WEBP", lossless=True))
+    keep("image", "webp-orientation", encoded(picture(), "WEBP", quality=30, exif=exif(6)))
+    keep("image", "webp-animated", encoded(frames[0], "WEBP", quality=30, **animation))
+    # Frames that are larger than what holds them, of which the decoder takes notice when it has them.
+    alpha = encoded(picture("RGBA"), "WEBP", quality=30)
+    animated = encoded(frames[0], "WEBP", quality=30, **animation)
+    for name, data, size in [
+        ("frame-beyond-canvas", alpha, (0x3FFF, 0x3FFF)),
+        ("animated-frame-beyond-place", animated, (32, 16)),
+    ]:
+        at = data.index(b"\x9d\x01\x2a") + 3
+        keep("image", f"webp-{name}", data[:at] + struct.pack("<HH", *size) + data[at + 4 :])
+    keep("image", "webp-animated-lossless", encoded(frames[0], "WEBP", lossless=True, **animation))
+
+    for mode in ("1", "L", "P", "RGB", "RGBA"):
+        keep("image", f"bmp-{mode.lower()}", encoded(picture(mode, (9, 7)), "BMP"))
+    layout = "<IiiHHIIiiII"
+    header = lambda bits, compression, colours, size: struct.pack(
+        layout, 40, 8, 2, 1, bits, compression, size, 0, 0, colours, 0
+    )
+
+    def bmp(name, bits, compression, palette, data):
+        offset = 14 + 40 + len(palette)
+        file = b"BM" + struct.pack("<IHHI", offset + len(data), 0, 0, offset)
+        described = header(bits, compression, len(palette) // 4, len(data))
+        keep("image", f"bmp-{name}", file + described + palette + data)
+
+    palette = bytes(range(64))
+    bmp("rle-8", 8, 1, palette, b"\x04\x01\x00\x04\x01\x02\x03\x04\x00\x00\x08\x05\x00\x02\x00\x00\x00\x01")
+    bmp("rle-4", 4, 2, palette, b"\x08\x12\x00\x00\x00\x05\x12\x34\x50\x00\x03\x67\x00\x01")
+    bmp("bit-fields", 16, 3, struct.pack("<III", 0xF800, 0x7E0, 0x1F), bytes(range(32)))
+    keep("image", "nothing", b"")
+    keep("image", "tiff", b"II\x2a\0\x08\0\0\0")
+
+
+def framed(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def checkpoints():
+    """The header of the bundled ResNet-18 and a little data: whole networks are too large for a corpus."""
+    bundled = (HERE.parent / "checkpoints/resnet18-imagenette.safetensors").read_bytes()
+    length = struct.unpack("<Q", bundled[:8])[0]
+    header = json.loads(bundled[8 : 8 + length])
+    document = json.loads(header["__metadata__"]["shortcut"])
+    brief = {key: document[key] for key in ("version", "architecture", "classes", "labels", "preprocessing")}
+    number = b"\x01\0\0\0\x01\0\0\x3f"
+    described = header | {"__metadata__": {"format": "pt", "shortcut": json.dumps(brief)}}
+    plain = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    keep("safetensors", "resnet18", framed(header, number))
+    keep("safetensors", "resnet18-described-in-brief", framed(described, number))
+    keep("safetensors", "resnet18-not-described", framed(plain, number))
+    keep("safetensors", "resnet18-not-finite", framed(plain, b"\xff" * 8))
+    keep("safetensors", "resnet18-header-cut", framed(plain)[:300])
+
+    small = {
+        "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        "b.scale": {"dtype": "F32", "shape": [3], "data_offsets": [8, 20]},
+        "b": {"dtype": "I8", "shape": [3, 1], "data_offsets": [20, 23]},
+    }
+    keep("safetensors", "small", framed(small, bytes(23)))
+    keep("safetensors", "small-truncated", framed(small, bytes(9)))
+    keep("safetensors", "nothing", b"")
+    keep("safetensors", "no-tensors", framed({"__metadata__": {"format": "pt"}}))
+    for dtype, size in [("F16", 2), ("BF16", 2), ("F64", 8), ("I64", 8), ("F8_E4M3", 1), ("F4", 0.5)]:
+        table = {"fc.weight": {"dtype": dtype, "shape": [2, 4], "data_offsets": [0, int(8 * size)]}}
+        keep("safetensors", f"classifier-{dtype.lower()}", framed(table, bytes(int(8 * size))))
+    shape = {"fc.weight": {"dtype": "F32", "shape": [2**32, 2**32], "data_offsets": [0, 2**63]}}
+    keep("safetensors", "huge-shape", framed(shape))
+    keep("safetensors", "metadata-of-another-version", framed({"__metadata__": {"shortcut": '{"version":2}'}}))
+    keep("safetensors", "deep", framed(b'{"__metadata__":' + b"[" * 300))
+    keep("safetensors", "zip", b"PK\x03\x04" + bytes(8))
+
+
+def pickles():
+    """Those of `model/tests/pth`: legacy files whole, the pickles of archives without what they stand in."""
+    for file in sorted((HERE.parent / "model/tests/pth").glob("*.pth")):
+        data = file.read_bytes()
+        if not zipfile.is_zipfile(file):
+            keep("pickle", file.stem, data)
+            continue
+        with zipfile.ZipFile(file) as archive:
+            name = next((name for name in archive.namelist() if name.endswith("/data.pkl")))
+            keep("pickle", file.stem, archive.read(name))
+    for name in ("zip", "compressed", "big_endian"):
+        keep("pickle", f"archive-{name}", (HERE.parent / f"model/tests/pth/{name}.pth").read_bytes())
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n("
+    tensor += b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x10tQ"
+    for name, rest in [
+        ("strides", b"K\x02K\x03K\x02\x86K\x01K\x03\x86"),
+        ("expanded", b"K\x02K\x03K\x04\x86K\x00K\x00\x86"),
+        ("no-sides", b"K\x02))"),
+        ("beyond", b"K\x02K\x64\x85K\x01\x85"),
+    ]:
+        keep("pickle", f"tensor-{name}", b"\x80\x02}X\x09\0\0\0fc.weight" + tensor + rest + b"\x89}tRs.")
+    # Six hundred names of one tensor, which is one number 65,536 times.
+    expanded = tensor + b"K\x02J\0\0\1\0\x85K\x00\x85\x89}tRq\x01s"
+    names = b"".join(b"X\3\0\0\0%03dh\x01s" % number for number in range(600))
+    keep("pickle", "tensors-beyond-the-file", b"\x80\x02}X\x09\0\0\0fc.weight" + expanded + names + b".")
+    every = (
+        b"\x80\x04\x95\x10\0\0\0\0\0\0\0]\x94(NI01\nI-12\nL-12L\nJ\xff\xff\xff\xffK\1M\1\2\x8a\2\1\2\x8b\1"
+        b"\0\0\0\1\x88\x89G\x3f\xf8\0\0\0\0\0\0U\1aT\1\0\0\0b\x8c\1cX\1\0\0\0d\x8d\1\0\0\0\0\0\0\0eC\1aB\1"
+        b"\0\0\0b\x8e\1\0\0\0\0\0\0\0c\x96\1\0\0\0\0\0\0\0d)K\1\x85q\1K\1K\2\x86r\2\0\0\0K\1K\2K\3\x87p3\n"
+        b"h\1j\2\0\0\0g3\n(tN2(l(d\x8f(\x90(\x91e(K\1K\2u."
+    )
+    keep("pickle", "every-opcode", every)
+    keep("pickle", "deep", b"]" * 60 + b"a" * 59 + b".")
+
+
+if __name__ == "__main__":
+    jpegs()
+    pngs()
+    others()
+    checkpoints()
+    pickles()

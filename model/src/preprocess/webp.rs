@@ -1,0 +1,126 @@
+//! What of a WebP file has to be looked at before its decoder is: that takes as much memory for metadata as their chunk
+//! announces, up to 4 GB, and decodes a frame before it asks whether that has the size that the file announced.
+
+/// EXIF of a file of the extended format, if all of it is there.
+pub(super) fn exif(file: &[u8]) -> Option<&[u8]> {
+    let chunk = extended(file)?.find(|chunk| chunk.name == b"EXIF")?;
+    (chunk.data.len() == chunk.size).then_some(chunk.data)
+}
+
+/// Whether the frame that is decoded has the size of what holds it: the canvas, or in an animation the frame's own place.
+/// What else is wrong with a file, its decoder finds.
+pub(super) fn frame_fits(file: &[u8], canvas: (u32, u32)) -> bool {
+    let first = |name: &[u8; 4]| extended(file).and_then(|mut chunks| chunks.find(|chunk| chunk.name == name));
+    let still = first(b"VP8 ").is_none_or(|frame| frame.lossy_size().is_none_or(|size| size == canvas));
+    let animated = first(b"ANMF").is_none_or(|animation| {
+        const HEADER: usize = 16;
+        let Some((header, frame)) = animation.data.split_at_checked(HEADER) else { return true };
+        let side = |at: usize| 1 + u32::from_le_bytes([header[at], header[at + 1], header[at + 2], 0]);
+        let size = (side(6), side(9));
+        Chunks(frame).filter_map(|chunk| chunk.lossy_size()).all(|found| found == size)
+    });
+    still && animated
+}
+
+/// Bytes a pixel of what lives beside the decoder's output: of an animation the canvas and a frame with alpha, of a picture
+/// with alpha its planes and the one of alpha as it is decoded, and else the planes or four channels.
+pub(super) fn beside_output(file: &[u8]) -> u64 {
+    const ANIMATED: u8 = 0x02;
+    const ALPHA: u8 = 0x10;
+    let flags = extended(file).and_then(|mut chunks| chunks.next()?.data.first().copied()).unwrap_or(0);
+    match flags {
+        _ if flags & ANIMATED != 0 => 8,
+        _ if flags & ALPHA != 0 => 7,
+        _ => 4,
+    }
+}
+
+/// The chunks of a file of the extended format.
+fn extended(file: &[u8]) -> Option<Chunks<'_>> {
+    const HEADER: usize = 12;
+    let chunks = file.get(HEADER..)?;
+    chunks.starts_with(b"VP8X").then_some(Chunks(chunks))
+}
+
+struct Chunk<'a> {
+    name: &'a [u8],
+    /// As it is announced, in bytes.
+    size: usize,
+    /// As much of it as there is.
+    data: &'a [u8],
+}
+
+impl Chunk<'_> {
+    /// Width and height of a lossy frame.
+    fn lossy_size(&self) -> Option<(u32, u32)> {
+        // Behind three bytes of tag and three of signature, each beside two bits of scaling.
+        let [.., width, more_width, height, more_height] = *self.data.first_chunk::<10>()?;
+        let side = |bytes| u32::from(u16::from_le_bytes(bytes) & 0x3fff);
+        (self.name == b"VP8 ").then(|| (side([width, more_width]), side([height, more_height])))
+    }
+}
+
+/// One after the other, each behind its name and its size, and of even length.
+struct Chunks<'a>(&'a [u8]);
+
+impl<'a> Iterator for Chunks<'a> {
+    type Item = Chunk<'a>;
+
+    fn next(&mut self) -> Option<Chunk<'a>> {
+        let (header, rest) = self.0.split_at_checked(8)?;
+        let (name, size) = header.split_at(4);
+        let size = u32::from_le_bytes(size.try_into().expect("four are left")) as usize;
+        self.0 = rest.get(size.next_multiple_of(2)..).unwrap_or_default();
+        Some(Chunk { name, size, data: &rest[..size.min(rest.len())] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Piece<'a> = (&'a [u8; 4], &'a [u8], u32);
+
+    const HEAD: Piece = (b"VP8X", &[0; 10], 10);
+    /// 5x3 pixels.
+    const FRAME: Piece = (b"VP8 ", b"\0\0\0\x9d\x01\x2a\x05\xc0\x03\x40", 10);
+
+    fn chunks(pieces: &[Piece]) -> Vec<u8> {
+        let chunk = |(name, data, size): &Piece| [name.as_slice(), &size.to_le_bytes(), data].concat();
+        pieces.iter().flat_map(chunk).collect()
+    }
+
+    fn file(pieces: &[Piece]) -> Vec<u8> {
+        [b"RIFF\x00\x00\x00\x00WEBP".as_slice(), &chunks(pieces)].concat()
+    }
+
+    #[test]
+    fn exif_is_found_behind_chunks_of_odd_length() {
+        let pieces = [HEAD, (b"VP8L", &[0; 4], 3), (b"EXIF", b"II", 2)];
+        let whole = file(&pieces);
+        assert_eq!(exif(&whole), Some(&b"II"[..]));
+        assert_eq!(exif(&whole[..whole.len() - 1]), None);
+        assert_eq!(exif(&file(&pieces[1..])), None, "no extended file");
+    }
+
+    #[test]
+    fn what_is_announced_and_not_there_is_none() {
+        for size in [3, u32::MAX - 1, u32::MAX] {
+            assert_eq!(exif(&file(&[HEAD, (b"EXIF", b"II", size)])), None);
+            assert_eq!(exif(&file(&[(HEAD.0, HEAD.1, size), (b"EXIF", b"II", 2)])), None);
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_size_does_not_fit() {
+        assert!(frame_fits(&file(&[HEAD, FRAME]), (5, 3)));
+        assert!(!frame_fits(&file(&[HEAD, FRAME]), (5, 4)));
+        assert!(frame_fits(&file(&[HEAD]), (5, 3)));
+        // Its place has 5x3 pixels, then 6x3.
+        for (width, fits) in [(4, true), (5, false)] {
+            let place = [&[0, 0, 0, 0, 0, 0, width, 0, 0, 2, 0, 0, 0, 0, 0, 0], &chunks(&[FRAME])[..]].concat();
+            let animated = file(&[HEAD, (b"ANMF", &place, place.len() as u32)]);
+            assert_eq!(frame_fits(&animated, (80, 60)), fits);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What fuzzing found and how it got there (`fuzz/`), once more without a fuzzer.
+
+#![cfg(not(target_arch = "wasm32"))]
+
+#[path = "../../fuzz/targets/image.rs"]
+mod image;
+#[path = "../../fuzz/peak.rs"]
+mod peak;
+#[path = "../../fuzz/targets/pickle.rs"]
+mod pickle;
+#[path = "../../fuzz/replay.rs"]
+mod replay;
+#[path = "../../fuzz/targets/safetensors.rs"]
+mod safetensors;
+
+use replay::replay;
+
+#[test]
+fn images() {
+    replay("image", image::check);
+}
+
+#[test]
+fn pickles() {
+    replay("pickle", pickle::check);
+}
+
+#[test]
+fn checkpoints() {
+    replay("safetensors", safetensors::check);
+}
