@@ -193,14 +193,14 @@ OPTIMISE = optimise() { \
 		$(WASM_OPT) $$2 -o $$kept.new; $(EXPORT_SECOND_TABLE) $$kept.new; mv $$kept.new $$kept; }; \
 	cp $$kept $$2; }
 
-# Trunk builds offline; what only a feature of the worker needs is to be there before.
+# Trunk builds offline; what it needs is to be there before.
 FETCH := cargo fetch --locked --target wasm32-unknown-unknown
 BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
 
 # Fails if the worker has become heavier than that; one with Burn is neither weighed nor made smaller. Trunk writes everything anew each time:
 # what was optimised before is not again, and what is the same stays as it lies, or the server would be built again.
 page: tools wasm-target optimiser $(PAGE)
-	$(if $(WORKER_FEATURES),$(FETCH))
+	$(FETCH)
 	$(BUILD_PAGE) $(DIST) $(PAGE)
 	@! command -v wasm-opt >/dev/null || { $(OPTIMISE); optimise page $(DIST)/page-*_bg.wasm; \
 		[ -n "$(WORKER_FEATURES)" ] || optimise worker $(WORKER)_bg.wasm; }

@@ -145,12 +145,13 @@ pub struct Settings {
 
     /// Keys of which a request for predictions has to bring one, as `Authorization: Bearer KEY` or `x-api-key: KEY`; by
     /// default everybody may ask
-    #[arg(long, env = "SHORTCUT_API_KEYS", value_name = "KEY", value_delimiter = ',', help_heading = "Access")]
-    #[arg(hide_env_values = true)]
+    #[arg(long, env = "SHORTCUT_API_KEYS", value_name = "KEY", value_delimiter = ',', value_parser = secret)]
+    #[arg(hide_env_values = true, help_heading = "Access")]
     pub api_keys: Vec<String>,
 
     /// The token that loads and unloads models over HTTP, as `Authorization: Bearer TOKEN`; without one nobody can
-    #[arg(long, env = "SHORTCUT_ADMIN_TOKEN", value_name = "TOKEN", help_heading = "Access", hide_env_values = true)]
+    #[arg(long, env = "SHORTCUT_ADMIN_TOKEN", value_name = "TOKEN", value_parser = secret)]
+    #[arg(hide_env_values = true, help_heading = "Access")]
     pub admin_token: Option<String>,
 
     /// Origins whose pages may ask from a browser, such as https://example.org; * for all
@@ -213,6 +214,11 @@ impl Settings {
         let settings = Settings::from_arg_matches(&matches)?;
         Ok((settings, Effective::new(&command, &matches, file.is_some())))
     }
+}
+
+/// An empty one would be known to everybody.
+fn secret(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 fn named_path(text: &str) -> Result<(String, PathBuf), String> {
@@ -285,6 +291,13 @@ mod tests {
         }
         let error = Settings::read(["server", "--config", "no/such.toml"]).unwrap_err();
         assert!(format!("{error:#}").contains("no/such.toml"), "{error:#}");
+    }
+
+    #[test]
+    fn an_empty_secret_is_refused() {
+        for flag in ["--api-keys=", "--api-keys=one,", "--admin-token= "] {
+            assert!(Settings::read(["server", flag]).unwrap_err().to_string().contains("empty"), "{flag}");
+        }
     }
 
     #[test]
