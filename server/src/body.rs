@@ -4,10 +4,12 @@
 
 use crate::error::ApiError;
 use axum::Error;
-use axum::body::Body;
+use axum::RequestExt;
+use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt};
+use headers::{ContentLength, HeaderMapExt};
 use http_body_util::LengthLimitError;
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -16,6 +18,9 @@ use tower_http::timeout::TimeoutError;
 
 /// A body may have so many times the bytes that are kept of it; the connection ends there.
 pub const DISCARDED: usize = 4;
+
+/// Room that is made for what is announced before any of it comes.
+const TRUSTED: usize = 1 << 20;
 
 /// The bytes of all bodies that are held.
 pub struct InFlight {
@@ -68,17 +73,19 @@ impl Share {
     }
 }
 
-/// What a stream of bytes holds, or `None` if that is more than `limit`.
+/// What a stream of bytes, of which so many are announced, holds, or `None` if that is more than `limit`.
 ///
 /// # Errors
 /// Those of the stream, by `unreadable`, and of [`Share::grow`].
 pub async fn read<E>(
     mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    announced: usize,
     limit: usize,
     share: &mut Share,
     unreadable: impl Fn(E) -> ApiError,
 ) -> Result<Result<Bytes, TooLong>, ApiError> {
-    let mut kept = BytesMut::new();
+    // No more than what is trusted at once; large bodies grow as they come.
+    let mut kept = BytesMut::with_capacity(announced.min(limit).min(TRUSTED));
     let mut bytes = 0;
     while let Some(chunk) = chunks.try_next().await.map_err(&unreadable)? {
         bytes += chunk.len();
@@ -99,9 +106,16 @@ pub struct TooLong {
     pub limit: usize,
 }
 
-/// A whole body of at most `limit` bytes.
-pub async fn whole(body: Body, limit: usize, share: &mut Share) -> Result<Bytes, ApiError> {
-    let read = read(body.into_data_stream(), limit, share, |error| unreadable(&error, limit)).await?;
+/// The bytes that a body is said to have, if it is said.
+pub fn announced(headers: &HeaderMap) -> usize {
+    headers.typed_get::<ContentLength>().map_or(0, |length| usize::try_from(length.0).unwrap_or(usize::MAX))
+}
+
+/// The whole body of a request, at most `limit` bytes.
+pub async fn whole(request: Request, limit: usize, share: &mut Share) -> Result<Bytes, ApiError> {
+    let announced = announced(request.headers());
+    let body = request.into_limited_body();
+    let read = read(body.into_data_stream(), announced, limit, share, |error| unreadable(&error, limit)).await?;
     read.map_err(|TooLong { limit, .. }| too_large(limit))
 }
 
@@ -142,25 +156,26 @@ pub fn too_large(limit: usize) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
 
     #[tokio::test]
     async fn what_is_held_is_counted_and_given_back() {
         let in_flight = InFlight::new(10);
         let mut share = in_flight.share();
-        assert_eq!(whole(Body::from("seven b"), 8, &mut share).await.unwrap(), "seven b");
+        assert_eq!(whole(Request::new(Body::from("seven b")), 8, &mut share).await.unwrap(), "seven b");
         assert_eq!(in_flight.held(), 7);
         let mut other = in_flight.share();
-        let error = whole(Body::from("four"), 8, &mut other).await.unwrap_err();
+        let error = whole(Request::new(Body::from("four")), 8, &mut other).await.unwrap_err();
         assert_eq!(error.status, 503);
         drop(share);
-        assert_eq!(whole(Body::from("four"), 8, &mut other).await.unwrap(), "four");
+        assert_eq!(whole(Request::new(Body::from("four")), 8, &mut other).await.unwrap(), "four");
         assert_eq!(in_flight.held(), 4);
     }
 
     #[tokio::test]
     async fn what_is_too_long_is_not_held() {
         let in_flight = InFlight::new(100);
-        let error = whole(Body::from("nine byte"), 8, &mut in_flight.share()).await.unwrap_err();
+        let error = whole(Request::new(Body::from("nine byte")), 8, &mut in_flight.share()).await.unwrap_err();
         assert_eq!((error.status.as_u16(), in_flight.held()), (413, 0));
     }
 }

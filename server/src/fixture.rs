@@ -106,7 +106,7 @@ fn model_of<E: Execute>(
 ) -> Model {
     let batcher = Batcher::start(name, vec![prepare], OPTIONS, &metrics.batching(name), grey(0)).unwrap();
     let weights = ClassWeights::new(vec![1.0; classes], 1);
-    Model::new(name, metadata(classes), name.to_owned().into(), weights, "fake".to_owned(), batcher)
+    Model::new(name, metadata(classes), name.to_owned().into(), weights, vec![Device::Cpu], batcher)
 }
 
 /// Of these models, the default by name or by size.

@@ -10,6 +10,7 @@ mod body;
 mod connections;
 mod content;
 mod decoding;
+mod device_memory;
 mod error;
 #[cfg(test)]
 mod fixture;

@@ -1,7 +1,9 @@
 //! What the server counts and measures, for Prometheus.
 
 use crate::batching::BatchingMetrics;
+use crate::device_memory;
 use crate::registry::Registry;
+use model::engine::Device;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
 };
@@ -28,6 +30,7 @@ pub struct Metrics {
     model_info: IntGaugeVec,
     model_ready: IntGaugeVec,
     model_weights_bytes: IntGaugeVec,
+    device_memory_bytes: IntGaugeVec,
 }
 
 /// What is looked up when somebody asks.
@@ -61,6 +64,7 @@ impl Metrics {
             model_info: gauges("model_info", "1 for each model", &["model", "version", "architecture", "device"]),
             model_ready: gauges("model_ready", "Whether the model's engines are warm", &["model"]),
             model_weights_bytes: gauges("model_weights_bytes", "Size of the model's checkpoint in memory", &["model"]),
+            device_memory_bytes: gauges("device_memory_bytes", "Taken memory of NVIDIA's GPUs", &["device"]),
             registry,
         };
         metrics.register();
@@ -85,6 +89,7 @@ impl Metrics {
             Box::new(self.model_info.clone()),
             Box::new(self.model_ready.clone()),
             Box::new(self.model_weights_bytes.clone()),
+            Box::new(self.device_memory_bytes.clone()),
             // Memory, processor time, open files, start.
             #[cfg(target_os = "linux")]
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
@@ -124,9 +129,15 @@ impl Metrics {
         for model in levels.models.current().iter() {
             let (name, architecture) = (model.name(), model.metadata.architecture.name());
             self.queue_depth.with_label_values(&[name]).set(model.batcher.waiting() as i64);
-            self.model_info.with_label_values(&[name, &model.id.version, &architecture, &model.devices]).set(1);
+            let devices: Vec<String> = model.devices.iter().map(Device::to_string).collect();
+            self.model_info.with_label_values(&[name, &model.id.version, &architecture, &devices.join(",")]).set(1);
             self.model_ready.with_label_values(&[name]).set(i64::from(model.batcher.is_ready()));
             self.model_weights_bytes.with_label_values(&[name]).set(model.weights.len() as i64);
+            for device in &model.devices {
+                if let Some(bytes) = device_memory::taken(*device) {
+                    self.device_memory_bytes.with_label_values(&[&device.to_string()]).set(bytes as i64);
+                }
+            }
         }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("memory can be written to");

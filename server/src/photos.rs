@@ -56,7 +56,7 @@ impl FromRequest<Arc<App>> for Photos {
             let form = Multipart::from_request(request, app).await;
             of_form(form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?, limits, &mut share).await?
         } else if content_type.starts_with("application/json") {
-            of_json(&body::whole(request.into_limited_body(), limits.bytes, &mut share).await?, limits)?
+            of_json(&body::whole(request, limits.bytes, &mut share).await?, limits)?
         } else {
             of_body(request, limits, &mut share).await?
         };
@@ -80,7 +80,7 @@ pub async fn of_form(
         if field.name() != Some(FIELD) {
             continue;
         }
-        let photo = body::read(field, limits.bytes, share, unreadable).await?.map_err(too_long);
+        let photo = body::read(field, 0, limits.bytes, share, unreadable).await?.map_err(too_long);
         kept += photo.as_ref().map_or(0, Bytes::len);
         photos.push(photo);
         if photos.len() > limits.count {
@@ -132,8 +132,10 @@ async fn of_body(
     limits: UploadLimits,
     share: &mut Share,
 ) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
+    let announced = body::announced(request.headers());
     let chunks = request.into_limited_body().into_data_stream();
-    let photo = body::read(chunks, limits.bytes, share, |error| body::unreadable(&error, limits.bytes)).await?;
+    let photo =
+        body::read(chunks, announced, limits.bytes, share, |error| body::unreadable(&error, limits.bytes)).await?;
     match photo {
         Ok(bytes) if bytes.is_empty() => Err(ApiError::nothing_to_classify(format!(
             "the body is empty; send a photo as it is, or a form with photos in the field `{FIELD}`"

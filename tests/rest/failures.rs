@@ -1,8 +1,12 @@
 //! Every code of an error, and the status that goes with it.
 
+use crate::own::Own;
 use crate::shared::{Shared, answer, form, photo};
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::blocking::multipart::Form;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use tests::data;
 
 pub fn malformed(shared: &Shared) -> Result<()> {
     for top_k in ["0", "-1", "five", "1.5", ""] {
@@ -52,6 +56,33 @@ pub fn unsupported(shared: &Shared) -> Result<()> {
 pub fn undecodable(shared: &Shared) -> Result<()> {
     answer(shared.post("/predict")?.body(photo("cat.jpg")?[..200].to_vec()))?.failure(422, "undecodable")?;
     answer(shared.post("/predict")?.body(bmp_header(100, 100)))?.failure(422, "undecodable")
+}
+
+#[derive(Deserialize)]
+struct HostileFile {
+    file: String,
+}
+
+/// Every file is answered, with a prediction or with a reason that is its sender's.
+pub fn hostile_files() -> Result<()> {
+    let own = Own::start([])?;
+    let files: Vec<HostileFile> = data::read_json("robustness/manifest.json")?;
+    let (mut photos, mut reasons) = (0, BTreeMap::<String, usize>::new());
+    for HostileFile { file } in &files {
+        let answer = answer(own.post("/predict").body(data::read(&format!("robustness/{file}"))?))?;
+        match answer.status {
+            200 => photos += 1,
+            400 | 413 | 415 | 422 => {
+                let failure = answer.json(answer.status)?;
+                let code = failure["error"]["code"].as_str().with_context(|| format!("{file}: {failure}"))?;
+                *reasons.entry(code.to_owned()).or_default() += 1;
+            }
+            status => bail!("{file}: {status} {}", answer.text()),
+        }
+    }
+    println!("{photos} of {} files are photos; {reasons:?}", files.len());
+    ensure!(photos > 100 && reasons.len() > 1, "{photos} of {} files are photos", files.len());
+    Ok(())
 }
 
 /// A photo of 24 bits a pixel that ends where its pixels would begin.

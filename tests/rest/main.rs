@@ -52,6 +52,7 @@ fn main() {
         with_server("an_occupied_port_is_said", process::occupied),
         data::bare_trial("a_bad_checkpoint_is_named", process::bad_checkpoint),
         data::bare_trial("a_name_given_twice_is_refused", process::name_twice),
+        data::trial("hostile_files_are_answered", failures::hostile_files),
         data::bare_trial("heads_that_do_not_come_end_the_connection", limits::slow_heads),
         data::bare_trial("bodies_that_do_not_come_are_408", limits::slow_bodies),
         data::bare_trial("who_does_not_read_is_given_up", limits::slow_readers),

@@ -58,7 +58,7 @@ const fn variant(
 
 /// Every variant there is.
 #[rustfmt::skip]
-pub static VARIANTS: [Variant; 9] = [
+pub static VARIANTS: [Variant; 10] = [
     variant("resnet18",         Block::Basic,      [2, 2, 2, 2],   1,  64),
     variant("resnet34",         Block::Basic,      [3, 4, 6, 3],   1,  64),
     variant("resnet50",         Block::Bottleneck, [3, 4, 6, 3],   1,  64),
@@ -66,6 +66,7 @@ pub static VARIANTS: [Variant; 9] = [
     variant("resnet152",        Block::Bottleneck, [3, 8, 36, 3],  1,  64),
     variant("resnext50_32x4d",  Block::Bottleneck, [3, 4, 6, 3],   32, 4),
     variant("resnext101_32x8d", Block::Bottleneck, [3, 4, 23, 3],  32, 8),
+    variant("resnext101_64x4d", Block::Bottleneck, [3, 4, 23, 3],  64, 4),
     variant("wide_resnet50_2",  Block::Bottleneck, [3, 4, 6, 3],   1,  128),
     variant("wide_resnet101_2", Block::Bottleneck, [3, 4, 23, 3],  1,  128),
 ];

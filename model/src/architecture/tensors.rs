@@ -78,7 +78,7 @@ mod tests {
 
     /// torchvision's published numbers for 1000 classes: parameters, and GFLOPs at 224 (in its docs rounded to 1e-2).
     #[rustfmt::skip]
-    const PUBLISHED: [(&str, usize, f64); 9] = [
+    const PUBLISHED: [(&str, usize, f64); 10] = [
         ("resnet18",          11_689_512,  1.814),
         ("resnet34",          21_797_672,  3.664),
         ("resnet50",          25_557_032,  4.089),
@@ -86,6 +86,7 @@ mod tests {
         ("resnet152",         60_192_808, 11.514),
         ("resnext50_32x4d",   25_028_904,  4.230),
         ("resnext101_32x8d",  88_791_336, 16.414),
+        ("resnext101_64x4d",  83_455_272, 15.460),
         ("wide_resnet50_2",   68_883_240, 11.398),
         ("wide_resnet101_2", 126_886_696, 22.753),
     ];

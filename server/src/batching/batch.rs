@@ -95,7 +95,7 @@ impl Owner {
 }
 
 /// An engine keeps nothing between two runs, so a panic costs this one only.
-fn run(engine: &impl Execute, input: &Input, keep: &[Tap]) -> Result<(Output, Device), Unanswered> {
+pub fn run(engine: &impl Execute, input: &Input, keep: &[Tap]) -> Result<(Output, Device), Unanswered> {
     let ran: Result<Result<_, EngineError>, _> = catch_unwind(AssertUnwindSafe(|| engine.execute(input, keep)));
     ran.map_or(Err(Unanswered::Panicked), |ran| ran.map_err(Unanswered::Engine))
 }

@@ -3,7 +3,7 @@
 //! GPU backends keep memory and streams by thread, so an engine stays on one that lives as long as it; and a thread that
 //! computes for milliseconds must be none of the async ones.
 
-use super::batch::Batch;
+use super::batch::{self, Batch};
 use super::{BatchingMetrics, Execute, Queue, Sizes, State};
 use anyhow::Result;
 use model::engine::{Input, Normalised};
@@ -49,29 +49,29 @@ impl EngineThread {
     }
 
     fn work(&self, engine: &impl Execute, slot: &Receiver<Batch>) {
-        let mut cold = self.sizes.cold().peekable();
+        // The next one last.
+        let mut cold: Vec<usize> = self.sizes.cold().collect();
+        cold.reverse();
         self.queue.free(self.index);
         loop {
             let batch = match slot.try_recv() {
                 Ok(batch) => batch,
-                // Other sizes are warmed up behind the first one, while nobody waits.
-                Err(TryRecvError::Empty) if cold.peek().is_some() => {
-                    let size = cold.next().expect("it was looked at");
-                    match self.warm_up(engine, size) {
-                        Ok(()) => self.queue.warm(self.index, size),
-                        Err(error) => {
-                            tracing::warn!("batches of {size} images and more are not used: {error:#}");
-                            cold = self.sizes.cold().peekable();
-                            cold.by_ref().for_each(drop);
-                        }
-                    }
-                    continue;
-                }
-                Err(TryRecvError::Empty) => match slot.recv() {
-                    Ok(batch) => batch,
-                    Err(_) => return,
-                },
                 Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => {
+                    // Other sizes are warmed up behind the first one, while nobody waits.
+                    if let Some(size) = cold.pop() {
+                        match self.warm_up(engine, size) {
+                            Ok(()) => self.queue.warm(self.index, size),
+                            Err(error) => {
+                                tracing::warn!("batches of {size} images and more are not used: {error:#}");
+                                cold.clear();
+                            }
+                        }
+                        continue;
+                    }
+                    let Ok(batch) = slot.recv() else { return };
+                    batch
+                }
             };
             batch.run(engine, &self.metrics);
             self.queue.free(self.index);
@@ -81,11 +81,11 @@ impl EngineThread {
     /// The first run of a size takes longer than all others, so it is nobody's photo. It also tells whether the network
     /// computes numbers at all.
     fn warm_up(&self, engine: &impl Execute, size: usize) -> Result<()> {
-        let batch = match &self.example {
+        let images = match &self.example {
             Input::Pixels(image) => Input::Pixels(ImageBatch::stack(vec![image.clone(); size])?),
             Input::Normalised(image) => Input::Normalised(Normalised::stack(vec![image.clone(); size])?),
         };
-        engine.execute(&batch, &[])?;
+        batch::run(engine, &images, &[])?;
         Ok(())
     }
 }

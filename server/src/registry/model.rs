@@ -26,8 +26,8 @@ pub struct Model {
     /// The checkpoint, byte by byte.
     pub weights: Content,
     pub class_weights: ClassWeights,
-    /// What computes, for people.
-    pub devices: String,
+    /// One for each engine.
+    pub devices: Vec<Device>,
     pub batcher: Batcher,
 }
 
@@ -86,8 +86,7 @@ impl Loader {
         let sizes = Sizes::of(self.devices[0], self.max_batch_size);
         let options = BatchingOptions { queue: self.queue, delay: self.delay, sizes };
         let batcher = Batcher::start(name, prepare.collect(), options, metrics, example(&metadata)?)?;
-        let devices: Vec<String> = self.devices.iter().map(Device::to_string).collect();
-        Ok(Model::new(name, metadata, bytes.into(), class_weights, devices.join(","), batcher))
+        Ok(Model::new(name, metadata, bytes.into(), class_weights, self.devices.clone(), batcher))
     }
 }
 
@@ -97,7 +96,7 @@ impl Model {
         metadata: Metadata,
         bytes: Bytes,
         class_weights: ClassWeights,
-        devices: String,
+        devices: Vec<Device>,
         batcher: Batcher,
     ) -> Self {
         let id = ModelId::of_bytes(name, &bytes);

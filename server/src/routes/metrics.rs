@@ -48,7 +48,7 @@ mod tests {
         }
         assert!(text.contains("process_resident_memory_bytes"), "{text}");
         assert!(
-            text.contains(r#"shortcut_model_info{architecture="resnet18",device="fake",model="small",version=""#),
+            text.contains(r#"shortcut_model_info{architecture="resnet18",device="cpu",model="small",version=""#),
             "{text}"
         );
     }

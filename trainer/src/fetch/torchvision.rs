@@ -32,7 +32,7 @@ const fn weights(architecture: &'static str, version: u8, hash: &'static str, re
 
 /// Every file for an architecture of the one table.
 #[rustfmt::skip]
-pub static WEIGHTS: [Weights; 16] = [
+pub static WEIGHTS: [Weights; 17] = [
     weights("resnet18",         1, "f37072fd", 256, 69_758),
     weights("resnet34",         1, "b627a593", 256, 73_314),
     weights("resnet50",         1, "0676ba61", 256, 76_130),
@@ -45,6 +45,7 @@ pub static WEIGHTS: [Weights; 16] = [
     weights("resnext50_32x4d",  2, "1a0047aa", 232, 81_198),
     weights("resnext101_32x8d", 1, "8ba56ff5", 256, 79_312),
     weights("resnext101_32x8d", 2, "110c445d", 232, 82_834),
+    weights("resnext101_64x4d", 1, "173b62eb", 232, 83_246),
     weights("wide_resnet50_2",  1, "95faca4d", 256, 78_468),
     weights("wide_resnet50_2",  2, "9ba9bcbe", 232, 81_602),
     weights("wide_resnet101_2", 1, "32ee1156", 256, 78_848),

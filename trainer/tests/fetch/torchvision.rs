@@ -120,7 +120,7 @@ fn the_list_names_what_there_is() {
     ] {
         assert!(list.contains(part), "{part} is missing:\n{list}");
     }
-    assert_eq!(list.lines().count(), 17);
+    assert_eq!(list.lines().count(), 18);
     let words = fail(&mut fetch(folder.path(), &nobody(), &["resnet18@torchvision-v2"]));
     assert!(words.contains("there is resnet18@torchvision, and of it resnet18@torchvision-v1"), "{words}");
     assert!(fail(&mut fetch(folder.path(), &nobody(), &[])).contains("NAME"));

@@ -10,7 +10,6 @@ use crate::middleware::observe;
 use crate::registry::Model;
 use crate::routes::predict::answer;
 use axum::Json;
-use axum::RequestExt;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -123,7 +122,7 @@ async fn respond(app: &App, name: &str, version: Option<&str>, request: Request)
     body::unpacked(request.headers())?;
     let json = header_length(request.headers());
     let mut share = app.in_flight.share();
-    let body = body::whole(request.into_limited_body(), app.upload_limits.bytes, &mut share).await?;
+    let body = body::whole(request, app.upload_limits.bytes, &mut share).await?;
     let model = model(app, name, version)?;
     let Preprocessing { crop, mean, std, .. } = model.metadata.preprocessing;
     let expected = Expected { side: crop as usize, images: app.upload_limits.count, mean, std };

@@ -8,6 +8,7 @@ use model::preprocess::ImageBatch;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 use utoipa::ToSchema;
 
@@ -151,45 +152,48 @@ fn images(tensor: &InputTensor, binary: &[u8], expected: Expected) -> Result<Vec
         return Err(ApiError::too_large(format!("at most {images} images are taken at once, not {count}")));
     }
     // Bounded by the images that may be.
-    let values = count * 3 * side * side;
-    match (tensor.name.as_str(), tensor.datatype.as_str()) {
-        (IMAGES, "UINT8") => {
-            let pixels = match source(tensor, binary)? {
-                Source::Binary(bytes) => sized(bytes, values, 1)?.to_vec(),
-                Source::Json(json) => flat::<u8>(json, values)?,
+    let of_image = 3 * side * side;
+    let values = count * of_image;
+    match (tensor.name.as_str(), tensor.datatype.as_str(), source(tensor, binary)?) {
+        (IMAGES, "UINT8", data) => {
+            let pixels = match data {
+                Source::Binary(bytes) => Cow::Borrowed(sized(bytes, values, 1)?),
+                Source::Json(json) => Cow::Owned(flat::<u8>(json, values)?),
             };
-            let each = pixels.chunks_exact(3 * side * side).map(|pixels| {
-                let image = ImageBatch::new(pixels.to_vec(), [1, side, side], mean, std);
-                image.map(Input::Pixels).map_err(ApiError::malformed)
-            });
-            each.collect()
+            let image = |pixels: &[u8]| ImageBatch::new(pixels.to_vec(), [1, side, side], mean, std).map(Input::Pixels);
+            pixels.chunks_exact(of_image).map(|pixels| image(pixels).map_err(ApiError::malformed)).collect()
         }
-        (INPUT, "FP32" | "FP16") => {
-            let values: Vec<f32> = match (source(tensor, binary)?, tensor.datatype.as_str()) {
-                (Source::Binary(bytes), "FP32") => {
-                    let (values, _) = sized(bytes, values, 4)?.as_chunks();
-                    values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
-                }
-                (Source::Binary(bytes), _) => {
-                    let (values, _) = sized(bytes, values, 2)?.as_chunks();
-                    values.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect()
-                }
-                (Source::Json(json), "FP32") => flat::<f32>(json, values)?,
-                (Source::Json(_), _) => return Err(ApiError::malformed("FP16 comes as binary data only")),
-            };
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                return Err(ApiError::malformed(format!("{INPUT}: {value} is no number to compute with")));
-            }
-            let each = values.chunks_exact(3 * side * side).map(|values| {
-                Normalised::new(values.to_vec(), [1, side, side]).map(Input::Normalised).map_err(ApiError::malformed)
-            });
-            each.collect()
+        (INPUT, "FP32", Source::Binary(bytes)) => {
+            let (values, _) = sized(bytes, values, 4)?.as_chunks();
+            values
+                .chunks_exact(of_image)
+                .map(|image| normalised(image, |&bytes| f32::from_le_bytes(bytes), side))
+                .collect()
         }
-        (name, datatype) => {
+        (INPUT, "FP32", Source::Json(json)) => {
+            let values = flat::<f32>(json, values)?;
+            values.chunks_exact(of_image).map(|image| normalised(image, |&value| value, side)).collect()
+        }
+        (INPUT, "FP16", Source::Binary(bytes)) => {
+            let (values, _) = sized(bytes, values, 2)?.as_chunks();
+            let widened = |&bytes: &[u8; 2]| f16::from_le_bytes(bytes).to_f32();
+            values.chunks_exact(of_image).map(|image| normalised(image, widened, side)).collect()
+        }
+        (INPUT, "FP16", Source::Json(_)) => Err(ApiError::malformed("FP16 comes as binary data only")),
+        (name, datatype, _) => {
             let known = if name == IMAGES { "UINT8" } else { "FP32 or FP16" };
             Err(ApiError::malformed(format!("{name}: {known} is expected, not {datatype:?}")))
         }
     }
+}
+
+/// One image of values that are read so.
+fn normalised<T>(image: &[T], value: impl Fn(&T) -> f32, side: usize) -> Result<Input, ApiError> {
+    let values: Vec<f32> = image.iter().map(value).collect();
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        return Err(ApiError::malformed(format!("{INPUT}: {value} is no number to compute with")));
+    }
+    Normalised::new(values, [1, side, side]).map(Input::Normalised).map_err(ApiError::malformed)
 }
 
 enum Source<'a> {
