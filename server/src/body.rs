@@ -119,13 +119,29 @@ pub async fn whole(request: Request, limit: usize, share: &mut Share) -> Result<
     read.map_err(|TooLong { limit, .. }| too_large(limit))
 }
 
-/// Fails for a body that is packed: what it unpacks to would have no limit yet.
-pub fn unpacked(headers: &HeaderMap) -> Result<(), ApiError> {
+/// Fails for a body that is packed, for what it unpacks to would have no limit yet, and for one that is said to be larger than
+/// what would be thrown away, before any of it comes.
+pub fn check(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
+    if announced(headers) > limit.saturating_mul(DISCARDED) {
+        return Err(too_large(limit));
+    }
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
     match encoding {
         None => Ok(()),
         Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
         Some(encoding) => Err(ApiError::encoded(encoding)),
+    }
+}
+
+/// Throws away what comes of a body, up to `limit` bytes.
+pub async fn discard(request: Request, limit: usize) {
+    let mut chunks = request.into_body().into_data_stream();
+    let mut bytes = 0;
+    while let Ok(Some(chunk)) = chunks.try_next().await {
+        bytes += chunk.len();
+        if bytes > limit {
+            return;
+        }
     }
 }
 

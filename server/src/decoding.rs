@@ -1,6 +1,7 @@
-//! Decoding and cropping, before the queue and beside the engines, on a pool of its own: slow or hostile images can neither
-//! starve the async threads, nor take more memory than that many decodes, nor pile up.
+//! Decoding and cropping, before the queue and beside the engines, on a pool of its own, and so is reading large documents: slow
+//! or hostile ones can neither starve the async threads, nor take more memory than that many at a time, nor pile up.
 
+use crate::body::Share;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use bytes::Bytes;
@@ -45,22 +46,40 @@ impl Decoding {
     ///
     /// # Errors
     /// What is wrong with the photo; 503 at once if too many wait.
-    pub async fn prepare(&self, photo: Bytes, metadata: Arc<Metadata>) -> Result<Prepared, ApiError> {
-        let full = |_| ApiError::overloaded("as many photos wait to be decoded as may");
-        let place = self.places.clone().try_acquire_owned().map_err(full)?;
-        let (reply, answer) = oneshot::channel();
+    pub async fn prepare(
+        &self,
+        photo: Bytes,
+        share: &Arc<Share>,
+        metadata: Arc<Metadata>,
+    ) -> Result<Prepared, ApiError> {
         let limits = self.limits;
-        self.pool.spawn_fifo(move || {
-            // Kept on the thread, for a client that goes does not stop what has begun.
-            let _place = place;
-            if !reply.is_closed() {
-                let _ = reply.send(catch_unwind(AssertUnwindSafe(|| Prepared::from_bytes(&photo, &limits, &metadata))));
-            }
-        });
-        let answer = answer.await.map_err(ApiError::internal)?;
-        let prepared = answer.map_err(|_| ApiError::internal("decoding a photo panicked"))??;
+        let prepared = self.work(share, move || Prepared::from_bytes(&photo, &limits, &metadata)).await??;
         self.metrics.decode_seconds.observe(prepared.decode_ms / 1e3);
         self.metrics.preprocess_seconds.observe(prepared.preprocess_ms / 1e3);
         Ok(prepared)
+    }
+
+    /// Has something done on one of the threads, unless who wants it has gone by then. `share` is for the bytes that it works on.
+    ///
+    /// # Errors
+    /// 503 at once if too many wait, 500 if it panics.
+    pub async fn work<T: Send + 'static>(
+        &self,
+        share: &Arc<Share>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let full = |_| ApiError::overloaded("as many photos wait to be decoded as may");
+        let place = self.places.clone().try_acquire_owned().map_err(full)?;
+        let (reply, answer) = oneshot::channel();
+        let share = share.clone();
+        self.pool.spawn_fifo(move || {
+            // Kept until it is done, for a client that goes does not stop what has begun, nor free what that holds.
+            let _kept = (place, share);
+            if !reply.is_closed() {
+                let _ = reply.send(catch_unwind(AssertUnwindSafe(work)));
+            }
+        });
+        let answer = answer.await.map_err(ApiError::internal)?;
+        answer.map_err(|_| ApiError::internal("reading a photo or a document panicked"))
     }
 }

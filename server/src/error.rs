@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Seconds after which a client may come again.
 const RETRY_AFTER: &str = "1";
 
+/// Bytes of a message.
+const LONGEST: usize = 1000;
+
 /// Left on an answer for who counts them.
 #[derive(Clone, Copy)]
 pub struct Refusal(pub &'static str);
@@ -24,7 +27,13 @@ pub struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
-        ApiError { status, code, message: message.to_string() }
+        let mut message = message.to_string();
+        // Much of it may be what a client sent.
+        if message.len() > LONGEST {
+            message.truncate(message.floor_char_boundary(LONGEST));
+            message.push('…');
+        }
+        ApiError { status, code, message }
     }
 
     pub fn malformed(message: impl ToString) -> Self {

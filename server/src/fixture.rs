@@ -62,8 +62,9 @@ impl Execute for FakeEngine {
     }
 }
 
-pub const OPTIONS: BatchingOptions =
-    BatchingOptions { queue: 1000, delay: Duration::ZERO, sizes: Sizes { most: 4, rounded: false } };
+pub const OPTIONS: BatchingOptions = BatchingOptions { queue: 1000, delay: Duration::ZERO };
+
+pub const SIZES: Sizes = Sizes { most: 4, rounded: false };
 
 /// An image of 2x2.
 pub fn grey(grey: u8) -> Input {
@@ -104,7 +105,7 @@ fn model_of<E: Execute>(
     metrics: &Metrics,
     prepare: impl FnOnce() -> Result<E> + Send + 'static,
 ) -> Model {
-    let batcher = Batcher::start(name, vec![prepare], OPTIONS, &metrics.batching(name), grey(0)).unwrap();
+    let batcher = Batcher::start(name, vec![(SIZES, prepare)], OPTIONS, &metrics.batching(name), grey(0)).unwrap();
     let weights = ClassWeights::new(vec![1.0; classes], 1);
     Model::new(name, metadata(classes), name.to_owned().into(), weights, vec![Device::Cpu], batcher)
 }

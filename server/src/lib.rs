@@ -12,6 +12,7 @@ mod content;
 mod decoding;
 mod device_memory;
 mod error;
+mod few;
 #[cfg(test)]
 mod fixture;
 mod greeting;

@@ -17,8 +17,14 @@ fn main() -> ExitCode {
     if let Err(error) = log(&settings, &effective) {
         return failure(&error);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(server::run(settings))) {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure(&error.into()),
+    };
+    let outcome = runtime.block_on(server::run(settings));
+    // A file that is still being read, from a disk that does not answer, holds nobody up.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure(&error),
     }

@@ -7,6 +7,7 @@ use model::engine::Device;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
 };
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Seconds, from what an engine needs at least to what no client waits for.
@@ -31,6 +32,8 @@ pub struct Metrics {
     model_ready: IntGaugeVec,
     model_weights_bytes: IntGaugeVec,
     device_memory_bytes: IntGaugeVec,
+    /// Held by who looks up what levels there are.
+    looking: Mutex<()>,
 }
 
 /// What is looked up when somebody asks.
@@ -66,6 +69,7 @@ impl Metrics {
             model_weights_bytes: gauges("model_weights_bytes", "Size of the model's checkpoint in memory", &["model"]),
             device_memory_bytes: gauges("device_memory_bytes", "Taken memory of NVIDIA's GPUs", &["device"]),
             registry,
+            looking: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -121,6 +125,7 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format.
     pub fn text(&self, levels: Levels) -> String {
+        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         self.decode_queue_depth.set(levels.decoding as i64);
         self.in_flight_bytes.set(levels.in_flight_bytes as i64);
         // Models that are gone leave no values behind.

@@ -4,6 +4,7 @@
 use crate::app::App;
 use crate::body::{self, Share, TooLong};
 use crate::error::ApiError;
+use crate::few;
 use axum::RequestExt;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request};
@@ -22,7 +23,7 @@ const FIELD: &str = "file";
 /// At least one, with the room that their bytes take.
 pub struct Photos {
     pub photos: Vec<Result<Bytes, ApiError>>,
-    pub share: Share,
+    pub share: Arc<Share>,
 }
 
 /// Photos in a JSON document, as base64 or as data URLs.
@@ -32,6 +33,7 @@ pub struct JsonPhotos {
     /// One photo; the answer is a prediction.
     image: Option<String>,
     /// Several; the answer is a list of results.
+    #[serde(default, deserialize_with = "few::some")]
     images: Option<Vec<String>>,
 }
 
@@ -47,8 +49,8 @@ impl FromRequest<Arc<App>> for Photos {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        body::unpacked(request.headers())?;
         let limits = app.upload_limits;
+        body::check(request.headers(), limits.bytes)?;
         let mut share = app.in_flight.share();
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().trim_start().to_ascii_lowercase();
@@ -56,11 +58,14 @@ impl FromRequest<Arc<App>> for Photos {
             let form = Multipart::from_request(request, app).await;
             of_form(form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?, limits, &mut share).await?
         } else if content_type.starts_with("application/json") {
-            of_json(&body::whole(request, limits.bytes, &mut share).await?, limits)?
+            let json = body::whole(request, limits.bytes, &mut share).await?;
+            let share = Arc::new(share);
+            let photos = app.decoding.work(&share, move || of_json(&json, limits)).await??;
+            return Ok(Photos { photos, share });
         } else {
             of_body(request, limits, &mut share).await?
         };
-        Ok(Photos { photos, share })
+        Ok(Photos { photos, share: share.into() })
     }
 }
 

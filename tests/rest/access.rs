@@ -17,6 +17,8 @@ pub fn keys() -> Result<()> {
     ensure!(refused.status == 401 && refused.header("www-authenticate") == "Bearer", "{:?}", refused.headers);
     // As the protocol writes errors.
     ensure!(refused.json(401)?["error"].is_string(), "{}", refused.text());
+    // Who is still sending sees why, too.
+    answer(own.post("/predict").body(vec![0; 15_000_000]))?.failure(401, "key_missing")?;
     // The page computes by itself, for which nobody needs a key.
     for path in ["/", "/models", "/healthz", "/readyz"] {
         ensure!(answer(own.get(path))?.status == 200, "{path}");

@@ -7,6 +7,7 @@ use model::architecture::Architecture;
 use model::checkpoint::Checkpoint;
 use model::random;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
@@ -135,8 +136,43 @@ pub fn in_a_folder() -> Result<()> {
     own.until("another model is served", |own| {
         Ok(answer(own.post("/predict?model=another").body(photo("cat.jpg")?))?.status == 200)
     })?;
-    std::fs::remove_file(folder.path().join("mine.safetensors"))?;
-    own.until("a model that is gone is not", |own| {
-        Ok(answer(own.post("/predict?model=mine").body(photo("cat.jpg")?))?.status == 404)
-    })
+    for (name, left) in [("mine", 1), ("another", 0)] {
+        std::fs::remove_file(folder.path().join(format!("{name}.safetensors")))?;
+        own.until("a model that is gone is not served", |own| {
+            let models = answer(own.get("/models"))?.json(200)?;
+            Ok(models["models"].as_array().is_some_and(|models| models.len() == left))
+        })?;
+    }
+    answer(own.post("/predict").body(photo("cat.jpg")?))?.failure(404, "unknown_model")
+}
+
+/// What is called a checkpoint and never ends to be read holds nobody up.
+pub fn no_files() -> Result<()> {
+    let folder = folder()?;
+    let mut own = start(&folder, &["--watch", "50ms"])?;
+    let pipe = folder.path().join("pipe.safetensors");
+    ensure!(Command::new("mkfifo").arg(&pipe).status()?.success(), "no pipe was made");
+    std::fs::create_dir(folder.path().join("folder.safetensors"))?;
+    for name in ["pipe", "folder"] {
+        let refused = change(&own, name, "load")?;
+        ensure!(refused.status == 422 && refused.text().contains("no file"), "{} {}", refused.status, refused.text());
+    }
+    ensure!(change(&own, "mine", "load")?.status == 200, "others cannot be loaded");
+    own.terminate()?;
+    ensure!(own.server.process().wait()?.success(), "it did not end well");
+    Ok(())
+}
+
+/// A second checkpoint of a name that another has does not stop the others.
+pub fn clashes() -> Result<()> {
+    let folder = folder()?;
+    let named = format!("named={}", checkpoint(SMALL).display());
+    let own = start(&folder, &["--model", &named])?;
+    std::fs::copy(checkpoint(SMALL), folder.path().join("named.safetensors"))?;
+    ensure!(change(&own, "mine", "load")?.status == 200, "others cannot be loaded");
+    std::fs::remove_dir_all(folder.path())?;
+    let refused = change(&own, "mine", "load")?;
+    ensure!(refused.status == 422, "{} {}", refused.status, refused.text());
+    ensure!(!refused.text().contains(folder.path().to_str().unwrap_or("?")), "a path: {}", refused.text());
+    Ok(())
 }

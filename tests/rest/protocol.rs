@@ -61,6 +61,24 @@ pub fn tensors(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// Clients of the protocol show the sentence, whatever was wrong.
+pub fn errors(shared: &Shared) -> Result<()> {
+    let long = "x".repeat(1_000_000);
+    let unknown = format!(r#"{{"{long}": 1, "inputs": [{{"name": "{long}", "datatype": "UINT8", "shape": [1]}}]}}"#);
+    for (request, status) in [
+        (shared.get("/v2/models/nonesuch")?, 404),
+        (shared.get("/v2/models/%ff")?, 400),
+        (shared.get("/v2/models/stats/of/nothing")?, 404),
+        (shared.post("/v2/health/live")?, 405),
+        (shared.post(&format!("/v2/models/{SMALL}/infer"))?.body(unknown), 400),
+    ] {
+        let answer = answer(request)?;
+        let sentence = answer.json(status)?["error"].as_str().map(str::len);
+        ensure!(sentence.is_some_and(|length| (10..2000).contains(&length)), "{}", answer.text());
+    }
+    Ok(())
+}
+
 pub fn classification(shared: &Shared) -> Result<()> {
     let image = prepared("palace.jpg")?;
     let input = json!({

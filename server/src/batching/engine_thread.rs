@@ -34,7 +34,7 @@ impl EngineThread {
         let (index, queue, sizes) = (self.index, self.queue.clone(), self.sizes);
         Builder::new().name(format!("batch {name}")).spawn(move || assemble(index, &queue, sizes, &hand))?;
         Builder::new().name(format!("engine {name}")).spawn(move || {
-            let _ended = Ended(self.queue.clone());
+            let _ended = Ended(self.queue.clone(), self.index);
             match prepare().and_then(|engine| self.warm_up(&engine, 1).map(|()| engine)) {
                 Ok(engine) => {
                     announce.send_replace(State::Ready);
@@ -55,26 +55,27 @@ impl EngineThread {
         self.queue.free(self.index);
         loop {
             let batch = match slot.try_recv() {
-                Ok(batch) => batch,
-                Err(TryRecvError::Disconnected) => return,
-                Err(TryRecvError::Empty) => {
-                    // Other sizes are warmed up behind the first one, while nobody waits.
-                    if let Some(size) = cold.pop() {
-                        match self.warm_up(engine, size) {
-                            Ok(()) => self.queue.warm(self.index, size),
-                            Err(error) => {
-                                tracing::warn!("batches of {size} images and more are not used: {error:#}");
-                                cold.clear();
-                            }
-                        }
-                        continue;
-                    }
-                    let Ok(batch) = slot.recv() else { return };
-                    batch
-                }
+                Err(TryRecvError::Empty) if cold.is_empty() => slot.recv().map_err(|_| TryRecvError::Disconnected),
+                batch => batch,
             };
-            batch.run(engine, &self.metrics);
-            self.queue.free(self.index);
+            match batch {
+                Ok(batch) => {
+                    batch.run(engine, &self.metrics);
+                    self.queue.free(self.index);
+                }
+                Err(TryRecvError::Empty) => (),
+                Err(TryRecvError::Disconnected) => return,
+            }
+            // Other sizes are warmed up behind the first one: at once if nobody waits, else one behind each batch.
+            if let Some(size) = cold.pop() {
+                match self.warm_up(engine, size) {
+                    Ok(()) => self.queue.warm(self.index, size),
+                    Err(error) => {
+                        tracing::warn!("batches of {size} images and more are not used: {error:#}");
+                        cold.clear();
+                    }
+                }
+            }
         }
     }
 
@@ -91,11 +92,11 @@ impl EngineThread {
 }
 
 /// However an engine's thread ends, nobody waits for it in vain.
-struct Ended(Arc<Queue>);
+struct Ended(Arc<Queue>, usize);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.0.abandon();
+        self.0.abandon(self.1);
     }
 }
 

@@ -39,7 +39,6 @@ pub struct BatchingOptions {
     pub queue: usize,
     /// How long the first image of a batch waits for others, though an engine is free.
     pub delay: Duration,
-    pub sizes: Sizes,
 }
 
 /// Where a batcher writes what it did, in seconds and images.
@@ -107,11 +106,11 @@ enum State {
 }
 
 impl Batcher {
-    /// Each of `prepare` runs on a thread of its own, named after `name`, where the engine that it makes then stays: it brings
-    /// the weights to its device. Images may come before that is done.
+    /// Each of `engines` is made on a thread of its own, named after `name`, where it then stays: making it brings the weights to
+    /// its device. Images may come before that is done.
     pub fn start<E: Execute, P>(
         name: &str,
-        prepare: Vec<P>,
+        engines: Vec<(Sizes, P)>,
         options: BatchingOptions,
         metrics: &BatchingMetrics,
         example: Input,
@@ -119,12 +118,12 @@ impl Batcher {
     where
         P: FnOnce() -> anyhow::Result<E> + Send + 'static,
     {
-        let queue = Arc::new(Queue::new(options, prepare.len()));
+        let queue = Arc::new(Queue::new(options, engines.iter().map(|(sizes, _)| *sizes)));
         // Made first: if a thread cannot be started, those that run already end with it.
         let mut batcher = Batcher { queue: queue.clone(), engines: Vec::new() };
-        for (index, prepare) in prepare.into_iter().enumerate() {
+        for (index, (sizes, prepare)) in engines.into_iter().enumerate() {
             let (queue, example) = (queue.clone(), example.clone());
-            let thread = EngineThread { index, queue, sizes: options.sizes, metrics: metrics.clone(), example };
+            let thread = EngineThread { index, queue, sizes, metrics: metrics.clone(), example };
             batcher.engines.push(thread.start(name, prepare)?);
         }
         Ok(batcher)

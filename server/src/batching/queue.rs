@@ -16,6 +16,8 @@ pub struct Queue {
 struct State {
     waiting: VecDeque<Job>,
     engines: Vec<Place>,
+    /// Of these, those whose threads have not ended.
+    living: usize,
     closed: bool,
 }
 
@@ -28,6 +30,9 @@ struct Place {
     most: usize,
 }
 
+/// Of an engine that takes nothing more.
+const GONE: i32 = i32::MIN;
+
 /// When an engine may take what waits.
 enum When {
     Now,
@@ -38,10 +43,11 @@ enum When {
 }
 
 impl Queue {
-    pub fn new(options: BatchingOptions, engines: usize) -> Self {
-        let Sizes { most, rounded } = options.sizes;
-        let place = Place { wants: 0, most: if rounded { 1 } else { most } };
-        let state = State { waiting: VecDeque::new(), engines: vec![place; engines], closed: false };
+    /// With the sizes of each engine's batches.
+    pub fn new(options: BatchingOptions, engines: impl IntoIterator<Item = Sizes>) -> Self {
+        let place = |Sizes { most, rounded }: Sizes| Place { wants: 0, most: if rounded { 1 } else { most } };
+        let engines: Vec<Place> = engines.into_iter().map(place).collect();
+        let state = State { waiting: VecDeque::new(), living: engines.len(), engines, closed: false };
         Queue { state: Mutex::new(state), changed: Condvar::new(), options }
     }
 
@@ -69,11 +75,16 @@ impl Queue {
         let mut state = self.lock();
         loop {
             state.forget_abandoned();
-            if state.waiting.is_empty() && state.closed {
+            if state.waiting.is_empty() && state.closed || state.engines[engine].wants == GONE {
                 return None;
             }
             state = match self.when(&state, engine) {
-                When::Now => return Some(state.take(engine)),
+                When::Now => {
+                    let jobs = state.take(engine);
+                    // With nobody idle any more, another one may make a batch ready.
+                    self.changed.notify_all();
+                    return Some(jobs);
+                }
                 When::In(wait) => self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
                 When::Later => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
@@ -98,11 +109,15 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Takes an engine that never got ready, or has ended, off; behind the last one nobody is left to answer.
-    pub fn abandon(&self) {
+    /// Takes an engine off that never got ready, or has ended; behind the last one nobody is left to answer.
+    pub fn abandon(&self, engine: usize) {
         let mut state = self.lock();
-        state.closed = true;
-        state.waiting.clear();
+        state.engines[engine].wants = GONE;
+        state.living -= 1;
+        if state.living == 0 {
+            state.closed = true;
+            state.waiting.clear();
+        }
         drop(state);
         self.changed.notify_all();
     }

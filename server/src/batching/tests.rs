@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixture::{FakeEngine, OPTIONS, grey};
+use crate::fixture::{FakeEngine, OPTIONS, SIZES, grey};
 use crate::metrics::Metrics;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,9 +20,14 @@ impl Execute for Stepped {
 }
 
 fn stepped(options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
+    stepped_by(SIZES, options)
+}
+
+fn stepped_by(sizes_of_batches: Sizes, options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
     let ((sizes, ran), (step, go)) = (channel(), channel());
     let prepare = move || Ok(Stepped { sizes, go: go.into() });
-    let batcher = Batcher::start("test", vec![prepare], options, &Metrics::new().batching("test"), grey(0));
+    let batcher =
+        Batcher::start("test", vec![(sizes_of_batches, prepare)], options, &Metrics::new().batching("test"), grey(0));
     // The warm-up.
     step.send(()).unwrap();
     assert_eq!(ran.recv().unwrap(), 1);
@@ -30,7 +35,8 @@ fn stepped(options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
 }
 
 fn fake(engine: FakeEngine, options: BatchingOptions) -> Batcher {
-    Batcher::start("test", vec![move || Ok(engine)], options, &Metrics::new().batching("test"), grey(0)).unwrap()
+    Batcher::start("test", vec![(SIZES, move || Ok(engine))], options, &Metrics::new().batching("test"), grey(0))
+        .unwrap()
 }
 
 fn greys(greys: impl IntoIterator<Item = u8>) -> Vec<Input> {
@@ -111,7 +117,7 @@ async fn pixels_and_tensors_do_not_share_a_batch() {
 
 #[tokio::test]
 async fn a_gpu_is_given_few_sizes_and_warms_them_up_behind_the_first() {
-    let (batcher, ran, step) = stepped(BatchingOptions { sizes: Sizes { most: 4, rounded: true }, ..OPTIONS });
+    let (batcher, ran, step) = stepped_by(Sizes { most: 4, rounded: true }, OPTIONS);
     batcher.prepared().await.unwrap();
     for size in [2, 4] {
         assert_eq!(ran.recv().unwrap(), size);
@@ -145,7 +151,7 @@ async fn engines_draw_from_one_queue() {
         .map(|_| {
             let (step, go) = channel();
             let sizes = sizes.clone();
-            (step, move || Ok(Stepped { sizes, go: go.into() }))
+            (step, (SIZES, move || Ok(Stepped { sizes, go: go.into() })))
         })
         .unzip();
     let batcher = Batcher::start("test", prepare, OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
@@ -178,7 +184,8 @@ impl Execute for Picky {
 #[tokio::test]
 async fn an_image_that_fails_does_not_fail_its_neighbours() {
     let batcher =
-        Batcher::start("test", vec![|| Ok(Picky)], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+        Batcher::start("test", vec![(SIZES, || Ok(Picky))], OPTIONS, &Metrics::new().batching("test"), grey(0))
+            .unwrap();
     for pending in batcher.submit(greys(60..70), &[]).unwrap().into_iter().zip(60..) {
         match (pending.0.answer().await, pending.1) {
             (answer, 66) => assert!(matches!(answer, Err(Unanswered::Engine(_)))),
@@ -194,7 +201,8 @@ async fn images_queued_before_the_engine_is_warm_are_answered() {
         wait.recv()?;
         Ok(FakeEngine::Answers(256))
     };
-    let batcher = Batcher::start("test", vec![prepare], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    let batcher =
+        Batcher::start("test", vec![(SIZES, prepare)], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
     assert!(!batcher.is_ready());
     let pending = batcher.submit(greys([5]), &[]).unwrap().remove(0);
     go.send(()).unwrap();
@@ -216,7 +224,8 @@ async fn a_panic_costs_one_answer_and_not_the_thread() {
         }
     }
     let batcher =
-        Batcher::start("test", vec![|| Ok(Panics)], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+        Batcher::start("test", vec![(SIZES, || Ok(Panics))], OPTIONS, &Metrics::new().batching("test"), grey(0))
+            .unwrap();
     for _ in 0..2 {
         let pending = batcher.submit(greys([1]), &[]).unwrap().remove(0);
         assert!(matches!(pending.answer().await, Err(Unanswered::Panicked)));
@@ -227,7 +236,8 @@ async fn a_panic_costs_one_answer_and_not_the_thread() {
 #[tokio::test]
 async fn an_engine_that_cannot_be_prepared_says_why() {
     let prepare = || -> anyhow::Result<FakeEngine> { anyhow::bail!("no such device") };
-    let batcher = Batcher::start("test", vec![prepare], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    let batcher =
+        Batcher::start("test", vec![(SIZES, prepare)], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
     assert_eq!(batcher.prepared().await.unwrap_err().to_string(), "no such device");
     assert!(!batcher.is_ready());
     // Its thread may take a moment to end.
@@ -261,4 +271,31 @@ async fn the_wait_is_measured() {
     (0..2).for_each(|_| step.send(()).unwrap());
     let answer = pending.answer().await.unwrap();
     assert!(answer.queue > Duration::ZERO && answer.queue < Duration::from_secs(10), "{:?}", answer.queue);
+}
+
+#[tokio::test]
+async fn sizes_are_warmed_up_between_batches_too() {
+    let (batcher, ran, step) = stepped_by(Sizes { most: 4, rounded: true }, OPTIONS);
+    // So that there is never nothing to do.
+    let waiting = batcher.submit(greys(0..8), &[]).unwrap();
+    for _ in 0..8 {
+        let _ = step.send(());
+    }
+    let mut sizes: Vec<usize> = ran.iter().take(6).collect();
+    sizes.sort();
+    assert_eq!(sizes.iter().filter(|&&size| size == 4).count(), 2, "{sizes:?}: one to warm up, and one of photos");
+    for (expected, pending) in waiting.into_iter().enumerate() {
+        assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_one_engine_leaves_another_does() {
+    let engines: Vec<(Sizes, Box<dyn FnOnce() -> anyhow::Result<FakeEngine> + Send>)> =
+        vec![(SIZES, Box::new(|| anyhow::bail!("no such device"))), (SIZES, Box::new(|| Ok(FakeEngine::Answers(256))))];
+    let batcher = Batcher::start("test", engines, OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    assert!(batcher.prepared().await.is_err() && !batcher.is_ready());
+    for (expected, pending) in batcher.submit(greys(0..50), &[]).unwrap().into_iter().enumerate() {
+        assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+    }
 }

@@ -1,6 +1,7 @@
 //! Who may ask: keys for predictions, a token for changes, origins for pages of others.
 
 use crate::app::App;
+use crate::body;
 use crate::error::ApiError;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -13,6 +14,19 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// Headers that pages of others may send, and read.
+const SENT: [&str; 8] = [
+    "accept",
+    "authorization",
+    "content-type",
+    "inference-header-content-length",
+    "range",
+    "x-api-key",
+    "x-request-id",
+    "x-timeout-ms",
+];
+const RECEIVED: [&str; 4] = ["inference-header-content-length", "retry-after", "server-timing", "x-request-id"];
+
 /// What opens which doors.
 #[derive(Default)]
 pub struct Access {
@@ -24,10 +38,11 @@ pub struct Access {
 
 /// Lets a request for predictions pass.
 pub async fn predictions(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.access.may_predict(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.respond_at(request.uri().path()),
-    }
+    let Err(error) = app.access.may_predict(request.headers()) else { return next.run(request).await };
+    let path = request.uri().path().to_owned();
+    // Read on, or a client that is still sending would not see why.
+    body::discard(request, app.upload_limits.bytes).await;
+    error.respond_at(&path)
 }
 
 /// Lets a request for changes pass.
@@ -80,13 +95,13 @@ pub fn cors(origins: &[String]) -> anyhow::Result<CorsLayer> {
     let origin = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::from(Any)
     } else {
-        AllowOrigin::list(origins.iter().map(|origin| origin.parse()).collect::<Result<Vec<_>, _>>()?)
+        AllowOrigin::list(origins.iter().map(|origin| origin.parse()).collect::<Result<Vec<HeaderValue>, _>>()?)
     };
     Ok(CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION, header::RANGE, header::ACCEPT, API_KEY])
-        .expose_headers([HeaderName::from_static("server-timing"), HeaderName::from_static("x-request-id")])
+        .allow_headers(SENT.map(HeaderName::from_static))
+        .expose_headers(RECEIVED.map(HeaderName::from_static))
         .max_age(Duration::from_secs(3600)))
 }
 

@@ -36,7 +36,9 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
         path = request.uri().path(),
         id = id.to_str().unwrap_or_default()
     );
+    let gone = Gone { app: &app, route: &route, begun };
     let mut response = next.run(request).instrument(span.clone()).await;
+    std::mem::forget(gone);
 
     let took = begun.elapsed();
     let status = response.status().as_u16();
@@ -54,6 +56,19 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
     headers.insert(SERVER_TIMING, timing);
     headers.insert(REQUEST_ID, id);
     response
+}
+
+/// Dropped with a handler that does not end, for its client has gone: counted as nginx does it.
+struct Gone<'a> {
+    app: &'a App,
+    route: &'a str,
+    begun: Instant,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.app.metrics.answered(self.route, 499, "", Some("client_gone"), self.begun.elapsed());
+    }
 }
 
 /// The client's, or one that nobody else has.

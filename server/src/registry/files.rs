@@ -26,12 +26,32 @@ impl ModelFiles {
         ModelFiles { named, folder }
     }
 
-    /// Those named one by one, in their order, then those of the folder, by name, as they are now. There is no name twice.
+    /// Those named one by one, in their order, then those of the folder, by name, as they are now. Of two of one name the second
+    /// does not count.
     pub fn list(&self) -> Result<Vec<ModelFile>> {
+        let mut files: Vec<ModelFile> = Vec::new();
+        for file in self.all()? {
+            match files.iter().find(|other| other.name == file.name) {
+                Some(other) => {
+                    tracing::warn!("{} is not served: {} has its name", file.path.display(), other.path.display())
+                }
+                None => files.push(file),
+            }
+        }
+        Ok(files)
+    }
+
+    fn all(&self) -> Result<Vec<ModelFile>> {
         let mut files = self.named.clone();
         if let Some(folder) = &self.folder {
             files.extend(in_folder(folder)?);
         }
+        Ok(files)
+    }
+
+    /// The same for who begins: there is at least one, and no name twice.
+    pub fn list_at_start(&self) -> Result<Vec<ModelFile>> {
+        let files = self.all()?;
         for (index, file) in files.iter().enumerate() {
             if let Some(other) = files[..index].iter().find(|other| other.name == file.name) {
                 let (path, other) = (file.path.display(), other.path.display());
@@ -79,7 +99,7 @@ mod tests {
 
     fn names(arguments: &[&str]) -> Result<Vec<String>> {
         let settings = Settings::try_parse_from([&["server"], arguments].concat())?;
-        Ok(ModelFiles::of(&settings).list()?.into_iter().map(|file| file.name).collect())
+        Ok(ModelFiles::of(&settings).list_at_start()?.into_iter().map(|file| file.name).collect())
     }
 
     fn folder(files: &[&str]) -> tempfile::TempDir {

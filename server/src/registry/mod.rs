@@ -6,12 +6,12 @@ mod model;
 mod watch;
 
 pub use files::{ModelFile, ModelFiles};
-pub use model::{Loader, Model};
+pub use model::{Loader, Model, Stamp};
 pub use watch::watch;
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,7 +45,7 @@ impl Registry {
             let loaded = loader.load(file, &metrics.batching(&file.name)).map(Arc::new);
             loaded.with_context(|| format!("model {:?}, {}", file.name, file.path.display()))
         };
-        let list = files.list()?.iter().map(load).collect::<Result<Vec<_>>>()?;
+        let list = files.list_at_start()?.iter().map(load).collect::<Result<Vec<_>>>()?;
         Registry::new(loader, files, list, chosen, metrics)
     }
 
@@ -93,7 +93,10 @@ impl Registry {
     /// Why it cannot be loaded, and `None` if there is no checkpoint of the name.
     pub async fn load(&self, name: &str) -> Result<Option<Arc<Model>>> {
         let _changing = self.changing.lock().await;
-        let Some(file) = self.files.list()?.into_iter().find(|file| file.name == name) else { return Ok(None) };
+        let files = self.files.list().inspect_err(|error| tracing::warn!("{error:#}"));
+        // Whoever asks is not told where it lies.
+        let files = files.map_err(|_| anyhow!("the folder of models cannot be read"))?;
+        let Some(file) = files.into_iter().find(|file| file.name == name) else { return Ok(None) };
         let loaded = self.prepare(file).await;
         match &loaded {
             Ok(_) => lock(&self.failures).remove(name),
@@ -176,7 +179,7 @@ impl Models {
         self.default.as_ref().is_some_and(|default| default.name() == model.name())
     }
 
-    fn find(&self, name: &str) -> Option<&Arc<Model>> {
+    pub fn find(&self, name: &str) -> Option<&Arc<Model>> {
         self.list.iter().find(|model| model.name() == name)
     }
 

@@ -1,39 +1,36 @@
 //! A folder whose checkpoints are served as they come, change and go.
 
-use super::{ModelFile, Registry};
+use super::{ModelFile, Registry, Stamp};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-/// What tells that a file is another than before, without reading it.
-type Stamp = (u64, Option<SystemTime>);
+use std::time::Duration;
 
 /// Looks every so often, for as long as the server runs. Asking works where notifications do not: on network file systems
 /// and mounted volumes. A file is loaded when it has stayed the same from one look to the next, for who copies one takes a
 /// while.
 pub async fn watch(registry: Arc<Registry>, every: Duration) {
-    let mut served = stamps(&registry).unwrap_or_default();
-    let mut seen = served.clone();
+    let mut seen = stamps(&registry).unwrap_or_default();
+    // Tried once, whatever came of it.
+    let mut tried: BTreeMap<String, Stamp> = BTreeMap::new();
     loop {
         tokio::time::sleep(every).await;
         // A folder that cannot be read at the moment says nothing about what is served.
         let Some(now) = stamps(&registry) else { continue };
         for (name, stamp) in &now {
-            if served.get(name) != Some(stamp) && seen.get(name) == Some(stamp) {
+            let served = registry.current().find(name).and_then(|model| model.stamp);
+            if served != Some(*stamp) && tried.get(name) != Some(stamp) && seen.get(name) == Some(stamp) {
                 if let Err(error) = registry.load(name).await {
                     tracing::warn!("model {name:?}: {error:#}; what was served before still is");
                 }
-                // Tried once, whatever came of it.
-                served.insert(name.clone(), *stamp);
+                tried.insert(name.clone(), *stamp);
             }
         }
-        let gone: Vec<String> = served.keys().filter(|name| !now.contains_key(*name)).cloned().collect();
-        for name in gone {
-            // Seen twice, for a file is gone for a moment when another one is moved to its place.
-            if !seen.contains_key(&name) {
-                registry.unload(&name).await;
-                served.remove(&name);
+        for model in registry.current().iter() {
+            // Missing twice, for a file is gone for a moment when another one is moved to its place.
+            let name = model.name();
+            if !now.contains_key(name) && !seen.contains_key(name) {
+                registry.unload(name).await;
+                tried.remove(name);
             }
         }
         seen = now;
@@ -41,17 +38,6 @@ pub async fn watch(registry: Arc<Registry>, every: Duration) {
 }
 
 fn stamps(registry: &Registry) -> Option<BTreeMap<String, Stamp>> {
-    let files = match registry.files.list() {
-        Ok(files) => files,
-        Err(error) => {
-            tracing::warn!("{error:#}");
-            return None;
-        }
-    };
-    Some(files.into_iter().filter_map(|ModelFile { name, path }| Some((name, stamp(&path)?))).collect())
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.len(), metadata.modified().ok()))
+    let files = registry.files.list().inspect_err(|error| tracing::warn!("{error:#}")).ok()?;
+    Some(files.into_iter().filter_map(|ModelFile { name, path }| Some((name, Stamp::of(&path)?))).collect())
 }

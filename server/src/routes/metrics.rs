@@ -32,7 +32,7 @@ mod tests {
         let text = get(&app, "/metrics").await.body;
         for line in [
             r#"shortcut_requests_total{model="small",route="/predict",status="200"} 1"#,
-            r#"shortcut_requests_total{model="",route="/predict",status="415"} 1"#,
+            r#"shortcut_requests_total{model="large",route="/predict",status="415"} 1"#,
             r#"shortcut_refusals_total{reason="unsupported_format"} 1"#,
             r#"shortcut_batch_size_bucket{model="small",le="1"} 1"#,
             r#"shortcut_queue_seconds_count{model="small"} 1"#,

@@ -65,7 +65,7 @@ fn base64_of_hash(script: &str) -> String {
 }
 
 fn not_found(uri: &Uri) -> Response {
-    ApiError::not_found(format!("there is nothing at {}", uri.path())).into_response()
+    ApiError::not_found(format!("there is nothing at {}", uri.path())).respond_at(uri.path())
 }
 
 fn content(path: &str, file: EmbeddedFile) -> Content {

@@ -28,13 +28,19 @@ pub fn into_defaults(mut command: Command, path: &Path) -> Result<Command> {
             bail!("{}: there is no setting {key:?}; there are {}", path.display(), keys.collect::<Vec<_>>().join(", "));
         };
         let values = match value {
-            Value::Array(values) => values.into_iter().map(|value| word(&key, value)).collect::<Result<Vec<_>>>(),
+            Value::Array(values) => values.into_iter().map(|value| element(&key, value)).collect::<Result<Vec<_>>>(),
             value => word(&key, value).map(|word| vec![word]),
         };
         let values = values.with_context(|| path.display().to_string())?;
         command = command.mut_arg(id, |argument| argument.default_values(values));
     }
     Ok(command)
+}
+
+/// One of a list, which commas would make several of.
+fn element(key: &str, value: Value) -> Result<String> {
+    let word = word(key, value)?;
+    if word.contains(',') { bail!("{key}: {word:?} has a comma, which separates values") } else { Ok(word) }
 }
 
 /// A value as a flag would give it.

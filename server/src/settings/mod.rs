@@ -16,6 +16,9 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Engines of a model on one device.
+const MOST_REPLICAS: usize = 64;
+
 /// Where checkpoints are looked for when none is named.
 pub const DEFAULT_FOLDER: &str = "checkpoints";
 
@@ -56,7 +59,8 @@ pub struct Settings {
     pub device: Vec<Device>,
 
     /// Engines for each model on each device
-    #[arg(long, env = "SHORTCUT_REPLICAS", value_name = "N", default_value = "1", help_heading = "Computing")]
+    #[arg(long, env = "SHORTCUT_REPLICAS", value_name = "N", default_value = "1", value_parser = replicas)]
+    #[arg(help_heading = "Computing")]
     pub replicas: NonZero<usize>,
 
     /// Threads for each engine on the device cpu; by default the cores divided by the replicas
@@ -155,7 +159,8 @@ pub struct Settings {
     pub admin_token: Option<String>,
 
     /// Origins whose pages may ask from a browser, such as https://example.org; * for all
-    #[arg(long, env = "SHORTCUT_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', help_heading = "Access")]
+    #[arg(long, env = "SHORTCUT_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
+    #[arg(help_heading = "Access")]
     pub cors_origins: Vec<String>,
 
     /// How long the server, told to stop, still takes requests while it says that it is not ready: as long as who sends them
@@ -218,7 +223,27 @@ impl Settings {
 
 /// An empty one would be known to everybody.
 fn secret(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
+    match text {
+        _ if text.trim().is_empty() => Err("it is empty".to_owned()),
+        _ if text.trim() != text => Err("no header holds spaces at the ends".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// As browsers name it.
+fn origin(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_host = |rest: &str| !rest.is_empty() && !rest.contains(['/', ' ', '?', '#', '@']);
+    if text == "*" || rest.is_some_and(is_host) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected scheme and host, such as https://example.org, or *".to_owned())
+    }
+}
+
+fn replicas(text: &str) -> Result<NonZero<usize>, String> {
+    let replicas: NonZero<usize> = text.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
+    if replicas.get() > MOST_REPLICAS { Err(format!("at most {MOST_REPLICAS}")) } else { Ok(replicas) }
 }
 
 fn named_path(text: &str) -> Result<(String, PathBuf), String> {
@@ -298,6 +323,14 @@ mod tests {
         for flag in ["--api-keys=", "--api-keys=one,", "--admin-token= "] {
             assert!(Settings::read(["server", flag]).unwrap_err().to_string().contains("empty"), "{flag}");
         }
+    }
+
+    #[test]
+    fn what_could_never_match_is_refused() {
+        for flag in ["--api-keys= one", "--cors-origins=a b", "--cors-origins=https://example.org/", "--replicas=65"] {
+            assert!(Settings::read(["server", flag]).is_err(), "{flag}");
+        }
+        assert!(Settings::read(["server", "--cors-origins=https://example.org:8443,*"]).is_ok());
     }
 
     #[test]

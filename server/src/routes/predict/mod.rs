@@ -4,6 +4,7 @@ mod overlay;
 
 use crate::app::App;
 use crate::batching::{Answered, Unanswered};
+use crate::body::Share;
 use crate::error::ApiError;
 use crate::middleware::observe::{Asked, Phases};
 use crate::photos::{JsonPhotos, Photos};
@@ -126,81 +127,84 @@ pub async fn predict(
     State(app): State<Arc<App>>,
     options: Result<Query<Options>, QueryRejection>,
     headers: HeaderMap,
-    Photos { mut photos, share: _share }: Photos,
+    Photos { photos, share }: Photos,
 ) -> Result<Response, ApiError> {
     let Query(options) = options.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
     let (top_k, explain) = (options.top_k()?, options.explain()?);
     let model = app.registry.get(options.model.as_deref())?;
     let asked = Asked(model.name().to_owned());
-    let as_png = explain && wants_png(&headers);
-    if as_png && photos.len() > 1 {
-        return Err(ApiError::not_acceptable("a PNG explains one photo; ask for JSON, or for one after the other"));
-    }
-    let (phases, answer) = if photos.len() == 1 {
-        let (answer, image) = classify(&app, &model, photos.remove(0), top_k, explain).await?;
-        let phases = answer.prediction.timing_ms;
-        match (&answer.explanation, image) {
-            (Some(explanation), Some(image)) if as_png => {
-                let png = overlay::png(&image, &explanation.map);
-                (phases, ([(header::CONTENT_TYPE, "image/png")], png).into_response())
-            }
-            _ => (phases, Json(answer).into_response()),
+    let ask = Ask { app, model, share, top_k, explain };
+    let answered = ask.answer(photos, explain && wants_png(&headers)).await;
+    let mut response = answered.unwrap_or_else(ApiError::into_response);
+    response.extensions_mut().insert(asked);
+    Ok(response)
+}
+
+/// What is asked of every photo of a request.
+struct Ask {
+    app: Arc<App>,
+    model: Arc<Model>,
+    share: Arc<Share>,
+    top_k: usize,
+    explain: bool,
+}
+
+impl Ask {
+    async fn answer(&self, mut photos: Vec<Result<Bytes, ApiError>>, as_png: bool) -> Result<Response, ApiError> {
+        if photos.len() > 1 {
+            let message = "a PNG explains one photo; ask for JSON, or for one after the other";
+            return if as_png { Err(ApiError::not_acceptable(message)) } else { self.several(photos).await };
         }
-    } else {
-        several(&app, &model, photos, top_k, explain).await?
-    };
-    let mut answer = answer;
-    answer.extensions_mut().insert(asked);
-    answer.extensions_mut().insert(Phases(phases));
-    Ok(answer)
-}
-
-/// Photos fail one by one; what is the server's fault, or its limit, is so for all of them.
-async fn several(
-    app: &App,
-    model: &Model,
-    photos: Vec<Result<Bytes, ApiError>>,
-    top_k: usize,
-    explain: bool,
-) -> Result<(Timing, Response), ApiError> {
-    let each = photos.into_iter().map(|photo| classify(app, model, photo, top_k, explain));
-    let mut slowest = Timing::default();
-    let mut results = Vec::new();
-    for outcome in join_all(each).await {
-        results.push(match outcome {
-            Ok((answer, _)) => {
-                let timing = answer.prediction.timing_ms;
-                slowest = if timing.total > slowest.total { timing } else { slowest };
-                Outcome::Answer(Box::new(answer))
+        let (answer, image) = self.one(photos.remove(0)).await?;
+        let phases = Phases(answer.prediction.timing_ms);
+        let mut response = match (answer.explanation, image) {
+            (Some(explanation), Some(image)) if as_png => {
+                let png = self.app.decoding.work(&self.share, move || overlay::png(&image, &explanation.map)).await?;
+                ([(header::CONTENT_TYPE, "image/png")], png).into_response()
             }
-            Err(error) if error.is_the_servers() => return Err(error),
-            Err(error) => Outcome::Failure(error.into_failure()),
-        });
+            (explanation, _) => Json(Answer { explanation, ..answer }).into_response(),
+        };
+        response.extensions_mut().insert(phases);
+        Ok(response)
     }
-    Ok((slowest, Json(Results { results }).into_response()))
-}
 
-/// The answer, and what the network saw.
-async fn classify(
-    app: &App,
-    model: &Model,
-    photo: Result<Bytes, ApiError>,
-    top_k: usize,
-    explain: bool,
-) -> Result<(Answer, Option<ImageBatch>), ApiError> {
-    let Prepared { image, region, decode_ms, preprocess_ms } =
-        app.decoding.prepare(photo?, model.metadata.clone()).await?;
-    let (keep, seen) = if explain { (EXPLAINED, Some(image.clone())) } else { (&[][..], None) };
-    let Answered { logits, kept, device, queue, inference } =
-        answer(model, [Input::Pixels(image)], keep).await?.remove(0);
+    /// Photos fail one by one; what is the server's fault, or its limit, is so for all of them.
+    async fn several(&self, photos: Vec<Result<Bytes, ApiError>>) -> Result<Response, ApiError> {
+        let mut slowest = Timing::default();
+        let mut results = Vec::new();
+        for outcome in join_all(photos.into_iter().map(|photo| self.one(photo))).await {
+            results.push(match outcome {
+                Ok((answer, _)) => {
+                    let timing = answer.prediction.timing_ms;
+                    slowest = if timing.total > slowest.total { timing } else { slowest };
+                    Outcome::Answer(Box::new(answer))
+                }
+                Err(error) if error.is_the_servers() => return Err(error),
+                Err(error) => Outcome::Failure(error.into_failure()),
+            });
+        }
+        let mut response = Json(Results { results }).into_response();
+        response.extensions_mut().insert(Phases(slowest));
+        Ok(response)
+    }
 
-    let timing = Timing::new(decode_ms, preprocess_ms, milliseconds(queue), milliseconds(inference));
-    let prediction = Prediction::new(&model.id, &model.metadata, device, (&logits, 0), top_k, timing);
-    let explanation = kept.first().map(|kept| {
-        let likeliest = prediction.predictions[0].index;
-        Explanation { map: model.class_weights.evidence(kept, 0, likeliest).in_favour(), region }
-    });
-    Ok((Answer { prediction, explanation }, seen))
+    /// The answer, and what the network saw for who wants an explanation.
+    async fn one(&self, photo: Result<Bytes, ApiError>) -> Result<(Answer, Option<ImageBatch>), ApiError> {
+        let Ask { app, model, share, top_k, explain } = self;
+        let Prepared { image, region, decode_ms, preprocess_ms } =
+            app.decoding.prepare(photo?, share, model.metadata.clone()).await?;
+        let (keep, seen) = if *explain { (EXPLAINED, Some(image.clone())) } else { (&[][..], None) };
+        let Answered { logits, kept, device, queue, inference } =
+            answer(model, [Input::Pixels(image)], keep).await?.remove(0);
+
+        let timing = Timing::new(decode_ms, preprocess_ms, milliseconds(queue), milliseconds(inference));
+        let prediction = Prediction::new(&model.id, &model.metadata, device, (&logits, 0), *top_k, timing);
+        let explanation = kept.first().map(|kept| {
+            let likeliest = prediction.predictions[0].index;
+            Explanation { map: model.class_weights.evidence(kept, 0, likeliest).in_favour(), region }
+        });
+        Ok((Answer { prediction, explanation }, seen))
+    }
 }
 
 /// What the engines say of images, in their order.

@@ -1,10 +1,10 @@
 //! Whether server and models are there.
 
-use super::{InferenceError, Refused, model};
+use super::{InferenceError, Path, Refused, model};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::routes::health::readiness;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use std::sync::Arc;
 
 /// Whether the server answers

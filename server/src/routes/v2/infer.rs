@@ -1,18 +1,19 @@
 //! Inference on tensors: images that the client has prepared itself.
 
 use super::tensors::{self, Asked, Expected, InferRequest, Output};
-use super::{InferenceError, LOGITS, Refused, model};
+use super::{InferenceError, LOGITS, Path, Refused, model};
 use crate::app::App;
 use crate::batching::Answered;
-use crate::body;
+use crate::body::{self, Share};
 use crate::error::ApiError;
 use crate::middleware::observe;
 use crate::registry::Model;
 use crate::routes::predict::answer;
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use model::prediction::{Timing, ranking};
 use model::preprocess::Preprocessing;
 use serde::Serialize;
@@ -21,6 +22,9 @@ use utoipa::ToSchema;
 
 /// The length of the JSON that binary data follows, in requests and answers.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Bytes of JSON that are read on a thread of its own.
+const LONG_JSON: usize = 64 << 10;
 
 /// The answer. Outputs whose `binary_data_size` is given follow the JSON in their order.
 #[derive(Serialize, ToSchema)]
@@ -119,22 +123,37 @@ pub async fn infer_version(
 
 /// The body is read before anything is refused, for a client that is still sending would not see why.
 async fn respond(app: &App, name: &str, version: Option<&str>, request: Request) -> Result<Response, Refused> {
-    body::unpacked(request.headers())?;
+    body::check(request.headers(), app.upload_limits.bytes)?;
     let json = header_length(request.headers());
     let mut share = app.in_flight.share();
     let body = body::whole(request, app.upload_limits.bytes, &mut share).await?;
     let model = model(app, name, version)?;
+    let asked = observe::Asked(model.name().to_owned());
+    let answered = answered(app, &model, body, json?, share.into()).await;
+    let mut response = answered.unwrap_or_else(|error| Refused::from(error).into_response());
+    response.extensions_mut().insert(asked);
+    Ok(response)
+}
+
+async fn answered(
+    app: &App,
+    model: &Model,
+    body: Bytes,
+    json: Option<usize>,
+    share: Arc<Share>,
+) -> Result<Response, ApiError> {
     let Preprocessing { crop, mean, std, .. } = model.metadata.preprocessing;
     let expected = Expected { side: crop as usize, images: app.upload_limits.count, mean, std };
-    let Asked { id, images, outputs } = tensors::parse(&body, json?, expected)?;
-    drop(body);
+    // Copying pixels takes less than being handed over; reading numbers does not.
+    let is_long = json.unwrap_or(body.len()) > LONG_JSON;
+    let parse = move || tensors::parse(&body, json, expected);
+    let Asked { id, images, outputs } = if is_long { app.decoding.work(&share, parse).await?? } else { parse()? };
 
-    let answers = answer(&model, images, &[]).await?;
+    let answers = answer(model, images, &[]).await?;
     let slowest = answers.iter().max_by_key(|answer| answer.queue + answer.inference).expect("there is an image");
     let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     let timing = Timing::new(0.0, 0.0, milliseconds(slowest.queue), milliseconds(slowest.inference));
-    let mut response = encode(&model, id, &answers, &outputs);
-    response.extensions_mut().insert(observe::Asked(model.name().to_owned()));
+    let mut response = encode(model, id, &answers, &outputs);
     response.extensions_mut().insert(observe::Phases(timing));
     Ok(response)
 }

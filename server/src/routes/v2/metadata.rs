@@ -1,10 +1,10 @@
 //! What server and models are, for clients that ask before they infer.
 
-use super::{IMAGES, INPUT, InferenceError, LOGITS, Refused, model};
+use super::{IMAGES, INPUT, InferenceError, LOGITS, Path, Refused, model};
 use crate::app::App;
 use crate::registry::Model;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;

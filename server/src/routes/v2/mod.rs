@@ -13,8 +13,11 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::registry::Model;
 use axum::Json;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -44,6 +47,19 @@ impl From<ApiError> for Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         self.0.respond_with(|error| Json(InferenceError { error }).into_response())
+    }
+}
+
+/// What a path names.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        let path = path.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
+        Ok(Path(path.0))
     }
 }
 

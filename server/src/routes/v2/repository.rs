@@ -1,10 +1,10 @@
 //! Models that come, change and go while the server runs: Triton's model repository, for who has the admin token.
 
-use super::{InferenceError, Refused};
+use super::{InferenceError, Path, Refused};
 use crate::app::App;
 use crate::error::ApiError;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;

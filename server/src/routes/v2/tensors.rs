@@ -2,6 +2,7 @@
 
 use super::{IMAGES, INPUT, LOGITS};
 use crate::error::ApiError;
+use crate::few;
 use half::f16;
 use model::engine::{Input, Normalised};
 use model::preprocess::ImageBatch;
@@ -20,9 +21,10 @@ pub struct InferRequest {
     #[serde(default)]
     parameters: RequestParameters,
     /// Exactly one: `images` (UINT8 `[n, height, width, 3]`) or `input` (FP32 or FP16 `[n, 3, height, width]`, normalised).
+    #[serde(deserialize_with = "few::list")]
     inputs: Vec<InputTensor>,
     /// `logits`, or nothing, which means it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few::list")]
     outputs: Vec<RequestedOutput>,
 }
 
@@ -38,6 +40,7 @@ struct InputTensor {
     #[schema(example = "images")]
     name: String,
     #[schema(example = json!([1, 224, 224, 3]))]
+    #[serde(deserialize_with = "few::list")]
     shape: Vec<u64>,
     #[schema(example = "UINT8")]
     datatype: String,
