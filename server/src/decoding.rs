@@ -83,3 +83,65 @@ impl Decoding {
         answer.map_err(|_| ApiError::internal("reading a photo or a document panicked"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::InFlight;
+    use std::sync::mpsc;
+
+    fn decoding(queue: usize) -> Arc<Decoding> {
+        let (threads, queue) = (NonZero::new(1), NonZero::new(queue).unwrap());
+        Arc::new(Decoding::start(threads, queue, Limits::default(), Arc::new(Metrics::new())).unwrap())
+    }
+
+    /// Work that says when it begins, and ends when it is told to.
+    fn stuck() -> (impl FnOnce() + Send, mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let ((begins, begun), (go, wait)) = (mpsc::channel(), mpsc::channel());
+        let work = move || {
+            begins.send(()).unwrap();
+            let _ = wait.recv();
+        };
+        (work, begun, go)
+    }
+
+    #[tokio::test]
+    async fn what_is_worked_on_or_waits_is_held_though_its_client_goes() {
+        let (decoding, in_flight) = (decoding(1), InFlight::new(100));
+        let share = |bytes: usize| {
+            let mut share = in_flight.share();
+            share.grow(bytes).unwrap();
+            Arc::new(share)
+        };
+        let (work, begun, go) = stuck();
+        let clients = [(share(60), Some(work)), (share(30), None)].map(|(share, work)| {
+            let decoding = decoding.clone();
+            tokio::spawn(async move { decoding.work(&share, move || work.map(|work| work())).await })
+        });
+        // Until both are in the pool, of which one has begun.
+        while decoding.busy() < 2 {
+            tokio::task::yield_now().await;
+        }
+        begun.recv().unwrap();
+        for client in clients {
+            client.abort();
+            assert!(client.await.unwrap_err().is_cancelled());
+        }
+        assert_eq!((in_flight.held(), decoding.busy()), (90, 2));
+        assert_eq!(decoding.work(&share(1), || ()).await.unwrap_err().status, 503);
+
+        go.send(()).unwrap();
+        while in_flight.held() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(decoding.work(&share(1), || 7).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_nobody_elses() {
+        let (decoding, in_flight) = (decoding(1), InFlight::new(1));
+        let share = Arc::new(in_flight.share());
+        assert_eq!(decoding.work(&share, || panic!("this is part of the test")).await.unwrap_err().status, 500);
+        assert_eq!(decoding.work(&share, || 7).await.unwrap(), 7);
+    }
+}

@@ -3,7 +3,6 @@
 use crate::own::{Own, SMALL, rest};
 use crate::shared::{answer, photo};
 use anyhow::{Result, ensure};
-use model::preprocess::Photo;
 use std::io::Write;
 
 /// A head that does not end, and a connection on which nothing is asked, are given up.
@@ -60,41 +59,6 @@ pub fn bytes_in_flight() -> Result<()> {
     drop(first);
     own.until("nothing is held", |own| Ok(own.metric("shortcut_in_flight_bytes")? == 0.0))?;
     answer(own.post("/predict").body(vec![0; 500_000]))?.failure(415, "unsupported_format")
-}
-
-/// Photos whose clients have gone are in memory until it is their turn, and counted as long.
-pub fn bytes_that_wait() -> Result<()> {
-    let own = Own::start(["--decode-threads", "1", "--max-in-flight", "40MB"])?;
-    // A large photo that takes a while, and many that wait behind it.
-    let slow = large_photo()?;
-    let head = |length: usize| format!("POST /predict HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
-    let mut refused = 0;
-    for _ in 0..40 {
-        let mut connection = own.say(head(slow.len()).as_bytes())?;
-        connection.write_all(&slow)?;
-        own.until("it is taken or refused", |own| {
-            let overloaded = own.metric("shortcut_refusals_total{reason=\"overloaded\"}").unwrap_or(0.0);
-            Ok(own.metric("shortcut_decode_queue_depth")? > 0.0 || overloaded > refused as f64)
-        })?;
-        refused = own.metric("shortcut_refusals_total{reason=\"overloaded\"}").unwrap_or(0.0) as usize;
-        let waiting = own.metric("shortcut_decode_queue_depth")?;
-        let held = own.metric("shortcut_in_flight_bytes")?;
-        ensure!(held <= 40e6, "{held} bytes are held");
-        ensure!(waiting <= 1.0 || held >= (waiting - 1.0) * slow.len() as f64, "{waiting} wait, {held} bytes are held");
-    }
-    Ok(())
-}
-
-/// A PNG of noise, of about 10 MB.
-fn large_photo() -> Result<Vec<u8>> {
-    let (width, height) = (2000, 1700);
-    let mut state = 1u32;
-    let mut noise = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    let rgba: Vec<u8> = (0..width * height * 4).map(|_| noise()).collect();
-    Ok(Photo::from_rgba(width, height, &rgba)?.to_png())
 }
 
 /// Who finds the queue full is told at once; all others get their answers.

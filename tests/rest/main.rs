@@ -70,7 +70,6 @@ fn main() {
         data::bare_trial("a_folder_is_watched", changes::in_a_folder),
         data::bare_trial("pipes_and_folders_are_no_checkpoints", changes::no_files),
         data::bare_trial("a_name_that_comes_twice_stops_no_other", changes::clashes),
-        data::bare_trial("what_waits_to_be_decoded_is_in_flight", limits::bytes_that_wait),
         data::bare_trial("who_stops_says_that_it_is_not_ready", process::not_ready),
         data::bare_trial("what_does_not_end_in_time_is_dropped", process::grace),
         data::bare_trial("the_log_is_json_if_asked_for", process::json_log),
