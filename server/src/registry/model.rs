@@ -22,8 +22,10 @@ use std::time::{Duration, SystemTime};
 const MOST_ON_A_GPU: usize = 32;
 /// Bytes of a checkpoint, of which the largest network has 508 MB in f32.
 const LARGEST: u64 = 4 << 30;
-/// Threads that one image keeps busy on the CPU.
-const THREADS_OF_AN_IMAGE: usize = 4;
+/// Images of a batch for every so many threads on the CPU. The engine takes them one after the other, so that more would only
+/// make the first wait for the last; these few save waking threads for each.
+const IMAGES_OF_THREADS: usize = 4;
+const THREADS: usize = 4;
 
 pub struct Model {
     pub id: ModelId,
@@ -73,7 +75,7 @@ impl Loader {
 
     fn sizes(&self, device: Device) -> Sizes {
         let threads = self.options.threads.map_or(1, NonZero::get);
-        let usual = if on_cpu(device) { threads.div_ceil(THREADS_OF_AN_IMAGE) } else { MOST_ON_A_GPU };
+        let usual = if on_cpu(device) { IMAGES_OF_THREADS * threads.div_ceil(THREADS) } else { MOST_ON_A_GPU };
         Sizes::of(device, self.max_batch_size.unwrap_or(usual))
     }
 

@@ -72,7 +72,7 @@ pub struct Settings {
     #[arg(long, env = "SHORTCUT_PRECISION", value_name = "NAME", default_value_t, help_heading = "Computing")]
     pub precision: Precision,
 
-    /// Images that go through an engine together; by default 32 on a GPU, and on the CPU, which gains nothing from more, one
+    /// Images that go through an engine together; by default 32 on a GPU, and on the CPU, which gains little from more, four
     /// for every four threads
     #[arg(long, env = "SHORTCUT_MAX_BATCH_SIZE", value_name = "N", help_heading = "Computing")]
     pub max_batch_size: Option<NonZero<usize>>,
