@@ -62,6 +62,13 @@ impl Share {
         Ok(())
     }
 
+    /// Gives so many of its bytes back.
+    pub fn shrink(&mut self, bytes: usize) {
+        if let Some(taken) = &mut self.taken {
+            drop(taken.split(bytes));
+        }
+    }
+
     /// Gives everything back.
     pub fn clear(&mut self) {
         self.taken = None;
@@ -86,6 +93,7 @@ pub async fn read<E>(
             share.grow(chunk.len())?;
             kept.extend_from_slice(&chunk);
         } else {
+            share.shrink(kept.len());
             kept = BytesMut::new();
         }
     }
@@ -162,5 +170,12 @@ mod tests {
         let in_flight = InFlight::new(100);
         let error = whole(Body::from("nine byte"), 8, &mut in_flight.share()).await.unwrap_err();
         assert_eq!((error.status.as_u16(), in_flight.held()), (413, 0));
+
+        let mut share = in_flight.share();
+        assert_eq!(whole(Body::from("seven b"), 8, &mut share).await.unwrap(), "seven b");
+        let pieces = ["eight by", "te"].map(|piece| Ok::<_, Error>(Bytes::from(piece)));
+        let pieces = Body::from_stream(futures_util::stream::iter(pieces));
+        assert_eq!(whole(pieces, 8, &mut share).await.unwrap_err().status, 413);
+        assert_eq!(in_flight.held(), 7);
     }
 }

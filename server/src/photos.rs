@@ -13,6 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use model::preprocess::PhotoError;
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -32,7 +35,9 @@ pub struct JsonPhotos {
     /// One photo; the answer is a prediction.
     image: Option<String>,
     /// Several; the answer is a list of results.
-    images: Option<Vec<String>>,
+    // Read when it is known how many may be: a list of empty texts takes many times the memory that it takes as JSON.
+    #[schema(value_type = Option<Vec<String>>)]
+    images: Option<Box<RawValue>>,
 }
 
 /// What the photos of one request may cost, in encoded bytes.
@@ -104,16 +109,46 @@ pub async fn of_form(
 
 /// As [`FromRequest`] does it with a JSON body.
 pub fn of_json(json: &[u8], limits: UploadLimits) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
-    let document: JsonPhotos = serde_json::from_slice(json)
-        .map_err(|error| ApiError::malformed(format!("{error}; {{\"image\": \"BASE64\"}} is expected")))?;
-    let photos = match (document.image, document.images) {
+    let unreadable = |error| ApiError::malformed(format!("{error}; {{\"image\": \"BASE64\"}} is expected"));
+    let document: JsonPhotos = serde_json::from_slice(json).map_err(unreadable)?;
+    let images = document.images.map(|images| texts(&images, limits.count)).transpose().map_err(unreadable)?;
+    let photos = match (document.image, images) {
         (Some(image), None) => vec![image],
-        (None, Some(images)) if images.len() > limits.count => return Err(too_many(limits)),
-        (None, Some(images)) if !images.is_empty() => images,
+        (None, Some(None)) => return Err(too_many(limits)),
+        (None, Some(Some(images))) if !images.is_empty() => images,
         (Some(_), Some(_)) => return Err(ApiError::malformed("one of `image` and `images` is expected, not both")),
         _ => return Err(ApiError::nothing_to_classify("the document has no photo in `image` or `images`")),
     };
     Ok(photos.iter().map(|photo| of_base64(photo)).collect())
+}
+
+/// A list of texts, or `None` for more than `count`.
+fn texts(json: &RawValue, count: usize) -> serde_json::Result<Option<Vec<String>>> {
+    struct Texts(usize);
+
+    impl<'de> Visitor<'de> for Texts {
+        type Value = Option<Vec<String>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a list of texts")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while texts.len() < self.0
+                && let Some(text) = list.next_element()?
+            {
+                texts.push(text);
+            }
+            let mut more = false;
+            while list.next_element::<IgnoredAny>()?.is_some() {
+                more = true;
+            }
+            Ok((!more).then_some(texts))
+        }
+    }
+
+    serde_json::Deserializer::from_str(json.get()).deserialize_seq(Texts(count))
 }
 
 /// Base64, with or without `data:image/jpeg;base64,` in front.
