@@ -3,6 +3,7 @@
 //! What is too large is read on and thrown away, up to another limit: a client that is still sending would not see an answer.
 
 use crate::error::ApiError;
+use crate::form::HeadersTooLong;
 use axum::Error;
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -137,6 +138,9 @@ pub fn caused(error: &(dyn StdError + 'static), limit: usize) -> Option<ApiError
         }
         if error.is::<TimeoutError>() {
             return Some(ApiError::stalled());
+        }
+        if error.is::<HeadersTooLong>() {
+            return Some(ApiError::malformed(error));
         }
         cause = error.source();
     }

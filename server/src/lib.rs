@@ -13,6 +13,7 @@ mod decoding;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod form;
 mod greeting;
 mod metrics;
 mod middleware;

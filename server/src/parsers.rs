@@ -7,7 +7,7 @@ use crate::error::ApiError;
 use crate::photos::{self, UploadLimits};
 use crate::routes::v2::{self, Expected};
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -56,8 +56,7 @@ pub async fn multipart(content_type: &[u8], body: impl Stream<Item = Bytes> + Se
     let photos = async {
         let mut request = request.map_err(ApiError::malformed)?;
         DefaultBodyLimit::max(FORM_BYTES).apply(&mut request);
-        let form = Multipart::from_request(request, &()).await;
-        photos::of_form(form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?, LIMITS, &mut share).await
+        photos::of_form(request, LIMITS, &mut share).await
     };
     (answered(photos.await), in_flight.held())
 }
