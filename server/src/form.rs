@@ -1,5 +1,5 @@
-//! How much of a form is held that no part's data is: its parser keeps what comes before the first part and the headers of each
-//! until it has all of them, and with every piece of the body looks at all that it keeps.
+//! How much of a form is held that is no part's data: its parser keeps what comes before the first part and the headers
+//! of each until it has all of them, and with every piece of the body looks at all that it keeps.
 
 use axum::Error;
 use axum::body::Body;
