@@ -1,6 +1,6 @@
 //! What eats the bytes of strangers, for who tries it with yet stranger ones (`fuzz/`). Nothing else needs it.
 //!
-//! The limits are small, so that what a fuzzer makes up goes beyond them.
+//! The limits are small, so that what a fuzzer makes up goes beyond them, and a form soon comes byte by byte.
 
 use crate::body::{DISCARDED, InFlight};
 use crate::error::ApiError;
@@ -19,7 +19,7 @@ use std::convert::Infallible;
 pub const PHOTOS: usize = 4;
 
 /// Bytes at most of one photo, and of all.
-pub const PHOTO_BYTES: usize = 1 << 11;
+pub const PHOTO_BYTES: usize = 1 << 9;
 
 /// Bytes at most of a form, with what is thrown away.
 pub const FORM_BYTES: usize = PHOTO_BYTES * DISCARDED;
