@@ -21,7 +21,7 @@ pub fn check(bytes: &[u8]) {
     let Some((length, body)) = bytes.split_first_chunk() else { return };
     let length = Some(usize::from(u16::from_le_bytes(*length))).filter(|&length| length != 0xffff);
     let (read, taken) = crate::peak::of(|| parsers::tensors(body, length));
-    let allowed = 16 * bytes.len() + BESIDE;
+    let allowed = 8 * bytes.len() + BESIDE;
     assert!(taken <= allowed, "{} bytes took {taken} bytes of memory; {allowed} are allowed", bytes.len());
     match read {
         Ok(images) => {

@@ -11,6 +11,7 @@ mod connections;
 mod content;
 mod decoding;
 mod error;
+mod few;
 #[cfg(test)]
 mod fixture;
 mod form;

@@ -4,6 +4,7 @@
 use crate::app::App;
 use crate::body::{self, Share, TooLong};
 use crate::error::ApiError;
+use crate::few::Few;
 use crate::form::Unparsed;
 use axum::RequestExt;
 use axum::extract::multipart::MultipartError;
@@ -15,9 +16,9 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use model::preprocess::PhotoError;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::DeserializeSeed;
 use serde_json::value::RawValue;
-use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -37,7 +38,7 @@ pub struct JsonPhotos {
     /// One photo; the answer is a prediction.
     image: Option<String>,
     /// Several; the answer is a list of results.
-    // Read when it is known how many may be: a list of empty texts takes many times the memory that it takes as JSON.
+    // Read when it is known how many may be.
     #[schema(value_type = Option<Vec<String>>)]
     images: Option<Box<RawValue>>,
 }
@@ -120,44 +121,19 @@ pub async fn of_form(
 pub fn of_json(json: &[u8], limits: UploadLimits) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
     let unreadable = |error| ApiError::malformed(format!("{error}; {{\"image\": \"BASE64\"}} is expected"));
     let document: JsonPhotos = serde_json::from_slice(json).map_err(unreadable)?;
-    let images = document.images.map(|images| texts(&images, limits.count)).transpose().map_err(unreadable)?;
+    let images = |json: Box<RawValue>| {
+        Few(limits.count.saturating_add(1), PhantomData)
+            .deserialize(&mut serde_json::Deserializer::from_str(json.get()))
+    };
+    let images: Option<Vec<String>> = document.images.map(images).transpose().map_err(unreadable)?;
     let photos = match (document.image, images) {
         (Some(image), None) => vec![image],
-        (None, Some(None)) => return Err(too_many(limits)),
-        (None, Some(Some(images))) if !images.is_empty() => images,
+        (None, Some(images)) if images.len() > limits.count => return Err(too_many(limits)),
+        (None, Some(images)) if !images.is_empty() => images,
         (Some(_), Some(_)) => return Err(ApiError::malformed("one of `image` and `images` is expected, not both")),
         _ => return Err(ApiError::nothing_to_classify("the document has no photo in `image` or `images`")),
     };
     Ok(photos.iter().map(|photo| of_base64(photo)).collect())
-}
-
-/// A list of texts, or `None` for more than `count`.
-fn texts(json: &RawValue, count: usize) -> serde_json::Result<Option<Vec<String>>> {
-    struct Texts(usize);
-
-    impl<'de> Visitor<'de> for Texts {
-        type Value = Option<Vec<String>>;
-
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("a list of texts")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut texts = Vec::new();
-            while texts.len() < self.0
-                && let Some(text) = list.next_element()?
-            {
-                texts.push(text);
-            }
-            let mut more = false;
-            while list.next_element::<IgnoredAny>()?.is_some() {
-                more = true;
-            }
-            Ok((!more).then_some(texts))
-        }
-    }
-
-    serde_json::Deserializer::from_str(json.get()).deserialize_seq(Texts(count))
 }
 
 /// Base64, with or without `data:image/jpeg;base64,` in front.

@@ -1,0 +1,64 @@
+//! Lists in JSON of which few elements are wanted. What comes behind these is read over: as values, a list of many small
+//! elements takes many times the memory that its text takes.
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// The first elements of a list, as many as this says.
+pub struct Few<T>(pub usize, pub PhantomData<T>);
+
+/// The first `N` elements of a field's list.
+pub fn few<'de, const N: usize, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Vec<T>, D::Error> {
+    Few(N, PhantomData).deserialize(field)
+}
+
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Few<T> {
+    type Value = Vec<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut elements = Vec::new();
+        while elements.len() < self.0 {
+            match list.next_element()? {
+                Some(element) => elements.push(element),
+                None => return Ok(elements),
+            }
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(elements)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_list_are_kept() {
+        let read = |json: &str| few::<2, u8, _>(&mut serde_json::Deserializer::from_str(json)).ok();
+        for (json, expected) in [
+            ("[]", Some(vec![])),
+            ("[1]", Some(vec![1])),
+            ("[1,2]", Some(vec![1, 2])),
+            (r#"[1,2,3,"four",[5]]"#, Some(vec![1, 2])),
+            ("[1,true]", None),
+            ("[1,2,3", None),
+            ("1", None),
+        ] {
+            assert_eq!(read(json), expected, "{json}");
+        }
+    }
+}
