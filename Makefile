@@ -101,7 +101,7 @@ soak:
 
 # Every parser of strangers' bytes, one after the other, from the corpus in the repository. What brings it further stays below
 # cargo's target directory, and so does what it breaks on. `make fuzz FUZZ=image FUZZ_SECONDS=60` is a short one.
-FUZZ ?= image pickle safetensors
+FUZZ ?= image pickle safetensors multipart json tensors
 FUZZ_SECONDS ?= 600
 FUZZ_DIR := $(CARGO_TARGET_DIR)/fuzz
 # Files are small, for what is slow or takes memory in spite of that is what is looked for; the header of a ResNet-18 fits. Targets

@@ -256,6 +256,134 @@ def pickles():
     keep("pickle", "every-opcode", every)
     keep("pickle", "deep", b"]" * 60 + b"a" * 59 + b".")
 
+def forms():
+    """What the server takes as `multipart/form-data`; the first line of a file is the header that tells the boundary."""
+    photo = encoded(picture(size=(4, 4)), "GIF")
+
+    def part(data, name="file", more=""):
+        return b'Content-Disposition: form-data; name="' + name.encode() + b'"' + more.encode() + b"\r\n\r\n" + data
+
+    def form(name, *parts, kind="multipart/form-data; boundary=x", boundary=b"x", before=b"", end=b"--\r\n"):
+        body = b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts)
+        keep("multipart", name, kind.encode() + b"\n" + before + body + b"--" + boundary + end)
+
+    file = '; filename="cat.gif"\r\nContent-Type: image/gif'
+    form("photo", part(photo, more=file))
+    form("several", part(photo, more=file), part(b"a cat", "comment"), part(b"", more=file), part(photo[:20]))
+    form("too-many", *[part(b"one")] * 5)
+    form("too-long", part(b"x" * 513), part(b"one"))
+    # Each is within the limit, and all of them are not.
+    form("too-much", part(b"x" * 300), part(b"x" * 300))
+    form("beyond-the-limit", part(b"x" * 1500, "comment"), part(b"x" * 1500))
+    form("no-parts")
+    form("other-fields", part(b"a cat", "comment"))
+    form("preamble", part(b"one"), before=b"This is a form.\r\n")
+    form("epilogue", part(b"one"), end=b"--\r\nThat was all.\r\n--x\r\n")
+    form("padding", part(b"one"), end=b"-- \t\r\n")
+    form("no-end", part(photo), end=b"")
+    # What looks like the boundary, and is not, or not yet.
+    form("nearly-boundaries", part(b"\r\n--\r\n-x\r--x\n--x\r\r\n--y\r\n\r\n--"))
+    form("boundary-of-dashes", part(b"--\r\n----"), kind="multipart/form-data; boundary=--", boundary=b"--")
+    form("boundary-quoted", part(b"one"), kind='multipart/form-data; boundary="x y"', boundary=b"x y")
+    form("boundary-empty", part(b"one"), kind='multipart/form-data; boundary=""', boundary=b"")
+    form("no-boundary", part(b"one"), kind="multipart/form-data")
+    form("escaped-name", part(b"one", 'fi\\"le'), part(b"two", "file\\\\"))
+    form("name-not-quoted", b"content-disposition:form-data;filename=name=file;name=file\r\n\r\none")
+    form("no-name", b"\r\n\r\none", b"Content-Disposition: form-data\r\n\r\none")
+    form("many-headers", part(b"one", more="".join(f"\r\nX-{number}: a" for number in range(40))))
+    form("headers-without-end", part(b"one")[:30])
+    form("bare-line-feeds", part(photo).replace(b"\r\n", b"\n"))
+    keep("multipart", "nothing", b"")
+    keep("multipart", "empty", b"multipart/form-data; boundary=x\n")
+    keep("multipart", "no-form", b"multipart/form-data; boundary=x\n" + photo)
+
+
+def documents():
+    """What the server takes as JSON with photos."""
+    base64 = "R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
+
+    def document(name, value):
+        keep("json", name, json.dumps(value, separators=(",", ":")).encode() if not isinstance(value, bytes) else value)
+
+    document("image", {"image": base64})
+    document("images", {"images": [base64, "b25l", "", "?"]})
+    document("data-url", {"image": "data:image/gif;base64," + base64})
+    document("data-urls", {"images": ["data:,", "data:;base64,", "data:;base64,;base64,b25l", "data:image/gif;base64"]})
+    document("padding", {"images": ["b24", "b24=", "b25=", "bw=="]})
+    document("alphabets", {"images": ["+/+/", "-_-_", "b2 5l", "b25l\n"]})
+    document("too-many", {"images": ["b25l"] * 5})
+    document("far-too-many", {"images": [""] * 2000})
+    document("both", {"image": "", "images": [""]})
+    document("nulls", {"image": None, "images": None})
+    document("null-and-images", {"image": None, "images": ["b25l"]})
+    document("no-photos", {"images": []})
+    document("nothing", b"")
+    document("empty", {})
+    document("list", ["b25l", None])
+    document("number", {"image": 1})
+    document("unknown", {"photo" * 20: base64})
+    document("twice", b'{"image":"b25l","image":"dHdv"}')
+    document("escapes", b'{"im\\u0061ge":"b\\u00325l\\/\\/"}')
+    document("surrogates", b'{"images":["\\ud83d\\ude00","\\ud800"]}')
+    document("byte-order-mark", b'\xef\xbb\xbf{"image":""}')
+    document("not-utf-8", b'{"image":"\xff"}')
+    document("behind", b'{"image":"b25l"}}')
+    document("deep", b'{"images":' + b"[" * 300)
+
+
+def requests():
+    """What the server takes as inference requests; two bytes in front tell how long the JSON is."""
+    pixels = list(range(48))
+    images = {"name": "images", "shape": [1, 4, 4, 3], "datatype": "UINT8"}
+    floats = {"name": "input", "shape": [1, 3, 4, 4], "datatype": "FP32"}
+    half = floats | {"datatype": "FP16"}
+
+    def request(name, value, binary=None, length=None):
+        text = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
+        length = length or (0xFFFF if binary is None else len(text))
+        keep("tensors", name, struct.pack("<H", length) + text + (binary or b""))
+
+    def sized(tensor, size):
+        return tensor | {"parameters": {"binary_data_size": size}}
+
+    request("pixels", {"id": "mine", "inputs": [images | {"data": pixels}]})
+    nested = [[pixels[at : at + 3] for at in range(row, row + 12, 3)] for row in range(0, 48, 12)]
+    request("pixels-nested", {"inputs": [images | {"data": [nested]}]})
+    request("pixels-binary", {"inputs": [sized(images | {"shape": [2, 4, 4, 3]}, 96)]}, bytes(range(96)))
+    request("floats", {"inputs": [floats | {"data": [number / 8 - 1 for number in range(48)]}]})
+    numbers = [0, -0.0, -1, 1e-46, 1e38, 2**53 + 1, 2**64 - 1, -(2**63), 2**64] + [0] * 39
+    request("floats-of-all-kinds", {"inputs": [floats | {"data": numbers}]})
+    request("floats-beyond", {"inputs": [floats | {"data": [1e39] + [0] * 47}]})
+    request("floats-binary", {"inputs": [sized(floats, 192)]}, struct.pack("<48f", *range(48)))
+    request("halves-binary", {"inputs": [sized(half, 96)]}, struct.pack("<48e", *range(48)))
+    request("not-finite", {"inputs": [sized(floats, 192)]}, b"\0\0\x80\x7f" * 48)
+    request("halves-not-finite", {"inputs": [sized(half, 96)]}, b"\0\x7e" * 48)
+    request("halves-in-json", {"inputs": [half | {"data": pixels}]})
+    outputs = [{"name": "logits", "parameters": {"classification": 3, "binary_data": True}}]
+    whole = {"parameters": {"binary_data_output": True}, "inputs": [images | {"data": pixels}], "outputs": outputs}
+    request("outputs", whole)
+    request("two-outputs", whole | {"outputs": outputs * 2})
+    request("two-inputs", {"inputs": [images | {"data": pixels}] * 2})
+    request("too-many-images", {"inputs": [images | {"shape": [9, 4, 4, 3], "data": pixels}]})
+    request("huge-shape", {"inputs": [images | {"shape": [2**64 - 1, 4, 4, 3], "data": pixels}]})
+    request("long-shape", {"inputs": [images | {"shape": [1] * 3000, "data": []}]})
+    request("many-inputs", {"inputs": [{"name": "", "shape": [], "datatype": ""}] * 200})
+    request("many-outputs", {"inputs": [images | {"data": pixels}], "outputs": [{"name": ""}] * 500})
+    request("no-images", {"inputs": [images | {"shape": [0, 4, 4, 3], "data": []}]})
+    request("too-few", {"inputs": [images | {"data": pixels[1:]}]})
+    request("too-many", {"inputs": [images | {"data": pixels + [0]}]})
+    request("pixels-beyond", {"inputs": [images | {"data": [256] * 48}]})
+    request("binary-of-another-size", {"inputs": [sized(images, 47)]}, bytes(48))
+    request("binary-nobody-wants", {"inputs": [images | {"data": pixels}]}, bytes(3))
+    request("binary-twice", {"inputs": [sized(images, 48) | {"data": pixels}]}, bytes(48))
+    request("length-beyond", {"inputs": []}, length=4000)
+    head = b'{"inputs":[{"name":"images","shape":[1,4,4,3],"datatype":"UINT8","data":'
+    request("deep", head + b"[" * 200 + b"]" * 200 + b"}]}")
+    request("lists", [None, [False], [["images", [1, 4, 4, 3], "UINT8", [None], pixels]], []])
+    request("unknown-field", b'{"inputs":[],"more":' + b"[" * 300 + b"]" * 300 + b"}")
+    request("nothing", b"")
+    request("empty", {})
+
 
 if __name__ == "__main__":
     jpegs()
@@ -263,3 +391,6 @@ if __name__ == "__main__":
     others()
     checkpoints()
     pickles()
+    forms()
+    documents()
+    requests()

@@ -3,6 +3,7 @@
 //! What is too large is read on and thrown away, up to another limit: a client that is still sending would not see an answer.
 
 use crate::error::ApiError;
+use crate::form::HeadersTooLong;
 use axum::Error;
 use axum::RequestExt;
 use axum::extract::Request;
@@ -67,6 +68,13 @@ impl Share {
         Ok(())
     }
 
+    /// Gives so many of its bytes back.
+    pub fn shrink(&mut self, bytes: usize) {
+        if let Some(taken) = &mut self.taken {
+            drop(taken.split(bytes));
+        }
+    }
+
     /// Gives everything back.
     pub fn clear(&mut self) {
         self.taken = None;
@@ -93,6 +101,7 @@ pub async fn read<E>(
             share.grow(chunk.len())?;
             kept.extend_from_slice(&chunk);
         } else {
+            share.shrink(kept.len());
             kept = BytesMut::new();
         }
     }
@@ -160,6 +169,9 @@ pub fn caused(error: &(dyn StdError + 'static), limit: usize) -> Option<ApiError
         if error.is::<TimeoutError>() {
             return Some(ApiError::stalled());
         }
+        if error.is::<HeadersTooLong>() {
+            return Some(ApiError::malformed(error));
+        }
         cause = error.source();
     }
     None
@@ -193,5 +205,12 @@ mod tests {
         let in_flight = InFlight::new(100);
         let error = whole(Request::new(Body::from("nine byte")), 8, &mut in_flight.share()).await.unwrap_err();
         assert_eq!((error.status.as_u16(), in_flight.held()), (413, 0));
+
+        let mut share = in_flight.share();
+        assert_eq!(whole(Request::new(Body::from("seven b")), 8, &mut share).await.unwrap(), "seven b");
+        let pieces = ["eight by", "te"].map(|piece| Ok::<_, Error>(Bytes::from(piece)));
+        let pieces = Body::from_stream(futures_util::stream::iter(pieces));
+        assert_eq!(whole(Request::new(pieces), 8, &mut share).await.unwrap_err().status, 413);
+        assert_eq!(in_flight.held(), 7);
     }
 }

@@ -1,40 +1,44 @@
-//! Lists of documents that are never long: they end with an error before they take memory.
+//! Lists in JSON of which few elements are wanted. What comes behind these is read over: as values, a list of many small
+//! elements takes many times the memory that its text takes.
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// More than any list here has.
-const MOST: usize = 1024;
+/// The first elements of a list, as many as this says.
+pub struct Few<T>(pub usize, pub PhantomData<T>);
 
-/// For `#[serde(deserialize_with)]`.
-pub fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    deserializer.deserialize_seq(Few(PhantomData))
+/// The first `N` elements of a field's list.
+pub fn few<'de, const N: usize, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Vec<T>, D::Error> {
+    Few(N, PhantomData).deserialize(field)
 }
 
-/// The same of a list that is there.
-pub fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Vec<T>>, D::Error> {
-    list(deserializer).map(Some)
-}
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Few<T> {
+    type Value = Vec<T>;
 
-struct Few<T>(PhantomData<T>);
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "a list of at most {MOST}")
+        f.write_str("a list")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = list.next_element()? {
-            if values.len() == MOST {
-                return Err(A::Error::custom(format_args!("a list has more than {MOST} elements")));
+        let mut elements = Vec::new();
+        while elements.len() < self.0 {
+            match list.next_element()? {
+                Some(element) => elements.push(element),
+                None => return Ok(elements),
             }
-            values.push(value);
         }
-        Ok(values)
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(elements)
     }
 }
 
@@ -43,12 +47,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_list_ends_early() {
-        let read = |count: usize| {
-            let json = format!("[{}0]", "0,".repeat(count - 1));
-            list::<_, u64>(&mut serde_json::Deserializer::from_str(&json)).map(|values| values.len())
-        };
-        assert_eq!(read(MOST).unwrap(), MOST);
-        assert!(read(MOST + 1).unwrap_err().to_string().contains("more than 1024"));
+    fn the_first_of_a_list_are_kept() {
+        let read = |json: &str| few::<2, u8, _>(&mut serde_json::Deserializer::from_str(json)).ok();
+        for (json, expected) in [
+            ("[]", Some(vec![])),
+            ("[1]", Some(vec![1])),
+            ("[1,2]", Some(vec![1, 2])),
+            (r#"[1,2,3,"four",[5]]"#, Some(vec![1, 2])),
+            ("[1,true]", None),
+            ("[1,2,3", None),
+            ("1", None),
+        ] {
+            assert_eq!(read(json), expected, "{json}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The REST server: photos in, predictions out. It carries the page, and serves the weights to those who compute themselves.
 //!
-//! The way of a photo: `connections` (sockets) -> `router` and `middleware` (HTTP) -> `routes::predict` -> `photos` and `body`
-//! (from the request) -> `decoding` (on threads of its own) -> `batching` (one queue a model, drawn from by its engines).
-//! Nothing computes on the async threads.
+//! The way of a photo: `connections` (sockets) -> `router` and `middleware` (HTTP) -> `routes::predict` -> `photos`,
+//! `form` and `body` (from the request) -> `decoding` (on threads of its own) -> `batching` (one queue a model, drawn from
+//! by its engines). Nothing computes on the async threads.
 
 mod app;
 mod batching;
@@ -15,6 +15,7 @@ mod error;
 mod few;
 #[cfg(test)]
 mod fixture;
+mod form;
 mod greeting;
 mod metrics;
 mod middleware;

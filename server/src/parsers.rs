@@ -1,29 +1,67 @@
-//! What eats the bytes of strangers, for who tries it with yet stranger ones. Nothing else needs it.
+//! What eats the bytes of strangers, for who tries it with yet stranger ones (`fuzz/`). Nothing else needs it.
+//!
+//! The limits are small, so that what a fuzzer makes up goes beyond them, and a form soon comes byte by byte.
 
+use crate::body::{DISCARDED, InFlight};
+use crate::error::ApiError;
 use crate::photos::{self, UploadLimits};
 use crate::routes::v2::{self, Expected};
 use axum::body::Body;
-use axum::extract::{FromRequest, Multipart, Request};
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use model::engine::Input;
+use model::prediction::Failure;
+use std::convert::Infallible;
 
-/// A JSON document with photos; how many there are.
-pub fn json(body: &[u8]) -> Option<usize> {
-    let limits = UploadLimits { bytes: 1 << 20, count: 32 };
-    photos::of_json(body, limits).ok().map(|photos| photos.len())
+/// Photos of a request at most.
+pub const PHOTOS: usize = 4;
+
+/// Bytes at most of one photo, and of all.
+pub const PHOTO_BYTES: usize = 1 << 9;
+
+/// Bytes at most of a form, with what is thrown away.
+pub const FORM_BYTES: usize = PHOTO_BYTES * DISCARDED;
+
+/// Images at most of an inference request, each of so many pixels a side.
+pub const IMAGES: usize = 8;
+pub const SIDE: usize = 4;
+
+const LIMITS: UploadLimits = UploadLimits { bytes: PHOTO_BYTES, count: PHOTOS };
+
+/// The photos of a request, each as it was sent or why it is none, or why there are none.
+pub type Photos = Result<Vec<Result<Bytes, Failure>>, Failure>;
+
+/// Of a JSON document.
+pub fn json(body: &[u8]) -> Photos {
+    answered(photos::of_json(body, LIMITS))
 }
 
-/// An inference request whose JSON has `json` bytes, if not all of it; how many images there are.
-pub fn tensors(body: &[u8], json: Option<usize>) -> Option<usize> {
-    let expected = Expected { side: 4, images: 8, mean: [0.5; 3], std: [0.5; 3] };
-    v2::parse(body, json, expected).ok().map(|asked| asked.images.len())
+/// The images of an inference request whose JSON has `json` bytes, if not all of it.
+///
+/// # Errors
+/// What a client is told.
+pub fn tensors(body: &[u8], json: Option<usize>) -> Result<Vec<Input>, Failure> {
+    let expected = Expected { side: SIDE, images: IMAGES, mean: [0.5; 3], std: [0.5; 3] };
+    v2::parse(body, json, expected).map(|asked| asked.images).map_err(ApiError::into_failure)
 }
 
-/// A form with this boundary; how many bytes its photos have.
-pub async fn multipart(body: &[u8], boundary: &str) -> Option<usize> {
-    let kind = format!("multipart/form-data; boundary={boundary}");
-    let request = Request::builder().header(header::CONTENT_TYPE, kind).body(Body::from(body.to_vec())).ok()?;
-    let form = Multipart::from_request(request, &()).await.ok()?;
-    let limits = UploadLimits { bytes: 1 << 20, count: 32 };
-    let photos = photos::of_form(form, limits, &mut crate::body::InFlight::new(1 << 24).share()).await.ok()?;
-    Some(photos.into_iter().flatten().map(|photo| photo.len()).sum())
+/// Of a form of this `Content-Type`, and the bytes that are counted as held for it then.
+pub async fn multipart(content_type: &[u8], body: impl Stream<Item = Bytes> + Send + 'static) -> (Photos, usize) {
+    let in_flight = InFlight::new(1 << 24);
+    let mut share = in_flight.share();
+    let body = Body::from_stream(body.map(Ok::<_, Infallible>));
+    let request = Request::builder().header(header::CONTENT_TYPE, content_type).body(body);
+    let photos = async {
+        let mut request = request.map_err(ApiError::malformed)?;
+        DefaultBodyLimit::max(FORM_BYTES).apply(&mut request);
+        photos::of_form(request, LIMITS, &mut share).await
+    };
+    (answered(photos.await), in_flight.held())
+}
+
+fn answered(photos: Result<Vec<Result<Bytes, ApiError>>, ApiError>) -> Photos {
+    let photos = photos.map_err(ApiError::into_failure)?;
+    Ok(photos.into_iter().map(|photo| photo.map_err(ApiError::into_failure)).collect())
 }

@@ -4,7 +4,8 @@
 use crate::app::App;
 use crate::body::{self, Share, TooLong};
 use crate::error::ApiError;
-use crate::few;
+use crate::few::Few;
+use crate::form::Unparsed;
 use axum::RequestExt;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request};
@@ -12,8 +13,12 @@ use axum::http::header;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use model::preprocess::PhotoError;
 use serde::Deserialize;
+use serde::de::DeserializeSeed;
+use serde_json::value::RawValue;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -33,8 +38,9 @@ pub struct JsonPhotos {
     /// One photo; the answer is a prediction.
     image: Option<String>,
     /// Several; the answer is a list of results.
-    #[serde(default, deserialize_with = "few::some")]
-    images: Option<Vec<String>>,
+    // Read when it is known how many may be.
+    #[schema(value_type = Option<Vec<String>>)]
+    images: Option<Box<RawValue>>,
 }
 
 /// What the photos of one request may cost, in encoded bytes.
@@ -55,8 +61,7 @@ impl FromRequest<Arc<App>> for Photos {
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().trim_start().to_ascii_lowercase();
         let photos = if content_type.starts_with("multipart/form-data") {
-            let form = Multipart::from_request(request, app).await;
-            of_form(form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?, limits, &mut share).await?
+            of_form(request, limits, &mut share).await?
         } else if content_type.starts_with("application/json") {
             let json = body::whole(request, limits.bytes, &mut share).await?;
             let share = Arc::new(share);
@@ -70,10 +75,13 @@ impl FromRequest<Arc<App>> for Photos {
 }
 
 pub async fn of_form(
-    mut form: Multipart,
+    request: Request,
     limits: UploadLimits,
     share: &mut Share,
 ) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
+    let unparsed = Unparsed::default();
+    let form = Multipart::from_request(request.map(|body| unparsed.watch(body)), &()).await;
+    let mut form = form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
     let mut photos = Vec::new();
     let mut kept = 0;
     let mut refusal = None;
@@ -81,10 +89,15 @@ pub async fn of_form(
         let limit = body::caused(&error, limits.bytes);
         limit.unwrap_or_else(|| ApiError::malformed(format!("the form cannot be read: {}", error.body_text())))
     };
-    while let Some(field) = form.next_field().await.map_err(unreadable)? {
+    while let Some(mut field) = form.next_field().await.map_err(unreadable)? {
+        unparsed.clear();
         if field.name() != Some(FIELD) {
+            while field.chunk().await.map_err(unreadable)?.is_some() {
+                unparsed.clear();
+            }
             continue;
         }
+        let field = field.inspect_ok(|_| unparsed.clear());
         let photo = body::read(field, 0, limits.bytes, share, unreadable).await?.map_err(too_long);
         kept += photo.as_ref().map_or(0, Bytes::len);
         photos.push(photo);
@@ -109,9 +122,14 @@ pub async fn of_form(
 
 /// As [`FromRequest`] does it with a JSON body.
 pub fn of_json(json: &[u8], limits: UploadLimits) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
-    let document: JsonPhotos = serde_json::from_slice(json)
-        .map_err(|error| ApiError::malformed(format!("{error}; {{\"image\": \"BASE64\"}} is expected")))?;
-    let photos = match (document.image, document.images) {
+    let unreadable = |error| ApiError::malformed(format!("{error}; {{\"image\": \"BASE64\"}} is expected"));
+    let document: JsonPhotos = serde_json::from_slice(json).map_err(unreadable)?;
+    let images = |json: Box<RawValue>| {
+        Few(limits.count.saturating_add(1), PhantomData)
+            .deserialize(&mut serde_json::Deserializer::from_str(json.get()))
+    };
+    let images: Option<Vec<String>> = document.images.map(images).transpose().map_err(unreadable)?;
+    let photos = match (document.image, images) {
         (Some(image), None) => vec![image],
         (None, Some(images)) if images.len() > limits.count => return Err(too_many(limits)),
         (None, Some(images)) if !images.is_empty() => images,
@@ -160,10 +178,15 @@ fn too_many(limits: UploadLimits) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::InFlight;
     use crate::fixture::{app_with_limits, form};
+    use crate::form::HEADERS;
     use axum::body::Body;
     use axum::extract::DefaultBodyLimit;
+    use futures_util::{StreamExt, stream};
     use serde_json::json;
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     const LIMITS: UploadLimits = UploadLimits { bytes: 100, count: 3 };
 
@@ -261,5 +284,47 @@ mod tests {
         assert_eq!(photos(content_type, body).await.unwrap_err(), "malformed_request");
         assert_eq!(photos("multipart/form-data", "one").await.unwrap_err(), "malformed_request");
         assert_eq!(photos("multipart/form-data; boundary=x", "no form").await.unwrap_err(), "malformed_request");
+    }
+
+    /// The photos of a form in pieces that are all there at once, and how many bytes of it were asked for.
+    async fn in_pieces(size: usize, (content_type, body): (&str, Vec<u8>)) -> (Result<usize, String>, usize) {
+        let limits = UploadLimits { bytes: 1 << 19, count: 3 };
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let pieces = stream::iter(body.chunks(size).map(Bytes::copy_from_slice).collect::<Vec<_>>());
+        let pieces = pieces.inspect(move |piece| {
+            counted.fetch_add(piece.len(), Ordering::Relaxed);
+        });
+        let body = Body::from_stream(pieces.map(Ok::<_, Infallible>));
+        let request = Request::post("/predict").header(header::CONTENT_TYPE, content_type).body(body).unwrap();
+        let photos =
+            of_form(request, limits, &mut InFlight::new(1 << 20).share()).await.map_err(ApiError::into_failure);
+        let photos = photos.map_err(|failure| failure.error.message);
+        (photos.map(|photos| photos.len()), asked.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_a_part_and_in_its_headers_has_a_limit() {
+        let (content_type, body) = form(&[("file", b"one")]);
+        let junk = vec![b'-'; 1 << 19];
+        let preamble = [junk.as_slice(), b"\r\n", &body].concat();
+        let headers = body.windows(2).position(|pair| pair == b"\r\n").unwrap() + 2;
+        let headers = [&body[..headers], b"X: ", &junk, b"\r\n", &body[headers..]].concat();
+        for size in [100, 5000] {
+            for body in [&preamble, &headers] {
+                let (photos, asked) = in_pieces(size, (content_type, body.clone())).await;
+                assert!(photos.unwrap_err().contains("before a part or in its headers"));
+                assert!(asked <= HEADERS + 2 * size, "{asked} bytes were asked for in pieces of {size}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn data_may_come_in_any_pieces() {
+        let data = b"data\r\n".repeat(50_000);
+        let fields: [(&str, &[u8]); 4] = [("comment", &data), ("file", &data), ("comment", &data), ("file", b"one")];
+        for size in [100, 5000, 1 << 20] {
+            assert_eq!(in_pieces(size, form(&fields)).await.0, Ok(2), "in pieces of {size}");
+        }
     }
 }

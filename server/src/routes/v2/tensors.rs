@@ -2,7 +2,7 @@
 
 use super::{IMAGES, INPUT, LOGITS};
 use crate::error::ApiError;
-use crate::few;
+use crate::few::few;
 use half::f16;
 use model::engine::{Input, Normalised};
 use model::preprocess::ImageBatch;
@@ -21,10 +21,10 @@ pub struct InferRequest {
     #[serde(default)]
     parameters: RequestParameters,
     /// Exactly one: `images` (UINT8 `[n, height, width, 3]`) or `input` (FP32 or FP16 `[n, 3, height, width]`, normalised).
-    #[serde(deserialize_with = "few::list")]
+    #[serde(deserialize_with = "few::<2, _, _>")]
     inputs: Vec<InputTensor>,
     /// `logits`, or nothing, which means it.
-    #[serde(default, deserialize_with = "few::list")]
+    #[serde(default, deserialize_with = "few::<2, _, _>")]
     outputs: Vec<RequestedOutput>,
 }
 
@@ -40,7 +40,7 @@ struct InputTensor {
     #[schema(example = "images")]
     name: String,
     #[schema(example = json!([1, 224, 224, 3]))]
-    #[serde(deserialize_with = "few::list")]
+    #[serde(deserialize_with = "few::<5, _, _>")]
     shape: Vec<u64>,
     #[schema(example = "UINT8")]
     datatype: String,
