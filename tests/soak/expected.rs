@@ -78,8 +78,12 @@ impl Expected {
         let ranked = of_version[photo].as_array().context("no predictions")?;
         ensure!(classes.len() == ranked.len(), "{classes:?}");
         for (class, ranked) in classes.iter().zip(ranked) {
-            let index = class.as_str().and_then(|class| class.split(':').nth(1)).context("no class")?;
-            ensure!(ranked["index"].to_string() == index, "{}: {classes:?} instead of {ranked:?}", PHOTOS[photo]);
+            let index = class.as_str().and_then(|class| class.split(':').nth(1)?.parse::<u64>().ok());
+            ensure!(
+                ranked["index"].as_u64() == Some(index.context("no class")?),
+                "{}: {classes:?} instead of {ranked:?}",
+                PHOTOS[photo]
+            );
         }
         Ok(())
     }

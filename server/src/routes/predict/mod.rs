@@ -93,7 +93,7 @@ struct PhotoForm {
 #[serde(untagged)]
 #[expect(dead_code, reason = "it is the schema of an answer")]
 enum AnswerOrResults {
-    Answer(Answer),
+    Answer(Box<Answer>),
     Results(Results),
 }
 
