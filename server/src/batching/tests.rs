@@ -291,8 +291,10 @@ async fn sizes_are_warmed_up_between_batches_too() {
 
 #[tokio::test]
 async fn what_one_engine_leaves_another_does() {
-    let engines: Vec<(Sizes, Box<dyn FnOnce() -> anyhow::Result<FakeEngine> + Send>)> =
-        vec![(SIZES, Box::new(|| anyhow::bail!("no such device"))), (SIZES, Box::new(|| Ok(FakeEngine::Answers(256))))];
+    let broken = |is_broken: bool| {
+        move || if is_broken { anyhow::bail!("no such device") } else { Ok(FakeEngine::Answers(256)) }
+    };
+    let engines = [true, false].map(|is_broken| (SIZES, broken(is_broken))).into();
     let batcher = Batcher::start("test", engines, OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
     assert!(batcher.prepared().await.is_err() && !batcher.is_ready());
     for (expected, pending) in batcher.submit(greys(0..50), &[]).unwrap().into_iter().enumerate() {

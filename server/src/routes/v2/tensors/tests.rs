@@ -53,7 +53,7 @@ fn tensors_come_as_binary_data() {
         "name": "images", "datatype": "UINT8", "shape": [2, 2, 2, 3], "parameters": { "binary_data_size": 24 },
     });
     let asked = with_binary(json!({ "inputs": [input] }), &bytes).unwrap();
-    assert_eq!(asked.images.iter().map(|image| pixels(image)).collect::<Vec<_>>(), [&bytes[..12], &bytes[12..]]);
+    assert_eq!(asked.images.iter().map(pixels).collect::<Vec<_>>(), [&bytes[..12], &bytes[12..]]);
 
     let expected = [-1.5f32; 12];
     let single: Vec<u8> = expected.iter().flat_map(|value| value.to_le_bytes()).collect();
