@@ -32,6 +32,8 @@ struct Place {
 
 /// Of an engine that takes nothing more.
 const GONE: i32 = i32::MIN;
+/// Of an engine that takes nothing yet: it might never get ready, and what it had would be lost.
+const COLD: i32 = GONE + 1;
 
 /// When an engine may take what waits.
 enum When {
@@ -45,7 +47,7 @@ enum When {
 impl Queue {
     /// With the sizes of each engine's batches.
     pub fn new(options: BatchingOptions, engines: impl IntoIterator<Item = Sizes>) -> Self {
-        let place = |Sizes { most, rounded }: Sizes| Place { wants: 0, most: if rounded { 1 } else { most } };
+        let place = |Sizes { most, rounded }: Sizes| Place { wants: COLD, most: if rounded { 1 } else { most } };
         let engines: Vec<Place> = engines.into_iter().map(place).collect();
         let state = State { waiting: VecDeque::new(), living: engines.len(), engines, closed: false };
         Queue { state: Mutex::new(state), changed: Condvar::new(), options }
@@ -93,7 +95,8 @@ impl Queue {
 
     /// An engine that can run another batch.
     pub fn free(&self, engine: usize) {
-        self.lock().engines[engine].wants += 1;
+        let wants = &mut self.lock().engines[engine].wants;
+        *wants = if *wants == COLD { 1 } else { *wants + 1 };
         self.changed.notify_all();
     }
 

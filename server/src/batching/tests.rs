@@ -276,14 +276,11 @@ async fn the_wait_is_measured() {
 #[tokio::test]
 async fn sizes_are_warmed_up_between_batches_too() {
     let (batcher, ran, step) = stepped_by(Sizes { most: 4, rounded: true }, OPTIONS);
-    // So that there is never nothing to do.
+    // Eight photos and two warm-ups, however they are shared out.
     let waiting = batcher.submit(greys(0..8), &[]).unwrap();
-    for _ in 0..8 {
-        let _ = step.send(());
-    }
-    let mut sizes: Vec<usize> = ran.iter().take(6).collect();
-    sizes.sort();
-    assert_eq!(sizes.iter().filter(|&&size| size == 4).count(), 2, "{sizes:?}: one to warm up, and one of photos");
+    (0..10).for_each(|_| step.send(()).unwrap());
+    let sizes: Vec<usize> = ran.iter().take(4).collect();
+    assert!(sizes.contains(&4), "{sizes:?}: though somebody waits all the time, it is soon warm for four");
     for (expected, pending) in waiting.into_iter().enumerate() {
         assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
     }
