@@ -196,8 +196,8 @@ OPTIMISE = optimise() { \
 # The JavaScript around the worker, without its indentation and its comments, none of whose strings spans lines.
 UNINDENT = perl -0pi -e 's{^\s*/\*.*?\*/\n}{}gms; s/^[ \t]+//gm'
 
-# Trunk builds offline; what it needs is to be there before.
-FETCH := cargo fetch --locked --target wasm32-unknown-unknown
+# Trunk builds offline, and asks cargo about all that the lock file names, whatever machine it is for: it is to be there before.
+FETCH := cargo fetch --locked
 BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
 
 # Fails if the worker has become heavier than that; one with Burn is neither weighed nor made smaller. Trunk writes everything anew each time:

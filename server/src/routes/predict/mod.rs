@@ -226,7 +226,7 @@ fn unanswered(model: &Model, reason: Unanswered) -> ApiError {
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 

@@ -8,7 +8,7 @@ use crate::body::{self, Share};
 use crate::error::ApiError;
 use crate::middleware::observe;
 use crate::registry::Model;
-use crate::routes::predict::answer;
+use crate::routes::predict::{answer, milliseconds};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -151,7 +151,6 @@ async fn answered(
 
     let answers = answer(model, images, &[]).await?;
     let slowest = answers.iter().max_by_key(|answer| answer.queue + answer.inference).expect("there is an image");
-    let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
     let timing = Timing::new(0.0, 0.0, milliseconds(slowest.queue), milliseconds(slowest.inference));
     let mut response = encode(model, id, &answers, &outputs);
     response.extensions_mut().insert(observe::Phases(timing));
