@@ -26,7 +26,7 @@ pub struct Ranked {
     pub probability: f32,
 }
 
-/// Milliseconds by phase. `queue` is the wait between preprocessing and inference.
+/// Milliseconds by phase. `queue` is the wait for a thread that decodes, and for the batch to begin.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {

@@ -1,6 +1,7 @@
 //! Sockets: accepted up to a limit, given up when they are slow, and let finish when the server stops.
 
 use crate::app::App;
+use crate::patience::Patient;
 use crate::settings::Settings;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -13,7 +14,6 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_io_timeout::TimeoutStream;
 
 /// Bytes of a request's line and headers.
 const HEAD: usize = 32 << 10;
@@ -53,11 +53,9 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
         };
         // An answer is often one small packet, which must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let mut stream = TimeoutStream::new(stream);
         // A client that sends nothing may be waiting for its answer; one that takes nothing holds it.
-        stream.set_write_timeout(Some(settings.stall_timeout));
-        let connection =
-            http.serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router.clone()));
+        let stream = TokioIo::new(Patient::new(stream, settings.stall_timeout));
+        let connection = http.serve_connection(stream, TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
         let connections = app.metrics.connections.clone();
         connections.inc();

@@ -12,6 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
 pub struct Decoding {
@@ -42,7 +43,7 @@ impl Decoding {
         self.most - self.places.available_permits()
     }
 
-    /// What the network of these metadata sees of a photo.
+    /// What the network of these metadata sees of a photo, and how long the photo waited for a thread.
     ///
     /// # Errors
     /// What is wrong with the photo; 503 at once if too many wait.
@@ -51,12 +52,15 @@ impl Decoding {
         photo: Bytes,
         share: &Arc<Share>,
         metadata: Arc<Metadata>,
-    ) -> Result<Prepared, ApiError> {
-        let limits = self.limits;
-        let prepared = self.work(share, move || Prepared::from_bytes(&photo, &limits, &metadata)).await??;
+    ) -> Result<(Prepared, Duration), ApiError> {
+        let (limits, asked) = (self.limits, Instant::now());
+        let prepare = move || (asked.elapsed(), Prepared::from_bytes(&photo, &limits, &metadata));
+        let (wait, prepared) = self.work(share, prepare).await?;
+        self.metrics.decode_queue_seconds.observe(wait.as_secs_f64());
+        let prepared = prepared?;
         self.metrics.decode_seconds.observe(prepared.decode_ms / 1e3);
         self.metrics.preprocess_seconds.observe(prepared.preprocess_ms / 1e3);
-        Ok(prepared)
+        Ok((prepared, wait))
     }
 
     /// Has something done on one of the threads, unless who wants it has gone by then. `share` is for the bytes that it works on.

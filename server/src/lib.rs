@@ -19,6 +19,7 @@ mod form;
 mod greeting;
 mod metrics;
 mod middleware;
+mod patience;
 mod photos;
 mod registry;
 mod router;

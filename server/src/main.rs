@@ -2,6 +2,7 @@
 
 use server::settings::{Effective, LogFormat, Settings};
 use std::io::IsTerminal;
+use std::num::NonZero;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -17,7 +18,8 @@ fn main() -> ExitCode {
     if let Err(error) = log(&settings, &effective) {
         return failure(&error);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(async_threads()).enable_all().build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failure(&error.into()),
     };
@@ -28,6 +30,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure(&error),
     }
+}
+
+/// Half as many as processors: nothing computes on them, and two that share little work wake each other for it.
+fn async_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2)
 }
 
 /// To stderr: stdout is for what the server says to the person or program that started it.

@@ -20,7 +20,7 @@ from load import post
 from rounds import say
 from server_report import accounting, comparison, costs, judge
 from servers import NETWORK, OURS, PEERS, WORKLOADS, Ours, Peer, Settings
-from under_load import Measured, Sample, accounts
+from under_load import ENGINE_BATCHES, Alone, Measured, Sample, accounts
 
 # Each server's warm-up for each number of clients, in seconds.
 WARM_UP = 1
@@ -63,11 +63,13 @@ def arguments():
 def measure(given, environment, contenders, missing):
     measured = Measured()
     engine = Engine(environment, "cpu", given.threads)
+
+    def alone():
+        runs = {batch: engine.bench(Case(NETWORK, batch), "--seconds", "1") for batch in ENGINE_BATCHES}
+        return Alone({batch: run["median_ms"] for batch, run in runs.items()}, servers.decoding_ms(environment))
+
     expected = servers.expected_classes(environment)
     for index in range(given.rounds):
-        for batch, ms in measured.engine.items():
-            ms.append(engine.bench(Case(NETWORK, batch), "--seconds", "2")["median_ms"])
-        measured.decoding.append(servers.decoding_ms(environment))
         turn = contenders[index % len(contenders) :] + contenders[: index % len(contenders)]
         for workload in given.workload:
             for server in turn:
@@ -76,7 +78,8 @@ def measure(given, environment, contenders, missing):
                     continue
                 try:
                     with server.running(workload):
-                        take_turn(given, server, workload, expected[workload], measured, missing)
+                        beside = alone if server.name == OURS else lambda: None
+                        take_turn(given, server, workload, expected[workload], measured, missing, beside)
                 except (EngineError, Unavailable) as error:
                     missing[lacks] = str(error)
                     for clients in given.clients:
@@ -95,9 +98,10 @@ def check(server, workload, expected):
         raise EngineError(f"it answers class {answered} where {expected} is right")
 
 
-def take_turn(given, server, workload, expected, measured, missing):
+def take_turn(given, server, workload, expected, measured, missing, alone):
     check(server, workload, expected)
     request = server.request(workload)
+    before = alone()
     for clients in given.clients:
         lacks = f"{server.name}, {workload}, {clients} clients"
         if lacks in missing:
@@ -105,12 +109,15 @@ def take_turn(given, server, workload, expected, measured, missing):
         post(*request, clients, WARM_UP)
         check(server, workload, expected)
         load, metered = post(*request, clients, given.seconds + clients / CLIENTS_A_SECOND, server.times)
+        after = alone()
         if load.requests:
-            measured.of(workload, clients).setdefault(server.name, []).append(Sample(load, metered))
+            beside = before and Alone.middle([before, after])
+            measured.of(workload, clients).setdefault(server.name, []).append(Sample(load, metered, beside))
         else:
             missing[lacks] = f"no answer within {load.seconds:.0f} s, but {load.errors} errors"
             measured.of(workload, clients).pop(server.name, None)
         check(server, workload, expected)
+        before = after
 
 
 def main():
@@ -161,8 +168,6 @@ def main():
         rounds=given.rounds,
         seconds=given.seconds,
         versions=versions,
-        engine_ms=measured.engine,
-        decoding_ms=measured.decoding,
         samples=samples,
         accounts=[{name: value for name, value in vars(one).items()} for one in accounted],
         targets=[verdict.json() for verdict in verdicts],

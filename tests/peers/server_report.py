@@ -1,7 +1,6 @@
 """Servers under load in tables, and held against what was to be reached."""
 
 import math
-import statistics
 
 import report
 from servers import OURS
@@ -50,9 +49,10 @@ def costs(given, measured, names):
 
 
 def accounting(measured, accounts):
-    engine = ", ".join(f"batch {batch}: {number(statistics.median(ms))} ms" for batch, ms in measured.engine.items())
-    decoding = number(statistics.median(measured.decoding))
-    alone = f"The engine by itself ({engine}): {number(measured.engine_throughput())} images/s. Decoding: {decoding} ms."
+    alone = measured.alone()
+    engine = ", ".join(f"batch {batch}: {number(ms)} ms" for batch, ms in alone.engine_ms.items())
+    decoding = number(alone.decoding_ms)
+    alone = f"The engine by itself ({engine}): {number(alone.throughput())} images/s. Decoding: {decoding} ms."
     heads = ["client, ms of processors a request", "engine", "decoding", "own", "images/s, possible", "short of it"]
     rows = [["our server", *heads, "P50 beyond the engine's run and decoding, ms"]]
     for one in accounts:

@@ -12,11 +12,32 @@ ENGINE_BATCHES = (1, 8)
 
 
 @dataclass
+class Alone:
+    """What engine and decoder take when nothing else runs: milliseconds a run by batch, and milliseconds a photo."""
+
+    engine_ms: dict
+    decoding_ms: float
+
+    def throughput(self):
+        """Images a second, by the better batch."""
+        return max(1e3 * batch / ms for batch, ms in self.engine_ms.items())
+
+    @staticmethod
+    def middle(several):
+        """The median; of two, the mean."""
+        engine_ms = {batch: statistics.median(one.engine_ms[batch] for one in several) for batch in ENGINE_BATCHES}
+        return Alone(engine_ms, statistics.median(one.decoding_ms for one in several))
+
+
+@dataclass
 class Sample:
-    """What one load saw, and what server and client took of the processors meanwhile."""
+    """What one load saw, and what server and client took of the processors meanwhile; of ours, with what engine and decoder
+    do by themselves just before and after: the machine has better times and worse.
+    """
 
     load: Load
     metered: Metered
+    alone: Alone | None
 
     @property
     def answered(self):
@@ -29,12 +50,10 @@ class Sample:
 
 
 class Measured:
-    """By workload, number of clients and server: samples, one a round. And what stands beside ours."""
+    """By workload, number of clients and server: samples, one a round."""
 
     def __init__(self):
         self.samples = {}
-        # Milliseconds a run by batch, and milliseconds a photo, one a round.
-        self.engine, self.decoding = {batch: [] for batch in ENGINE_BATCHES}, []
 
     def of(self, workload, clients):
         return self.samples.setdefault((workload, clients), {})
@@ -44,9 +63,10 @@ class Measured:
         samples = self.of(workload, clients).get(name)
         return statistics.median(map(figure, samples)) if samples else None
 
-    def engine_throughput(self):
-        """Images a second, by the better batch."""
-        return max(1e3 * batch / statistics.median(ms) for batch, ms in self.engine.items())
+    def alone(self):
+        """The median of all."""
+        ours = (sample for by_name in self.samples.values() for sample in by_name.get(OURS, []))
+        return Alone.middle([sample.alone for sample in ours])
 
 
 def throughput(sample):
@@ -75,15 +95,12 @@ class Account:
 
     def __init__(self, measured, workload, clients):
         self.workload, self.clients = workload, clients
-        rounds = [
-            self._round(sample, {batch: ms[index] for batch, ms in measured.engine.items()}, measured.decoding[index])
-            for index, sample in enumerate(measured.of(workload, clients)[OURS])
-        ]
+        rounds = list(map(self._round, measured.of(workload, clients)[OURS]))
         for name in rounds[0]:
             setattr(self, name, statistics.median(one[name] for one in rounds))
 
-    def _round(self, sample, engine_ms, decoding_alone):
-        """The engine and the decoder by themselves are those of the same round: the machine has better times and worse."""
+    def _round(self, sample):
+        decoding_alone = sample.alone.decoding_ms
         server = sample.metered.server
         client, engine, decoding = (sample.ms(part) for part in (sample.metered.client, server.engine, server.decoding))
         if self.workload == "tensor":
@@ -92,7 +109,7 @@ class Account:
             # Threads that do not say what they do decode as fast as our command line.
             decoding = decoding_alone
         left = 1 - (client + decoding) * sample.answered / (1e3 * machine.cores())
-        possible = left * max(1e3 * batch / ms for batch, ms in engine_ms.items())
+        possible = left * sample.alone.throughput()
         return {
             "client_ms": client,
             "engine_ms": engine,
@@ -102,7 +119,7 @@ class Account:
             "possible": possible,
             "idle": 1 - sample.load.throughput / possible,
             # With one client nobody waits in a queue.
-            "latency_ms": sample.load.p50_ms - engine_ms[1] - decoding_alone,
+            "latency_ms": sample.load.p50_ms - sample.alone.engine_ms[1] - decoding_alone,
         }
 
 

@@ -37,6 +37,9 @@ pub fn origins() -> Result<()> {
     ensure!(allowed.header("access-control-allow-origin") == "https://example.org", "{:?}", allowed.headers);
     let other = preflight("https://example.com")?;
     ensure!(other.header("access-control-allow-origin").is_empty(), "{:?}", other.headers);
+    let metrics = answer(own.get("/metrics"))?.text();
+    ensure!(metrics.contains(r#"requests_total{model="",route="preflight",status="200"} 2"#), "{metrics}");
+    ensure!(!metrics.contains(r#"route="/predict""#), "{metrics}");
     let answer = answer(own.get("/models").header("origin", "https://example.org"))?;
     ensure!(answer.header("access-control-allow-origin") == "https://example.org", "{:?}", answer.headers);
     Ok(())

@@ -108,7 +108,7 @@ pub fn json_log() -> Result<()> {
     let lines: Vec<Value> =
         BufReader::new(stderr).lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect::<Result<_>>()?;
     let answered = lines.iter().find(|line| line["message"] == "answered").with_context(|| format!("{lines:?}"))?;
-    ensure!(answered["status"] == 200 && answered["span"]["id"] == "mine", "{answered}");
+    ensure!(answered["status"] == 200 && answered["ms"].is_number() && answered["span"]["id"] == "mine", "{answered}");
     Ok(())
 }
 

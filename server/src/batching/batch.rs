@@ -28,16 +28,25 @@ impl Batch {
             inputs.push(input);
             owners.push(Owner { keep, queued, reply });
         }
-        let last = inputs.last().expect("a batch has images").clone();
-        inputs.resize(sizes.filled(inputs.len()), last);
-        Batch { input: stack(inputs), owners }
+        Batch { input: filled(inputs, sizes), owners }
     }
 
-    /// Answers every owner, unless none is left.
-    pub fn run(self, engine: &impl Execute, metrics: &BatchingMetrics) {
-        if self.owners.iter().all(|owner| owner.reply.is_closed()) {
-            return;
+    /// What is left of it without images that nobody waits for any more, if anything is.
+    pub fn without_abandoned(mut self, sizes: Sizes) -> Option<Self> {
+        // Asked once, for the answer may change any time.
+        let left: Vec<bool> = self.owners.iter().map(|owner| !owner.reply.is_closed()).collect();
+        if left.iter().all(|left| *left) {
+            return Some(self);
         }
+        let images = (0..left.len()).filter(|index| left[*index]).map(|index| image(&self.input, index));
+        let inputs: Vec<Input> = images.collect();
+        let mut left = left.iter();
+        self.owners.retain(|_| *left.next().expect("one for each"));
+        (!inputs.is_empty()).then(|| Batch { input: filled(inputs, sizes), owners: self.owners })
+    }
+
+    /// Answers every owner.
+    pub fn run(self, engine: &impl Execute, metrics: &BatchingMetrics) {
         let begun = Instant::now();
         let keep = self.owners.iter().find(|owner| !owner.keep.is_empty()).map_or(&[][..], |owner| owner.keep);
         metrics.size.observe(self.owners.len() as f64);
@@ -105,6 +114,15 @@ fn of(kept: &Kept, row: usize) -> Kept {
     let [_, channels, height, width] = kept.shape;
     let size = channels * height * width;
     Kept { tap: kept.tap, values: kept.values[row * size..][..size].to_vec(), shape: [1, channels, height, width] }
+}
+
+/// One batch of them, and of the last one once more as often as it takes to fill it up.
+fn filled(mut inputs: Vec<Input>, sizes: Sizes) -> Input {
+    let size = sizes.filled(inputs.len());
+    if size > inputs.len() {
+        inputs.resize(size, inputs.last().expect("a batch has images").clone());
+    }
+    stack(inputs)
 }
 
 fn stack(inputs: Vec<Input>) -> Input {

@@ -1,15 +1,15 @@
-//! The two threads of an engine: one that alone touches it, and one that makes the next batch ready meanwhile.
+//! The two threads of an engine: one that alone touches it, and one that makes the next batch ready while it runs.
 //!
 //! GPU backends keep memory and streams by thread, so an engine stays on one that lives as long as it; and a thread that
 //! computes for milliseconds must be none of the async ones.
 
 use super::batch::{self, Batch};
-use super::{BatchingMetrics, Execute, Queue, Sizes, State};
+use super::queue::{Next, Queue};
+use super::{BatchingMetrics, Execute, Sizes, State};
 use anyhow::Result;
 use model::engine::{Input, Normalised};
 use model::preprocess::ImageBatch;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::Builder;
 use tokio::sync::watch;
 
@@ -29,16 +29,14 @@ impl EngineThread {
         prepare: impl FnOnce() -> Result<E> + Send + 'static,
     ) -> std::io::Result<watch::Receiver<State>> {
         let (announce, state) = watch::channel(State::Preparing);
-        // The queue counts what is on its way, so that there is never more than one.
-        let (hand, slot) = sync_channel(1);
         let (index, queue, sizes) = (self.index, self.queue.clone(), self.sizes);
-        Builder::new().name(format!("batch {name}")).spawn(move || assemble(index, &queue, sizes, &hand))?;
+        Builder::new().name(format!("batch {name}")).spawn(move || make_ahead(index, &queue, sizes))?;
         Builder::new().name(format!("engine {name}")).spawn(move || {
             let _ended = Ended(self.queue.clone(), self.index);
             match prepare().and_then(|engine| self.warm_up(&engine, 1).map(|()| engine)) {
                 Ok(engine) => {
                     announce.send_replace(State::Ready);
-                    self.work(&engine, &slot);
+                    self.work(&engine);
                 }
                 Err(error) => {
                     announce.send_replace(State::Failed(format!("{error:#}")));
@@ -48,23 +46,19 @@ impl EngineThread {
         Ok(state)
     }
 
-    fn work(&self, engine: &impl Execute, slot: &Receiver<Batch>) {
+    fn work(&self, engine: &impl Execute) {
         // The next one last.
         let mut cold: Vec<usize> = self.sizes.cold().collect();
         cold.reverse();
-        self.queue.free(self.index);
         loop {
-            let batch = match slot.try_recv() {
-                Err(TryRecvError::Empty) if cold.is_empty() => slot.recv().map_err(|_| TryRecvError::Disconnected),
-                batch => batch,
+            let batch = match self.queue.next(self.index, cold.is_empty()) {
+                Next::Batch(batch) => batch.without_abandoned(self.sizes),
+                Next::Jobs(jobs) => Some(Batch::new(jobs, self.sizes)),
+                Next::Nothing => None,
+                Next::End => return,
             };
-            match batch {
-                Ok(batch) => {
-                    batch.run(engine, &self.metrics);
-                    self.queue.free(self.index);
-                }
-                Err(TryRecvError::Empty) => (),
-                Err(TryRecvError::Disconnected) => return,
+            if let Some(batch) = batch {
+                batch.run(engine, &self.metrics);
             }
             // Other sizes are warmed up behind the first one: at once if nobody waits, else one behind each batch.
             if let Some(size) = cold.pop() {
@@ -100,10 +94,8 @@ impl Drop for Ended {
     }
 }
 
-fn assemble(index: usize, queue: &Queue, sizes: Sizes, hand: &SyncSender<Batch>) {
-    while let Some(jobs) = queue.take(index) {
-        if hand.send(Batch::new(jobs, sizes)).is_err() {
-            return;
-        }
+fn make_ahead(index: usize, queue: &Queue, sizes: Sizes) {
+    while let Some(jobs) = queue.ahead(index) {
+        queue.made(index, Batch::new(jobs, sizes));
     }
 }

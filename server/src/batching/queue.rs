@@ -1,15 +1,19 @@
 //! Images that wait, and which engine may take how many of them when.
 
+use super::batch::Batch;
 use super::{BatchingOptions, Job, Sizes, Unanswered};
 use model::engine::Input;
 use std::collections::VecDeque;
-use std::mem::discriminant;
+use std::mem::{Discriminant, discriminant, replace};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub struct Queue {
     state: Mutex<State>,
-    changed: Condvar,
+    /// For engines that are idle.
+    work: Condvar,
+    /// For those who make batches ready.
+    ahead: Condvar,
     options: BatchingOptions,
 }
 
@@ -21,21 +25,43 @@ struct State {
     closed: bool,
 }
 
-/// What an engine wants.
-#[derive(Clone, Copy)]
+/// An engine.
 struct Place {
-    /// One for what it is free to run now, none while it runs; below that, it has a batch ready.
-    wants: i32,
+    stage: Stage,
+    ahead: Ahead,
     /// The largest batch that it is warm for.
     most: usize,
 }
 
-/// Of an engine that takes nothing more.
-const GONE: i32 = i32::MIN;
-/// Of an engine that takes nothing yet: it might never get ready, and what it had would be lost.
-const COLD: i32 = GONE + 1;
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    /// Takes nothing yet: it might never get ready, and what it had would be lost.
+    Cold,
+    Idle,
+    Busy,
+    /// Takes nothing more.
+    Gone,
+}
 
-/// When an engine may take what waits.
+/// What is made ready for an engine while it runs.
+enum Ahead {
+    Nothing,
+    BeingMade,
+    Batch(Batch),
+}
+
+/// What there is for an engine to do.
+pub enum Next {
+    Batch(Batch),
+    /// To be made a batch of.
+    Jobs(Vec<Job>),
+    /// At the moment.
+    Nothing,
+    /// Nor will there be.
+    End,
+}
+
+/// When an engine that is idle may take what waits.
 enum When {
     Now,
     /// Unless something changes before.
@@ -47,10 +73,13 @@ enum When {
 impl Queue {
     /// With the sizes of each engine's batches.
     pub fn new(options: BatchingOptions, engines: impl IntoIterator<Item = Sizes>) -> Self {
-        let place = |Sizes { most, rounded }: Sizes| Place { wants: COLD, most: if rounded { 1 } else { most } };
+        let place = |sizes: Sizes| {
+            let most = if sizes.rounded { 1 } else { sizes.most };
+            Place { stage: Stage::Cold, ahead: Ahead::Nothing, most }
+        };
         let engines: Vec<Place> = engines.into_iter().map(place).collect();
         let state = State { waiting: VecDeque::new(), living: engines.len(), engines, closed: false };
-        Queue { state: Mutex::new(state), changed: Condvar::new(), options }
+        Queue { state: Mutex::new(state), work: Condvar::new(), ahead: Condvar::new(), options }
     }
 
     /// All of them, or none if there is no room.
@@ -67,62 +96,95 @@ impl Queue {
             }
         }
         state.waiting.extend(jobs);
-        drop(state);
-        self.changed.notify_all();
+        self.tell(&state);
         Ok(())
     }
 
-    /// Images of one kind for this engine, as soon as it may have some; `None` when there is nothing more to do.
-    pub fn take(&self, engine: usize) -> Option<Vec<Job>> {
+    /// What this engine is to run, now that it is idle: what was made ready for it, else what waits. If it `may_wait`, it does
+    /// so until there is something.
+    pub fn next(&self, engine: usize, may_wait: bool) -> Next {
         let mut state = self.lock();
+        state.engines[engine].stage = Stage::Idle;
         loop {
             state.forget_abandoned();
-            if state.waiting.is_empty() && state.closed || state.engines[engine].wants == GONE {
-                return None;
-            }
-            state = match self.when(&state, engine) {
+            let when = match state.engines[engine].ahead {
+                Ahead::Nothing if state.waiting.is_empty() && state.closed => return Next::End,
+                Ahead::Nothing => self.when(&state, engine),
+                Ahead::BeingMade => When::Later,
+                Ahead::Batch(_) => When::Now,
+            };
+            state = match when {
                 When::Now => {
-                    let jobs = state.take(engine);
-                    // With nobody idle any more, another one may make a batch ready.
-                    self.changed.notify_all();
-                    return Some(jobs);
+                    let next = match replace(&mut state.engines[engine].ahead, Ahead::Nothing) {
+                        Ahead::Batch(batch) => Next::Batch(batch),
+                        _ => Next::Jobs(state.take(engine)),
+                    };
+                    state.engines[engine].stage = Stage::Busy;
+                    // With nobody idle any more, another batch may be made ready.
+                    self.tell(&state);
+                    return next;
                 }
-                When::In(wait) => self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
-                When::Later => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                _ if !may_wait => {
+                    state.engines[engine].stage = Stage::Busy;
+                    return Next::Nothing;
+                }
+                When::In(wait) => self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
+                When::Later => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
 
-    /// An engine that can run another batch.
-    pub fn free(&self, engine: usize) {
-        let wants = &mut self.lock().engines[engine].wants;
-        *wants = if *wants == COLD { 1 } else { *wants + 1 };
-        self.changed.notify_all();
+    /// Images of one kind to make a batch ready of for this engine while it runs, handed over by [`Queue::made`]; `None` when
+    /// there is nothing more to do.
+    pub fn ahead(&self, engine: usize) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        loop {
+            state.forget_abandoned();
+            if state.waiting.is_empty() && state.closed || state.engines[engine].stage == Stage::Gone {
+                return None;
+            }
+            if state.is_wanted_ahead(engine) {
+                state.engines[engine].ahead = Ahead::BeingMade;
+                return Some(state.take(engine));
+            }
+            state = self.ahead.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub fn made(&self, engine: usize, batch: Batch) {
+        let mut state = self.lock();
+        if state.engines[engine].stage != Stage::Gone {
+            state.engines[engine].ahead = Ahead::Batch(batch);
+        }
+        self.tell(&state);
     }
 
     /// From now on the engine is warm for so many images.
     pub fn warm(&self, engine: usize, most: usize) {
-        self.lock().engines[engine].most = most;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.engines[engine].most = most;
+        self.tell(&state);
     }
 
     /// What waits is still answered.
     pub fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.closed = true;
+        self.tell(&state);
     }
 
     /// Takes an engine off that never got ready, or has ended; behind the last one nobody is left to answer.
     pub fn abandon(&self, engine: usize) {
         let mut state = self.lock();
-        state.engines[engine].wants = GONE;
+        let place = &mut state.engines[engine];
+        (place.stage, place.ahead) = (Stage::Gone, Ahead::Nothing);
         state.living -= 1;
         if state.living == 0 {
             state.closed = true;
             state.waiting.clear();
         }
-        drop(state);
-        self.changed.notify_all();
+        self.tell(&state);
+        self.ahead.notify_all();
     }
 
     pub fn is_closed(&self) -> bool {
@@ -134,18 +196,23 @@ impl Queue {
     }
 
     fn when(&self, state: &State, engine: usize) -> When {
-        let Place { wants, most } = state.engines[engine];
         let Some(first) = state.waiting.front() else { return When::Later };
-        let full = state.waiting.len() >= most;
-        match wants {
-            1.. if full || state.closed => When::Now,
-            1.. => match self.options.delay.saturating_sub(first.queued.elapsed()) {
-                Duration::ZERO => When::Now,
-                wait => When::In(wait),
-            },
-            // Made ready behind an engine that is busy, if nobody is there who would begin with it now.
-            0 if full && state.engines.iter().all(|place| place.wants < 1) => When::Now,
-            _ => When::Later,
+        if state.closed || state.has_full_batch(engine) {
+            return When::Now;
+        }
+        match self.options.delay.saturating_sub(first.queued.elapsed()) {
+            Duration::ZERO => When::Now,
+            wait => When::In(wait),
+        }
+    }
+
+    /// Wakes those who may have something to do, and no others: waking a thread costs more than all that is done here.
+    fn tell(&self, state: &State) {
+        if state.engines.iter().any(|place| place.stage == Stage::Idle) {
+            self.work.notify_all();
+        }
+        if state.closed || (0..state.engines.len()).any(|engine| state.is_wanted_ahead(engine)) {
+            self.ahead.notify_all();
         }
     }
 
@@ -160,18 +227,41 @@ impl State {
         self.waiting.retain(|job| !job.is_abandoned());
     }
 
-    /// From the front; pixels and tensors do not share a batch.
-    fn take(&mut self, engine: usize) -> Vec<Job> {
-        let Place { wants, most } = &mut self.engines[engine];
-        *wants -= 1;
-        let kind = |job: &Job| (discriminant(&job.input), shape(&job.input));
+    /// Whether a batch is to be made ready behind this engine: if nobody is there who would begin with it now.
+    fn is_wanted_ahead(&self, engine: usize) -> bool {
+        let place = &self.engines[engine];
+        place.stage == Stage::Busy
+            && matches!(place.ahead, Ahead::Nothing)
+            && self.engines.iter().all(|place| place.stage != Stage::Idle)
+            && self.has_full_batch(engine)
+    }
+
+    fn has_full_batch(&self, engine: usize) -> bool {
+        let most = self.engines[engine].most;
         let first = self.waiting.front().map(kind);
-        let alike = self.waiting.iter().take(*most).take_while(|job| Some(kind(job)) == first).count();
-        self.waiting.drain(..alike).collect()
+        self.waiting.iter().filter(|job| Some(kind(job)) == first).take(most).count() == most
+    }
+
+    /// The first and those like it, for pixels and tensors do not share a batch.
+    fn take(&mut self, engine: usize) -> Vec<Job> {
+        let most = self.engines[engine].most;
+        let first = self.waiting.front().map(kind);
+        let (mut taken, mut index) = (Vec::new(), 0);
+        while taken.len() < most
+            && let Some(job) = self.waiting.get(index)
+        {
+            if Some(kind(job)) == first {
+                taken.extend(self.waiting.remove(index));
+            } else {
+                index += 1;
+            }
+        }
+        taken
     }
 }
 
-fn shape(input: &Input) -> [usize; 2] {
-    let [_, height, width] = input.shape();
-    [height, width]
+/// Images of one kind and size can share a batch.
+fn kind(job: &Job) -> (Discriminant<Input>, [usize; 2]) {
+    let [_, height, width] = job.input.shape();
+    (discriminant(&job.input), [height, width])
 }

@@ -99,20 +99,40 @@ async fn whose_client_has_gone_costs_nothing() {
 }
 
 #[tokio::test]
+async fn whose_client_goes_while_the_batch_is_ready_costs_nothing_either() {
+    let (batcher, ran, step) = stepped(OPTIONS);
+    let running = batcher.submit(greys([0]), &[]).unwrap();
+    ran.recv().unwrap();
+    // Two full batches, of which one is made ready behind the one that runs.
+    let mut ahead = batcher.submit(greys(1..5), &[]).unwrap();
+    let others = batcher.submit(greys(5..9), &[]).unwrap();
+    while batcher.waiting() > 4 {
+        tokio::task::yield_now().await;
+    }
+    drop(ahead.drain(1..3));
+    (0..3).for_each(|_| step.send(()).unwrap());
+    assert_eq!((ran.recv().unwrap(), ran.recv().unwrap()), (2, 4));
+    for (pending, expected) in running.into_iter().chain(ahead).chain(others).zip([0, 1, 4, 5, 6, 7, 8]) {
+        assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+    }
+}
+
+#[tokio::test]
 async fn pixels_and_tensors_do_not_share_a_batch() {
     use model::engine::Normalised;
     let (batcher, ran, step) = stepped(OPTIONS);
     let running = batcher.submit(greys([0]), &[]).unwrap();
     ran.recv().unwrap();
     let tensor = || Input::Normalised(Normalised::new(vec![7.0; 12], [1, 2, 2]).unwrap());
-    let waiting = batcher.submit([grey(1), grey(2), tensor(), tensor()], &[]).unwrap();
+    // Nor do they break each other's up.
+    let waiting = batcher.submit([grey(1), tensor(), grey(2), tensor()], &[]).unwrap();
     (0..3).for_each(|_| step.send(()).unwrap());
     assert_eq!((ran.recv().unwrap(), ran.recv().unwrap()), (2, 2));
     let mut answers = Vec::new();
     for pending in running.into_iter().chain(waiting) {
         answers.push(likeliest(&pending.answer().await.unwrap()));
     }
-    assert_eq!(answers, [0, 1, 2, 7, 7]);
+    assert_eq!(answers, [0, 1, 7, 2, 7]);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::error::Refusal;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use model::prediction::Timing;
@@ -29,7 +29,13 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
     let begun = Instant::now();
     let id = id(request.headers());
     // By its pattern: paths of whatever clients think up would be metrics without end.
-    let route = request.extensions().get::<MatchedPath>().map_or("page", MatchedPath::as_str).to_owned();
+    let route = match request.extensions().get::<MatchedPath>() {
+        // A browser's question whether a page of others may ask, which no handler sees.
+        _ if request.method() == Method::OPTIONS => "preflight",
+        Some(path) => path.as_str(),
+        None => "page",
+    };
+    let route = route.to_owned();
     let span = tracing::info_span!(
         "request",
         method = %request.method(),
@@ -47,8 +53,8 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
     let refusal = extensions.get::<Refusal>().map(|refusal| refusal.0);
     app.metrics.answered(&route, status, model, refusal, took);
     span.in_scope(|| {
-        let ms = took.as_secs_f64() * 1e3;
-        tracing::info!(status, ms = format_args!("{ms:.1}"), "answered");
+        let ms = (took.as_secs_f64() * 1e4).round() / 10.0;
+        tracing::info!(status, ms, "answered");
     });
 
     let timing = server_timing(took, extensions.get());

@@ -5,24 +5,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Looks after which what could not be loaded is tried again at the latest.
+const PAUSE: u32 = 64;
+
 /// Looks every so often, for as long as the server runs. Asking works where notifications do not: on network file systems
 /// and mounted volumes. A file is loaded when it has stayed the same from one look to the next, for who copies one takes a
 /// while.
 pub async fn watch(registry: Arc<Registry>, every: Duration) {
     let mut seen = stamps(&registry).unwrap_or_default();
-    // Tried once, whatever came of it.
-    let mut tried: BTreeMap<String, Stamp> = BTreeMap::new();
+    let mut tried: BTreeMap<String, Tried> = BTreeMap::new();
     loop {
         tokio::time::sleep(every).await;
         // A folder that cannot be read at the moment says nothing about what is served.
         let Some(now) = stamps(&registry) else { continue };
         for (name, stamp) in &now {
             let served = registry.current().find(name).and_then(|model| model.stamp);
-            if served != Some(*stamp) && tried.get(name) != Some(stamp) && seen.get(name) == Some(stamp) {
-                if let Err(error) = registry.load(name).await {
-                    tracing::warn!("model {name:?}: {error:#}; what was served before still is");
-                }
-                tried.insert(name.clone(), *stamp);
+            if served == Some(*stamp) || seen.get(name) != Some(stamp) {
+                continue;
+            }
+            if !tried.entry(name.clone()).or_insert(Tried::never(*stamp)).is_due(*stamp) {
+                continue;
+            }
+            match registry.load(name).await {
+                Ok(_) => drop(tried.remove(name)),
+                Err(error) => tracing::warn!("model {name:?}: {error:#}; what was served before still is"),
             }
         }
         for model in registry.current().iter() {
@@ -37,7 +43,54 @@ pub async fn watch(registry: Arc<Registry>, every: Duration) {
     }
 }
 
+/// A file that could not be loaded, which may have been the machine's fault: it is tried again, after 1, 2, 4, ... looks.
+struct Tried {
+    stamp: Stamp,
+    /// Looks until it is tried again, of which so many are left.
+    pause: u32,
+    left: u32,
+}
+
+impl Tried {
+    fn never(stamp: Stamp) -> Self {
+        Tried { stamp, pause: 1, left: 0 }
+    }
+
+    /// Whether it is to be tried at this look.
+    fn is_due(&mut self, stamp: Stamp) -> bool {
+        if self.stamp != stamp {
+            *self = Tried::never(stamp);
+        }
+        if self.left > 0 {
+            self.left -= 1;
+            return false;
+        }
+        self.left = self.pause;
+        self.pause = (2 * self.pause).min(PAUSE);
+        true
+    }
+}
+
 fn stamps(registry: &Registry) -> Option<BTreeMap<String, Stamp>> {
     let files = registry.files.list().inspect_err(|error| tracing::warn!("{error:#}")).ok()?;
     Some(files.into_iter().filter_map(|ModelFile { name, path }| Some((name, Stamp::of(&path)?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_loaded_is_tried_again_less_and_less_often() {
+        let folder = tempfile::tempdir().unwrap();
+        let [stamp, other] = ["a", "ab"].map(|content| {
+            let path = folder.path().join(content);
+            std::fs::write(&path, content).unwrap();
+            Stamp::of(&path).unwrap()
+        });
+        let mut tried = Tried::never(stamp);
+        let due: Vec<u32> = (0..40).filter(|_| tried.is_due(stamp)).collect();
+        assert_eq!(due, [0, 2, 5, 10, 19, 36]);
+        assert!(tried.is_due(other), "another file is tried at once");
+    }
 }

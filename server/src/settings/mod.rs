@@ -43,7 +43,8 @@ pub struct Settings {
     #[arg(long, env = "SHORTCUT_DEFAULT", value_name = "NAME", help_heading = "Models")]
     pub default: Option<String>,
 
-    /// How often the folder is looked at for checkpoints that are new, other or gone; 0s never
+    /// How often the folder is looked at for checkpoints that are new, other or gone; 0s never. What is unloaded by request comes
+    /// back then, unless its file is gone
     #[arg(long, env = "SHORTCUT_WATCH", value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     #[arg(help_heading = "Models")]
     pub watch: Duration,

@@ -191,13 +191,13 @@ impl Ask {
     /// The answer, and what the network saw for who wants an explanation.
     async fn one(&self, photo: Result<Bytes, ApiError>) -> Result<(Answer, Option<ImageBatch>), ApiError> {
         let Ask { app, model, share, top_k, explain } = self;
-        let Prepared { image, region, decode_ms, preprocess_ms } =
-            app.decoding.prepare(photo?, share, model.metadata.clone()).await?;
+        let (prepared, wait) = app.decoding.prepare(photo?, share, model.metadata.clone()).await?;
+        let Prepared { image, region, decode_ms, preprocess_ms } = prepared;
         let (keep, seen) = if *explain { (EXPLAINED, Some(image.clone())) } else { (&[][..], None) };
         let Answered { logits, kept, device, queue, inference } =
             answer(model, [Input::Pixels(image)], keep).await?.remove(0);
 
-        let timing = Timing::new(decode_ms, preprocess_ms, milliseconds(queue), milliseconds(inference));
+        let timing = Timing::new(decode_ms, preprocess_ms, milliseconds(wait + queue), milliseconds(inference));
         let prediction = Prediction::new(&model.id, &model.metadata, device, (&logits, 0), *top_k, timing);
         let explanation = kept.first().map(|kept| {
             let likeliest = prediction.predictions[0].index;
@@ -232,9 +232,11 @@ pub fn milliseconds(duration: Duration) -> f64 {
 
 fn wants_png(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted
-        .flat_map(|value| value.split(','))
-        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "image/png"))
+    accepted.flat_map(|value| value.split(',')).any(|kind| {
+        let mut parts = kind.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let is_refused = |part: String| part.strip_prefix("q=").is_some_and(|quality| quality.parse() == Ok(0.0f32));
+        parts.next().is_some_and(|kind| kind == "image/png" || kind == "image/*") && !parts.any(is_refused)
+    })
 }
 
 impl Options {
@@ -257,8 +259,10 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
+    use super::wants_png;
     use crate::fixture::{self, Answer, FakeEngine, form, photo};
     use crate::photos::UploadLimits;
+    use axum::http::{HeaderMap, header};
 
     const JPEG: &str = "image/jpeg";
 
@@ -296,6 +300,21 @@ mod tests {
         }
         let answer = post("/predict?top_k=1&top_k=2", photo(0)).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"));
+    }
+
+    #[test]
+    fn a_png_is_for_who_accepts_one() {
+        for (accept, expected) in [
+            ("image/png", true),
+            ("text/html, Image/PNG; q=0.8", true),
+            ("image/*", true),
+            ("image/png;q=0", false),
+            ("image/png; q=0.0, application/json", false),
+            ("image/jpeg, */*", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(wants_png(&headers), expected, "{accept}");
+        }
     }
 
     #[tokio::test]
