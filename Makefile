@@ -129,12 +129,12 @@ fuzz-keep: fuzzer
 	@for target in $(FUZZ); do \
 		$(CARGO_FUZZ_RUN) $$target fuzz/corpus/$$target $(FUZZ_DIR)/found/$$target -- $(FUZZ_LIMITS) -merge=1 -use_counters=0; done
 
-# The trainer for NVIDIA's GPUs. Where LLVM cannot be downloaded, LLVM_STUB names a stand-in for the crate cubecl-llvm, which the
+# Trainer and server for NVIDIA's GPUs. Where LLVM cannot be downloaded, LLVM_STUB names a stand-in for the crate cubecl-llvm, which the
 # compiler that is used here, NVRTC, does not need; the lock file stays as it is.
 LLVM_STUB ?=
 GPU_DIR := $(CARGO_TARGET_DIR)/gpu
 KEEP_LOCK = mkdir -p $(CARGO_TARGET_DIR); cp Cargo.lock $(CARGO_TARGET_DIR)/Cargo.lock.kept; trap 'mv $(CARGO_TARGET_DIR)/Cargo.lock.kept Cargo.lock' EXIT;
-WITH_CUDA = --release -p trainer --features cuda --target-dir $(GPU_DIR) \
+WITH_CUDA = --release -p trainer -p server --features trainer/cuda,server/cuda --target-dir $(GPU_DIR) \
 	$(if $(LLVM_STUB),--config 'patch.crates-io.cubecl-llvm.path="$(LLVM_STUB)"')
 cuda:
 	@$(if $(LLVM_STUB),$(KEEP_LOCK)) $(CARGO) build $(WITH_CUDA)
