@@ -159,13 +159,20 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
 pub fn top_k(logits: &Logits, row: usize, labels: &[String], k: usize) -> Vec<Ranked> {
     let probabilities = softmax(logits.row(row));
     let ranked = |index: usize| Ranked { label: labels[index].clone(), index, probability: probabilities[index] };
-    ranking(&probabilities).into_iter().take(k).map(ranked).collect()
+    ranking(&probabilities, k).into_iter().map(ranked).collect()
 }
 
-/// The classes, the likeliest first; of equals the lower index. Probabilities or logits tell the same.
-pub fn ranking(values: &[f32]) -> Vec<usize> {
+/// The `k` likeliest classes (all of them if there are fewer), the likeliest first; of equals the lower index. Probabilities or
+/// logits tell the same.
+pub fn ranking(values: &[f32], k: usize) -> Vec<usize> {
+    let by_likelihood = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    // Of a thousand classes only the few are put in order.
+    if k < order.len() {
+        order.select_nth_unstable_by(k, by_likelihood);
+        order.truncate(k);
+    }
+    order.sort_unstable_by(by_likelihood);
     order
 }
 
@@ -187,6 +194,17 @@ mod tests {
         assert_eq!(ranked.iter().map(|r| (r.label.as_str(), r.index)).collect::<Vec<_>>(), [("b", 1), ("c", 2)]);
         assert!((ranked[0].probability - 0.4683).abs() < 1e-4, "{ranked:?}");
         assert_eq!(top_k(&logits, 0, &labels, 10).len(), 3);
+    }
+
+    #[test]
+    fn the_first_of_a_ranking_are_the_same_however_many_are_asked_for() {
+        // With equals, and in no order.
+        let values: Vec<f32> = (0..1000).map(|index| ((index * 7919) % 331) as f32).collect();
+        let all = ranking(&values, 1000);
+        assert!(all.windows(2).all(|two| (-values[two[0]], two[0]) < (-values[two[1]], two[1])));
+        for k in [0, 1, 5, 999, 2000] {
+            assert_eq!(ranking(&values, k), all[..k.min(1000)], "{k}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod few;
 mod fixture;
 mod form;
 mod greeting;
+mod idle_memory;
 mod metrics;
 mod middleware;
 mod patience;
@@ -69,6 +70,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     };
     let stop = shutdown::begun(&app, &settings);
     tokio::select! {
+        never = idle_memory::give_back(&app.decoding) => match never {},
         failed = announce => failed,
         () = connections::serve(listener, router, app.clone(), &settings, stop) => Ok(()),
         () = shutdown::overdue(&settings) => Ok(()),

@@ -44,7 +44,7 @@ fn greys(greys: impl IntoIterator<Item = u8>) -> Vec<Input> {
 }
 
 fn likeliest(answer: &Answered) -> usize {
-    model::prediction::ranking(answer.logits.row(0))[0]
+    model::prediction::ranking(answer.logits.row(0), 1)[0]
 }
 
 #[tokio::test]

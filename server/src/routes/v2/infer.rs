@@ -202,8 +202,10 @@ fn encode(model: &Model, id: Option<String>, answers: &[Answered], outputs: &[Ou
 
 /// The likeliest classes as Triton's classification extension writes them.
 fn classes_of(logits: &[f32], labels: &[String], classes: usize) -> Vec<String> {
-    let ranked = ranking(logits).into_iter().take(classes);
-    ranked.map(|index| format!("{:.6}:{index}:{}", logits[index], labels[index])).collect()
+    ranking(logits, classes)
+        .into_iter()
+        .map(|index| format!("{:.6}:{index}:{}", logits[index], labels[index]))
+        .collect()
 }
 
 impl Data {

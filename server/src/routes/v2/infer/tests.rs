@@ -37,7 +37,7 @@ async fn every_image_gets_its_logits() {
         (&json!("logits"), &json!("FP32"), &json!([3, 256]))
     );
     let logits: Vec<f32> = serde_json::from_value(output["data"].clone()).unwrap();
-    let likeliest: Vec<usize> = logits.chunks(256).map(|row| ranking(row)[0]).collect();
+    let likeliest: Vec<usize> = logits.chunks(256).map(|row| ranking(row, 1)[0]).collect();
     assert_eq!(likeliest, [3, 200, 77]);
 }
 
