@@ -28,7 +28,7 @@ async fn predict(visit: &Visit, model: &str, photo: usize, what: &'static str, t
         let answer = json_of(answer).await?;
         visit.expected.check(model, photo, &answer)?;
         tally.count(what);
-        tally.saw(model, answer["version"].as_str().unwrap_or_default());
+        tally.seen.insert((model.to_owned(), answer["version"].to_string()));
     }
     Ok(())
 }

@@ -56,10 +56,6 @@ impl Tally {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    fn saw(&mut self, model: &str, version: &str) {
-        self.seen.insert((model.to_owned(), version.to_owned()));
-    }
-
     /// False, and counted, if the server had too much to do and said so.
     fn took(&mut self, answer: &Response) -> Result<bool> {
         if answer.status() != 503 {
