@@ -1,6 +1,7 @@
-//! What each of two models says of each photo, asked one by one while nothing else happens.
+//! What each of two checkpoints says of each photo, asked one by one while nothing else happens.
 
-use crate::{TOKEN, photo, put};
+use crate::changes::Changes;
+use crate::photos;
 use anyhow::{Context, Result, ensure};
 use model::architecture::Architecture;
 use model::checkpoint::Checkpoint;
@@ -9,11 +10,7 @@ use model::preprocess::Limits;
 use model::random;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tempfile::TempDir;
 use tests::workspace;
-
-pub const MODEL: &str = "mine";
-pub const PHOTOS: [&str; 5] = ["cat.jpg", "coffee.jpg", "flower.jpg", "palace.jpg", "rocket.jpg"];
 
 pub struct Expected {
     pub photos: Vec<Vec<u8>>,
@@ -23,16 +20,16 @@ pub struct Expected {
     predictions: BTreeMap<String, Vec<Value>>,
 }
 
-/// The bundled model of ten classes, and a random one.
-pub fn weights() -> Result<[Vec<u8>; 2]> {
+/// The bundled checkpoint of ten classes, and a random one.
+pub fn checkpoints() -> Result<[Vec<u8>; 2]> {
     let bundled = std::fs::read(workspace::root().join("checkpoints/resnet18-imagenette.safetensors"))?;
     Ok([bundled, random::checkpoint(Architecture::new("resnet18", 10)?).to_bytes()])
 }
 
 impl Expected {
-    pub async fn ask(url: &str, folder: &TempDir, weights: &[Vec<u8>; 2]) -> Result<Self> {
-        let photos = PHOTOS.map(photo).into_iter().collect::<Result<Vec<_>>>()?;
-        let checkpoint = Checkpoint::from_bytes(&weights[0])?;
+    pub async fn ask(changes: &Changes) -> Result<Self> {
+        let photos = photos::all()?;
+        let checkpoint = Checkpoint::from_bytes(&changes.checkpoints[0])?;
         let prepared = |photo: &Vec<u8>| {
             let prepared = Prepared::from_bytes(photo, &Limits::default(), checkpoint.metadata())?;
             anyhow::Ok(prepared.image.pixels().to_vec())
@@ -41,15 +38,13 @@ impl Expected {
         let client = reqwest::Client::new();
         let mut predictions = BTreeMap::new();
         // The first one last, for that is served.
-        for weights in weights.iter().rev() {
-            put(folder, weights)?;
-            let load =
-                client.post(format!("{url}/v2/repository/models/{MODEL}/load")).bearer_auth(TOKEN).send().await?;
-            ensure!(load.status() == 200, "{}", load.text().await?);
+        for checkpoint in changes.checkpoints.iter().rev() {
+            changes.load(&client, checkpoint, 200).await?;
             let mut version = String::new();
             let mut of_version = Vec::new();
             for photo in &photos {
-                let answer = client.post(format!("{url}/predict?top_k=10")).body(photo.clone()).send().await?;
+                let answer =
+                    client.post(format!("{}/predict?top_k=10", changes.url)).body(photo.clone()).send().await?;
                 let mut answer: Value = answer.error_for_status()?.json().await?;
                 version = answer["version"].as_str().context("no version")?.to_owned();
                 of_version.push(answer["predictions"].take());
@@ -58,33 +53,37 @@ impl Expected {
             ensure!(different, "two photos get the same answer, so none can be told from the other");
             predictions.insert(version, of_version);
         }
-        ensure!(predictions.len() == 2, "both models have one version");
+        ensure!(predictions.len() == 2, "both checkpoints have one version");
         Ok(Expected { photos, tensors, predictions })
     }
 
-    /// Whether this is the answer for that photo, by the weights that it names.
-    pub fn check(&self, photo: usize, answer: &Value) -> Result<()> {
-        let version = answer["version"].as_str().context("no version")?;
-        let of_version = self.predictions.get(version).with_context(|| format!("nobody knows {version}"))?;
-        let (found, expected) = (&answer["predictions"], &of_version[photo]);
-        ensure!(found == expected, "{}: {found} instead of {expected}", PHOTOS[photo]);
+    pub fn versions(&self) -> Vec<&str> {
+        self.predictions.keys().map(String::as_str).collect()
+    }
+
+    /// Whether this is the answer of that model for that photo, by the checkpoint that it names.
+    pub fn check(&self, model: &str, photo: usize, answer: &Value) -> Result<()> {
+        let expected = &self.of(&answer["version"])?[photo];
+        let found = &answer["predictions"];
+        ensure!(answer["model"] == model, "{} instead of {model}", answer["model"]);
+        ensure!(found == expected, "photo {photo}: {found} instead of {expected}");
         Ok(())
     }
 
     /// The same of classes as the Open Inference Protocol gives them, `logit:index:label`.
     pub fn check_classes(&self, photo: usize, version: &Value, classes: &[Value]) -> Result<()> {
-        let version = version.as_str().context("no version")?;
-        let of_version = self.predictions.get(version).with_context(|| format!("nobody knows {version}"))?;
-        let ranked = of_version[photo].as_array().context("no predictions")?;
+        let ranked = self.of(version)?[photo].as_array().context("no predictions")?;
         ensure!(classes.len() == ranked.len(), "{classes:?}");
-        for (class, ranked) in classes.iter().zip(ranked) {
+        for (class, expected) in classes.iter().zip(ranked) {
             let index = class.as_str().and_then(|class| class.split(':').nth(1)?.parse::<u64>().ok());
-            ensure!(
-                ranked["index"].as_u64() == Some(index.context("no class")?),
-                "{}: {classes:?} instead of {ranked:?}",
-                PHOTOS[photo]
-            );
+            let index = index.context("no class")?;
+            ensure!(expected["index"] == index, "photo {photo}: {classes:?} instead of {ranked:?}");
         }
         Ok(())
+    }
+
+    fn of(&self, version: &Value) -> Result<&[Value]> {
+        let version = version.as_str().context("no version")?;
+        Ok(self.predictions.get(version).with_context(|| format!("nobody knows {version}"))?)
     }
 }

@@ -19,12 +19,15 @@ impl Server {
 
     /// With these arguments beside `--listen`, ready to answer.
     pub fn start_with(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
-        let mut process = command()?
-            .args(["--listen", "127.0.0.1:0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the server cannot be started")?;
+        let mut command = command()?;
+        command.args(arguments);
+        Self::run(command)
+    }
+
+    /// By this command line, to which `--listen` is added, ready to answer.
+    pub fn run(mut command: Command) -> Result<Self> {
+        let process = command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn();
+        let mut process = process.context("the server cannot be started")?;
         let stdout = process.stdout.take().expect("stdout is piped");
         // Made first, so that a server that never gets ready is ended too.
         let mut server = Server { process, url: String::new() };
