@@ -143,8 +143,7 @@ pub fn check(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
 }
 
 /// Throws away what comes of a body, up to `limit` bytes.
-pub async fn discard(request: Request, limit: usize) {
-    let mut chunks = request.into_body().into_data_stream();
+pub async fn discard(mut chunks: impl Stream<Item = Result<Bytes, Error>> + Unpin, limit: usize) {
     let mut bytes = 0;
     while let Ok(Some(chunk)) = chunks.try_next().await {
         bytes += chunk.len();

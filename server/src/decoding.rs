@@ -12,7 +12,6 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -21,7 +20,6 @@ pub struct Decoding {
     /// For photos that are decoded or wait for it.
     places: Arc<Semaphore>,
     most: usize,
-    worked: AtomicBool,
     limits: Limits,
     metrics: Arc<Metrics>,
 }
@@ -37,13 +35,7 @@ impl Decoding {
         let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get);
         let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("decode {index}"));
         let most = queue.get().saturating_add(threads).min(Semaphore::MAX_PERMITS);
-        let (pool, places) = (builder.build()?, Arc::new(Semaphore::new(most)));
-        Ok(Decoding { pool, places, most, worked: AtomicBool::new(false), limits, metrics })
-    }
-
-    /// Whether there is something to do, or was since this was asked last.
-    pub fn has_worked(&self) -> bool {
-        self.worked.swap(false, Ordering::Relaxed) || self.busy() > 0
+        Ok(Decoding { pool: builder.build()?, places: Arc::new(Semaphore::new(most)), most, limits, metrics })
     }
 
     /// Photos that are being decoded, or wait for it.
@@ -82,7 +74,6 @@ impl Decoding {
     ) -> Result<T, ApiError> {
         let full = |_| ApiError::overloaded("as many photos wait to be decoded as may");
         let place = self.places.clone().try_acquire_owned().map_err(full)?;
-        self.worked.store(true, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let share = share.clone();
         self.pool.spawn_fifo(move || {

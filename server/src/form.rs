@@ -2,12 +2,13 @@
 //! of each until it has all of them, and with every piece of the body looks at all that it keeps.
 
 use axum::Error;
-use axum::body::Body;
-use futures_util::{StreamExt, stream};
+use axum::body::{Body, BodyDataStream};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Poll, ready};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 /// Bytes that may come without a part's data among them; a piece more may be on its way. Headers have a few hundred.
 pub const HEADERS: usize = 16 << 10;
@@ -16,21 +17,21 @@ pub const HEADERS: usize = 16 << 10;
 #[error("the form has more than {HEADERS} bytes before a part or in its headers")]
 pub struct HeadersTooLong;
 
-/// Bytes that a form's parser has been given since it last came to something.
-#[derive(Default)]
-pub struct Unparsed(Arc<AtomicUsize>);
+/// A form's body as its parser is given it.
+pub struct Unparsed {
+    pieces: Arc<Mutex<BodyDataStream>>,
+    /// Given since the parser last came to something.
+    bytes: Arc<AtomicUsize>,
+}
 
 impl Unparsed {
-    /// The parser came to the data of a part, or further in it.
-    pub fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    /// A form's body, which breaks off where its parser is given too much in vain.
-    pub fn watch(&self, body: Body) -> Body {
-        let (unparsed, mut pieces, mut waits) = (self.0.clone(), body.into_data_stream(), false);
-        Body::from_stream(stream::poll_fn(move |context| {
-            if unparsed.load(Ordering::Relaxed) > HEADERS {
+    /// The body for the parser breaks off where that is given too much in vain.
+    pub fn watch(body: Body) -> (Self, Body) {
+        let (pieces, bytes) = (Arc::new(Mutex::new(body.into_data_stream())), Arc::new(AtomicUsize::new(0)));
+        let unparsed = Unparsed { pieces: pieces.clone(), bytes: bytes.clone() };
+        let mut waits = false;
+        let body = Body::from_stream(stream::poll_fn(move |context| {
+            if bytes.load(Ordering::Relaxed) > HEADERS {
                 // The parser takes all pieces that are there before it looks at them; let it look.
                 if !mem::replace(&mut waits, true) {
                     context.waker().wake_by_ref();
@@ -39,11 +40,26 @@ impl Unparsed {
                 return Poll::Ready(Some(Err(Error::new(HeadersTooLong))));
             }
             waits = false;
-            let piece = ready!(pieces.poll_next_unpin(context));
+            let piece = ready!(next(&pieces, context));
             if let Some(Ok(piece)) = &piece {
-                unparsed.fetch_add(piece.len(), Ordering::Relaxed);
+                bytes.fetch_add(piece.len(), Ordering::Relaxed);
             }
             Poll::Ready(piece)
-        }))
+        }));
+        (unparsed, body)
     }
+
+    /// The parser came to the data of a part, or further in it.
+    pub fn clear(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// What the parser left of the body.
+    pub fn rest(&self) -> impl Stream<Item = Result<Bytes, Error>> {
+        stream::poll_fn(|context| next(&self.pieces, context))
+    }
+}
+
+fn next(pieces: &Mutex<BodyDataStream>, context: &mut Context) -> Poll<Option<Result<Bytes, Error>>> {
+    pieces.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
 }

@@ -16,8 +16,8 @@ mod few;
 #[cfg(test)]
 mod fixture;
 mod form;
+mod free_memory;
 mod greeting;
-mod idle_memory;
 mod metrics;
 mod middleware;
 mod patience;
@@ -70,7 +70,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     };
     let stop = shutdown::begun(&app, &settings);
     tokio::select! {
-        never = idle_memory::give_back(&app.decoding) => match never {},
+        never = free_memory::give_back() => match never {},
         failed = announce => failed,
         () = connections::serve(listener, router, app.clone(), &settings, stop) => Ok(()),
         () = shutdown::overdue(&settings) => Ok(()),

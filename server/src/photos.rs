@@ -79,8 +79,20 @@ pub async fn of_form(
     limits: UploadLimits,
     share: &mut Share,
 ) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
-    let unparsed = Unparsed::default();
-    let form = Multipart::from_request(request.map(|body| unparsed.watch(body)), &()).await;
+    let (parts, body) = request.into_parts();
+    let (unparsed, body) = Unparsed::watch(body);
+    let photos = parsed(Request::from_parts(parts, body), &unparsed, limits, share).await;
+    body::discard(unparsed.rest(), limits.bytes).await;
+    photos
+}
+
+async fn parsed(
+    request: Request,
+    unparsed: &Unparsed,
+    limits: UploadLimits,
+    share: &mut Share,
+) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
+    let form = Multipart::from_request(request, &()).await;
     let mut form = form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
     let mut photos = Vec::new();
     let mut kept = 0;
@@ -297,9 +309,11 @@ mod tests {
         });
         let body = Body::from_stream(pieces.map(Ok::<_, Infallible>));
         let request = Request::post("/predict").header(header::CONTENT_TYPE, content_type).body(body).unwrap();
-        let photos =
-            of_form(request, limits, &mut InFlight::new(1 << 20).share()).await.map_err(ApiError::into_failure);
-        let photos = photos.map_err(|failure| failure.error.message);
+        let (parts, body) = request.into_parts();
+        let (unparsed, body) = Unparsed::watch(body);
+        let request = Request::from_parts(parts, body);
+        let photos = parsed(request, &unparsed, limits, &mut InFlight::new(1 << 20).share()).await;
+        let photos = photos.map_err(|error| error.into_failure().error.message);
         (photos.map(|photos| photos.len()), asked.load(Ordering::Relaxed))
     }
 

@@ -23,6 +23,25 @@ pub fn malformed(shared: &Shared) -> Result<()> {
     answer(shared.post("/predict")?.multipart(Form::new().text("name", "cat")))?.failure(400, "nothing_to_classify")
 }
 
+/// A client that is still sending sees why.
+pub fn broken_forms(shared: &Shared) -> Result<()> {
+    let photo = photo("cat.jpg")?;
+    let part = |head: &[u8], data: &[u8]| [b"--x\r\n", head, b"\r\n\r\n", data, b"\r\n"].concat();
+    let good = part(b"Content-Disposition: form-data; name=\"file\"; filename=\"x\"", &photo);
+    let bad = part(b"Content-Disposition: \"", b"");
+    let junk = vec![b'-'; 4 << 20];
+    let send = |parts: &[&[u8]]| {
+        let request = shared.post("/predict")?.header("content-type", "multipart/form-data; boundary=x");
+        answer(request.body(parts.concat()))
+    };
+    for parts in [&[&junk[..]][..], &[&bad, &junk], &[&good, &bad, &junk]] {
+        send(parts)?.failure(400, "malformed_request")?;
+    }
+    // What follows the end of a form is nobody's.
+    send(&[&good, b"--x--\r\n", &junk])?.json(200)?;
+    Ok(())
+}
+
 pub fn unknown(shared: &Shared) -> Result<()> {
     answer(shared.post("/predict?model=nonesuch")?.body(photo("cat.jpg")?))?.failure(404, "unknown_model")?;
     answer(shared.get("/nowhere")?)?.failure(404, "not_found")?;

@@ -33,6 +33,7 @@ fn main() {
         with_server("top_k_says_how_many_classes_are_named", predict::top_k),
         with_server("a_model_is_asked_by_name", predict::model),
         with_server("what_is_malformed_is_400", failures::malformed),
+        with_server("a_form_that_breaks_is_400_though_it_goes_on", failures::broken_forms),
         with_server("what_is_unknown_is_404", failures::unknown),
         with_server("another_method_is_405", failures::method),
         with_server("too_many_bytes_or_pixels_are_413", failures::too_large),

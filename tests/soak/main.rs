@@ -43,15 +43,11 @@ fn soak() -> Result<()> {
 }
 
 /// With small queues, so that they are full now and then, and two engines that draw from each. What is refused is not logged.
-///
-/// glibc raises the size from which it gives memory back at once, up to 32 MB, whenever something larger than before is freed;
-/// what it then keeps of replaced models and large photos is twice what the server holds, and wanders by more than [`levels`]
-/// allows. Here the size stays what it is at first, so that what grows is the server's doing.
 fn start(folder: &str) -> Result<Server> {
     let models = ["--models", folder, "--default", BY_HAND, "--watch", "1s", "--admin-token", TOKEN];
     let small = ["--queue-size", "12", "--decode-queue", "12", "--replicas", "2", "--log", "error"];
     let mut command = server::command()?;
-    command.args(models).args(small).env("MALLOC_MMAP_THRESHOLD_", "131072");
+    command.args(models).args(small);
     Server::run(command)
 }
 

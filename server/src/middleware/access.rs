@@ -41,7 +41,7 @@ pub async fn predictions(State(app): State<Arc<App>>, request: Request, next: Ne
     let Err(error) = app.access.may_predict(request.headers()) else { return next.run(request).await };
     let path = request.uri().path().to_owned();
     // Read on, or a client that is still sending would not see why.
-    body::discard(request, app.upload_limits.bytes).await;
+    body::discard(request.into_body().into_data_stream(), app.upload_limits.bytes).await;
     error.respond_at(&path)
 }
 

@@ -93,6 +93,24 @@ impl Registry {
     /// Why it cannot be loaded, and `None` if there is no checkpoint of the name.
     pub async fn load(&self, name: &str) -> Result<Option<Arc<Model>>> {
         let _changing = self.changing.lock().await;
+        self.load_now(name).await
+    }
+
+    /// The same, unless the file of this stamp is served already: somebody else may have had it loaded meanwhile.
+    async fn load_file(&self, name: &str, stamp: Stamp) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        if self.served(name) != Some(stamp) {
+            self.load_now(name).await?;
+        }
+        Ok(())
+    }
+
+    /// The stamp of the file that a model was read from.
+    fn served(&self, name: &str) -> Option<Stamp> {
+        self.current().find(name)?.stamp
+    }
+
+    async fn load_now(&self, name: &str) -> Result<Option<Arc<Model>>> {
         let files = self.files.list().inspect_err(|error| tracing::warn!("{error:#}"));
         // Whoever asks is not told where it lies.
         let files = files.map_err(|_| anyhow!("the folder of models cannot be read"))?;

@@ -19,15 +19,14 @@ pub async fn watch(registry: Arc<Registry>, every: Duration) {
         // A folder that cannot be read at the moment says nothing about what is served.
         let Some(now) = stamps(&registry) else { continue };
         for (name, stamp) in &now {
-            let served = registry.current().find(name).and_then(|model| model.stamp);
-            if served == Some(*stamp) || seen.get(name) != Some(stamp) {
+            if registry.served(name) == Some(*stamp) || seen.get(name) != Some(stamp) {
                 continue;
             }
             if !tried.entry(name.clone()).or_insert(Tried::never(*stamp)).is_due(*stamp) {
                 continue;
             }
-            match registry.load(name).await {
-                Ok(_) => drop(tried.remove(name)),
+            match registry.load_file(name, *stamp).await {
+                Ok(()) => drop(tried.remove(name)),
                 Err(error) => tracing::warn!("model {name:?}: {error:#}; what was served before still is"),
             }
         }

@@ -14,7 +14,7 @@ const ANY: &str = "application/octet-stream";
 /// Bytes of what is larger than anything that is meant well.
 const MUCH: usize = 4 << 20;
 /// Bytes of a form's headers, more than may be, and few enough to be on their way before anything is answered.
-const HEADERS: usize = 20 << 10;
+const HEADERS: usize = 4 << 20;
 /// Bytes of the longest answer; much of a request must not come back.
 const LONGEST: usize = 2000;
 
