@@ -156,10 +156,11 @@ fn bf16(run: &ValidationRun) -> Result<()> {
     Ok(())
 }
 
-/// In f16 on the WebGPU engine, the first 200 predictions are those of f32 but where two classes are as good as equal.
+/// In f16 on the WebGPU engine, logits are near those of f32, and predictions the same but where two classes are as good as
+/// equal: of every eighth photo, which are some of each class. An adapter that is emulated takes its time.
 fn f16(run: &ValidationRun) -> Result<()> {
-    let (checkpoint, mut files) = (source(run)?, validation_files(run)?.0);
-    files.truncate(200);
+    let checkpoint = source(run)?;
+    let files: Vec<String> = validation_files(run)?.0.into_iter().step_by(8).collect();
     let f32 = logits(&checkpoint, &files, Device::Cpu, EngineOptions::default())?;
     // As a GPU computes, which multiplies f16; for an adapter that emulates one, kernels multiply f32.
     let (precision, kernels) = (Precision::F16, Some(AdapterKind::Direct));
@@ -169,11 +170,13 @@ fn f16(run: &ValidationRun) -> Result<()> {
     for (file, (f32, f16)) in files.iter().zip(f32.iter().zip(&f16)) {
         let [one, other] = [f32, f16].map(|logits| largest(logits));
         let scale = f32.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+        let away = f32.iter().zip(f16).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        ensure!(away < 5e-3 * scale, "{file}: a logit differs by {away} of {scale}");
         ensure!(f32[one] - f32[other] < 0.01 * scale, "{file}: {other} instead of {one}");
         equal += usize::from(one == other);
     }
     println!("{}: {equal} of {} predictions in f16 on WebGPU are those in f32", run.architecture, files.len());
-    ensure!(equal >= 196, "only {equal} of {} predictions are the same", files.len());
+    ensure!(equal >= 98, "only {equal} of {} predictions are the same", files.len());
     Ok(())
 }
 

@@ -14,11 +14,11 @@ use pollster::block_on;
 use std::num::NonZero;
 
 fn engine(architecture: Architecture, threads: usize, instruction_set: InstructionSet) -> Engine {
-    engine_of(architecture, threads, instruction_set, Precision::F32)
+    prepare(plan(architecture), threads, instruction_set, Precision::F32)
 }
 
-fn engine_of(architecture: Architecture, threads: usize, set: InstructionSet, precision: Precision) -> Engine {
-    prepare(Plan::new(&random::checkpoint(architecture)), threads, set, precision)
+fn plan(architecture: Architecture) -> Plan {
+    Plan::from(random::checkpoint(architecture))
 }
 
 fn prepare(plan: Plan, threads: usize, set: InstructionSet, precision: Precision) -> Engine {
@@ -35,10 +35,12 @@ fn vectorised() -> Vec<InstructionSet> {
 }
 
 fn assert_sets_agree(architecture: Architecture, shapes: &[[usize; 3]]) {
-    let plain = engine(architecture, 2, "scalar".parse().unwrap());
+    let plan = plan(architecture);
+    let engine = |set| prepare(plan.clone(), 2, set, Precision::F32);
+    let plain = engine("scalar".parse().unwrap());
     let references: Vec<Output> = shapes.iter().map(|&shape| run(&plain, &images(shape))).collect();
     for set in vectorised() {
-        let engine = engine(architecture, 2, set);
+        let engine = engine(set);
         for (shape, reference) in shapes.iter().zip(&references) {
             let output = run(&engine, &images(*shape));
             assert_near(&output, reference, 1e-5, &format!("{architecture} on {set}, {shape:?}"));
@@ -52,12 +54,14 @@ fn assert_sets_agree(architecture: Architecture, shapes: &[[usize; 3]]) {
 #[test]
 fn every_instruction_set_agrees_with_the_plain_one_on_every_kernel() {
     let architecture = |name| Architecture::new(name, 33).unwrap();
-    let stems = [Stem::Imagenet, Stem::ImagenetStride1, Stem::Small];
-    let stems = stems.map(|stem| Architecture { stem, ..architecture("resnet18") });
-    for architecture in stems.into_iter().chain(["resnet50", "resnext50_32x4d"].map(architecture)) {
-        assert_sets_agree(architecture, &[[1, 32, 32], [2, 21, 30]]);
+    let stem = |stem| Architecture { stem, ..architecture("resnet18") };
+    let small = [[1, 32, 32], [2, 21, 30]];
+    assert_sets_agree(architecture("resnet18"), &[&small[..], &[[51, 32, 32]]].concat());
+    for architecture in
+        [stem(Stem::ImagenetStride1), stem(Stem::Small), architecture("resnet50"), architecture("resnext50_32x4d")]
+    {
+        assert_sets_agree(architecture, &small);
     }
-    assert_sets_agree(architecture("resnet18"), &[[51, 32, 32]]);
 }
 
 #[test]
@@ -96,17 +100,18 @@ fn every_instruction_set_agrees_with_the_plain_one_on_large_images_in_bottleneck
 #[test]
 fn bf16_is_near_f32_and_the_same_on_every_instruction_set_that_has_it() {
     for (name, shape) in [("resnet18", [1, 224, 224]), ("resnet50", [2, 65, 97]), ("resnext50_32x4d", [2, 64, 64])] {
-        let (architecture, input) = (Architecture::new(name, 33).unwrap(), images(shape));
+        let (plan, input) = (plan(Architecture::new(name, 33).unwrap()), images(shape));
+        let engine = |threads, set, precision| prepare(plan.clone(), threads, set, precision);
         let scalar = "scalar".parse().unwrap();
-        let exact = run(&engine(architecture, 2, scalar), &input);
-        let plain = run(&engine_of(architecture, 2, scalar, Precision::Bf16), &input);
+        let exact = run(&engine(2, scalar, Precision::F32), &input);
+        let plain = run(&engine(2, scalar, Precision::Bf16), &input);
         let from_exact = relative_difference(&plain.logits.values, &exact.logits.values);
         assert!((1e-4..3e-2).contains(&from_exact), "{name}: bf16 differs from f32 by {from_exact}");
         for set in vectorised().into_iter().filter(|set| set.has_bf16()) {
-            let alone = run(&engine_of(architecture, 1, set, Precision::Bf16), &input);
+            let alone = run(&engine(1, set, Precision::Bf16), &input);
             let difference = relative_difference(&alone.logits.values, &plain.logits.values);
             assert!(difference < 5e-3, "{name} on {set}: differs from the plain one by {difference}");
-            let threads = run(&engine_of(architecture, 3, set, Precision::Bf16), &input);
+            let threads = run(&engine(3, set, Precision::Bf16), &input);
             assert_eq!(alone, threads, "{name} on {set}: 3 threads");
         }
     }
@@ -114,7 +119,7 @@ fn bf16_is_near_f32_and_the_same_on_every_instruction_set_that_has_it() {
 
 #[test]
 fn bf16_is_refused_where_the_processor_has_none() {
-    let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
+    let plan = plan(Architecture::new("resnet18", 10).unwrap());
     for set in vectorised().into_iter().filter(|set| !set.has_bf16()) {
         let options =
             EngineOptions { instruction_set: Some(set), precision: Precision::Bf16, ..EngineOptions::default() };
@@ -126,16 +131,17 @@ fn bf16_is_refused_where_the_processor_has_none() {
 #[test]
 fn answers_are_the_same_to_the_bit_from_run_to_run_and_for_any_number_of_threads() {
     for name in ["resnet18", "resnet50", "resnext50_32x4d"] {
-        let architecture = Architecture::new(name, 10).unwrap();
-        for shape in [[1, 96, 96], [3, 64, 80], [1, 224, 224]] {
-            let input = images(shape);
-            for set in vectorised() {
-                let alone = engine(architecture, 1, set);
+        let plan = plan(Architecture::new(name, 10).unwrap());
+        for set in vectorised() {
+            let engine = |threads| prepare(plan.clone(), threads, set, Precision::F32);
+            let (alone, others) = (engine(1), [2, 3, 7].map(|threads| (threads, engine(threads))));
+            // Each wants more memory than those before.
+            for shape in [[1, 96, 96], [3, 64, 80], [1, 224, 224]] {
+                let input = images(shape);
                 let reference = run(&alone, &input);
                 assert_eq!(run(&alone, &input), reference, "{name} on {set}, {shape:?}, the second run");
-                for threads in [2, 3, 7] {
-                    let output = run(&engine(architecture, threads, set), &input);
-                    assert_eq!(output, reference, "{name} on {set}, {shape:?}, {threads} threads");
+                for (threads, engine) in &others {
+                    assert_eq!(run(engine, &input), reference, "{name} on {set}, {shape:?}, {threads} threads");
                 }
             }
         }
@@ -166,7 +172,7 @@ fn one_by_one(engine: &Engine, batch: &ImageBatch) -> Output {
 /// more of it than those before.
 fn assert_batch_changes_nothing(name: &str, shape: [usize; 3], precision: Precision, sets: &[InstructionSet]) {
     let Input::Pixels(batch) = images(shape) else { unreachable!() };
-    let plan = Plan::new(&random::checkpoint(Architecture::new(name, 10).unwrap()));
+    let plan = plan(Architecture::new(name, 10).unwrap());
     for &set in sets {
         let engine = |threads| prepare(plan.clone(), threads, set, precision);
         let alone = one_by_one(&engine(2), &batch);
@@ -217,7 +223,7 @@ fn planes_of_floats_are_the_same_input_as_bytes() {
 
 #[test]
 fn a_value_that_is_no_number_is_a_failure_on_every_instruction_set_and_leaves_no_trace() {
-    let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
+    let plan = plan(Architecture::new("resnet18", 10).unwrap());
     let f32 = InstructionSet::available().into_iter().map(|set| (set, Precision::F32));
     let bf16 = InstructionSet::available().into_iter().filter(|set| set.has_bf16()).map(|set| (set, Precision::Bf16));
     for (set, precision) in f32.chain(bf16) {

@@ -1,5 +1,6 @@
 //! Headless Chromium behind its WebDriver, one for each test; both end with it, whatever the test does.
 
+use crate::TEN;
 use anyhow::{Context, Result, bail};
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -10,6 +11,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use tempfile::TempDir;
 use tests::server::Server;
+use tests::workspace;
 
 /// How long the driver may take to end its browser before it is killed.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -29,7 +31,16 @@ where
     run(server, test)
 }
 
-/// The same while no other test has one.
+/// The same with a server of one model, and a small one: for what does not depend on it. Emulation is slow, and loading too.
+pub fn with_small_model<F>(test: impl FnOnce(Browser) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let checkpoint = workspace::root().join(format!("checkpoints/{TEN}.safetensors"));
+    with_browser(&Server::start_with(["--model".to_owned(), format!("{TEN}={}", checkpoint.display())])?, test)
+}
+
+/// As [`with_browser`] while no other test has one.
 pub fn with_browser_alone<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,

@@ -1,6 +1,6 @@
 //! Which of the worker's engines answers, on adapters that are what Chromium emulates, or pose as something better.
 
-use crate::browser::{Browser, with_browser};
+use crate::browser::{Browser, with_small_model};
 use crate::{TEN, rest};
 use anyhow::{Context, Result, ensure};
 use model::prediction::Prediction;
@@ -9,8 +9,6 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use tests::agreement::assert_agreement;
 use tests::data;
-use tests::server::Server;
-use tests::workspace;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
@@ -224,15 +222,6 @@ pub fn a_gpu_by_name_predicts_as_pytorch() -> Result<()> {
         ensure!(equal >= PHOTOS - 1, "only {equal} of {PHOTOS} predictions are PyTorch's");
         Ok(())
     })
-}
-
-/// In the browser's storage there is but one model, and it is a small one: emulation is slow.
-fn with_small_model<F>(test: impl FnOnce(Browser) -> F) -> Result<()>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let checkpoint = workspace::root().join(format!("checkpoints/{TEN}.safetensors"));
-    with_browser(&Server::start_with(["--model".to_owned(), format!("{TEN}={}", checkpoint.display())])?, test)
 }
 
 impl Browser {

@@ -1,6 +1,6 @@
 //! What spoke for an answer, laid over the photo.
 
-use super::browser::{Browser, with_browser};
+use super::browser::{Browser, with_small_model};
 use crate::TEN;
 use anyhow::{Context, Result, ensure};
 use fantoccini::Locator;
@@ -11,7 +11,6 @@ use model::explain::{ActivationMap, ClassWeights, Explanation};
 use model::prediction::ModelId;
 use model::preprocess::Limits;
 use serde::Deserialize;
-use tests::server::Server;
 use tests::workspace;
 
 /// A layer over the photo, as it is drawn.
@@ -56,10 +55,8 @@ const LAYER: &str = r#"
 "#;
 
 pub fn lies_over_the_photo() -> Result<()> {
-    with_browser(&Server::start()?, |browser| async move {
+    with_small_model(|browser| async move {
         browser.visit().await?;
-        browser.choose_model(TEN).await?;
-        browser.until("the small model", |view| view.things.len() == 10 && !view.privacy.is_empty()).await?;
         ensure!(browser.count("explain").await? == 0, "there is nothing to explain yet");
         browser.classify_sample("palace").await?;
         ensure!(browser.count("heat").await? == 0, "nobody has asked for an explanation");

@@ -1,8 +1,7 @@
 //! The CPU engine's kernels as a browser compiles them. Predictions would not show an error of one in a thousand.
 
-use super::browser::with_browser;
+use crate::browser::with_small_model;
 use anyhow::{Context, Result, ensure};
-use tests::server::Server;
 use tests::workspace;
 
 /// All logits of all runs. The module asks JavaScript for nothing but the time, which no logit depends on: every question
@@ -25,7 +24,7 @@ const RUN: &str = r#"
 /// As near as native instruction sets are.
 pub fn agree_with_the_plain_ones() -> Result<()> {
     let module = std::fs::read(workspace::module()?)?;
-    with_browser(&Server::start()?, |browser| async move {
+    with_small_model(|browser| async move {
         browser.visit().await?;
         let arguments = vec![module.into(), simd128::RUNS.len().into()];
         let answer = browser.client.execute_async(RUN, arguments).await?;

@@ -10,7 +10,7 @@ mod trouble;
 mod view;
 
 use anyhow::{Context, Result, ensure};
-use browser::{Browser, with_browser};
+use browser::{Browser, with_browser, with_small_model};
 use libtest_mimic::Arguments;
 use model::prediction::Prediction;
 use serde::Deserialize;
@@ -147,7 +147,7 @@ const HAND_OVER: &str = r#"
 "#;
 
 fn dropped_and_pasted() -> Result<()> {
-    with_browser(&Server::start()?, |browser| async move {
+    with_small_model(|browser| async move {
         browser.visit().await?;
         let photos = serde_json::json!(["samples/palace.jpg", "samples/rocket.jpg"]);
         browser.client.execute_async(HAND_OVER, vec!["drop".into(), photos]).await?;

@@ -1,12 +1,11 @@
 //! What goes wrong is said in words, and the page stays alive.
 
-use crate::browser::{Browser, with_browser};
+use crate::browser::{Browser, with_small_model};
 use anyhow::{Result, ensure};
-use tests::server::Server;
 use tests::workspace;
 
 pub fn broken_file() -> Result<()> {
-    with_browser(&Server::start()?, |browser| async move {
+    with_small_model(|browser| async move {
         browser.visit().await?;
         let folder = tempfile::tempdir()?;
 
@@ -27,7 +26,7 @@ pub fn broken_file() -> Result<()> {
 }
 
 pub fn text_dropped() -> Result<()> {
-    with_browser(&Server::start()?, |browser| async move {
+    with_small_model(|browser| async move {
         browser.visit().await?;
         let script = r#"
             const data = new DataTransfer();
@@ -42,7 +41,7 @@ pub fn text_dropped() -> Result<()> {
 }
 
 pub fn no_workers() -> Result<()> {
-    with_browser(&Server::start()?, |browser| async move {
+    with_small_model(|browser| async move {
         browser.prelude("window.Worker = class { constructor() { throw new Error('no workers here') } }").await?;
         let view = browser.visit().await?;
         ensure!(view.privacy.contains("your photos are sent there"), "{view:?}");
@@ -51,7 +50,7 @@ pub fn no_workers() -> Result<()> {
 }
 
 pub fn lost_worker() -> Result<()> {
-    with_browser(&Server::start()?, |browser| async move {
+    with_small_model(|browser| async move {
         let remember = r#"
             const Real = window.Worker;
             window.Worker = class extends Real {
@@ -71,7 +70,7 @@ pub fn lost_worker() -> Result<()> {
 }
 
 pub fn wrong_weights() -> Result<()> {
-    with_browser(&Server::start()?, |browser| async move {
+    with_small_model(|browser| async move {
         let lie = r#"
             const honest = window.fetch;
             window.fetch = async (address, ...rest) => {
@@ -90,7 +89,7 @@ pub fn wrong_weights() -> Result<()> {
 }
 
 pub fn damaged_cache() -> Result<()> {
-    with_browser(&Server::start()?, |browser| async move {
+    with_small_model(|browser| async move {
         browser.visit().await?;
         let damage = r#"
             const done = arguments[0];

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// A cold start on two cores: modules compiled, weights hashed and unpacked, a first run.
 const PATIENCE: Duration = Duration::from_secs(120);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
 
 /// What is on the page at one moment; texts are empty where there is nothing.
 #[derive(Clone, Debug, Deserialize)]
