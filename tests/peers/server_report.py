@@ -10,7 +10,7 @@ from under_load import errors, p50, p99, processors, throughput
 # From so many clients on, the engine is never to be idle.
 BUSY_FROM = 8
 # What is asked for: all at most.
-BEHIND, IDLE, OWN_CPU_MS, OWN_LATENCY_MS = 1.0, 0.05, 0.3, 1.0
+BEHIND, SHORT, IDLE, OWN_CPU_MS, OWN_LATENCY_MS = 1.0, 0.05, 0.01, 0.3, 1.0
 
 
 def number(value):
@@ -53,13 +53,13 @@ def accounting(measured, accounts):
     engine = ", ".join(f"batch {batch}: {number(ms)} ms" for batch, ms in alone.engine_ms.items())
     decoding = number(alone.decoding_ms)
     alone = f"The engine by itself ({engine}): {number(alone.throughput())} images/s. Decoding: {decoding} ms."
-    heads = ["client, ms of processors a request", "engine", "decoding", "own", "images/s, possible", "short of it"]
+    heads = ["client, ms of processors a request", "engine", "decoding", "own", "images/s, possible", "short of it", "engine idle"]
     rows = [["our server", *heads, "P50 beyond the engine's run and decoding, ms"]]
     for one in accounts:
         figures = (one.client_ms, one.engine_ms, one.decoding_ms, one.own_ms, one.possible)
         # With more clients than one it is the queue that is waited in.
         latency = number(one.latency_ms) if one.clients == 1 else ""
-        rows.append([f"{one.workload}, {one.clients}", *map(number, figures), f"{one.idle:.1%}", latency])
+        rows.append([f"{one.workload}, {one.clients}", *map(number, figures), f"{one.short:.1%}", f"{one.idle:.1%}", latency])
     return f"{alone}\n\n{report.markdown(rows)}"
 
 
@@ -87,7 +87,8 @@ def judge(given, measured, accounts, peers):
         one = by_case.get(("tensor", clients))
         what = f"tensor, {of(clients)}"
         if clients >= BUSY_FROM:
-            verdicts.append(Verdict(f"{what}: throughput that the engine could have beyond it", one and one.idle, IDLE))
+            verdicts.append(Verdict(f"{what}: throughput that the engine could have beyond it", one and one.short, SHORT))
+            verdicts.append(Verdict(f"{what}: share of the time in which the engine is idle", one and one.idle, IDLE))
         verdicts.append(Verdict(f"{what}: our own processors' time", one and one.own_ms, OWN_CPU_MS, " ms"))
         if clients == 1:
             verdicts.append(Verdict(f"{what}: our own latency at P50", one and one.latency_ms, OWN_LATENCY_MS, " ms"))

@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import processors
 from engines import PATIENCE, EngineError, end_with_driver
@@ -68,14 +68,15 @@ class Settings:
 
 @dataclass
 class Times:
-    """Seconds of processors that a server took so far. Of a peer nobody knows for what."""
+    """Seconds of processors that a server took so far, and seconds in which its engine ran. Of a peer nobody knows for what."""
 
     total: float
     engine: float = 0.0
     decoding: float = 0.0
+    running: float = 0.0
 
     def __sub__(self, before):
-        return Times(self.total - before.total, self.engine - before.engine, self.decoding - before.decoding)
+        return Times(*(now - then for now, then in zip(astuple(self), astuple(before))))
 
 
 class Server:
@@ -215,6 +216,9 @@ class Ours(Server):
                 times.engine += seconds
             elif name.startswith(DECODING_THREADS):
                 times.decoding += seconds
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=PATIENCE) as metrics:
+            sums = re.findall(r"^shortcut_inference_seconds_sum\S* (\S+)$", metrics.read().decode(), re.MULTILINE)
+        times.running = sum(map(float, sums))
         return times
 
 

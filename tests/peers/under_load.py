@@ -117,7 +117,8 @@ class Account:
             "own_ms": sample.ms(server.total) - engine - decoding,
             # Images a second, by the engine on the cores that client and decoding leave to it.
             "possible": possible,
-            "idle": 1 - sample.load.throughput / possible,
+            "short": 1 - sample.load.throughput / possible,
+            "idle": 1 - server.running / sample.metered.seconds,
             # With one client nobody waits in a queue.
             "latency_ms": sample.load.p50_ms - sample.alone.engine_ms[1] - decoding_alone,
         }
