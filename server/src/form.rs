@@ -4,6 +4,7 @@
 use axum::Error;
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
+use futures_util::stream::Fuse;
 use futures_util::{Stream, StreamExt, stream};
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,9 +18,12 @@ pub const HEADERS: usize = 16 << 10;
 #[error("the form has more than {HEADERS} bytes before a part or in its headers")]
 pub struct HeadersTooLong;
 
+/// It is asked once more when its parser has come to its end.
+type Pieces = Fuse<BodyDataStream>;
+
 /// A form's body as its parser is given it.
 pub struct Unparsed {
-    pieces: Arc<Mutex<BodyDataStream>>,
+    pieces: Arc<Mutex<Pieces>>,
     /// Given since the parser last came to something.
     bytes: Arc<AtomicUsize>,
 }
@@ -27,7 +31,7 @@ pub struct Unparsed {
 impl Unparsed {
     /// The body for the parser breaks off where that is given too much in vain.
     pub fn watch(body: Body) -> (Self, Body) {
-        let (pieces, bytes) = (Arc::new(Mutex::new(body.into_data_stream())), Arc::new(AtomicUsize::new(0)));
+        let (pieces, bytes) = (Arc::new(Mutex::new(body.into_data_stream().fuse())), Arc::new(AtomicUsize::new(0)));
         let unparsed = Unparsed { pieces: pieces.clone(), bytes: bytes.clone() };
         let mut waits = false;
         let body = Body::from_stream(stream::poll_fn(move |context| {
@@ -60,6 +64,6 @@ impl Unparsed {
     }
 }
 
-fn next(pieces: &Mutex<BodyDataStream>, context: &mut Context) -> Poll<Option<Result<Bytes, Error>>> {
+fn next(pieces: &Mutex<Pieces>, context: &mut Context) -> Poll<Option<Result<Bytes, Error>>> {
     pieces.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
 }

@@ -74,6 +74,7 @@ fn main() {
         data::bare_trial("who_stops_says_that_it_is_not_ready", process::not_ready),
         data::bare_trial("what_does_not_end_in_time_is_dropped", process::grace),
         data::bare_trial("the_log_is_json_if_asked_for", process::json_log),
+        data::bare_trial("a_log_that_nobody_reads_stops_nothing", process::unread_log),
         data::bare_trial("sigterm_ends_it_when_what_it_has_begun_is_answered", process::sigterm),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -6,6 +6,7 @@ use reqwest::blocking::{Client, RequestBuilder};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 use tests::server::Server;
 use tests::workspace;
@@ -75,13 +76,15 @@ impl Own {
     }
 
     pub fn terminate(&mut self) -> Result<()> {
-        let pid = self.server.process().id().to_string();
-        ensure!(
-            std::process::Command::new("kill").args(["-TERM", &pid]).status()?.success(),
-            "the signal was not sent"
-        );
-        Ok(())
+        terminate(self.server.process())
     }
+}
+
+/// Sends SIGTERM.
+pub fn terminate(process: &Child) -> Result<()> {
+    let sent = Command::new("kill").args(["-TERM", &process.id().to_string()]).status()?;
+    ensure!(sent.success(), "the signal was not sent");
+    Ok(())
 }
 
 pub fn checkpoint(name: &str) -> std::path::PathBuf {

@@ -1,6 +1,6 @@
 //! How the server starts, fails to, says that it is there, and ends.
 
-use crate::own::{Own, SOON, rest};
+use crate::own::{Own, SOON, rest, terminate};
 use crate::shared::{Shared, answer, photo};
 use anyhow::{Context, Result, ensure};
 use reqwest::blocking::Client;
@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tests::server::{self, Server};
 
 pub fn health(shared: &Shared) -> Result<()> {
@@ -102,7 +102,8 @@ pub fn json_log() -> Result<()> {
     let line = BufReader::new(stdout).lines().next().context("it says nothing")??;
     let url = line.strip_prefix("listening on ").context(line.clone())?;
     let asked = answer(Client::new().get(format!("{url}/healthz")).header("x-request-id", "mine"));
-    process.kill()?;
+    // What it has said is written when it ends.
+    terminate(&process)?;
     process.wait()?;
     ensure!(asked?.status == 200, "not healthy");
     let lines: Vec<Value> =
@@ -110,6 +111,41 @@ pub fn json_log() -> Result<()> {
     let answered = lines.iter().find(|line| line["message"] == "answered").with_context(|| format!("{lines:?}"))?;
     ensure!(answered["status"] == 200 && answered["ms"].is_number() && answered["span"]["id"] == "mine", "{answered}");
     Ok(())
+}
+
+/// Nobody reads its log: it serves, and ends, nevertheless.
+pub fn unread_log() -> Result<()> {
+    let own = |stderr_is_read: bool| -> Result<()> {
+        let mut command = server::command()?;
+        command.args(["--listen", "127.0.0.1:0", "--log", "info"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn()?;
+        // Kept open and not read, or closed.
+        let stderr = process.stderr.take().filter(|_| !stderr_is_read);
+        let stdout = process.stdout.take().context("no stdout")?;
+        let line = BufReader::new(stdout).lines().next().context("it says nothing")??;
+        let url = line.strip_prefix("listening on ").context(line.clone())?;
+        // More lines than a pipe holds.
+        let client = Client::new();
+        let asked = (0..1000).try_for_each(|_| {
+            let answer = answer(client.get(format!("{url}/{}", "x".repeat(500))))?;
+            ensure!(answer.status == 404, "{}", answer.status);
+            Ok(())
+        });
+        let ended = asked.and_then(|()| {
+            terminate(&process)?;
+            let begun = Instant::now();
+            while process.try_wait()?.is_none() {
+                ensure!(begun.elapsed() < SOON, "it does not end");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        });
+        let _ = process.kill();
+        drop(stderr);
+        ended
+    };
+    own(false).context("a log that is stuck")?;
+    own(true).context("a log whose reader has gone")
 }
 
 /// The server does not start, and says why in words that hold these.

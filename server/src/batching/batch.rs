@@ -31,6 +31,11 @@ impl Batch {
         Batch { input: filled(inputs, sizes), owners }
     }
 
+    /// How many images it has, those that fill it up among them.
+    pub fn size(&self) -> usize {
+        self.input.shape()[0]
+    }
+
     /// What is left of it without images that nobody waits for any more, if anything is.
     pub fn without_abandoned(mut self, sizes: Sizes) -> Option<Self> {
         // Asked once, for the answer may change any time.

@@ -20,6 +20,8 @@ pub struct Queue {
 struct State {
     waiting: VecDeque<Job>,
     engines: Vec<Place>,
+    /// Whether each can run what was made ready for another.
+    alike: bool,
     /// Of these, those whose threads have not ended.
     living: usize,
     closed: bool,
@@ -77,8 +79,10 @@ impl Queue {
             let most = if sizes.rounded { 1 } else { sizes.most };
             Place { stage: Stage::Cold, ahead: Ahead::Nothing, most }
         };
-        let engines: Vec<Place> = engines.into_iter().map(place).collect();
-        let state = State { waiting: VecDeque::new(), living: engines.len(), engines, closed: false };
+        let sizes: Vec<Sizes> = engines.into_iter().collect();
+        let alike = sizes.windows(2).all(|two| two[0] == two[1]);
+        let engines: Vec<Place> = sizes.into_iter().map(place).collect();
+        let state = State { waiting: VecDeque::new(), living: engines.len(), engines, alike, closed: false };
         Queue { state: Mutex::new(state), work: Condvar::new(), ahead: Condvar::new(), options }
     }
 
@@ -100,23 +104,25 @@ impl Queue {
         Ok(())
     }
 
-    /// What this engine is to run, now that it is idle: what was made ready for it, else what waits. If it `may_wait`, it does
-    /// so until there is something.
+    /// What this engine is to run, now that it is idle: what was made ready for it or for another one, else what waits. If it
+    /// `may_wait`, it does so until there is something.
     pub fn next(&self, engine: usize, may_wait: bool) -> Next {
         let mut state = self.lock();
         state.engines[engine].stage = Stage::Idle;
         loop {
             state.forget_abandoned();
+            let ready = state.ready(engine);
             let when = match state.engines[engine].ahead {
-                Ahead::Nothing if state.waiting.is_empty() && state.closed => return Next::End,
-                Ahead::Nothing => self.when(&state, engine),
+                _ if ready.is_some() => When::Now,
                 Ahead::BeingMade => When::Later,
-                Ahead::Batch(_) => When::Now,
+                _ if state.waiting.is_empty() && state.closed => return Next::End,
+                _ => self.when(&state, engine),
             };
             state = match when {
                 When::Now => {
-                    let next = match replace(&mut state.engines[engine].ahead, Ahead::Nothing) {
-                        Ahead::Batch(batch) => Next::Batch(batch),
+                    let ready = ready.map(|whose| replace(&mut state.engines[whose].ahead, Ahead::Nothing));
+                    let next = match ready {
+                        Some(Ahead::Batch(batch)) => Next::Batch(batch),
                         _ => Next::Jobs(state.take(engine)),
                     };
                     state.engines[engine].stage = Stage::Busy;
@@ -206,7 +212,8 @@ impl Queue {
         }
     }
 
-    /// Wakes those who may have something to do, and no others: waking a thread costs more than all that is done here.
+    /// Wakes engines if one is idle, and those who make batches ready if one is wanted: waking a thread costs more than all that
+    /// is done here.
     fn tell(&self, state: &State) {
         if state.engines.iter().any(|place| place.stage == Stage::Idle) {
             self.work.notify_all();
@@ -234,6 +241,16 @@ impl State {
             && matches!(place.ahead, Ahead::Nothing)
             && self.engines.iter().all(|place| place.stage != Stage::Idle)
             && self.has_full_batch(engine)
+    }
+
+    /// Whose batch this engine is to run: its own, or that of one that is still busy.
+    fn ready(&self, engine: usize) -> Option<usize> {
+        let most = self.engines[engine].most;
+        let fits = |whose: &usize| match &self.engines[*whose].ahead {
+            Ahead::Batch(batch) => *whose == engine || self.alike && batch.size() <= most,
+            _ => false,
+        };
+        std::iter::once(engine).chain(0..self.engines.len()).find(fits)
     }
 
     fn has_full_batch(&self, engine: usize) -> bool {

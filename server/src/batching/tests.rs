@@ -189,6 +189,43 @@ async fn engines_draw_from_one_queue() {
     }
 }
 
+#[tokio::test]
+async fn what_was_made_ready_for_a_busy_engine_goes_to_one_that_is_idle() {
+    // Whichever of the two it is made ready for.
+    for stuck in 0..2 {
+        let (mut engines, mut rans, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let ((sizes, ran), (step, go)) = (channel(), channel());
+            engines.push((SIZES, move || Ok(Stepped { sizes, go: go.into() })));
+            step.send(()).unwrap();
+            rans.push(ran);
+            steps.push(step);
+        }
+        let batcher = Batcher::start("test", engines, OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+        batcher.prepared().await.unwrap();
+        let mut pending = Vec::new();
+        for image in 0..2 {
+            pending.extend(batcher.submit(greys([image]), &[]).unwrap());
+            while batcher.waiting() > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        // The warm-up, and an image each.
+        rans.iter().for_each(|ran| assert_eq!((ran.recv().unwrap(), ran.recv().unwrap()), (1, 1)));
+        pending.extend(batcher.submit(greys(2..6), &[]).unwrap());
+        while batcher.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let free = 1 - stuck;
+        (0..2).for_each(|_| steps[free].send(()).unwrap());
+        assert_eq!(rans[free].recv_timeout(Duration::from_secs(30)), Ok(4));
+        steps[stuck].send(()).unwrap();
+        for (expected, pending) in pending.into_iter().enumerate() {
+            assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+        }
+    }
+}
+
 /// Fails whenever an image of one grey is in the batch.
 struct Picky;
 

@@ -12,10 +12,16 @@ const CONFIG: &str = "config";
 
 /// The file that the command line names, or else the environment.
 pub fn named(arguments: &[OsString]) -> Option<PathBuf> {
-    let config = Arg::new(CONFIG).long(CONFIG).env("SHORTCUT_CONFIG").value_parser(clap::value_parser!(PathBuf));
-    // All other flags are errors to this one, and help is what the real command line has to say.
-    let command = Command::new("config").arg(config).ignore_errors(true).disable_help_flag(true);
-    command.try_get_matches_from(arguments).ok()?.remove_one(CONFIG)
+    let mut rest = arguments.iter();
+    let mut of_flag = None;
+    while let Some(argument) = rest.next() {
+        match argument.to_str().and_then(|argument| argument.strip_prefix("--")?.strip_prefix(CONFIG)) {
+            Some("") => of_flag = rest.next().map(PathBuf::from),
+            Some(path) => of_flag = path.strip_prefix('=').map(PathBuf::from).or(of_flag),
+            None => (),
+        }
+    }
+    of_flag.or_else(|| std::env::var_os("SHORTCUT_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from))
 }
 
 pub fn into_defaults(mut command: Command, path: &Path) -> Result<Command> {

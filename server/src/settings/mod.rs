@@ -304,6 +304,23 @@ mod tests {
     }
 
     #[test]
+    fn the_file_is_named_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, "queue-size = 7").unwrap();
+        let path = path.to_str().unwrap();
+        for arguments in [
+            &["--config", path, "--watch", "1s"][..],
+            &["--watch", "1s", "--config", path],
+            &["--watch=1s", &format!("--config={path}")],
+        ] {
+            let (settings, _) = Settings::read([&["server"], arguments].concat()).unwrap();
+            assert_eq!((settings.queue_size.get(), settings.watch), (7, Duration::from_secs(1)), "{arguments:?}");
+        }
+        assert!(Settings::read(["server", "--watch", "1s", "--config", "no/such.toml"]).is_err());
+    }
+
+    #[test]
     fn what_a_file_gets_wrong_is_said() {
         for (file, words) in [
             ("listn = 1", &["listn", "listen"][..]),

@@ -13,7 +13,7 @@ const ANY: &str = "application/octet-stream";
 
 /// Bytes of what is larger than anything that is meant well.
 const MUCH: usize = 4 << 20;
-/// Bytes of a form's headers, more than may be, and few enough to be on their way before anything is answered.
+/// Bytes of a form's headers, far more than may be.
 const HEADERS: usize = 4 << 20;
 /// Bytes of the longest answer; much of a request must not come back.
 const LONGEST: usize = 2000;
@@ -75,7 +75,6 @@ pub fn all(photo: &[u8]) -> Vec<Bad> {
     add(413, "/predict", FORM, form(&part("file").repeat(10_000)));
     add(400, "/predict", FORM, part("file").into());
     add(400, "/predict", FORM, part("file").repeat(10_000)[..100_000].into());
-    // The server does not read these to their end; who still sends then may not see the answer.
     add(400, "/predict", FORM, form(&part(&"x".repeat(HEADERS))));
     add(400, "/predict", FORM, vec![b'-'; HEADERS]);
     add(400, "/predict", FORM, b"--x--\r\n".to_vec());
