@@ -3,6 +3,7 @@
 
 use axum::Error;
 use axum::body::{Body, BodyDataStream};
+use axum::extract::Request;
 use bytes::Bytes;
 use futures_util::stream::Fuse;
 use futures_util::{Stream, StreamExt, stream};
@@ -29,8 +30,9 @@ pub struct Unparsed {
 }
 
 impl Unparsed {
-    /// The body for the parser breaks off where that is given too much in vain.
-    pub fn watch(body: Body) -> (Self, Body) {
+    /// The body of the request for the parser breaks off where that is given too much in vain.
+    pub fn watch(request: Request) -> (Self, Request) {
+        let (head, body) = request.into_parts();
         let (pieces, bytes) = (Arc::new(Mutex::new(body.into_data_stream().fuse())), Arc::new(AtomicUsize::new(0)));
         let unparsed = Unparsed { pieces: pieces.clone(), bytes: bytes.clone() };
         let mut waits = false;
@@ -50,7 +52,7 @@ impl Unparsed {
             }
             Poll::Ready(piece)
         }));
-        (unparsed, body)
+        (unparsed, Request::from_parts(head, body))
     }
 
     /// The parser came to the data of a part, or further in it.

@@ -79,9 +79,8 @@ pub async fn of_form(
     limits: UploadLimits,
     share: &mut Share,
 ) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
-    let (parts, body) = request.into_parts();
-    let (unparsed, body) = Unparsed::watch(body);
-    let photos = parsed(Request::from_parts(parts, body), &unparsed, limits, share).await;
+    let (unparsed, request) = Unparsed::watch(request);
+    let photos = parsed(request, &unparsed, limits, share).await;
     body::discard(unparsed.rest(), limits.bytes).await;
     photos
 }
@@ -309,9 +308,7 @@ mod tests {
         });
         let body = Body::from_stream(pieces.map(Ok::<_, Infallible>));
         let request = Request::post("/predict").header(header::CONTENT_TYPE, content_type).body(body).unwrap();
-        let (parts, body) = request.into_parts();
-        let (unparsed, body) = Unparsed::watch(body);
-        let request = Request::from_parts(parts, body);
+        let (unparsed, request) = Unparsed::watch(request);
         let photos = parsed(request, &unparsed, limits, &mut InFlight::new(1 << 20).share()).await;
         let photos = photos.map_err(|error| error.into_failure().error.message);
         (photos.map(|photos| photos.len()), asked.load(Ordering::Relaxed))
