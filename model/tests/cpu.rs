@@ -237,7 +237,7 @@ fn a_value_that_is_no_number_is_a_failure_on_every_instruction_set_and_leaves_no
             let input = Input::Normalised(Normalised::new(planes, [2, 40, 50]).unwrap());
             for (good, expected) in good.iter().zip(&expected) {
                 let error = block_on(engine.run(&input, &[])).unwrap_err();
-                assert!(matches!(error, EngineError::Failed { .. }), "{set}, {bad}: {error}");
+                assert!(matches!(error, EngineError::NotFinite { .. }), "{set}, {bad}: {error}");
                 assert!(run(&engine, good) == *expected, "{set} in {precision}, after {bad}: {:?}", good.shape());
             }
         }

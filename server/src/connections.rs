@@ -1,8 +1,9 @@
 //! Sockets: accepted up to a limit, given up when they are slow, and let finish when the server stops.
 
 use crate::app::App;
-use crate::patience::Patient;
+use crate::descriptors;
 use crate::settings::Settings;
+use crate::socket::Socket;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -10,15 +11,19 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 /// Bytes of a request's line and headers.
 const HEAD: usize = 32 << 10;
+/// Bytes of a body that wait in a connection for who reads it.
+const BUFFER: usize = 64 << 10;
 /// How long accepting pauses if the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often the log says so.
+const COMPLAINT: Duration = Duration::from_secs(60);
 /// Connections beyond the limit that are told so at a time; yet more are closed without a word.
 const TOLD: usize = 64;
 /// How long one of these may take to hear it.
@@ -30,15 +35,20 @@ const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: applica
 
 /// Serves until `stop` is ready, then takes no new connections and waits for what was begun.
 pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, settings: &Settings, stop: impl Future) {
-    let places = Arc::new(Semaphore::new(settings.max_connections.get().min(Semaphore::MAX_PERMITS)));
+    let most = descriptors::connections(settings.max_connections.get());
+    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     let told = Arc::new(Semaphore::new(TOLD));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(settings.header_timeout).max_header_size(HEAD);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_header_size(HEAD)
+        .max_buf_size(BUFFER);
+    let mut complained = None;
     tokio::pin!(stop);
     loop {
         let stream = tokio::select! {
-            accepted = accept(&listener) => accepted,
+            accepted = accept(&listener, &mut complained) => accepted,
             _ = &mut stop => break,
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
@@ -46,16 +56,15 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
             if let Ok(told) = told.clone().try_acquire_owned() {
                 tokio::spawn(async move {
                     let _told = told;
-                    let _ = tokio::time::timeout(TELLING, refuse(stream)).await;
+                    let _ = tokio::time::timeout(TELLING, refuse(Socket::new(stream, TELLING))).await;
                 });
             }
             continue;
         };
         // An answer is often one small packet, which must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        // A client that sends nothing may be waiting for its answer; one that takes nothing holds it.
-        let stream = TokioIo::new(Patient::new(stream, settings.stall_timeout));
-        let connection = http.serve_connection(stream, TowerToHyperService::new(router.clone()));
+        let socket = TokioIo::new(Socket::new(stream, settings.stall_timeout));
+        let connection = http.serve_connection(socket, TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
         let connections = app.metrics.connections.clone();
         connections.inc();
@@ -72,28 +81,27 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
     graceful.shutdown().await;
 }
 
-/// The next connection, however long that takes.
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// The next connection, however long that takes; `complained` is when the log last said why it takes longer.
+async fn accept(listener: &TcpListener, complained: &mut Option<Instant>) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
             // Of the connection, which has gone already.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => (),
             Err(error) => {
-                tracing::error!("no connection can be accepted: {error}");
+                if complained.is_none_or(|last| last.elapsed() > COMPLAINT) {
+                    tracing::error!("no connection can be accepted: {error}");
+                    *complained = Some(Instant::now());
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-/// Says why, and reads on, or the client might not see it.
-async fn refuse(mut stream: TcpStream) -> std::io::Result<()> {
-    stream.write_all(REFUSAL.as_bytes()).await?;
-    stream.shutdown().await?;
-    let mut rest = [0; 4096];
-    while stream.read(&mut rest).await? > 0 {}
-    Ok(())
+async fn refuse(mut socket: Socket) -> std::io::Result<()> {
+    socket.write_all(REFUSAL.as_bytes()).await?;
+    socket.shutdown().await
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub struct Decoding {
     pool: ThreadPool,
@@ -23,6 +23,9 @@ pub struct Decoding {
     limits: Limits,
     metrics: Arc<Metrics>,
 }
+
+/// Of a photo that is decoded, or waits for it.
+pub struct Place(#[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit);
 
 impl Decoding {
     /// `queue` photos may wait beside those that are being decoded.
@@ -43,19 +46,31 @@ impl Decoding {
         self.most - self.places.available_permits()
     }
 
+    /// For so many photos.
+    ///
+    /// # Errors
+    /// 503 at once if there are not so many left.
+    pub fn places(&self, photos: usize) -> Result<Vec<Place>, ApiError> {
+        let full = || ApiError::overloaded("as many photos wait to be decoded as may");
+        let count = u32::try_from(photos).map_err(|_| full())?;
+        let mut places = self.places.clone().try_acquire_many_owned(count).map_err(|_| full())?;
+        Ok((0..photos).map(|_| Place(places.split(1).expect("there is one for each photo"))).collect())
+    }
+
     /// What the network of these metadata sees of a photo, and how long the photo waited for a thread.
     ///
     /// # Errors
-    /// What is wrong with the photo; 503 at once if too many wait.
+    /// What is wrong with the photo.
     pub async fn prepare(
         &self,
+        place: Place,
         photo: Bytes,
         share: &Arc<Share>,
         metadata: Arc<Metadata>,
     ) -> Result<(Prepared, Duration), ApiError> {
         let (limits, asked) = (self.limits, Instant::now());
         let prepare = move || (asked.elapsed(), Prepared::from_bytes(&photo, &limits, &metadata));
-        let (wait, prepared) = self.work(share, prepare).await?;
+        let (wait, prepared) = self.work_at(place, share, prepare).await?;
         self.metrics.decode_queue_seconds.observe(wait.as_secs_f64());
         let prepared = prepared?;
         self.metrics.decode_seconds.observe(prepared.decode_ms / 1e3);
@@ -72,8 +87,16 @@ impl Decoding {
         share: &Arc<Share>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let full = |_| ApiError::overloaded("as many photos wait to be decoded as may");
-        let place = self.places.clone().try_acquire_owned().map_err(full)?;
+        let place = self.places(1)?.remove(0);
+        self.work_at(place, share, work).await
+    }
+
+    async fn work_at<T: Send + 'static>(
+        &self,
+        place: Place,
+        share: &Arc<Share>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
         let (reply, answer) = oneshot::channel();
         let share = share.clone();
         self.pool.spawn_fifo(move || {

@@ -10,6 +10,7 @@ mod body;
 mod connections;
 mod content;
 mod decoding;
+mod descriptors;
 mod device_memory;
 mod error;
 mod few;
@@ -20,13 +21,13 @@ mod free_memory;
 mod greeting;
 mod metrics;
 mod middleware;
-mod patience;
 mod photos;
 mod registry;
 mod router;
 mod routes;
 pub mod settings;
 mod shutdown;
+mod socket;
 
 pub mod parsers;
 

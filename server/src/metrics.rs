@@ -113,6 +113,14 @@ impl Metrics {
         }
     }
 
+    /// A model that is not served has none.
+    pub fn forget(&self, model: &str) {
+        for histograms in [&self.queue_seconds, &self.batch_size, &self.inference_seconds] {
+            // There are none if nobody has tried to load it.
+            let _ = histograms.remove_label_values(&[model]);
+        }
+    }
+
     /// A request that was answered. `model` is empty where none was asked, `refusal` is the code of an error.
     pub fn answered(&self, route: &str, status: u16, model: &str, refusal: Option<&str>, took: Duration) {
         self.requests.with_label_values(&[route, &status.to_string(), model]).inc();
@@ -136,7 +144,7 @@ impl Metrics {
         gauges.iter().for_each(|gauges| gauges.reset());
         for model in levels.models.current().iter() {
             let (name, architecture) = (model.name(), model.metadata.architecture.name());
-            self.queue_depth.with_label_values(&[name]).set(model.batcher.waiting() as i64);
+            self.queue_depth.with_label_values(&[name]).set(model.batcher.waiting().images() as i64);
             let devices: Vec<String> = model.devices.iter().map(Device::to_string).collect();
             self.model_info.with_label_values(&[name, &model.id.version, &architecture, &devices.join(",")]).set(1);
             self.model_ready.with_label_values(&[name]).set(i64::from(model.batcher.is_ready()));

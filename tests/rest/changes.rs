@@ -117,6 +117,7 @@ pub fn by_hand() -> Result<()> {
     ensure!(change(&own, "mine", "unload")?.status == 200, "not unloaded");
     ensure!(change(&own, "mine", "unload")?.status == 404, "unloaded twice");
     answer(own.post("/predict").body(photo("cat.jpg")?))?.failure(404, "unknown_model")?;
+    answer(own.get("/readyz"))?.failure(503, "not_ready")?;
     let index = || answer(own.post("/v2/repository/index").bearer_auth(TOKEN))?.json(200);
     ensure!(index()?[0]["state"] == "UNAVAILABLE", "{}", index()?);
     ensure!(change(&own, "nonesuch", "load")?.status == 404, "loaded from nowhere");
@@ -174,5 +175,6 @@ pub fn clashes() -> Result<()> {
     let refused = change(&own, "mine", "load")?;
     ensure!(refused.status == 422, "{} {}", refused.status, refused.text());
     ensure!(!refused.text().contains(folder.path().to_str().unwrap_or("?")), "a path: {}", refused.text());
+    ensure!(change(&own, "named", "load")?.status == 200, "a file of its own is not in the folder");
     Ok(())
 }

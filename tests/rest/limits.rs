@@ -1,9 +1,11 @@
 //! What slow, greedy and many clients meet.
 
-use crate::own::{Own, SMALL, rest};
+use crate::own::{Own, SMALL, checkpoint, rest};
 use crate::shared::{answer, photo};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::io::Write;
+use std::process::Command;
+use tests::workspace;
 
 /// A head that does not end, and a connection on which nothing is asked, are given up.
 pub fn slow_heads() -> Result<()> {
@@ -48,6 +50,60 @@ pub fn connections() -> Result<()> {
     ensure!(refused.contains("\"overloaded\""), "{refused}");
     open.pop();
     own.until("a place is free again", |own| Ok(answer(own.get("/healthz")).is_ok_and(|answer| answer.status == 200)))
+}
+
+/// A process that may open fewer files than there may be connections has fewer of these, rather than none for anybody.
+pub fn descriptors() -> Result<()> {
+    let named = format!("{SMALL}={}", checkpoint(SMALL).display());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\""]).arg(workspace::binary("server")?);
+    limited.current_dir(workspace::root()).args(["--model", &named, "--log", "error"]);
+    let own = Own::run(limited)?;
+    let open = (0..8).map(|_| own.connect()).collect::<Result<Vec<_>>>()?;
+    let refused = rest(&mut own.connect()?)?;
+    ensure!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    drop(open);
+    own.until("a place is free again", |own| Ok(answer(own.get("/healthz")).is_ok_and(|answer| answer.status == 200)))?;
+    ensure!(own.metric("process_max_fds")? == 200.0, "the limit is another");
+    Ok(())
+}
+
+/// Whose image still waits, though it has sent the beginning of another request.
+pub fn gone_clients() -> Result<()> {
+    let own = Own::start(["--max-queue-delay", "60s", "--max-batch-size", "64"])?;
+    let cat = photo("cat.jpg")?;
+    let head = format!("POST /predict HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", cat.len());
+    for (behind, gone) in [("", 1.0), ("GET /healthz HTTP/1.1\r\n", 2.0)] {
+        let connection = own.say(&[head.as_bytes(), &cat, behind.as_bytes()].concat())?;
+        own.until("the photo is decoded", |own| Ok(own.metric("shortcut_decode_seconds_count")? == gone))?;
+        drop(connection);
+        own.until("it is noticed", |own| {
+            Ok(own.metric("shortcut_refusals_total{reason=\"client_gone\"}").is_ok_and(|count| count == gone))
+        })?;
+    }
+    Ok(())
+}
+
+/// Who is refused before a large body is read sees why.
+pub fn early_refusals() -> Result<()> {
+    let own = Own::start(["--api-keys", "key"])?;
+    let body = vec![0; 15_000_000];
+    let send = |path: &str, headers: &[(&str, &str)]| {
+        let request = headers.iter().fold(own.post(path), |request, (name, value)| request.header(*name, *value));
+        Ok::<_, anyhow::Error>(answer(request.body(body.clone()))?.status)
+    };
+    for (status, path, headers) in [
+        (401, "/predict", &[][..]),
+        (404, "/nowhere", &[]),
+        (405, "/models", &[]),
+        (400, "/predict", &[("x-api-key", "key"), ("x-timeout-ms", "soon")]),
+        (415, "/predict", &[("x-api-key", "key"), ("content-encoding", "gzip")]),
+        (403, "/v2/repository/index", &[]),
+    ] {
+        let found = send(path, headers).with_context(|| format!("{path}, {headers:?}"))?;
+        ensure!(found == status, "{path}, {headers:?}: {found} instead of {status}");
+    }
+    Ok(())
 }
 
 pub fn bytes_in_flight() -> Result<()> {

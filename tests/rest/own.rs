@@ -30,7 +30,15 @@ impl Own {
 
     /// Without a model but those of the arguments.
     pub fn start_bare(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
-        let server = Server::start_with(arguments)?;
+        Self::of(Server::start_with(arguments)?)
+    }
+
+    /// By this command line.
+    pub fn run(command: Command) -> Result<Self> {
+        Self::of(Server::run(command)?)
+    }
+
+    fn of(server: Server) -> Result<Self> {
         // Connections are counted by some trials, so none is kept.
         let client = Client::builder().pool_max_idle_per_host(0).timeout(SOON).build()?;
         Ok(Own { server, client })

@@ -61,6 +61,21 @@ pub fn tensors(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// Numbers that the network makes none of are their sender's trouble.
+pub fn overflow(shared: &Shared) -> Result<()> {
+    let bytes = 3e38f32.to_le_bytes().repeat(3 * 224 * 224);
+    let input = json!({
+        "name": "input", "datatype": "FP32", "shape": [1, 3, 224, 224],
+        "parameters": { "binary_data_size": bytes.len() },
+    });
+    let json = json!({ "inputs": [input] }).to_string();
+    let request = shared.post(&format!("/v2/models/{SMALL}/infer"))?;
+    let request = request.header("Inference-Header-Content-Length", json.len());
+    let refused = answer(request.body([json.as_bytes(), &bytes].concat()))?.json(422)?;
+    ensure!(refused["error"].as_str().is_some_and(|error| error.contains("these values")), "{refused}");
+    Ok(())
+}
+
 /// Clients of the protocol show the sentence, whatever was wrong.
 pub fn errors(shared: &Shared) -> Result<()> {
     let long = "x".repeat(1_000_000);

@@ -97,7 +97,9 @@ impl EnduringEngine {
             let (Some(weights), Device::WebGpu(_)) = (&self.weights, engine.device()) else { return Err(error) };
             match error {
                 EngineError::Lost { .. } => self.replace(&engine, &error, weights).await?,
-                EngineError::Failed { .. } => return self.stand_in(&engine, &error, weights, (input, keep)).await,
+                EngineError::Failed { .. } | EngineError::NotFinite { .. } => {
+                    return self.stand_in(&engine, &error, weights, (input, keep)).await;
+                }
                 _ => return Err(error),
             }
         }
@@ -257,7 +259,7 @@ mod tests {
         let enduring = enduring(checkpoint, |error, _| panic!("{error}"));
         for _ in 0..=MOST_FAILURES {
             let error = block_on(enduring.run(&input(), &[])).unwrap_err();
-            assert!(matches!(error, EngineError::Failed { device: Device::Cpu, .. }), "{error}");
+            assert!(matches!(error, EngineError::NotFinite { device: Device::Cpu, .. }), "{error}");
         }
         assert_eq!(enduring.engine().device(), GPU);
     }

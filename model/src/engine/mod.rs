@@ -120,11 +120,10 @@ impl Logits {
     /// What an engine computed, `[batch, classes]`. A value that is no number is a failure of the device or of the
     /// input, never an answer.
     pub fn new(values: Vec<f32>, [batch, classes]: [usize; 2], device: Device) -> Result<Self, EngineError> {
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            let reason = format!("the logits hold {} at index {index}", values[index]);
-            return Err(EngineError::Failed { device, reason });
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(&value) => Err(EngineError::NotFinite { device, value }),
+            None => Ok(Logits { values, batch, classes }),
         }
-        Ok(Logits { values, batch, classes })
     }
 
     /// The logits of one image: `[classes]`.
@@ -160,6 +159,9 @@ pub enum EngineError {
     Input(String),
     #[error("the device {device} failed: {reason}")]
     Failed { device: Device, reason: String },
+    /// The device has failed, or the values of the input are too large to compute with.
+    #[error("a logit that {device} computed is {value}")]
+    NotFinite { device: Device, value: f32 },
     /// A GPU that was taken away: nothing more comes from this engine, but another one can be prepared.
     #[error("the device {device} is gone: {reason}")]
     Lost { device: Device, reason: String },
@@ -259,8 +261,8 @@ impl Engine {
     /// Executes the plan for a batch of any size and resolution, and keeps the values of `keep`.
     ///
     /// # Errors
-    /// [`EngineError::Input`] for an input that the engine refuses, [`EngineError::Failed`] if the device fails or if a
-    /// logit is not finite, and [`EngineError::Lost`] if a GPU was taken away.
+    /// [`EngineError::Input`] for an input that the engine refuses, [`EngineError::Failed`] if the device fails,
+    /// [`EngineError::NotFinite`] if a logit is no number, and [`EngineError::Lost`] if a GPU was taken away.
     pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.run(input, keep),

@@ -31,6 +31,11 @@ impl Batch {
         Batch { input: filled(inputs, sizes), owners }
     }
 
+    /// How many images somebody wants answered.
+    pub fn images(&self) -> usize {
+        self.owners.len()
+    }
+
     /// How many images it has, those that fill it up among them.
     pub fn size(&self) -> usize {
         self.input.shape()[0]

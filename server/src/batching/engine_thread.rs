@@ -9,6 +9,7 @@ use super::{BatchingMetrics, Execute, Sizes, State};
 use anyhow::Result;
 use model::engine::{Input, Normalised};
 use model::preprocess::ImageBatch;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::Builder;
 use tokio::sync::watch;
@@ -51,15 +52,20 @@ impl EngineThread {
         let mut cold: Vec<usize> = self.sizes.cold().collect();
         cold.reverse();
         loop {
-            let batch = match self.queue.next(self.index, cold.is_empty()) {
-                Next::Batch(batch) => batch.without_abandoned(self.sizes),
-                Next::Jobs(jobs) => Some(Batch::new(jobs, self.sizes)),
-                Next::Nothing => None,
-                Next::End => return,
-            };
-            if let Some(batch) = batch {
-                batch.run(engine, &self.metrics);
+            let next = self.queue.next(self.index, cold.is_empty());
+            if matches!(next, Next::End) {
+                return;
             }
+            guarded(|| {
+                let batch = match next {
+                    Next::Batch(batch) => batch.without_abandoned(self.sizes),
+                    Next::Jobs(jobs) => Some(Batch::new(jobs, self.sizes)),
+                    Next::Nothing | Next::End => None,
+                };
+                if let Some(batch) = batch {
+                    batch.run(engine, &self.metrics);
+                }
+            });
             // Other sizes are warmed up behind the first one: at once if nobody waits, else one behind each batch.
             if let Some(size) = cold.pop() {
                 match self.warm_up(engine, size) {
@@ -96,6 +102,11 @@ impl Drop for Ended {
 
 fn make_ahead(index: usize, queue: &Queue, sizes: Sizes) {
     while let Some(jobs) = queue.ahead(index) {
-        queue.made(index, Batch::new(jobs, sizes));
+        queue.made(index, guarded(|| Batch::new(jobs, sizes)));
     }
+}
+
+/// A panic costs those their answers whose images it is about, and nobody else.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).inspect_err(|_| tracing::error!("a batch was lost in a panic")).ok()
 }

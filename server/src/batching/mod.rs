@@ -63,6 +63,20 @@ pub struct Answered {
     pub inference: Duration,
 }
 
+/// Images that wait for an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    pub queued: usize,
+    /// In batches that were taken from the queue for engines that are busy.
+    pub ahead: usize,
+}
+
+impl Waiting {
+    pub fn images(self) -> usize {
+        self.queued + self.ahead
+    }
+}
+
 /// Why an image has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
@@ -142,12 +156,21 @@ impl Batcher {
     }
 
     pub fn is_ready(&self) -> bool {
-        self.engines.iter().all(|state| *state.borrow() == State::Ready) && !self.queue.is_closed()
+        self.engines.iter().all(|state| *state.borrow() == State::Ready) && self.is_whole()
     }
 
-    /// Images that wait for an engine.
-    pub fn waiting(&self) -> usize {
-        self.queue.len()
+    /// False if the thread of an engine has ended, which does not come back.
+    pub fn is_whole(&self) -> bool {
+        self.queue.is_whole()
+    }
+
+    /// Whether there is no room for so many images more.
+    pub fn is_full(&self, images: usize) -> bool {
+        self.queue.is_full(images)
+    }
+
+    pub fn waiting(&self) -> Waiting {
+        self.queue.waiting()
     }
 
     /// Queues images, batches of one, all of them or none; who drops what this returns does not want the answers any more.

@@ -1,7 +1,7 @@
 //! Images that wait, and which engine may take how many of them when.
 
 use super::batch::Batch;
-use super::{BatchingOptions, Job, Sizes, Unanswered};
+use super::{BatchingOptions, Job, Sizes, Unanswered, Waiting};
 use model::engine::Input;
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant, replace};
@@ -48,7 +48,8 @@ enum Stage {
 /// What is made ready for an engine while it runs.
 enum Ahead {
     Nothing,
-    BeingMade,
+    /// Of so many images.
+    BeingMade(usize),
     Batch(Batch),
 }
 
@@ -92,12 +93,8 @@ impl Queue {
         if state.closed {
             return Err(Unanswered::Ended);
         }
-        let is_full = |state: &State| state.waiting.len() + jobs.len() > self.options.queue;
-        if is_full(&state) {
-            state.forget_abandoned();
-            if is_full(&state) {
-                return Err(Unanswered::Full);
-            }
+        if state.is_full(jobs.len(), self.options.queue) {
+            return Err(Unanswered::Full);
         }
         state.waiting.extend(jobs);
         self.tell(&state);
@@ -114,7 +111,7 @@ impl Queue {
             let ready = state.ready(engine);
             let when = match state.engines[engine].ahead {
                 _ if ready.is_some() => When::Now,
-                Ahead::BeingMade => When::Later,
+                Ahead::BeingMade(_) => When::Later,
                 _ if state.waiting.is_empty() && state.closed => return Next::End,
                 _ => self.when(&state, engine),
             };
@@ -150,17 +147,19 @@ impl Queue {
                 return None;
             }
             if state.is_wanted_ahead(engine) {
-                state.engines[engine].ahead = Ahead::BeingMade;
-                return Some(state.take(engine));
+                let jobs = state.take(engine);
+                state.engines[engine].ahead = Ahead::BeingMade(jobs.len());
+                return Some(jobs);
             }
             state = self.ahead.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    pub fn made(&self, engine: usize, batch: Batch) {
+    /// Hands it over, or says that nothing came of it.
+    pub fn made(&self, engine: usize, batch: Option<Batch>) {
         let mut state = self.lock();
         if state.engines[engine].stage != Stage::Gone {
-            state.engines[engine].ahead = Ahead::Batch(batch);
+            state.engines[engine].ahead = batch.map_or(Ahead::Nothing, Ahead::Batch);
         }
         self.tell(&state);
     }
@@ -193,12 +192,25 @@ impl Queue {
         self.ahead.notify_all();
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.lock().closed
+    /// Whether the thread of every engine still runs.
+    pub fn is_whole(&self) -> bool {
+        let state = self.lock();
+        state.living == state.engines.len()
     }
 
-    pub fn len(&self) -> usize {
-        self.lock().waiting.len()
+    pub fn waiting(&self) -> Waiting {
+        let state = self.lock();
+        let ahead = state.engines.iter().map(|place| match &place.ahead {
+            Ahead::Nothing => 0,
+            Ahead::BeingMade(images) => *images,
+            Ahead::Batch(batch) => batch.images(),
+        });
+        Waiting { queued: state.waiting.len(), ahead: ahead.sum() }
+    }
+
+    /// Whether there is no room for so many images more.
+    pub fn is_full(&self, images: usize) -> bool {
+        self.lock().is_full(images, self.options.queue)
     }
 
     fn when(&self, state: &State, engine: usize) -> When {
@@ -229,6 +241,14 @@ impl Queue {
 }
 
 impl State {
+    /// Whether there is no room in a queue of `most` for so many images more.
+    fn is_full(&mut self, images: usize, most: usize) -> bool {
+        if self.waiting.len() + images > most {
+            self.forget_abandoned();
+        }
+        self.waiting.len() + images > most
+    }
+
     /// Before they cost anything.
     fn forget_abandoned(&mut self) {
         self.waiting.retain(|job| !job.is_abandoned());

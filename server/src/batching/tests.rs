@@ -1,6 +1,7 @@
 use super::*;
 use crate::fixture::{FakeEngine, OPTIONS, SIZES, grey};
 use crate::metrics::Metrics;
+use model::preprocess::ImageBatch;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -79,7 +80,7 @@ async fn a_full_queue_refuses_all_or_takes_all() {
     ran.recv().unwrap();
     let _waiting = batcher.submit(greys(0..2), &[]).unwrap();
     assert!(matches!(batcher.submit(greys(0..2), &[]), Err(Unanswered::Full)));
-    assert_eq!(batcher.waiting(), 2);
+    assert_eq!(batcher.waiting().queued, 2);
     assert!(batcher.submit(greys(0..1), &[]).is_ok());
 }
 
@@ -106,9 +107,10 @@ async fn whose_client_goes_while_the_batch_is_ready_costs_nothing_either() {
     // Two full batches, of which one is made ready behind the one that runs.
     let mut ahead = batcher.submit(greys(1..5), &[]).unwrap();
     let others = batcher.submit(greys(5..9), &[]).unwrap();
-    while batcher.waiting() > 4 {
+    while batcher.waiting().queued > 4 {
         tokio::task::yield_now().await;
     }
+    assert_eq!(batcher.waiting().ahead, 4);
     drop(ahead.drain(1..3));
     (0..3).for_each(|_| step.send(()).unwrap());
     assert_eq!((ran.recv().unwrap(), ran.recv().unwrap()), (2, 4));
@@ -206,14 +208,14 @@ async fn what_was_made_ready_for_a_busy_engine_goes_to_one_that_is_idle() {
         let mut pending = Vec::new();
         for image in 0..2 {
             pending.extend(batcher.submit(greys([image]), &[]).unwrap());
-            while batcher.waiting() > 0 {
+            while batcher.waiting().queued > 0 {
                 tokio::task::yield_now().await;
             }
         }
         // The warm-up, and an image each.
         rans.iter().for_each(|ran| assert_eq!((ran.recv().unwrap(), ran.recv().unwrap()), (1, 1)));
         pending.extend(batcher.submit(greys(2..6), &[]).unwrap());
-        while batcher.waiting() > 0 {
+        while batcher.waiting().queued > 0 {
             tokio::task::yield_now().await;
         }
         let free = 1 - stuck;
@@ -288,6 +290,43 @@ async fn a_panic_costs_one_answer_and_not_the_thread() {
         assert!(matches!(pending.answer().await, Err(Unanswered::Panicked)));
     }
     assert!(batcher.is_ready());
+}
+
+/// Images that no batch can be made of, though the queue takes them for alike.
+fn clashing() -> [Input; 2] {
+    let image = |mean| ImageBatch::new(vec![1; 12], [1, 2, 2], [mean; 3], [1.0; 3]).unwrap();
+    [0.0, 0.5].map(|mean| Input::Pixels(image(mean)))
+}
+
+#[tokio::test]
+async fn a_panic_while_a_batch_is_made_costs_its_owners_their_answers_and_nobody_else() {
+    let (batcher, ran, step) = stepped(OPTIONS);
+    batcher.prepared().await.unwrap();
+    // By the engine itself, and while it is busy.
+    let by_itself = batcher.submit(clashing(), &[]).unwrap();
+    for pending in by_itself {
+        assert!(matches!(pending.answer().await, Err(Unanswered::Ended)));
+    }
+    let running = batcher.submit(greys([5]), &[]).unwrap();
+    assert_eq!(ran.recv().unwrap(), 1);
+    let ahead = batcher.submit(clashing().into_iter().chain(clashing()), &[]).unwrap();
+    for pending in ahead {
+        assert!(matches!(pending.answer().await, Err(Unanswered::Ended)));
+    }
+    let last = batcher.submit(greys([6]), &[]).unwrap();
+    (0..2).for_each(|_| step.send(()).unwrap());
+    for (pending, expected) in running.into_iter().chain(last).zip(5..) {
+        assert_eq!(likeliest(&pending.answer().await.unwrap()), expected);
+    }
+    assert!(batcher.is_ready());
+}
+
+#[test]
+fn an_engine_whose_thread_has_ended_is_missed() {
+    let queue = Queue::new(OPTIONS, [SIZES, SIZES]);
+    assert!(queue.is_whole());
+    queue.abandon(1);
+    assert!(!queue.is_whole());
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Who may ask: keys for predictions, a token for changes, origins for pages of others.
 
 use crate::app::App;
-use crate::body;
 use crate::error::ApiError;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -38,11 +37,10 @@ pub struct Access {
 
 /// Lets a request for predictions pass.
 pub async fn predictions(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let Err(error) = app.access.may_predict(request.headers()) else { return next.run(request).await };
-    let path = request.uri().path().to_owned();
-    // Read on, or a client that is still sending would not see why.
-    body::discard(request.into_body().into_data_stream(), app.upload_limits.bytes).await;
-    error.respond_at(&path)
+    match app.access.may_predict(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.respond_at(request.uri().path()),
+    }
 }
 
 /// Lets a request for changes pass.

@@ -26,19 +26,27 @@ impl ModelFiles {
         ModelFiles { named, folder }
     }
 
-    /// Those named one by one, in their order, then those of the folder, by name, as they are now. Of two of one name the second
-    /// does not count.
-    pub fn list(&self) -> Result<Vec<ModelFile>> {
-        let mut files: Vec<ModelFile> = Vec::new();
+    /// Those named one by one, in their order, then those of the folder, by name, as they are now; and a sentence for each that
+    /// does not count, for one before it has its name.
+    pub fn list(&self) -> Result<(Vec<ModelFile>, Vec<String>)> {
+        let (mut files, mut remarks): (Vec<ModelFile>, _) = (Vec::new(), Vec::new());
         for file in self.all()? {
             match files.iter().find(|other| other.name == file.name) {
-                Some(other) => {
-                    tracing::warn!("{} is not served: {} has its name", file.path.display(), other.path.display())
+                Some(ModelFile { path, .. }) => {
+                    remarks.push(format!("{} is not served: {} has its name", file.path.display(), path.display()));
                 }
                 None => files.push(file),
             }
         }
-        Ok(files)
+        Ok((files, remarks))
+    }
+
+    /// The one of this name, for which the folder is read only if none was named so.
+    pub fn find(&self, name: &str) -> Result<Option<ModelFile>> {
+        if let Some(named) = self.named.iter().find(|file| file.name == name) {
+            return Ok(Some(named.clone()));
+        }
+        Ok(self.list()?.0.into_iter().find(|file| file.name == name))
     }
 
     fn all(&self) -> Result<Vec<ModelFile>> {
@@ -126,6 +134,19 @@ mod tests {
     fn a_name_given_twice_is_refused_with_both_files() {
         let error = names(&["--model", "a=1.safetensors", "--model", "a=2.safetensors"]).unwrap_err().to_string();
         assert!(error.contains("1.safetensors and 2.safetensors"), "{error}");
+    }
+
+    #[test]
+    fn a_named_model_is_found_though_the_folder_is_gone() {
+        let folder = folder(&["a.safetensors", "z.safetensors"]);
+        let arguments = ["server", "--models", folder.path().to_str().unwrap(), "--model", "z=other.safetensors"];
+        let files = ModelFiles::of(&Settings::try_parse_from(arguments).unwrap());
+        let (listed, remarks) = files.list().unwrap();
+        assert_eq!(listed.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["z", "a"]);
+        assert!(remarks.len() == 1 && remarks[0].contains("other.safetensors has its name"), "{remarks:?}");
+        folder.close().unwrap();
+        assert!(files.find("a").is_err());
+        assert_eq!(files.find("z").unwrap().unwrap().path, PathBuf::from("other.safetensors"));
     }
 
     #[test]

@@ -15,10 +15,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::spawn_blocking;
 
 pub struct Registry {
     loader: Loader,
-    files: ModelFiles,
+    files: Arc<ModelFiles>,
     /// The name of the default, if one was chosen.
     chosen: Option<String>,
     metrics: Arc<Metrics>,
@@ -63,7 +64,7 @@ impl Registry {
             bail!("--default {name}: there is no such model; there are {}", models.names());
         }
         let (models, changing, failures) = (Mutex::new(Arc::new(models)), Default::default(), Default::default());
-        Ok(Registry { loader, files, chosen, metrics, models, changing, failures })
+        Ok(Registry { loader, files: files.into(), chosen, metrics, models, changing, failures })
     }
 
     pub fn current(&self) -> Arc<Models> {
@@ -111,15 +112,18 @@ impl Registry {
     }
 
     async fn load_now(&self, name: &str) -> Result<Option<Arc<Model>>> {
-        let files = self.files.list().inspect_err(|error| tracing::warn!("{error:#}"));
+        let (files, sought) = (self.files.clone(), name.to_owned());
+        let file = spawn_blocking(move || files.find(&sought)).await?.inspect_err(|error| tracing::warn!("{error:#}"));
         // Whoever asks is not told where it lies.
-        let files = files.map_err(|_| anyhow!("the folder of models cannot be read"))?;
-        let Some(file) = files.into_iter().find(|file| file.name == name) else { return Ok(None) };
+        let Some(file) = file.map_err(|_| anyhow!("the folder of models cannot be read"))? else { return Ok(None) };
         let loaded = self.prepare(file).await;
         match &loaded {
             Ok(_) => lock(&self.failures).remove(name),
             Err(error) => lock(&self.failures).insert(name.to_owned(), format!("{error:#}")),
         };
+        if loaded.is_err() && self.current().find(name).is_none() {
+            self.metrics.forget(name);
+        }
         let model = loaded?;
         self.change(|list| match list.iter_mut().find(|other| other.name() == name) {
             Some(other) => *other = model.clone(),
@@ -131,7 +135,7 @@ impl Registry {
 
     async fn prepare(&self, file: ModelFile) -> Result<Arc<Model>> {
         let (loader, metrics) = (self.loader.clone(), self.metrics.batching(&file.name));
-        let model = tokio::task::spawn_blocking(move || loader.load(&file, &metrics)).await??;
+        let model = spawn_blocking(move || loader.load(&file, &metrics)).await??;
         prepared(&model).await?;
         Ok(Arc::new(model))
     }
@@ -142,13 +146,17 @@ impl Registry {
         let known = self.current().find(name).is_some();
         if known {
             self.change(|list| list.retain(|model| model.name() != name));
+            self.metrics.forget(name);
             tracing::info!(model = name, "unloaded");
         }
         known
     }
 
     /// Every model that is served or could be, by name: with why it could not, if that was tried.
-    pub fn index(&self) -> Vec<Entry> {
+    pub async fn index(&self) -> Vec<Entry> {
+        let files = self.files.clone();
+        // A folder that cannot be read has no models.
+        let listed = spawn_blocking(move || files.list().map_or(Vec::new(), |(files, _)| files)).await;
         let models = self.current();
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         let entry = |name: &str, model: Option<Arc<Model>>| Entry {
@@ -156,8 +164,7 @@ impl Registry {
             model,
             failure: lock(&self.failures).get(name).cloned(),
         };
-        // A folder that cannot be read has no models.
-        for file in self.files.list().unwrap_or_default() {
+        for file in listed.unwrap_or_default() {
             entries.insert(file.name.clone(), entry(&file.name, None));
         }
         for model in &models.list {

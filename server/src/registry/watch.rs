@@ -1,9 +1,10 @@
 //! A folder whose checkpoints are served as they come, change and go.
 
-use super::{ModelFile, Registry, Stamp};
+use super::{ModelFile, ModelFiles, Registry, Stamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 
 /// Looks after which what could not be loaded is tried again at the latest.
 const PAUSE: u32 = 64;
@@ -12,12 +13,13 @@ const PAUSE: u32 = 64;
 /// and mounted volumes. A file is loaded when it has stayed the same from one look to the next, for who copies one takes a
 /// while.
 pub async fn watch(registry: Arc<Registry>, every: Duration) {
-    let mut seen = stamps(&registry).unwrap_or_default();
+    let mut remarks = Vec::new();
+    let mut seen = look(&registry.files, &mut remarks).await.unwrap_or_default();
     let mut tried: BTreeMap<String, Tried> = BTreeMap::new();
     loop {
         tokio::time::sleep(every).await;
         // A folder that cannot be read at the moment says nothing about what is served.
-        let Some(now) = stamps(&registry) else { continue };
+        let Some(now) = look(&registry.files, &mut remarks).await else { continue };
         for (name, stamp) in &now {
             if registry.served(name) == Some(*stamp) || seen.get(name) != Some(stamp) {
                 continue;
@@ -70,9 +72,23 @@ impl Tried {
     }
 }
 
-fn stamps(registry: &Registry) -> Option<BTreeMap<String, Stamp>> {
-    let files = registry.files.list().inspect_err(|error| tracing::warn!("{error:#}")).ok()?;
-    Some(files.into_iter().filter_map(|ModelFile { name, path }| Some((name, Stamp::of(&path)?))).collect())
+/// The files that there are. What is odd about them is said when it is other than at the last look.
+async fn look(files: &Arc<ModelFiles>, remarks: &mut Vec<String>) -> Option<BTreeMap<String, Stamp>> {
+    let files = files.clone();
+    let looked = spawn_blocking(move || {
+        let (files, remarks) = files.list()?;
+        let stamped = files.into_iter().filter_map(|ModelFile { name, path }| Some((name, Stamp::of(&path)?)));
+        anyhow::Ok((stamped.collect(), remarks))
+    });
+    let (stamps, found) = match looked.await.ok()? {
+        Ok((stamps, remarks)) => (Some(stamps), remarks),
+        Err(error) => (None, vec![format!("{error:#}")]),
+    };
+    if *remarks != found {
+        found.iter().for_each(|remark| tracing::warn!("{remark}"));
+        *remarks = found;
+    }
+    stamps
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `GET /healthz`: the process answers. `GET /readyz`: so would every model.
+//! `GET /healthz`: the process does its work. `GET /readyz`: every model would answer.
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -6,10 +6,15 @@ use axum::extract::State;
 use model::prediction::Failure;
 use std::sync::Arc;
 
-/// Whether the process answers
-#[utoipa::path(get, path = "/healthz", tag = "Operating", responses((status = OK, body = String)))]
-pub async fn alive() -> &'static str {
-    "ok\n"
+/// Whether the process does its work
+///
+/// Not if an engine has ended: nothing but another process brings it back.
+#[utoipa::path(
+    get, path = "/healthz", tag = "Operating",
+    responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = Failure))
+)]
+pub async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
+    liveness(&app).map(|()| "ok\n")
 }
 
 /// Whether every model would answer
@@ -23,14 +28,26 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError
     readiness(&app).map(|()| "ready\n")
 }
 
-/// Why not, if not.
+/// Why the process does not do its work, if it does not.
+pub fn liveness(app: &App) -> Result<(), ApiError> {
+    match app.registry.current().iter().find(|model| !model.batcher.is_whole()) {
+        Some(model) => Err(ApiError::not_ready(format!("an engine of {} has ended", model.name()))),
+        None => Ok(()),
+    }
+}
+
+/// Why not every model would answer, if not.
 pub fn readiness(app: &App) -> Result<(), ApiError> {
     if app.is_stopping() {
         return Err(ApiError::not_ready("the server is stopping"));
     }
     let models = app.registry.current();
     let cold: Vec<_> = models.iter().filter(|model| !model.batcher.is_ready()).map(|model| model.name()).collect();
-    if cold.is_empty() { Ok(()) } else { Err(ApiError::not_ready(format!("not ready: {}", cold.join(", ")))) }
+    match models.iter().next() {
+        None => Err(ApiError::not_ready("there is no model at the moment")),
+        Some(_) if cold.is_empty() => Ok(()),
+        Some(_) => Err(ApiError::not_ready(format!("not ready: {}", cold.join(", ")))),
+    }
 }
 
 #[cfg(test)]

@@ -64,6 +64,7 @@ pub fn all(photo: &[u8]) -> Vec<Bad> {
     tensor(413, "input", "FP32", "[18446744073709551615, 3, 224, 224]", &image);
     tensor(400, "input", &rubbish, one, &image);
     tensor(400, &rubbish, "FP32", one, &image);
+    tensor(422, "input", "FP32", one, &format!("[{}3e38]", "3e38,".repeat(3 * 224 * 224 - 1)));
     tensor(400, "images", "UINT8", "[1, 224, 224, 3]", &image);
     add(400, &infer, JSON, b"{\"inputs\": [}".to_vec());
     add(400, &infer, JSON, format!(r#"{{"inputs": [{}{{}}]}}"#, "{},".repeat(MUCH / 3)).into());

@@ -3,8 +3,9 @@
 mod overlay;
 
 use crate::app::App;
-use crate::batching::{Answered, Unanswered};
+use crate::batching::{Answered, Pending, Unanswered};
 use crate::body::Share;
+use crate::decoding::Place;
 use crate::error::ApiError;
 use crate::middleware::observe::{Asked, Phases};
 use crate::photos::{JsonPhotos, Photos};
@@ -15,7 +16,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use model::classifier::Prepared;
 use model::engine::{EngineError, Input};
 use model::explain::{ClassWeights, Explanation};
@@ -155,7 +156,9 @@ impl Ask {
             let message = "a PNG explains one photo; ask for JSON, or for one after the other";
             return if as_png { Err(ApiError::not_acceptable(message)) } else { self.several(photos).await };
         }
-        let (answer, image) = self.one(photos.remove(0)).await?;
+        self.check_room(1)?;
+        let (photo, place) = (photos.remove(0)?, self.app.decoding.places(1)?.remove(0));
+        let (answer, image) = self.one(photo, place).await?;
         let phases = Phases(answer.prediction.timing_ms);
         let mut response = match (answer.explanation, image) {
             (Some(explanation), Some(image)) if as_png => {
@@ -168,34 +171,50 @@ impl Ask {
         Ok(response)
     }
 
-    /// Photos fail one by one; what is the server's fault, or its limit, is so for all of them.
+    /// Photos fail one by one; what is the server's fault, or its limit, is so for all of them, and ends what was begun.
     async fn several(&self, photos: Vec<Result<Bytes, ApiError>>) -> Result<Response, ApiError> {
-        let mut slowest = Timing::default();
-        let mut results = Vec::new();
-        for outcome in join_all(photos.into_iter().map(|photo| self.one(photo))).await {
-            results.push(match outcome {
-                Ok((answer, _)) => {
-                    let timing = answer.prediction.timing_ms;
-                    slowest = if timing.total > slowest.total { timing } else { slowest };
-                    Outcome::Answer(Box::new(answer))
-                }
-                Err(error) if error.is_the_servers() => return Err(error),
-                Err(error) => Outcome::Failure(error.into_failure()),
-            });
-        }
+        let count = photos.iter().flatten().count();
+        self.check_room(count)?;
+        let mut places = self.app.decoding.places(count)?.into_iter();
+        let mut placed = |photo| (photo, places.next().expect("there is one for each photo"));
+        let placed: Vec<_> = photos.into_iter().map(|photo| photo.map(&mut placed)).collect();
+        let results = try_join_all(placed.into_iter().map(|photo| self.outcome(photo))).await?;
+        let timings = results.iter().filter_map(|outcome| match outcome {
+            Outcome::Answer(answer) => Some(answer.prediction.timing_ms),
+            Outcome::Failure(_) => None,
+        });
+        let slowest = timings.max_by(|one, other| one.total.total_cmp(&other.total)).unwrap_or_default();
         let mut response = Json(Results { results }).into_response();
         response.extensions_mut().insert(Phases(slowest));
         Ok(response)
     }
 
+    async fn outcome(&self, photo: Result<(Bytes, Place), ApiError>) -> Result<Outcome, ApiError> {
+        let answered = match photo {
+            Ok((photo, place)) => self.one(photo, place).await,
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok((answer, _)) => Ok(Outcome::Answer(Box::new(answer))),
+            Err(error) if error.is_the_servers() => Err(error),
+            Err(error) => Ok(Outcome::Failure(error.into_failure())),
+        }
+    }
+
+    /// Said before photos are decoded in vain.
+    fn check_room(&self, images: usize) -> Result<(), ApiError> {
+        if self.model.batcher.is_full(images) { Err(unanswered(&self.model, Unanswered::Full)) } else { Ok(()) }
+    }
+
     /// The answer, and what the network saw for who wants an explanation.
-    async fn one(&self, photo: Result<Bytes, ApiError>) -> Result<(Answer, Option<ImageBatch>), ApiError> {
+    async fn one(&self, photo: Bytes, place: Place) -> Result<(Answer, Option<ImageBatch>), ApiError> {
         let Ask { app, model, share, top_k, explain } = self;
-        let (prepared, wait) = app.decoding.prepare(photo?, share, model.metadata.clone()).await?;
+        let (prepared, wait) = app.decoding.prepare(place, photo, share, model.metadata.clone()).await?;
         let Prepared { image, region, decode_ms, preprocess_ms } = prepared;
         let (keep, seen) = if *explain { (EXPLAINED, Some(image.clone())) } else { (&[][..], None) };
+        let answers = answer(model, [Input::Pixels(image)], keep).await;
         let Answered { logits, kept, device, queue, inference } =
-            answer(model, [Input::Pixels(image)], keep).await?.remove(0);
+            answers.map_err(|reason| unanswered(model, reason))?.remove(0);
 
         let timing = Timing::new(decode_ms, preprocess_ms, milliseconds(wait + queue), milliseconds(inference));
         let prediction = Prediction::new(&model.id, &model.metadata, device, (&logits, 0), *top_k, timing);
@@ -212,13 +231,12 @@ pub async fn answer(
     model: &Model,
     images: impl IntoIterator<Item = Input>,
     keep: &'static [Tap],
-) -> Result<Vec<Answered>, ApiError> {
-    let pending = model.batcher.submit(images, keep).map_err(|reason| unanswered(model, reason))?;
-    let answers = join_all(pending.into_iter().map(|pending| pending.answer())).await;
-    answers.into_iter().map(|answer| answer.map_err(|reason| unanswered(model, reason))).collect()
+) -> Result<Vec<Answered>, Unanswered> {
+    let pending = model.batcher.submit(images, keep)?;
+    try_join_all(pending.into_iter().map(Pending::answer)).await
 }
 
-fn unanswered(model: &Model, reason: Unanswered) -> ApiError {
+pub fn unanswered(model: &Model, reason: Unanswered) -> ApiError {
     match reason {
         Unanswered::Full => ApiError::overloaded("as many images wait for the model as may"),
         Unanswered::Engine(EngineError::Input(reason)) => ApiError::unprocessable(reason),

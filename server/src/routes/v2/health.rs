@@ -3,13 +3,18 @@
 use super::{InferenceError, Path, Refused, model};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::routes::health::readiness;
+use crate::routes::health::{liveness, readiness};
 use axum::extract::State;
 use std::sync::Arc;
 
-/// Whether the server answers
-#[utoipa::path(get, path = "/v2/health/live", tag = "Open Inference Protocol", responses((status = OK)))]
-pub async fn live() {}
+/// Whether the server does its work
+#[utoipa::path(
+    get, path = "/v2/health/live", tag = "Open Inference Protocol",
+    responses((status = OK), (status = SERVICE_UNAVAILABLE, body = InferenceError))
+)]
+pub async fn live(State(app): State<Arc<App>>) -> Result<(), Refused> {
+    Ok(liveness(&app)?)
+}
 
 /// Whether every model would answer
 #[utoipa::path(

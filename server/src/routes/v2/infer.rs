@@ -3,17 +3,18 @@
 use super::tensors::{self, Asked, Expected, InferRequest, Output};
 use super::{InferenceError, LOGITS, Path, Refused, model};
 use crate::app::App;
-use crate::batching::Answered;
+use crate::batching::{Answered, Unanswered};
 use crate::body::{self, Share};
 use crate::error::ApiError;
 use crate::middleware::observe;
 use crate::registry::Model;
-use crate::routes::predict::{answer, milliseconds};
+use crate::routes::predict::{answer, milliseconds, unanswered};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use model::engine::EngineError;
 use model::prediction::{Timing, ranking};
 use model::preprocess::Preprocessing;
 use serde::Serialize;
@@ -149,7 +150,12 @@ async fn answered(
     let parse = move || tensors::parse(&body, json, expected);
     let Asked { id, images, outputs } = if is_long { app.decoding.work(&share, parse).await?? } else { parse()? };
 
-    let answers = answer(model, images, &[]).await?;
+    let answers = answer(model, images, &[]).await.map_err(|reason| match reason {
+        Unanswered::Engine(EngineError::NotFinite { value, .. }) => {
+            ApiError::unprocessable(format!("the network makes {value} of these values"))
+        }
+        reason => unanswered(model, reason),
+    })?;
     let slowest = answers.iter().max_by_key(|answer| answer.queue + answer.inference).expect("there is an image");
     let timing = Timing::new(0.0, 0.0, milliseconds(slowest.queue), milliseconds(slowest.inference));
     let mut response = encode(model, id, &answers, &outputs);

@@ -30,7 +30,7 @@ pub struct IndexEntry {
     )
 )]
 pub async fn index(State(app): State<Arc<App>>) -> Json<Vec<IndexEntry>> {
-    let entries = app.registry.index().into_iter().map(|entry| {
+    let entries = app.registry.index().await.into_iter().map(|entry| {
         let state = match &entry.model {
             Some(model) if model.batcher.is_ready() => "READY",
             Some(_) => "LOADING",
