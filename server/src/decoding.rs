@@ -164,6 +164,15 @@ mod tests {
         assert_eq!(decoding.work(&share(1), || 7).await.unwrap(), 7);
     }
 
+    #[test]
+    fn photos_of_a_request_get_places_all_or_none() {
+        let decoding = decoding(3);
+        let first = decoding.places(3).unwrap();
+        assert_eq!((first.len(), decoding.places(2).unwrap_err().status.as_u16(), decoding.busy()), (3, 503, 3));
+        drop(first);
+        assert_eq!(decoding.places(4).unwrap().len(), 4);
+    }
+
     #[tokio::test]
     async fn a_panic_is_nobody_elses() {
         let (decoding, in_flight) = (decoding(1), InFlight::new(1));
