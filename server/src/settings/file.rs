@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// The flag and the setting that name the file, which a file cannot.
-const CONFIG: &str = "config";
+pub const CONFIG: &str = "config";
 
 /// The file that the command line names, or else the environment.
 pub fn named(arguments: &[OsString]) -> Option<PathBuf> {

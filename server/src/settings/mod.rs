@@ -23,7 +23,7 @@ const MOST_REPLICAS: usize = 64;
 pub const DEFAULT_FOLDER: &str = "checkpoints";
 
 /// Classifies photos over HTTP, and shows a page that does so in the browser.
-#[derive(Clone, Debug, Parser)]
+#[derive(Clone, Debug, PartialEq, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub struct Settings {
     /// A TOML file with any of these settings under their long names; flags and variables count more
@@ -287,7 +287,7 @@ mod tests {
         }
     }
 
-    fn read(file: &str, flags: &[&str]) -> Result<(Settings, Effective)> {
+    pub(super) fn read(file: &str, flags: &[&str]) -> Result<(Settings, Effective)> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.toml");
         std::fs::write(&path, file).unwrap();
@@ -349,20 +349,5 @@ mod tests {
             assert!(Settings::read(["server", flag]).is_err(), "{flag}");
         }
         assert!(Settings::read(["server", "--cors-origins=https://example.org:8443,*"]).is_ok());
-    }
-
-    #[test]
-    fn what_counts_is_told_with_where_it_comes_from_but_no_secret() {
-        let (_, effective) = read("listen = \"0.0.0.0:80\"\nadmin-token = \"hush\"", &["--queue-size", "9"]).unwrap();
-        let text = effective.to_string();
-        for line in [
-            "listen = \"0.0.0.0:80\"  # file",
-            "queue-size = \"9\"  # flag",
-            "timeout = \"30s\"",
-            "admin-token = \"***\"",
-        ] {
-            assert!(text.contains(line), "{line} in {text}");
-        }
-        assert!(!text.contains("hush"));
     }
 }
