@@ -107,7 +107,7 @@ pub fn early_refusals() -> Result<()> {
 }
 
 pub fn bytes_in_flight() -> Result<()> {
-    let own = Own::start(["--max-in-flight", "1MB"])?;
+    let own = Own::start(["--max-body", "1MB", "--max-in-flight", "1MB"])?;
     let mut first = own.say(b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Length: 950000\r\n\r\n")?;
     first.write_all(&[0; 900_000])?;
     own.until("the first is held", |own| Ok(own.metric("shortcut_in_flight_bytes")? == 900_000.0))?;

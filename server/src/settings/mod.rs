@@ -8,7 +8,7 @@ mod units;
 pub use effective::Effective;
 pub use units::Bytes;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use model::engine::{self, Device, Precision};
 use std::ffi::OsString;
@@ -45,7 +45,7 @@ pub struct Settings {
 
     /// How often the folder is looked at for checkpoints that are new, other or gone; 0s never. What is unloaded by request comes
     /// back then, unless its file is gone
-    #[arg(long, env = "SHORTCUT_WATCH", value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SHORTCUT_WATCH", value_name = "TIME", default_value = "0s", value_parser = units::interval)]
     #[arg(help_heading = "Models")]
     pub watch: Duration,
 
@@ -80,7 +80,7 @@ pub struct Settings {
 
     /// How long an idle engine waits for a batch to fill
     #[arg(long, env = "SHORTCUT_MAX_QUEUE_DELAY", value_name = "TIME", default_value = "0s")]
-    #[arg(value_parser = humantime::parse_duration, help_heading = "Computing")]
+    #[arg(value_parser = units::duration, help_heading = "Computing")]
     pub max_queue_delay: Duration,
 
     /// Images that may wait for each model; more are refused with 503
@@ -98,18 +98,18 @@ pub struct Settings {
 
     /// How long a request may take, its transfer included, before it is answered with 504; the header x-timeout-ms asks for
     /// less
-    #[arg(long, env = "SHORTCUT_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SHORTCUT_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::time_limit)]
     #[arg(help_heading = "Limits")]
     pub timeout: Duration,
 
     /// How long a connection may take to send the head of a request, and may stay without one
     #[arg(long, env = "SHORTCUT_HEADER_TIMEOUT", value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = humantime::parse_duration, help_heading = "Limits")]
+    #[arg(value_parser = units::time_limit, help_heading = "Limits")]
     pub header_timeout: Duration,
 
     /// How long a connection may go on without taking or sending any of a body
     #[arg(long, env = "SHORTCUT_STALL_TIMEOUT", value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = humantime::parse_duration, help_heading = "Limits")]
+    #[arg(value_parser = units::time_limit, help_heading = "Limits")]
     pub stall_timeout: Duration,
 
     /// Bytes of a request's body, and of a photo
@@ -167,12 +167,12 @@ pub struct Settings {
     /// How long the server, told to stop, still takes requests while it says that it is not ready: as long as who sends them
     /// needs to notice
     #[arg(long, env = "SHORTCUT_SHUTDOWN_DELAY", value_name = "TIME", default_value = "0s")]
-    #[arg(value_parser = humantime::parse_duration, help_heading = "Operating")]
+    #[arg(value_parser = units::duration, help_heading = "Operating")]
     pub shutdown_delay: Duration,
 
     /// How long requests that were begun may take after that
     #[arg(long, env = "SHORTCUT_SHUTDOWN_GRACE", value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = humantime::parse_duration, help_heading = "Operating")]
+    #[arg(value_parser = units::duration, help_heading = "Operating")]
     pub shutdown_grace: Duration,
 
     /// Of the log, which goes to stderr
@@ -218,7 +218,19 @@ impl Settings {
         }
         let matches = command.clone().try_get_matches_from(arguments)?;
         let settings = Settings::from_arg_matches(&matches)?;
+        settings.check()?;
         Ok((settings, Effective::new(&command, &matches, file.is_some())))
+    }
+
+    /// What only two together get wrong.
+    fn check(&self) -> Result<()> {
+        let Settings { max_body, max_in_flight, .. } = self;
+        ensure!(
+            max_in_flight >= max_body,
+            "--max-in-flight {max_in_flight} is less than --max-body {max_body}, so that a body as large as allowed could never be \
+             taken"
+        );
+        Ok(())
     }
 }
 
@@ -334,6 +346,26 @@ mod tests {
         }
         let error = Settings::read(["server", "--config", "no/such.toml"]).unwrap_err();
         assert!(format!("{error:#}").contains("no/such.toml"), "{error:#}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (flags, words) in [
+            (&["--timeout=0s"][..], &["--timeout", "at least 1ms"][..]),
+            (&["--header-timeout=0s"], &["--header-timeout", "at least 1ms"]),
+            (&["--stall-timeout=0s"], &["--stall-timeout", "at least 1ms"]),
+            (&["--watch=5ms"], &["--watch", "at least 10ms"]),
+            (&["--shutdown-grace=400d"], &["--shutdown-grace", "at most a year"]),
+            (&["--max-body=0"], &["--max-body", "no bytes"]),
+            (&["--max-decode-memory=0MB"], &["--max-decode-memory", "no bytes"]),
+            (&["--max-body=2000", "--max-in-flight=1999"], &["--max-body 2000", "--max-in-flight 1999"]),
+        ] {
+            let error = format!("{:#}", Settings::read([&["server"], flags].concat()).unwrap_err());
+            assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
+        }
+        let none = ["server", "--watch=0s", "--max-queue-delay=0s", "--shutdown-delay=0s", "--shutdown-grace=0s"];
+        assert!(Settings::read(none).is_ok());
+        assert!(Settings::read(["server", "--max-body=2000", "--max-in-flight=2000"]).is_ok());
     }
 
     #[test]
