@@ -30,7 +30,7 @@ pub struct App {
 
 impl App {
     pub fn new(settings: &Settings, registry: Registry, metrics: Arc<Metrics>) -> Result<Self> {
-        let upload_limits = UploadLimits { bytes: settings.max_body.get(), count: settings.max_photos.get() };
+        let upload_limits = UploadLimits { bytes: settings.max_body.get(), count: settings.photos_at_most() };
         let limits = Limits {
             bytes: upload_limits.bytes,
             pixels: u64::from(settings.max_megapixels.get()) * 1_000_000,

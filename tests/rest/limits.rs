@@ -1,7 +1,7 @@
 //! What slow, greedy and many clients meet.
 
 use crate::own::{Own, SMALL, checkpoint, rest};
-use crate::shared::{answer, photo};
+use crate::shared::{answer, form, photo};
 use anyhow::{Context, Result, ensure};
 use std::io::Write;
 use std::process::Command;
@@ -136,6 +136,20 @@ pub fn full_queues() -> Result<()> {
     let refused = answers.iter().filter(|answer| answer.status == 503).count();
     ensure!(refused > 0 && refused < answers.len(), "{refused} of {} were refused", answers.len());
     ensure!(own.metric("shortcut_refusals_total{reason=\"overloaded\"}")? == refused as f64, "not counted");
+    Ok(())
+}
+
+/// More photos than may wait would never be taken.
+pub fn photos() -> Result<()> {
+    let own = Own::start(["--queue-size", "2"])?;
+    let ask = |photos: usize| -> Result<_> {
+        let photos = (0..photos).map(|_| photo("cat.jpg")).collect::<Result<Vec<_>>>()?;
+        answer(own.post("/predict").multipart(form(photos)))
+    };
+    ask(3)?.failure(413, "too_large")?;
+    let answered = ask(2)?.json(200)?;
+    let results = answered["results"].as_array().context("no results")?;
+    ensure!(results.len() == 2 && results.iter().all(|result| result["predictions"].is_array()), "{answered}");
     Ok(())
 }
 

@@ -65,6 +65,7 @@ fn main() {
         data::bare_trial("who_is_refused_early_sees_why", limits::early_refusals),
         data::bare_trial("too_many_bytes_in_flight_are_503", limits::bytes_in_flight),
         data::bare_trial("full_queues_are_503_at_once", limits::full_queues),
+        data::bare_trial("more_photos_than_may_wait_are_413", limits::photos),
         data::bare_trial("deadlines_are_504", limits::deadlines),
         data::bare_trial("heads_that_are_too_large_are_431", limits::large_heads),
         data::bare_trial("keys_open_predictions", access::keys),

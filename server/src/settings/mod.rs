@@ -116,7 +116,7 @@ pub struct Settings {
     #[arg(long, env = "SHORTCUT_MAX_BODY", value_name = "BYTES", default_value = "20MB", help_heading = "Limits")]
     pub max_body: Bytes,
 
-    /// Photos of one request
+    /// Photos of one request, but no more than --queue-size and --decode-queue, for these would never be taken
     #[arg(long, env = "SHORTCUT_MAX_PHOTOS", value_name = "N", default_value = "32", help_heading = "Limits")]
     pub max_photos: NonZero<usize>,
 
@@ -220,6 +220,11 @@ impl Settings {
         let settings = Settings::from_arg_matches(&matches)?;
         settings.check()?;
         Ok((settings, Effective::new(&command, &matches, file.is_some())))
+    }
+
+    /// The photos that a request may have: more than may wait would be told for ever to come again later.
+    pub fn photos_at_most(&self) -> usize {
+        self.max_photos.min(self.queue_size).min(self.decode_queue).get()
     }
 
     /// What only two together get wrong.
@@ -366,6 +371,18 @@ mod tests {
         let none = ["server", "--watch=0s", "--max-queue-delay=0s", "--shutdown-delay=0s", "--shutdown-grace=0s"];
         assert!(Settings::read(none).is_ok());
         assert!(Settings::read(["server", "--max-body=2000", "--max-in-flight=2000"]).is_ok());
+    }
+
+    #[test]
+    fn a_request_has_no_more_photos_than_may_wait() {
+        for (flags, most) in [
+            (&["--max-photos=3"][..], 3),
+            (&["--max-photos=3", "--queue-size=2"], 2),
+            (&["--max-photos=3", "--decode-queue=1"], 1),
+        ] {
+            let (settings, _) = Settings::read([&["server"], flags].concat()).unwrap();
+            assert_eq!(settings.photos_at_most(), most, "{flags:?}");
+        }
     }
 
     #[test]
