@@ -3,8 +3,10 @@
 use crate::own::{Own, SMALL, checkpoint, rest};
 use crate::shared::{answer, form, photo};
 use anyhow::{Context, Result, ensure};
+use model::preprocess::Photo;
 use std::io::Write;
 use std::process::Command;
+use std::time::Instant;
 use tests::workspace;
 
 /// A head that does not end, and a connection on which nothing is asked, are given up.
@@ -139,6 +141,29 @@ pub fn full_queues() -> Result<()> {
     Ok(())
 }
 
+/// Who finds as many photos waiting to be decoded as may is told at once.
+pub fn full_decode_queue() -> Result<()> {
+    // As large as a camera's.
+    let large = Photo::from_rgba(4000, 3000, &vec![100; 4 * 4000 * 3000])?.to_png();
+    let own = Own::start(["--decode-queue", "1", "--decode-threads", "1"])?;
+    let answers = std::thread::scope(|scope| {
+        let ask = || {
+            let begun = Instant::now();
+            Ok((answer(own.post("/predict").body(large.clone()))?, begun.elapsed()))
+        };
+        let clients: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect::<Result<Vec<_>>>()
+    })?;
+    let (refused, answered): (Vec<_>, Vec<_>) = answers.iter().partition(|(answer, _)| answer.status == 503);
+    refused.iter().try_for_each(|(answer, _)| answer.overloaded())?;
+    answered.iter().try_for_each(|(answer, _)| answer.json(200).map(drop))?;
+    let soonest = |answers: &[&(_, _)]| answers.iter().map(|(_, took)| *took).min();
+    let (refusal, prediction) =
+        (soonest(&refused).context("none refused")?, soonest(&answered).context("none answered")?);
+    ensure!(refusal < prediction, "refused after {refusal:?}, answered after {prediction:?}");
+    Ok(())
+}
+
 /// More photos than may wait would never be taken.
 pub fn photos() -> Result<()> {
     let own = Own::start(["--queue-size", "2"])?;
@@ -151,6 +176,14 @@ pub fn photos() -> Result<()> {
     let results = answered["results"].as_array().context("no results")?;
     ensure!(results.len() == 2 && results.iter().all(|result| result["predictions"].is_array()), "{answered}");
     Ok(())
+}
+
+/// Eight bytes for a pixel of a plain JPEG.
+pub fn decode_memory() -> Result<()> {
+    let own = Own::start(["--max-decode-memory", "1500kB"])?;
+    let ask = |name: &str| answer(own.post("/predict").body(photo(name)?));
+    ask("rocket.jpg")?.failure(413, "too_large")?;
+    ask("cat.jpg")?.json(200).map(drop)
 }
 
 pub fn deadlines() -> Result<()> {

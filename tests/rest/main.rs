@@ -3,6 +3,7 @@
 mod access;
 mod changes;
 mod described;
+mod engines;
 mod failures;
 mod limits;
 mod models;
@@ -10,7 +11,9 @@ mod own;
 mod predict;
 mod process;
 mod protocol;
+mod settings;
 mod shared;
+mod start;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
@@ -65,9 +68,14 @@ fn main() {
         data::bare_trial("who_is_refused_early_sees_why", limits::early_refusals),
         data::bare_trial("too_many_bytes_in_flight_are_503", limits::bytes_in_flight),
         data::bare_trial("full_queues_are_503_at_once", limits::full_queues),
+        data::bare_trial("too_many_photos_to_decode_are_503_at_once", limits::full_decode_queue),
         data::bare_trial("more_photos_than_may_wait_are_413", limits::photos),
+        data::bare_trial("a_decode_that_takes_too_much_memory_is_413", limits::decode_memory),
         data::bare_trial("deadlines_are_504", limits::deadlines),
         data::bare_trial("heads_that_are_too_large_are_431", limits::large_heads),
+        data::bare_trial("several_engines_answer_as_one", engines::alike),
+        data::bare_trial("flags_count_more_than_variables_and_these_more_than_the_file", settings::precedence),
+        data::bare_trial("it_is_ready_within_a_second", start::ready_soon),
         data::bare_trial("keys_open_predictions", access::keys),
         data::bare_trial("pages_of_named_origins_may_ask", access::origins),
         data::bare_trial("models_change_with_a_token_only", changes::with_a_token_only),
