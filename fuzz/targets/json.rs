@@ -3,6 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use model::prediction::Failure;
 use serde_json::Value;
 use server::parsers;
@@ -16,9 +17,10 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
 /// What takes memory whatever the document's size: messages, and lists of as many photos as may be.
 const BESIDE: usize = 4 << 10;
 
-/// Photos that are what their base64 says, or an error that says something; memory within a multiple of the document.
+/// Photos that are what their base64 says, and are counted, or an error that says something; memory within a multiple of
+/// the document.
 pub fn check(bytes: &[u8]) {
-    let (read, taken) = crate::peak::of(|| parsers::json(bytes));
+    let ((read, held), taken) = crate::peak::of(|| parsers::json(bytes));
     let allowed = 8 * bytes.len() + BESIDE;
     assert!(taken <= allowed, "{} bytes took {taken} bytes of memory; {allowed} are allowed", bytes.len());
     let photos = match read {
@@ -30,6 +32,8 @@ pub fn check(bytes: &[u8]) {
     collect(&document, &mut texts);
     assert_eq!(photos.len(), texts.len());
     assert!((1..=parsers::PHOTOS).contains(&photos.len()));
+    let kept: usize = photos.iter().flatten().map(Bytes::len).sum();
+    assert!(kept <= held, "{held} bytes are counted as held, and {kept} are kept");
     for (photo, text) in photos.iter().zip(texts) {
         let base64 = match text.strip_prefix("data:") {
             Some(url) => url.find(";base64,").map(|at| &url[at + 8..]),

@@ -14,7 +14,8 @@ use headers::{ContentLength, HeaderMapExt};
 use http_body_util::LengthLimitError;
 use std::error::Error as StdError;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Semaphore;
 use tower_http::timeout::TimeoutError;
 
 /// A body may have so many times the bytes that are kept of it; the connection ends there.
@@ -23,7 +24,7 @@ pub const DISCARDED: usize = 4;
 /// Room that is made for what is announced before any of it comes.
 const TRUSTED: usize = 1 << 20;
 
-/// The bytes of all bodies that are held.
+/// The bytes of all bodies that are held, and of what is made of them.
 pub struct InFlight {
     bytes: Arc<Semaphore>,
     limit: usize,
@@ -42,14 +43,14 @@ impl InFlight {
 
     /// For one request.
     pub fn share(&self) -> Share {
-        Share { bytes: self.bytes.clone(), taken: None }
+        Share { bytes: self.bytes.clone(), taken: AtomicUsize::new(0) }
     }
 }
 
 /// What one request holds, until it is dropped.
 pub struct Share {
     bytes: Arc<Semaphore>,
-    taken: Option<OwnedSemaphorePermit>,
+    taken: AtomicUsize,
 }
 
 impl Share {
@@ -57,27 +58,29 @@ impl Share {
     ///
     /// # Errors
     /// 503 at once, if others hold too much.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+    pub fn grow(&self, bytes: usize) -> Result<(), ApiError> {
         let full = || ApiError::overloaded("the server holds as many bytes of other requests as it may");
         let more = u32::try_from(bytes).map_err(|_| full())?;
-        let more = self.bytes.clone().try_acquire_many_owned(more).map_err(|_| full())?;
-        match &mut self.taken {
-            Some(taken) => taken.merge(more),
-            None => self.taken = Some(more),
-        }
+        self.bytes.try_acquire_many(more).map_err(|_| full())?.forget();
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
     /// Gives so many of its bytes back.
-    pub fn shrink(&mut self, bytes: usize) {
-        if let Some(taken) = &mut self.taken {
-            drop(taken.split(bytes));
-        }
+    pub fn shrink(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes.add_permits(bytes);
     }
 
     /// Gives everything back.
-    pub fn clear(&mut self) {
-        self.taken = None;
+    pub fn clear(&self) {
+        self.bytes.add_permits(self.taken.swap(0, Ordering::Relaxed));
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -89,7 +92,7 @@ pub async fn read<E>(
     mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
     announced: usize,
     limit: usize,
-    share: &mut Share,
+    share: &Share,
     unreadable: impl Fn(E) -> ApiError,
 ) -> Result<Result<Bytes, TooLong>, ApiError> {
     // No more than what is trusted at once; large bodies grow as they come.
@@ -121,7 +124,7 @@ pub fn announced(headers: &HeaderMap) -> usize {
 }
 
 /// The whole body of a request, at most `limit` bytes.
-pub async fn whole(request: Request, limit: usize, share: &mut Share) -> Result<Bytes, ApiError> {
+pub async fn whole(request: Request, limit: usize, share: &Share) -> Result<Bytes, ApiError> {
     let announced = announced(request.headers());
     let body = request.into_limited_body();
     let read = read(body.into_data_stream(), announced, limit, share, |error| unreadable(&error, limit)).await?;
@@ -188,28 +191,28 @@ mod tests {
     #[tokio::test]
     async fn what_is_held_is_counted_and_given_back() {
         let in_flight = InFlight::new(10);
-        let mut share = in_flight.share();
-        assert_eq!(whole(Request::new(Body::from("seven b")), 8, &mut share).await.unwrap(), "seven b");
+        let share = in_flight.share();
+        assert_eq!(whole(Request::new(Body::from("seven b")), 8, &share).await.unwrap(), "seven b");
         assert_eq!(in_flight.held(), 7);
-        let mut other = in_flight.share();
-        let error = whole(Request::new(Body::from("four")), 8, &mut other).await.unwrap_err();
+        let other = in_flight.share();
+        let error = whole(Request::new(Body::from("four")), 8, &other).await.unwrap_err();
         assert_eq!(error.status, 503);
         drop(share);
-        assert_eq!(whole(Request::new(Body::from("four")), 8, &mut other).await.unwrap(), "four");
+        assert_eq!(whole(Request::new(Body::from("four")), 8, &other).await.unwrap(), "four");
         assert_eq!(in_flight.held(), 4);
     }
 
     #[tokio::test]
     async fn what_is_too_long_is_not_held() {
         let in_flight = InFlight::new(100);
-        let error = whole(Request::new(Body::from("nine byte")), 8, &mut in_flight.share()).await.unwrap_err();
+        let error = whole(Request::new(Body::from("nine byte")), 8, &in_flight.share()).await.unwrap_err();
         assert_eq!((error.status.as_u16(), in_flight.held()), (413, 0));
 
-        let mut share = in_flight.share();
-        assert_eq!(whole(Request::new(Body::from("seven b")), 8, &mut share).await.unwrap(), "seven b");
+        let share = in_flight.share();
+        assert_eq!(whole(Request::new(Body::from("seven b")), 8, &share).await.unwrap(), "seven b");
         let pieces = ["eight by", "te"].map(|piece| Ok::<_, Error>(Bytes::from(piece)));
         let pieces = Body::from_stream(futures_util::stream::iter(pieces));
-        assert_eq!(whole(Request::new(pieces), 8, &mut share).await.unwrap_err().status, 413);
+        assert_eq!(whole(Request::new(pieces), 8, &share).await.unwrap_err().status, 413);
         assert_eq!(in_flight.held(), 7);
     }
 }

@@ -136,7 +136,7 @@ mod tests {
     async fn what_is_worked_on_or_waits_is_held_though_its_client_goes() {
         let (decoding, in_flight) = (decoding(1), InFlight::new(100));
         let share = |bytes: usize| {
-            let mut share = in_flight.share();
+            let share = in_flight.share();
             share.grow(bytes).unwrap();
             Arc::new(share)
         };

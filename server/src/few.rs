@@ -6,33 +6,33 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The first elements of a list, as many as this says.
-pub struct Few<T>(pub usize, pub PhantomData<T>);
+/// The first elements of a list, as many as this says, each read so.
+pub struct Few<S>(pub usize, pub S);
 
 /// The first `N` elements of a field's list.
 pub fn few<'de, const N: usize, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Vec<T>, D::Error> {
     Few(N, PhantomData).deserialize(field)
 }
 
-impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Few<T> {
-    type Value = Vec<T>;
+impl<'de, S: DeserializeSeed<'de> + Copy> DeserializeSeed<'de> for Few<S> {
+    type Value = Vec<S::Value>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
-    type Value = Vec<T>;
+impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for Few<S> {
+    type Value = Vec<S::Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("a list")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut elements = Vec::new();
         while elements.len() < self.0 {
-            match list.next_element()? {
+            match list.next_element_seed(self.1)? {
                 Some(element) => elements.push(element),
                 None => return Ok(elements),
             }

@@ -28,14 +28,19 @@ pub const FORM_BYTES: usize = PHOTO_BYTES * DISCARDED;
 pub const IMAGES: usize = 8;
 pub const SIDE: usize = 4;
 
+/// Bytes that may be held, far more than these limits let through.
+const HELD: usize = 1 << 24;
+
 const LIMITS: UploadLimits = UploadLimits { bytes: PHOTO_BYTES, count: PHOTOS };
 
 /// The photos of a request, each as it was sent or why it is none, or why there are none.
 pub type Photos = Result<Vec<Result<Bytes, Failure>>, Failure>;
 
-/// Of a JSON document.
-pub fn json(body: &[u8]) -> Photos {
-    answered(photos::of_json(body, LIMITS))
+/// Of a JSON document, and the bytes that are counted as held for them then.
+pub fn json(body: &[u8]) -> (Photos, usize) {
+    let in_flight = InFlight::new(HELD);
+    let share = in_flight.share();
+    (answered(photos::of_json(body, LIMITS, &share)), in_flight.held())
 }
 
 /// The images of an inference request whose JSON has `json` bytes, if not all of it.
@@ -44,19 +49,20 @@ pub fn json(body: &[u8]) -> Photos {
 /// What a client is told.
 pub fn tensors(body: &[u8], json: Option<usize>) -> Result<Vec<Input>, Failure> {
     let expected = Expected { side: SIDE, images: IMAGES, mean: [0.5; 3], std: [0.5; 3] };
-    v2::parse(body, json, expected).map(|asked| asked.images).map_err(ApiError::into_failure)
+    let asked = v2::parse(body, json, expected, &InFlight::new(HELD).share());
+    asked.map(|asked| asked.images).map_err(ApiError::into_failure)
 }
 
 /// Of a form of this `Content-Type`, and the bytes that are counted as held for it then.
 pub async fn multipart(content_type: &[u8], body: impl Stream<Item = Bytes> + Send + 'static) -> (Photos, usize) {
-    let in_flight = InFlight::new(1 << 24);
-    let mut share = in_flight.share();
+    let in_flight = InFlight::new(HELD);
+    let share = in_flight.share();
     let body = Body::from_stream(body.map(Ok::<_, Infallible>));
     let request = Request::builder().header(header::CONTENT_TYPE, content_type).body(body);
     let photos = async {
         let mut request = request.map_err(ApiError::malformed)?;
         DefaultBodyLimit::max(FORM_BYTES).apply(&mut request);
-        photos::of_form(request, LIMITS, &mut share).await
+        photos::of_form(request, LIMITS, &share).await
     };
     (answered(photos.await), in_flight.held())
 }

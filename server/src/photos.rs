@@ -10,15 +10,15 @@ use axum::RequestExt;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::header;
-use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use base64::{Engine, decoded_len_estimate};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use model::preprocess::PhotoError;
 use serde::Deserialize;
-use serde::de::DeserializeSeed;
+use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
-use std::marker::PhantomData;
+use std::fmt;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -34,13 +34,16 @@ pub struct Photos {
 /// Photos in a JSON document, as base64 or as data URLs.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct JsonPhotos {
+pub struct JsonPhotos<'a> {
     /// One photo; the answer is a prediction.
-    image: Option<String>,
+    // Decoded where it lies, and so are several.
+    #[schema(value_type = Option<String>)]
+    #[serde(borrow)]
+    image: Option<&'a RawValue>,
     /// Several; the answer is a list of results.
-    // Read when it is known how many may be.
     #[schema(value_type = Option<Vec<String>>)]
-    images: Option<Box<RawValue>>,
+    #[serde(borrow)]
+    images: Option<&'a RawValue>,
 }
 
 /// What the photos of one request may cost, in encoded bytes.
@@ -57,18 +60,21 @@ impl FromRequest<Arc<App>> for Photos {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         let limits = app.upload_limits;
         body::check(request.headers(), limits.bytes)?;
-        let mut share = app.in_flight.share();
+        let share = app.in_flight.share();
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().trim_start().to_ascii_lowercase();
         let photos = if content_type.starts_with("multipart/form-data") {
-            of_form(request, limits, &mut share).await?
+            of_form(request, limits, &share).await?
         } else if content_type.starts_with("application/json") {
-            let json = body::whole(request, limits.bytes, &mut share).await?;
-            let share = Arc::new(share);
-            let photos = app.decoding.work(&share, move || of_json(&json, limits)).await??;
+            let json = body::whole(request, limits.bytes, &share).await?;
+            let (share, length) = (Arc::new(share), json.len());
+            let counted = share.clone();
+            let photos = app.decoding.work(&share, move || of_json(&json, limits, &counted)).await??;
+            // The document is gone, and nothing of the photos lies in it.
+            share.shrink(length);
             return Ok(Photos { photos, share });
         } else {
-            of_body(request, limits, &mut share).await?
+            of_body(request, limits, &share).await?
         };
         Ok(Photos { photos, share: share.into() })
     }
@@ -77,7 +83,7 @@ impl FromRequest<Arc<App>> for Photos {
 pub async fn of_form(
     request: Request,
     limits: UploadLimits,
-    share: &mut Share,
+    share: &Share,
 ) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
     let (unparsed, request) = Unparsed::watch(request);
     let photos = parsed(request, &unparsed, limits, share).await;
@@ -89,7 +95,7 @@ async fn parsed(
     request: Request,
     unparsed: &Unparsed,
     limits: UploadLimits,
-    share: &mut Share,
+    share: &Share,
 ) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
     let form = Multipart::from_request(request, &()).await;
     let mut form = form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
@@ -131,32 +137,68 @@ async fn parsed(
     }
 }
 
-/// As [`FromRequest`] does it with a JSON body.
-pub fn of_json(json: &[u8], limits: UploadLimits) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
+/// As [`FromRequest`] does it with a JSON body. `share` grows by what the photos take.
+///
+/// # Errors
+/// What is wrong with the document, and those of [`Share::grow`].
+pub fn of_json(json: &[u8], limits: UploadLimits, share: &Share) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
     let unreadable = |error| ApiError::malformed(format!("{error}; {{\"image\": \"BASE64\"}} is expected"));
     let document: JsonPhotos = serde_json::from_slice(json).map_err(unreadable)?;
-    let images = |json: Box<RawValue>| {
-        Few(limits.count.saturating_add(1), PhantomData)
-            .deserialize(&mut serde_json::Deserializer::from_str(json.get()))
-    };
-    let images: Option<Vec<String>> = document.images.map(images).transpose().map_err(unreadable)?;
-    let photos = match (document.image, images) {
-        (Some(image), None) => vec![image],
-        (None, Some(images)) if images.len() > limits.count => return Err(too_many(limits)),
-        (None, Some(images)) if !images.is_empty() => images,
+    let json = |value| serde_json::Deserializer::from_str(RawValue::get(value));
+    let photos = match (document.image, document.images) {
+        (Some(image), None) => vec![Base64(share).deserialize(&mut json(image)).map_err(unreadable)?],
+        (None, Some(images)) => {
+            let few = Few(limits.count.saturating_add(1), Base64(share));
+            few.deserialize(&mut json(images)).map_err(unreadable)?
+        }
         (Some(_), Some(_)) => return Err(ApiError::malformed("one of `image` and `images` is expected, not both")),
-        _ => return Err(ApiError::nothing_to_classify("the document has no photo in `image` or `images`")),
+        (None, None) => Vec::new(),
     };
-    Ok(photos.iter().map(|photo| of_base64(photo)).collect())
+    if photos.is_empty() {
+        return Err(ApiError::nothing_to_classify("the document has no photo in `image` or `images`"));
+    }
+    if photos.len() > limits.count {
+        return Err(too_many(limits));
+    }
+    let unless_overloaded = |photo: Result<Bytes, ApiError>| match photo {
+        Err(error) if error.is_the_servers() => Err(error),
+        photo => Ok(photo),
+    };
+    photos.into_iter().map(unless_overloaded).collect()
+}
+
+/// A text that is decoded while it is read, so that it is copied nowhere.
+#[derive(Clone, Copy)]
+struct Base64<'a>(&'a Share);
+
+impl<'de> DeserializeSeed<'de> for Base64<'_> {
+    type Value = Result<Bytes, ApiError>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Base64<'_> {
+    type Value = Result<Bytes, ApiError>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("base64")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(of_base64(text, self.0))
+    }
 }
 
 /// Base64, with or without `data:image/jpeg;base64,` in front.
-fn of_base64(text: &str) -> Result<Bytes, ApiError> {
+fn of_base64(text: &str, share: &Share) -> Result<Bytes, ApiError> {
     let base64 = match text.strip_prefix("data:") {
         Some(url) => url.split_once(";base64,").map(|(_, base64)| base64),
         None => Some(text),
     };
     let base64 = base64.ok_or_else(|| ApiError::malformed("a data URL is expected to hold base64"))?;
+    share.grow(decoded_len_estimate(base64.len()))?;
     let bytes = STANDARD.decode(base64).map_err(|error| ApiError::malformed(format!("this is no base64: {error}")))?;
     Ok(bytes.into())
 }
@@ -164,7 +206,7 @@ fn of_base64(text: &str) -> Result<Bytes, ApiError> {
 async fn of_body(
     request: Request,
     limits: UploadLimits,
-    share: &mut Share,
+    share: &Share,
 ) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
     let announced = body::announced(request.headers());
     let chunks = request.into_limited_body().into_data_stream();
@@ -244,10 +286,37 @@ mod tests {
             (json!({ "image": "b25l" }), vec![Ok("one".into())]),
             (json!({ "image": "data:image/png;base64,b25l" }), vec![Ok("one".into())]),
             (json!({ "images": ["b25l", "dHdv"] }), vec![Ok("one".into()), Ok("two".into())]),
+            (json!({ "image": null, "images": ["b25l"] }), vec![Ok("one".into())]),
             (json!({ "images": ["b25l", "?"] }), vec![Ok("one".into()), Err("malformed_request".to_owned())]),
         ] {
             assert_eq!(photos("application/json", document.to_string()).await.unwrap(), expected, "{document}");
         }
+    }
+
+    #[tokio::test]
+    async fn photos_of_a_document_are_held_and_it_is_not() {
+        let limits = UploadLimits { bytes: 1000, count: 2 };
+        for (document, held) in [
+            (json!({ "image": STANDARD.encode([0; 300]) }), 300),
+            (json!({ "images": [STANDARD.encode([0; 300]), STANDARD.encode([0; 150])] }), 450),
+        ] {
+            let app = app_with_limits(limits);
+            let request = Request::post("/predict").header(header::CONTENT_TYPE, "application/json");
+            let request = request.body(document.to_string().into()).unwrap();
+            let photos = Photos::from_request(request, &app).await.unwrap();
+            assert_eq!(app.in_flight.held(), held, "{document}");
+            drop(photos);
+            assert_eq!(app.in_flight.held(), 0, "{document}");
+        }
+    }
+
+    #[test]
+    fn photos_of_a_document_that_find_no_room_are_refused_with_it() {
+        let in_flight = InFlight::new(299);
+        let document = json!({ "images": ["?", STANDARD.encode([0; 300])] }).to_string();
+        let limits = UploadLimits { bytes: 1000, count: 2 };
+        assert_eq!(of_json(document.as_bytes(), limits, &in_flight.share()).unwrap_err().status, 503);
+        assert_eq!(in_flight.held(), 0);
     }
 
     #[tokio::test]
@@ -309,7 +378,7 @@ mod tests {
         let body = Body::from_stream(pieces.map(Ok::<_, Infallible>));
         let request = Request::post("/predict").header(header::CONTENT_TYPE, content_type).body(body).unwrap();
         let (unparsed, request) = Unparsed::watch(request);
-        let photos = parsed(request, &unparsed, limits, &mut InFlight::new(1 << 20).share()).await;
+        let photos = parsed(request, &unparsed, limits, &InFlight::new(1 << 20).share()).await;
         let photos = photos.map_err(|error| error.into_failure().error.message);
         (photos.map(|photos| photos.len()), asked.load(Ordering::Relaxed))
     }

@@ -211,6 +211,7 @@ impl Ask {
         let Ask { app, model, share, top_k, explain } = self;
         let (prepared, wait) = app.decoding.prepare(place, photo, share, model.metadata.clone()).await?;
         let Prepared { image, region, decode_ms, preprocess_ms } = prepared;
+        share.grow(image.pixels().len() * (1 + usize::from(*explain)))?;
         let (keep, seen) = if *explain { (EXPLAINED, Some(image.clone())) } else { (&[][..], None) };
         let answers = answer(model, [Input::Pixels(image)], keep).await;
         let Answered { logits, kept, device, queue, inference } =

@@ -126,8 +126,8 @@ pub async fn infer_version(
 async fn respond(app: &App, name: &str, version: Option<&str>, request: Request) -> Result<Response, Refused> {
     body::check(request.headers(), app.upload_limits.bytes)?;
     let json = header_length(request.headers());
-    let mut share = app.in_flight.share();
-    let body = body::whole(request, app.upload_limits.bytes, &mut share).await?;
+    let share = app.in_flight.share();
+    let body = body::whole(request, app.upload_limits.bytes, &share).await?;
     let model = model(app, name, version)?;
     let asked = observe::Asked(model.name().to_owned());
     let answered = answered(app, &model, body, json?, share.into()).await;
@@ -147,8 +147,10 @@ async fn answered(
     let expected = Expected { side: crop as usize, images: app.upload_limits.count, mean, std };
     // Copying pixels takes less than being handed over; reading numbers does not.
     let is_long = json.unwrap_or(body.len()) > LONG_JSON;
-    let parse = move || tensors::parse(&body, json, expected);
+    let (counted, length) = (share.clone(), body.len());
+    let parse = move || tensors::parse(&body, json, expected, &counted);
     let Asked { id, images, outputs } = if is_long { app.decoding.work(&share, parse).await?? } else { parse()? };
+    share.shrink(length);
 
     let answers = answer(model, images, &[]).await.map_err(|reason| match reason {
         Unanswered::Engine(EngineError::NotFinite { value, .. }) => {

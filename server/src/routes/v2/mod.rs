@@ -4,6 +4,7 @@
 pub mod health;
 pub mod infer;
 pub mod metadata;
+mod numbers;
 pub mod repository;
 mod tensors;
 

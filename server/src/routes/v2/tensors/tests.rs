@@ -1,4 +1,5 @@
 use super::*;
+use crate::body::InFlight;
 use serde_json::{Value, json};
 
 const EXPECTED: Expected = Expected { side: 2, images: 3, mean: [0.5; 3], std: [0.5; 3] };
@@ -8,7 +9,7 @@ fn zeros(count: usize) -> Vec<u8> {
 }
 
 fn parsed(request: Value) -> Result<Asked, String> {
-    parse(&serde_json::to_vec(&request).unwrap(), None, EXPECTED).map_err(|error| error.into_failure().error.message)
+    with_binary(request, &[])
 }
 
 /// A request with tensors behind it.
@@ -16,7 +17,12 @@ fn with_binary(request: Value, binary: &[u8]) -> Result<Asked, String> {
     let mut body = serde_json::to_vec(&request).unwrap();
     let length = body.len();
     body.extend(binary);
-    parse(&body, Some(length), EXPECTED).map_err(|error| error.into_failure().error.message)
+    read(&body, Some(length))
+}
+
+fn read(body: &[u8], json: Option<usize>) -> Result<Asked, String> {
+    let share = InFlight::new(1000).share();
+    parse(body, json, EXPECTED, &share).map_err(|error| error.into_failure().error.message)
 }
 
 fn pixels(input: &Input) -> &[u8] {
@@ -64,6 +70,21 @@ fn tensors_come_as_binary_data() {
             "parameters": { "binary_data_size": bytes.len() },
         });
         assert_eq!(values(&with_binary(json!({ "inputs": [input] }), &bytes).unwrap().images[0]), expected);
+    }
+}
+
+#[test]
+fn what_is_made_of_a_body_is_held() {
+    let images = json!({ "name": "images", "datatype": "UINT8", "shape": [2, 2, 2, 3], "data": zeros(24) });
+    let input = json!({ "name": "input", "datatype": "FP32", "shape": [2, 3, 2, 2], "data": zeros(24) });
+    for (tensor, bytes) in [(images, 24), (input, 96)] {
+        let body = json!({ "id": "four", "inputs": [tensor] }).to_string();
+        let in_flight = InFlight::new(4 + bytes);
+        let share = in_flight.share();
+        parse(body.as_bytes(), None, EXPECTED, &share).unwrap();
+        assert_eq!(in_flight.held(), 4 + bytes, "{body}");
+        let error = parse(body.as_bytes(), None, EXPECTED, &InFlight::new(3 + bytes).share()).unwrap_err();
+        assert_eq!(error.status, 503, "{body}");
     }
 }
 
@@ -146,7 +167,7 @@ fn what_is_wrong_with_binary_data_is_said() {
     let json =
         json!({ "inputs": [{ "name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": zeros(12) }] });
     assert!(with_binary(json, &[0]).unwrap_err().contains("no tensor wants"));
-    assert!(parse(b"{}", Some(3), EXPECTED).unwrap_err().into_failure().error.message.contains("3 bytes"));
+    assert!(read(b"{}", Some(3)).unwrap_err().contains("3 bytes"));
     let not_finite: Vec<u8> = [f32::NAN; 12].iter().flat_map(|value| value.to_le_bytes()).collect();
     let input = json!({ "inputs": [{
         "name": "input", "datatype": "FP32", "shape": [1, 3, 2, 2], "parameters": { "binary_data_size": 48 },
@@ -158,5 +179,5 @@ fn what_is_wrong_with_binary_data_is_said() {
 fn lists_without_end_are_refused() {
     let deep =
         format!(r#"{{"inputs":[{{"name":"images","datatype":"UINT8","shape":[1,2,2,3],"data":{}"#, "[".repeat(100_000));
-    assert!(parse(deep.as_bytes(), None, EXPECTED).is_err());
+    assert!(read(deep.as_bytes(), None).is_err());
 }
