@@ -33,7 +33,7 @@ pub struct Photos {
 
 /// Photos in a JSON document, as base64 or as data URLs.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `image` or `images`")]
 pub struct JsonPhotos<'a> {
     /// One photo; the answer is a prediction.
     // Decoded where it lies, and so are several.
@@ -331,6 +331,20 @@ mod tests {
             ("", "malformed_request"),
         ] {
             assert_eq!(photos("application/json; charset=utf-8", document).await.unwrap_err(), expected, "{document}");
+        }
+    }
+
+    #[test]
+    fn no_message_names_what_a_document_is_read_into() {
+        let share = InFlight::new(1000).share();
+        for document in
+            ["1", "[]", "[null]", "\"\"", "{", r#"{"image": 1}"#, r#"{"images": {}}"#, r#"{"images": [[]]}"#]
+        {
+            let error = of_json(document.as_bytes(), LIMITS, &share).unwrap_err();
+            let message = error.into_failure().error.message;
+            let is_ours =
+                ["struct ", "JsonPhotos", "str ", "Vec", "RawValue"].iter().any(|name| message.contains(name));
+            assert!(!is_ours && message.contains("image"), "{message:?} about {document}");
         }
     }
 

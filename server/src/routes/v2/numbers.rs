@@ -1,21 +1,53 @@
-//! Numbers in JSON that become a tensor: however they are nested, they are read into the images that they belong to, and nowhere
-//! else before.
+//! Numbers in JSON, whose errors name no type of ours. Those of a tensor, however they are nested, are read into the images that
+//! they belong to, and nowhere else before.
 
 use crate::error::ApiError;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, SeqAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
+
+/// A whole number from 0.
+pub struct Whole(pub u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a whole number from 0")
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Whole, E> {
+                Ok(Whole(value))
+            }
+        }
+
+        deserializer.deserialize_u64(Number)
+    }
+}
+
+/// What a tensor in JSON may hold.
+pub trait Value: for<'de> Deserialize<'de> {
+    const EXPECTED: &str;
+}
+
+impl Value for u8 {
+    const EXPECTED: &str = "whole numbers from 0 to 255";
+}
+
+impl Value for f32 {
+    const EXPECTED: &str = "numbers";
+}
 
 /// So many images of so many values.
 ///
 /// # Errors
 /// 400 for more or fewer, and for what is no `T`.
-pub fn images<T: for<'de> Deserialize<'de>>(
-    json: &RawValue,
-    count: usize,
-    of_image: usize,
-) -> Result<Vec<Vec<T>>, ApiError> {
+pub fn images<T: Value>(json: &RawValue, count: usize, of_image: usize) -> Result<Vec<Vec<T>>, ApiError> {
     let mut images = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_str(json.get());
     let read = Numbers { images: &mut images, count, of_image }.deserialize(&mut deserializer);
@@ -35,7 +67,7 @@ struct Numbers<'a, T> {
     of_image: usize,
 }
 
-impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Numbers<'_, T> {
+impl<'de, T: Value> DeserializeSeed<'de> for Numbers<'_, T> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -43,8 +75,9 @@ impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Numbers<'_, T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Numbers<'_, T> {
-    fn push<E: Error>(self, value: impl IntoDeserializer<'de, E>) -> Result<(), E> {
+impl<T: Value> Numbers<'_, T> {
+    fn push<'de, E: Error>(self, value: impl IntoDeserializer<'de, E>, number: Unexpected) -> Result<(), E> {
+        let value = T::deserialize(value.into_deserializer()).map_err(|_| E::invalid_value(number, &self))?;
         let Numbers { images, count, of_image } = self;
         if images.last().is_none_or(|image| image.len() == of_image) {
             if images.len() == count {
@@ -52,29 +85,28 @@ impl<'de, T: Deserialize<'de>> Numbers<'_, T> {
             }
             images.push(Vec::with_capacity(of_image));
         }
-        let image = images.last_mut().expect("there is one with room");
-        image.push(T::deserialize(value.into_deserializer())?);
+        images.last_mut().expect("there is one with room").push(value);
         Ok(())
     }
 }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Numbers<'_, T> {
+impl<'de, T: Value> Visitor<'de> for Numbers<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("numbers")
+        f.write_str(T::EXPECTED)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.push(value)
+        self.push(value, Unexpected::Unsigned(value))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.push(value)
+        self.push(value, Unexpected::Signed(value))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.push(value)
+        self.push(value, Unexpected::Float(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {

@@ -1,6 +1,7 @@
 //! The body of an inference request: a JSON header, behind which tensors may follow as binary data.
 
-use super::{IMAGES, INPUT, LOGITS, numbers};
+use super::numbers::{self, Whole};
+use super::{IMAGES, INPUT, LOGITS};
 use crate::body::Share;
 use crate::error::ApiError;
 use crate::few::few;
@@ -14,6 +15,7 @@ use utoipa::ToSchema;
 
 /// An inference request. Tensors whose `binary_data_size` is given follow the JSON in their order.
 #[derive(Deserialize, ToSchema)]
+#[serde(expecting = "an inference request, an object with `inputs`")]
 pub struct InferRequest<'a> {
     /// Comes back in the answer.
     pub id: Option<String>,
@@ -28,6 +30,7 @@ pub struct InferRequest<'a> {
 }
 
 #[derive(Default, Deserialize, ToSchema)]
+#[serde(expecting = "the parameters of a request, an object")]
 struct RequestParameters {
     /// Whether outputs come as binary data that do not say so themselves.
     #[serde(default)]
@@ -35,13 +38,14 @@ struct RequestParameters {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(expecting = "an input, an object with `name`, `shape` and `datatype`")]
 struct InputTensor<'a> {
     #[schema(example = "images")]
     #[serde(borrow)]
     name: Cow<'a, str>,
-    #[schema(example = json!([1, 224, 224, 3]))]
+    #[schema(value_type = Vec<u64>, example = json!([1, 224, 224, 3]))]
     #[serde(deserialize_with = "few::<5, _, _>")]
-    shape: Vec<u64>,
+    shape: Vec<Whole>,
     #[schema(example = "UINT8")]
     #[serde(borrow)]
     datatype: Cow<'a, str>,
@@ -54,12 +58,15 @@ struct InputTensor<'a> {
 }
 
 #[derive(Default, Deserialize, ToSchema)]
+#[serde(expecting = "the parameters of an input, an object")]
 struct InputParameters {
     /// Bytes of the tensor behind the JSON, little endian.
-    binary_data_size: Option<u64>,
+    #[schema(value_type = Option<u64>)]
+    binary_data_size: Option<Whole>,
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(expecting = "an output, an object with `name`")]
 struct RequestedOutput<'a> {
     #[schema(example = "logits")]
     #[serde(borrow)]
@@ -69,10 +76,12 @@ struct RequestedOutput<'a> {
 }
 
 #[derive(Default, Deserialize, ToSchema)]
+#[serde(expecting = "the parameters of an output, an object")]
 struct OutputParameters {
     binary_data: Option<bool>,
     /// The likeliest classes instead of all logits: so many strings `logit:index:label`.
-    classification: Option<u64>,
+    #[schema(value_type = Option<u64>)]
+    classification: Option<Whole>,
 }
 
 /// What a request may hold.
@@ -124,8 +133,8 @@ pub fn parse(body: &[u8], json: Option<usize>, expected: Expected, share: &Share
         LOGITS => Ok(Output {
             binary: output.parameters.binary_data.unwrap_or(request.parameters.binary_data_output),
             classification: match output.parameters.classification {
-                None | Some(0) => None,
-                Some(classes) => Some(usize::try_from(classes).unwrap_or(usize::MAX)),
+                None | Some(Whole(0)) => None,
+                Some(Whole(classes)) => Some(usize::try_from(classes).unwrap_or(usize::MAX)),
             },
         }),
         name => Err(ApiError::malformed(format!("there is no output {name:?}; there is {LOGITS:?}"))),
@@ -148,7 +157,8 @@ fn images(tensor: &InputTensor, binary: &[u8], expected: Expected, share: &Share
             return Err(ApiError::malformed(format!("there is no input {name:?}; there are {IMAGES:?} and {INPUT:?}")));
         }
     };
-    let count = match tensor.shape.as_slice() {
+    let lengths: Vec<u64> = tensor.shape.iter().map(|Whole(length)| *length).collect();
+    let count = match lengths.as_slice() {
         [count, rest @ ..] if *count > 0 && *rest == shape => usize::try_from(*count).unwrap_or(usize::MAX),
         other => {
             let [a, b, c] = shape;
@@ -211,9 +221,9 @@ enum Source<'a> {
 }
 
 fn source<'a>(tensor: &InputTensor<'a>, binary: &'a [u8]) -> Result<Source<'a>, ApiError> {
-    match (tensor.parameters.binary_data_size, tensor.data) {
-        (Some(size), None) if size == binary.len() as u64 => Ok(Source::Binary(binary)),
-        (Some(size), None) => Err(ApiError::malformed(format!(
+    match (&tensor.parameters.binary_data_size, tensor.data) {
+        (Some(Whole(size)), None) if *size == binary.len() as u64 => Ok(Source::Binary(binary)),
+        (Some(Whole(size)), None) => Err(ApiError::malformed(format!(
             "{}: {size} bytes are announced, and {} follow the JSON (Inference-Header-Content-Length tells where it ends)",
             tensor.name,
             binary.len()

@@ -152,6 +152,42 @@ fn what_is_wrong_is_said() {
 }
 
 #[test]
+fn no_message_names_what_a_request_is_read_into() {
+    let tensor = r#"{"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": "#;
+    for request in [
+        "1".to_owned(),
+        "[]".to_owned(),
+        "{".to_owned(),
+        r#"{"id": 1}"#.to_owned(),
+        r#"{"parameters": 1}"#.to_owned(),
+        r#"{"parameters": {"binary_data_output": 1}}"#.to_owned(),
+        r#"{"inputs": 1}"#.to_owned(),
+        r#"{"inputs": [1]}"#.to_owned(),
+        r#"{"inputs": [{"name": 1}]}"#.to_owned(),
+        r#"{"inputs": [{"shape": 1}]}"#.to_owned(),
+        r#"{"inputs": [{"shape": [-1]}]}"#.to_owned(),
+        r#"{"inputs": [{"shape": [1.5]}]}"#.to_owned(),
+        r#"{"inputs": [{"shape": ["1"]}]}"#.to_owned(),
+        r#"{"inputs": [{"datatype": []}]}"#.to_owned(),
+        r#"{"inputs": [{"parameters": 1}]}"#.to_owned(),
+        r#"{"inputs": [{"parameters": {"binary_data_size": -1}}]}"#.to_owned(),
+        r#"{"outputs": [1]}"#.to_owned(),
+        r#"{"outputs": [{"parameters": 1}]}"#.to_owned(),
+        r#"{"outputs": [{"parameters": {"binary_data": 1}}]}"#.to_owned(),
+        r#"{"outputs": [{"parameters": {"classification": "1"}}]}"#.to_owned(),
+        format!("{tensor}[256]}}]}}"),
+        format!("{tensor}[-1]}}]}}"),
+        format!("{tensor}[0.5]}}]}}"),
+        format!("{tensor}true}}]}}"),
+    ] {
+        let message = read(request.as_bytes(), None).unwrap_err();
+        let ours =
+            ["struct ", "u8", "u64", "i64", "f32", "f64", "bool ", "usize", "Request", "Parameters", "InputTensor"];
+        assert!(!ours.iter().any(|name| message.contains(name)), "{message:?} about {request}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_binary_data_is_said() {
     let input = |size: u64| {
         json!({ "inputs": [{
