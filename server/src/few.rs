@@ -2,11 +2,11 @@
 //! elements takes many times the memory that its text takes.
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The first elements of a list, as many as this says, each read so.
+/// The first elements of a list, as many as this says, each read so. `null` is a list that is absent, and has none.
 pub struct Few<S>(pub usize, pub S);
 
 /// The first `N` elements of a field's list.
@@ -18,7 +18,7 @@ impl<'de, S: DeserializeSeed<'de> + Copy> DeserializeSeed<'de> for Few<S> {
     type Value = Vec<S::Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -27,6 +27,10 @@ impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for Few<S> {
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("a list")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
@@ -51,6 +55,7 @@ mod tests {
         let read = |json: &str| few::<2, u8, _>(&mut serde_json::Deserializer::from_str(json)).ok();
         for (json, expected) in [
             ("[]", Some(vec![])),
+            ("null", Some(vec![])),
             ("[1]", Some(vec![1])),
             ("[1,2]", Some(vec![1, 2])),
             (r#"[1,2,3,"four",[5]]"#, Some(vec![1, 2])),

@@ -306,7 +306,10 @@ mod tests {
             let photos = Photos::from_request(request, &app).await.unwrap();
             assert_eq!(app.in_flight.held(), held, "{document}");
             drop(photos);
-            assert_eq!(app.in_flight.held(), 0, "{document}");
+            // The thread that read it lets go of it soon.
+            while app.in_flight.held() > 0 {
+                tokio::task::yield_now().await;
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use std::fmt;
 
 /// A whole number from 0.
+#[derive(Clone, Copy)]
 pub struct Whole(pub u64);
 
 impl<'de> Deserialize<'de> for Whole {

@@ -19,22 +19,22 @@ use utoipa::ToSchema;
 pub struct InferRequest<'a> {
     /// Comes back in the answer.
     pub id: Option<String>,
-    #[serde(default)]
-    parameters: RequestParameters,
+    parameters: Option<RequestParameters>,
     /// Exactly one: `images` (UINT8 `[n, height, width, 3]`) or `input` (FP32 or FP16 `[n, 3, height, width]`, normalised).
-    #[serde(borrow, deserialize_with = "few::<2, _, _>")]
+    #[schema(required)]
+    #[serde(borrow, default, deserialize_with = "few::<2, _, _>")]
     inputs: Vec<InputTensor<'a>>,
     /// `logits`, or nothing, which means it.
+    #[schema(value_type = Option<Vec<RequestedOutput>>)]
     #[serde(borrow, default, deserialize_with = "few::<2, _, _>")]
     outputs: Vec<RequestedOutput<'a>>,
 }
 
-#[derive(Default, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(expecting = "the parameters of a request, an object")]
 struct RequestParameters {
     /// Whether outputs come as binary data that do not say so themselves.
-    #[serde(default)]
-    binary_data_output: bool,
+    binary_data_output: Option<bool>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -49,15 +49,14 @@ struct InputTensor<'a> {
     #[schema(example = "UINT8")]
     #[serde(borrow)]
     datatype: Cow<'a, str>,
-    #[serde(default)]
-    parameters: InputParameters,
+    parameters: Option<InputParameters>,
     /// Numbers row by row, flat or nested; not with `binary_data_size`.
     #[schema(value_type = Option<Vec<f32>>)]
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
 
-#[derive(Default, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(expecting = "the parameters of an input, an object")]
 struct InputParameters {
     /// Bytes of the tensor behind the JSON, little endian.
@@ -71,8 +70,7 @@ struct RequestedOutput<'a> {
     #[schema(example = "logits")]
     #[serde(borrow)]
     name: Cow<'a, str>,
-    #[serde(default)]
-    parameters: OutputParameters,
+    parameters: Option<OutputParameters>,
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -125,26 +123,33 @@ pub fn parse(body: &[u8], json: Option<usize>, expected: Expected, share: &Share
     let request: InferRequest = serde_json::from_slice(json)
         .map_err(|error| ApiError::malformed(format!("this is no inference request: {error}")))?;
     let [tensor] = request.inputs.as_slice() else {
-        return Err(ApiError::malformed(format!("one input is expected, `{IMAGES}` or `{INPUT}`")));
+        return Err(ApiError::malformed(format!("one input is expected in `inputs`, `{IMAGES}` or `{INPUT}`")));
     };
     share.grow(request.id.as_ref().map_or(0, String::len))?;
     let images = images(tensor, binary, expected, share)?;
-    let output = |output: &RequestedOutput| match &*output.name {
-        LOGITS => Ok(Output {
-            binary: output.parameters.binary_data.unwrap_or(request.parameters.binary_data_output),
-            classification: match output.parameters.classification {
-                None | Some(Whole(0)) => None,
-                Some(Whole(classes)) => Some(usize::try_from(classes).unwrap_or(usize::MAX)),
-            },
-        }),
-        name => Err(ApiError::malformed(format!("there is no output {name:?}; there is {LOGITS:?}"))),
-    };
+    let is_binary = request.parameters.and_then(|parameters| parameters.binary_data_output).unwrap_or(false);
     let outputs = match request.outputs.as_slice() {
-        [] => vec![Output { binary: request.parameters.binary_data_output, classification: None }],
-        [one] => vec![output(one)?],
+        [] => vec![Output { binary: is_binary, classification: None }],
+        [one] => vec![output(one, is_binary)?],
         _ => return Err(ApiError::malformed(format!("{LOGITS:?} is the only output, and expected once"))),
     };
     Ok(Asked { id: request.id, images, outputs })
+}
+
+/// `is_binary` if it does not say so itself.
+fn output(output: &RequestedOutput, is_binary: bool) -> Result<Output, ApiError> {
+    if output.name != LOGITS {
+        return Err(ApiError::malformed(format!("there is no output {:?}; there is {LOGITS:?}", output.name)));
+    }
+    let (binary_data, classification) = match &output.parameters {
+        Some(parameters) => (parameters.binary_data, parameters.classification),
+        None => (None, None),
+    };
+    let classification = match classification {
+        None | Some(Whole(0)) => None,
+        Some(Whole(classes)) => Some(usize::try_from(classes).unwrap_or(usize::MAX)),
+    };
+    Ok(Output { binary: binary_data.unwrap_or(is_binary), classification })
 }
 
 fn images(tensor: &InputTensor, binary: &[u8], expected: Expected, share: &Share) -> Result<Vec<Input>, ApiError> {
@@ -221,8 +226,9 @@ enum Source<'a> {
 }
 
 fn source<'a>(tensor: &InputTensor<'a>, binary: &'a [u8]) -> Result<Source<'a>, ApiError> {
-    match (&tensor.parameters.binary_data_size, tensor.data) {
-        (Some(Whole(size)), None) if *size == binary.len() as u64 => Ok(Source::Binary(binary)),
+    let size = tensor.parameters.as_ref().and_then(|parameters| parameters.binary_data_size);
+    match (size, tensor.data) {
+        (Some(Whole(size)), None) if size == binary.len() as u64 => Ok(Source::Binary(binary)),
         (Some(Whole(size)), None) => Err(ApiError::malformed(format!(
             "{}: {size} bytes are announced, and {} follow the JSON (Inference-Header-Content-Length tells where it ends)",
             tensor.name,

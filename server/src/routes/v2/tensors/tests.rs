@@ -115,6 +115,29 @@ fn outputs_are_binary_as_they_or_the_request_say() {
 }
 
 #[test]
+fn null_is_absent() {
+    let input =
+        json!({ "name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": zeros(12), "parameters": null });
+    let request = |more: Value| {
+        let mut request = json!({ "inputs": [input] });
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        parsed(request)
+    };
+    for more in [
+        json!({ "id": null }),
+        json!({ "parameters": null }),
+        json!({ "parameters": { "binary_data_output": null } }),
+        json!({ "outputs": null }),
+        json!({ "outputs": [{ "name": "logits", "parameters": null }] }),
+        json!({ "outputs": [{ "name": "logits", "parameters": { "binary_data": null, "classification": null } }] }),
+    ] {
+        let asked = request(more.clone()).unwrap_or_else(|error| panic!("{error} about {more}"));
+        assert_eq!((asked.id, asked.outputs), (None, vec![Output { binary: false, classification: None }]), "{more}");
+    }
+    assert!(request(json!({ "inputs": null })).unwrap_err().contains("one input"));
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let right = json!({ "name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 3], "data": zeros(12) });
     let with = |key: &str, value: Value| {
@@ -124,7 +147,7 @@ fn what_is_wrong_is_said() {
     };
     let float = |data: Value| json!({ "inputs": [{ "name": "input", "datatype": "FP32", "shape": [1, 3, 2, 2], "data": data }] });
     for (request, words) in [
-        (json!({}), &["inputs"][..]),
+        (json!({}), &["one input", "inputs"][..]),
         (json!({ "inputs": [] }), &["one input", "images", "input"]),
         (json!({ "inputs": [right, right] }), &["one input"]),
         (with("name", json!("pixels")), &["pixels", "images"]),
