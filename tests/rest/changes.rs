@@ -127,6 +127,38 @@ pub fn by_hand() -> Result<()> {
     Ok(())
 }
 
+/// Triton's clients send a body with every change. What it asks of a load is refused, for it would not be done.
+pub fn bodies() -> Result<()> {
+    let folder = folder()?;
+    let own = start(&folder, &[])?;
+    let change = |how: &str, body: &str| {
+        let request = own.post(&format!("/v2/repository/models/mine/{how}")).bearer_auth(TOKEN);
+        answer(request.body(body.to_owned()))
+    };
+    for (how, body, status, words) in [
+        ("load", "null", 200, ""),
+        ("load", "{}", 200, ""),
+        ("load", r#"{"parameters": {}}"#, 200, ""),
+        ("load", r#"{"parameters": null}"#, 200, ""),
+        ("load", r#"{"parameters": {"config": "{}"}}"#, 400, "`config`"),
+        ("load", r#"{"parameters": {"file:1/model.onnx": "AAAA"}}"#, 400, "no parameters are taken"),
+        ("load", r#"{"config": "{}"}"#, 400, "`config`"),
+        ("load", "{", 400, "no parameters are taken"),
+        ("load", "no JSON", 400, "no parameters are taken"),
+        ("unload", "no JSON", 400, "nothing need be sent"),
+        ("unload", r#"{"parameters": 1}"#, 400, "an object"),
+        ("load", &" ".repeat(20_000), 413, "16384 bytes"),
+        ("unload", &" ".repeat(100_000), 413, "16384 bytes"),
+        ("unload", r#"{"parameters": {"unload_dependents": false}}"#, 200, ""),
+        ("unload", "{}", 404, "mine"),
+    ] {
+        let answer = change(how, body)?;
+        let (found, text) = (answer.status, answer.text());
+        ensure!(found == status && text.contains(words), "{how} {:.50}: {found} {text}", body);
+    }
+    Ok(())
+}
+
 pub fn in_a_folder() -> Result<()> {
     let folder = folder()?;
     let own = start(&folder, &["--watch", "50ms"])?;

@@ -81,6 +81,7 @@ fn main() {
         data::bare_trial("models_change_with_a_token_only", changes::with_a_token_only),
         data::bare_trial("models_change_while_requests_come", changes::while_requests_come),
         data::bare_trial("models_are_loaded_and_unloaded", changes::by_hand),
+        data::bare_trial("changes_come_with_bodies", changes::bodies),
         data::bare_trial("a_folder_is_watched", changes::in_a_folder),
         data::bare_trial("pipes_and_folders_are_no_checkpoints", changes::no_files),
         data::bare_trial("a_name_that_comes_twice_stops_no_other", changes::clashes),
