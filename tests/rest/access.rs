@@ -1,7 +1,7 @@
 //! Who may ask for what.
 
 use crate::own::{Own, SMALL};
-use crate::shared::{answer, photo};
+use crate::shared::{Answer, answer, photo};
 use anyhow::{Result, ensure};
 use reqwest::Method;
 
@@ -35,6 +35,9 @@ pub fn origins() -> Result<()> {
     };
     let allowed = preflight("https://example.org")?;
     ensure!(allowed.header("access-control-allow-origin") == "https://example.org", "{:?}", allowed.headers);
+    // What the page's worker sends and reads to go on with weights that broke off.
+    let sent = ["range", "if-range", "if-none-match"];
+    ensure!(sent.iter().all(|name| names(&allowed, "access-control-allow-headers", name)), "{:?}", allowed.headers);
     let other = preflight("https://example.com")?;
     ensure!(other.header("access-control-allow-origin").is_empty(), "{:?}", other.headers);
     let metrics = answer(own.get("/metrics"))?.text();
@@ -42,5 +45,12 @@ pub fn origins() -> Result<()> {
     ensure!(!metrics.contains(r#"route="/predict""#), "{metrics}");
     let answer = answer(own.get("/models").header("origin", "https://example.org"))?;
     ensure!(answer.header("access-control-allow-origin") == "https://example.org", "{:?}", answer.headers);
+    let read = ["accept-ranges", "content-range", "etag"];
+    ensure!(read.iter().all(|name| names(&answer, "access-control-expose-headers", name)), "{:?}", answer.headers);
     Ok(())
+}
+
+/// Whether a header that is a list has this among others.
+fn names(answer: &Answer, header: &str, name: &str) -> bool {
+    answer.header(header).split(',').any(|named| named.trim() == name)
 }

@@ -14,17 +14,27 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Headers that pages of others may send, and read.
-const SENT: [&str; 8] = [
+const SENT: [&str; 10] = [
     "accept",
     "authorization",
     "content-type",
+    "if-none-match",
+    "if-range",
     "inference-header-content-length",
     "range",
     "x-api-key",
     "x-request-id",
     "x-timeout-ms",
 ];
-const RECEIVED: [&str; 4] = ["inference-header-content-length", "retry-after", "server-timing", "x-request-id"];
+const RECEIVED: [&str; 7] = [
+    "accept-ranges",
+    "content-range",
+    "etag",
+    "inference-header-content-length",
+    "retry-after",
+    "server-timing",
+    "x-request-id",
+];
 
 /// What opens which doors.
 #[derive(Default)]
