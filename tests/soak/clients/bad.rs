@@ -38,9 +38,13 @@ pub fn all(photo: &[u8]) -> Vec<Bad> {
     add(400, "/predict", JSON, format!(r#"{{"images": {deep}"#).into());
     add(400, "/predict", JSON, format!(r#"{{"images": {deep}{}}}"#, "]".repeat(MUCH)).into());
     add(400, "/predict", JSON, format!(r#"{{"{rubbish}": 1}}"#).into());
+    add(400, "/predict", JSON, format!("\"{rubbish}\"").into());
+    add(400, "/predict", JSON, br#"{"image": null, "images": null}"#.to_vec());
     add(400, "/predict", JSON, format!(r#"{{"images": [{}1]}}"#, "1,".repeat(MUCH / 2)).into());
     add(413, "/predict", JSON, format!(r#"{{"images": [{}""]}}"#, r#""","#.repeat(MUCH / 3)).into());
     add(415, "/predict", JSON, format!(r#"{{"image": "{rubbish}"}}"#).into());
+    add(415, "/predict", JSON, format!(r#"{{"image": "{}"}}"#, r"\/".repeat(MUCH)).into());
+    add(415, "/predict", JSON, format!(r#"{{"image": "{}"}}"#, r"\u0041".repeat(MUCH / 2)).into());
     add(400, "/predict", JSON, format!(r#"{{"image": "{}"}}"#, "!".repeat(MUCH)).into());
     add(422, "/predict", JSON, format!(r#"{{"image": "{}"}}"#, STANDARD.encode(&photo[..photo.len() / 3])).into());
 
@@ -68,6 +72,9 @@ pub fn all(photo: &[u8]) -> Vec<Bad> {
     tensor(400, "images", "UINT8", "[1, 224, 224, 3]", &image);
     add(400, &infer, JSON, b"{\"inputs\": [}".to_vec());
     add(400, &infer, JSON, format!(r#"{{"inputs": [{}{{}}]}}"#, "{},".repeat(MUCH / 3)).into());
+    add(400, &infer, JSON, format!(r#"{{"id": "{rubbish}", "inputs": null}}"#).into());
+    add(400, &infer, JSON, format!(r#"{{"inputs": "{rubbish}"}}"#).into());
+    add(400, &infer, JSON, format!(r#"{{"inputs": [{{"name": "{}", "parameters": 1}}]}}"#, r"\/".repeat(MUCH)).into());
     add(400, &infer, ANY, vec![b'0'; MUCH]);
 
     let part = |name: &str| format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\nx\r\n");
