@@ -25,6 +25,7 @@ pub struct Decoding {
 }
 
 /// Of a photo that is decoded, or waits for it.
+#[derive(Debug)]
 pub struct Place(#[expect(dead_code, reason = "it is given back when it is dropped")] OwnedSemaphorePermit);
 
 impl Decoding {
