@@ -22,6 +22,7 @@ mod greeting;
 mod metrics;
 mod middleware;
 mod photos;
+mod priority;
 mod registry;
 mod router;
 mod routes;
