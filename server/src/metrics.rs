@@ -65,7 +65,7 @@ impl Metrics {
             connections: gauge("connections", "Connections that are open"),
             queue_depth: gauges("queue_depth", "Images that wait for an engine", &["model"]),
             decode_queue_depth: gauge("decode_queue_depth", "Photos that are being decoded or wait for it"),
-            in_flight_bytes: gauge("in_flight_bytes", "Bytes of bodies that are held"),
+            in_flight_bytes: gauge("in_flight_bytes", "Bytes of bodies, and of what is made of them, that are held"),
             model_info: gauges("model_info", "1 for each model", &["model", "version", "architecture", "device"]),
             model_ready: gauges("model_ready", "Whether the model's engines are warm", &["model"]),
             model_weights_bytes: gauges("model_weights_bytes", "Size of the model's checkpoint in memory", &["model"]),

@@ -40,7 +40,8 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .routes(routes!(v2::repository::load))
         .routes(routes!(v2::repository::unload))
         .layer(from_fn_with_state(app.clone(), access::changes))
-        .layer(DefaultBodyLimit::max(SMALL_BODY));
+        .layer(DefaultBodyLimit::max(SMALL_BODY))
+        .layer(RequestBodyTimeoutLayer::new(app.stall_timeout));
     let (router, api) = OpenApiRouter::with_openapi(description())
         .merge(predictions)
         .merge(changes)

@@ -4,6 +4,7 @@
 mod effective;
 mod file;
 mod units;
+mod values;
 
 pub use effective::Effective;
 pub use units::Bytes;
@@ -15,9 +16,6 @@ use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Engines of a model on one device.
-const MOST_REPLICAS: usize = 64;
 
 /// Where checkpoints are looked for when none is named.
 pub const DEFAULT_FOLDER: &str = "checkpoints";
@@ -31,7 +29,7 @@ pub struct Settings {
     pub config: Option<PathBuf>,
 
     /// A checkpoint (safetensors) and the name that answers give it; may be repeated
-    #[arg(long = "model", env = "SHORTCUT_MODEL", value_name = "NAME=PATH", value_parser = named_path)]
+    #[arg(long = "model", env = "SHORTCUT_MODEL", value_name = "NAME=PATH", value_parser = values::named_path)]
     #[arg(value_delimiter = ',', help_heading = "Models")]
     pub model: Vec<(String, PathBuf)>,
 
@@ -60,7 +58,7 @@ pub struct Settings {
     pub device: Vec<Device>,
 
     /// Engines for each model on each device
-    #[arg(long, env = "SHORTCUT_REPLICAS", value_name = "N", default_value = "1", value_parser = replicas)]
+    #[arg(long, env = "SHORTCUT_REPLICAS", value_name = "N", default_value = "1", value_parser = values::replicas)]
     #[arg(help_heading = "Computing")]
     pub replicas: NonZero<usize>,
 
@@ -134,7 +132,7 @@ pub struct Settings {
     )]
     pub max_decode_memory: Bytes,
 
-    /// Bytes of all bodies that are being read or worked on; more are refused with 503
+    /// Bytes of all bodies that are being read or worked on, and of what is made of them; more are refused with 503
     #[arg(
         long,
         env = "SHORTCUT_MAX_IN_FLIGHT",
@@ -150,17 +148,17 @@ pub struct Settings {
 
     /// Keys of which a request for predictions has to bring one, as `Authorization: Bearer KEY` or `x-api-key: KEY`; by
     /// default everybody may ask
-    #[arg(long, env = "SHORTCUT_API_KEYS", value_name = "KEY", value_delimiter = ',', value_parser = secret)]
+    #[arg(long, env = "SHORTCUT_API_KEYS", value_name = "KEY", value_delimiter = ',', value_parser = values::secret)]
     #[arg(hide_env_values = true, help_heading = "Access")]
     pub api_keys: Vec<String>,
 
     /// The token that loads and unloads models over HTTP, as `Authorization: Bearer TOKEN`; without one nobody can
-    #[arg(long, env = "SHORTCUT_ADMIN_TOKEN", value_name = "TOKEN", value_parser = secret)]
+    #[arg(long, env = "SHORTCUT_ADMIN_TOKEN", value_name = "TOKEN", value_parser = values::secret)]
     #[arg(hide_env_values = true, help_heading = "Access")]
     pub admin_token: Option<String>,
 
     /// Origins whose pages may ask from a browser, such as https://example.org; * for all
-    #[arg(long, env = "SHORTCUT_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
+    #[arg(long, env = "SHORTCUT_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', value_parser = values::origin)]
     #[arg(help_heading = "Access")]
     pub cors_origins: Vec<String>,
 
@@ -239,38 +237,6 @@ impl Settings {
     }
 }
 
-/// An empty one would be known to everybody.
-fn secret(text: &str) -> Result<String, String> {
-    match text {
-        _ if text.trim().is_empty() => Err("it is empty".to_owned()),
-        _ if text.trim() != text => Err("no header holds spaces at the ends".to_owned()),
-        _ => Ok(text.to_owned()),
-    }
-}
-
-/// As browsers name it.
-fn origin(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let is_host = |rest: &str| !rest.is_empty() && !rest.contains(['/', ' ', '?', '#', '@']);
-    if text == "*" || rest.is_some_and(is_host) {
-        Ok(text.to_owned())
-    } else {
-        Err("expected scheme and host, such as https://example.org, or *".to_owned())
-    }
-}
-
-fn replicas(text: &str) -> Result<NonZero<usize>, String> {
-    let replicas: NonZero<usize> = text.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
-    if replicas.get() > MOST_REPLICAS { Err(format!("at most {MOST_REPLICAS}")) } else { Ok(replicas) }
-}
-
-fn named_path(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
-        _ => Err("expected NAME=PATH, such as birds=checkpoints/birds.safetensors".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,18 +255,6 @@ mod tests {
             assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(expected), "{name}");
             assert_eq!(argument.get_long(), Some(name.replace('_', "-").as_str()));
             assert!(argument.get_help().is_some(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_path_may_hold_an_equals_sign() {
-        assert_eq!(named_path("a=b=c"), Ok(("a".to_owned(), PathBuf::from("b=c"))));
-    }
-
-    #[test]
-    fn name_and_path_are_both_needed() {
-        for text in ["birds", "=birds.safetensors", "birds="] {
-            assert!(named_path(text).unwrap_err().contains("NAME=PATH"), "{text}");
         }
     }
 

@@ -87,7 +87,7 @@ pub async fn index(State(app): State<Arc<App>>) -> Json<Vec<IndexEntry>> {
     responses(
         (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
         (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
-        (status = PAYLOAD_TOO_LARGE, body = InferenceError),
+        (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
         (status = UNSUPPORTED_MEDIA_TYPE, description = "a body that is packed", body = InferenceError),
         (status = UNPROCESSABLE_ENTITY, description = "it cannot be prepared", body = InferenceError),
         (status = SERVICE_UNAVAILABLE, body = InferenceError),
@@ -122,7 +122,7 @@ pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, request
     responses(
         (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
         (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
-        (status = PAYLOAD_TOO_LARGE, body = InferenceError),
+        (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
         (status = UNSUPPORTED_MEDIA_TYPE, description = "a body that is packed", body = InferenceError),
         (status = SERVICE_UNAVAILABLE, body = InferenceError),
     )
