@@ -86,17 +86,6 @@ pub async fn of_form(
     share: &Share,
 ) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
     let (unparsed, request) = Unparsed::watch(request);
-    let photos = parsed(request, &unparsed, limits, share).await;
-    body::discard(unparsed.rest(), limits.bytes).await;
-    photos
-}
-
-async fn parsed(
-    request: Request,
-    unparsed: &Unparsed,
-    limits: UploadLimits,
-    share: &Share,
-) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
     let form = Multipart::from_request(request, &()).await;
     let mut form = form.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
     let mut photos = Vec::new();
@@ -394,8 +383,7 @@ mod tests {
         });
         let body = Body::from_stream(pieces.map(Ok::<_, Infallible>));
         let request = Request::post("/predict").header(header::CONTENT_TYPE, content_type).body(body).unwrap();
-        let (unparsed, request) = Unparsed::watch(request);
-        let photos = parsed(request, &unparsed, limits, &InFlight::new(1 << 20).share()).await;
+        let photos = of_form(request, limits, &InFlight::new(1 << 20).share()).await;
         let photos = photos.map_err(|error| error.into_failure().error.message);
         (photos.map(|photos| photos.len()), asked.load(Ordering::Relaxed))
     }

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::body::DISCARDED;
 use crate::error::{self, ApiError};
-use crate::middleware::{access, deadline, headers, observe};
+use crate::middleware::{access, deadline, headers, observe, unread};
 use crate::routes::docs::Docs;
 use crate::routes::{health, metrics, models, page, predict, v2, weights};
 use anyhow::Result;
@@ -67,6 +67,7 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .fallback(page::page)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()));
+    let router = router.layer(from_fn_with_state(app.clone(), unread::read_on));
     let router = if app.cors_origins.is_empty() { router } else { router.layer(access::cors(&app.cors_origins)?) };
     // Outermost, so that every answer has its line in the log.
     let observe = from_fn_with_state(app.clone(), observe::observe);

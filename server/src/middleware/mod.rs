@@ -4,3 +4,4 @@ pub mod access;
 pub mod deadline;
 pub mod headers;
 pub mod observe;
+pub mod unread;

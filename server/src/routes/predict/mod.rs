@@ -102,7 +102,6 @@ enum AnswerOrResults {
 ///
 /// JPEG, PNG, WebP, GIF and BMP; what a photo is, its bytes say. One photo gets a prediction, or its failure with the status of
 /// it; several get results in their order.
-// They are read before anything is refused, for a client that is still sending would not see why.
 #[utoipa::path(
     post, path = "/predict", tag = "Predictions", params(Options),
     request_body(content(

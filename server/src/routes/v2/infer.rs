@@ -122,7 +122,6 @@ pub async fn infer_version(
     respond(&app, &name, Some(&version), request).await
 }
 
-/// The body is read before anything is refused, for a client that is still sending would not see why.
 async fn respond(app: &App, name: &str, version: Option<&str>, request: Request) -> Result<Response, Refused> {
     body::check(request.headers(), app.upload_limits.bytes)?;
     let json = header_length(request.headers());
