@@ -6,8 +6,10 @@ use crate::error::ApiError;
 use crate::form::HeadersTooLong;
 use axum::Error;
 use axum::RequestExt;
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt};
 use headers::{ContentLength, HeaderMapExt};
@@ -81,6 +83,24 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+/// What one request holds stays held until its answer, which takes less, is sent: who does not read has it wait in memory.
+pub async fn held(answer: Response, share: Arc<Share>) -> Response {
+    struct Held(Bytes, Arc<Share>);
+
+    impl AsRef<[u8]> for Held {
+        fn as_ref(&self) -> &[u8] {
+            let Held(bytes, _share) = self;
+            bytes
+        }
+    }
+
+    let (head, body) = answer.into_parts();
+    match to_bytes(body, usize::MAX).await {
+        Ok(bytes) => Response::from_parts(head, Bytes::from_owner(Held(bytes, share)).into()),
+        Err(error) => ApiError::internal(error).into_response(),
     }
 }
 
@@ -200,6 +220,18 @@ mod tests {
         drop(share);
         assert_eq!(whole(Request::new(Body::from("four")), 8, &other).await.unwrap(), "four");
         assert_eq!(in_flight.held(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_is_until_the_answer_is_sent() {
+        let in_flight = InFlight::new(10);
+        let share = in_flight.share();
+        share.grow(7).unwrap();
+        let answer = held("answer".into_response(), share.into()).await;
+        let sent = to_bytes(answer.into_body(), 10).await.unwrap();
+        assert_eq!((&sent[..], in_flight.held()), (&b"answer"[..], 7));
+        drop(sent);
+        assert_eq!(in_flight.held(), 0);
     }
 
     #[tokio::test]

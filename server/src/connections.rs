@@ -2,19 +2,25 @@
 
 use crate::app::App;
 use crate::descriptors;
+use crate::middleware::unread;
 use crate::settings::Settings;
 use crate::socket::Socket;
 use axum::Router;
+use axum::http::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tower::ServiceExt;
 
 /// Bytes of a request's line and headers.
 const HEAD: usize = 32 << 10;
@@ -63,8 +69,13 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
         };
         // An answer is often one small packet, which must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let socket = TokioIo::new(Socket::new(stream, settings.stall_timeout));
-        let connection = http.serve_connection(socket, TowerToHyperService::new(router.clone()));
+        let socket = Socket::new(stream, settings.stall_timeout);
+        let is_sending = socket.is_sending();
+        let service = ServiceExt::<Request<Incoming>>::map_response(router.clone(), move |response: Response| {
+            is_sending.store(unread::is_left(&response), Ordering::Relaxed);
+            response
+        });
+        let connection = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
         let connections = app.metrics.connections.clone();
         connections.inc();
@@ -100,6 +111,8 @@ async fn accept(listener: &TcpListener, complained: &mut Option<Instant>) -> Tcp
 }
 
 async fn refuse(mut socket: Socket) -> std::io::Result<()> {
+    // Or is about to.
+    socket.is_sending().store(true, Ordering::Relaxed);
     socket.write_all(REFUSAL.as_bytes()).await?;
     socket.shutdown().await
 }

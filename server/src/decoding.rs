@@ -1,11 +1,9 @@
 //! Decoding and cropping, before the queue and beside the engines, on a pool of its own, and so is reading large documents: slow
-//! or hostile ones can neither starve the async threads, nor take more memory than that many at a time, nor pile up. Its threads
-//! give way to all others: engines, which many wait for, are held up least by photos of which each takes a quarter of a second.
+//! or hostile ones can neither starve the async threads, nor take more memory than that many at a time, nor pile up.
 
 use crate::body::Share;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::priority;
 use bytes::Bytes;
 use model::checkpoint::Metadata;
 use model::classifier::Prepared;
@@ -40,7 +38,6 @@ impl Decoding {
     ) -> Result<Self, rayon::ThreadPoolBuildError> {
         let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get);
         let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("decode {index}"));
-        let builder = builder.start_handler(|_| priority::give_way());
         let most = queue.get().saturating_add(threads).min(Semaphore::MAX_PERMITS);
         Ok(Decoding { pool: builder.build()?, places: Arc::new(Semaphore::new(most)), most, limits, metrics })
     }
@@ -107,7 +104,7 @@ impl Decoding {
             // Kept until it is done, for a client that goes does not stop what has begun, nor free what that holds.
             let kept = (place, share);
             let done = (!reply.is_closed()).then(|| catch_unwind(AssertUnwindSafe(work)));
-            // Before the answer, behind which a thread that gives way may not come to it soon.
+            // Before the answer, behind which this thread may have to wait for a processor.
             drop(kept);
             if let Some(done) = done {
                 let _ = reply.send(done);

@@ -22,7 +22,6 @@ mod greeting;
 mod metrics;
 mod middleware;
 mod photos;
-mod priority;
 mod registry;
 mod router;
 mod routes;

@@ -1,8 +1,12 @@
 //! A client's connection, as HTTP is spoken over it, with what HTTP knows nothing of: a client that takes nothing, one that
 //! has gone, and one that is still sending when it has its answer.
 
+use socket2::SockRef;
 use std::io::{Error, ErrorKind, IoSlice, Result};
-use std::pin::{Pin, pin};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,58 +20,134 @@ const LINGERS: Duration = Duration::from_secs(30);
 const PAUSES: Duration = Duration::from_secs(2);
 
 pub struct Socket {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
+    gone: Pin<Box<dyn Future<Output = ()> + Send>>,
     patience: Patience,
+    is_sending: Arc<AtomicBool>,
     lingering: Option<Lingering>,
 }
 
 impl Socket {
     /// The client may take nothing for as long as `patience`.
     pub fn new(stream: TcpStream, patience: Duration) -> Self {
-        Socket { stream, patience: Patience::new(patience), lingering: None }
+        let stream = Arc::new(stream);
+        let gone = Box::pin(gone(stream.clone()));
+        Socket { stream, gone, patience: Patience::new(patience), is_sending: Arc::default(), lingering: None }
+    }
+
+    /// To be set when it is known that the client is still sending what nobody reads.
+    pub fn is_sending(&self) -> Arc<AtomicBool> {
+        self.is_sending.clone()
+    }
+
+    fn watch(&mut self, wrote: Poll<Result<usize>>, context: &mut Context) -> Poll<Result<usize>> {
+        let stream = &self.stream;
+        self.patience.watch(wrote, || unsent(stream), context)
+    }
+
+    /// Whether something of the client's is there that nobody has read.
+    fn has_unread(&self, context: &mut Context) -> bool {
+        let mut byte = [0];
+        let peeked = self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte));
+        matches!(peeked, Poll::Ready(Ok(1..)))
     }
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<Result<()>> {
+        read(&self.stream, context, buffer)
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.patience.watch(wrote, context)
+        let wrote = write(&self.stream, context, |stream| stream.try_write(bytes));
+        self.watch(wrote, context)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[IoSlice]) -> Poll<Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
-        self.patience.watch(wrote, context)
+        let wrote = write(&self.stream, context, |stream| stream.try_write_vectored(bytes));
+        self.watch(wrote, context)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
     /// Fails if the client has gone. Hyper, which flushes whenever something happens, sees that by itself when it reads; but it does
     /// not read on while it has more of the client's than the request that is being answered.
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
-        let mut byte = [0];
-        match self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(Error::new(ErrorKind::ConnectionAborted, "the client has gone"))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            _ => Poll::Ready(Ok(())),
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
+        match self.gone.as_mut().poll(context) {
+            Poll::Ready(()) => {
+                self.gone = Box::pin(std::future::ready(()));
+                Poll::Ready(Err(Error::new(ErrorKind::ConnectionAborted, "the client has gone")))
+            }
+            Poll::Pending => Poll::Ready(Ok(())),
         }
     }
 
-    /// Ends the answer, and reads on: a connection that is closed while its client is sending is reset, and the client might not
-    /// see why.
+    /// Ends the answer, and reads on if the client is sending: it would be told that the connection is broken, and might not see why.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
-        let Socket { stream, lingering, .. } = &mut *self;
-        if lingering.is_none() {
-            ready!(Pin::new(&mut *stream).poll_shutdown(context))?;
+        if self.lingering.is_none() {
+            SockRef::from(&*self.stream).shutdown(Shutdown::Write)?;
+            if !self.is_sending.load(Ordering::Relaxed) && !self.has_unread(context) {
+                return Poll::Ready(Ok(()));
+            }
         }
+        let Socket { stream, lingering, .. } = &mut *self;
         lingering.get_or_insert_with(Lingering::new).poll(stream, context)
+    }
+}
+
+/// Returns when the client has ended its side, however much of what it has sent nobody has read.
+#[cfg(target_os = "linux")]
+async fn gone(stream: Arc<TcpStream>) {
+    // Nothing is sent as urgent to who does not ask for it: what is left of this interest is the end.
+    let _ = stream.ready(tokio::io::Interest::PRIORITY).await;
+}
+
+/// Other systems do not tell.
+#[cfg(not(target_os = "linux"))]
+async fn gone(_stream: Arc<TcpStream>) {
+    std::future::pending().await
+}
+
+/// Bytes that the client has not taken yet.
+#[cfg(target_os = "linux")]
+fn unsent(stream: &TcpStream) -> usize {
+    use std::os::fd::AsRawFd;
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and what is asked of it is written to an integer of the size that it has.
+    let asked = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+    if asked == 0 { bytes.try_into().unwrap_or(0) } else { 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unsent(_stream: &TcpStream) -> usize {
+    0
+}
+
+fn read(stream: &TcpStream, context: &mut Context, buffer: &mut ReadBuf) -> Poll<Result<()>> {
+    loop {
+        ready!(stream.poll_read_ready(context))?;
+        match stream.try_read_buf(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (),
+            read => return Poll::Ready(read.map(drop)),
+        }
+    }
+}
+
+fn write(
+    stream: &TcpStream,
+    context: &mut Context,
+    write: impl Fn(&TcpStream) -> Result<usize>,
+) -> Poll<Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(context))?;
+        match write(stream) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (),
+            wrote => return Poll::Ready(wrote),
+        }
     }
 }
 
@@ -78,8 +158,13 @@ struct Patience {
     most: Duration,
     /// What is left of it when the client is waited for.
     left: Duration,
-    /// Since when it is, with the end of that.
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    since: Instant,
+    unsent: usize,
+    end: Pin<Box<Sleep>>,
 }
 
 impl Patience {
@@ -87,22 +172,43 @@ impl Patience {
         Patience { most, left: most, waiting: None }
     }
 
-    /// Of what the stream says to some bytes.
-    fn watch(&mut self, wrote: Poll<Result<usize>>, context: &mut Context) -> Poll<Result<usize>> {
-        if wrote.is_pending() {
+    /// Of what the stream says to some bytes, and how many the client has not taken yet, which the stream takes no more of until
+    /// there are much fewer.
+    fn watch(
+        &mut self,
+        wrote: Poll<Result<usize>>,
+        unsent: impl Fn() -> usize,
+        context: &mut Context,
+    ) -> Poll<Result<usize>> {
+        if wrote.is_ready() {
+            if let Some(Waiting { since, .. }) = self.waiting.take() {
+                self.left = self.left.saturating_sub(since.elapsed());
+            }
+            if let Poll::Ready(Ok(bytes)) = &wrote {
+                self.reward(*bytes);
+            }
+            return wrote;
+        }
+        loop {
             let left = self.left;
-            let begin = || (Instant::now(), Box::pin(sleep_until(Instant::now() + left)));
-            let (_, end) = self.waiting.get_or_insert_with(begin);
-            ready!(end.as_mut().poll(context));
-            return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not take its answer")));
+            let begin = || Waiting {
+                since: Instant::now(),
+                unsent: unsent(),
+                end: Box::pin(sleep_until(Instant::now() + left)),
+            };
+            let waiting = self.waiting.get_or_insert_with(begin);
+            ready!(waiting.end.as_mut().poll(context));
+            let taken = waiting.unsent.saturating_sub(unsent());
+            (self.waiting, self.left) = (None, Duration::ZERO);
+            if taken == 0 {
+                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not take its answer")));
+            }
+            self.reward(taken);
         }
-        if let Some((since, _)) = self.waiting.take() {
-            self.left = self.left.saturating_sub(since.elapsed());
-        }
-        if let Poll::Ready(Ok(bytes)) = &wrote {
-            self.left = (self.left + Duration::from_secs_f64(*bytes as f64 / RATE)).min(self.most);
-        }
-        wrote
+    }
+
+    fn reward(&mut self, bytes: usize) {
+        self.left = (self.left + Duration::from_secs_f64(bytes as f64 / RATE)).min(self.most);
     }
 }
 
@@ -119,11 +225,11 @@ impl Lingering {
         Lingering { last: Instant::now() + LINGERS, end: Box::pin(sleep(PAUSES)) }
     }
 
-    fn poll(&mut self, stream: &mut TcpStream, context: &mut Context) -> Poll<Result<()>> {
+    fn poll(&mut self, stream: &TcpStream, context: &mut Context) -> Poll<Result<()>> {
         let mut thrown_away = [0; 16 << 10];
         loop {
             let mut buffer = ReadBuf::new(&mut thrown_away);
-            match pin!(&mut *stream).poll_read(context, &mut buffer) {
+            match read(stream, context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     let end = (Instant::now() + PAUSES).min(self.last);
                     self.end.as_mut().reset(end);
@@ -143,51 +249,67 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
-    /// Our side of a connection, with a small buffer, and the client's.
-    async fn connected(patience: Duration) -> (Socket, TcpStream) {
+    /// What is soon there if it comes at all.
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Our side of a connection, and the client's.
+    async fn connected() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (ours, _) = listener.accept().await.unwrap();
-        (Socket::new(ours, patience), client)
+        (Socket::new(ours, PAUSES), client)
     }
 
-    /// Whether half a second of patience outlasts a client that takes so many bytes behind every 60 milliseconds.
-    async fn outlasts(bytes: usize) -> bool {
+    /// Whether half a second of patience outlasts a client that takes so many bytes behind every 60 milliseconds, of which the
+    /// stream tells at once or, by fewer that are unsent, for a long time not.
+    async fn outlasts(bytes: usize, at_once: bool) -> bool {
         let mut patience = Patience::new(Duration::from_millis(500));
-        for _ in 0..20 {
-            let given_up = poll_fn(|context| patience.watch(Poll::Pending, context));
+        for taken in 0..20 {
+            let unsent = || if at_once { 1 << 20 } else { (1 << 20) - taken * bytes };
+            let given_up = poll_fn(|context| patience.watch(Poll::Pending, unsent, context));
             if timeout(Duration::from_millis(60), given_up).await.is_ok() {
                 return false;
             }
-            let taken = poll_fn(|context| patience.watch(Poll::Ready(Ok(bytes)), context));
-            assert_eq!(taken.await.unwrap(), bytes);
+            if at_once {
+                let wrote = poll_fn(|context| patience.watch(Poll::Ready(Ok(bytes)), unsent, context));
+                assert_eq!(wrote.await.unwrap(), bytes);
+            }
         }
         true
     }
 
     #[tokio::test]
     async fn who_takes_a_byte_now_and_then_is_given_up() {
-        assert!(!outlasts(1).await);
+        assert!(!outlasts(1, true).await);
+        assert!(!outlasts(1, false).await);
     }
 
     #[tokio::test]
     async fn who_is_slow_is_waited_for() {
-        assert!(outlasts(1024).await);
+        assert!(outlasts(1024, true).await);
+        assert!(outlasts(1024, false).await);
     }
 
     #[tokio::test]
-    async fn who_has_gone_is_noticed_when_something_is_flushed() {
-        let (mut ours, client) = connected(PAUSES).await;
-        ours.flush().await.unwrap();
-        drop(client);
-        while ours.flush().await.is_ok() {
-            tokio::task::yield_now().await;
+    async fn who_has_gone_is_noticed_whatever_is_unread() {
+        for unread in [&b""[..], b"another request"] {
+            let (mut ours, mut client) = connected().await;
+            client.write_all(unread).await.unwrap();
+            ours.flush().await.unwrap();
+            drop(client);
+            let noticed = async {
+                while ours.flush().await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(SOON, noticed).await.unwrap();
         }
     }
 
     #[tokio::test]
     async fn who_is_still_sending_gets_the_answer() {
-        let (mut ours, mut client) = connected(PAUSES).await;
+        let (mut ours, mut client) = connected().await;
+        ours.is_sending().store(true, Ordering::Relaxed);
         let answered = tokio::spawn(async move {
             ours.write_all(b"no").await.unwrap();
             ours.shutdown().await.unwrap();
@@ -203,9 +325,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_sends_nothing_more_is_not_waited_for_long() {
-        let (mut ours, _client) = connected(PAUSES).await;
-        let begun = Instant::now();
-        ours.shutdown().await.unwrap();
-        assert!(begun.elapsed() < LINGERS);
+        for (is_sending, at_most) in [(false, PAUSES / 2), (true, LINGERS / 2)] {
+            let (mut ours, _client) = connected().await;
+            ours.is_sending().store(is_sending, Ordering::Relaxed);
+            timeout(at_most, ours.shutdown()).await.unwrap().unwrap();
+        }
     }
 }

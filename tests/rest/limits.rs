@@ -4,9 +4,9 @@ use crate::own::{Own, SMALL, checkpoint, rest};
 use crate::shared::{answer, form, photo};
 use anyhow::{Context, Result, ensure};
 use model::preprocess::Photo;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tests::workspace;
 
 /// A head that does not end, and a connection on which nothing is asked, are given up.
@@ -75,8 +75,9 @@ pub fn gone_clients() -> Result<()> {
     let own = Own::start(["--max-queue-delay", "60s", "--max-batch-size", "64"])?;
     let cat = photo("cat.jpg")?;
     let head = format!("POST /predict HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", cat.len());
-    for (behind, gone) in [("", 1.0), ("GET /healthz HTTP/1.1\r\n", 2.0)] {
-        let connection = own.say(&[head.as_bytes(), &cat, behind.as_bytes()].concat())?;
+    let one = [head.as_bytes(), &cat].concat();
+    for (behind, gone) in [(&b""[..], 1.0), (b"GET /healthz HTTP/1.1\r\n", 2.0), (&one, 3.0)] {
+        let connection = own.say(&[&one, behind].concat())?;
         own.until("the photo is decoded", |own| Ok(own.metric("shortcut_decode_seconds_count")? == gone))?;
         drop(connection);
         own.until("it is noticed", |own| {
@@ -113,14 +114,78 @@ pub fn early_refusals() -> Result<()> {
 }
 
 pub fn bytes_in_flight() -> Result<()> {
-    let own = Own::start(["--max-body", "1MB", "--max-in-flight", "1MB"])?;
-    let mut first = own.say(b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Length: 950000\r\n\r\n")?;
-    first.write_all(&[0; 900_000])?;
-    own.until("the first is held", |own| Ok(own.metric("shortcut_in_flight_bytes")? == 900_000.0))?;
+    let own = Own::start(["--max-body", "1MB", "--max-in-flight", "3MB"])?;
+    let begun = (0..3).map(|_| {
+        let mut begun = own.say(b"POST /predict HTTP/1.1\r\nHost: test\r\nContent-Length: 950000\r\n\r\n")?;
+        begun.write_all(&[0; 900_000])?;
+        Ok(begun)
+    });
+    let begun = begun.collect::<Result<Vec<_>>>()?;
+    own.until("three are held", |own| Ok(own.metric("shortcut_in_flight_bytes")? == 2_700_000.0))?;
     answer(own.post("/predict").body(vec![0; 500_000]))?.overloaded()?;
-    drop(first);
+    drop(begun);
     own.until("nothing is held", |own| Ok(own.metric("shortcut_in_flight_bytes")? == 0.0))?;
     answer(own.post("/predict").body(vec![0; 500_000]))?.failure(415, "unsupported_format")
+}
+
+/// One after the other on one connection, refused or not, and both at once.
+pub fn kept_connections() -> Result<()> {
+    let own = Own::start([])?;
+    let cat = photo("cat.jpg")?;
+    let post = |path: &str, body: &[u8]| {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    };
+    let (good, large) = (post("/predict", &cat), vec![0; 300_000]);
+    for (status, refused) in [
+        (404, post("/nowhere", &large)),
+        (405, post("/models", &large)),
+        (415, post("/predict", &large)),
+        (404, post("/predict?model=nonesuch", &large)),
+        (403, post("/v2/repository/index", &large)),
+    ] {
+        let mut connection = BufReader::new(own.connect()?);
+        for (status, request) in [(status, &refused), (200, &good)] {
+            connection.get_mut().write_all(request)?;
+            ensure!(status_of(&mut connection)? == status, "not {status}");
+        }
+        connection.get_mut().write_all(&[&refused[..], &good].concat())?;
+        for status in [status, 200] {
+            ensure!(status_of(&mut connection)? == status, "not {status} of two at once");
+        }
+    }
+    Ok(())
+}
+
+/// Of the next answer, which is read to its end.
+fn status_of(connection: &mut impl BufRead) -> Result<u16> {
+    let lines = connection.by_ref().lines().take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty()));
+    let head = lines.collect::<Result<Vec<_>, _>>()?.join("\n").to_lowercase();
+    ensure!(!head.contains("connection: close"), "the connection ends: {head}");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
+    let mut body = vec![0; length.parse()?];
+    connection.read_exact(&mut body)?;
+    Ok(head.split(' ').nth(1).context("no status")?.parse()?)
+}
+
+/// Who takes half a megabyte a second is waited for, though with buffers of several on the way the server gets rid of nothing for
+/// longer than it waits.
+pub fn steady_readers() -> Result<()> {
+    let own = Own::start(["--stall-timeout", "2s"])?;
+    let models = answer(own.get("/models"))?.json(200)?;
+    let path = models["models"][0]["weights"].as_str().context("no weights")?;
+    let words = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let mut connection = own.say(words.as_bytes())?;
+    let (mut weights, mut piece) = (Vec::new(), vec![0; 100_000]);
+    for _ in 0..25 {
+        connection.read_exact(&mut piece)?;
+        weights.extend_from_slice(&piece);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    connection.read_to_end(&mut weights)?;
+    let expected = std::fs::read(checkpoint(SMALL))?;
+    ensure!(weights.ends_with(&expected), "{} of {} bytes came", weights.len(), expected.len());
+    Ok(())
 }
 
 /// Who finds the queue full is told at once; all others get their answers.

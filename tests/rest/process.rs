@@ -78,6 +78,19 @@ pub fn not_ready() -> Result<()> {
     Ok(())
 }
 
+/// Connections on which nothing is asked at the moment are closed when it is to end.
+pub fn idle_connections() -> Result<()> {
+    let mut own = Own::start([])?;
+    let mut idle = own.say(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")?;
+    ensure!(idle.read(&mut [0; 1000])? > 0, "no answer");
+    let _silent = own.connect()?;
+    let begun = Instant::now();
+    own.terminate()?;
+    let status = own.server.process().wait()?;
+    ensure!(status.success() && begun.elapsed() < Duration::from_millis(1500), "{status} after {:?}", begun.elapsed());
+    Ok(())
+}
+
 /// An upload that never ends does not keep the server.
 pub fn grace() -> Result<()> {
     let mut own = Own::start(["--shutdown-grace", "300ms", "--stall-timeout", "60s"])?;

@@ -29,7 +29,7 @@ pub async fn watch(registry: Arc<Registry>, every: Duration) {
             }
             match registry.load_file(name, *stamp).await {
                 Ok(()) => drop(tried.remove(name)),
-                Err(error) => tracing::warn!("model {name:?}: {error:#}; what was served before still is"),
+                Err(error) => tracing::warn!("model {name:?} is not loaded: {error:#}"),
             }
         }
         for model in registry.current().iter() {

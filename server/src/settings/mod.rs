@@ -17,6 +17,12 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How many times the bytes of a body it takes with what is made of it at most: half-precision numbers become twice as many.
+const TAKEN: usize = 3;
+
+/// What a small photo takes that is large when it is decoded.
+const LEAST_IN_FLIGHT: usize = 1_000_000;
+
 /// Where checkpoints are looked for when none is named.
 pub const DEFAULT_FOLDER: &str = "checkpoints";
 
@@ -228,10 +234,11 @@ impl Settings {
     /// What only two together get wrong.
     fn check(&self) -> Result<()> {
         let Settings { max_body, max_in_flight, .. } = self;
+        let least = max_body.get().saturating_mul(TAKEN).max(LEAST_IN_FLIGHT);
         ensure!(
-            max_in_flight >= max_body,
-            "--max-in-flight {max_in_flight} is less than --max-body {max_body}, so that a body as large as allowed could never be \
-             taken"
+            max_in_flight.get() >= least,
+            "--max-in-flight {max_in_flight} is less than the {least} bytes that a request as large as --max-body {max_body} allows may \
+             take with what is made of it, so that such could never be answered"
         );
         Ok(())
     }
@@ -317,14 +324,15 @@ mod tests {
             (&["--shutdown-grace=400d"], &["--shutdown-grace", "at most a year"]),
             (&["--max-body=0"], &["--max-body", "no bytes"]),
             (&["--max-decode-memory=0MB"], &["--max-decode-memory", "no bytes"]),
-            (&["--max-body=2000", "--max-in-flight=1999"], &["--max-body 2000", "--max-in-flight 1999"]),
+            (&["--max-body=1000000", "--max-in-flight=2999999"], &["--max-body 1000000", "--max-in-flight 2999999"]),
+            (&["--max-body=1000", "--max-in-flight=999999"], &["--max-body 1000", "--max-in-flight 999999"]),
         ] {
             let error = format!("{:#}", Settings::read([&["server"], flags].concat()).unwrap_err());
             assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
         }
         let none = ["server", "--watch=0s", "--max-queue-delay=0s", "--shutdown-delay=0s", "--shutdown-grace=0s"];
         assert!(Settings::read(none).is_ok());
-        assert!(Settings::read(["server", "--max-body=2000", "--max-in-flight=2000"]).is_ok());
+        assert!(Settings::read(["server", "--max-body=1000000", "--max-in-flight=3000000"]).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod overlay;
 
 use crate::app::App;
 use crate::batching::{Answered, Pending, Unanswered};
-use crate::body::Share;
+use crate::body::{self, Share};
 use crate::decoding::Place;
 use crate::error::ApiError;
 use crate::middleware::observe::{Asked, Phases};
@@ -133,9 +133,9 @@ pub async fn predict(
     let (top_k, explain) = (options.top_k()?, options.explain()?);
     let model = app.registry.get(options.model.as_deref())?;
     let asked = Asked(model.name().to_owned());
-    let ask = Ask { app, model, share, top_k, explain };
+    let ask = Ask { app, model, share: share.clone(), top_k, explain };
     let answered = ask.answer(photos, explain && wants_png(&headers)).await;
-    let mut response = answered.unwrap_or_else(ApiError::into_response);
+    let mut response = body::held(answered.unwrap_or_else(ApiError::into_response), share).await;
     response.extensions_mut().insert(asked);
     Ok(response)
 }

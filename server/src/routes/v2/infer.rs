@@ -129,8 +129,10 @@ async fn respond(app: &App, name: &str, version: Option<&str>, request: Request)
     let body = body::whole(request, app.upload_limits.bytes, &share).await?;
     let model = model(app, name, version)?;
     let asked = observe::Asked(model.name().to_owned());
-    let answered = answered(app, &model, body, json?, share.into()).await;
-    let mut response = answered.unwrap_or_else(|error| Refused::from(error).into_response());
+    let share = Arc::new(share);
+    let answered = answered(app, &model, body, json?, share.clone()).await;
+    let response = answered.unwrap_or_else(|error| Refused::from(error).into_response());
+    let mut response = body::held(response, share).await;
     response.extensions_mut().insert(asked);
     Ok(response)
 }

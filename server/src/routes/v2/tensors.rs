@@ -13,11 +13,15 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use utoipa::ToSchema;
 
+/// Bytes of an id, which comes back in the answer.
+const LONGEST_ID: usize = 1024;
+
 /// An inference request. Tensors whose `binary_data_size` is given follow the JSON in their order.
 #[derive(Deserialize, ToSchema)]
 #[serde(expecting = "an inference request, an object with `inputs`")]
 pub struct InferRequest<'a> {
-    /// Comes back in the answer.
+    /// Comes back in the answer; at most 1024 bytes.
+    #[schema(max_length = 1024)]
     pub id: Option<String>,
     parameters: Option<RequestParameters>,
     /// Exactly one: `images` (UINT8 `[n, height, width, 3]`) or `input` (FP32 or FP16 `[n, 3, height, width]`, normalised).
@@ -125,7 +129,9 @@ pub fn parse(body: &[u8], json: Option<usize>, expected: Expected, share: &Share
     let [tensor] = request.inputs.as_slice() else {
         return Err(ApiError::malformed(format!("one input is expected in `inputs`, `{IMAGES}` or `{INPUT}`")));
     };
-    share.grow(request.id.as_ref().map_or(0, String::len))?;
+    if request.id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
+        return Err(ApiError::malformed(format!("an `id` of at most {LONGEST_ID} bytes is expected")));
+    }
     let images = images(tensor, binary, expected, share)?;
     let is_binary = request.parameters.and_then(|parameters| parameters.binary_data_output).unwrap_or(false);
     let outputs = match request.outputs.as_slice() {

@@ -78,12 +78,12 @@ fn what_is_made_of_a_body_is_held() {
     let images = json!({ "name": "images", "datatype": "UINT8", "shape": [2, 2, 2, 3], "data": zeros(24) });
     let input = json!({ "name": "input", "datatype": "FP32", "shape": [2, 3, 2, 2], "data": zeros(24) });
     for (tensor, bytes) in [(images, 24), (input, 96)] {
-        let body = json!({ "id": "four", "inputs": [tensor] }).to_string();
-        let in_flight = InFlight::new(4 + bytes);
+        let body = json!({ "inputs": [tensor] }).to_string();
+        let in_flight = InFlight::new(bytes);
         let share = in_flight.share();
         parse(body.as_bytes(), None, EXPECTED, &share).unwrap();
-        assert_eq!(in_flight.held(), 4 + bytes, "{body}");
-        let error = parse(body.as_bytes(), None, EXPECTED, &InFlight::new(3 + bytes).share()).unwrap_err();
+        assert_eq!(in_flight.held(), bytes, "{body}");
+        let error = parse(body.as_bytes(), None, EXPECTED, &InFlight::new(bytes - 1).share()).unwrap_err();
         assert_eq!(error.status, 503, "{body}");
     }
 }
@@ -148,6 +148,7 @@ fn what_is_wrong_is_said() {
     let float = |data: Value| json!({ "inputs": [{ "name": "input", "datatype": "FP32", "shape": [1, 3, 2, 2], "data": data }] });
     for (request, words) in [
         (json!({}), &["one input", "inputs"][..]),
+        (json!({ "id": "x".repeat(1025), "inputs": [right] }), &["id", "1024"]),
         (json!({ "inputs": [] }), &["one input", "images", "input"]),
         (json!({ "inputs": [right, right] }), &["one input"]),
         (with("name", json!("pixels")), &["pixels", "images"]),
