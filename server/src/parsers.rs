@@ -40,7 +40,7 @@ pub type Photos = Result<Vec<Result<Bytes, Failure>>, Failure>;
 pub fn json(body: &[u8]) -> (Photos, usize) {
     let in_flight = InFlight::new(HELD);
     let share = in_flight.share();
-    (answered(photos::of_json(body, LIMITS, &share)), in_flight.held())
+    (answered(photos::of_json(body, LIMITS, &share).map(|(photos, _)| photos)), in_flight.held())
 }
 
 /// The images of an inference request whose JSON has `json` bytes, if not all of it.

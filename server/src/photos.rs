@@ -28,6 +28,8 @@ const FIELD: &str = "file";
 /// At least one, with the room that their bytes take.
 pub struct Photos {
     pub photos: Vec<Result<Bytes, ApiError>>,
+    /// Whether the answer is a list: if there are several, or were asked for as one.
+    pub is_list: bool,
     pub share: Arc<Share>,
 }
 
@@ -40,7 +42,7 @@ pub struct JsonPhotos<'a> {
     #[schema(value_type = Option<String>)]
     #[serde(borrow)]
     image: Option<&'a RawValue>,
-    /// Several; the answer is a list of results.
+    /// Any number of them; the answer is a list of results.
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(borrow)]
     images: Option<&'a RawValue>,
@@ -69,14 +71,14 @@ impl FromRequest<Arc<App>> for Photos {
             let json = body::whole(request, limits.bytes, &share).await?;
             let (share, length) = (Arc::new(share), json.len());
             let counted = share.clone();
-            let photos = app.decoding.work(&share, move || of_json(&json, limits, &counted)).await??;
+            let (photos, is_list) = app.decoding.work(&share, move || of_json(&json, limits, &counted)).await??;
             // The document is gone, and nothing of the photos lies in it.
             share.shrink(length);
-            return Ok(Photos { photos, share });
+            return Ok(Photos { photos, is_list, share });
         } else {
             of_body(request, limits, &share).await?
         };
-        Ok(Photos { photos, share: share.into() })
+        Ok(Photos { is_list: photos.len() > 1, photos, share: share.into() })
     }
 }
 
@@ -126,13 +128,18 @@ pub async fn of_form(
     }
 }
 
-/// As [`FromRequest`] does it with a JSON body. `share` grows by what the photos take.
+/// As [`FromRequest`] does it with a JSON body, and whether it holds a list. `share` grows by what the photos take.
 ///
 /// # Errors
 /// What is wrong with the document, and those of [`Share::grow`].
-pub fn of_json(json: &[u8], limits: UploadLimits, share: &Share) -> Result<Vec<Result<Bytes, ApiError>>, ApiError> {
+pub fn of_json(
+    json: &[u8],
+    limits: UploadLimits,
+    share: &Share,
+) -> Result<(Vec<Result<Bytes, ApiError>>, bool), ApiError> {
     let unreadable = |error| ApiError::malformed(format!("{error}; {{\"image\": \"BASE64\"}} is expected"));
     let document: JsonPhotos = serde_json::from_slice(json).map_err(unreadable)?;
+    let is_list = document.images.is_some();
     let json = |value| serde_json::Deserializer::from_str(RawValue::get(value));
     let photos = match (document.image, document.images) {
         (Some(image), None) => vec![Base64(share).deserialize(&mut json(image)).map_err(unreadable)?],
@@ -153,7 +160,7 @@ pub fn of_json(json: &[u8], limits: UploadLimits, share: &Share) -> Result<Vec<R
         Err(error) if error.is_the_servers() => Err(error),
         photo => Ok(photo),
     };
-    photos.into_iter().map(unless_overloaded).collect()
+    Ok((photos.into_iter().map(unless_overloaded).collect::<Result<_, _>>()?, is_list))
 }
 
 /// A text that is decoded while it is read, so that it is copied nowhere.

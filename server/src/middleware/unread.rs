@@ -31,8 +31,8 @@ pub async fn read_on(State(app): State<Arc<App>>, request: Request, next: Next) 
     let mut response = next.run(Request::from_parts(head, Body::new(shared.clone()))).await;
 
     // Who asks whether to send it is answered by that.
-    let is_wanted = !is_too_large && !(asks_first && !shared.with(|rest| rest.begun));
-    if is_wanted && !is_urgent(response.status()) {
+    let is_withheld = asks_first && !shared.with(|rest| rest.begun);
+    if !is_too_large && !is_withheld && !is_urgent(response.status()) {
         let rest = shared.clone().into_data_stream();
         let _ = timeout(app.stall_timeout, body::discard(rest, most)).await;
     }

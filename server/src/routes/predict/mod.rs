@@ -101,7 +101,7 @@ enum AnswerOrResults {
 /// Says what photos show
 ///
 /// JPEG, PNG, WebP, GIF and BMP; what a photo is, its bytes say. One photo gets a prediction, or its failure with the status of
-/// it; several get results in their order.
+/// it; several, and those in a list, get results in their order.
 #[utoipa::path(
     post, path = "/predict", tag = "Predictions", params(Options),
     request_body(content(
@@ -127,14 +127,15 @@ pub async fn predict(
     State(app): State<Arc<App>>,
     options: Result<Query<Options>, QueryRejection>,
     headers: HeaderMap,
-    Photos { photos, share }: Photos,
+    Photos { photos, is_list, share }: Photos,
 ) -> Result<Response, ApiError> {
     let Query(options) = options.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
     let (top_k, explain) = (options.top_k()?, options.explain()?);
     let model = app.registry.get(options.model.as_deref())?;
     let asked = Asked(model.name().to_owned());
     let ask = Ask { app, model, share: share.clone(), top_k, explain };
-    let answered = ask.answer(photos, explain && wants_png(&headers)).await;
+    let as_png = explain && wants_png(&headers);
+    let answered = if is_list { ask.several(photos, as_png).await } else { ask.only(photos, as_png).await };
     let mut response = body::held(answered.unwrap_or_else(ApiError::into_response), share).await;
     response.extensions_mut().insert(asked);
     Ok(response)
@@ -150,11 +151,7 @@ struct Ask {
 }
 
 impl Ask {
-    async fn answer(&self, mut photos: Vec<Result<Bytes, ApiError>>, as_png: bool) -> Result<Response, ApiError> {
-        if photos.len() > 1 {
-            let message = "a PNG explains one photo; ask for JSON, or for one after the other";
-            return if as_png { Err(ApiError::not_acceptable(message)) } else { self.several(photos).await };
-        }
+    async fn only(&self, mut photos: Vec<Result<Bytes, ApiError>>, as_png: bool) -> Result<Response, ApiError> {
         self.check_room(1)?;
         let (photo, place) = (photos.remove(0)?, self.app.decoding.places(1)?.remove(0));
         let (answer, image) = self.one(photo, place).await?;
@@ -171,7 +168,11 @@ impl Ask {
     }
 
     /// Photos fail one by one; what is the server's fault, or its limit, is so for all of them, and ends what was begun.
-    async fn several(&self, photos: Vec<Result<Bytes, ApiError>>) -> Result<Response, ApiError> {
+    async fn several(&self, photos: Vec<Result<Bytes, ApiError>>, as_png: bool) -> Result<Response, ApiError> {
+        if as_png {
+            let message = "a PNG explains one photo; ask for JSON, or for one after the other";
+            return Err(ApiError::not_acceptable(message));
+        }
         let count = photos.iter().flatten().count();
         self.check_room(count)?;
         let mut places = self.app.decoding.places(count)?.into_iter();
@@ -294,6 +295,9 @@ mod tests {
     use crate::fixture::{self, Answer, FakeEngine, form, photo};
     use crate::photos::UploadLimits;
     use axum::http::{HeaderMap, header};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::json;
 
     const JPEG: &str = "image/jpeg";
 
@@ -321,6 +325,18 @@ mod tests {
         assert_eq!(results["results"][1]["error"]["code"], "unsupported_format");
         assert_eq!(results["results"][2]["predictions"][0]["index"], 3);
         assert_eq!(results["results"].as_array().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_list_of_one_photo_gets_a_list() {
+        let photo = STANDARD.encode(photo(7));
+        for (document, pointer) in [
+            (json!({ "images": [photo] }), "/results/0/predictions/0/index"),
+            (json!({ "image": photo }), "/predictions/0/index"),
+        ] {
+            let answer = fixture::post(&fixture::app(), "/predict", "application/json", document.to_string()).await;
+            assert_eq!(answer.json().pointer(pointer), Some(&json!(7)), "{}", answer.body);
+        }
     }
 
     #[tokio::test]
