@@ -104,7 +104,7 @@ pub async fn held(answer: Response, share: Arc<Share>) -> Response {
     }
 }
 
-/// What a stream of bytes, of which so many are announced, holds, or `None` if that is more than `limit`.
+/// What a stream of bytes, of which so many are announced, holds, or how long it is if that is more than `limit`.
 ///
 /// # Errors
 /// Those of the stream, by `unreadable`, and of [`Share::grow`].

@@ -47,6 +47,11 @@ impl Decoding {
         self.most - self.places.available_permits()
     }
 
+    /// For one photo, as [`Decoding::places`].
+    pub fn place(&self) -> Result<Place, ApiError> {
+        Ok(self.places(1)?.remove(0))
+    }
+
     /// For so many photos.
     ///
     /// # Errors
@@ -88,8 +93,7 @@ impl Decoding {
         share: &Arc<Share>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let place = self.places(1)?.remove(0);
-        self.work_at(place, share, work).await
+        self.work_at(self.place()?, share, work).await
     }
 
     async fn work_at<T: Send + 'static>(

@@ -12,6 +12,7 @@ mod content;
 mod decoding;
 mod descriptors;
 mod device_memory;
+mod documents;
 mod error;
 mod few;
 #[cfg(test)]

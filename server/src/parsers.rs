@@ -3,6 +3,7 @@
 //! The limits are small, so that what a fuzzer makes up goes beyond them, and a form soon comes byte by byte.
 
 use crate::body::{DISCARDED, InFlight};
+use crate::documents;
 use crate::error::ApiError;
 use crate::photos::{self, UploadLimits};
 use crate::routes::v2::{self, Expected};
@@ -40,7 +41,7 @@ pub type Photos = Result<Vec<Result<Bytes, Failure>>, Failure>;
 pub fn json(body: &[u8]) -> (Photos, usize) {
     let in_flight = InFlight::new(HELD);
     let share = in_flight.share();
-    (answered(photos::of_json(body, LIMITS, &share).map(|(photos, _)| photos)), in_flight.held())
+    (answered(documents::photos(body, LIMITS, &share).map(|(photos, _)| photos)), in_flight.held())
 }
 
 /// The images of an inference request whose JSON has `json` bytes, if not all of it.

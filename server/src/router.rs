@@ -21,9 +21,6 @@ use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Nothing but predictions has a body worth the name.
-const SMALL_BODY: usize = 64 << 10;
-
 /// # Errors
 /// For origins that are none.
 pub fn router(app: Arc<App>) -> Result<Router> {
@@ -40,7 +37,7 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .routes(routes!(v2::repository::load))
         .routes(routes!(v2::repository::unload))
         .layer(from_fn_with_state(app.clone(), access::changes))
-        .layer(DefaultBodyLimit::max(SMALL_BODY))
+        .layer(DefaultBodyLimit::max(v2::repository::LARGEST * DISCARDED))
         .layer(RequestBodyTimeoutLayer::new(app.stall_timeout));
     let (router, api) = OpenApiRouter::with_openapi(description())
         .merge(predictions)

@@ -1,14 +1,16 @@
 //! `POST /predict`: what the photos of a request show.
 
+mod accept;
 mod overlay;
 
 use crate::app::App;
 use crate::batching::{Answered, Pending, Unanswered};
 use crate::body::{self, Share};
 use crate::decoding::Place;
+use crate::documents::JsonPhotos;
 use crate::error::ApiError;
 use crate::middleware::observe::{Asked, Phases};
-use crate::photos::{JsonPhotos, Photos};
+use crate::photos::Photos;
 use crate::registry::Model;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -134,7 +136,7 @@ pub async fn predict(
     let model = app.registry.get(options.model.as_deref())?;
     let asked = Asked(model.name().to_owned());
     let ask = Ask { app, model, share: share.clone(), top_k, explain };
-    let as_png = explain && wants_png(&headers);
+    let as_png = explain && accept::wants_png(&headers);
     let answered = if is_list { ask.several(photos, as_png).await } else { ask.only(photos, as_png).await };
     let mut response = body::held(answered.unwrap_or_else(ApiError::into_response), share).await;
     response.extensions_mut().insert(asked);
@@ -153,7 +155,7 @@ struct Ask {
 impl Ask {
     async fn only(&self, mut photos: Vec<Result<Bytes, ApiError>>, as_png: bool) -> Result<Response, ApiError> {
         self.check_room(1)?;
-        let (photo, place) = (photos.remove(0)?, self.app.decoding.places(1)?.remove(0));
+        let (photo, place) = (photos.remove(0)?, self.app.decoding.place()?);
         let (answer, image) = self.one(photo, place).await?;
         let phases = Phases(answer.prediction.timing_ms);
         let mut response = match (answer.explanation, image) {
@@ -249,28 +251,6 @@ pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Whether a PNG is accepted by a name of its own, and no less than JSON is.
-fn wants_png(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let accepted: Vec<(String, f32)> = accepted.flat_map(|value| value.split(',')).map(kind_and_quality).collect();
-    // The most specific name that is there counts.
-    let quality = |names: &[&str]| {
-        let found = names.iter().find_map(|name| accepted.iter().find(|(kind, _)| kind == name));
-        found.map_or(0.0, |(_, quality)| *quality)
-    };
-    let png = quality(&["image/png", "image/*"]);
-    png > 0.0 && png >= quality(&["application/json", "application/*", "*/*"])
-}
-
-/// Of one of the kinds that a client accepts.
-fn kind_and_quality(accepted: &str) -> (String, f32) {
-    let accepted = accepted.to_ascii_lowercase();
-    let mut parts = accepted.split(';').map(str::trim);
-    let kind = parts.next().unwrap_or_default().to_owned();
-    let quality = parts.find_map(|part| part.strip_prefix("q="));
-    (kind, quality.and_then(|quality| quality.parse().ok()).unwrap_or(1.0))
-}
-
 impl Options {
     fn top_k(&self) -> Result<usize, ApiError> {
         let Some(text) = &self.top_k else { return Ok(TOP_K) };
@@ -291,10 +271,8 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
-    use super::wants_png;
     use crate::fixture::{self, Answer, FakeEngine, form, photo};
     use crate::photos::UploadLimits;
-    use axum::http::{HeaderMap, header};
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use serde_json::json;
@@ -347,31 +325,6 @@ mod tests {
         }
         let answer = post("/predict?top_k=1&top_k=2", photo(0)).await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"));
-    }
-
-    #[test]
-    fn a_png_is_for_who_accepts_one() {
-        for (accept, expected) in [
-            ("image/png", true),
-            ("text/html, Image/PNG; q=0.8", true),
-            ("image/*", true),
-            ("image/png;q=0", false),
-            ("image/png; q=0.0, application/json", false),
-            ("image/jpeg, */*", false),
-            ("*/*", false),
-            ("application/json", false),
-            ("image/png, application/json", true),
-            ("application/json, image/png;q=0.1", false),
-            ("application/json;q=0.5, image/png;q=0.6", true),
-            ("image/*,*/*;q=0.8", true),
-            ("image/*;q=0.5, */*;q=0.8", false),
-            ("image/png;q=0.9, image/*;q=0.1, application/*;q=0.5", true),
-            ("image/png;q=0, image/*, application/json;q=0.5", false),
-            ("image/png;q=0.5, application/json;q=0.2, */*", true),
-        ] {
-            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
-            assert_eq!(wants_png(&headers), expected, "{accept}");
-        }
     }
 
     #[tokio::test]

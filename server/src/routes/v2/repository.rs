@@ -12,7 +12,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// Bytes of what comes with a change.
-const LARGEST: usize = 16 << 10;
+pub const LARGEST: usize = 16 << 10;
 
 #[derive(Serialize, ToSchema)]
 pub struct IndexEntry {
