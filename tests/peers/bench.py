@@ -1,7 +1,7 @@
-"""`make bench`: Shortcut beside other people's engines, on one machine, in one run, taking turns.
+"""`make bench`: compares Shortcut with other inference engines on one machine, in alternating runs.
 
-Standard library only; what the peers need is made below cargo's target directory (environment.py). The last line of the
-output is a JSON object with everything that was measured.
+Uses only the standard library. environment.py installs the peers below cargo's target directory. The last line of the
+output is a JSON object with all measurements.
 """
 
 import argparse
@@ -25,37 +25,37 @@ from targets import Verdict
 
 NATIVE_PEERS = [*PYTHON_PEERS, *RUST_PEERS]
 PEERS = [*NATIVE_PEERS, *in_browser.PEERS, DECODER_PEER]
-# What export.py writes.
+# The networks and batch sizes that export.py writes.
 CASES = ["resnet18:1", "resnet18:8", "resnet50:1", "resnet50:8"]
-# Far more than decoding and resizing takes.
+# Timeout in seconds, far above the time that preprocess.py needs.
 DECODING_SECONDS = 300
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__.splitlines()[0])
     parser.add_argument("target", type=Path, help="cargo's target directory, with release/trainer in it")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of every engine (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn (%(default)s)")
-    parser.add_argument("--threads", type=int, default=machine.cores(), help="of every engine (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="ours (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds of every engine (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a round (%(default)s)")
+    parser.add_argument("--threads", type=int, default=machine.cores(), help="threads of every engine (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="device of Shortcut (%(default)s)")
     switch = dict(action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--webgpu", **switch, help="our engine for it natively as well (%(default)s)")
-    parser.add_argument("--cases", default=",".join(CASES), help="network:batch (%(default)s)")
-    parser.add_argument("--peers", default=",".join(PEERS), help="(%(default)s)")
+    parser.add_argument("--webgpu", **switch, help="also measure Shortcut's WebGPU engine natively (%(default)s)")
+    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated list of network:batch (%(default)s)")
+    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated list of peers (%(default)s)")
     given = parser.parse_args()
     given.cases, given.peers = given.cases.split(","), given.peers.split(",")
     if given.rounds < 1 or given.threads < 1:
-        parser.error("at least one round and one thread are wanted")
+        parser.error("--rounds and --threads must be at least 1")
     for names, known in ((given.cases, CASES), (given.peers, PEERS)):
         unknown = [name for name in names if name not in known]
         if unknown:
-            parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
+            parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}")
     given.cases = [Case(network, int(batch)) for network, batch in (case.split(":") for case in given.cases)]
     return given
 
 
 def native(given, environment, missing):
-    """(case, times, differences) for each case, and our engine with what it saw."""
+    """Returns (case, times, differences) for each case, and Shortcut's engine with its start times."""
     ours = Ours(environment, given.device, given.threads)
     engines = [ours]
     for name in given.peers:
@@ -77,15 +77,15 @@ def native(given, environment, missing):
 
 
 def decoding(given, environment, missing):
-    """What preprocess.py says, or None without its peer."""
+    """Returns the text and the JSON summary of preprocess.py, or None without its peer."""
     if DECODER_PEER not in given.peers or DECODER_PEER not in environment.versions:
         return None
-    say(f"decoding and resizing beside {DECODER_PEER}")
+    say(f"comparing decoding and resizing with {DECODER_PEER}")
     command = [environment.python, HERE / "preprocess.py", "--trainer", environment.trainer]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=DECODING_SECONDS, check=True)
     except subprocess.TimeoutExpired:
-        missing["decoding"] = f"it took more than {DECODING_SECONDS} seconds"
+        missing["decoding"] = f"timed out after {DECODING_SECONDS} seconds"
         return None
     except subprocess.CalledProcessError as error:
         missing["decoding"] = error.stderr.strip().rpartition("\n")[2]
@@ -95,12 +95,12 @@ def decoding(given, environment, missing):
 
 
 def worker_sizes(given, environment, missing):
-    """Bytes of the page's worker, and gzipped; with the browser's comparison only."""
+    """Returns the size of the page's worker in bytes, plain and gzipped, if the browser is measured."""
     built = DIST / "worker_bg.wasm"
     if not any(peer in given.peers for peer in in_browser.PEERS):
         return {}
     if not built.exists():
-        missing["worker"] = f"{built} is not there; `make page` builds it"
+        missing["worker"] = f"{built} does not exist; build it with `make page`"
         return {}
     sizes = {"built": built.stat().st_size, "gzipped": len(gzip.compress(built.read_bytes()))}
     if BURN_PEER in environment.versions:
@@ -118,14 +118,14 @@ def judge(results, ours, page, photos, memory, sizes):
             target = targets.NATIVE[case.network, case.batch]
             absent = [name for name in targets.RIVALS if name not in medians]
             without = f" (without {', '.join(absent)})" if absent else ""
-            verdicts.append(Verdict(f"{case}, of {rival or 'the fastest rival'}{without}", ratio, target))
+            verdicts.append(Verdict(f"{case}, to {rival or 'the fastest rival'}{without}", ratio, target))
     starts = ours.starts.get(str(RESNET18))
     worker = sizes.get("built")
     return verdicts + [
-        Verdict(f"{RESNET18.network} in a page, of {BROWSER_PEER}", page.ratio("CPU"), targets.BROWSER),
-        Verdict(f"the same on emulated WebGPU, of {BROWSER_PEER} there", page.ratio("WebGPU"), targets.WEBGPU),
-        Verdict("its first run there, loading included", page.first_ratio("WebGPU"), targets.WEBGPU_FIRST),
-        Verdict(f"12 MP decoded and resized, of {DECODER_PEER}", photos and photos["12 MP"]["ratio"], targets.DECODING),
+        Verdict(f"{RESNET18.network} in a page, to {BROWSER_PEER}", page.ratio("CPU"), targets.BROWSER),
+        Verdict(f"the same on emulated WebGPU, to {BROWSER_PEER}", page.ratio("WebGPU"), targets.WEBGPU),
+        Verdict("the first run on emulated WebGPU, including loading", page.first_ratio("WebGPU"), targets.WEBGPU_FIRST),
+        Verdict(f"12 MP decoded and resized, to {DECODER_PEER}", photos and photos["12 MP"]["ratio"], targets.DECODING),
         Verdict("memory of runs beyond the weights, resnet18 b1", memory and memory / 1e6, targets.RUNS_MB, " MB"),
         Verdict("bytes to first logits, resnet18", starts and statistics.median(starts), targets.START_MS, " ms"),
         Verdict("worker", worker and worker / 1e6, targets.WORKER_MB, " MB"),
@@ -136,14 +136,14 @@ def main():
     given = arguments()
     described = machine.describe()
     environment = Environment(given.target.resolve())
-    say("making what the peers need" + (", which the first time takes minutes" if BURN_PEER in given.peers else ""))
+    say("installing the peers" + (", which takes minutes the first time" if BURN_PEER in given.peers else ""))
     environment.make(given.peers)
     missing = environment.missing
-    missing.update({peer: "not asked for" for peer in PEERS if peer not in given.peers})
+    missing.update({peer: "not selected" for peer in PEERS if peer not in given.peers})
 
     use = machine.Use()
     results, ours = native(given, environment, missing)
-    # The browser is a program that nobody started here.
+    # Read before the browser starts: it is not a child of this process and would count as another program.
     use = use.shares()
     on_adapter = webgpu.measure(given, environment, missing) if given.webgpu else None
     try:
@@ -181,7 +181,7 @@ def main():
         targets=[verdict.json() for verdict in verdicts],
         missing=missing,
     )
-    # Missed targets are results; an answer of ours that is wrong or does not come is a failure.
+    # A missed target is a result. A wrong or missing answer of Shortcut is a failure.
     return 1 if any(name.startswith("shortcut") for name in missing) else 0
 
 

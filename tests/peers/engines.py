@@ -1,5 +1,5 @@
-"""The engines as the driver sees them: peers are workers that live as long as the comparison and are asked for a round at a
-time, ours is `trainer bench`, a process a round. A round of either begins with a warm-up of its own.
+"""Interfaces of the benchmark driver to the engines. Each peer is a worker process that lives as long as the comparison and
+computes one round per request. Shortcut is `trainer bench`, one process per round. Every round starts with a warm-up.
 """
 
 import ctypes
@@ -12,20 +12,20 @@ import subprocess
 
 from environment import last_words
 
-# In seconds: far beyond the slowest engine's loading of the largest case.
+# Timeout in seconds, far above the slowest engine's time to load the largest case.
 PATIENCE = 300
 
 
 class EngineError(Exception):
-    """An engine does not answer, or says that it cannot."""
+    """An engine failed or did not answer in time."""
 
 
 class Refused(EngineError):
-    """An engine of ours that says what it cannot do, and ends."""
+    """`trainer bench` reported that it cannot do what was requested."""
 
 
 class Case:
-    """A network and a batch size."""
+    """A network with a batch size."""
 
     def __init__(self, network, batch):
         self.network, self.batch = network, batch
@@ -38,20 +38,20 @@ RESNET18 = Case("resnet18", 1)
 
 
 def end_with_driver():
-    """Linux: a worker whose driver was killed would stay stopped for ever."""
+    """Asks Linux to kill this worker when the driver dies; otherwise a stopped worker would never end."""
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Worker:
-    """A peer. Between its rounds it is stopped, so that none of its threads spins beside another's measurement."""
+    """A peer. It is stopped (SIGSTOP) between its rounds, so that its idle threads do not disturb other measurements."""
 
     def __init__(self, name, command, environment, threads):
         self.name = name
         self.log = environment.log(name)
         self.models = environment.models
         self.command = [*command, str(threads)]
-        # OpenMP's threads are ncnn's and PyTorch's.
+        # ncnn and PyTorch use OpenMP.
         self.variables = dict(os.environ, OMP_NUM_THREADS=str(threads))
         self.process = None
 
@@ -61,14 +61,14 @@ class Worker:
             self.process = subprocess.Popen(self.command, **pipes, env=self.variables, preexec_fn=end_with_driver)
 
     def load(self, case):
-        """The logits of the images that all engines get. Who failed before gets another chance."""
+        """Loads a case and returns its logits. Starts the worker again if it failed before."""
         if self.process is None or self.process.poll() is not None:
             self._start()
         folder = str(self.models.resolve())
         return self._ask({"load": {"folder": folder, "network": case.network, "batch": case.batch}})["logits"]
 
     def time(self, case, seconds):
-        """The median of a round, in ms."""
+        """Returns the median time of one round, in ms."""
         return statistics.median(self._ask({"time": {"seconds": seconds}})["times_ms"])
 
     def _ask(self, request):
@@ -79,15 +79,15 @@ class Worker:
             process.stdin.flush()
             if not select.select([process.stdout], [], [], PATIENCE)[0]:
                 self.end()
-                raise EngineError(f"no answer within {PATIENCE} s")
+                raise EngineError(f"timed out after {PATIENCE} s")
             answer = process.stdout.readline()
             if answer:
                 process.send_signal(signal.SIGSTOP)
                 return json.loads(answer)
         except OSError:
-            pass  # nobody reads any more
+            pass  # the worker has exited
         self.end()
-        raise EngineError(f"it ended: {last_words(self.log)}")
+        raise EngineError(f"worker exited: {last_words(self.log)}")
 
     def end(self):
         if self.process:
@@ -102,7 +102,7 @@ class Ours:
         self.name = name
         self.device, self.threads, self.options = device, threads, options
         self.trainer, self.models = environment.trainer, environment.models
-        # From a checkpoint's bytes to its first logits, in ms, by case.
+        # Times from a checkpoint's bytes to its first logits, in ms, by case.
         self.starts = {}
 
     def load(self, case):
@@ -115,28 +115,28 @@ class Ours:
         return report["median_ms"]
 
     def memory(self, case):
-        """Bytes that runs need beyond what was resident before the first.
+        """Returns the peak memory of runs in bytes, minus the memory that was resident before the first run.
 
-        Freed memory is given back at once here, or what is left of loading would hide what runs take.
+        glibc is told to return freed memory at once; otherwise memory left from loading would hide the memory of runs.
         """
         returned = dict(MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="65536")
         return self.bench(case, "--iterations", "5", **returned).get("memory", {}).get("runs")
 
     def bench(self, case, *arguments, **variables):
-        """What `trainer bench --json` reports."""
+        """Returns the report of `trainer bench --json`."""
         command = [self.trainer, "bench", "--json", "--device", self.device, "--batch", str(case.batch)]
         command += ["--threads", str(self.threads), "--checkpoint", self.models / f"{case.network}.safetensors"]
         command += [*self.options, *arguments]
-        variables = dict(os.environ, RAYON_NUM_THREADS=str(self.threads), **variables)  # flex takes it from there
+        variables = dict(os.environ, RAYON_NUM_THREADS=str(self.threads), **variables)  # read by flex
         try:
             done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            raise EngineError(f"no answer within {PATIENCE} s") from None
+            raise EngineError(f"timed out after {PATIENCE} s") from None
         if done.returncode != 0:
-            # Drivers of a GPU may have talked before, and what comes after the reason is how to use the program.
-            said = " ".join(done.stderr[max(done.stderr.rfind("error:"), 0) :].partition("\nUsage")[0].split())
-            # A panic and a signal have codes of their own.
-            raise (Refused if done.returncode in (1, 2) else EngineError)(said or f"it ended with {done.returncode}")
+            # GPU drivers may print before the error message, and the program prints its usage after it.
+            message = " ".join(done.stderr[max(done.stderr.rfind("error:"), 0) :].partition("\nUsage")[0].split())
+            # Panics and signals have other exit codes.
+            raise (Refused if done.returncode in (1, 2) else EngineError)(message or f"exit code {done.returncode}")
         return json.loads(done.stdout)
 
     def end(self):

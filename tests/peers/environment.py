@@ -1,5 +1,5 @@
-"""Makes what the peers need, all of it below cargo's target directory: a virtual environment, npm's packages, the workers in
-Rust, and the networks. What cannot be made is no error: its peers are missing, and why is kept to be said.
+"""Installs the peers below cargo's target directory: a virtual environment, npm packages, the workers in Rust, and the
+networks. A failed installation is not an error: the peers that need it are reported as missing, with the reason.
 """
 
 import hashlib
@@ -16,23 +16,23 @@ ROOT = HERE.parent.parent
 PYTHON_PEERS = ("onnxruntime", "openvino", "ncnn", "torch")
 RUST_PEERS = {"rten": "rten", "tract": "tract-onnx"}
 BROWSER_PEER = "onnxruntime-web"
-# Our worker with Burn's WebGPU engine in it.
+# The page's worker with Burn's WebGPU engine.
 BURN_PEER = "burn-webgpu"
 DECODER_PEER = "pillow"
 INSTALL = ("-m", "pip", "install", "--disable-pip-version-check")
 
 
 class Unavailable(Exception):
-    """Something that the machine or a registry does not give; the message says what."""
+    """A program or package cannot be installed."""
 
 
 def last_words(log):
-    """The last line of a log, which mostly tells why it ends, and where the rest is."""
+    """Returns the last line of a log, which usually states the error, and the log's path."""
     return f"{log.read_text().strip().rpartition(chr(10))[2]} (see {log})"
 
 
 def run(command, log, **options):
-    """Runs a command quietly; its output goes to a file that a failure names."""
+    """Runs a command with its output in a log file; the error names the file."""
     try:
         with open(log, "w") as output:
             subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True, **options)
@@ -43,7 +43,7 @@ def run(command, log, **options):
 
 
 def installed(python):
-    """What pip lists, as it comes, and versions by name."""
+    """Returns pip's list of packages as JSON bytes, and the versions by name."""
     listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True).stdout
     return listed, {package["name"]: package["version"] for package in json.loads(listed)}
 
@@ -60,7 +60,7 @@ class Environment:
         self.server = target / "release/server"
         self.serving_python = self.work / "serving/venv/bin/python"
         self.burn = target / "dist-burn"
-        # What pip lists.
+        # pip's list of packages, as JSON bytes.
         self.packages = b""
         self.versions = {}
         self.missing = {}
@@ -70,7 +70,7 @@ class Environment:
         return self.work / f"{name}.log"
 
     def make(self, peers):
-        """Everything for these peers; afterwards `versions` and `missing` name them all."""
+        """Installs these peers; afterwards each is in `versions` or `missing`."""
         python = [peer for peer in (*PYTHON_PEERS, DECODER_PEER) if peer in peers]
         rust = [peer for peer in RUST_PEERS if peer in peers]
         makers = ((python, self._venv), (rust, self._rust), ([BROWSER_PEER], self._node), ([BURN_PEER], self._burn))
@@ -84,14 +84,14 @@ class Environment:
         try:
             self._models()
         except Unavailable as error:
-            raise SystemExit(f"error: the networks cannot be exported, so there is nothing to compare: {error}")
+            raise SystemExit(f"error: cannot export the networks: {error}")
         for peer in peers:
             if peer not in self.versions:
-                self.missing.setdefault(peer, "it is not installed")
+                self.missing.setdefault(peer, "not installed")
 
     def make_servers(self):
-        """For the comparison of servers: the networks, and an environment of the servers' own, since what the networks are
-        made with is what pip lists in the other one.
+        """Prepares the comparison of servers: the networks, and a separate environment for the servers, because the
+        packages of the first one identify the exported networks.
         """
         self.make([])
         folder = self.work / "serving/venv"
@@ -101,7 +101,7 @@ class Environment:
         self.versions.update(installed(self.serving_python)[1])
 
     def _venv(self):
-        """With the packages of the Python that makes it, so that a torch which is there is not fetched again."""
+        """Creates the environment with access to the system's packages, so that an installed torch is not downloaded again."""
         if not self.python.exists():
             run([sys.executable, "-m", "venv", "--system-site-packages", self.work / "venv"], self.log("venv"))
         install = [self.python, *INSTALL]
@@ -109,7 +109,7 @@ class Environment:
         try:
             run([*install, "-r", requirements], self.log("pip"))
         except Unavailable:
-            # One at a time, so that a package which cannot be had takes no other with it.
+            # Install packages one by one, so that one unavailable package does not prevent the others.
             for line in requirements.read_text().splitlines():
                 if line and not line.startswith("#"):
                     try:
@@ -127,7 +127,7 @@ class Environment:
             self.versions[peer] = re.search(f'name = "{package}"\nversion = "(.*)"', lock)[1]
 
     def _node(self):
-        """From the lock file, no package's scripts run."""
+        """Installs from the lock file, without running packages' scripts."""
         self.node.mkdir(exist_ok=True)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / "page" / name, self.node)
@@ -143,7 +143,7 @@ class Environment:
         self.versions[BURN_PEER] = re.search('name = "burn"\nversion = "(.*)"', lock)[1]
 
     def _models(self):
-        """Exported once, and again when `export.py` or a package changes; then imported by our own trainer."""
+        """Exports the networks, again if `export.py` or a package changed, and imports them with the trainer."""
         if not self.packages:
             self._venv()
         recipe = hashlib.sha256((HERE / "export.py").read_bytes() + self.packages).hexdigest()

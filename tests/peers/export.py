@@ -2,10 +2,10 @@
 
     python export.py FOLDER
 
-For each network: NAME.torch.safetensors (torchvision's tensors), NAME-bBATCH.onnx (weights are constants: as inputs of the
-graph they would cost ONNX Runtime its blocked layout), NAME.onnx for batches of any size, NAME.ncnn.param and .bin, and
-NAME.logits.f32, what PyTorch computes in double precision from the images that all engines get: pixels-bBATCH.u8 for those
-that normalise themselves, input.f32 [8, 3, 224, 224] for the others.
+For each network: NAME.torch.safetensors (torchvision's tensors), NAME-bBATCH.onnx (with constant weights: as graph inputs they
+would prevent ONNX Runtime's blocked layout), NAME.onnx for batches of any size, NAME.ncnn.param and .bin, and
+NAME.logits.f32, PyTorch's logits in double precision for the images that all engines get: pixels-bBATCH.u8 for engines
+that normalise, input.f32 [8, 3, 224, 224] for the others.
 """
 
 import sys
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 try:
     import pnnx
-except ImportError:  # then ncnn has no networks, and says so
+except ImportError:  # ncnn then reports that it has no networks
     pnnx = None
 
 NETWORKS = ("resnet18", "resnet50")
@@ -39,7 +39,9 @@ def images(folder):
 
 
 def network(name, batch):
-    """Random weights; running statistics are those of the batch, or activations would grow from block to block."""
+    """Returns a network with random weights. Running statistics are those of the batch; otherwise activations would grow from
+    block to block.
+    """
     torch.manual_seed(1)
     model = getattr(torchvision.models, name)(weights=None)
     for module in model.modules():
@@ -61,7 +63,7 @@ def export(name, batch, folder):
     torch.onnx.export(model, (batch[:1],), folder / f"{name}.onnx", dynamic_axes=free, **options)
     if pnnx:
         ncnn = {f"ncnn{part}": str(folder / f"{name}.ncnn.{part}") for part in ("param", "bin")}
-        with tempfile.TemporaryDirectory() as rest:  # pnnx leaves half a dozen other files beside its first
+        with tempfile.TemporaryDirectory() as rest:  # pnnx writes other files next to the network
             pnnx.export(model, f"{rest}/network.pt", batch[:1], fp16=False, **ncnn)
     model.double()(batch.double()).float().numpy().tofile(folder / f"{name}.logits.f32")
 

@@ -1,14 +1,14 @@
-"""Loading photos to train on beside torchvision: from JPEGs, and from photos that are decoded already, per core.
+"""Compares loading of training photos with torchvision: from JPEGs and from decoded photos, in images per second per core.
 
     cargo build --release -p trainer
     python3 tests/peers/loading.py [FOLDER]
 
-Needs torch, torchvision and Pillow (requirements.txt). FOLDER holds a folder of photos for each class, or those within
-`train`; by default 512 JPEGs of 500x375 at quality 90 are made on the spot, parts of the repository's samples. Both sides
-read, decode, cut (`RandomResizedCrop(224)` and `RandomHorizontalFlip`) and stack batches of 64, in as many workers as there
-are cores; they take turns for several rounds, each time beginning with another, and what is printed are medians. torchvision
-once ends in normalised floats (`ToTensor`, `Normalize`), which is what most train with, and once in bytes (`PILToTensor`),
-which is what ours does: it normalises on the device. Of decoded photos, torchvision gets Pillow images that are in memory.
+Needs torch, torchvision and Pillow (requirements.txt). FOLDER contains one folder of photos per class, directly or within
+`train`; by default the script creates 512 JPEGs of 500x375 at quality 90 from crops of the repository's samples. Both sides
+read, decode, crop (`RandomResizedCrop(224)` and `RandomHorizontalFlip`) and stack batches of 64, with one worker per
+core. They take turns for several rounds, each starting with a different one, and the script prints medians. torchvision
+is measured with normalised floats as output (`ToTensor`, `Normalize`), the usual choice, and with bytes (`PILToTensor`),
+like Shortcut, which normalises on the device. For decoded photos, torchvision reads Pillow images from memory.
 The last line is JSON.
 """
 
@@ -39,7 +39,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def make(folder, count=512, size=(500, 375), classes=8):
-    """JPEGs of random parts of the samples."""
+    """Writes JPEGs of random crops of the samples."""
     samples = [Image.open(file).convert("RGB") for file in sorted((ROOT / "samples").glob("*.jpg"))]
     draws = random.Random(0)
     for index in range(count):
@@ -48,9 +48,9 @@ def make(folder, count=512, size=(500, 375), classes=8):
         height = width * size[1] / size[0]
         left, top = draws.uniform(0, photo.width - width), draws.uniform(0, photo.height - height)
         part = photo.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
-        place = folder / "train" / f"class{index % classes}"
-        place.mkdir(parents=True, exist_ok=True)
-        part.save(place / f"{index:04}.jpg", quality=90)
+        class_folder = folder / "train" / f"class{index % classes}"
+        class_folder.mkdir(parents=True, exist_ok=True)
+        part.save(class_folder / f"{index:04}.jpg", quality=90)
 
 
 class Decoded(torch.utils.data.Dataset):
@@ -69,8 +69,9 @@ class Decoded(torch.utils.data.Dataset):
 
 
 class Torchvision:
-    """Batches of a data loader whose workers stay. Made for a round and ended after it, so that no worker loads beside
-    another's measurement."""
+    """A data loader with persistent workers. It is created for each round and ended after it, so that its workers do not
+    disturb other measurements.
+    """
 
     def __init__(self, data, end, decoded, workers, seconds):
         steps = [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip(), *end]
@@ -103,14 +104,14 @@ class Ours:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", help="photos; by default made of the samples")
-    parser.add_argument("--trainer", type=Path, default=ROOT / "target/release/trainer", help="our binary")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4, help="of a round")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes or threads")
+    parser.add_argument("folder", type=Path, nargs="?", help="folder of photos (default: crops of the samples)")
+    parser.add_argument("--trainer", type=Path, default=ROOT / "target/release/trainer", help="path of the trainer binary")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="length of a round (%(default)s)")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="number of processes or threads")
     options = parser.parse_args()
     if not options.trainer.exists():
-        sys.exit(f"{options.trainer} is not there: cargo build --release -p trainer")
+        sys.exit(f"{options.trainer} does not exist; build it with: cargo build --release -p trainer")
 
     with tempfile.TemporaryDirectory() as made:
         folder = options.folder or Path(made)
@@ -141,10 +142,10 @@ def compare(folder, options):
     base = medians["torchvision, JPEGs, floats"]
     for name, figure in medians.items():
         spread = (max(rounds[name]) - min(rounds[name])) / 2 / workers
-        print(f"{name:30} {figure:7.0f} ± {spread:4.0f}   {figure / base:5.2f} of torchvision's from JPEGs")
+        print(f"{name:30} {figure:7.0f} ± {spread:4.0f}   {figure / base:5.2f} times torchvision from JPEGs")
     shares = use.shares()
     if shares["others"] + shares["stolen"] > 0.05:
-        print(f"Other programs used {shares['others']:.0%} of the processors, the host {shares['stolen']:.0%}.")
+        print(f"Other programs used {shares['others']:.0%} of the processors, the hypervisor took {shares['stolen']:.0%}.")
     report = {"machine": describe(), "use": shares, "workers": workers, "rounds": rounds, "per_core": medians}
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "pillow": PIL.__version__}
     print(json.dumps({**report, "versions": versions}))

@@ -1,17 +1,17 @@
-"""What the figures were measured on."""
+"""Describes the machine, and its use by other programs during a measurement."""
 
 import os
 import platform
 from pathlib import Path
 
-# Instruction sets that decide how fast fp32 convolutions and their reduced precisions can be.
+# Instruction-set extensions that matter for convolutions in fp32 and reduced precisions.
 NOTABLE = (
     "avx2 fma avx512f avx512_bf16 avx512_vnni avx512_fp16 avx_vnni amx_tile amx_bf16 amx_int8 asimd asimddp bf16 i8mm sve"
 ).split()
 
 
 def _cpuinfo():
-    """One dictionary a processor."""
+    """Returns one dictionary per logical processor."""
     try:
         blocks = Path("/proc/cpuinfo").read_text().strip().split("\n\n")
     except OSError:
@@ -21,11 +21,11 @@ def _cpuinfo():
 
 
 def cores():
-    """Physical cores that this process may use: two threads of one core compute no faster than one."""
+    """Returns the number of physical cores that this process may use: hyper-threads do not speed up convolutions."""
     allowed = os.sched_getaffinity(0)
     processors = [one for one in _cpuinfo() if int(one.get("processor", -1)) in allowed]
-    places = {(one["physical id"], one["core id"]) for one in processors if "core id" in one}
-    return len(places) or len(allowed)
+    physical = {(one["physical id"], one["core id"]) for one in processors if "core id" in one}
+    return len(physical) or len(allowed)
 
 
 def describe():
@@ -43,14 +43,14 @@ def describe():
 
 
 class Use:
-    """Who used the processors since this was made: were the measurements alone?"""
+    """Measures how much other programs used the processors since its creation."""
 
     def __init__(self):
         self.before = self._read()
 
     @staticmethod
     def _read():
-        """In seconds: all time, that of this process and of its children that have ended, idle time, stolen time."""
+        """Returns, in seconds: all time, time of this process and its finished children, idle time, stolen time."""
         # proc_stat(5): user nice system idle iowait irq softirq steal
         fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
         seconds = [int(field) / os.sysconf("SC_CLK_TCK") for field in fields]
@@ -58,6 +58,6 @@ class Use:
         return sum(seconds), own, seconds[3] + seconds[4], seconds[7]
 
     def shares(self):
-        """Of all processors' time: what other programs used, and what the machine's host took away."""
+        """Returns the shares of processor time used by other programs and taken by the hypervisor."""
         total, own, idle, stolen = (after - before for before, after in zip(self.before, self._read()))
         return {"others": round(max(total - own - idle - stolen, 0) / total, 3), "stolen": round(stolen / total, 3)}

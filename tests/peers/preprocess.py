@@ -1,11 +1,11 @@
-"""Decoding and resizing beside Pillow: from a JPEG's bytes to the 224x224 pixels that a network sees, on one thread.
+"""Compares decoding and resizing with Pillow: from a JPEG's bytes to 224x224 pixels, on one thread.
 
     cargo build --release -p trainer
     python3 tests/peers/preprocess.py
 
-Needs Pillow and numpy. The photos are made on the spot: a sample enlarged to 12 megapixels, with grain, quality 90. Both
-sides decode all of it, turn it upright, and resize and crop as torchvision does (`Resize(256)`, `CenterCrop(224)`); they
-take turns, and each first photo of a turn is thrown away. The last line is JSON.
+Needs Pillow and numpy. The script creates the photos: a sample enlarged to 12 megapixels, with grain, quality 90. Both
+sides decode them, apply the EXIF orientation, and resize and crop as torchvision does (`Resize(256)`, `CenterCrop(224)`). They
+take turns, and the first photo of each turn is not counted. The last line is JSON.
 """
 
 import argparse
@@ -28,13 +28,13 @@ ORIENTATION, ROTATE_90 = 0x0112, 6
 
 
 def photos(sample):
-    """Names with a JPEG's bytes: what a camera, a telephone held upright, and a website give."""
+    """Returns JPEGs by name, as a camera, a telephone held upright, and a website produce them."""
     small = sample.read_bytes()
     enlarged = Image.open(io.BytesIO(small)).convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC)
     grain = numpy.random.default_rng(0).normal(0, 6, (3000, 4000, 1))
     large = Image.fromarray(numpy.clip(numpy.asarray(enlarged) + grain, 0, 255).round().astype(numpy.uint8))
-    turned = Image.Exif()
-    turned[ORIENTATION] = ROTATE_90
+    rotated = Image.Exif()
+    rotated[ORIENTATION] = ROTATE_90
 
     def jpeg(**options):
         file = io.BytesIO()
@@ -43,7 +43,7 @@ def photos(sample):
 
     return {
         "12 MP": jpeg(),
-        "12 MP, stored turned": jpeg(exif=turned),
+        "12 MP, EXIF-rotated": jpeg(exif=rotated),
         "12 MP, full chroma": jpeg(subsampling=0),
         "12 MP, progressive": jpeg(progressive=True),
         f"{sample.stem}, {len(small) >> 10} KiB": small,
@@ -51,7 +51,7 @@ def photos(sample):
 
 
 def pillow(encoded):
-    """Milliseconds for decoding, turning upright included, and for resizing and cropping."""
+    """Returns the milliseconds for decoding including rotation, and for resizing and cropping."""
     start = time.perf_counter()
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
     image.load()
@@ -67,7 +67,7 @@ def pillow(encoded):
 
 
 def ours(trainer, checkpoint, file, photos):
-    """The same of each photo, as `trainer predict` reports it."""
+    """Returns the same for each photo, as reported by `trainer predict`."""
     command = [trainer, "predict", "--json", "--checkpoint", checkpoint, *[file] * photos]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     timings = [json.loads(line)["timing_ms"] for line in lines]
@@ -75,7 +75,7 @@ def ours(trainer, checkpoint, file, photos):
 
 
 def compare(encoded, trainer, checkpoint, turns, photos):
-    """Medians of both sides, in milliseconds: decoding, resizing, both together."""
+    """Returns the medians of both sides in milliseconds: decoding, resizing, and their sum."""
     times = {"ours": [], "pillow": []}
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
         file.write(encoded)
@@ -96,14 +96,14 @@ def compare(encoded, trainer, checkpoint, turns, photos):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainer", type=Path, default=ROOT / "target/release/trainer", help="our binary")
+    parser.add_argument("--trainer", type=Path, default=ROOT / "target/release/trainer", help="path of the trainer binary")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints/resnet18-imagenette.safetensors")
-    parser.add_argument("--sample", type=Path, default=ROOT / "samples/palace.jpg", help="what is enlarged")
-    parser.add_argument("--turns", type=int, default=3, help="of each side")
-    parser.add_argument("--photos", type=int, default=4, help="that count in each turn")
+    parser.add_argument("--sample", type=Path, default=ROOT / "samples/palace.jpg", help="photo to enlarge")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each side (%(default)s)")
+    parser.add_argument("--photos", type=int, default=4, help="photos measured in each turn (%(default)s)")
     options = parser.parse_args()
     if not options.trainer.exists():
-        sys.exit(f"{options.trainer} is not there: cargo build --release -p trainer")
+        sys.exit(f"{options.trainer} does not exist; build it with: cargo build --release -p trainer")
 
     print(f"milliseconds: decode + resize = total; Pillow {PIL.__version__}", flush=True)
     results = {}

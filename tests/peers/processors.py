@@ -1,4 +1,4 @@
-"""What processes and their threads took of the processors so far, in seconds; Linux, proc(5)."""
+"""Processor time of processes and threads in seconds, on Linux (proc(5))."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def of_process(pid):
-    """Of all its threads, those that have ended too; nothing of one that is not there."""
+    """Returns the time of all threads of a process, including ended ones; 0 if the process does not exist."""
     try:
         user, system = _stat(f"/proc/{pid}")[11:13]
     except OSError:
@@ -16,7 +16,7 @@ def of_process(pid):
 
 
 def of_thread(folder):
-    """In nanoseconds where the kernel counts them, in ticks otherwise. It fails if the thread has ended."""
+    """Returns the time of a thread, with nanosecond resolution if the kernel provides it. Raises OSError if the thread has ended."""
     try:
         return int((folder / "schedstat").read_text().split()[0]) / 1e9
     except (FileNotFoundError, IndexError):
@@ -25,19 +25,19 @@ def of_thread(folder):
 
 
 def threads(pid):
-    """Folders of those that live."""
+    """Returns the /proc folders of a process's live threads."""
     return list(Path(f"/proc/{pid}/task").iterdir())
 
 
 def tree(root):
-    """A process with all that it started."""
+    """Returns the IDs of a process and all its descendants."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 parents[int(entry.name)] = int(_stat(entry)[1])
             except OSError:
-                continue  # it has ended
+                continue  # the process has ended
     found, more = set(), {root}
     while more:
         found |= more
@@ -46,5 +46,5 @@ def tree(root):
 
 
 def _stat(folder):
-    """From the third field on, behind a name that may hold anything."""
+    """Returns the fields of `stat` after the process name, which may contain spaces and parentheses."""
     return Path(folder, "stat").read_text().rpartition(") ")[2].split()

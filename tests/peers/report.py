@@ -1,4 +1,4 @@
-"""The results for people, and in one line for programs."""
+"""Formats the results as tables, and as one line of JSON."""
 
 import json
 import statistics
@@ -9,7 +9,7 @@ def medians(times):
 
 
 def cell(name, times):
-    """Median of the rounds, how far they reach to either side of it, and our time by this one."""
+    """Formats the median of the rounds, half their range, and Shortcut's time divided by this one's."""
     rounds = times.get(name)
     if not rounds:
         return "-"
@@ -20,7 +20,7 @@ def cell(name, times):
 
 
 def table(rows):
-    """Columns of equal width, the first to the left, the others to the right."""
+    """Formats rows as aligned columns: the first left-aligned, the others right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for first, *rest in rows:
@@ -30,19 +30,19 @@ def table(rows):
 
 
 def markdown(rows):
-    """The same with the bars of Markdown."""
+    """Formats rows as a Markdown table."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
 def ratios(times):
-    """Our time by each other's."""
+    """Returns Shortcut's time divided by that of each peer."""
     ours = times.get("shortcut")
     return {name: ours / ms for name, ms in times.items() if name != "shortcut"} if ours else {}
 
 
 def comparison(title, results, names, versions):
-    """Engines by case: `results` holds (case, times by engine, ...)."""
+    """Formats a table of engines by case; `results` holds (case, times by engine, ...)."""
     rows = [[title, *(str(case) for case, *_ in results)]]
     for name in names:
         cells = [cell(name, times) for _, times, *_ in results]
@@ -51,7 +51,7 @@ def comparison(title, results, names, versions):
 
 
 def rounded(result):
-    """A case for the summary."""
+    """Returns the JSON summary of one case."""
     case, times, differences = result
     middles = medians(times)
     return {
@@ -67,21 +67,21 @@ def rounded(result):
 def conditions(machine, use):
     family = machine["family_model_stepping"]
     print(f"\n{machine['processor']} ({family}), {machine['cores']} cores, {machine['memory_gb']} GB")
-    print(" ".join(machine["flags"]) or "no instruction set of note")
+    print(" ".join(machine["flags"]) or "no relevant instruction-set extensions")
     if use["others"] > 0.03 or use["stolen"] > 0.03:
         print(
-            f"NOTE: do not trust these figures. Other programs used {use['others']:.0%} of the processors meanwhile, and "
-            f"the machine's host took {use['stolen']:.0%} away."
+            f"NOTE: these figures are unreliable. Other programs used {use['others']:.0%} of the processors, and the "
+            f"hypervisor took {use['stolen']:.0%}."
         )
 
 
 def in_words(machine, use, threads, rounds, seconds, sections, verdicts, missing):
     conditions(machine, use)
     print(f"{threads} threads each.")
-    print(f"Medians of {rounds} rounds of {seconds:g} s in turn, ms a run, ± half the rounds' range; in brackets ours / theirs.")
+    print(f"Medians of {rounds} alternating rounds of {seconds:g} s, ms per run, ± half the range; in parentheses Shortcut / peer.")
     for section in sections:
         print(f"\n{section}")
-    print("\n" + table([["target", "here", "at most", ""], *(verdict.row() for verdict in verdicts)]))
+    print("\n" + table([["ratio or quantity", "measured", "target", ""], *(verdict.row() for verdict in verdicts)]))
     for name, reason in sorted(missing.items()):
         print(f"MISSING {name}: {reason}")
 

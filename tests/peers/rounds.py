@@ -1,4 +1,4 @@
-"""The comparison itself: who computes the right thing, and how fast, all of them in turn."""
+"""Compares engines: checks their logits, then times them in alternating rounds."""
 
 import array
 import statistics
@@ -6,26 +6,26 @@ import sys
 
 from engines import EngineError
 
-# Of the largest logit. Winograd's transforms cost a few digits, another network or a missing normalisation far more.
+# Relative to the largest logit. Winograd's transforms cost a few digits; a wrong network or a missing normalisation far more.
 TOLERANCE = 1e-3
 
 
 def say(text):
-    """Progress, beside the results."""
+    """Prints progress to stderr; results go to stdout."""
     print(text, file=sys.stderr, flush=True)
 
 
 def reference(case, models):
     logits = array.array("f")
     logits.frombytes((models / f"{case.network}.logits.f32").read_bytes())
-    # Batches begin with the same images; there are eight of them.
+    # The file holds logits of eight images, and every batch consists of the first of them.
     return logits[: len(logits) // 8 * case.batch]
 
 
 def check(logits, expected, tolerance=TOLERANCE):
-    """Their largest difference relative to the largest logit, each image's mean aside."""
+    """Returns the largest difference relative to the largest logit, after removing each image's mean difference."""
     if len(logits) != len(expected):
-        raise EngineError(f"{len(logits)} logits instead of {len(expected)}")
+        raise EngineError(f"expected {len(expected)} logits, got {len(logits)}")
     worst = largest = 0.0
     for start in range(0, len(expected), 1000):
         ours, theirs = logits[start : start + 1000], expected[start : start + 1000]
@@ -33,15 +33,15 @@ def check(logits, expected, tolerance=TOLERANCE):
         worst = max(worst, *(abs(a - b - shift) for a, b in zip(ours, theirs)))
         largest = max(largest, *map(abs, theirs))
     if not worst / largest < tolerance:
-        raise EngineError(f"wrong logits: they differ by {worst / largest:.1e} of the largest")
+        raise EngineError(f"wrong logits: largest difference is {worst / largest:.1e} of the largest logit")
     return worst / largest
 
 
 def compare(case, engines, rounds, seconds, models, tolerances={}):
-    """Times every engine that computes the right logits, `rounds` times in turn, each turn beginning with another.
-    `tolerances` are those of engines, by name, that may differ by more.
+    """Times every engine that computes the right logits in `rounds` alternating rounds, each starting with a different engine.
+    `tolerances` holds larger tolerances for some engines, by name.
 
-    Returns by name the medians of the rounds in ms, the difference of the logits, and the error of who has none.
+    Returns three dictionaries by engine name: the medians of the rounds in ms, the difference of the logits, and the errors.
     """
     times, differences, failures = {}, {}, {}
     expected = reference(case, models)

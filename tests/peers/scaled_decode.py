@@ -1,11 +1,11 @@
-"""What decoding a JPEG at half its size would cost in accuracy: the reason why it is left off.
+"""Measures the loss of accuracy from decoding JPEGs at half size, which is why the preprocessor does not do it.
 
     python3 tests/peers/scaled_decode.py PHOTO|FOLDER...
 
-Needs Pillow and numpy. Enlarges each photo so that half its size is still LEFT times what it is resized to, adds grain,
-encodes it at quality 90, decodes it wholly and at half (libjpeg's, which ours equals), resizes and crops both as
-torchvision does, and prints the largest difference of 255 and the share of values that are more than 2 apart. Once with
-the smooth edges of an enlarged photo, once with hard ones, and at the end a drawing.
+Needs Pillow and numpy. The script enlarges each photo so that half its size is still LEFT times the target size, adds grain,
+encodes it at quality 90, decodes it in full and at half size (with libjpeg, whose output Shortcut's decoder equals), resizes and crops both as
+torchvision does, and prints the largest difference out of 255 and the share of values that differ by more than 2: for
+smooth enlargements, for enlargements with hard edges, and for a drawing.
 """
 
 import argparse
@@ -19,10 +19,10 @@ RESIZE, CROP = 256, 224
 
 
 def preprocess(image, size):
-    """`image` may be smaller than the picture that it shows, which is of `size`."""
+    """Resizes and crops `image`, which may be a reduced version of an image of `size`."""
     width, height = size
     scaled = (RESIZE, RESIZE * height // width) if width <= height else (RESIZE * width // height, RESIZE)
-    # Where a side is odd, the last pixel of half of it shows only half a pixel.
+    # If a side is odd, the last pixel of the half-size image covers only half a pixel.
     shown = tuple(min(side, of / round(of / side)) for side, of in zip(image.size, size))
     image = image.resize(scaled, Image.Resampling.BILINEAR, box=(0, 0, *shown))
     left, top = (round((side - CROP) / 2) for side in scaled)
@@ -60,14 +60,14 @@ def report(name, all_differences):
     largest = max(each.max() for each in all_differences)
     worst = max((each > 2).mean() for each in all_differences)
     beyond = sum(each.max() > 2 for each in all_differences)
-    pictures = f"{beyond} of {len(all_differences)} pictures exceed 2, at worst in {worst:.4%} of their values"
-    print(f"{name}: largest difference {largest}; {pictures}", flush=True)
+    exceeding = f"{beyond} of {len(all_differences)} images exceed 2, in at most {worst:.4%} of their values"
+    print(f"{name}: largest difference {largest}; {exceeding}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, nargs="+")
-    parser.add_argument("--left", type=float, default=5.86, help="5.86: 12 megapixels, resized to 256")
+    parser.add_argument("photos", type=Path, nargs="+", help="photos, or folders of photos")
+    parser.add_argument("--left", type=float, default=5.86, help="half size relative to 256 (%(default)s: 12 megapixels)")
     options = parser.parse_args()
     short = round(2 * RESIZE * options.left)
     suffixes = (".jpg", ".jpeg")

@@ -1,26 +1,26 @@
-"""What is to be reached, and how far it is."""
+"""Performance targets, and how measurements compare with them."""
 
-# Of the time of the fastest of these, whatever else is measured beside them.
+# Targets are ratios to the fastest of these engines.
 RIVALS = ("onnxruntime", "openvino", "ncnn")
 NATIVE = {("resnet18", 1): 0.75, ("resnet18", 8): 0.7, ("resnet50", 1): 0.85, ("resnet50", 8): 0.85}
-# Of onnxruntime-web's time.
+# Ratio to onnxruntime-web on the CPU.
 BROWSER = 0.5
-# The same with WebGPU on an emulated adapter.
+# Ratio to onnxruntime-web with WebGPU on an emulated adapter.
 WEBGPU = 0.25
-# The same from a worker's creation to its first logits, which compiles the shaders.
+# The same from the worker's creation to its first logits, including shader compilation.
 WEBGPU_FIRST = 0.15
-# Of Pillow's time for decoding and resizing a photo of 12 megapixels.
+# Ratio to Pillow for decoding and resizing a photo of 12 megapixels.
 DECODING = 1.2
 # Memory of runs beyond the packed weights, ResNet-18, batch 1.
 RUNS_MB = 20
-# From a checkpoint's bytes to its first logits, ResNet-18.
+# Time from a checkpoint's bytes to its first logits, ResNet-18.
 START_MS = 150
-# The worker's module, the engine for WebGPU in it.
+# Size of the worker's module, including the WebGPU engine.
 WORKER_MB = 1.5
 
 
 class Verdict:
-    """A figure beside its target, both in `unit`; `value` is None where it could not be measured."""
+    """A measurement and its target, both in `unit`; `value` is None if it could not be measured."""
 
     def __init__(self, what, value, target, unit=""):
         self.what, self.value, self.target, self.unit = what, value, target, unit
@@ -39,6 +39,6 @@ class Verdict:
 
 
 def fastest_rival(times):
-    """By name and median; None where no rival was measured."""
+    """Returns the name of the fastest rival by its median, or None if none was measured."""
     rivals = {name: ms for name, ms in times.items() if name in RIVALS}
     return min(rivals, key=rivals.get) if rivals else None

@@ -1,12 +1,12 @@
-"""A step of training beside PyTorch's: ResNet-18, batch 32, 128 x 128, SGD, single precision, on the CPU.
+"""Compares a training step with PyTorch's: ResNet-18, batch 32, 128 x 128, SGD, single precision, on the CPU.
 
     cargo build --release -p trainer
     python3 tests/peers/training.py [--compile]
 
-Needs torch (requirements.txt). Forward, loss, backward and optimiser are timed: PyTorch's in each layout of memory and, with
---compile, by torch.compile, which needs a C++ compiler; ours by `trainer bench-training`. All take turns for several rounds
-and what is printed are medians. PyTorch's profile by operation is that of its faster layout without torch.compile, whose
-operations are fused; ours is that of the last round. The last line is JSON.
+Needs torch (requirements.txt). The script times forward pass, loss, backward pass and optimiser: PyTorch's in each memory layout and, with
+--compile, with torch.compile, which needs a C++ compiler; Shortcut's by `trainer bench-training`. All take turns for several rounds,
+and the script prints medians. PyTorch's profile by operation is that of its faster layout without torch.compile, which fuses
+operations; Shortcut's is that of the last round. The last line is JSON.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from machine import Use, describe
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, SIDE, CLASSES = 32, 128, 1000
 WARM_UP, FEWEST_STEPS, PROFILED_STEPS = 2, 5, 3
-# The first part of an operator's name that is found decides. Backward comes first: names of both share their beginnings.
+# The first match in an operator's name decides. Backward comes first, because forward names are prefixes of backward names.
 OPERATIONS = {
     "convolution, backward": ("convolution_backward",),
     "convolution, forward": ("convolution",),
@@ -97,7 +97,7 @@ def median(step, seconds):
 
 
 def shares(step):
-    """Of the time that operators themselves take, without those they call."""
+    """Returns the share of each operation in the operators' own time, excluding operators that they call."""
     step()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for _ in range(PROFILED_STEPS):
@@ -118,13 +118,13 @@ def ours(trainer, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainer", type=Path, default=ROOT / "target/release/trainer", help="our binary")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each side in a round (%(default)s)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile as well")
+    parser.add_argument("--trainer", type=Path, default=ROOT / "target/release/trainer", help="path of the trainer binary")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time for each side in a round (%(default)s)")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     given = parser.parse_args()
     if not given.trainer.exists():
-        sys.exit(f"{given.trainer} is not there: cargo build --release -p trainer")
+        sys.exit(f"{given.trainer} does not exist; build it with: cargo build --release -p trainer")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

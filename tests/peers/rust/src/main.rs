@@ -1,5 +1,5 @@
-//! `peers rten|tract THREADS`: an engine as a worker of `make bench`. Reads a request a line from stdin and answers each
-//! with a line on stdout, both JSON, in the terms of `worker.py`.
+//! `peers rten|tract THREADS`: runs an engine as a worker of `make bench`. Reads one JSON request per line from stdin and answers each
+//! with one JSON line on stdout, with the protocol of `worker.py`.
 
 mod rten_engine;
 mod tract_engine;
@@ -11,20 +11,20 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// As everywhere in this comparison: untimed runs first, a share of the time and at least one.
+/// Untimed warm-up, as a share of the measured time; at least one run.
 const WARM_UP: f64 = 0.2;
 const FEWEST_RUNS: usize = 3;
 
-/// f32 `[batch, 3, 224, 224]` went in when it was made; `[batch, classes]` comes out.
+/// Runs a network on its input (f32 `[batch, 3, 224, 224]`, captured at creation) and returns logits `[batch, classes]`.
 type Network = Box<dyn Fn() -> Result<Vec<f32>>>;
 type Load = fn(&Model, usize) -> Result<Network>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Request {
-    /// Answered by `{"logits": [...]}`.
+    /// Loads a model; the answer is `{"logits": [...]}`.
     Load(Model),
-    /// Answered by `{"times_ms": [...]}`.
+    /// Times runs; the answer is `{"times_ms": [...]}`.
     Time { seconds: f64 },
 }
 
@@ -44,7 +44,7 @@ impl Model {
         [self.batch, 3, 224, 224]
     }
 
-    /// The batch that every engine gets.
+    /// Reads the input that all engines share.
     fn input(&self) -> Result<Vec<f32>> {
         let path = self.folder.join("input.f32");
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
@@ -59,9 +59,9 @@ fn main() -> Result<()> {
     let load: Load = match engine.as_str() {
         "rten" => rten_engine::load,
         "tract" => tract_engine::load,
-        other => bail!("{other:?} is neither rten nor tract"),
+        other => bail!("unknown engine {other:?}: use rten or tract"),
     };
-    let threads = threads.parse().with_context(|| format!("{threads:?} threads"))?;
+    let threads = threads.parse().with_context(|| format!("invalid number of threads {threads:?}"))?;
 
     let mut network = None;
     for line in std::io::stdin().lock().lines() {
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
                 let loaded = network.insert(load(&model, threads)?);
                 json!({ "logits": loaded()? })
             }
-            Request::Time { seconds } => time(network.as_ref().context("nothing is loaded")?, seconds)?,
+            Request::Time { seconds } => time(network.as_ref().context("no model is loaded")?, seconds)?,
         };
         let mut stdout = std::io::stdout().lock();
         writeln!(stdout, "{answer}")?;
