@@ -72,6 +72,7 @@ test: page browser emulator vulkan kernels
 		echo "wasm-opt and brotli are required to check the worker's size; install binaryen and brotli" >&2; exit 1; }
 	cargo build $(TESTED) --all-targets
 	cargo test $(TESTED) --all-targets
+	cargo test $(TESTED) --doc
 	@$(MAKE) --no-print-directory checked neon
 
 # The CPU engine as a WebAssembly module, for a test in the browser.
