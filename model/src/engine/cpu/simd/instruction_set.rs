@@ -1,15 +1,17 @@
-//! Which instruction set runs the kernels: the best that the processor has, or one chosen by name.
+//! The instruction set that runs the kernels: the fastest one of the processor, or one selected by name.
 
 use super::{Kernel, Simd};
 use std::fmt;
 use std::str::FromStr;
 
-/// An instruction set that this processor has. The plain one is everywhere but in a module with vectors, whose size counts.
+/// An instruction set that this processor supports. `scalar` is always available, except in WebAssembly modules with
+/// simd128, where it would only add to the size of the module.
 #[derive(Clone, Copy)]
-pub struct InstructionSet(Set);
+pub struct InstructionSet(SimdToken);
 
+/// The instruction set's implementation of [`Simd`], which proves that the processor supports it.
 #[derive(Clone, Copy)]
-enum Set {
+enum SimdToken {
     #[cfg(target_arch = "x86_64")]
     Avx512(super::x86::Avx512),
     #[cfg(target_arch = "x86_64")]
@@ -22,78 +24,80 @@ enum Set {
     Scalar(super::scalar::Scalar),
 }
 
-/// Calls `$body` with `$simd` as the type of the set.
+/// Evaluates `$body` with `$simd` as the implementation of [`Simd`].
 macro_rules! with {
     ($set:expr, $simd:ident => $body:expr) => {
         match $set {
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512($simd) => $body,
+            SimdToken::Avx512($simd) => $body,
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2($simd) => $body,
+            SimdToken::Avx2($simd) => $body,
             #[cfg(target_arch = "aarch64")]
-            Set::Neon($simd) => $body,
+            SimdToken::Neon($simd) => $body,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Set::Simd128($simd) => $body,
+            SimdToken::Simd128($simd) => $body,
             #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-            Set::Scalar($simd) => $body,
+            SimdToken::Scalar($simd) => $body,
         }
     };
 }
 
 impl InstructionSet {
-    /// All that this processor has, the fastest first.
+    /// Returns all instruction sets that this processor supports, the fastest first.
     pub fn available() -> Vec<InstructionSet> {
         let sets = [
             #[cfg(target_arch = "x86_64")]
-            super::x86::Avx512::detect().map(Set::Avx512),
+            super::x86::Avx512::detect().map(SimdToken::Avx512),
             #[cfg(target_arch = "x86_64")]
-            super::x86::Avx2::detect().map(Set::Avx2),
+            super::x86::Avx2::detect().map(SimdToken::Avx2),
             #[cfg(target_arch = "aarch64")]
-            Some(Set::Neon(super::neon::Neon)),
+            Some(SimdToken::Neon(super::neon::Neon)),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Some(Set::Simd128(super::simd128::Simd128)),
+            Some(SimdToken::Simd128(super::simd128::Simd128)),
             #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-            Some(Set::Scalar(super::scalar::Scalar)),
+            Some(SimdToken::Scalar(super::scalar::Scalar)),
         ];
         sets.into_iter().flatten().map(InstructionSet).collect()
     }
 
-    /// The fastest.
+    /// Returns the fastest instruction set.
     pub fn best() -> InstructionSet {
         InstructionSet::available()[0]
     }
 
+    /// Runs a kernel.
     pub(in super::super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         with!(self.0, simd => simd.vectorize(kernel))
     }
 
-    /// Whether this processor multiplies bf16 with it.
-    pub fn has_bf16(self) -> bool {
-        self.has_pairs() && self.lanes() > 1
+    /// Whether the processor has bf16 instructions in this instruction set.
+    pub fn supports_bf16(self) -> bool {
+        self.has_bf16_pairs() && self.lanes() > 1
     }
 
-    /// The same, or it is the plain one, which emulates that: the oracle.
-    pub(in super::super) fn has_pairs(self) -> bool {
-        with!(self.0, simd => simd.has_pairs())
+    /// Whether kernels can multiply pairs of bf16: with instructions of the processor, or emulated by `scalar` as the
+    /// reference.
+    pub(in super::super) fn has_bf16_pairs(self) -> bool {
+        with!(self.0, simd => simd.has_bf16_pairs())
     }
 
-    /// Output channels that a tile of sums spans.
+    /// Width of a register tile in output channels.
     pub(in super::super) fn panel(self) -> usize {
         fn panel<S: Simd>(_: S) -> usize {
-            S::COLUMNS * S::LANES
+            S::TILE_COLUMNS * S::LANES
         }
         with!(self.0, simd => panel(simd))
     }
 
-    /// Output pixels that a tile of sums spans at most.
-    pub(in super::super) fn rows(self) -> usize {
+    /// Maximum height of a register tile in output pixels.
+    pub(in super::super) fn tile_rows(self) -> usize {
         fn rows<S: Simd>(_: S) -> usize {
-            S::ROWS
+            S::TILE_ROWS
         }
         with!(self.0, simd => rows(simd))
     }
 
-    /// Channels in a vector.
+    /// Number of channels in a vector.
     pub(in super::super) fn lanes(self) -> usize {
         fn lanes<S: Simd>(_: S) -> usize {
             S::LANES
@@ -106,15 +110,15 @@ impl fmt::Display for InstructionSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512(_) => "avx512",
+            SimdToken::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2(_) => "avx2",
+            SimdToken::Avx2(_) => "avx2",
             #[cfg(target_arch = "aarch64")]
-            Set::Neon(_) => "neon",
+            SimdToken::Neon(_) => "neon",
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Set::Simd128(_) => "simd128",
+            SimdToken::Simd128(_) => "simd128",
             #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-            Set::Scalar(_) => "scalar",
+            SimdToken::Scalar(_) => "scalar",
         })
     }
 }
@@ -125,20 +129,21 @@ impl fmt::Debug for InstructionSet {
     }
 }
 
-/// There is no instruction set of a name on this processor.
+/// Error of selecting an instruction set by name.
 #[derive(Debug, thiserror::Error)]
-#[error("no instruction set {0:?} here; this processor has {available}", available = names())]
-pub struct NoInstructionSet(String);
+#[error("instruction set {0:?} is not available; this processor supports {available}", available = available_names())]
+pub struct UnavailableInstructionSet(String);
 
-fn names() -> String {
+/// Names of the available instruction sets.
+fn available_names() -> String {
     InstructionSet::available().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl FromStr for InstructionSet {
-    type Err = NoInstructionSet;
+    type Err = UnavailableInstructionSet;
 
-    fn from_str(name: &str) -> Result<Self, NoInstructionSet> {
-        let found = InstructionSet::available().into_iter().find(|set| set.to_string() == name);
-        found.ok_or_else(|| NoInstructionSet(name.to_owned()))
+    fn from_str(name: &str) -> Result<Self, UnavailableInstructionSet> {
+        let set = InstructionSet::available().into_iter().find(|set| set.to_string() == name);
+        set.ok_or_else(|| UnavailableInstructionSet(name.to_owned()))
     }
 }
