@@ -194,7 +194,7 @@ fn mistakes() -> Result<()> {
     let cases: [(&[&str], &str); 9] = [
         (&["predict", "samples/cat.jpg", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (&["predict", "samples/cat.jpg", "--checkpoint", "samples/cat.jpg"], "samples/cat.jpg"),
-        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "gpu"], "known are cpu"),
+        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "gpu"], "valid devices are cpu"),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "cuda"], "--features cuda"),
         (
             &["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--architecture", "resnet34"],
@@ -203,10 +203,10 @@ fn mistakes() -> Result<()> {
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--top-k", "0"], "--top-k"),
         (
             &["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--precision", "fp8"],
-            "known are f32, bf16 and f16",
+            "valid precisions are f32, bf16 and f16",
         ),
-        (&["bench", "--threads", "99999"], "'--threads <N>': at most"),
-        (&["bench", "--device", "flex", "--precision", "bf16"], "bf16 takes the device cpu"),
+        (&["bench", "--threads", "99999"], "'--threads <N>': must be at most"),
+        (&["bench", "--device", "flex", "--precision", "bf16"], "bf16 requires the device cpu"),
     ];
     for (arguments, expected) in cases {
         let output = trainer(arguments.iter().copied())?;

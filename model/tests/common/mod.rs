@@ -42,8 +42,8 @@ pub fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
 pub fn assert_near(output: &Output, reference: &Output, tolerance: f32, what: &str) {
     let difference = relative_difference(&output.logits.values, &reference.logits.values);
     assert!(difference < tolerance, "{what}: logits differ by {difference}");
-    assert_eq!(output.kept.len(), reference.kept.len());
-    for (ours, reference) in output.kept.iter().zip(&reference.kept) {
+    assert_eq!(output.activations.len(), reference.activations.len());
+    for (ours, reference) in output.activations.iter().zip(&reference.activations) {
         assert_eq!(ours.shape, reference.shape);
         let (tap, difference) = (ours.tap, relative_difference(&ours.values, &reference.values));
         assert!(difference < tolerance, "{what}: {tap:?} differs by {difference}");
