@@ -25,7 +25,7 @@ impl AlignedBuffer {
         let values = vec![0.0; length + alignment / F32_BYTES];
         let start = values.as_ptr().align_offset(alignment);
         if alignment == LARGE_PAGE {
-            large_pages::prefer(&values[start..][..length]);
+            large_pages::advise(&values[start..][..length]);
         }
         AlignedBuffer { values, start, length }
     }

@@ -60,15 +60,15 @@ pub struct WeightPrefetch {
     /// Offset of the part from the first weight of the tile, in values.
     start: usize,
     /// Number of values to prefetch per row of weights.
-    step: usize,
+    values_per_row: usize,
 }
 
 impl WeightPrefetch {
     /// Selects part number `part` of `parts` of the weights that follow `length` weights, which are in rows of `panel`.
     #[inline(always)]
     pub fn new(length: usize, panel: usize, part: usize, parts: usize) -> Self {
-        let step = panel.div_ceil(parts);
-        WeightPrefetch { start: length + (length / panel * step) * part, step }
+        let values_per_row = panel.div_ceil(parts);
+        WeightPrefetch { start: length + (length / panel * values_per_row) * part, values_per_row }
     }
 }
 
@@ -138,7 +138,7 @@ impl<
                 for line in 0..panel.div_ceil(BLOCK) {
                     simd.prefetch(next.wrapping_add(line * BLOCK));
                 }
-                next = next.wrapping_add(prefetch.step);
+                next = next.wrapping_add(prefetch.values_per_row);
             }
         }
         self.epilogue.apply(simd, sums);

@@ -25,7 +25,7 @@ enum SimdToken {
 }
 
 /// Evaluates `$body` with `$simd` as the implementation of [`Simd`].
-macro_rules! with {
+macro_rules! dispatch {
     ($set:expr, $simd:ident => $body:expr) => {
         match $set {
             #[cfg(target_arch = "x86_64")]
@@ -67,7 +67,7 @@ impl InstructionSet {
 
     /// Runs a kernel.
     pub(in super::super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        with!(self.0, simd => simd.vectorize(kernel))
+        dispatch!(self.0, simd => simd.vectorize(kernel))
     }
 
     /// Whether the processor has bf16 instructions in this instruction set.
@@ -78,7 +78,7 @@ impl InstructionSet {
     /// Whether kernels can multiply pairs of bf16: with instructions of the processor, or emulated by `scalar` as the
     /// reference.
     pub(in super::super) fn has_bf16_pairs(self) -> bool {
-        with!(self.0, simd => simd.has_bf16_pairs())
+        dispatch!(self.0, simd => simd.has_bf16_pairs())
     }
 
     /// Width of a register tile in output channels.
@@ -86,7 +86,7 @@ impl InstructionSet {
         fn panel<S: Simd>(_: S) -> usize {
             S::TILE_COLUMNS * S::LANES
         }
-        with!(self.0, simd => panel(simd))
+        dispatch!(self.0, simd => panel(simd))
     }
 
     /// Maximum height of a register tile in output pixels.
@@ -94,7 +94,7 @@ impl InstructionSet {
         fn rows<S: Simd>(_: S) -> usize {
             S::TILE_ROWS
         }
-        with!(self.0, simd => rows(simd))
+        dispatch!(self.0, simd => rows(simd))
     }
 
     /// Number of channels in a vector.
@@ -102,7 +102,7 @@ impl InstructionSet {
         fn lanes<S: Simd>(_: S) -> usize {
             S::LANES
         }
-        with!(self.0, simd => lanes(simd))
+        dispatch!(self.0, simd => lanes(simd))
     }
 }
 
