@@ -1,10 +1,10 @@
-// Adds up the pieces of a convolution's sums, always in the same order. An invocation is a block of output channels of a
-// pixel.
+// Adds up the sums of all splits of a convolution, always in the same order. Each invocation computes a block of
+// output channels of a pixel.
 
 @group(0) @binding(0) var<storage, read_write> output: array<Output>;
-// [PIECES, batch, OUTPUT_BLOCKS, IMAGE_PIXELS]
-@group(0) @binding(1) var<storage, read> pieces: array<vec4f>;
-// The biases lie behind the weights, BIASES from their start.
+// [SPLITS, batch, OUTPUT_BLOCKS, IMAGE_PIXELS]
+@group(0) @binding(1) var<storage, read> split_sums: array<vec4f>;
+// The biases follow the weights, at offset BIASES.
 @group(0) @binding(2) var<storage, read> weights: array<Weight>;
 //{residual binding}
 
@@ -19,8 +19,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let plane = id.x / IMAGE_PIXELS;
     let block = plane % OUTPUT_BLOCKS;
     var sum = bias(block);
-    for (var piece = 0u; piece < PIECES; piece++) {
-        sum += pieces[piece * SUMS + id.x];
+    for (var split = 0u; split < SPLITS; split++) {
+        sum += split_sums[split * SUMS + id.x];
     }
     store(plane / OUTPUT_BLOCKS, block, pixel / OUTPUT_WIDTH, pixel % OUTPUT_WIDTH, sum);
 }
