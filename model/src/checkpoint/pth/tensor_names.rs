@@ -1,16 +1,16 @@
-//! Names of tensors as people's training scripts leave them, turned into torchvision's.
+//! Conversion of the tensor names that training scripts produce to torchvision's names.
 
-/// What wrappers of a module put in front: data-parallel training, and `torch.compile`.
+/// Prefixes that wrappers of a module add: data-parallel training, and `torch.compile`.
 const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
 
-/// torchvision's name.
-pub(super) fn canonical(name: &str) -> String {
+/// Returns torchvision's name of a tensor.
+pub(super) fn torchvision_name(name: &str) -> String {
     let mut name = name;
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
         name = rest;
     }
-    // Tutorials call the projection of a block's input its shortcut, and the classifier its linear layer;
-    // a classifier behind a dropout is the second of a sequence.
+    // Tutorials name the projection of a block's input `shortcut`, and the classifier `linear`. A classifier after a
+    // dropout is the second module of a sequence.
     let name = name.replace(".shortcut.", ".downsample.");
     for prefix in ["fc.1.", "linear."] {
         if let Some(rest) = name.strip_prefix(prefix) {
@@ -22,10 +22,10 @@ pub(super) fn canonical(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::canonical;
+    use super::torchvision_name;
 
     #[test]
-    fn wrappers_and_tutorials_are_undone() {
+    fn removes_prefixes_of_wrappers_and_renames_modules_of_tutorials() {
         for (name, expected) in [
             ("layer1.0.conv1.weight", "layer1.0.conv1.weight"),
             ("module.conv1.weight", "conv1.weight"),
@@ -39,7 +39,7 @@ mod tests {
             ("fc.weight", "fc.weight"),
             ("shortcut.0.weight", "shortcut.0.weight"),
         ] {
-            assert_eq!(canonical(name), expected);
+            assert_eq!(torchvision_name(name), expected);
         }
     }
 }
