@@ -1,10 +1,11 @@
-//! Any layout of samples to opaque u8 RGB: grey is repeated, alpha laid over white, 16 bits scaled to 8.
+//! Conversion of any pixel layout to opaque u8 RGB: grey is replicated, alpha is composited over white, 16 bits are scaled
+//! to 8.
 //!
-//! Each output value is rounded once, from the exact value.
+//! Each output value is computed exactly and rounded once.
 
 use image::{DynamicImage, RgbImage};
 
-/// Straight alpha; other layouts than 8- and 16-bit grey and RGB go through `image`'s own conversion.
+/// Converts an image with straight alpha. Layouts other than 8- and 16-bit grey and RGB use the conversion of `image`.
 pub(super) fn from_image(image: DynamicImage) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let rgb = match image {
@@ -20,10 +21,10 @@ pub(super) fn from_image(image: DynamicImage) -> RgbImage {
         DynamicImage::ImageLumaA16(image) => pixels(&image, |&[grey, alpha]| [over_white16(grey, alpha); 3]),
         other => return other.into_rgb8(),
     };
-    RgbImage::from_raw(width, height, rgb).expect("three samples were made of each pixel")
+    RgbImage::from_raw(width, height, rgb).expect("each pixel has three samples")
 }
 
-/// u8 RGBA with straight alpha to u8 RGB.
+/// Converts u8 RGBA with straight alpha to u8 RGB.
 pub(super) fn from_rgba8(rgba: &[u8]) -> Vec<u8> {
     pixels(rgba, |&[r, g, b, alpha]| [r, g, b].map(|colour| over_white(colour, alpha)))
 }
@@ -53,7 +54,7 @@ mod tests {
     use image::{ImageBuffer, Luma};
 
     #[test]
-    fn every_alpha_rounds_to_nearest() {
+    fn alpha_compositing_rounds_to_nearest() {
         for colour in 0..=255u8 {
             for alpha in 0..=255u8 {
                 let exact = (f64::from(colour) * f64::from(alpha) + 255.0 * (255.0 - f64::from(alpha))) / 255.0;
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_bits_scale_to_nearest() {
+    fn scaling_sixteen_bits_rounds_to_nearest() {
         let all: Vec<u16> = (0..=u16::MAX).collect();
         let image = ImageBuffer::<Luma<u16>, _>::from_raw(256, 256, all).unwrap();
         let rgb = from_image(DynamicImage::ImageLuma16(image));
