@@ -8,7 +8,8 @@ use std::{fs, thread};
 /// Time limit of one file. Almost all take a thousandth of it.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs `check` on every file of `fuzz/corpus/<target>`; panics with the path of a file that fails or exceeds the time limit.
+/// Runs `check` on every file of `fuzz/corpus/<target>`; panics with the path of a file that fails or exceeds the
+/// time limit.
 pub fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let listed = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

@@ -1,4 +1,5 @@
-//! Comparison with PyTorch and torchvision: with the sample photos in a bare clone, and with the optional data if present.
+//! Comparison with PyTorch and torchvision: with the sample photos in a bare clone, and with the optional data if
+//! present.
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
@@ -156,8 +157,9 @@ fn bf16(run: &ValidationRun) -> Result<()> {
     Ok(())
 }
 
-/// Checks that f16 on the WebGPU engine gives logits close to f32, and the same predictions unless two classes are nearly
-/// equally likely. It uses every eighth photo, which includes some of each class, since software adapters are slow.
+/// Checks that f16 on the WebGPU engine gives logits close to f32, and the same predictions unless two classes are
+/// nearly equally likely. It uses every eighth photo, which includes some of each class, since software adapters are
+/// slow.
 fn f16(run: &ValidationRun) -> Result<()> {
     let checkpoint = original_weights(run)?;
     let files: Vec<String> = validation_files(run)?.0.into_iter().step_by(8).collect();
@@ -180,7 +182,8 @@ fn f16(run: &ValidationRun) -> Result<()> {
     Ok(())
 }
 
-/// Returns the fraction of the 800 validation photos for which the prediction equals PyTorch's with the original weights.
+/// Returns the fraction of the 800 validation photos for which the prediction equals PyTorch's with the original
+/// weights.
 fn agreement(checkpoint: &Checkpoint, run: &ValidationRun, precision: Precision) -> Result<f64> {
     let (files, predicted) = validation_files(run)?;
     let top1 = top1(checkpoint, &files, precision)?;

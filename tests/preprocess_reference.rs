@@ -38,7 +38,8 @@ struct ReferencePhoto {
     file: String,
 }
 
-/// The project tolerates a difference of 2 for JPEG, since decoders differ. This one does not, so no difference is accepted.
+/// The project tolerates a difference of 2 for JPEG, since decoders differ. This one does not, so no difference is
+/// accepted.
 fn photos() -> Result<()> {
     let data = data::folder();
     let reference: Reference = serde_json::from_slice(&std::fs::read(data.join("reference/resnet50_v1.json"))?)?;

@@ -22,8 +22,8 @@ const FIXED_OVERHEAD: u64 = 1 << 20;
 /// Maximum size that a WebP file can declare for a missing partition, which the decoder allocates before it reads it.
 const WEBP_PARTITION: u64 = 1 << 24;
 
-/// Checks that a file gives a batch, or an error with a message, within the limits, and that partial decoding gives the same
-/// pixels as decoding the whole.
+/// Checks that a file gives a batch, or an error with a message, within the limits, and that partial decoding gives
+/// the same pixels as decoding the whole.
 pub fn check(bytes: &[u8]) {
     let mut metadata = Metadata::new(Architecture::new("resnet18", 2).expect("a known architecture"));
     metadata.preprocessing = Preprocessing { resize: 24, crop: 16, ..Preprocessing::default() };

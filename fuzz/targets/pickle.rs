@@ -1,5 +1,5 @@
-//! Import of PyTorch files, as in the trainer. An input that is neither an archive nor a legacy file is used as the pickle
-//! of an archive, since a fuzzer cannot generate valid archives because of their checksums.
+//! Import of PyTorch files, as in the trainer. An input that is neither an archive nor a legacy file is used as the
+//! pickle of an archive, since a fuzzer cannot generate valid archives because of their checksums.
 #![cfg_attr(fuzzing, no_main)]
 
 use model::checkpoint::pth::{PthError, StateDict};

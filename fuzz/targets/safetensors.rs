@@ -1,4 +1,5 @@
-//! Reading of checkpoints. The inputs of a fuzzer are too small for a whole network, so a header without data is completed.
+//! Reading of checkpoints. The inputs of a fuzzer are too small for a whole network, so a header without data is
+//! completed.
 #![cfg_attr(fuzzing, no_main)]
 
 use model::checkpoint::{Checkpoint, CheckpointError, CheckpointStream};
@@ -13,8 +14,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
 /// Maximum size of a completed file, in bytes; an int8 ResNet-18 fits.
 const MAX_FILE: u64 = 12 << 20;
 
-/// Checks that a file gives a checkpoint or an error with a message, the same at once and in pieces, and that a checkpoint
-/// can be folded, written and read again.
+/// Checks that a file gives a checkpoint or an error with a message, the same at once and in pieces, and that a
+/// checkpoint can be folded, written and read again.
 pub fn check(bytes: &[u8]) {
     let (read, peak) = crate::peak::measure(|| Checkpoint::from_bytes(bytes));
     // A header of many small tensors takes memory for names, shapes and maps.

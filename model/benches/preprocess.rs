@@ -1,4 +1,5 @@
-//! Preprocessing: decoding and resizing of photos, measured separately. `tests/peers/preprocess.py` compares with Pillow.
+//! Preprocessing: decoding and resizing of photos, measured separately. `tests/peers/preprocess.py` compares with
+//! Pillow.
 //!
 //! `cargo bench -p model --bench preprocess`
 
@@ -12,7 +13,8 @@ use model::preprocess::{CroppedDecode, Interpolation, Limits, Photo, Preprocessi
 
 const SAMPLE: &[u8] = include_bytes!("../../samples/palace.jpg");
 
-/// The size of a camera's photo: 12 megapixels. `TURNED` is an EXIF header with orientation 6, a rotation by 90 degrees.
+/// The size of a camera's photo: 12 megapixels. `TURNED` is an EXIF header with orientation 6, a rotation by 90
+/// degrees.
 const SIZE: (u32, u32) = (4000, 3000);
 const TURNED: &[u8] = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
 

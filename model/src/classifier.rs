@@ -1,5 +1,5 @@
-//! The whole path from a photo's bytes to its [`Prediction`], with a checkpoint prepared on a device. The command line and
-//! the page use all of it; the server, which batches photos, uses only [`PreparedPhoto`].
+//! The whole path from a photo's bytes to its [`Prediction`], with a checkpoint prepared on a device. The command
+//! line and the page use all of it; the server, which batches photos, uses only [`PreparedPhoto`].
 
 use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::{Device, EngineError, EngineOptions, FallbackEngine, Input, Logits, OnFallback, Output};
@@ -93,8 +93,8 @@ impl From<ImageBatch> for PreparedPhoto {
 }
 
 impl Classifier {
-    /// Prepares a checkpoint on a device. Predictions carry `id`; `on_fallback` is called if the device is lost and another
-    /// one takes over.
+    /// Prepares a checkpoint on a device. Predictions carry `id`; `on_fallback` is called if the device is lost and
+    /// another one takes over.
     ///
     /// # Errors
     /// Returns the errors of [`FallbackEngine::prepare`].
@@ -136,8 +136,8 @@ impl Classifier {
         Ok(self.engine.run(input, &[]).await?.0.logits)
     }
 
-    /// Classifies a preprocessed photo into the `k` most likely classes. `queue_ms` is the time it has waited since it was
-    /// prepared.
+    /// Classifies a preprocessed photo into the `k` most likely classes. `queue_ms` is the time it has waited since
+    /// it was prepared.
     ///
     /// # Errors
     /// Returns the errors of [`Engine::run`](crate::engine::Engine::run).
@@ -146,8 +146,8 @@ impl Classifier {
         Ok(prediction)
     }
 
-    /// Classifies like [`classify`](Self::classify), and computes the class activation map of the most likely class. The
-    /// caller keeps the `weights`, so that they take memory only if explanations are needed.
+    /// Classifies like [`classify`](Self::classify), and computes the class activation map of the most likely class.
+    /// The caller keeps the `weights`, so that they take memory only if explanations are needed.
     ///
     /// # Errors
     /// Returns the errors of [`Engine::run`](crate::engine::Engine::run).

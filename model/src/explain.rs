@@ -1,8 +1,8 @@
 //! Class activation maps (CAM): the contribution of each part of a photo to the logit of a class.
 //!
-//! Zhou et al. (2016), "Learning Deep Features for Discriminative Localization". All our networks end in a global average
-//! pool and a linear layer, so a logit is the mean over all positions of the channels there, weighted by the classifier,
-//! plus a bias. The map shows the terms of this mean; it is exact, not an estimate.
+//! Zhou et al. (2016), "Learning Deep Features for Discriminative Localization". All our networks end in a global
+//! average pool and a linear layer, so a logit is the mean over all positions of the channels there, weighted by the
+//! classifier, plus a bias. The map shows the terms of this mean; it is exact, not an estimate.
 
 use crate::checkpoint::Checkpoint;
 use crate::engine::Activation;
@@ -52,8 +52,9 @@ impl ClassifierWeights {
         ClassifierWeights::new(weight, channels)
     }
 
-    /// Returns the contribution of each position of image `image` to the logit of `class`; negative values speak against the
-    /// class. The mean of the map is the logit without its bias. `activation` is the value of [`ClassifierWeights::TAP`].
+    /// Returns the contribution of each position of image `image` to the logit of `class`; negative values speak
+    /// against the class. The mean of the map is the logit without its bias. `activation` is the value of
+    /// [`ClassifierWeights::TAP`].
     ///
     /// # Panics
     /// Panics if the network has no class `class`, or the activation no image `image`.
@@ -71,7 +72,8 @@ impl ClassifierWeights {
 }
 
 impl ActivationMap {
-    /// Sets negative values to zero, and scales the map so that its maximum is 1. The map is all zeros if no value is positive.
+    /// Sets negative values to zero, and scales the map so that its maximum is 1. The map is all zeros if no value is
+    /// positive.
     pub fn relu_normalised(mut self) -> Self {
         let maximum = self.values.iter().copied().fold(0.0, f32::max);
         let scale = if maximum > 0.0 { maximum.recip() } else { 0.0 };

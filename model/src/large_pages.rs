@@ -16,7 +16,8 @@ pub fn advise<T>(memory: &[T]) {
     let end = (first + size_of_val(memory)) / PAGE * PAGE;
     if start + LARGE_PAGE <= end {
         let address = memory.as_ptr().cast_mut().cast::<libc::c_void>().wrapping_byte_add(start - first);
-        // SAFETY: the range lies within `memory`, and the advice does not change its content. On failure, pages stay small.
+        // SAFETY: the range lies within `memory`, and the advice does not change its content. On failure, pages stay
+        // small.
         unsafe { libc::madvise(address, end - start, libc::MADV_HUGEPAGE) };
     }
 }

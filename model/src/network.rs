@@ -62,7 +62,8 @@ impl ConvNorm {
         ConvNorm { conv, norm: BatchNorm::new(layer.out_channels, device) }
     }
 
-    /// Computes the convolution in the dtype of the input, and the batch norm in f32; the output has the dtype of the input.
+    /// Computes the convolution in the dtype of the input, and the batch norm in f32; the output has the dtype of the
+    /// input.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let dtype = input.dtype();
         let weight = self.conv.weight.val();
@@ -142,7 +143,8 @@ impl ResNet {
         for (layer, module) in architecture.convolutions().iter().zip(network.convolutions_mut()) {
             module.load(layer, checkpoint, device);
         }
-        // Copied to Burn's row-major layout instead of a transposed view: matrix products of views sum in another order.
+        // Copied to Burn's row-major layout instead of a transposed view: matrix products of views sum in another
+        // order.
         let (classes, features) = (architecture.classes, architecture.features());
         let values = checkpoint.values("fc.weight");
         let transposed = (0..features).flat_map(|feature| (0..classes).map(move |class| class * features + feature));
@@ -153,8 +155,8 @@ impl ResNet {
         network
     }
 
-    /// Returns weights and running statistics by torchvision's names, as [`Checkpoint::new`] accepts them. `architecture`
-    /// must be the one that the network was created with.
+    /// Returns weights and running statistics by torchvision's names, as [`Checkpoint::new`] accepts them.
+    /// `architecture` must be the one that the network was created with.
     pub fn tensors(&self, architecture: &Architecture) -> BTreeMap<String, Vec<f32>> {
         let mut tensors = BTreeMap::new();
         for (layer, module) in architecture.convolutions().iter().zip(self.convolutions()) {
@@ -167,8 +169,8 @@ impl ResNet {
         tensors
     }
 
-    /// Returns the logits `[batch, classes]` of normalised images `[batch, 3, height, width]`. Batch norms use the statistics
-    /// of the batch if the network is on an autodiff device, otherwise the running ones.
+    /// Returns the logits `[batch, classes]` of normalised images `[batch, 3, height, width]`. Batch norms use the
+    /// statistics of the batch if the network is on an autodiff device, otherwise the running ones.
     ///
     /// For images in f16 or bf16, convolutions compute in that dtype; weights, norms, classifier and logits are f32.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
@@ -191,8 +193,8 @@ impl ResNet {
         (self.classify(features), taps)
     }
 
-    /// Returns the logits `[batch, classes]` of features `[batch, features]`: outputs of the last stage, averaged over its
-    /// pixels.
+    /// Returns the logits `[batch, classes]` of features `[batch, features]`: outputs of the last stage, averaged
+    /// over its pixels.
     pub fn classify(&self, features: Tensor<2>) -> Tensor<2> {
         self.fc.forward(features)
     }

@@ -1,8 +1,8 @@
 //! The network folded for inference: a flat list of operations on numbered values, with batch norms folded into the
 //! convolutions. Every engine executes a plan.
 //!
-//! The mean and standard deviation of the input are not folded into the stem: its padding is zero *after* normalisation, so
-//! the result would be wrong along the border.
+//! The mean and standard deviation of the input are not folded into the stem: its padding is zero *after*
+//! normalisation, so the result would be wrong along the border.
 
 use crate::architecture::{Architecture, Convolution, MaxPool, NORM_EPSILON, StemLayers};
 use crate::checkpoint::Checkpoint;

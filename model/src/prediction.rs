@@ -26,8 +26,8 @@ pub struct ClassScore {
     pub probability: f32,
 }
 
-/// Duration of each phase, in milliseconds. `queue` is the time spent waiting for a decoding thread and for the batch to
-/// start.
+/// Duration of each phase, in milliseconds. `queue` is the time spent waiting for a decoding thread and for the batch
+/// to start.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
@@ -190,8 +190,8 @@ pub fn top_k(logits: &Logits, row: usize, labels: &[String], k: usize) -> Vec<Cl
     top_k_indices(&probabilities, k).into_iter().map(score).collect()
 }
 
-/// Returns the indices of the `k` largest values in descending order, or of all values if there are fewer. Equal values are
-/// ordered by index. Probabilities and logits give the same order.
+/// Returns the indices of the `k` largest values in descending order, or of all values if there are fewer. Equal
+/// values are ordered by index. Probabilities and logits give the same order.
 pub fn top_k_indices(values: &[f32], k: usize) -> Vec<usize> {
     let descending = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
     let mut order: Vec<usize> = (0..values.len()).collect();

@@ -1,5 +1,5 @@
-//! Reproducible pseudo-random numbers, the same on every machine, and random weights and pixels made of them for tests and
-//! measurements that need no trained weights.
+//! Reproducible pseudo-random numbers, the same on every machine, and random weights and pixels made of them for
+//! tests and measurements that need no trained weights.
 
 use crate::architecture::{Architecture, TensorKind, TensorSpec};
 use crate::checkpoint::{Checkpoint, Metadata};
@@ -7,7 +7,8 @@ use crate::checkpoint::{Checkpoint, Metadata};
 /// Increment of the state of SplitMix64.
 pub const SPLITMIX64_INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The output function of SplitMix64 (Steele, Lea and Flood, 2014): a bijection of 64 bits that mixes its argument well.
+/// The output function of SplitMix64 (Steele, Lea and Flood, 2014): a bijection of 64 bits that mixes its argument
+/// well.
 ///
 /// The generator adds [`SPLITMIX64_INCREMENT`] to its state and returns this function of it. Since the function has no
 /// state of its own, it also serves as a counter-based generator and as a hash of integers.
@@ -49,9 +50,9 @@ pub fn pixels(seed: u64, count: usize) -> Vec<u8> {
     Uniform::new(seed).take(count).map(|x| (127.5 + 127.5 * x) as u8).collect()
 }
 
-/// Creates a checkpoint with random weights. They are scaled like those of He et al. (2015), so that activations neither
-/// vanish nor explode; running statistics are far from their initial values, so that an error in folding a batch norm
-/// changes the result.
+/// Creates a checkpoint with random weights. They are scaled like those of He et al. (2015), so that activations
+/// neither vanish nor explode; running statistics are far from their initial values, so that an error in folding a
+/// batch norm changes the result.
 pub fn checkpoint(architecture: Architecture) -> Checkpoint {
     let mut random = Uniform::new(architecture.parameter_count() as u64);
     let tensors = architecture.tensors().into_iter().map(|spec| (spec.name.clone(), values(&spec, &mut random)));

@@ -157,8 +157,8 @@ fn broken_files_never_panic() {
     }
 }
 
-/// A legacy file of a whole fp16 ResNet-18 with two classes and these class names. All tensors are views of one storage,
-/// in which each value is its index modulo 128.
+/// A legacy file of a whole fp16 ResNet-18 with two classes and these class names. All tensors are views of one
+/// storage, in which each value is its index modulo 128.
 fn resnet18(classes: &[&str]) -> Vec<u8> {
     const ELEMENTS: usize = 512 * 512 * 3 * 3;
     let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();

@@ -6,8 +6,9 @@ use model::prediction::{ClassScore, Prediction};
 /// Probabilities that differ by less count as equal.
 const TOLERANCE: f32 = 0.01;
 
-/// Checks that both predictions list the same classes with the same probabilities. Classes of nearly equal probability may
-/// be in a different order, and at the end of the list they may be replaced by classes that the other list omits.
+/// Checks that both predictions list the same classes with the same probabilities. Classes of nearly equal
+/// probability may be in a different order, and at the end of the list they may be replaced by classes that the other
+/// list omits.
 pub fn assert_agreement(one: &Prediction, other: &Prediction) -> Result<()> {
     let (a, b) = (&one.predictions, &other.predictions);
     ensure!(a.len() == b.len() && !a.is_empty(), "{a:?} and {b:?}");

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 const VARIABLE: &str = "SHORTCUT_DATA";
 
-/// Returns the folder of the optional data, which may not exist. Relative paths are relative to the root of the workspace.
+/// Returns the folder of the optional data, which may not exist. Relative paths are relative to the root of the
+/// workspace.
 pub fn folder() -> PathBuf {
     let folder = std::env::var_os(VARIABLE).map_or_else(|| "../shared/data".into(), PathBuf::from);
     workspace::root().join(folder)

@@ -57,8 +57,8 @@ pub struct StemLayers {
     pub max_pool: Option<MaxPool>,
 }
 
-/// A residual block: its convolutions in order, and the projection of its shortcut if shapes differ. A ReLU follows each
-/// convolution; the output of the last one is added to the shortcut before it.
+/// A residual block: its convolutions in order, and the projection of its shortcut if shapes differ. A ReLU follows
+/// each convolution; the output of the last one is added to the shortcut before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResidualBlock {
     /// Prefix of the block's tensors, such as `layer1.0`.

@@ -1,8 +1,8 @@
 //! The single table of architectures: variants, stems, blocks, stages, parameter names.
 //!
 //! The Burn network, the plan, parameter counts, FLOPs and the validation of checkpoints derive from the layers that
-//! [`Architecture::stem`] and [`Architecture::stages`] return; there is no second list of layers. Names and numbers follow
-//! torchvision's `resnet.py`.
+//! [`Architecture::stem`] and [`Architecture::stages`] return; there is no second list of layers. Names and numbers
+//! follow torchvision's `resnet.py`.
 
 mod layers;
 mod tensors;
@@ -153,14 +153,15 @@ pub enum ArchitectureError {
 }
 
 impl Architecture {
-    /// Maximum number of classes (ImageNet-21k has 21,841). It bounds the memory that an untrusted checkpoint can require.
+    /// Maximum number of classes; a larger number is assumed to be a mistake (ImageNet-21k has 21,841).
     pub const MAX_CLASSES: usize = 1 << 20;
 
-    /// Returns the architecture of torchvision's name, or of that name with `_v1` for a bottleneck variant with the stride on
-    /// its first 1x1 convolution. The stem is [`Stem::Imagenet`].
+    /// Returns the architecture of torchvision's name, or of that name with `_v1` for a bottleneck variant with the
+    /// stride on its first 1x1 convolution. The stem is [`Stem::Imagenet`].
     ///
     /// # Errors
-    /// Returns an error if the name is unknown, or if the number of classes is zero or above [`Architecture::MAX_CLASSES`].
+    /// Returns an error if the name is unknown, or if the number of classes is zero or above
+    /// [`Architecture::MAX_CLASSES`].
     pub fn new(name: &str, classes: usize) -> Result<Self, ArchitectureError> {
         if classes == 0 || classes > Self::MAX_CLASSES {
             return Err(ArchitectureError::Classes(classes));

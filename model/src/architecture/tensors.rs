@@ -22,7 +22,8 @@ pub struct TensorSpec {
 }
 
 impl Architecture {
-    /// Returns name and shape of every tensor of torchvision's state dict, except for the counters `num_batches_tracked`.
+    /// Returns name and shape of every tensor of torchvision's state dict, except for the counters
+    /// `num_batches_tracked`.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let spec = |name: String, shape: &[usize], kind| TensorSpec { name, shape: shape.to_vec(), kind };
         let mut tensors = Vec::new();
@@ -76,7 +77,8 @@ fn multiply_adds(convolution: &Convolution, output_size: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// torchvision's published numbers for 1000 classes: parameters, and GFLOPS at 224 (rounded to 1e-2 in its documentation).
+    /// torchvision's published numbers for 1000 classes: parameters, and GFLOPS at 224 (rounded to 1e-2 in its
+    /// documentation).
     #[rustfmt::skip]
     const PUBLISHED: [(&str, usize, f64); 10] = [
         ("resnet18",          11_689_512,  1.814),

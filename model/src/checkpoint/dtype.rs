@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Number format of the matrices: the weights of convolutions and of the classifier. Vectors and the statistics of batch
-/// norms are always fp32: they make up 0.1 % of the bytes, and a small running variance would underflow in fp16.
+/// Number format of the matrices: the weights of convolutions and of the classifier. Vectors and the statistics of
+/// batch norms are always fp32: they make up 0.1 % of the bytes, and a small running variance would underflow in
+/// fp16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dtype {
     F32,

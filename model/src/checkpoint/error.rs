@@ -3,8 +3,8 @@
 use super::{Dtype, Metadata};
 use crate::architecture::ArchitectureError;
 
-/// A checkpoint could not be read, created or converted. Each variant names the tensor, offset or count at fault. Messages
-/// are complete: none relies on a chain of sources.
+/// A checkpoint could not be read, created or converted. Each variant names the tensor, offset or count at fault.
+/// Messages are complete: none relies on a chain of sources.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// An error in a file, with its path.

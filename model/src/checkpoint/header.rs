@@ -1,9 +1,9 @@
 //! The header of a safetensors file: 8 bytes of length, then a JSON table of names, dtypes, shapes and offsets.
 //! <https://github.com/huggingface/safetensors>
 //!
-//! The entries are types of the crate `safetensors`. The table is parsed and written here instead of by that crate (0.8),
-//! because its reader adds untrusted offsets without overflow checks, silently keeps the last of two tensors of the same
-//! name and does not locate errors, and its writer emits the metadata in random order.
+//! The entries are types of the crate `safetensors`. The table is parsed and written here instead of by that crate
+//! (0.8), because its reader adds untrusted offsets without overflow checks, silently keeps the last of two tensors
+//! of the same name and does not locate errors, and its writer emits the metadata in random order.
 
 use super::CheckpointError;
 use safetensors::tensor::TensorInfo;
@@ -58,8 +58,8 @@ impl Header {
         Ok(header)
     }
 
-    /// Checks that names are unique, that each tensor starts where the previous one ends and matches the size of its range,
-    /// and that the last one ends with the file.
+    /// Checks that names are unique, that each tensor starts where the previous one ends and matches the size of its
+    /// range, and that the last one ends with the file.
     fn check(&self, begin: u64, length: u64) -> Result<(), CheckpointError> {
         let mut names = HashSet::with_capacity(self.tensors.len());
         let mut expected = 0;

@@ -21,8 +21,8 @@ pub(super) fn check_shapes(architecture: &Architecture, shapes: &TensorShapes) -
     }
 }
 
-/// Returns the architecture that has exactly these tensors. TensorShapes do not reveal strides: a 7x7 stem is assumed to have
-/// torchvision's stride of 2, a bottleneck to be v1.5.
+/// Returns the architecture that has exactly these tensors. TensorShapes do not reveal strides: a 7x7 stem is assumed
+/// to have torchvision's stride of 2, a bottleneck to be v1.5.
 pub(super) fn infer_architecture(shapes: &TensorShapes) -> Result<Architecture, CheckpointError> {
     // A file without a classifier is compared as if it had 1000 classes, so that the error names the missing tensor.
     let classes = shapes.get("fc.weight").and_then(|shape| shape.first()).map_or(1000, |classes| *classes);
@@ -42,8 +42,8 @@ pub(super) fn infer_architecture(shapes: &TensorShapes) -> Result<Architecture, 
     Err(CheckpointError::UnknownArchitecture { reason: Box::new(reason) })
 }
 
-/// Returns the number of tensors that differ, and the first difference: a missing tensor, a wrong shape, or an unexpected
-/// tensor.
+/// Returns the number of tensors that differ, and the first difference: a missing tensor, a wrong shape, or an
+/// unexpected tensor.
 fn differences(architecture: &Architecture, shapes: &TensorShapes) -> (usize, Option<CheckpointError>) {
     let (mut count, mut present, mut first) = (0, 0, None);
     let tensors = architecture.tensors();

@@ -31,8 +31,8 @@ impl Metadata {
     /// The schema version that is written, and the only one that is read.
     pub const VERSION: u32 = 1;
 
-    /// Creates the metadata of weights about which nothing else is known: classes are named by their index, preprocessing is
-    /// torchvision's.
+    /// Creates the metadata of weights about which nothing else is known: classes are named by their index,
+    /// preprocessing is torchvision's.
     pub fn new(architecture: Architecture) -> Self {
         let names: Vec<String> = (0..architecture.classes).map(|index| index.to_string()).collect();
         Metadata {
@@ -47,7 +47,8 @@ impl Metadata {
         }
     }
 
-    /// Parses the JSON document. The version is checked first, since the rest of an unknown version cannot be validated.
+    /// Parses the JSON document. The version is checked first, since the rest of an unknown version cannot be
+    /// validated.
     pub(super) fn from_json(json: &str) -> Result<Self, CheckpointError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -72,7 +73,8 @@ impl Metadata {
         serde_json::to_string(&sorted).map_err(CheckpointError::InvalidMetadata)
     }
 
-    /// Applies the checks of [`from_json`](Self::from_json) to metadata created in memory; for example, JSON has no NaN.
+    /// Applies the checks of [`from_json`](Self::from_json) to metadata created in memory; for example, JSON has no
+    /// NaN.
     pub(super) fn validate(&self) -> Result<(), CheckpointError> {
         Self::from_json(&self.to_json()?).map(drop)
     }

@@ -1,9 +1,9 @@
 //! Checkpoints: weights in one self-describing safetensors file.
 //!
 //! Tensor names and shapes are torchvision's, so that PyTorch loads fp32 and fp16 files without a key map.
-//! `__metadata__` holds `format` = `pt` and the key `shortcut` with [`Metadata`] as JSON. Equal content gives equal bytes.
-//! Counters (`num_batches_tracked`) are accepted in files, and dropped.
-//! Pickles are read by [`pth`] only, on native targets only, and are never executed.
+//! `__metadata__` holds `format` = `pt` and the key `shortcut` with [`Metadata`] as JSON. Equal content gives equal
+//! bytes. Counters (`num_batches_tracked`) are accepted in files, and dropped. Pickles are read by [`pth`] only, on
+//! native targets only, and are never executed.
 
 mod dtype;
 mod error;
@@ -73,8 +73,8 @@ impl Checkpoint {
     /// Creates a checkpoint from fp32 values in row-major order, by torchvision's names.
     ///
     /// # Errors
-    /// Returns an error if the metadata is invalid, if the tensors are not exactly those of its architecture, or if a value is
-    /// not finite or a variance negative.
+    /// Returns an error if the metadata is invalid, if the tensors are not exactly those of its architecture, or if a
+    /// value is not finite or a variance negative.
     pub fn new(metadata: Metadata, tensors: BTreeMap<String, Vec<f32>>) -> Result<Self, CheckpointError> {
         metadata.validate()?;
         let architecture = metadata.architecture.name();
@@ -99,8 +99,9 @@ impl Checkpoint {
         Ok(Checkpoint { metadata, architecture_inferred: false, tensors: stored })
     }
 
-    /// Reads a safetensors file with torchvision's tensor names. If it lacks our metadata, the architecture is inferred from
-    /// the tensors (bottlenecks are assumed to be v1.5, see [`Checkpoint::assumption`]) and classes are named by index.
+    /// Reads a safetensors file with torchvision's tensor names. If it lacks our metadata, the architecture is
+    /// inferred from the tensors (bottlenecks are assumed to be v1.5, see [`Checkpoint::assumption`]) and classes are
+    /// named by index.
     ///
     /// # Errors
     /// Returns an error if the file is malformed, its metadata is invalid, or its tensors do not match an architecture.
@@ -110,7 +111,8 @@ impl Checkpoint {
         stream.finish()
     }
 
-    /// Reads a file like [`Checkpoint::from_bytes`]. Its header is validated before memory is allocated for the tensors.
+    /// Reads a file like [`Checkpoint::from_bytes`]. Its header is validated before memory is allocated for the
+    /// tensors.
     ///
     /// # Errors
     /// Returns the errors of [`Checkpoint::from_bytes`] and of reading the file, with its path.
@@ -167,7 +169,8 @@ impl Checkpoint {
         })
     }
 
-    /// Converts all matrices to `dtype` and everything else to fp32. Tensors that already have that format are unchanged.
+    /// Converts all matrices to `dtype` and everything else to fp32. Tensors that already have that format are
+    /// unchanged.
     ///
     /// # Errors
     /// Returns an error for a value that `dtype` cannot represent, such as one beyond 65,504 in fp16.
@@ -215,7 +218,8 @@ impl Checkpoint {
         Ok(Checkpoint { architecture_inferred: false, ..self.with_metadata(metadata)? })
     }
 
-    /// Returns a message for the user about what was assumed of weights without metadata, or `None` if nothing was assumed.
+    /// Returns a message for the user about what was assumed of weights without metadata, or `None` if nothing was
+    /// assumed.
     pub fn assumption(&self) -> Option<String> {
         let Architecture { variant, .. } = self.architecture();
         (self.architecture_inferred && variant.block == Block::Bottleneck).then(|| {

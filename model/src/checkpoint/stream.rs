@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Suffix of the tensor that holds the scales of an int8 matrix.
 pub(super) const SCALE_SUFFIX: &str = ".scale";
 
-/// A partially received checkpoint file. Each tensor is validated, and available, as soon as it is complete. Only complete
-/// tensors and the bytes of the next one are kept in memory.
+/// A partially received checkpoint file. Each tensor is validated, and available, as soon as it is complete. Only
+/// complete tensors and the bytes of the next one are kept in memory.
 pub struct CheckpointStream {
     /// Size of the whole file, in bytes.
     length: u64,
@@ -47,8 +47,8 @@ struct TensorReader {
 }
 
 impl CheckpointStream {
-    /// Starts a file of `length` bytes. Whatever its header declares, no more memory is allocated than `length` bytes can
-    /// fill.
+    /// Starts a file of `length` bytes. Whatever its header declares, no more memory is allocated than `length` bytes
+    /// can fill.
     pub fn new(length: u64) -> Self {
         CheckpointStream { length, consumed: 0, pending: Vec::new(), next: NextPart::Prefix }
     }
@@ -56,8 +56,8 @@ impl CheckpointStream {
     /// Appends any number of bytes.
     ///
     /// # Errors
-    /// Returns an error as soon as the file is found to be invalid; the stream cannot be continued then. Bytes beyond the
-    /// length of the file are [`CheckpointError::TrailingBytes`].
+    /// Returns an error as soon as the file is found to be invalid; the stream cannot be continued then. Bytes beyond
+    /// the length of the file are [`CheckpointError::TrailingBytes`].
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), CheckpointError> {
         while let Some(needed) = self.next_part_size()? {
             if self.pending.is_empty() && bytes.len() >= needed {

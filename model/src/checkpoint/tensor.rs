@@ -105,7 +105,8 @@ impl StoredTensor {
         }
     }
 
-    /// Checks that all values are finite and variances are not negative: otherwise every output of the network could be NaN.
+    /// Checks that all values are finite and variances are not negative: otherwise every output of the network could
+    /// be NaN.
     pub(super) fn check(&self, name: &str) -> Result<(), CheckpointError> {
         match self.first_invalid(name) {
             None => Ok(()),
@@ -153,7 +154,8 @@ impl StoredTensor {
     }
 }
 
-/// Quantises to symmetric int8, row by row: the largest magnitude of a row becomes 127, other values are rounded to nearest.
+/// Quantises to symmetric int8, row by row: the largest magnitude of a row becomes 127, other values are rounded to
+/// nearest.
 fn quantise(values: &[f32], rows: usize) -> Elements {
     let mut scales = Vec::with_capacity(rows);
     let mut quantised = Vec::with_capacity(values.len());

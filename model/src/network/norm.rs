@@ -29,8 +29,8 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises with the statistics of the batch, and updates the running ones, on an autodiff device; otherwise normalises
-    /// with the running statistics.
+    /// Normalises with the statistics of the batch, and updates the running ones, on an autodiff device; otherwise
+    /// normalises with the running statistics.
     pub(super) fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let (gamma, beta) = (self.gamma.val(), self.beta.val());
         if !input.device().is_autodiff() {

@@ -114,7 +114,8 @@ struct PaddedTaps {
 }
 
 impl PaddedTaps {
-    /// Pads each window to `pixels` source pixels in rows of `width`; at the right edge the padding precedes the weights.
+    /// Pads each window to `pixels` source pixels in rows of `width`; at the right edge the padding precedes the
+    /// weights.
     fn new(windows: &[FilterTaps], pixels: usize, width: usize) -> Self {
         let taps = pixels * 3;
         let mut padded = PaddedTaps { firsts: Vec::new(), weights: vec![0; windows.len() * taps], taps };

@@ -3,8 +3,8 @@
 use super::decoded_image::DecodedImage;
 use super::{ImageBatch, Limits, PhotoError, Preprocessing, Region, decode, resize};
 
-/// A photo decoded for a given preprocessing. It is in its stored orientation, not upright, and of a large JPEG only the
-/// columns that the crop reads were decoded.
+/// A photo decoded for a given preprocessing. It is in its stored orientation, not upright, and of a large JPEG only
+/// the columns that the crop reads were decoded.
 ///
 /// [`CroppedDecode::resize`] returns bit for bit what [`Preprocessing::apply`] returns for the whole upright photo.
 #[derive(Clone, Debug)]

@@ -1,5 +1,5 @@
-//! Conversion of any pixel layout to opaque u8 RGB: grey is replicated, alpha is composited over white, 16 bits are scaled
-//! to 8.
+//! Conversion of any pixel layout to opaque u8 RGB: grey is replicated, alpha is composited over white, 16 bits are
+//! scaled to 8.
 //!
 //! Each output value is computed exactly and rounded once.
 

@@ -1,7 +1,7 @@
 //! JPEG decoding that is bit-identical to libjpeg-turbo, and therefore to Pillow, by the crate `libjpeg-turbo-rs`.
 //!
-//! `image`'s own decoder was considered: its inverse DCT and chroma upsampling differ from libjpeg-turbo's by up to 6 of
-//! 255, which is still visible after resizing small photos.
+//! `image`'s own decoder was considered: its inverse DCT and chroma upsampling differ from libjpeg-turbo's by up to 6
+//! of 255, which is still visible after resizing small photos.
 
 use std::ops::Range;
 
@@ -15,8 +15,8 @@ use super::{Preprocessing, Rectangle, resize};
 
 const FORMAT: &str = "JPEG";
 
-/// Maximum number of scans. Progressive photos have about ten; each one traverses the whole image, so thousands of empty
-/// scans are an attack.
+/// Maximum number of scans. Progressive photos have about ten; each one traverses the whole image, so thousands of
+/// empty scans are an attack.
 const MAX_SCANS: usize = 100;
 
 /// Decodes the whole image, or, given `crop`, at least the columns that this preprocessing reads.
@@ -60,8 +60,8 @@ impl<'a> JpegImage<'a> {
         Ok(JpegImage { bytes, limits: *limits, decoder, size, orientation })
     }
 
-    /// Decodes at least `part` of the stored image. Returns what was decoded, and the position of `part` in it; its pixels
-    /// are those of the whole image.
+    /// Decodes at least `part` of the stored image. Returns what was decoded, and the position of `part` in it; its
+    /// pixels are those of the whole image.
     pub(super) fn decode_part(self, part: Rectangle) -> Result<(DecodedImage, Rectangle), PhotoError> {
         let range = |from: u32, size: u32| from as usize..(from + size) as usize;
         let (orientation, rows) = (self.orientation, range(part.top, part.height));
@@ -73,7 +73,8 @@ impl<'a> JpegImage<'a> {
         Ok((DecodedImage { size, orientation, columns: 0..columns.len(), pixels }, within))
     }
 
-    /// Decodes to u8 RGB `[rows, columns, 3]`, as stored. `columns` must come from [`decodable_columns`], or be all columns.
+    /// Decodes to u8 RGB `[rows, columns, 3]`, as stored. `columns` must come from [`decodable_columns`], or be all
+    /// columns.
     fn decode(self, columns: Range<usize>, rows: Range<usize>) -> Result<Vec<u8>, PhotoError> {
         let JpegImage { bytes, limits, decoder, size, .. } = self;
         let cmyk = decoder.header().components.len() == 4;
@@ -99,11 +100,12 @@ impl<'a> JpegImage<'a> {
     }
 }
 
-/// Returns the columns to decode so that those `needed` have the same values as in the whole image, or `None` if that is
-/// hardly fewer than all columns. Decoding fewer columns saves colour conversion, and memory traffic for its output.
+/// Returns the columns to decode so that those `needed` have the same values as in the whole image, or `None` if that
+/// is hardly fewer than all columns. Decoding fewer columns saves colour conversion, and memory traffic for its
+/// output.
 fn decodable_columns(header: &FrameHeader, needed: Range<usize>) -> Option<Range<usize>> {
-    /// Columns whose colours are wrong at the edges of the decoded range, since the decoder interpolates chroma there as
-    /// if the image ended: the width of one chroma sample, which is at most 4 pixels.
+    /// Columns whose colours are wrong at the edges of the decoded range, since the decoder interpolates chroma there
+    /// as if the image ended: the width of one chroma sample, which is at most 4 pixels.
     const MARGIN: usize = 4;
     /// The decoder starts at multiples of the widest interleaved block: 8 pixels times a sampling factor of 1, 2 or 4.
     const STEP: usize = 32;

@@ -7,7 +7,8 @@ use super::jpeg::JpegImage;
 use super::resize::{AxisMapping, upright_size};
 use super::{Limits, Photo, PhotoError, Rectangle, decode};
 
-/// A photo whose size is known. A JPEG is decoded only by [`LazyImage::decode_part`]; other formats are decoded on opening.
+/// A photo whose size is known. A JPEG is decoded only by [`LazyImage::decode_part`]; other formats are decoded on
+/// opening.
 pub struct LazyImage<'a>(Contents<'a>);
 
 enum Contents<'a> {
@@ -37,8 +38,8 @@ impl<'a> LazyImage<'a> {
         }
     }
 
-    /// Decodes at least `part` of the upright photo. Returns what was decoded, and the position of `part` in it; its pixels
-    /// are bit for bit those of [`Photo::decode`].
+    /// Decodes at least `part` of the upright photo. Returns what was decoded, and the position of `part` in it; its
+    /// pixels are bit for bit those of [`Photo::decode`].
     ///
     /// # Errors
     /// Returns an error if the JPEG cannot be decoded within the limits.

@@ -1,8 +1,10 @@
-//! Preprocessing: from encoded bytes or pixels to the network's input, by decoding, turning upright, resizing and cropping.
+//! Preprocessing: from encoded bytes or pixels to the network's input, by decoding, turning upright, resizing and
+//! cropping.
 //!
-//! Equal to torchvision's `Resize(antialias)` and `CenterCrop` applied to Pillow's decoding, except for three deliberate
-//! deviations: EXIF orientation is applied, alpha is composited over white, 16-bit samples are scaled instead of clipped.
-//! This module does not normalise: its output is an [`ImageBatch`], bytes with their mean and standard deviation.
+//! Equal to torchvision's `Resize(antialias)` and `CenterCrop` applied to Pillow's decoding, except for three
+//! deliberate deviations: EXIF orientation is applied, alpha is composited over white, 16-bit samples are scaled
+//! instead of clipped. This module does not normalise: its output is an [`ImageBatch`], bytes with their mean and
+//! standard deviation.
 
 mod batch;
 mod convolve;
@@ -126,8 +128,8 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// Resizes and crops a photo: a batch of one, `[1, crop, crop, 3]`. For an encoded photo, [`CroppedDecode`] computes the
-    /// same faster.
+    /// Resizes and crops a photo: a batch of one, `[1, crop, crop, 3]`. For an encoded photo, [`CroppedDecode`]
+    /// computes the same faster.
     ///
     /// # Panics
     /// Panics if the parameters do not pass [`Preprocessing::validate`], which is possible if they were set in code.

@@ -21,8 +21,9 @@ pub struct Photo {
 impl Photo {
     /// Decodes JPEG, PNG, WebP, GIF (first frame) or BMP; the format is detected from the bytes.
     ///
-    /// Equal to Pillow's `convert("RGB")`, JPEG bit for bit, except for three deliberate deviations: EXIF orientation is
-    /// applied, alpha is composited over white, 16-bit samples are scaled to 8 bits instead of clipped or truncated.
+    /// Equal to Pillow's `convert("RGB")`, JPEG bit for bit, except for three deliberate deviations: EXIF orientation
+    /// is applied, alpha is composited over white, 16-bit samples are scaled to 8 bits instead of clipped or
+    /// truncated.
     ///
     /// # Errors
     /// Returns an error if the photo exceeds `limits`, has another format, or cannot be decoded.
@@ -30,8 +31,8 @@ impl Photo {
         Ok(Photo::upright(decode::decode(bytes, limits, None)?))
     }
 
-    /// Converts u8 RGBA `[height, width, 4]` with straight alpha, already upright: a canvas, a camera frame, or an image in
-    /// a format that only the browser decodes. Alpha is composited over white.
+    /// Converts u8 RGBA `[height, width, 4]` with straight alpha, already upright: a canvas, a camera frame, or an
+    /// image in a format that only the browser decodes. Alpha is composited over white.
     ///
     /// # Errors
     /// Returns an error if the number of bytes does not match the size, or if there are no pixels.

@@ -55,8 +55,9 @@ mod tests {
     use super::*;
     use Interpolation::{Bicubic, Bilinear};
 
-    /// Computed with Pillow 13: `photo.crop((left, top, left + width, top + height)).resize((4, 4), filter)` of a photo of 40x30
-    /// whose samples are `index * 7 % 251`. The third part loses far more rows than columns, the last one is enlarged.
+    /// Computed with Pillow 13: `photo.crop((left, top, left + width, top + height)).resize((4, 4), filter)` of a
+    /// photo of 40x30 whose samples are `index * 7 % 251`. The third part loses far more rows than columns, the last
+    /// one is enlarged.
     #[rustfmt::skip]
     const GOLDEN: [([u32; 4], Interpolation, [u8; 48]); 4] = [
         ([5, 3, 21, 13], Bilinear, [

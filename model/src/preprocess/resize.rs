@@ -2,12 +2,12 @@
 //!
 //! Only the pixels of the crop are computed, so a photo of 1x50000 takes no longer than any other.
 //!
-//! This is a bit-exact port of Pillow's `Resample.c`. The crate `fast_image_resize` was considered: it runs the two passes
-//! in the opposite order and rounds its weights to 16 bits, and differs by up to 29 of 255 at the edges of a bicubic
-//! resize.
+//! This is a bit-exact port of Pillow's `Resample.c`. The crate `fast_image_resize` was considered: it runs the two
+//! passes in the opposite order and rounds its weights to 16 bits, and differs by up to 29 of 255 at the edges of a
+//! bicubic resize.
 //!
-//! An image that is stored rotated or mirrored is never transformed as a whole: the filter taps are mapped to the stored
-//! axes, and only the crop is transposed.
+//! An image that is stored rotated or mirrored is never transformed as a whole: the filter taps are mapped to the
+//! stored axes, and only the crop is transposed.
 
 use std::ops::Range;
 

@@ -7,8 +7,8 @@ pub(super) fn exif(file: &[u8]) -> Option<&[u8]> {
     (chunk.data.len() == chunk.size).then_some(chunk.data)
 }
 
-/// Whether the frame to decode is as large as declared: as the canvas or, in an animation, as the frame's header says. All
-/// other errors are left to the decoder.
+/// Whether the frame to decode is as large as declared: as the canvas or, in an animation, as the frame's header
+/// says. All other errors are left to the decoder.
 pub(super) fn frame_fits(file: &[u8], canvas: (u32, u32)) -> bool {
     let first = |name: &[u8; 4]| extended(file).and_then(|mut chunks| chunks.find(|chunk| chunk.name == name));
     let still = first(b"VP8 ").is_none_or(|frame| frame.lossy_size().is_none_or(|size| size == canvas));
@@ -22,9 +22,9 @@ pub(super) fn frame_fits(file: &[u8], canvas: (u32, u32)) -> bool {
     still && animated
 }
 
-/// Bytes per pixel of the buffers that are alive in addition to the decoder's output: for an animation, the canvas and a
-/// frame with alpha; for an image with alpha, its planes and the alpha plane being decoded; otherwise the planes, or four
-/// channels.
+/// Bytes per pixel of the buffers that are alive in addition to the decoder's output: for an animation, the canvas
+/// and a frame with alpha; for an image with alpha, its planes and the alpha plane being decoded; otherwise the
+/// planes, or four channels.
 pub(super) fn extra_bytes_per_pixel(file: &[u8]) -> u64 {
     const ANIMATED: u8 = 0x02;
     const ALPHA: u8 = 0x10;

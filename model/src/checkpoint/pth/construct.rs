@@ -6,8 +6,9 @@ use std::sync::Arc;
 /// Maximum number of dimensions; no tensor of a network has more.
 const MAX_DIMENSIONS: usize = 8;
 
-/// Returns the result of calling a class or function: a new value, or (as `Err`) the id of an existing one. Arguments that
-/// do not fit, which untrusted `values` may contain, give a placeholder, which is rejected if the weights contain it.
+/// Returns the result of calling a class or function: a new value, or (as `Err`) the id of an existing one. Arguments
+/// that do not fit, which untrusted `values` may contain, give a placeholder, which is rejected if the weights
+/// contain it.
 pub(super) fn construct(values: &[Value], callable: ValueId, arguments: &[ValueId]) -> Result<Value, ValueId> {
     let get = |id: ValueId| &values[id as usize];
     let name = match get(callable) {

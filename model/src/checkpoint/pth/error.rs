@@ -3,8 +3,8 @@
 use super::super::CheckpointError;
 use std::path::PathBuf;
 
-/// The weights of a `.pth` file could not be imported. Each variant names the tensor, class or offset at fault. Messages are
-/// complete: none relies on a chain of sources.
+/// The weights of a `.pth` file could not be imported. Each variant names the tensor, class or offset at fault.
+/// Messages are complete: none relies on a chain of sources.
 #[derive(Debug, thiserror::Error)]
 pub enum PthError {
     /// An error in a file, with its path.
@@ -21,9 +21,7 @@ pub enum PthError {
     MissingEntry { name: String },
     #[error("entry {name:?} of the archive cannot be read: {reason}")]
     Entry { name: String, reason: std::io::Error },
-    #[error(
-        "entry {name:?} of the archive is compressed; only uncompressed entries, as torch.save writes them, are supported"
-    )]
+    #[error("entry {name:?} of the archive is compressed; torch.save writes uncompressed entries")]
     Compressed { name: String },
     #[error("this is a TorchScript program, not a state dict; save model.state_dict() with torch.save instead")]
     TorchScript,

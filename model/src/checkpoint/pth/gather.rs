@@ -3,12 +3,13 @@
 use super::PthError;
 use super::value::TensorRef;
 
-/// Maximum number of elements of a tensor that has more elements than its storage, because of strides of zero. A batch norm
-/// expanded from a single number is legitimate; a classifier of gigabytes expanded from four bytes is an attack.
+/// Maximum number of elements of a tensor that has more elements than its storage, because of strides of zero. A
+/// batch norm expanded from a single number is legitimate; a classifier of gigabytes expanded from four bytes is an
+/// attack.
 const MAX_EXPANDED: u64 = 1 << 16;
 
-/// Returns the elements of the tensor in row-major order, as bytes. `storage` has at least the size that the tensor declares
-/// for it, and `size` is the size of an element in bytes.
+/// Returns the elements of the tensor in row-major order, as bytes. `storage` has at least the size that the tensor
+/// declares for it, and `size` is the size of an element in bytes.
 pub(super) fn gather_elements(
     name: &str,
     tensor: &TensorRef,

@@ -1,5 +1,5 @@
-//! The container that `torch.save` wrote before PyTorch 1.6: five pickles (magic number, version, system information, object,
-//! storage keys), followed for each key by the number of elements and the elements themselves.
+//! The container that `torch.save` wrote before PyTorch 1.6: five pickles (magic number, version, system information,
+//! object, storage keys), followed for each key by the number of elements and the elements themselves.
 
 use super::byte_reader::ByteReader;
 use super::value::{Pickle, StorageRef, Value};

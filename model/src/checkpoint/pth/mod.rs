@@ -1,16 +1,18 @@
 //! Import of PyTorch files (.pth, .pt): zip and legacy formats, read without executing the pickle.
 //!
-//! The pickle is parsed into inert data, the state dict is located in it, tensor names are converted to torchvision's, and
-//! only then are the values read. Sizes are checked against the file before memory is allocated. This module does not call
-//! anything that a file names, does not write files, and does not load whole modules.
+//! The pickle is parsed into inert data, the state dict is located in it, tensor names are converted to
+//! torchvision's, and only then are the values read. Sizes are checked against the file before memory is allocated.
+//! This module does not call anything that a file names, does not write files, and does not load whole modules.
 //!
-//! The crate `pytorch-reader` 0.22, the reader of `burn-store`, was considered. It executes nothing either, and accepts more
-//! files: tar archives, compressed entries, whole modules. This implementation stays because its limits are stricter:
+//! The crate `pytorch-reader` 0.22, the reader of `burn-store`, was considered. It executes nothing either, and
+//! accepts more files: tar archives, compressed entries, whole modules. This implementation stays because its limits
+//! are stricter:
 //!
-//! - Here the values of a pickle, its stack, marks, memo and containers have at most 2^20 entries each. There they are bounded
-//!   only by the size of the pickle (100 MiB in a zip archive, the file otherwise): 50 MiB of one-byte values take 4.5 GB.
-//! - Here all tensors together exceed the file by at most 16 MiB, unless they are exactly those of a known network. There
-//!   each tensor may expand to 10 GiB.
+//! - Here the values of a pickle, its stack, marks, memo and containers have at most 2^20 entries each. There they
+//!   are bounded only by the size of the pickle (100 MiB in a zip archive, the file otherwise): 50 MiB of one-byte
+//!   values take 4.5 GB.
+//! - Here all tensors together exceed the file by at most 16 MiB, unless they are exactly those of a known network.
+//!   There each tensor may expand to 10 GiB.
 //! - Here a weight of an unknown class is an error that names it. There it is missing from the result without an error.
 //! - There a dict anywhere in the file whose keys are neither text nor integers makes the whole file unreadable, as do
 //!   sparse or quantised tensors next to the weights. Here only the weights matter.
@@ -45,8 +47,8 @@ use value::{StorageRef, TensorRef};
 /// The first bytes of a zip archive.
 const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
 
-/// Number of bytes by which the tensors of a file may exceed the file. Batch norms that are a single expanded number are
-/// legitimate; thousands of views of one storage are an attack.
+/// Number of bytes by which the tensors of a file may exceed the file. Batch norms that are a single expanded number
+/// are legitimate; thousands of views of one storage are an attack.
 const MAX_EXPANSION: u64 = 1 << 24;
 
 /// The state dict of a `.pth` file with torchvision's names, before its architecture is known.
@@ -63,9 +65,9 @@ enum Container {
     Legacy(legacy::LegacyContainer),
 }
 
-/// Imports a `.pth` file as a checkpoint: fp16 matrices stay fp16, everything else becomes fp32. Architecture and number of
-/// classes are inferred from the tensors (see [`Checkpoint::assumption`]). A list of strings under the key `classes` next
-/// to the weights names the classes, if it has one name per class.
+/// Imports a `.pth` file as a checkpoint: fp16 matrices stay fp16, everything else becomes fp32. Architecture and
+/// number of classes are inferred from the tensors (see [`Checkpoint::assumption`]). A list of strings under the key
+/// `classes` next to the weights names the classes, if it has one name per class.
 ///
 /// # Errors
 /// Returns an error with the path of the file if its weights cannot be read, or match no known architecture.
@@ -150,8 +152,8 @@ impl StateDict {
         Ok(Checkpoint { metadata, architecture_inferred: true, tensors })
     }
 
-    /// Reads all tensors, storage by storage, so that a shared storage is read once. `limit` bounds the total size of the
-    /// tensors in bytes, for state dicts in which nothing else bounds the number of views.
+    /// Reads all tensors, storage by storage, so that a shared storage is read once. `limit` bounds the total size of
+    /// the tensors in bytes, for state dicts in which nothing else bounds the number of views.
     fn read(&mut self, limit: u64) -> Result<BTreeMap<String, StoredTensor>, PthError> {
         let mut by_storage: BTreeMap<&str, Vec<(&String, &TensorRef)>> = BTreeMap::new();
         for (name, tensor) in &self.tensors {

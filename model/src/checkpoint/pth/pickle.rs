@@ -1,8 +1,8 @@
 //! A pickle reader that executes nothing: every instruction only creates data.
 //!
-//! It supports the opcodes that `torch.save` writes with protocols 1 to 5, and those of older PyTorch on Python 2. Classes
-//! and functions are only names; `construct` interprets calls to a few of them, and creates an inert placeholder for all
-//! others. Opcodes: <https://github.com/python/cpython/blob/main/Lib/pickletools.py>
+//! It supports the opcodes that `torch.save` writes with protocols 1 to 5, and those of older PyTorch on Python 2.
+//! Classes and functions are only names; `construct` interprets calls to a few of them, and creates an inert
+//! placeholder for all others. Opcodes: <https://github.com/python/cpython/blob/main/Lib/pickletools.py>
 
 use super::PthError;
 use super::byte_reader::{ByteReader, MAX_BYTES};
@@ -229,8 +229,8 @@ fn parse<T: FromStr>(line: &[u8]) -> Option<T> {
     std::str::from_utf8(line).ok()?.parse().ok()
 }
 
-/// Parses a little-endian integer in two's complement. Integers of more than 128 bits, which weights do not need, become
-/// placeholders.
+/// Parses a little-endian integer in two's complement. Integers of more than 128 bits, which weights do not need,
+/// become placeholders.
 fn integer(bytes: &[u8]) -> Value {
     let mut wide = [if bytes.last().is_some_and(|last| last & 0x80 != 0) { 0xff } else { 0 }; 16];
     match wide.get_mut(..bytes.len()) {

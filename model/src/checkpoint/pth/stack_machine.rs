@@ -5,8 +5,8 @@ use super::construct::{construct, resolve_persistent_id};
 use super::value::{Pickle, Value, ValueId};
 use std::collections::HashMap;
 
-/// Maximum number of values, of entries of the stack, of marks, of entries of the memo, and of entries of all containers
-/// together. A ResNet-152 needs about ten thousand.
+/// Maximum number of values, of entries of the stack, of marks, of entries of the memo, and of entries of all
+/// containers together. A ResNet-152 needs about ten thousand.
 const MAX_COUNT: usize = 1 << 20;
 
 #[derive(Default)]

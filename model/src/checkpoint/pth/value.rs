@@ -1,7 +1,7 @@
 //! The content of a pickle as inert data.
 //!
-//! Values refer to each other by index into one list, so that nesting needs no recursion and cycles are harmless. Strings
-//! are shared, so that repetition takes no memory.
+//! Values refer to each other by index into one list, so that nesting needs no recursion and cycles are harmless.
+//! Strings are shared, so that repetition takes no memory.
 
 use safetensors::Dtype as FileDtype;
 use std::sync::Arc;

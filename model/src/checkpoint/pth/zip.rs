@@ -1,5 +1,5 @@
-//! The container that `torch.save` writes since PyTorch 1.6: a zip archive of uncompressed entries in one folder, with the
-//! pickle in `data.pkl` and each storage in `data/<key>`.
+//! The container that `torch.save` writes since PyTorch 1.6: a zip archive of uncompressed entries in one folder,
+//! with the pickle in `data.pkl` and each storage in `data/<key>`.
 
 use super::byte_reader::ByteReader;
 use super::value::{Pickle, StorageRef};
