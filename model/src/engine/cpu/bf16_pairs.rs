@@ -38,6 +38,7 @@ pub fn round_to_pairs(values: &[f32], pairs: &mut [f32], set: InstructionSet, th
     });
 }
 
+/// Rounds some values and stores the pairs at offset `at`.
 struct Round<'a> {
     values: &'a [f32],
     pairs: SharedMutSlice<'a>,

@@ -12,6 +12,7 @@ pub struct ConvolutionOutput<'a> {
     /// Value that is added before the ReLU, with its shape.
     pub residual: Option<(&'a [f32], &'a BlockedShape)>,
     pub relu: bool,
+    /// `[out_channels / 16, batch, height, width, 16]`, which is written.
     pub values: SharedMutSlice<'a>,
     pub shape: &'a BlockedShape,
 }

@@ -21,7 +21,7 @@ use weights::InputFormat;
 pub struct DirectConvolution<'a> {
     pub weights: &'a DirectWeights,
     pub schedule: &'a DirectSchedule,
-    /// Input with a border of at least the padding.
+    /// `[in_channels / 16, batch, height, width, 16]` with a border of at least the padding, or an image.
     pub input: &'a [f32],
     pub output: ConvolutionOutput<'a>,
 }

@@ -28,7 +28,7 @@ use transform::{ElementOffsets, InputTransform, OutputTransform};
 pub struct WinogradConvolution<'a> {
     pub weights: &'a WinogradWeights,
     pub schedule: &'a WinogradSchedule,
-    /// Input with a border of at least 1.
+    /// `[in_channels / 16, batch, height, width, 16]` with a border of at least 1.
     pub input: &'a [f32],
     pub input_shape: &'a BlockedShape,
     pub output: ConvolutionOutput<'a>,
