@@ -1,12 +1,12 @@
-//! An app for tests of handlers, with models that are fake but for their metadata.
+//! Test fixtures: an app whose models have real metadata and fake engines, and requests to it.
 
 use crate::app::App;
-use crate::batching::{Batcher, BatchingOptions, Execute, Sizes};
+use crate::batching::{BatchSizes, Batcher, BatchingOptions, Execute};
 use crate::metrics::Metrics;
-use crate::photos::UploadLimits;
 use crate::registry::{Loader, Model, ModelFiles, Registry};
 use crate::router::router;
 use crate::settings::Settings;
+use crate::upload::UploadLimits;
 use anyhow::Result;
 use axum::Router;
 use axum::body::Body;
@@ -24,17 +24,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
 
-/// What stands in an engine's place.
+/// A fake engine.
 #[derive(Clone, Copy)]
 pub enum FakeEngine {
-    /// With so many logits.
+    /// Returns this number of logits per image.
     Answers(usize),
     Fails,
     Panics,
 }
 
 impl Execute for FakeEngine {
-    /// The largest logit is that of the mean of an image's bytes, so that an answer tells which photo it is for.
+    /// The index of the largest logit is the mean of the image's bytes, so that an output identifies its photo.
     fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
         let [batch, height, width] = input.shape();
         match *self {
@@ -57,16 +57,16 @@ impl Execute for FakeEngine {
                 Ok((Output { logits, kept: kept.collect() }, Device::Cpu))
             }
             FakeEngine::Fails => Err(EngineError::Failed { device: Device::Cpu, reason: "/secret/path".to_owned() }),
-            FakeEngine::Panics => panic!("this is part of the test"),
+            FakeEngine::Panics => panic!("deliberate panic"),
         }
     }
 }
 
-pub const OPTIONS: BatchingOptions = BatchingOptions { queue: 1000, delay: Duration::ZERO };
+pub const OPTIONS: BatchingOptions = BatchingOptions { queue_size: 1000, max_delay: Duration::ZERO };
 
-pub const SIZES: Sizes = Sizes { most: 4, rounded: false };
+pub const SIZES: BatchSizes = BatchSizes { max: 4, padded: false };
 
-/// An image of 2x2.
+/// A grey image of 2x2 pixels.
 pub fn grey(grey: u8) -> Input {
     Input::Pixels(ImageBatch::new(vec![grey; 12], [1, 2, 2], [0.0; 3], [1.0; 3]).unwrap())
 }
@@ -92,13 +92,13 @@ pub fn model_with(name: &str, classes: usize, engine: FakeEngine) -> Model {
     model_of(name, classes, &Metrics::new(), move || Ok(engine))
 }
 
-/// A model whose engine gets ready when the sender says so.
+/// A model whose engine becomes ready when a message is sent.
 pub fn cold_model(name: &str) -> (Model, std::sync::mpsc::Sender<()>) {
     let (go, wait) = std::sync::mpsc::channel();
     (model_of(name, 2, &Metrics::new(), move || Ok(wait.recv().map(|()| FakeEngine::Answers(2))?)), go)
 }
 
-/// Its weights are its name.
+/// Creates a model whose weights are its name.
 fn model_of<E: Execute>(
     name: &str,
     classes: usize,
@@ -110,21 +110,21 @@ fn model_of<E: Execute>(
     Model::new(name, metadata(classes), name.to_owned().into(), weights, vec![Device::Cpu], batcher)
 }
 
-/// Of these models, the default by name or by size.
+/// Creates a registry of these models. `default` is the name of the default; if `None`, it is chosen by size.
 pub fn registry(models: Vec<Model>, default: Option<&str>) -> Result<Registry> {
     registry_with(models, default, Arc::new(Metrics::new()))
 }
 
 fn registry_with(models: Vec<Model>, default: Option<&str>, metrics: Arc<Metrics>) -> Result<Registry> {
     let models = models.into_iter().map(Arc::new).collect();
-    Registry::new(Loader::of(&settings()), ModelFiles::default(), models, default.map(str::to_owned), metrics)
+    Registry::new(Loader::new(&settings()), ModelFiles::default(), models, default.map(str::to_owned), metrics)
 }
 
 fn settings() -> Settings {
     Settings::parse_from(["server"])
 }
 
-/// Models `small` of 2 classes and `large` of 256, the default, with what is changed.
+/// An app with the models `small` of 2 classes and `large` of 256, the default, modified by `change`.
 pub fn app_with(change: impl FnOnce(&mut App)) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
     let model = |name, classes| model_of(name, classes, &metrics, move || Ok(FakeEngine::Answers(classes)));
@@ -149,7 +149,7 @@ pub fn app_of(model: Model) -> Arc<App> {
     Arc::new(App::new(&settings(), registry, metrics).unwrap())
 }
 
-/// Of a form with these fields, name and content: its content type and its bytes.
+/// Encodes a multipart form with these fields (name and content). Returns its content type and its bytes.
 pub fn form(fields: &[(&str, &[u8])]) -> (&'static str, Vec<u8>) {
     let mut body = Vec::new();
     for (name, content) in fields {
@@ -162,14 +162,14 @@ pub fn form(fields: &[(&str, &[u8])]) -> (&'static str, Vec<u8>) {
     ("multipart/form-data; boundary=frontier", body)
 }
 
-/// A PNG of one grey.
+/// A PNG of a uniform grey.
 pub fn photo(grey: u8) -> Vec<u8> {
     let mut png = std::io::Cursor::new(Vec::new());
     image::GrayImage::from_pixel(16, 16, image::Luma([grey])).write_to(&mut png, image::ImageFormat::Png).unwrap();
     png.into_inner()
 }
 
-/// An answer, read to its end.
+/// A response whose body was read to its end.
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
@@ -182,7 +182,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap()
     }
 
-    /// The code of an error.
+    /// Returns the code of an error.
     pub fn code(&self) -> String {
         let message = &self.json()["error"]["message"];
         assert!(message.as_str().is_some_and(|message| !message.is_empty()), "{}", self.body);

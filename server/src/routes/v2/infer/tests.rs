@@ -25,7 +25,7 @@ async fn infer(path: &str, greys: &[u8], output: Value) -> Answer {
 }
 
 #[tokio::test]
-async fn every_image_gets_its_logits() {
+async fn returns_logits_of_every_image() {
     let answer = infer("/v2/models/large/infer", &[3, 200, 77], json!({})).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let json = answer.json();
@@ -42,7 +42,7 @@ async fn every_image_gets_its_logits() {
 }
 
 #[tokio::test]
-async fn classes_are_value_index_and_label() {
+async fn classes_are_logit_index_and_label() {
     let json = infer("/v2/models/large/infer", &[3, 200], json!({ "classification": 2 })).await.json();
     let output = &json["outputs"][0];
     assert_eq!((&output["datatype"], &output["shape"]), (&json!("BYTES"), &json!([2, 2])));
@@ -53,7 +53,7 @@ async fn classes_are_value_index_and_label() {
 }
 
 #[tokio::test]
-async fn outputs_follow_the_json_as_binary_data() {
+async fn binary_outputs_follow_the_json() {
     for (parameters, expected) in [
         (json!({ "binary_data": true }), [1f32, 0.0].iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()),
         (
@@ -74,7 +74,7 @@ async fn outputs_follow_the_json_as_binary_data() {
 }
 
 #[tokio::test]
-async fn a_model_is_asked_by_name_and_version() {
+async fn model_is_selected_by_name_and_version() {
     let version = get(&app(), "/v2/models/small").await.json()["versions"][0].as_str().unwrap().to_owned();
     for (version, status) in [(&version[..], 200), (&version[..12], 200), (&version[..4], 404), ("00000000", 404)] {
         let answer = infer(&format!("/v2/models/small/versions/{version}/infer"), &[0], json!({})).await;
@@ -86,7 +86,7 @@ async fn a_model_is_asked_by_name_and_version() {
 }
 
 #[tokio::test]
-async fn an_error_is_a_sentence() {
+async fn errors_are_a_single_message() {
     let answer = post(&app(), "/v2/models/small/infer", "application/json", "{}").await;
     assert_eq!(answer.status, 400);
     assert!(answer.json()["error"].as_str().unwrap().contains("inputs"), "{}", answer.body);
@@ -95,9 +95,9 @@ async fn an_error_is_a_sentence() {
 }
 
 #[tokio::test]
-async fn metadata_tell_what_is_taken() {
+async fn metadata_describes_inputs_and_outputs() {
     let app = app();
-    app.registry.prepared().await.unwrap();
+    app.registry.wait_until_ready().await.unwrap();
     let model = get(&app, "/v2/models/small").await.json();
     assert_eq!(model["inputs"][0], json!({ "name": "images", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 3] }));
     assert_eq!(model["inputs"][1], json!({ "name": "input", "datatype": "FP32", "shape": [-1, 3, SIDE, SIDE] }));

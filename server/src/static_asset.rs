@@ -1,4 +1,4 @@
-//! Bytes in memory with what HTTP says of them: type, caching, validator, parts (RFC 9110, 13 and 14; RFC 8246).
+//! Static assets in memory, served with content type, caching, validator and byte ranges (RFC 9110, sections 13 and 14; RFC 8246).
 
 use crate::error::ApiError;
 use axum::body::Body;
@@ -9,30 +9,31 @@ use headers::{ContentLength, ContentRange, ETag, HeaderMapExt, IfNoneMatch, IfRa
 use http_range_header::{EndPosition, StartPosition, SyntacticallyCorrectRange, parse_range_header};
 use std::ops::Range;
 
-pub struct Content {
+/// Bytes that are served as they are.
+pub struct StaticAsset {
     bytes: Bytes,
     content_type: HeaderValue,
     cache_control: HeaderValue,
     etag: ETag,
 }
 
-impl Content {
-    /// At an address that names its hash, so that it can never change.
+impl StaticAsset {
+    /// Returns an asset whose URL contains its hash, so that it never changes.
     pub fn immutable(bytes: Bytes, content_type: &str, hash: &str) -> Self {
         Self::new(bytes, content_type, hash, "public, max-age=31536000, immutable")
     }
 
-    /// At an address that will have other content some day: kept, but asked about each time.
+    /// Returns an asset whose URL may have other content later: clients cache it, but revalidate it each time.
     pub fn revalidated(bytes: Bytes, content_type: &str, hash: &str) -> Self {
         Self::new(bytes, content_type, hash, "no-cache")
     }
 
     fn new(bytes: Bytes, content_type: &str, hash: &str, cache_control: &'static str) -> Self {
-        Content {
+        StaticAsset {
             bytes,
-            content_type: HeaderValue::from_str(content_type).expect("a content type is visible ASCII"),
+            content_type: HeaderValue::from_str(content_type).expect("content types are visible ASCII"),
             cache_control: HeaderValue::from_static(cache_control),
-            etag: format!("\"{hash}\"").parse().expect("a hash is hexadecimal"),
+            etag: format!("\"{hash}\"").parse().expect("hashes are hexadecimal digits"),
         }
     }
 
@@ -40,26 +41,26 @@ impl Content {
         self.bytes.len()
     }
 
-    /// The answer to a GET or HEAD with these headers: all of it, the part that was asked for, or that nothing changed.
+    /// Responds to a GET or HEAD request with these headers: with the whole asset, the requested range, or 304 Not Modified.
     pub fn respond(&self, method: &Method, request: &HeaderMap) -> Response {
         if let Some(condition) = request.typed_get::<IfNoneMatch>()
             && !condition.precondition_passes(&self.etag)
         {
-            return self.with_headers(StatusCode::NOT_MODIFIED, Bytes::new());
+            return self.response(StatusCode::NOT_MODIFIED, Bytes::new());
         }
         let size = self.bytes.len() as u64;
-        // Ranges are defined for GET alone (RFC 9110, 14.2).
-        let part = if method == Method::GET { self.requested_part(request) } else { Part::Whole };
-        match part {
-            Part::Whole => self.with_length(StatusCode::OK, self.bytes.clone()),
-            Part::Bytes(range) => {
-                let part = self.bytes.slice(range.start as usize..range.end as usize);
-                let mut response = self.with_length(StatusCode::PARTIAL_CONTENT, part);
-                let range = ContentRange::bytes(range, size).expect("a part that is satisfiable is not empty");
+        // Ranges are defined for GET only (RFC 9110, section 14.2).
+        let range = if method == Method::GET { self.requested_range(request) } else { ByteRange::Whole };
+        match range {
+            ByteRange::Whole => self.response_with_length(StatusCode::OK, self.bytes.clone()),
+            ByteRange::Partial(range) => {
+                let bytes = self.bytes.slice(range.start as usize..range.end as usize);
+                let mut response = self.response_with_length(StatusCode::PARTIAL_CONTENT, bytes);
+                let range = ContentRange::bytes(range, size).expect("a satisfiable range is not empty");
                 response.headers_mut().typed_insert(range);
                 response
             }
-            Part::Unsatisfiable => {
+            ByteRange::Unsatisfiable => {
                 let mut response = ApiError::range_not_satisfiable(size).into_response();
                 response.headers_mut().typed_insert(ContentRange::unsatisfied_bytes(size));
                 response
@@ -67,26 +68,26 @@ impl Content {
         }
     }
 
-    fn requested_part(&self, request: &HeaderMap) -> Part {
-        // A client that resumes what it has of other content wants all of it anew.
-        let resumes_other =
+    fn requested_range(&self, request: &HeaderMap) -> ByteRange {
+        // A client that resumes a download of other content needs the whole asset.
+        let resumes_other_content =
             request.typed_get::<IfRange>().is_some_and(|condition| condition.is_modified(Some(&self.etag), None));
         let range = request.get(header::RANGE).and_then(|range| parse_range_header(range.to_str().ok()?).ok());
-        // Ranges that cannot be read, and several at once, may be ignored.
+        // Malformed ranges and requests for several ranges may be ignored.
         match range.as_ref().map(|range| range.ranges.as_slice()) {
-            Some([range]) if !resumes_other => part(range, self.bytes.len() as u64),
-            _ => Part::Whole,
+            Some([range]) if !resumes_other_content => resolve_range(range, self.bytes.len() as u64),
+            _ => ByteRange::Whole,
         }
     }
 
-    fn with_length(&self, status: StatusCode, bytes: Bytes) -> Response {
+    fn response_with_length(&self, status: StatusCode, bytes: Bytes) -> Response {
         let length = bytes.len() as u64;
-        let mut response = self.with_headers(status, bytes);
+        let mut response = self.response(status, bytes);
         response.headers_mut().typed_insert(ContentLength(length));
         response
     }
 
-    fn with_headers(&self, status: StatusCode, bytes: Bytes) -> Response {
+    fn response(&self, status: StatusCode, bytes: Bytes) -> Response {
         let mut response = (status, Body::from(bytes)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, self.content_type.clone());
@@ -97,25 +98,26 @@ impl Content {
     }
 }
 
+/// The part of an asset to send.
 #[derive(Debug, PartialEq)]
-enum Part {
+enum ByteRange {
     Whole,
-    /// Not empty, and within the content.
-    Bytes(Range<u64>),
+    /// Not empty, and within the asset.
+    Partial(Range<u64>),
     Unsatisfiable,
 }
 
-fn part(range: &SyntacticallyCorrectRange, size: u64) -> Part {
+fn resolve_range(range: &SyntacticallyCorrectRange, size: u64) -> ByteRange {
     let start = match range.start {
         StartPosition::Index(index) => index,
         StartPosition::FromLast(count) => size.saturating_sub(count),
     };
     let end = match range.end {
-        EndPosition::Index(last) if last < start => return Part::Whole, // such a range is invalid, hence ignored
+        EndPosition::Index(last) if last < start => return ByteRange::Whole, // invalid, hence ignored
         EndPosition::Index(last) => last.saturating_add(1).min(size),
         EndPosition::LastByte => size,
     };
-    if start < end { Part::Bytes(start..end) } else { Part::Unsatisfiable }
+    if start < end { ByteRange::Partial(start..end) } else { ByteRange::Unsatisfiable }
 }
 
 #[cfg(test)]
@@ -125,9 +127,9 @@ mod tests {
 
     const HASH: &str = "c0ffee";
 
-    /// Status, body and headers of the answer to a request with these headers.
+    /// Returns status, body and headers of the response to a GET request with these headers.
     async fn respond(headers: &[(header::HeaderName, &'static str)]) -> (u16, String, HeaderMap) {
-        let content = Content::immutable(Bytes::from_static(b"0123456789"), "text/plain", HASH);
+        let content = StaticAsset::immutable(Bytes::from_static(b"0123456789"), "text/plain", HASH);
         let request = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
         let (parts, body) = content.respond(&Method::GET, &request).into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_of_it_comes_with_its_length_validator_and_caching() {
+    async fn whole_asset_has_length_validator_and_caching() {
         let (status, body, headers) = respond(&[]).await;
         assert_eq!((status, body.as_str()), (200, "0123456789"));
         assert_eq!(headers[header::CONTENT_LENGTH], "10");
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_single_range_is_a_part() {
+    async fn single_ranges_are_partial_content() {
         for (range, part, content_range) in [
             ("bytes=0-3", "0123", "bytes 0-3/10"),
             ("bytes=7-", "789", "bytes 7-9/10"),
@@ -162,21 +164,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_range_behind_the_end_is_refused_with_the_size() {
+    async fn range_beyond_the_end_is_rejected_with_the_size() {
         let (status, body, headers) = respond(&[(header::RANGE, "bytes=10-")]).await;
         assert_eq!((status, &headers[header::CONTENT_RANGE]), (416, &HeaderValue::from_static("bytes */10")));
         assert!(body.contains("range_not_satisfiable"), "{body}");
     }
 
     #[tokio::test]
-    async fn ranges_that_are_invalid_or_several_are_ignored() {
+    async fn invalid_and_multiple_ranges_are_ignored() {
         for range in ["bytes=5-2", "bytes=x", "items=0-3", "bytes=0-1,4-5", "bytes=-0"] {
             assert_eq!(respond(&[(header::RANGE, range)]).await.0, 200, "{range}");
         }
     }
 
     #[tokio::test]
-    async fn known_content_is_not_sent_again() {
+    async fn matching_etags_return_not_modified() {
         for tag in ["\"c0ffee\"", "\"other\", \"c0ffee\"", "W/\"c0ffee\"", "*"] {
             let (status, body, headers) = respond(&[(header::IF_NONE_MATCH, tag)]).await;
             assert_eq!((status, body.as_str()), (304, ""), "{tag}");
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_is_resumed_only_of_the_same_content() {
+    async fn if_range_resumes_only_the_same_content() {
         let range = (header::RANGE, "bytes=5-");
         assert_eq!(respond(&[range.clone(), (header::IF_RANGE, "\"c0ffee\"")]).await.0, 206);
         let (status, body, _) = respond(&[range, (header::IF_RANGE, "\"other\"")]).await;
@@ -194,8 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_answered_as_a_whole() {
-        let content = Content::immutable(Bytes::from_static(b"0123456789"), "text/plain", HASH);
+    fn head_requests_ignore_ranges() {
+        let content = StaticAsset::immutable(Bytes::from_static(b"0123456789"), "text/plain", HASH);
         let request = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=0-1"))]);
         assert_eq!(content.respond(&Method::HEAD, &request).status(), StatusCode::OK);
         assert_eq!(content.respond(&Method::GET, &request).status(), StatusCode::PARTIAL_CONTENT);

@@ -1,11 +1,9 @@
-//! What fuzzing found and how it got there (`fuzz/`), once more without a fuzzer.
+//! Replays the corpus of the fuzz targets for the server's parsers (`fuzz/`) without a fuzzer.
 
 #[path = "../../fuzz/targets/json.rs"]
 mod json;
 #[path = "../../fuzz/targets/multipart.rs"]
 mod multipart;
-#[path = "../../fuzz/peak.rs"]
-mod peak;
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 #[path = "../../fuzz/targets/tensors.rs"]
@@ -14,12 +12,12 @@ mod tensors;
 use replay::replay;
 
 #[test]
-fn forms() {
+fn multipart_forms() {
     replay("multipart", multipart::check);
 }
 
 #[test]
-fn documents() {
+fn json_documents() {
     replay("json", json::check);
 }
 
