@@ -1,4 +1,4 @@
-"""Our server as a child process, with a folder of models that may be loaded and unloaded."""
+"""Our server as a child process, with a temporary model folder whose models can be loaded and unloaded."""
 
 import os
 import shutil
@@ -11,20 +11,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "checkpoints/resnet18-imagenette.safetensors"
 MODEL = "classifier"
-TOKEN = "conformance"
+ADMIN_TOKEN = "conformance"
 
 
 @contextmanager
-def running(server):
-    """Its address, as soon as it is ready, and its folder of models."""
+def running_server(executable):
+    """Starts the server, waits until it is ready, and yields its URL and its model folder."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(CHECKPOINT, f"{folder}/{MODEL}.safetensors")
-        with _running([server, "--listen", "127.0.0.1:0", "--models", folder, "--admin-token", TOKEN]) as url:
+        with _running_process([executable, "--listen", "127.0.0.1:0", "--models", folder, "--admin-token", ADMIN_TOKEN]) as url:
             yield url, folder
 
 
 @contextmanager
-def _running(command):
+def _running_process(command):
     variables = dict(os.environ, RUST_LOG="warn")
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=variables)
     try:
@@ -35,12 +35,12 @@ def _running(command):
             if line.startswith("ready"):
                 break
         else:
-            raise SystemExit("error: the server ended before it was ready; what it wrote to stderr says why")
-        # Read on, or the server would hang on a full pipe.
+            raise SystemExit("error: the server exited before it was ready; see stderr for the cause")
+        # Keep reading, because the server would block on a full pipe.
         threading.Thread(target=process.stdout.read, daemon=True).start()
         yield url
         if process.poll() is not None:
-            raise SystemExit(f"error: the server ended meanwhile, with {process.returncode}")
+            raise SystemExit(f"error: the server exited during the tests, with status {process.returncode}")
     finally:
         process.kill()
         process.wait()
