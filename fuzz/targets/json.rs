@@ -17,8 +17,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
 /// Memory in bytes that is allowed for a document of any size: messages, and lists of the maximum number of photos.
 const BASE_MEMORY: usize = 4 << 10;
 
-/// Checks that a document yields the photos that its base64 encodes, with memory reserved for them, or an error with code and
-/// message; and that parsing takes memory within a multiple of the document.
+/// Checks that a document yields the photos that its base64 encodes, with memory reserved for them, or an error with
+/// code and message; and that parsing takes memory within a multiple of the document.
 pub fn check(bytes: &[u8]) {
     let ((parsed, reserved), peak) = crate::peak::of(|| fuzz_api::parse_json(bytes));
     let allowed = 8 * bytes.len() + BASE_MEMORY;

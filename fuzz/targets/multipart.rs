@@ -1,5 +1,5 @@
-//! Fuzzes the parser of multipart forms with photos. The first line of the input is the `Content-Type`, which has the boundary; it is
-//! not part of the form.
+//! Fuzzes the parser of multipart forms with photos. The first line of the input is the `Content-Type`, which has the
+//! boundary; it is not part of the form.
 #![cfg_attr(fuzzing, no_main)]
 
 use bytes::Bytes;
@@ -22,8 +22,8 @@ thread_local! {
 /// Memory in bytes that is allowed for a form of any size: a request, a parser, the headers of a part.
 const BASE_MEMORY: usize = 16 << 10;
 
-/// Checks that a form yields photos that it contains, or an error with code and message, in chunks of any size; and that parsing
-/// takes memory within a multiple of the form.
+/// Checks that a form yields photos that it contains, or an error with code and message, in chunks of any size; and
+/// that parsing takes memory within a multiple of the form.
 pub fn check(bytes: &[u8]) {
     let line = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
     let (content_type, body) = (&bytes[..line], bytes.get(line + 1..).unwrap_or_default());
@@ -55,7 +55,8 @@ fn parse(content_type: &[u8], body: &[u8], size: usize) -> Photos {
     photos
 }
 
-/// Streams chunks like a connection: the next chunk is not available before the parser has parsed the previous one and waits.
+/// Streams chunks like a connection: the next chunk is not available before the parser has parsed the previous one and
+/// waits.
 fn chunks(body: Bytes, size: usize) -> impl Stream<Item = Bytes> + Send {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {

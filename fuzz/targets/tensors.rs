@@ -1,5 +1,5 @@
-//! Fuzzes the parser of inference requests. The first two bytes of the input are the length of the JSON, 0xffff if no binary data
-//! follows it; they are not part of the request.
+//! Fuzzes the parser of inference requests. The first two bytes of the input are the length of the JSON, 0xffff if no
+//! binary data follows it; they are not part of the request.
 #![cfg_attr(fuzzing, no_main)]
 
 use half::f16;
@@ -13,11 +13,12 @@ mod peak;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
 
-/// Memory in bytes that is allowed for a request of any size: the values of the maximum number of images, twice, and messages.
+/// Memory in bytes that is allowed for a request of any size: the values of the maximum number of images, twice, and
+/// messages.
 const BASE_MEMORY: usize = 2 * 4 * fuzz_api::MAX_IMAGES * 3 * fuzz_api::SIDE * fuzz_api::SIDE + (8 << 10);
 
-/// Checks that a request yields as many images as its shape declares, with the values that were sent, or an error with code and
-/// message; and that parsing takes memory within a multiple of the request.
+/// Checks that a request yields as many images as its shape declares, with the values that were sent, or an error with
+/// code and message; and that parsing takes memory within a multiple of the request.
 pub fn check(bytes: &[u8]) {
     let Some((length, body)) = bytes.split_first_chunk() else { return };
     let length = Some(usize::from(u16::from_le_bytes(*length))).filter(|&length| length != 0xffff);
@@ -46,8 +47,8 @@ fn check_accepted(images: &[Input], json: &[u8], binary: &[u8]) {
     }
     assert!(values.iter().all(|value| value.is_finite()), "{values:?}");
 
-    // `serde_json::Value` cannot represent some of what unknown fields may hold, and a request may also be an array of the values
-    // of its fields: such requests are not checked further.
+    // `serde_json::Value` cannot represent some of what unknown fields may hold, and a request may also be an array of
+    // the values of its fields: such requests are not checked further.
     let Ok(request) = serde_json::from_slice::<Value>(json) else { return };
     let Some(input) = request["inputs"][0].as_object() else { return };
     assert_eq!(input["shape"][0].as_u64(), Some(images.len() as u64));

@@ -1,7 +1,7 @@
 //! Reads request bodies within limits: on the size of one body, and on the memory of all requests in flight.
 //!
-//! A body that is too large is read further and discarded, up to a second limit: a client that is still sending would not see
-//! the response.
+//! A body that is too large is read further and discarded, up to a second limit: a client that is still sending would
+//! not see the response.
 
 use crate::error::ApiError;
 use crate::memory::{MemoryBudget, Reservation};
@@ -36,8 +36,8 @@ pub struct TooLong {
     pub limit: usize,
 }
 
-/// Reads a stream of bytes to its end. The inner result is an error if the stream has more than `limit` bytes, which are then
-/// discarded. `content_length` is the announced length, zero if unknown.
+/// Reads a stream of bytes to its end. The inner result is an error if the stream has more than `limit` bytes, which
+/// are then discarded. `content_length` is the announced length, zero if unknown.
 ///
 /// # Errors
 /// Returns the errors of the stream, mapped by `stream_error`, and 503 if the memory budget is exhausted.

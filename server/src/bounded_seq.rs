@@ -1,5 +1,5 @@
-//! Reads the first elements of a JSON array and skips the rest. Collecting all of an array of many small elements would take
-//! many times the memory of its text.
+//! Reads the first elements of a JSON array and skips the rest. Collecting all of an array of many small elements would
+//! take many times the memory of its text.
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};

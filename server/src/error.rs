@@ -100,7 +100,8 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
     }
 
-    /// A well-formed request that cannot be processed: a tensor for which the network overflows, or an invalid checkpoint.
+    /// A well-formed request that cannot be processed: a tensor for which the network overflows, or an invalid
+    /// checkpoint.
     pub fn unprocessable(message: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", message)
     }

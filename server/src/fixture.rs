@@ -28,7 +28,7 @@ use tower::ServiceExt;
 #[derive(Clone, Copy)]
 pub enum FakeEngine {
     /// Returns this number of logits per image.
-    Answers(usize),
+    Succeeds(usize),
     Fails,
     Panics,
 }
@@ -38,7 +38,7 @@ impl Execute for FakeEngine {
     fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
         let [batch, height, width] = input.shape();
         match *self {
-            FakeEngine::Answers(classes) => {
+            FakeEngine::Succeeds(classes) => {
                 let size = 3 * height * width;
                 let means: Vec<usize> = match input {
                     Input::Pixels(images) => {
@@ -62,9 +62,9 @@ impl Execute for FakeEngine {
     }
 }
 
-pub const OPTIONS: BatchingOptions = BatchingOptions { queue_size: 1000, max_delay: Duration::ZERO };
+pub const BATCHING_OPTIONS: BatchingOptions = BatchingOptions { queue_size: 1000, max_delay: Duration::ZERO };
 
-pub const SIZES: BatchSizes = BatchSizes { max: 4, padded: false };
+pub const BATCH_SIZES: BatchSizes = BatchSizes { max: 4, padded: false };
 
 /// A grey image of 2x2 pixels.
 pub fn grey(grey: u8) -> Input {
@@ -85,27 +85,28 @@ fn metadata(classes: usize) -> Metadata {
 }
 
 pub fn model(name: &str, classes: usize) -> Model {
-    model_with(name, classes, FakeEngine::Answers(classes))
+    model_with_engine(name, classes, FakeEngine::Succeeds(classes))
 }
 
-pub fn model_with(name: &str, classes: usize, engine: FakeEngine) -> Model {
-    model_of(name, classes, &Metrics::new(), move || Ok(engine))
+pub fn model_with_engine(name: &str, classes: usize, engine: FakeEngine) -> Model {
+    build_model(name, classes, &Metrics::new(), move || Ok(engine))
 }
 
 /// A model whose engine becomes ready when a message is sent.
-pub fn cold_model(name: &str) -> (Model, std::sync::mpsc::Sender<()>) {
+pub fn loading_model(name: &str) -> (Model, std::sync::mpsc::Sender<()>) {
     let (go, wait) = std::sync::mpsc::channel();
-    (model_of(name, 2, &Metrics::new(), move || Ok(wait.recv().map(|()| FakeEngine::Answers(2))?)), go)
+    (build_model(name, 2, &Metrics::new(), move || Ok(wait.recv().map(|()| FakeEngine::Succeeds(2))?)), go)
 }
 
 /// Creates a model whose weights are its name.
-fn model_of<E: Execute>(
+fn build_model<E: Execute>(
     name: &str,
     classes: usize,
     metrics: &Metrics,
     prepare: impl FnOnce() -> Result<E> + Send + 'static,
 ) -> Model {
-    let batcher = Batcher::start(name, vec![(SIZES, prepare)], OPTIONS, &metrics.batching(name), grey(0)).unwrap();
+    let batcher =
+        Batcher::start(name, vec![(BATCH_SIZES, prepare)], BATCHING_OPTIONS, &metrics.batching(name), grey(0)).unwrap();
     let weights = ClassWeights::new(vec![1.0; classes], 1);
     Model::new(name, metadata(classes), name.to_owned().into(), weights, vec![Device::Cpu], batcher)
 }
@@ -127,7 +128,7 @@ fn settings() -> Settings {
 /// An app with the models `small` of 2 classes and `large` of 256, the default, modified by `change`.
 pub fn app_with(change: impl FnOnce(&mut App)) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
-    let model = |name, classes| model_of(name, classes, &metrics, move || Ok(FakeEngine::Answers(classes)));
+    let model = |name, classes| build_model(name, classes, &metrics, move || Ok(FakeEngine::Succeeds(classes)));
     let models = vec![model("small", 2), model("large", 256)];
     let registry = registry_with(models, None, metrics.clone()).unwrap();
     let mut app = App::new(&settings(), registry, metrics).unwrap();
@@ -143,7 +144,7 @@ pub fn app() -> Arc<App> {
     app_with(|_| ())
 }
 
-pub fn app_of(model: Model) -> Arc<App> {
+pub fn app_with_model(model: Model) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
     let registry = registry_with(vec![model], None, metrics.clone()).unwrap();
     Arc::new(App::new(&settings(), registry, metrics).unwrap())
@@ -170,13 +171,13 @@ pub fn photo(grey: u8) -> Vec<u8> {
 }
 
 /// A response whose body was read to its end.
-pub struct Answer {
+pub struct TestResponse {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: String,
 }
 
-impl Answer {
+impl TestResponse {
     pub fn json(&self) -> serde_json::Value {
         assert_eq!(self.headers[header::CONTENT_TYPE], "application/json", "{}", self.body);
         serde_json::from_str(&self.body).unwrap()
@@ -190,23 +191,23 @@ impl Answer {
     }
 }
 
-pub async fn respond(app: &Arc<App>, request: Request<Body>) -> Response {
+pub async fn send_raw(app: &Arc<App>, request: Request<Body>) -> Response {
     let service: Router = router(app.clone()).unwrap();
     service.oneshot(request).await.unwrap()
 }
 
-pub async fn answer(app: &Arc<App>, request: Request<Body>) -> Answer {
-    let (parts, body) = respond(app, request).await.into_parts();
+pub async fn send(app: &Arc<App>, request: Request<Body>) -> TestResponse {
+    let (parts, body) = send_raw(app, request).await.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
-    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    TestResponse { status: parts.status.as_u16(), headers: parts.headers, body }
 }
 
-pub async fn get(app: &Arc<App>, path: &str) -> Answer {
-    answer(app, Request::get(path).body(Body::empty()).unwrap()).await
+pub async fn get(app: &Arc<App>, path: &str) -> TestResponse {
+    send(app, Request::get(path).body(Body::empty()).unwrap()).await
 }
 
-pub async fn post(app: &Arc<App>, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+pub async fn post(app: &Arc<App>, path: &str, content_type: &str, body: impl Into<Body>) -> TestResponse {
     let request = Request::post(path).header(header::CONTENT_TYPE, content_type);
-    answer(app, request.body(body.into()).unwrap()).await
+    send(app, request.body(body.into()).unwrap()).await
 }

@@ -1,4 +1,5 @@
-//! Inference on the served models, as all routes perform it: find the model, queue the images, wait for the outputs, map errors.
+//! Inference on the served models, as all routes perform it: find the model, queue the images, wait for the outputs,
+//! map errors.
 
 use crate::batching::{BatchError, InferenceOutput, PendingOutput};
 use crate::error::ApiError;
@@ -20,7 +21,8 @@ const MIN_VERSION_DIGITS: usize = 8;
 /// Returns the model of this name, or the default model.
 ///
 /// # Errors
-/// Returns 404 if there is no such model, or if it is not of `version`: its SHA-256, or at least the first eight digits.
+/// Returns 404 if there is no such model, or if it is not of `version`: its SHA-256, or at least the first eight
+/// digits.
 pub fn find_model(registry: &Registry, name: Option<&str>, version: Option<&str>) -> Result<Arc<Model>, ApiError> {
     let model = registry.get(name)?;
     match version {
@@ -43,7 +45,8 @@ pub fn check_queue(model: &Model, images: usize) -> Result<(), ApiError> {
 /// Queues all images, and returns their outputs in the same order. `taps` are the activations to keep of each.
 ///
 /// # Errors
-/// Returns [`BatchError::QueueFull`] at once if the queue has no room for all images, and the first error of an image otherwise.
+/// Returns [`BatchError::QueueFull`] at once if the queue has no room for all images, and the first error of an image
+/// otherwise.
 pub async fn run(
     model: &Model,
     images: impl IntoIterator<Item = Input>,
@@ -62,7 +65,8 @@ pub fn api_error(model: &Model, error: BatchError) -> ApiError {
     }
 }
 
-/// Returns the class activation map of a class, for an output with the activations of [`EXPLANATION_TAPS`]; `None` without them.
+/// Returns the class activation map of a class, for an output with the activations of [`EXPLANATION_TAPS`]; `None`
+/// without them.
 pub fn explain(model: &Model, output: &InferenceOutput, class: usize) -> Option<ActivationMap> {
     output.kept.first().map(|activation| model.class_weights.evidence(activation, 0, class).in_favour())
 }

@@ -1,8 +1,9 @@
-//! The REST server: classifies photos and tensors, serves the web page, and serves the weights for inference in the browser.
+//! The REST server: classifies photos and tensors, serves the web page, and serves the weights for inference in the
+//! browser.
 //!
-//! The path of a photo: `connections` (sockets) -> `router` and `middleware` (HTTP) -> `routes::predict` -> `upload` and `body`
-//! (reads it from the request) -> `decode_pool` (decodes it on dedicated threads) -> `inference` and `batching` (one queue per
-//! model, shared by its engines). Nothing computes on the async threads.
+//! The path of a photo: `connections` (sockets) -> `router` and `middleware` (HTTP) -> `routes::predict` -> `upload`
+//! and `body` (reads it from the request) -> `decode_pool` (decodes it on dedicated threads) -> `inference` and
+//! `batching` (one queue per model, shared by its engines). Nothing computes on the async threads.
 
 mod app;
 mod batching;

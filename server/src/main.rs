@@ -34,13 +34,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns half the number of processors: nothing computes on these threads, and more of them would wake each other for little work.
+/// Returns half the number of processors: nothing computes on these threads, and more of them would wake each other for
+/// little work.
 fn async_threads() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2)
 }
 
-/// Sets up logging to stderr; stdout is for messages to the person or program that started the server. A separate thread writes
-/// the log and drops lines that are not read, so that a blocked or closed pipe does not stop the server.
+/// Sets up logging to stderr; stdout is for messages to the person or program that started the server. A separate
+/// thread writes the log and drops lines that are not read, so that a blocked or closed pipe does not stop the server.
 fn init_logging(settings: &Settings, resolved: &ResolvedSettings) -> anyhow::Result<WorkerGuard> {
     let filter =
         EnvFilter::try_new(&settings.log).map_err(|error| anyhow::anyhow!("--log {}: {error}", settings.log))?;

@@ -1,7 +1,7 @@
 //! The memory budget of all requests in flight: their bodies, and what is decoded from them.
 //!
-//! A [`Reservation`] releases its bytes when it is dropped. Reserving never waits: if the budget is exhausted, the request is
-//! rejected at once.
+//! A [`Reservation`] releases its bytes when it is dropped. Reserving never waits: if the budget is exhausted, the
+//! request is rejected at once.
 
 use crate::error::ApiError;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Maps routes to handlers. The same registrations produce the OpenAPI document, so that every route of the API is documented.
+//! Maps routes to handlers. The same registrations produce the OpenAPI document, so that every route of the API is
+//! documented.
 
 use crate::app::App;
 use crate::body::DISCARD_FACTOR;
@@ -54,8 +55,8 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .routes(routes!(models::models))
         .routes(routes!(weights::weights))
         .routes(routes!(v2::metadata::server))
-        .routes(routes!(v2::metadata::of_model))
-        .routes(routes!(v2::metadata::of_version))
+        .routes(routes!(v2::metadata::model_metadata))
+        .routes(routes!(v2::metadata::version_metadata))
         .routes(routes!(v2::metadata::config))
         .routes(routes!(v2::health::live))
         .routes(routes!(v2::health::ready))
@@ -77,7 +78,8 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .layer(from_fn(hold_memory::hold_until_sent))
         .layer(from_fn_with_state(app.clone(), drain_body::drain_body));
     let router = if app.cors_origins.is_empty() { router } else { router.layer(access::cors(&app.cors_origins)?) };
-    // Observability is outermost, so that every response is logged; it reads the request id, which is therefore set before.
+    // Observability is outermost, so that every response is logged; it reads the request id, which is therefore set
+    // before.
     Ok(router
         .layer(map_response(add_security_headers))
         .layer(from_fn_with_state(app.clone(), observe::observe))
@@ -111,31 +113,31 @@ async fn add_security_headers(mut response: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{answer, app, get, post};
+    use crate::fixture::{app, get, post, send};
     use axum::body::Body;
     use axum::http::{Request, header};
 
     #[tokio::test]
     async fn unknown_routes_are_not_found_with_any_method() {
-        let answer = get(&app(), "/nowhere").await;
-        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"));
-        let answer = post(&app(), "/", "text/plain", "").await;
-        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"));
+        let response = get(&app(), "/nowhere").await;
+        assert_eq!((response.status, response.code().as_str()), (404, "not_found"));
+        let response = post(&app(), "/", "text/plain", "").await;
+        assert_eq!((response.status, response.code().as_str()), (404, "not_found"));
     }
 
     #[tokio::test]
     async fn unsupported_methods_are_rejected_with_the_supported_ones() {
-        let answer = get(&app(), "/predict").await;
-        assert_eq!((answer.status, answer.code().as_str()), (405, "method_not_allowed"));
-        assert_eq!(answer.headers[header::ALLOW], "POST");
+        let response = get(&app(), "/predict").await;
+        assert_eq!((response.status, response.code().as_str()), (405, "method_not_allowed"));
+        assert_eq!(response.headers[header::ALLOW], "POST");
     }
 
     #[tokio::test]
     async fn get_routes_support_head() {
         for path in ["/", "/models", "/healthz", "/docs", "/openapi.json", "/v2"] {
-            let answer = answer(&app(), Request::head(path).body(Body::empty()).unwrap()).await;
-            assert_eq!(answer.status, 200, "{path}");
-            assert!(answer.headers.contains_key(header::CONTENT_LENGTH), "{path}");
+            let response = send(&app(), Request::head(path).body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status, 200, "{path}");
+            assert!(response.headers.contains_key(header::CONTENT_LENGTH), "{path}");
         }
     }
 

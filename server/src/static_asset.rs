@@ -1,4 +1,5 @@
-//! Static assets in memory, served with content type, caching, validator and byte ranges (RFC 9110, sections 13 and 14; RFC 8246).
+//! Static assets in memory, served with content type, caching, validator and byte ranges (RFC 9110, sections 13 and 14;
+//! RFC 8246).
 
 use crate::error::ApiError;
 use axum::body::Body;
@@ -41,7 +42,8 @@ impl StaticAsset {
         self.bytes.len()
     }
 
-    /// Responds to a GET or HEAD request with these headers: with the whole asset, the requested range, or 304 Not Modified.
+    /// Responds to a GET or HEAD request with these headers: with the whole asset, the requested range, or 304 Not
+    /// Modified.
     pub fn respond(&self, method: &Method, request: &HeaderMap) -> Response {
         if let Some(condition) = request.typed_get::<IfNoneMatch>()
             && !condition.precondition_passes(&self.etag)

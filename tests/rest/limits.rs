@@ -57,7 +57,8 @@ pub fn connections() -> Result<()> {
     })
 }
 
-/// A process that may open fewer files than connections are allowed accepts fewer connections, instead of failing for all.
+/// A process that may open fewer files than connections are allowed accepts fewer connections, instead of failing for
+/// all.
 pub fn file_descriptors() -> Result<()> {
     let named = format!("{SMALL}={}", checkpoint(SMALL).display());
     let mut limited = Command::new("sh");
@@ -179,8 +180,8 @@ fn read_status(connection: &mut impl BufRead) -> Result<u16> {
     Ok(head.split(' ').nth(1).context("no status")?.parse()?)
 }
 
-/// A client that reads half a megabyte per second keeps its connection, although network buffers of several megabytes let the server
-/// make no progress for longer than the stall timeout.
+/// A client that reads half a megabyte per second keeps its connection, although network buffers of several megabytes
+/// let the server make no progress for longer than the stall timeout.
 pub fn steady_readers() -> Result<()> {
     let server = TestServer::start(["--stall-timeout", "2s"])?;
     let models = send(server.get("/models"))?.json(200)?;

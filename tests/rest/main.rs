@@ -1,4 +1,5 @@
-//! Tests of the REST API over a real socket: the built server with the bundled checkpoints, and a third-party HTTP client.
+//! Tests of the REST API over a real socket: the built server with the bundled checkpoints, and a third-party HTTP
+//! client.
 
 mod access;
 mod documentation;

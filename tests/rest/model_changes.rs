@@ -134,7 +134,8 @@ pub fn load_and_unload() -> Result<()> {
     Ok(())
 }
 
-/// Triton's clients send a body with every request. Parameters of a load request are rejected, because they are not supported.
+/// Triton's clients send a body with every request. Parameters of a load request are rejected, because they are not
+/// supported.
 pub fn request_bodies() -> Result<()> {
     let folder = model_folder()?;
     let server = start(&folder, &[])?;
@@ -196,7 +197,7 @@ pub fn irregular_files() -> Result<()> {
     for name in ["pipe", "folder"] {
         let rejected = change(&server, name, "load")?;
         ensure!(
-            rejected.status == 422 && rejected.text().contains("no file"),
+            rejected.status == 422 && rejected.text().contains("not a regular file"),
             "{} {}",
             rejected.status,
             rejected.text()

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixture::{FakeEngine, OPTIONS, SIZES, grey};
+use crate::fixture::{BATCH_SIZES, BATCHING_OPTIONS, FakeEngine, grey};
 use crate::metrics::Metrics;
 use model::preprocess::ImageBatch;
 use std::sync::Mutex;
@@ -16,12 +16,12 @@ impl Execute for SteppedEngine {
         self.started.send(input.shape()[0]).unwrap();
         // Fails when the test has ended and dropped the sender.
         let _ = self.steps.lock().unwrap().recv();
-        FakeEngine::Answers(256).execute(input, keep)
+        FakeEngine::Succeeds(256).execute(input, keep)
     }
 }
 
 fn stepped(options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
-    stepped_with(SIZES, options)
+    stepped_with(BATCH_SIZES, options)
 }
 
 fn stepped_with(sizes: BatchSizes, options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
@@ -35,7 +35,7 @@ fn stepped_with(sizes: BatchSizes, options: BatchingOptions) -> (Batcher, Receiv
 }
 
 fn fake(engine: FakeEngine, options: BatchingOptions) -> Batcher {
-    Batcher::start("test", vec![(SIZES, move || Ok(engine))], options, &Metrics::new().batching("test"), grey(0))
+    Batcher::start("test", vec![(BATCH_SIZES, move || Ok(engine))], options, &Metrics::new().batching("test"), grey(0))
         .unwrap()
 }
 
@@ -49,7 +49,7 @@ fn top_class(output: &InferenceOutput) -> usize {
 
 #[tokio::test]
 async fn idle_engine_takes_all_queued_images_and_busy_one_prefetches_a_full_batch() {
-    let (batcher, batch_sizes, step) = stepped(OPTIONS);
+    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
     let first = batcher.submit(grey_images([1]), &[]).unwrap();
     assert_eq!(batch_sizes.recv().unwrap(), 1);
     // Seven images arrive while it runs: four of them are prefetched as a full batch, the engine takes three when it is idle.
@@ -63,7 +63,7 @@ async fn idle_engine_takes_all_queued_images_and_busy_one_prefetches_a_full_batc
 
 #[tokio::test]
 async fn each_image_gets_its_own_output() {
-    let batcher = fake(FakeEngine::Answers(256), OPTIONS);
+    let batcher = fake(FakeEngine::Succeeds(256), BATCHING_OPTIONS);
     for _ in 0..20 {
         let pending = batcher.submit(grey_images(0..=255), &[]).unwrap();
         for (expected, pending) in pending.into_iter().enumerate() {
@@ -74,7 +74,7 @@ async fn each_image_gets_its_own_output() {
 
 #[tokio::test]
 async fn submits_all_images_or_none_when_queue_is_full() {
-    let (batcher, batch_sizes, _step) = stepped(BatchingOptions { queue_size: 3, ..OPTIONS });
+    let (batcher, batch_sizes, _step) = stepped(BatchingOptions { queue_size: 3, ..BATCHING_OPTIONS });
     let _running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     let _waiting = batcher.submit(grey_images(0..2), &[]).unwrap();
@@ -85,7 +85,7 @@ async fn submits_all_images_or_none_when_queue_is_full() {
 
 #[tokio::test]
 async fn abandoned_queued_images_are_not_run() {
-    let (batcher, batch_sizes, step) = stepped(OPTIONS);
+    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
     let running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     drop(batcher.submit(grey_images([1, 2, 3]), &[]).unwrap());
@@ -100,7 +100,7 @@ async fn abandoned_queued_images_are_not_run() {
 
 #[tokio::test]
 async fn abandoned_prefetched_images_are_not_run() {
-    let (batcher, batch_sizes, step) = stepped(OPTIONS);
+    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
     let running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     // Two full batches, the first of which is prefetched.
@@ -121,7 +121,7 @@ async fn abandoned_prefetched_images_are_not_run() {
 #[tokio::test]
 async fn pixels_and_tensors_are_batched_separately() {
     use model::engine::Normalised;
-    let (batcher, batch_sizes, step) = stepped(OPTIONS);
+    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
     let running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     let tensor = || Input::Normalised(Normalised::new(vec![7.0; 12], [1, 2, 2]).unwrap());
@@ -138,7 +138,7 @@ async fn pixels_and_tensors_are_batched_separately() {
 
 #[tokio::test]
 async fn padded_sizes_are_warmed_up_and_batches_padded() {
-    let (batcher, batch_sizes, step) = stepped_with(BatchSizes { max: 4, padded: true }, OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_with(BatchSizes { max: 4, padded: true }, BATCHING_OPTIONS);
     batcher.wait_until_ready().await.unwrap();
     for size in [2, 4] {
         assert_eq!(batch_sizes.recv().unwrap(), size);
@@ -156,7 +156,8 @@ async fn padded_sizes_are_warmed_up_and_batches_padded() {
 
 #[tokio::test]
 async fn idle_engine_waits_max_delay_for_a_full_batch() {
-    let (batcher, batch_sizes, step) = stepped(BatchingOptions { max_delay: Duration::from_secs(60), ..OPTIONS });
+    let (batcher, batch_sizes, step) =
+        stepped(BatchingOptions { max_delay: Duration::from_secs(60), ..BATCHING_OPTIONS });
     let pending: Vec<_> = (0..4).flat_map(|index| batcher.submit(grey_images([index]), &[]).unwrap()).collect();
     step.send(()).unwrap();
     assert_eq!(batch_sizes.recv().unwrap(), 4);
@@ -172,10 +173,10 @@ async fn engines_share_one_queue() {
         .map(|_| {
             let (step, steps) = channel();
             let started = started.clone();
-            (step, (SIZES, move || Ok(SteppedEngine { started, steps: steps.into() })))
+            (step, (BATCH_SIZES, move || Ok(SteppedEngine { started, steps: steps.into() })))
         })
         .unzip();
-    let batcher = Batcher::start("test", engines, OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    let batcher = Batcher::start("test", engines, BATCHING_OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
     senders.iter().for_each(|step| step.send(()).unwrap());
     batcher.wait_until_ready().await.unwrap();
     assert_eq!((batch_sizes.recv().unwrap(), batch_sizes.recv().unwrap()), (1, 1));
@@ -197,12 +198,13 @@ async fn idle_engine_takes_batch_prefetched_for_a_busy_one() {
         let (mut engines, mut batch_sizes_of, mut senders) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..2 {
             let ((started, batch_sizes), (step, steps)) = (channel(), channel());
-            engines.push((SIZES, move || Ok(SteppedEngine { started, steps: steps.into() })));
+            engines.push((BATCH_SIZES, move || Ok(SteppedEngine { started, steps: steps.into() })));
             step.send(()).unwrap();
             batch_sizes_of.push(batch_sizes);
             senders.push(step);
         }
-        let batcher = Batcher::start("test", engines, OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+        let batcher =
+            Batcher::start("test", engines, BATCHING_OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
         batcher.wait_until_ready().await.unwrap();
         let mut pending = Vec::new();
         for image in 0..2 {
@@ -236,16 +238,21 @@ impl Execute for FailsOnGrey66 {
     fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
         match input {
             Input::Pixels(images) if images.pixels().contains(&66) => Err(EngineError::Input("66".to_owned())),
-            _ => FakeEngine::Answers(256).execute(input, keep),
+            _ => FakeEngine::Succeeds(256).execute(input, keep),
         }
     }
 }
 
 #[tokio::test]
 async fn failing_image_does_not_fail_its_batch() {
-    let batcher =
-        Batcher::start("test", vec![(SIZES, || Ok(FailsOnGrey66))], OPTIONS, &Metrics::new().batching("test"), grey(0))
-            .unwrap();
+    let batcher = Batcher::start(
+        "test",
+        vec![(BATCH_SIZES, || Ok(FailsOnGrey66))],
+        BATCHING_OPTIONS,
+        &Metrics::new().batching("test"),
+        grey(0),
+    )
+    .unwrap();
     for pending in batcher.submit(grey_images(60..70), &[]).unwrap().into_iter().zip(60..) {
         match (pending.0.wait().await, pending.1) {
             (output, 66) => assert!(matches!(output, Err(BatchError::Engine(_)))),
@@ -259,10 +266,16 @@ async fn images_queued_before_the_engine_is_ready_are_run() {
     let (go, wait) = channel();
     let prepare = move || {
         wait.recv()?;
-        Ok(FakeEngine::Answers(256))
+        Ok(FakeEngine::Succeeds(256))
     };
-    let batcher =
-        Batcher::start("test", vec![(SIZES, prepare)], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    let batcher = Batcher::start(
+        "test",
+        vec![(BATCH_SIZES, prepare)],
+        BATCHING_OPTIONS,
+        &Metrics::new().batching("test"),
+        grey(0),
+    )
+    .unwrap();
     assert!(!batcher.is_ready());
     let pending = batcher.submit(grey_images([5]), &[]).unwrap().remove(0);
     go.send(()).unwrap();
@@ -279,14 +292,14 @@ async fn engine_panic_fails_one_image_and_thread_continues() {
         fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
             match input {
                 Input::Pixels(images) if images.pixels()[0] > 0 => FakeEngine::Panics.execute(input, keep),
-                _ => FakeEngine::Answers(256).execute(input, keep),
+                _ => FakeEngine::Succeeds(256).execute(input, keep),
             }
         }
     }
     let batcher = Batcher::start(
         "test",
-        vec![(SIZES, || Ok(PanicsAfterWarmUp))],
-        OPTIONS,
+        vec![(BATCH_SIZES, || Ok(PanicsAfterWarmUp))],
+        BATCHING_OPTIONS,
         &Metrics::new().batching("test"),
         grey(0),
     )
@@ -306,7 +319,7 @@ fn unstackable_images() -> [Input; 2] {
 
 #[tokio::test]
 async fn panic_while_stacking_fails_only_the_images_of_that_batch() {
-    let (batcher, batch_sizes, step) = stepped(OPTIONS);
+    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
     batcher.wait_until_ready().await.unwrap();
     // An idle engine stacks its batch on its own thread.
     let batched_by_engine = batcher.submit(unstackable_images(), &[]).unwrap();
@@ -330,7 +343,7 @@ async fn panic_while_stacking_fails_only_the_images_of_that_batch() {
 
 #[test]
 fn queue_is_not_alive_after_an_engine_stopped() {
-    let queue = Queue::new(OPTIONS, [SIZES, SIZES]);
+    let queue = Queue::new(BATCHING_OPTIONS, [BATCH_SIZES, BATCH_SIZES]);
     assert!(queue.is_alive());
     queue.remove_engine(1);
     assert!(!queue.is_alive());
@@ -339,8 +352,14 @@ fn queue_is_not_alive_after_an_engine_stopped() {
 #[tokio::test]
 async fn failed_engine_start_is_reported() {
     let prepare = || -> anyhow::Result<FakeEngine> { anyhow::bail!("no such device") };
-    let batcher =
-        Batcher::start("test", vec![(SIZES, prepare)], OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    let batcher = Batcher::start(
+        "test",
+        vec![(BATCH_SIZES, prepare)],
+        BATCHING_OPTIONS,
+        &Metrics::new().batching("test"),
+        grey(0),
+    )
+    .unwrap();
     assert_eq!(batcher.wait_until_ready().await.unwrap_err().to_string(), "no such device");
     assert!(!batcher.is_ready());
     // The queue may still accept images, because the engine's thread takes a moment to end.
@@ -351,13 +370,13 @@ async fn failed_engine_start_is_reported() {
 
 #[tokio::test]
 async fn engine_that_fails_its_warm_up_never_becomes_ready() {
-    let batcher = fake(FakeEngine::Fails, OPTIONS);
+    let batcher = fake(FakeEngine::Fails, BATCHING_OPTIONS);
     assert!(batcher.wait_until_ready().await.is_err() && !batcher.is_ready());
 }
 
 #[tokio::test]
 async fn queued_images_are_run_after_batcher_is_dropped() {
-    let batcher = fake(FakeEngine::Answers(256), OPTIONS);
+    let batcher = fake(FakeEngine::Succeeds(256), BATCHING_OPTIONS);
     let pending = batcher.submit(grey_images(0..50), &[]).unwrap();
     drop(batcher);
     for (expected, pending) in pending.into_iter().enumerate() {
@@ -367,7 +386,7 @@ async fn queued_images_are_run_after_batcher_is_dropped() {
 
 #[tokio::test]
 async fn queue_time_is_measured() {
-    let (batcher, batch_sizes, step) = stepped(OPTIONS);
+    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
     let _running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     let pending = batcher.submit(grey_images([1]), &[]).unwrap().remove(0);
@@ -378,7 +397,7 @@ async fn queue_time_is_measured() {
 
 #[tokio::test]
 async fn sizes_are_warmed_up_between_batches_under_load() {
-    let (batcher, batch_sizes, step) = stepped_with(BatchSizes { max: 4, padded: true }, OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_with(BatchSizes { max: 4, padded: true }, BATCHING_OPTIONS);
     // Eight images and two warm-ups need at most ten runs.
     let waiting = batcher.submit(grey_images(0..8), &[]).unwrap();
     (0..10).for_each(|_| step.send(()).unwrap());
@@ -392,10 +411,10 @@ async fn sizes_are_warmed_up_between_batches_under_load() {
 #[tokio::test]
 async fn images_run_on_the_remaining_engine_if_another_fails_to_start() {
     let broken = |is_broken: bool| {
-        move || if is_broken { anyhow::bail!("no such device") } else { Ok(FakeEngine::Answers(256)) }
+        move || if is_broken { anyhow::bail!("no such device") } else { Ok(FakeEngine::Succeeds(256)) }
     };
-    let engines = [true, false].map(|is_broken| (SIZES, broken(is_broken))).into();
-    let batcher = Batcher::start("test", engines, OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    let engines = [true, false].map(|is_broken| (BATCH_SIZES, broken(is_broken))).into();
+    let batcher = Batcher::start("test", engines, BATCHING_OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
     assert!(batcher.wait_until_ready().await.is_err() && !batcher.is_ready());
     for (expected, pending) in batcher.submit(grey_images(0..50), &[]).unwrap().into_iter().enumerate() {
         assert_eq!(top_class(&pending.wait().await.unwrap()), expected);

@@ -103,7 +103,8 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(key.trim_ascii())
 }
 
-/// Returns whether `key` is one of `keys`. The time that this takes reveals neither how much of a key is right nor which one.
+/// Returns whether `key` is one of `keys`. The time that this takes reveals neither how much of a key is right nor
+/// which one.
 fn contains(keys: &[String], key: &[u8]) -> bool {
     let equal = keys.iter().fold(Choice::from(0), |any, valid| any | valid.as_bytes().ct_eq(key));
     equal.into()

@@ -1,4 +1,5 @@
-//! Limits how long a request may take, including its transfer. Dropping the handler removes its images from every queue.
+//! Limits how long a request may take, including its transfer. Dropping the handler removes its images from every
+//! queue.
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -29,16 +30,16 @@ fn requested_timeout(headers: &HeaderMap, max: Duration) -> Result<Duration, Api
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{answer, app_of, cold_model, photo};
+    use crate::fixture::{app_with_model, loading_model, photo, send};
     use axum::body::Body;
 
     #[tokio::test]
     async fn request_fails_at_its_deadline_and_frees_its_queue_slot() {
-        let (model, _go) = cold_model("cold");
-        let app = app_of(model);
+        let (model, _go) = loading_model("cold");
+        let app = app_with_model(model);
         let request = Request::post("/predict").header(TIMEOUT, "20").body(Body::from(photo(0))).unwrap();
-        let answer = answer(&app, request).await;
-        assert_eq!((answer.status, answer.code().as_str()), (504, "deadline_exceeded"));
+        let response = send(&app, request).await;
+        assert_eq!((response.status, response.code().as_str()), (504, "deadline_exceeded"));
         let model = app.registry.get(None).unwrap();
         let queued = (0..1000).filter(|_| model.batcher.submit([crate::fixture::grey(0)], &[]).is_ok()).count();
         assert_eq!(queued, 1000);

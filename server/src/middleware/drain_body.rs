@@ -1,6 +1,6 @@
-//! Reads and discards the rest of a request body before responding: many clients send all of it before they read, and treat an
-//! earlier response as a failure. Responses that must not be delayed announce that the connection will be closed; what is left
-//! is then read after them (`socket`).
+//! Reads and discards the rest of a request body before responding: many clients send all of it before they read, and
+//! treat an earlier response as a failure. Responses that must not be delayed announce that the connection will be
+//! closed; what is left is then read after them (`socket`).
 
 use crate::app::App;
 use crate::body::{self, DISCARD_FACTOR};
@@ -48,7 +48,8 @@ pub fn leaves_body_unread(response: &Response) -> bool {
     response.headers().get(header::CONNECTION) == Some(&CLOSE)
 }
 
-/// The server does not wait any longer for a client that is too slow, nor spend time on a request that it has no capacity for.
+/// The server does not wait any longer for a client that is too slow, nor spend time on a request that it has no
+/// capacity for.
 fn must_not_be_delayed(status: StatusCode) -> bool {
     use StatusCode as Status;
     matches!(status, Status::GATEWAY_TIMEOUT | Status::REQUEST_TIMEOUT | Status::SERVICE_UNAVAILABLE)
@@ -88,7 +89,7 @@ impl HttpBody for SharedBody {
 #[cfg(test)]
 mod tests {
     use crate::app::App;
-    use crate::fixture::{answer, app, app_with_limits};
+    use crate::fixture::{app, app_with_limits, send};
     use crate::upload::UploadLimits;
     use axum::body::Body;
     use axum::http::{Request, header};
@@ -98,7 +99,8 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Sends ten chunks of ten bytes to an unknown route. Returns how many were read, and whether the connection is closed.
+    /// Sends ten chunks of ten bytes to an unknown route. Returns how many were read, and whether the connection is
+    /// closed.
     async fn send_to_unknown_route(app: &Arc<App>, expect: Option<&str>) -> (usize, bool) {
         let chunks_read = Arc::new(AtomicUsize::new(0));
         let counter = chunks_read.clone();
@@ -109,9 +111,9 @@ mod tests {
         let request = Request::post("/nowhere").body(Body::from_stream(chunks)).unwrap();
         let (mut head, body) = request.into_parts();
         head.headers.extend(expect.map(|expect| (header::EXPECT, expect.parse().unwrap())));
-        let answer = answer(app, Request::from_parts(head, body)).await;
-        assert_eq!(answer.status, 404);
-        (chunks_read.load(Ordering::Relaxed), answer.headers.contains_key(header::CONNECTION))
+        let response = send(app, Request::from_parts(head, body)).await;
+        assert_eq!(response.status, 404);
+        (chunks_read.load(Ordering::Relaxed), response.headers.contains_key(header::CONNECTION))
     }
 
     #[tokio::test]

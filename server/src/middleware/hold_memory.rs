@@ -1,5 +1,6 @@
-//! Keeps the memory reserved for a request until its response has been sent: a client that does not read its response keeps it
-//! in memory. A response takes less memory than what was reserved for its request, so it needs no reservation of its own.
+//! Keeps the memory reserved for a request until its response has been sent: a client that does not read its response
+//! keeps it in memory. A response takes less memory than what was reserved for its request, so it needs no reservation
+//! of its own.
 
 use crate::error::ApiError;
 use crate::memory::Reservation;

@@ -39,18 +39,18 @@ pub async fn remove_invalid_id(mut request: Request) -> Request {
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{answer, app, get};
+    use crate::fixture::{app, get, send};
     use axum::body::Body;
     use axum::http::Request;
 
     #[tokio::test]
     async fn valid_ids_are_returned_and_others_replaced() {
         let request = Request::get("/healthz").header("x-request-id", "mine").body(Body::empty()).unwrap();
-        assert_eq!(answer(&app(), request).await.headers["x-request-id"], "mine");
+        assert_eq!(send(&app(), request).await.headers["x-request-id"], "mine");
         let (first, second) = (get(&app(), "/healthz").await, get(&app(), "/nowhere").await);
         assert_ne!(first.headers["x-request-id"], second.headers["x-request-id"]);
         let long = "x".repeat(200);
         let request = Request::get("/healthz").header("x-request-id", &long).body(Body::empty()).unwrap();
-        assert_ne!(answer(&app(), request).await.headers["x-request-id"], long.as_str());
+        assert_ne!(send(&app(), request).await.headers["x-request-id"], long.as_str());
     }
 }

@@ -1,5 +1,5 @@
-//! `GET /docs` and `GET /openapi.json`: documentation of the API, for people and for programs, generated from the registered
-//! routes.
+//! `GET /docs` and `GET /openapi.json`: documentation of the API, for people and for programs, generated from the
+//! registered routes.
 
 use crate::static_asset::StaticAsset;
 use axum::http::{HeaderMap, HeaderValue, Method, header};

@@ -14,7 +14,7 @@ use std::sync::Arc;
     responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = Failure))
 )]
 pub async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
-    liveness(&app).map(|()| "ok\n")
+    check_liveness(&app).map(|()| "ok\n")
 }
 
 /// Whether all models are ready
@@ -25,14 +25,14 @@ pub async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, ApiError
     responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = Failure))
 )]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
-    readiness(&app).map(|()| "ready\n")
+    check_readiness(&app).map(|()| "ready\n")
 }
 
 /// Checks that the threads of all engines are running.
 ///
 /// # Errors
 /// Returns 503 if one has stopped.
-pub fn liveness(app: &App) -> Result<(), ApiError> {
+pub fn check_liveness(app: &App) -> Result<(), ApiError> {
     match app.registry.current().iter().find(|model| !model.batcher.is_alive()) {
         Some(model) => {
             Err(ApiError::not_ready(format!("an engine of model {:?} has stopped; restart the server", model.name())))
@@ -45,7 +45,7 @@ pub fn liveness(app: &App) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// Returns 503 if it is shutting down, or if a model is missing or not ready.
-pub fn readiness(app: &App) -> Result<(), ApiError> {
+pub fn check_readiness(app: &App) -> Result<(), ApiError> {
     if app.is_shutting_down() {
         return Err(ApiError::not_ready("the server is shutting down"));
     }
@@ -60,16 +60,16 @@ pub fn readiness(app: &App) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{app_of, cold_model, get};
+    use crate::fixture::{app_with_model, get, loading_model};
 
     #[tokio::test]
     async fn server_is_ready_once_all_models_are() {
-        let (model, go) = cold_model("slow");
-        let app = app_of(model);
+        let (model, go) = loading_model("slow");
+        let app = app_with_model(model);
         assert_eq!(get(&app, "/healthz").await.status, 200);
-        let answer = get(&app, "/readyz").await;
-        assert_eq!((answer.status, answer.code().as_str()), (503, "not_ready"));
-        assert!(answer.body.contains("slow"), "{}", answer.body);
+        let response = get(&app, "/readyz").await;
+        assert_eq!((response.status, response.code().as_str()), (503, "not_ready"));
+        assert!(response.body.contains("slow"), "{}", response.body);
 
         go.send(()).unwrap();
         app.registry.wait_until_ready().await.unwrap();
@@ -87,8 +87,8 @@ mod tests {
 
     #[tokio::test]
     async fn model_that_fails_to_load_is_never_ready() {
-        let (model, go) = cold_model("broken");
-        let app = app_of(model);
+        let (model, go) = loading_model("broken");
+        let app = app_with_model(model);
         drop(go);
         assert!(app.registry.wait_until_ready().await.unwrap_err().to_string().contains("broken"));
         assert_eq!(get(&app, "/readyz").await.status, 503);

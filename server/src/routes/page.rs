@@ -1,4 +1,5 @@
-//! Serves the web page, whose files are embedded in the program. Fallback for all unknown paths: those without a file are not found.
+//! Serves the web page, whose files are embedded in the program. Fallback for all unknown paths: those without a file
+//! are not found.
 
 use crate::error::ApiError;
 use crate::static_asset::StaticAsset;
@@ -19,10 +20,11 @@ use std::sync::LazyLock;
 struct Dist;
 
 const INDEX: &str = "index.html";
-const NOT_BUILT: &str = "This server was built without the web page; `make run` builds both. POST /predict and GET /models are available.\n";
+const NOT_BUILT: &str = "This server was built without the web page; `make run` builds both. \
+    POST /predict and GET /models are available.\n";
 
-/// Content security policy of the page: it may run its own scripts and compile WebAssembly, in the page and in its worker, and show
-/// photos that the visitor chose. Inline scripts are allowed by their hashes.
+/// Content security policy of the page: it may run its own scripts and compile WebAssembly, in the page and in its
+/// worker, and show photos that the visitor chose. Inline scripts are allowed by their hashes.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let page = Dist::get(INDEX).map(|file| String::from_utf8_lossy(&file.data).into_owned()).unwrap_or_default();
     let hashes: String = inline_scripts(&page).map(|script| format!(" 'sha256-{}'", sha256_base64(script))).collect();

@@ -38,7 +38,7 @@ pub async fn weights(
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{answer, app, get};
+    use crate::fixture::{app, get, send};
     use axum::body::Body;
     use axum::http::{Request, header};
     use sha2::{Digest, Sha256};
@@ -49,23 +49,23 @@ mod tests {
 
     #[tokio::test]
     async fn weights_are_served_at_their_hash() {
-        let answer = get(&app(), &weights_path("large")).await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, "large"));
+        let response = get(&app(), &weights_path("large")).await;
+        assert_eq!((response.status, response.body.as_str()), (200, "large"));
     }
 
     #[tokio::test]
     async fn head_returns_the_size() {
-        let answer = answer(&app(), Request::head(weights_path("large")).body(Body::empty()).unwrap()).await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, ""));
-        assert_eq!(answer.headers[header::CONTENT_LENGTH], "5");
+        let response = send(&app(), Request::head(weights_path("large")).body(Body::empty()).unwrap()).await;
+        assert_eq!((response.status, response.body.as_str()), (200, ""));
+        assert_eq!(response.headers[header::CONTENT_LENGTH], "5");
     }
 
     #[tokio::test]
     async fn unknown_hashes_are_not_found() {
         for path in [&weights_path("medium"), "/weights/large", "/weights/%ff"] {
-            let answer = get(&app(), path).await;
-            assert!([400, 404].contains(&answer.status), "{path}: {}", answer.status);
-            answer.code();
+            let response = get(&app(), path).await;
+            assert!([400, 404].contains(&response.status), "{path}: {}", response.status);
+            response.code();
         }
     }
 }

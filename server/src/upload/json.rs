@@ -1,5 +1,5 @@
-//! Photos in a JSON document, as base64. They are decoded directly from the document: neither the document nor a string in it
-//! is copied.
+//! Photos in a JSON document, as base64. They are decoded directly from the document: neither the document nor a string
+//! in it is copied.
 
 use super::photos::{UploadLimits, UploadedPhotos};
 use crate::bounded_seq::BoundedSeq;
@@ -69,7 +69,8 @@ pub fn parse_photos(json: &[u8], limits: UploadLimits, budget: &MemoryBudget) ->
     Ok(UploadedPhotos { photos, is_list, reservation })
 }
 
-/// Decodes a base64 string while it is deserialized. Errors of a photo are returned as its value, so that the others are kept.
+/// Decodes a base64 string while it is deserialized. Errors of a photo are returned as its value, so that the others
+/// are kept.
 #[derive(Clone, Copy)]
 struct Base64<'a>(&'a MemoryBudget);
 

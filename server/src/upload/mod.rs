@@ -1,5 +1,5 @@
-//! Reads the photos of a request: from a multipart form, from a JSON document, or as the whole body. The format of a photo is
-//! detected from its bytes; neither its `Content-Type` nor its file name is considered.
+//! Reads the photos of a request: from a multipart form, from a JSON document, or as the whole body. The format of a
+//! photo is detected from its bytes; neither its `Content-Type` nor its file name is considered.
 
 mod json;
 mod multipart;

@@ -15,8 +15,8 @@ pub const FIELD: &str = "file";
 /// Reads the photos of a form. A photo with too many bytes is rejected by itself; the others are kept.
 ///
 /// # Errors
-/// Returns an error if the form is malformed, has no photos, or exceeds `limits` or the memory budget. A form that exceeds
-/// `limits` is still read to its end.
+/// Returns an error if the form is malformed, has no photos, or exceeds `limits` or the memory budget. A form that
+/// exceeds `limits` is still read to its end.
 pub async fn read_photos(
     request: Request,
     limits: UploadLimits,

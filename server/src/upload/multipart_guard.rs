@@ -1,5 +1,6 @@
-//! Limits how much of a multipart form is buffered that is not the data of a part. The parser buffers everything before the
-//! first part and the headers of each part until they are complete, and scans its whole buffer whenever a chunk arrives.
+//! Limits how much of a multipart form is buffered that is not the data of a part. The parser buffers everything before
+//! the first part and the headers of each part until they are complete, and scans its whole buffer whenever a chunk
+//! arrives.
 
 use axum::Error;
 use axum::body::Body;
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, ready};
 
-/// Maximum number of bytes without the data of a part among them; one more chunk may be on its way. Headers usually have a few
-/// hundred bytes.
+/// Maximum number of bytes without the data of a part among them; one more chunk may be on its way. Headers usually
+/// have a few hundred bytes.
 pub const MAX_HEADER_BYTES: usize = 16 << 10;
 
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +25,8 @@ pub struct MultipartGuard {
 }
 
 impl MultipartGuard {
-    /// Wraps the body of `request` so that it fails with [`HeadersTooLong`] when the parser has received too many bytes without
-    /// progress.
+    /// Wraps the body of `request` so that it fails with [`HeadersTooLong`] when the parser has received too many bytes
+    /// without progress.
     pub fn wrap(request: Request) -> (Self, Request) {
         let (head, body) = request.into_parts();
         let unparsed_bytes = Arc::new(AtomicUsize::new(0));

@@ -125,8 +125,8 @@ async fn truncated_forms_and_forms_without_a_boundary_are_malformed() {
     assert_eq!(photos("multipart/form-data; boundary=x", "no form").await.unwrap_err(), "malformed_request");
 }
 
-/// Reads a form in chunks that are all available at once. Returns the number of its photos, or the error message, and how many
-/// bytes were read.
+/// Reads a form in chunks that are all available at once. Returns the number of its photos, or the error message, and
+/// how many bytes were read.
 async fn read_in_chunks(size: usize, (content_type, body): (&str, Vec<u8>)) -> (Result<usize, String>, usize) {
     let limits = UploadLimits { bytes: 1 << 19, count: 3 };
     let bytes_read = Arc::new(AtomicUsize::new(0));

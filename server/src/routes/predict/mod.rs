@@ -40,8 +40,8 @@ pub struct PredictOptions {
     top_k: Option<String>,
     /// Name of the model; the default model if absent.
     model: Option<String>,
-    /// `cam` adds a class activation map for the most likely class. With `Accept: image/png` the response is the map, overlaid
-    /// on the cropped photo.
+    /// `cam` adds a class activation map for the most likely class. With `Accept: image/png` the response is the map,
+    /// overlaid on the cropped photo.
     #[param(inline, value_type = Option<ExplanationMethod>)]
     explain: Option<String>,
 }
@@ -102,8 +102,9 @@ enum PredictResponse {
 
 /// Classify photos
 ///
-/// JPEG, PNG, WebP, GIF and BMP; the format is detected from the bytes. The response for one photo is a prediction, or an error
-/// with its status. The response for several photos, or for a list in JSON, is a list of results in the same order.
+/// JPEG, PNG, WebP, GIF and BMP; the format is detected from the bytes. The response for one photo is a prediction, or
+/// an error with its status. The response for several photos, or for a list in JSON, is a list of results in the same
+/// order.
 #[utoipa::path(
     post, path = "/predict", tag = "Predictions", params(PredictOptions),
     request_body(content(
@@ -201,8 +202,9 @@ impl PhotoClassifier {
         Ok((response, reservation))
     }
 
-    /// Returns the response for several photos, and the memory to hold until it is sent. A photo that cannot be classified fails
-    /// by itself; an error or a limit of the server fails the whole request, and cancels what was started.
+    /// Returns the response for several photos, and the memory to hold until it is sent. A photo that cannot be
+    /// classified fails by itself; an error or a limit of the server fails the whole request, and cancels what was
+    /// started.
     async fn classify_list(
         &self,
         photos: Vec<Result<Bytes, ApiError>>,
@@ -290,7 +292,7 @@ impl PredictOptions {
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{self, Answer, FakeEngine, form, photo};
+    use crate::fixture::{self, FakeEngine, TestResponse, form, photo};
     use crate::upload::UploadLimits;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
@@ -298,15 +300,15 @@ mod tests {
 
     const JPEG: &str = "image/jpeg";
 
-    async fn post(path: &str, body: Vec<u8>) -> Answer {
+    async fn post(path: &str, body: Vec<u8>) -> TestResponse {
         fixture::post(&fixture::app(), path, JPEG, body).await
     }
 
     #[tokio::test]
     async fn one_photo_returns_a_prediction() {
-        let answer = post("/predict", photo(7)).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let prediction = answer.json();
+        let response = post("/predict", photo(7)).await;
+        assert_eq!(response.status, 200, "{}", response.body);
+        let prediction = response.json();
         assert_eq!(prediction["predictions"][0]["index"], 7);
         assert_eq!(prediction["predictions"].as_array().unwrap().len(), 5);
         assert!(prediction["timing_ms"]["queue"].as_f64().unwrap() > 0.0, "{prediction}");
@@ -315,9 +317,9 @@ mod tests {
     #[tokio::test]
     async fn several_photos_return_results_in_order() {
         let (content_type, body) = form(&[("file", &photo(1)), ("file", b"no photo"), ("file", &photo(3))]);
-        let answer = fixture::post(&fixture::app(), "/predict?top_k=1", content_type, body).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let results = answer.json();
+        let response = fixture::post(&fixture::app(), "/predict?top_k=1", content_type, body).await;
+        assert_eq!(response.status, 200, "{}", response.body);
+        let results = response.json();
         assert_eq!(results["results"][0]["predictions"][0]["index"], 1);
         assert_eq!(results["results"][1]["error"]["code"], "unsupported_format");
         assert_eq!(results["results"][2]["predictions"][0]["index"], 3);
@@ -331,27 +333,27 @@ mod tests {
             (json!({ "images": [photo] }), "/results/0/predictions/0/index"),
             (json!({ "image": photo }), "/predictions/0/index"),
         ] {
-            let answer = fixture::post(&fixture::app(), "/predict", "application/json", document.to_string()).await;
-            assert_eq!(answer.json().pointer(pointer), Some(&json!(7)), "{}", answer.body);
+            let response = fixture::post(&fixture::app(), "/predict", "application/json", document.to_string()).await;
+            assert_eq!(response.json().pointer(pointer), Some(&json!(7)), "{}", response.body);
         }
     }
 
     #[tokio::test]
     async fn top_k_must_be_a_positive_integer() {
         for top_k in ["0", "-1", "1.5", "five", "", "99999999999999999999999"] {
-            let answer = post(&format!("/predict?top_k={top_k}"), photo(0)).await;
-            assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"), "{top_k:?}");
+            let response = post(&format!("/predict?top_k={top_k}"), photo(0)).await;
+            assert_eq!((response.status, response.code().as_str()), (400, "malformed_request"), "{top_k:?}");
         }
-        let answer = post("/predict?top_k=1&top_k=2", photo(0)).await;
-        assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"));
+        let response = post("/predict?top_k=1&top_k=2", photo(0)).await;
+        assert_eq!((response.status, response.code().as_str()), (400, "malformed_request"));
     }
 
     #[tokio::test]
     async fn model_is_selected_by_name() {
         assert_eq!(post("/predict?model=small", photo(0)).await.status, 200);
-        let answer = post("/predict?model=medium", photo(0)).await;
-        assert_eq!((answer.status, answer.code().as_str()), (404, "unknown_model"));
-        assert!(answer.body.contains("small, large"), "{}", answer.body);
+        let response = post("/predict?model=medium", photo(0)).await;
+        assert_eq!((response.status, response.code().as_str()), (404, "unknown_model"));
+        assert!(response.body.contains("small, large"), "{}", response.body);
     }
 
     #[tokio::test]
@@ -361,21 +363,21 @@ mod tests {
             (b"no photo".to_vec(), 415, "unsupported_format"),
             (photo(0)[..40].to_vec(), 422, "undecodable"),
         ] {
-            let answer = post("/predict", body).await;
-            assert_eq!((answer.status, answer.code().as_str()), (status, code));
+            let response = post("/predict", body).await;
+            assert_eq!((response.status, response.code().as_str()), (status, code));
         }
         let app = fixture::app_with_limits(UploadLimits { bytes: 10, count: 1 });
-        let answer = fixture::post(&app, "/predict", JPEG, photo(0)).await;
-        assert_eq!((answer.status, answer.code().as_str()), (413, "too_large"));
+        let response = fixture::post(&app, "/predict", JPEG, photo(0)).await;
+        assert_eq!((response.status, response.code().as_str()), (413, "too_large"));
     }
 
     #[tokio::test]
     async fn internal_errors_reveal_no_details() {
         for engine in [FakeEngine::Fails, FakeEngine::Panics] {
-            let app = fixture::app_of(fixture::model_with("broken", 2, engine));
-            let answer = fixture::post(&app, "/predict", JPEG, photo(0)).await;
-            assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
-            assert!(!answer.body.contains("secret"), "{}", answer.body);
+            let app = fixture::app_with_model(fixture::model_with_engine("broken", 2, engine));
+            let response = fixture::post(&app, "/predict", JPEG, photo(0)).await;
+            assert_eq!((response.status, response.code().as_str()), (500, "internal"));
+            assert!(!response.body.contains("secret"), "{}", response.body);
         }
     }
 }

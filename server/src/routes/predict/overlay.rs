@@ -34,7 +34,8 @@ fn sample(map: &ActivationMap, (y, height): (usize, usize), (x, width): (usize, 
     mix(mix(value(top, left), value(top, right), across), mix(value(bottom, left), value(bottom, right), across), down)
 }
 
-/// Returns the two cells of the map whose centres enclose a pixel along one axis, and the distance from the first centre.
+/// Returns the two cells of the map whose centres enclose a pixel along one axis, and the distance from the first
+/// centre.
 fn neighbours(pixel: usize, pixels: usize, cells: usize) -> (usize, usize, f32) {
     let position = ((pixel as f32 + 0.5) / pixels as f32 * cells as f32 - 0.5).clamp(0.0, (cells - 1) as f32);
     let first = position as usize;

@@ -4,7 +4,7 @@ use super::error::InferenceError;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::inference;
-use crate::routes::health::{liveness, readiness};
+use crate::routes::health::{check_liveness, check_readiness};
 use crate::routes::path::Path;
 use axum::extract::State;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
     responses((status = OK), (status = SERVICE_UNAVAILABLE, body = InferenceError))
 )]
 pub async fn live(State(app): State<Arc<App>>) -> Result<(), ApiError> {
-    liveness(&app)
+    check_liveness(&app)
 }
 
 /// Whether all models are ready
@@ -24,7 +24,7 @@ pub async fn live(State(app): State<Arc<App>>) -> Result<(), ApiError> {
     responses((status = OK), (status = SERVICE_UNAVAILABLE, body = InferenceError))
 )]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<(), ApiError> {
-    readiness(&app)
+    check_readiness(&app)
 }
 
 /// Whether a model is ready
@@ -37,7 +37,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<(), ApiError> {
     )
 )]
 pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<(), ApiError> {
-    model_readiness(&app, &name, None)
+    check_model_readiness(&app, &name, None)
 }
 
 /// Whether a version of a model is ready
@@ -56,10 +56,10 @@ pub async fn version_ready(
     State(app): State<Arc<App>>,
     Path((name, version)): Path<(String, String)>,
 ) -> Result<(), ApiError> {
-    model_readiness(&app, &name, Some(&version))
+    check_model_readiness(&app, &name, Some(&version))
 }
 
-fn model_readiness(app: &App, name: &str, version: Option<&str>) -> Result<(), ApiError> {
+fn check_model_readiness(app: &App, name: &str, version: Option<&str>) -> Result<(), ApiError> {
     if inference::find_model(&app.registry, Some(name), version)?.batcher.is_ready() {
         Ok(())
     } else {

@@ -97,8 +97,8 @@ enum InferErrors {
 
 /// Compute the logits, or the most likely classes, of cropped images
 ///
-/// The input `images` takes pixels; the input `input` takes pixels after subtracting the mean and dividing by the standard
-/// deviation, both listed by `/models`. Tensors are sent as JSON, or as binary data after the JSON.
+/// The input `images` takes pixels; the input `input` takes pixels after subtracting the mean and dividing by the
+/// standard deviation, both listed by `/models`. Tensors are sent as JSON, or as binary data after the JSON.
 #[utoipa::path(
     post, path = "/v2/models/{model}/infer", tag = "Open Inference Protocol",
     params(

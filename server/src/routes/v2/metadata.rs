@@ -77,20 +77,23 @@ pub async fn server() -> Json<ServerMetadata> {
 
 /// Inputs and outputs of a model
 #[utoipa::path(
-    get, path = "/v2/models/{model}", tag = "Open Inference Protocol",
+    get, path = "/v2/models/{model}", operation_id = "of_model", tag = "Open Inference Protocol",
     params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
     responses(
         (status = OK, body = ModelMetadata), (status = BAD_REQUEST, body = InferenceError),
         (status = NOT_FOUND, body = InferenceError),
     )
 )]
-pub async fn of_model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<ModelMetadata>, ApiError> {
+pub async fn model_metadata(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<ModelMetadata>, ApiError> {
     Ok(metadata(&*inference::find_model(&app.registry, Some(&name), None)?))
 }
 
 /// Inputs and outputs of a version of a model
 #[utoipa::path(
-    get, path = "/v2/models/{model}/versions/{version}", tag = "Open Inference Protocol",
+    get, path = "/v2/models/{model}/versions/{version}", operation_id = "of_version", tag = "Open Inference Protocol",
     params(
         ("model" = String, Path, description = "name of the model, as listed by `/models`"),
         ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
@@ -100,7 +103,7 @@ pub async fn of_model(State(app): State<Arc<App>>, Path(name): Path<String>) -> 
         (status = NOT_FOUND, body = InferenceError),
     )
 )]
-pub async fn of_version(
+pub async fn version_metadata(
     State(app): State<Arc<App>>,
     Path((name, version)): Path<(String, String)>,
 ) -> Result<Json<ModelMetadata>, ApiError> {

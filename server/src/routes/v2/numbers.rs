@@ -1,5 +1,5 @@
-//! Numbers in JSON, with errors that do not mention Rust types. The numbers of a tensor, nested or flat, are parsed directly into
-//! the images that they belong to.
+//! Numbers in JSON, with errors that do not mention Rust types. The numbers of a tensor, nested or flat, are parsed
+//! directly into the images that they belong to.
 
 use crate::error::ApiError;
 use serde::Deserialize;

@@ -1,4 +1,5 @@
-//! Triton's model repository extension: lists, loads and unloads models while the server runs. Requires the admin token.
+//! Triton's model repository extension: lists, loads and unloads models while the server runs. Requires the admin
+//! token.
 
 use super::error::InferenceError;
 use crate::app::App;
@@ -35,8 +36,8 @@ struct LoadRequest {
     parameters: Option<LoadParameters>,
 }
 
-/// No parameters are supported: those with which Triton's clients override the configuration or the files of a model are
-/// rejected.
+/// No parameters are supported: those with which Triton's clients override the configuration or the files of a model
+/// are rejected.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object without parameters")]
 struct LoadParameters {}
@@ -81,8 +82,8 @@ pub async fn index(State(app): State<Arc<App>>) -> Json<Vec<IndexEntry>> {
 
 /// Load a model, or reload it from its file
 ///
-/// The model replaces the previous version once it is warm; no request is lost. A checkpoint that cannot be loaded changes
-/// nothing.
+/// The model replaces the previous version once it is warm; no request is lost. A checkpoint that cannot be loaded
+/// changes nothing.
 #[utoipa::path(
     post, path = "/v2/repository/models/{model}/load", tag = "Changing models", security(("admin token" = [])),
     params(("model" = String, Path, description = "name of the checkpoint file, without .safetensors")),

@@ -32,7 +32,8 @@ pub struct InferRequest<'a> {
     #[schema(max_length = 1024)]
     pub id: Option<String>,
     parameters: Option<RequestParameters>,
-    /// Exactly one: `images` (UINT8 `[n, height, width, 3]`) or `input` (FP32 or FP16 `[n, 3, height, width]`, normalised).
+    /// Exactly one: `images` (UINT8 `[n, height, width, 3]`) or `input` (FP32 or FP16 `[n, 3, height, width]`,
+    /// normalised).
     #[schema(required)]
     #[serde(borrow, default, deserialize_with = "bounded_seq::<2, _, _>")]
     inputs: Vec<InputTensor<'a>>,
@@ -122,8 +123,8 @@ pub struct OutputFormat {
     pub classification: Option<usize>,
 }
 
-/// Parses a request. `json_length` is the length of the JSON, if binary data follows it. Also returns the reservation for the
-/// images, which do not borrow from the body.
+/// Parses a request. `json_length` is the length of the JSON, if binary data follows it. Also returns the reservation
+/// for the images, which do not borrow from the body.
 ///
 /// # Errors
 /// Returns 400 if the body is malformed, 413 for too many images, and 503 if the memory budget is exhausted.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixture::{self, Answer, app, get, post};
+use crate::fixture::{self, TestResponse, app, get, post};
 use serde_json::{Value, json};
 
 const SIDE: usize = 224;
@@ -17,18 +17,18 @@ fn request(greys: &[u8], output: Value) -> (String, Vec<u8>) {
     (request.to_string(), greys.iter().flat_map(|&grey| vec![grey; PIXELS]).collect())
 }
 
-async fn infer(path: &str, greys: &[u8], output: Value) -> Answer {
+async fn infer(path: &str, greys: &[u8], output: Value) -> TestResponse {
     let (json, binary) = request(greys, output);
     let http = axum::http::Request::post(path).header(HEADER_LENGTH, json.len());
     let body = [json.into_bytes(), binary].concat();
-    fixture::answer(&app(), http.body(body.into()).unwrap()).await
+    fixture::send(&app(), http.body(body.into()).unwrap()).await
 }
 
 #[tokio::test]
 async fn returns_logits_of_every_image() {
-    let answer = infer("/v2/models/large/infer", &[3, 200, 77], json!({})).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let json = answer.json();
+    let response = infer("/v2/models/large/infer", &[3, 200, 77], json!({})).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    let json = response.json();
     assert_eq!((&json["id"], &json["model_name"]), (&json!("7"), &json!("large")));
     assert_eq!(json["model_version"].as_str().unwrap().len(), 64);
     let output = &json["outputs"][0];
@@ -63,7 +63,7 @@ async fn binary_outputs_follow_the_json() {
     ] {
         let (json, binary) = request(&[0], parameters);
         let http = axum::http::Request::post("/v2/models/small/infer").header(HEADER_LENGTH, json.len());
-        let response = fixture::respond(&app(), http.body([json.into_bytes(), binary].concat().into()).unwrap()).await;
+        let response = fixture::send_raw(&app(), http.body([json.into_bytes(), binary].concat().into()).unwrap()).await;
         let length: usize = response.headers()[HEADER_LENGTH].to_str().unwrap().parse().unwrap();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let (json, binary) = body.split_at(length);
@@ -77,21 +77,21 @@ async fn binary_outputs_follow_the_json() {
 async fn model_is_selected_by_name_and_version() {
     let version = get(&app(), "/v2/models/small").await.json()["versions"][0].as_str().unwrap().to_owned();
     for (version, status) in [(&version[..], 200), (&version[..12], 200), (&version[..4], 404), ("00000000", 404)] {
-        let answer = infer(&format!("/v2/models/small/versions/{version}/infer"), &[0], json!({})).await;
-        assert_eq!(answer.status, status, "{version}: {}", answer.body);
+        let response = infer(&format!("/v2/models/small/versions/{version}/infer"), &[0], json!({})).await;
+        assert_eq!(response.status, status, "{version}: {}", response.body);
     }
-    let answer = infer("/v2/models/medium/infer", &[0], json!({})).await;
-    assert_eq!(answer.status, 404);
-    assert!(answer.json()["error"].as_str().unwrap().contains("small, large"), "{}", answer.body);
+    let response = infer("/v2/models/medium/infer", &[0], json!({})).await;
+    assert_eq!(response.status, 404);
+    assert!(response.json()["error"].as_str().unwrap().contains("small, large"), "{}", response.body);
 }
 
 #[tokio::test]
 async fn errors_are_a_single_message() {
-    let answer = post(&app(), "/v2/models/small/infer", "application/json", "{}").await;
-    assert_eq!(answer.status, 400);
-    assert!(answer.json()["error"].as_str().unwrap().contains("inputs"), "{}", answer.body);
-    let answer = post(&app(), "/v2/models/small/infer", "application/json", vec![b' '; 21_000_000]).await;
-    assert_eq!(answer.status, 413);
+    let response = post(&app(), "/v2/models/small/infer", "application/json", "{}").await;
+    assert_eq!(response.status, 400);
+    assert!(response.json()["error"].as_str().unwrap().contains("inputs"), "{}", response.body);
+    let response = post(&app(), "/v2/models/small/infer", "application/json", vec![b' '; 21_000_000]).await;
+    assert_eq!(response.status, 413);
 }
 
 #[tokio::test]
