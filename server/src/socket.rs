@@ -81,8 +81,8 @@ impl AsyncWrite for Socket {
         true
     }
 
-    /// Fails if the client has disconnected. Hyper flushes whenever it is polled. It notices a disconnect itself only when it reads,
-    /// which it does not while its buffer holds data after the current request.
+    /// Fails if the client has disconnected. Hyper flushes whenever it is polled, and would otherwise detect a disconnect only
+    /// when it reads, which it does not while its buffer holds data after the current request.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
         match self.peer_closed.as_mut().poll(context) {
             Poll::Ready(()) => {

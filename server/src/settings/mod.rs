@@ -44,7 +44,7 @@ pub struct Settings {
     #[arg(long, env = "SHORTCUT_MODELS", value_name = "FOLDER", help_heading = "Models")]
     pub models: Option<PathBuf>,
 
-    /// Model for requests that name none, preselected on the page [default: the one with the most classes]
+    /// Model for requests that do not name one, and preselected on the page [default: the one with the most classes]
     #[arg(long, env = "SHORTCUT_DEFAULT", value_name = "NAME", help_heading = "Models")]
     pub default: Option<String>,
 
@@ -241,7 +241,8 @@ impl Settings {
         let minimum = max_body.get().saturating_mul(BODY_MEMORY_FACTOR).max(MIN_IN_FLIGHT);
         ensure!(
             max_in_flight.get() >= minimum,
-            "--max-in-flight {max_in_flight} is too small for --max-body {max_body}: a request of that size may need {minimum} bytes"
+            "--max-in-flight {max_in_flight} is too small for --max-body {max_body}: a request of that size may need \
+             {minimum} bytes"
         );
         Ok(())
     }
