@@ -10,7 +10,7 @@ use std::sync::Arc;
 ///
 /// Fails if the thread of an engine has stopped, which only a restart of the process can fix.
 #[utoipa::path(
-    get, path = "/healthz", tag = "Operating",
+    get, path = "/healthz", tag = "Operations",
     responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = Failure))
 )]
 pub async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
@@ -21,7 +21,7 @@ pub async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, ApiError
 ///
 /// Fails while the server is shutting down, so that load balancers stop sending requests.
 #[utoipa::path(
-    get, path = "/readyz", tag = "Operating",
+    get, path = "/readyz", tag = "Operations",
     responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = Failure))
 )]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {

@@ -14,7 +14,7 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 /// Metrics of the server
 ///
 /// In Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "Operating", responses((status = OK, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "Operations", responses((status = OK, body = String)))]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let served = app.registry.current();
     let models: Vec<ModelGauges> = served.iter().map(|model| model_gauges(model)).collect();

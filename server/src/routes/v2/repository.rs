@@ -60,7 +60,7 @@ struct UnloadParameters {
 
 /// List all models that are served or can be loaded
 #[utoipa::path(
-    post, path = "/v2/repository/index", tag = "Changing models", security(("admin token" = [])),
+    post, path = "/v2/repository/index", tag = "Model management", security(("admin token" = [])),
     responses(
         (status = OK, body = Vec<IndexEntry>), (status = UNAUTHORIZED, body = InferenceError),
         (status = FORBIDDEN, body = InferenceError),
@@ -85,7 +85,7 @@ pub async fn index(State(app): State<Arc<App>>) -> Json<Vec<IndexEntry>> {
 /// The model replaces the previous version once it is warm; no request is lost. A checkpoint that cannot be loaded
 /// changes nothing.
 #[utoipa::path(
-    post, path = "/v2/repository/models/{model}/load", tag = "Changing models", security(("admin token" = [])),
+    post, path = "/v2/repository/models/{model}/load", tag = "Model management", security(("admin token" = [])),
     params(("model" = String, Path, description = "name of the checkpoint file, without .safetensors")),
     request_body = Option<LoadRequest>,
     responses(
@@ -120,7 +120,7 @@ pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, request
 ///
 /// Requests that the model has started are completed.
 #[utoipa::path(
-    post, path = "/v2/repository/models/{model}/unload", tag = "Changing models", security(("admin token" = [])),
+    post, path = "/v2/repository/models/{model}/unload", tag = "Model management", security(("admin token" = [])),
     params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
     request_body = Option<UnloadRequest>,
     responses(

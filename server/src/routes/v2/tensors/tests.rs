@@ -165,7 +165,7 @@ fn errors_name_the_problem() {
         (with("data", json!(zeros(13))), &["more than 12"]),
         (with("data", json!([256, 0])), &["256"]),
         (with("data", json!([0.5, 0])), &["0.5"]),
-        (with("data", json!("AAAA")), &["numbers"]),
+        (with("data", json!("AAAA")), &["integers"]),
         (with("data", json!(null)), &["missing"]),
         (with("parameters", json!({ "binary_data_size": 12 })), &["mutually exclusive"]),
         (float(json!([1e39, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])), &["inf"]),
