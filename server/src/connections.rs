@@ -38,6 +38,7 @@ const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// and connections that are being rejected.
 const RESERVED_FILES: u64 = 192;
 
+/// Response to a connection beyond the limit.
 const REJECTION: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
     Connection: close\r\nContent-Length: 77\r\n\r\n\
     {\"error\":{\"code\":\"overloaded\",\"message\":\"too many connections; retry later\"}}";

@@ -60,14 +60,22 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = prometheus::Registry::new();
         let metrics = Metrics {
-            requests: counters("requests_total", "Number of responses sent", &["route", "status", "model"]),
+            requests: counters(
+                "requests_total",
+                "Number of requests, by route, status and model",
+                &["route", "status", "model"],
+            ),
             request_seconds: histograms(
                 "request_seconds",
                 "Time from the head of a request to the head of its response",
                 &["route"],
                 &SECONDS,
             ),
-            refusals: counters("refusals_total", "Number of requests that failed, by error code", &["reason"]),
+            refusals: counters(
+                "refusals_total",
+                "Number of failed requests and rejected connections, by error code",
+                &["reason"],
+            ),
             queue_seconds: histograms(
                 "queue_seconds",
                 "Time that an image waits until its batch starts",
