@@ -1,19 +1,12 @@
 //! What is trained on and what validates, whether it lies in folders or in shards.
 
-use super::{Cache, Draws, Place, Purpose, folders, shards};
+use super::listing::{Listing, positions};
+use super::{Cache, Draws, Purpose, Sample, folders, shards};
 use anyhow::{Result, bail, ensure};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-
-/// A photo and what it shows.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Sample {
-    pub place: Place,
-    /// By index.
-    pub class: usize,
-}
 
 #[derive(Debug)]
 pub struct Dataset {
@@ -23,14 +16,6 @@ pub struct Dataset {
     pub val: Arc<[Sample]>,
     /// Of `train`, where all of it is to stay in memory.
     pub cache: Option<Arc<Cache>>,
-}
-
-/// What lies in a folder, before anybody decided how to validate.
-pub(super) struct Listing {
-    /// Names by index; each has a photo in `train`.
-    pub(super) classes: Vec<String>,
-    pub(super) train: Vec<Sample>,
-    pub(super) val: Option<Vec<Sample>>,
 }
 
 impl Dataset {
@@ -65,9 +50,7 @@ impl Dataset {
         ensure!(!val.is_empty(), "no photo of {} is left to validate with", data.display());
         Ok(Dataset { classes, train: train.into(), val: val.into(), cache: None })
     }
-}
 
-impl Dataset {
     /// In hexadecimal: the same for the same photos, by name, in the same order, wherever `data` lies.
     pub fn fingerprint(&self, data: &Path) -> String {
         let mut hash = Sha256::new();
@@ -79,7 +62,7 @@ impl Dataset {
             hash.update((*class as u64).to_le_bytes());
         }
         hash.update((self.train.len() as u64).to_le_bytes());
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&hash.finalize()[..16])
     }
 }
 
@@ -93,17 +76,6 @@ pub fn samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
 
 fn same(classes: &[String], known: &[String]) -> bool {
     known.len() == classes.len() && known.iter().collect::<BTreeSet<_>>() == classes.iter().collect()
-}
-
-/// Indices by name.
-pub(super) fn positions(classes: &[String]) -> HashMap<&str, usize> {
-    classes.iter().enumerate().map(|(index, class)| (class.as_str(), index)).collect()
-}
-
-/// `name` is none of `classes`, in words.
-pub(super) fn unknown(name: &impl std::fmt::Display, classes: &[String]) -> anyhow::Error {
-    let some = classes.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-    anyhow::anyhow!("{name}: none of the {} classes is called so ({some} ...)", classes.len())
 }
 
 /// Takes a share of each class out of `samples`: at least one photo, and never the last one.

@@ -1,6 +1,6 @@
 //! ImageNet's layout: a folder for each class, named after it, within `train` and `val`; or one folder of class folders.
 
-use super::dataset::{Listing, positions, unknown};
+use super::listing::{Listing, positions, unknown};
 use super::{Place, Sample};
 use crate::photos::{self, EXTENSIONS};
 use anyhow::{Context, Result, bail, ensure};

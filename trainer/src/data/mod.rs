@@ -4,26 +4,27 @@
 //! of threads makes the same batches.
 
 mod augmentation;
-mod cache;
+mod data_loader;
 mod dataset;
-mod draws;
-mod epoch;
 mod folders;
-mod loader;
-mod place;
+mod listing;
+mod photo_cache;
+mod rng;
+mod sample;
+mod sample_loader;
+mod sampler;
+mod scan;
 mod shard_writer;
 mod shards;
-mod source;
-mod survey;
 
 pub use augmentation::Augmentation;
-pub use cache::{Cache, CacheSize};
-pub use dataset::{Dataset, Sample, samples};
-pub use draws::{Draws, Purpose};
-pub use epoch::{Item, in_order, part, shuffled};
-pub use loader::{Loader, Skipped, Threads, threads};
-pub use place::Place;
+pub use data_loader::{Loader, Threads, threads};
+pub use dataset::{Dataset, samples};
+pub use photo_cache::{Cache, CacheSize};
+pub use rng::{Draws, Purpose};
+pub use sample::{Place, Sample};
+pub use sample_loader::{Skipped, Source, View};
+pub use sampler::{Item, in_order, part, shuffled};
+pub use scan::Survey;
 pub use shard_writer::{ShardWriter, Written};
 pub use shards::CLASSES;
-pub use source::{Source, View};
-pub use survey::Survey;

@@ -4,7 +4,7 @@
 //!
 //! Follows https://github.com/webdataset/webdataset. Only headers are read, and photos later, in any order.
 
-use super::dataset::{Listing, positions, unknown};
+use super::listing::{Listing, positions, unknown};
 use super::{Place, Sample};
 use crate::photos::EXTENSIONS;
 use anyhow::{Context, Result, bail, ensure};

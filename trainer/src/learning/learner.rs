@@ -1,14 +1,13 @@
 //! A network that learns, step by step, with others if there are any.
 
-use super::average::Average;
-use super::found::Found;
+use super::cross_entropy::Loss;
+use super::ema::Average;
 use super::gradients::Layout;
-use super::loss::Loss;
 use super::loss_scale::LossScale;
+use super::metrics::{Found, rank};
 use super::mixing::Plan;
+use super::network_tensors::{Which, numbered, values, with_values};
 use super::optimiser::optimiser;
-use super::weights::{Which, numbered, values, with_values};
-use crate::learning::rank;
 use crate::recipe::{Layers, Precision, Recipe};
 use crate::replicas::{Collective, Lost};
 use anyhow::Result;

@@ -7,7 +7,8 @@ mod nccl;
 pub use nccl::Nccl;
 
 use burn::tensor::{Tensor, TensorData};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 
 /// What a replica has to do with the others. All of them make the same calls in the same order.
 ///
@@ -72,7 +73,7 @@ impl HostThreads {
 
     /// What every replica brings, by rank.
     fn exchange(&self, mine: Brought) -> Result<Arc<Vec<Brought>>, Lost> {
-        let mut state = self.meeting.lock();
+        let mut state = self.meeting.state.lock();
         let awaited = state.sums + 1;
         state.brought[self.rank] = Some(mine);
         if state.brought.iter().all(Option::is_some) {
@@ -85,22 +86,15 @@ impl HostThreads {
             if let Some(rank) = state.gone {
                 return Err(Lost(rank));
             }
-            state = self.meeting.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.meeting.changed.wait(&mut state);
         }
         Ok(state.complete.clone())
     }
 }
 
-impl Meeting {
-    /// Nothing is left half done in a state whose holder panicked.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Drop for HostThreads {
     fn drop(&mut self) {
-        self.meeting.lock().gone.get_or_insert(self.rank);
+        self.meeting.state.lock().gone.get_or_insert(self.rank);
         self.meeting.changed.notify_all();
     }
 }
@@ -115,7 +109,7 @@ impl Collective for HostThreads {
     }
 
     fn is_broken(&self) -> bool {
-        self.meeting.lock().gone.is_some()
+        self.meeting.state.lock().gone.is_some()
     }
 
     fn sum(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), Lost> {

@@ -2,8 +2,8 @@
 
 mod collective;
 mod devices;
-mod together;
+mod run;
 
 pub use collective::{Collective, HostThreads, Lost};
 pub use devices::{ReplicaDevice, collectives, replica_devices};
-pub use together::together;
+pub use run::together;

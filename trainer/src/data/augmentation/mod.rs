@@ -9,10 +9,10 @@ mod crop;
 mod geometry;
 mod image;
 mod jitter;
+mod lookup_tables;
 mod operation;
 mod policy;
 mod sharpness;
-mod tables;
 
 use super::Draws;
 use crate::recipe::{AutoAugment, Recipe};

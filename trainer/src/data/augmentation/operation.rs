@@ -1,7 +1,7 @@
 //! Everything that is done to a sample behind its crop, with its parameters.
 
 use super::image::Image;
-use super::{colour, geometry, sharpness, tables};
+use super::{colour, geometry, lookup_tables, sharpness};
 
 /// Equal to the bit to what torchvision makes of a Pillow image, as tests hold against Pillow 13 on x86-64. What comes from
 /// beyond an image's edges is black.
@@ -49,14 +49,14 @@ impl Operation {
             Operation::TranslateX(right) => image.shifted(-i64::from(right), 0, false),
             Operation::TranslateY(down) => image.shifted(0, -i64::from(down), false),
             Operation::Rotate(degrees) => Affine::rotate(degrees, &image).apply(&image),
-            Operation::Brightness(factor) => tables::brightness(image, factor),
+            Operation::Brightness(factor) => lookup_tables::brightness(image, factor),
             Operation::Color(factor) => colour::saturation(image, factor),
-            Operation::Contrast(factor) => tables::contrast(image, factor),
+            Operation::Contrast(factor) => lookup_tables::contrast(image, factor),
             Operation::Sharpness(factor) => sharpness::sharpness(image, factor),
-            Operation::Posterize(bits) => tables::posterize(image, bits),
-            Operation::Solarize(threshold) => tables::solarize(image, threshold),
-            Operation::AutoContrast => tables::auto_contrast(image),
-            Operation::Equalize => tables::equalize(image),
+            Operation::Posterize(bits) => lookup_tables::posterize(image, bits),
+            Operation::Solarize(threshold) => lookup_tables::solarize(image, threshold),
+            Operation::AutoContrast => lookup_tables::auto_contrast(image),
+            Operation::Equalize => lookup_tables::equalize(image),
             Operation::Hue(share) => colour::hue(image, share),
         }
     }

@@ -1,6 +1,6 @@
 //! torchvision's `RandomErasing`, with its default range of areas and ratios.
 
-use super::Area;
+use super::rectangle::Area;
 use crate::data::Draws;
 
 /// The least and the largest share of an image's area.

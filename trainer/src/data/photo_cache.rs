@@ -2,7 +2,8 @@
 
 use super::Sample;
 use crate::photos::LIMITS;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use bytesize::ByteSize;
 use model::preprocess::{Encoded, Photo};
 use rayon::prelude::*;
 use std::fmt;
@@ -32,15 +33,11 @@ impl FromStr for CacheSize {
             "auto" => return Ok(CacheSize::Auto),
             _ => {}
         }
-        let expected = "off, auto, or a size such as 500MB or 8GB is expected";
-        let (number, unit) = match (text.strip_suffix("GB"), text.strip_suffix("MB")) {
-            (Some(number), _) => (number, 1e9),
-            (_, Some(number)) => (number, 1e6),
-            _ => bail!("{expected}"),
-        };
-        match number.trim().parse::<f64>().context(expected)? {
-            number if (0.0..1e9).contains(&number) => Ok(CacheSize::Bytes((number * unit) as u64)),
-            _ => bail!("{expected}"),
+        let size = text.trim();
+        // `ByteSize` also accepts a number without a unit, which is more likely a mistake than a cache of so few bytes.
+        match size.parse::<ByteSize>() {
+            Ok(size_in_bytes) if size.ends_with('B') => Ok(CacheSize::Bytes(size_in_bytes.as_u64())),
+            _ => bail!("expected off, auto, or a size with its unit, such as 500MB or 8GB"),
         }
     }
 }
@@ -50,7 +47,7 @@ impl fmt::Display for CacheSize {
         match self {
             CacheSize::Off => f.write_str("off"),
             CacheSize::Auto => f.write_str("auto"),
-            CacheSize::Bytes(bytes) => write!(f, "{}MB", *bytes as f64 / 1e6),
+            CacheSize::Bytes(bytes) => write!(f, "{:.2}", ByteSize(*bytes).display().si()),
         }
     }
 }
@@ -89,7 +86,7 @@ impl Cache {
             return (None, None);
         }
         let (limit, estimate) = (size.limit(), estimate(samples));
-        let [has, wants] = [limit, estimate].map(|bytes| format!("{:.2} GB", bytes as f64 / 1e9));
+        let [has, wants] = [limit, estimate].map(|bytes| format!("{:.2}", ByteSize(bytes).display().si()));
         if estimate > limit {
             let said = format!("photos are decoded anew in each epoch: {wants} are too much for a cache of {has}");
             return (None, Some(said));

@@ -1,7 +1,6 @@
 //! A sample's way from its bytes to an image.
 
-use super::loader::Skipped;
-use super::{Augmentation, Cache, Draws, Item, Purpose, Sample};
+use super::{Augmentation, Cache, Draws, Item, Place, Purpose, Sample};
 use crate::photos::LIMITS;
 use model::preprocess::{Encoded, Excerpt, ImageBatch, Photo, Preprocessing, Rectangle};
 use std::sync::Arc;
@@ -22,6 +21,13 @@ pub enum View {
     Middle,
     /// A part that is drawn anew for each sample and epoch.
     Drawn { augmentation: Augmentation, seed: u64, epoch: usize },
+}
+
+/// What is no photo, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skipped {
+    pub place: Place,
+    pub reason: String,
 }
 
 impl Source {

@@ -1,6 +1,6 @@
 //! An exponential moving average of a network: torchvision's `ExponentialMovingAverage`, running statistics included.
 
-use super::weights::{Which, values, with_values};
+use super::network_tensors::{Which, values, with_values};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use model::network::ResNet;

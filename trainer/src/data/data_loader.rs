@@ -1,6 +1,6 @@
 //! Batches, made ahead of need by threads of their own.
 
-use super::{Item, Place, Source};
+use super::{Item, Skipped, Source};
 use anyhow::Result;
 use model::preprocess::ImageBatch;
 use rayon::prelude::*;
@@ -21,13 +21,6 @@ pub struct Batch {
     pub items: Vec<Item>,
     pub classes: Vec<usize>,
     pub skipped: Vec<Skipped>,
-}
-
-/// What is no photo, and why.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Skipped {
-    pub place: Place,
-    pub reason: String,
 }
 
 /// The batches that were asked for, in that order, whatever the number of threads.
@@ -105,7 +98,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Augmentation, Cache, CacheSize, Sample, View, in_order, shuffled};
+    use super::super::{Augmentation, Cache, CacheSize, Place, Sample, View, in_order, shuffled};
     use super::*;
     use crate::recipe::Recipe;
     use model::preprocess::Preprocessing;

@@ -1,6 +1,7 @@
 //! All that lies where photos are trained on, mistakes included: what [`Dataset`](super::Dataset) refuses is found here.
 
-use super::dataset::{Listing, positions, split};
+use super::dataset::split;
+use super::listing::{Listing, positions};
 use super::{Place, Sample, folders, shards};
 use crate::photos;
 use anyhow::Result;
