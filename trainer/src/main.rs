@@ -4,11 +4,13 @@
 //! Results go to stdout, remarks and errors to stderr.
 
 mod commands;
+mod console;
 mod data;
 mod fetch;
 mod learning;
-mod output;
+mod output_folder;
 mod photos;
+mod progress;
 mod recipe;
 mod replicas;
 mod training;
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            console::error(&error);
             ExitCode::FAILURE
         }
     }

@@ -1,10 +1,11 @@
 //! `trainer bench`: how fast a network answers on a device, how soon it first does, and in how much memory.
 
+use super::arguments::Processor;
 use super::memory::{self, Memory};
-use super::processor::Processor;
 use super::roofline::{self, Layer};
-use super::{answer, formats::readable};
+use crate::console;
 use anyhow::{Context, Result};
+use bytesize::ByteSize;
 use clap::Args;
 use model::architecture::Architecture;
 use model::checkpoint::Checkpoint;
@@ -127,7 +128,7 @@ struct Start {
 impl Bench {
     pub fn run(self) -> Result<()> {
         let report = self.measure()?;
-        answer(&if self.json { serde_json::to_string(&report)? } else { report.in_words() })
+        console::print_result(&if self.json { serde_json::to_string(&report)? } else { report.in_words() })
     }
 
     fn measure(&self) -> Result<Report> {
@@ -258,7 +259,7 @@ impl Report {
              first run {first_run:.0})"
         );
         if let Some(Memory { peak, resident, runs }) = memory {
-            let [peak, resident, runs] = [peak, resident, runs].map(|bytes| readable(*bytes));
+            let [peak, resident, runs] = [peak, resident, runs].map(|bytes| ByteSize(*bytes as u64).display().si());
             text +=
                 &format!("\nresident memory        {peak} at most; {resident} before the first run, which add {runs}");
         }

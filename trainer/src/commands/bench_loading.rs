@@ -1,7 +1,7 @@
 //! `trainer bench-loading`: how fast photos become batches to train on, and nothing else.
 
-use super::{answer, remark};
-use crate::data::{Augmentation, Cache, CacheSize, Dataset, Loader, Source, View, in_order, shuffled, threads};
+use crate::console;
+use crate::data::{Augmentation, PhotoCache, CacheSize, Dataset, DataLoader, SampleLoader, Transform, sequential_batches, shuffled_batches, loader_threads};
 use crate::recipe::Recipe;
 use anyhow::{Result, ensure};
 use clap::{Args, value_parser};
@@ -62,25 +62,25 @@ impl BenchLoading {
         // What is measured are the photos to train on: all but one of each class where nothing validates.
         let dataset = Dataset::open(&self.data, None, 0, &[])
             .or_else(|_| Dataset::open(&self.data, Some(f64::MIN_POSITIVE), 0, &[]))?;
-        let threads = threads(self.loader_threads)?;
+        let threads = loader_threads(self.loader_threads)?;
         let crop = self.image_size;
         let preprocessing = Preprocessing { resize: crop, crop, ..Preprocessing::default() };
         // torchvision's.
         let augmentation = Augmentation::new(&Recipe::resolve("torchvision-v1", &[])?);
         let count = dataset.train.len();
-        let (cache, said) = Cache::new(&dataset.train, self.cache);
+        let (cache, said) = PhotoCache::new(&dataset.train, self.cache);
         let cache = cache.map(Arc::new);
-        said.iter().for_each(|said| remark(said));
+        said.iter().for_each(|said| console::note(said));
         let epoch = |epoch: usize| -> Result<usize> {
-            let view = View::Drawn { augmentation, seed: 0, epoch };
+            let transform = Transform::Train { augmentation, seed: 0, epoch };
             let (samples, preprocessing) = (dataset.train.clone(), preprocessing.clone());
-            let source = Source { samples, preprocessing, view, cache: cache.clone() };
-            let mut batches = shuffled(count, self.batch_size.get().min(count), 1, 0, epoch);
+            let sample_loader = SampleLoader { samples, preprocessing, transform, cache: cache.clone() };
+            let mut batches = shuffled_batches(count, self.batch_size.get().min(count), 1, 0, epoch);
             // All of them, so that a cache is full after the first.
             if epoch == 0 {
-                batches = in_order(count, self.batch_size.get());
+                batches = sequential_batches(count, self.batch_size.get());
             }
-            let loaded: usize = Loader::new(source, batches, threads.clone()).map(|batch| batch.classes.len()).sum();
+            let loaded: usize = DataLoader::new(sample_loader, batches, threads.clone()).map(|batch| batch.classes.len()).sum();
             ensure!(loaded > 0, "none of the photos of {} could be decoded", self.data.display());
             Ok(loaded)
         };
@@ -98,9 +98,11 @@ impl BenchLoading {
             threads: threads.current_num_threads(),
         };
         if self.json {
-            return answer(&serde_json::to_string(&report)?);
+            return console::print_result(&serde_json::to_string(&report)?);
         }
         let Report { images_per_second, threads, .. } = report;
-        answer(&format!("{images_per_second:.0} images/s on {threads} threads, {images} in {seconds:.1} s, {crop} px"))
+        console::print_result(&format!(
+            "{images_per_second:.0} images/s on {threads} threads, {images} in {seconds:.1} s, {crop} px"
+        ))
     }
 }

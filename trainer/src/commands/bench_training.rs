@@ -1,12 +1,11 @@
 //! `trainer bench-training`: how long a step of training takes, and where its time goes.
 
-use super::answer;
-use crate::learning::{Timing, time};
+use crate::console;
+use crate::learning::{StepTiming, measure_step};
 use crate::recipe::Recipe;
 use crate::replicas::replica_devices;
 use anyhow::Result;
 use clap::{Args, value_parser};
-use comfy_table::{CellAlignment, Table, presets};
 use model::architecture::Architecture;
 use model::engine::Device;
 use std::num::NonZero;
@@ -62,19 +61,19 @@ impl BenchTraining {
         let architecture = Architecture::new(&self.architecture, CLASSES)?;
         let device = replica_devices(self.device, None, None)?.remove(0).device;
         let longest = Duration::try_from_secs_f64(self.seconds)?;
-        let timing = time(&recipe, &architecture, self.image_size as usize, batch, &device, longest)?;
+        let timing = measure_step(&recipe, &architecture, self.image_size as usize, batch, &device, longest)?;
         if self.json {
-            return answer(&serde_json::to_string(&timing)?);
+            return console::print_result(&serde_json::to_string(&timing)?);
         }
-        answer(&table(&timing))?;
-        answer(&format!("{:.3} s a step, {:.1} images/s", timing.step, batch as f64 / timing.step))
+        console::print_result(&table(&timing))?;
+        console::print_result(&format!("{:.3} s a step, {:.1} images/s", timing.step, batch as f64 / timing.step))
     }
 }
 
-fn table(timing: &Timing) -> String {
-    let Timing { step, convolutions_forward, convolutions_to_inputs, convolutions_to_weights, rest } = *timing;
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["of a step", "seconds", "share"]);
+fn table(timing: &StepTiming) -> String {
+    let StepTiming { step, convolutions_forward, convolutions_to_inputs, convolutions_to_weights, rest } = *timing;
+    let mut table = console::table();
+    table.set_header(["of a step", "seconds", "share"]);
     for (name, seconds) in [
         ("convolutions, forward", convolutions_forward),
         ("convolutions, gradients of inputs", convolutions_to_inputs),
@@ -83,8 +82,6 @@ fn table(timing: &Timing) -> String {
     ] {
         table.add_row([name.to_owned(), format!("{seconds:.3}"), format!("{:.0} %", 100.0 * seconds / step)]);
     }
-    for column in [1, 2] {
-        table.column_mut(column).expect("there are three").set_cell_alignment(CellAlignment::Right);
-    }
+    console::align_right(&mut table, [1, 2]);
     table.to_string()
 }

@@ -1,11 +1,8 @@
 //! `trainer convert`: the same checkpoint, its numbers stored otherwise.
 
 use super::formats::{self, Exceptions, dtype_parser};
-use super::{
-    answer,
-    open::{open, save},
-    remark,
-};
+use super::weights_file::{open, save};
+use crate::console;
 use anyhow::Result;
 use clap::Args;
 use model::checkpoint::Dtype;
@@ -41,10 +38,10 @@ impl Convert {
     pub fn run(self) -> Result<()> {
         let checkpoint = open(&self.input)?;
         if let Some(assumption) = checkpoint.assumption() {
-            remark(&assumption);
+            console::note(&assumption);
         }
         let checkpoint = formats::convert(&checkpoint, Some(self.dtype), &self.exceptions)?;
         save(&checkpoint, &self.input, &self.output)?;
-        answer(&format!("{}: {}", self.output.display(), formats::summary(&checkpoint)))
+        console::print_result(&format!("{}: {}", self.output.display(), formats::summary(&checkpoint)))
     }
 }

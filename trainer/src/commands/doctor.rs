@@ -1,13 +1,13 @@
 //! `trainer doctor`: what is wrong with photos, before a night is spent on training with them.
 
-use super::bar::Bar;
-use super::train::share;
-use super::{answer, grid};
-use crate::data::{Place, Sample, Skipped, Survey};
+use super::arguments::fraction;
+use super::grid;
+use crate::console;
+use crate::data::{SampleLocation, Sample, SkippedSample, DatasetScan};
 use crate::photos::LIMITS;
+use crate::progress::Progress;
 use anyhow::{Result, bail};
 use clap::{Args, value_parser};
-use comfy_table::{CellAlignment, Table, presets};
 use model::preprocess::Photo;
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
@@ -33,7 +33,7 @@ pub struct Doctor {
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
     /// Keep this share of each class for validation, where there is no val
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = fraction)]
     val_split: Option<f64>,
     /// Of the split
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -74,7 +74,7 @@ struct Findings {
     /// Without a photo to validate with, though others have some.
     only_in_train: Vec<String>,
     #[serde(serialize_with = "reasons")]
-    unreadable: Vec<Skipped>,
+    unreadable: Vec<SkippedSample>,
     /// The same bytes more than once, by what is worst about it: a photo of two classes tells a network nonsense, one of both
     /// splits makes validation look too good, and others only count twice.
     duplicates: Duplicates,
@@ -103,30 +103,30 @@ struct Duplicates {
     within_a_split: Vec<Vec<String>>,
 }
 
-fn reasons<S: Serializer>(unreadable: &[Skipped], serializer: S) -> Result<S::Ok, S::Error> {
-    let entry = |Skipped { place, reason }: &Skipped| {
-        BTreeMap::from([("place", place.to_string()), ("reason", reason.clone())])
+fn reasons<S: Serializer>(unreadable: &[SkippedSample], serializer: S) -> Result<S::Ok, S::Error> {
+    let entry = |SkippedSample { location, reason }: &SkippedSample| {
+        BTreeMap::from([("place", location.to_string()), ("reason", reason.clone())])
     };
     serializer.collect_seq(unreadable.iter().map(entry))
 }
 
 impl Doctor {
     pub fn run(self) -> Result<()> {
-        let survey = Survey::of(&self.data, self.val_split, self.seed.into())?;
-        let samples: Vec<&Sample> = survey.train.iter().chain(&survey.val).collect();
-        let bar = Bar::new(samples.len());
+        let scan = DatasetScan::open(&self.data, self.val_split, self.seed.into())?;
+        let samples: Vec<&Sample> = scan.train.iter().chain(&scan.val).collect();
+        let bar = Progress::of_photos(samples.len());
         let look = |sample: &&Sample| {
-            let looked = look(&sample.place);
-            bar.advance();
+            let looked = look(&sample.location);
+            bar.advance(1);
             looked
         };
         let looked: Vec<Looked> = samples.par_iter().map(look).collect();
         drop(bar);
-        let mut findings = self.findings(&survey, &samples, &looked);
+        let mut findings = self.findings(&scan, &samples, &looked);
         if let Some(path) = &self.grid {
-            findings.grid = grid::write(&survey, path)?;
+            findings.grid = grid::write(&scan, path)?;
         }
-        answer(&if self.json { serde_json::to_string(&findings)? } else { self.in_words(&findings) })?;
+        console::print_result(&if self.json { serde_json::to_string(&findings)? } else { self.in_words(&findings) })?;
         match findings.problems {
             0 => Ok(()),
             1 => bail!("1 problem would spoil a training"),
@@ -134,30 +134,30 @@ impl Doctor {
         }
     }
 
-    fn findings(&self, survey: &Survey, samples: &[&Sample], looked: &[Looked]) -> Findings {
+    fn findings(&self, scan: &DatasetScan, samples: &[&Sample], looked: &[Looked]) -> Findings {
         let count = |samples: &[Sample]| {
-            let mut counts = vec![0; survey.classes.len()];
+            let mut counts = vec![0; scan.classes.len()];
             samples.iter().for_each(|sample| counts[sample.class] += 1);
             counts
         };
-        let counts = count(&survey.train).into_iter().zip(count(&survey.val)).zip(&survey.classes);
+        let counts = count(&scan.train).into_iter().zip(count(&scan.val)).zip(&scan.classes);
         let classes: Vec<_> = counts.map(|((train, val), name)| Class { name: name.clone(), train, val }).collect();
         let trained = || classes.iter().map(|class| class.train).filter(|&count| count > 0);
         let names = |wanted: &dyn Fn(&Class) -> bool| {
             classes.iter().filter(|class| wanted(class)).map(|class| class.name.clone()).collect::<Vec<_>>()
         };
-        let (empty_classes, validated) = (names(&|class| class.train == 0), !survey.val.is_empty());
+        let (empty_classes, validated) = (names(&|class| class.train == 0), !scan.val.is_empty());
         let only_in_train = names(&|class| validated && class.train > 0 && class.val == 0);
 
         let (mut unreadable, mut small) = (Vec::new(), Vec::new());
-        for (Sample { place, .. }, Looked { size, .. }) in samples.iter().zip(looked) {
+        for (Sample { location, .. }, Looked { size, .. }) in samples.iter().zip(looked) {
             match size {
-                Err(reason) => unreadable.push(Skipped { place: place.clone(), reason: reason.clone() }),
-                Ok((width, height)) if width.min(height) < &self.image_size => small.push(place.to_string()),
+                Err(reason) => unreadable.push(SkippedSample { location: location.clone(), reason: reason.clone() }),
+                Ok((width, height)) if width.min(height) < &self.image_size => small.push(location.to_string()),
                 Ok(_) => {}
             }
         }
-        let duplicates = duplicates(samples, looked, survey.train.len());
+        let duplicates = duplicates(samples, looked, scan.train.len());
         let problems = unreadable.len()
             + empty_classes.len()
             + duplicates.of_different_classes.len()
@@ -170,7 +170,7 @@ impl Doctor {
             unreadable,
             duplicates,
             small,
-            foreign: survey.foreign.clone(),
+            foreign: scan.other_files.clone(),
             grid: Vec::new(),
             problems,
         }
@@ -195,7 +195,7 @@ impl Doctor {
             }
         };
         let groups = |groups: &[Vec<String>]| groups.iter().map(|group| group.join("  =  ")).collect::<Vec<_>>();
-        let reasons = unreadable.iter().map(|Skipped { place, reason }| format!("{place}: {reason}")).collect();
+        let reasons = unreadable.iter().map(|SkippedSample { location, reason }| format!("{location}: {reason}")).collect();
         say("problem", "files that cannot be read", reasons);
         say("problem", "classes without a photo to train on", empty_classes.clone());
         say("problem", "photos that are of different classes", groups(&duplicates.of_different_classes));
@@ -221,8 +221,8 @@ impl Doctor {
     }
 }
 
-fn look(place: &Place) -> Looked {
-    match place.read() {
+fn look(location: &SampleLocation) -> Looked {
+    match location.read() {
         Err(failure) => Looked { hash: None, size: Err(failure.error.message) },
         Ok(bytes) => {
             let photo = Photo::decode(&bytes, &LIMITS).map_err(|error| error.to_string());
@@ -258,14 +258,11 @@ fn duplicates(samples: &[&Sample], looked: &[Looked], train: usize) -> Duplicate
 }
 
 fn table(classes: &[Class]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = console::table();
     table.set_header(["train", "val", "class"]);
     for Class { name, train, val } in classes {
         table.add_row([train.to_string(), val.to_string(), name.clone()]);
     }
-    for column in table.column_iter_mut().take(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    console::align_right(&mut table, 0..2);
     table.trim_fmt()
 }

@@ -1,9 +1,8 @@
 //! `trainer evaluate`: how well a checkpoint does on photos whose class is known.
 
-use super::processor::Processor;
-use super::train::share;
-use super::{answer, remark};
-use crate::data::{Dataset, Loader, Source, View, in_order, samples, threads};
+use super::arguments::{Processor, fraction};
+use crate::console;
+use crate::data::{Dataset, DataLoader, SampleLoader, Transform, sequential_batches, evaluation_samples, loader_threads};
 use crate::training;
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -27,7 +26,7 @@ pub struct Evaluate {
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
     /// Of class folders alone: the share of each class that a training with this --val-split, and this seed, kept apart
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = fraction)]
     val_split: Option<f64>,
     /// Of that training
     #[arg(long, value_name = "N", default_value = "0", requires = "val_split")]
@@ -52,27 +51,27 @@ impl Evaluate {
         let checkpoint = Checkpoint::from_path(&self.checkpoint)?;
         let classes = &checkpoint.metadata().classes;
         let samples = match self.val_split {
-            None => samples(&self.data, classes)?.into(),
+            None => evaluation_samples(&self.data, classes)?.into(),
             split => {
                 let dataset = Dataset::open(&self.data, split, self.seed, classes)?;
                 ensure!(dataset.classes == *classes, "{} holds other classes than the checkpoint", self.data.display());
                 dataset.val
             }
         };
-        let batches = in_order(samples.len(), self.batch_size.get());
+        let batches = sequential_batches(samples.len(), self.batch_size.get());
         let preprocessing = checkpoint.metadata().preprocessing.clone();
-        let source = Source { samples, preprocessing, view: View::Middle, cache: None };
+        let sample_loader = SampleLoader { samples, preprocessing, transform: Transform::Eval, cache: None };
         let engine = block_on(Engine::prepare_from(&checkpoint, self.processor.device, self.processor.into()))?;
-        let loader = Loader::new(source, batches, threads(None)?);
+        let loader = DataLoader::new(sample_loader, batches, loader_threads(None)?);
         // Nothing is left of an evaluation that is interrupted, so Ctrl-C ends it as it ends any program.
         let (counts, skipped) = training::count(&engine, loader, || false)?;
         for skipped in &skipped {
-            remark(&format!("skipped {}: {}", skipped.place, skipped.reason));
+            console::note(format_args!("skipped {}: {}", skipped.location, skipped.reason));
         }
         let evaluation = counts.evaluation()?;
         if self.json {
-            return answer(&serde_json::to_string(&evaluation)?);
+            return console::print_result(&serde_json::to_string(&evaluation)?);
         }
-        answer(&format!("{evaluation}; {} photos, {} skipped", evaluation.photos, evaluation.skipped))
+        console::print_result(&format!("{evaluation}; {} photos, {} skipped", evaluation.photos, evaluation.skipped))
     }
 }

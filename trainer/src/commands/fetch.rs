@@ -1,13 +1,14 @@
 //! `trainer fetch`: weights by name, from the network once, and from the cache ever after.
 
 use super::formats::{self, dtype_parser};
-use super::{answer, remark};
+use crate::console;
 use crate::fetch::{
-    Addresses, Cache, Client, Fetcher, HUGGING_FACE_VARIABLE, Name, TORCHVISION_VARIABLE, Unreached, WEIGHTS, Weights,
+    Addresses, Cache, Client, Fetcher, HUGGING_FACE_VARIABLE, Name, TORCHVISION_VARIABLE, Unreachable, WEIGHTS,
+    Weights, fetch,
 };
 use anyhow::{Error, Result, anyhow, bail};
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table};
 use model::checkpoint::{Dtype, Metadata};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,7 +71,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 impl Fetch {
     pub fn run(self) -> Result<()> {
-        let Some(name) = &self.name else { return answer(&list().trim_fmt()) };
+        let Some(name) = &self.name else { return console::print_result(&list().trim_fmt()) };
         let fetcher = Fetcher {
             cache: Cache::open(self.cache)?,
             addresses: Addresses::new(self.torchvision, self.hugging_face)?,
@@ -78,12 +79,15 @@ impl Fetch {
             retries: self.retries,
             update: self.update,
         };
-        let (path, checkpoint) = fetcher.fetch(name, self.dtype).map_err(|error| advised(error, name, self.update))?;
+        let (path, checkpoint) =
+            fetch(name, self.dtype, &fetcher).map_err(|error| advised(error, name, self.update))?;
         let metadata = checkpoint.metadata();
         if metadata.labels == Metadata::new(metadata.architecture).labels {
-            remark("the classes have no names but their index; `trainer import` gives them some with --labels FILE");
+            console::note(
+                "the classes have no names but their index; `trainer import` gives them some with --labels FILE",
+            );
         }
-        eprintln!("{name}: {}", formats::summary(&checkpoint));
+        console::status(format_args!("{name}: {}", formats::summary(&checkpoint)));
         let path = match self.output {
             Some(output) if output.is_dir() => bail!("{} is a folder: name a file with --output", output.display()),
             Some(output) => {
@@ -92,13 +96,13 @@ impl Fetch {
             }
             None => path,
         };
-        answer(&path.display().to_string())
+        console::print_result(&path.display().to_string())
     }
 }
 
 /// What somebody without a network can do.
 fn advised(error: Error, name: &Name, is_update: bool) -> Error {
-    if !error.is::<Unreached>() {
+    if !error.is::<Unreachable>() {
         return error;
     }
     let (flag, variable) = match name {
@@ -114,8 +118,8 @@ fn advised(error: Error, name: &Name, is_update: bool) -> Error {
 
 /// torchvision's weights, a line each.
 fn list() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let mut table = console::table();
+    table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["name", "top-1 by torchvision", "resize", "file"]);
     let row = |weights: &Weights| {
         let newest =

@@ -1,6 +1,7 @@
 //! How the numbers of a file are stored: all of them, and exceptions.
 
 use anyhow::{Result, bail};
+use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use model::architecture::TensorKind;
@@ -63,15 +64,7 @@ pub fn summary(checkpoint: &Checkpoint) -> String {
     let tensors: Vec<String> = sizes.iter().rev().map(|(dtype, count, _)| format!("{count} {dtype}")).collect();
     let architecture = checkpoint.architecture();
     let (classes, tensors) = (architecture.classes, tensors.join(", "));
-    format!("{architecture}, {classes} classes: {tensors} tensors, {}", readable(bytes))
-}
-
-/// In units of 10^6 bytes, or of 10^3 below a million.
-pub fn readable(bytes: usize) -> String {
-    match bytes {
-        0..1_000_000 => format!("{:.0} kB", bytes as f64 / 1e3),
-        _ => format!("{:.1} MB", bytes as f64 / 1e6),
-    }
+    format!("{architecture}, {classes} classes: {tensors} tensors, {}", ByteSize(bytes as u64).display().si())
 }
 
 #[cfg(test)]

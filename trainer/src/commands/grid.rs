@@ -1,6 +1,6 @@
 //! Some photos of each class in one picture, to see at a glance whether they are what they are called.
 
-use crate::data::{Sample, Survey};
+use crate::data::{Sample, DatasetScan};
 use crate::photos::LIMITS;
 use anyhow::{Context, Result};
 use model::preprocess::{Photo, Preprocessing};
@@ -14,10 +14,10 @@ const SIDE: usize = 128;
 
 /// Writes a PNG with a row for each of the first classes, photos from all over the class in it; where one cannot be read, or
 /// where there are no more, it is white. Gives the names of the rows.
-pub fn write(survey: &Survey, path: &Path) -> Result<Vec<String>> {
-    let rows = &survey.classes[..survey.classes.len().min(CLASSES)];
+pub fn write(scan: &DatasetScan, path: &Path) -> Result<Vec<String>> {
+    let rows = &scan.classes[..scan.classes.len().min(CLASSES)];
     let of_class = |class: usize| {
-        let photos: Vec<_> = survey.train.iter().filter(|sample| sample.class == class).collect();
+        let photos: Vec<_> = scan.train.iter().filter(|sample| sample.class == class).collect();
         let count = photos.len().min(PHOTOS);
         (0..count).map(move |column| photos[column * photos.len() / count]).collect::<Vec<_>>()
     };
@@ -39,7 +39,7 @@ pub fn write(survey: &Survey, path: &Path) -> Result<Vec<String>> {
 
 /// u8 RGB `[SIDE, SIDE, 3]`: the middle of a photo.
 fn cell(sample: &Sample) -> Option<Vec<u8>> {
-    let photo = Photo::decode(&sample.place.read().ok()?, &LIMITS).ok()?;
+    let photo = Photo::decode(&sample.location.read().ok()?, &LIMITS).ok()?;
     let preprocessing = Preprocessing { resize: SIDE as u32, crop: SIDE as u32, ..Preprocessing::default() };
     Some(preprocessing.apply(&photo).pixels().to_vec())
 }

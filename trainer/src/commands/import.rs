@@ -1,11 +1,9 @@
 //! `trainer import`: anybody's weights into a checkpoint that explains itself.
 
 use super::formats::{self, Exceptions, dtype_parser};
-use super::{
-    answer, names,
-    open::{open, save},
-    remark,
-};
+use super::names;
+use super::weights_file::{open, save};
+use crate::console;
 use anyhow::{Result, ensure};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -90,16 +88,16 @@ impl Import {
             checkpoint = checkpoint.with_architecture(name)?;
         }
         if let Some(assumption) = checkpoint.assumption() {
-            remark(&assumption);
+            console::note(&assumption);
         }
         let metadata = self.described(&checkpoint)?;
         if metadata.labels == Metadata::new(metadata.architecture).labels {
-            remark("the classes have no names but their index; --labels FILE gives them some");
+            console::note("the classes have no names but their index; --labels FILE gives them some");
         }
         let checkpoint = checkpoint.with_metadata(metadata)?;
         let checkpoint = formats::convert(&checkpoint, self.dtype, &self.exceptions)?;
         save(&checkpoint, &self.input, &self.output)?;
-        answer(&format!("{}: {}", self.output.display(), formats::summary(&checkpoint)))
+        console::print_result(&format!("{}: {}", self.output.display(), formats::summary(&checkpoint)))
     }
 
     /// What the file says of itself, and over it what the command line says.

@@ -1,10 +1,12 @@
 //! `trainer inspect`: what a file of weights is.
 
-use super::formats::{readable, sizes};
-use super::{answer, open::open, remark};
+use super::formats::sizes;
+use super::weights_file::open;
+use crate::console;
 use anyhow::{Context, Result};
+use bytesize::ByteSize;
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table};
 use model::checkpoint::{Checkpoint, Metadata};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -59,12 +61,12 @@ impl Inspect {
         let file_bytes = std::fs::metadata(&self.file).with_context(|| self.file.display().to_string())?.len();
         let report = Report::new(self.file.display().to_string(), file_bytes, &checkpoint);
         if self.json {
-            return answer(&serde_json::to_string_pretty(&report)?);
+            return console::print_result(&serde_json::to_string_pretty(&report)?);
         }
         if let Some(assumption) = &report.assumption {
-            remark(assumption);
+            console::note(assumption);
         }
-        answer(&report.table().trim_fmt())
+        console::print_result(&report.table().trim_fmt())
     }
 }
 
@@ -89,11 +91,12 @@ impl<'a> Report<'a> {
         let stem = serde_json::to_value(architecture.stem).ok();
         let stem = stem.as_ref().and_then(|stem| stem.as_str()).unwrap_or_default();
         let stored = self.stored.iter();
-        let stored =
-            stored.map(|(dtype, Stored { tensors, bytes })| format!("{tensors} {dtype}, {}", readable(*bytes)));
+        let stored = stored.map(|(dtype, Stored { tensors, bytes })| {
+            format!("{tensors} {dtype}, {}", ByteSize(*bytes as u64).display().si())
+        });
 
         let mut rows = vec![
-            ("file", format!("{}, {}", self.file, readable(self.file_bytes as usize))),
+            ("file", format!("{}, {}", self.file, ByteSize(self.file_bytes).display().si())),
             ("architecture", format!("{architecture}, stem {stem}")),
             ("parameters", grouped(self.parameters)),
             ("multiply-adds", format!("{:.3} G at {crop} x {crop}", self.multiply_adds as f64 / 1e9)),
@@ -117,8 +120,8 @@ impl<'a> Report<'a> {
 
         /// In characters; longer texts are wrapped.
         const WIDTH: u16 = 110;
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+        let mut table = console::table();
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
         table.add_rows(rows.into_iter().map(|(name, value)| [name.to_owned(), value]));
         table
     }

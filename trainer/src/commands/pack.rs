@@ -1,13 +1,13 @@
 //! `trainer pack`: photos in few large files, none larger than training needs.
 
-use super::bar::Bar;
-use super::formats::readable;
-use super::train::share;
-use super::{answer, remark};
-use crate::data::{CLASSES, Dataset, Draws, Purpose, Sample, ShardWriter, Skipped, Written};
-use crate::output;
+use super::arguments::fraction;
+use crate::console;
+use crate::data::{CLASSES_FILE, Dataset, CounterRng, Purpose, Sample, ShardWriter, SkippedSample, SplitStats};
+use crate::output_folder;
 use crate::photos::LIMITS;
+use crate::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
+use bytesize::ByteSize;
 use clap::Args;
 use clap::value_parser;
 use model::preprocess::{Interpolation, Photo};
@@ -45,7 +45,7 @@ pub struct Pack {
     #[arg(long, value_name = "PHOTOS", default_value = "1000")]
     shard_size: NonZero<usize>,
     /// Keep this share of each class for validation, where there is no val
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = fraction)]
     val_split: Option<f64>,
     /// Of the order and the split
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -70,15 +70,15 @@ impl Pack {
     pub fn run(self) -> Result<()> {
         let Dataset { classes, mut train, val, .. } = Dataset::open(&self.data, self.val_split, self.seed.into(), &[])?;
         // That of an epoch before the first.
-        Draws::new(self.seed.into(), Purpose::Order, &[0]).shuffle(Arc::make_mut(&mut train));
-        output::take(&self.output)?;
+        CounterRng::new(self.seed.into(), Purpose::Order, &[0]).shuffle(Arc::make_mut(&mut train));
+        output_folder::take(&self.output)?;
         // Goes with whatever is in it if something fails.
         let unfinished = tempfile::Builder::new()
             .prefix("unfinished-")
             .tempdir_in(&self.output)
             .with_context(|| format!("{} cannot be written", self.output.display()))?;
 
-        let bar = Bar::new(train.len() + val.len());
+        let bar = Progress::of_photos(train.len() + val.len());
         let mut lines = Vec::new();
         for (split, samples) in [("train", &train), ("val", &val)] {
             let writer = ShardWriter::new(unfinished.path(), split, self.shard_size);
@@ -86,9 +86,9 @@ impl Pack {
         }
         drop(bar);
         let names = classes.join("\n") + "\n";
-        fs::write(unfinished.path().join(CLASSES), names).context("the names of the classes cannot be written")?;
+        fs::write(unfinished.path().join(CLASSES_FILE), names).context("the names of the classes cannot be written")?;
         self.publish(unfinished.path())?;
-        lines.iter().try_for_each(|line| answer(line))
+        lines.iter().try_for_each(|line| console::print_result(line))
     }
 
     /// Writes the shards of a split and says in words what they are.
@@ -98,13 +98,13 @@ impl Pack {
         samples: &[Sample],
         classes: &[String],
         mut writer: ShardWriter,
-        bar: &Bar,
+        bar: &Progress,
     ) -> Result<String> {
         let (mut skipped, mut unchanged, mut present) = (Vec::new(), 0, BTreeSet::new());
         for samples in samples.chunks(AT_ONCE) {
             let pack = |sample| {
                 let packed = self.pack(sample);
-                bar.advance();
+                bar.advance(1);
                 packed
             };
             for packed in samples.par_iter().map(pack).collect::<Vec<_>>() {
@@ -118,10 +118,12 @@ impl Pack {
                 }
             }
         }
-        for Skipped { place, reason } in &skipped {
-            remark(&format!("left out {place}: {reason}"));
-        }
-        let Written { photos, shards, bytes } = writer.finish()?;
+        bar.suspend(|| {
+            for SkippedSample { location, reason } in &skipped {
+                console::note(format_args!("left out {location}: {reason}"));
+            }
+        });
+        let SplitStats { photos, shards, bytes } = writer.finish()?;
         ensure!(photos > 0, "none of the {} photos of {split} could be read", samples.len());
         let lost = samples.iter().find(|sample| split == "train" && !present.contains(&sample.class));
         if let Some(Sample { class, .. }) = lost {
@@ -129,15 +131,15 @@ impl Pack {
         }
         Ok(format!(
             "{split}: {photos} photos in {shards} shards, {} ({unchanged} taken over unchanged, {} left out)",
-            readable(bytes),
+            ByteSize(bytes as u64).display().si(),
             skipped.len()
         ))
     }
 
-    fn pack(&self, sample: &Sample) -> Result<Packed, Skipped> {
-        let Sample { place, class } = sample;
-        let skipped = |reason: String| Skipped { place: place.clone(), reason };
-        let bytes = place.read().map_err(|failure| skipped(failure.error.message))?;
+    fn pack(&self, sample: &Sample) -> Result<Packed, SkippedSample> {
+        let Sample { location, class } = sample;
+        let skipped = |reason: String| SkippedSample { location: location.clone(), reason };
+        let bytes = location.read().map_err(|failure| skipped(failure.error.message))?;
         let photo = Photo::decode(&bytes, &LIMITS).map_err(|error| skipped(error.to_string()))?;
         let is_small = photo.width().min(photo.height()) <= self.short_side;
         if let (true, Some(extension)) = (is_small, extension(&bytes)) {

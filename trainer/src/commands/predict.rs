@@ -1,11 +1,10 @@
 //! `trainer predict`: what photos show, as a table, as JSON lines, as CSV.
 
-use super::processor::Processor;
-use super::{answer, remark};
+use super::arguments::Processor;
+use crate::console;
 use crate::photos::{self, EXTENSIONS, LIMITS};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, Prepared};
 use model::engine::Report;
@@ -67,16 +66,16 @@ impl Predict {
             checkpoint = checkpoint.with_architecture(name)?;
         }
         if let Some(assumption) = checkpoint.assumption() {
-            remark(&assumption);
+            console::note(&assumption);
         }
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
         let (device, options) = (self.processor.device, self.processor.into());
-        let report: Report = |error, device| remark(&format!("{error}; {device} answers now"));
+        let report: Report = |error, device| console::note(format_args!("{error}; {device} answers now"));
         let id = ModelId::of_file(&name, &self.checkpoint)
             .with_context(|| format!("cannot read {}", self.checkpoint.display()))?;
         let classifier = pollster::block_on(Classifier::new(id, checkpoint, device, options, report))?;
         if let Some(adapter) = classifier.adapter() {
-            remark(&format!("{device} is {adapter}"));
+            console::note(format_args!("{device} is {adapter}"));
         }
         let mut csv = self.csv.as_deref().map(Csv::create).transpose()?;
 
@@ -88,7 +87,7 @@ impl Predict {
                 csv.write(file, &outcome)?;
             }
             let text = if self.json { json(file, &outcome)? } else { table(file, &outcome) };
-            answer(&text)?;
+            console::print_result(&text)?;
         }
         if let Some(csv) = csv {
             csv.finish()?;
@@ -138,14 +137,11 @@ fn table(file: &Path, outcome: &Outcome) -> String {
     match outcome {
         Outcome::Failure(failure) => format!("{}\n  {}\n", file.display(), failure.error.message),
         Outcome::Prediction(Prediction { predictions, backend, timing_ms, .. }) => {
-            let mut table = Table::new();
-            table.load_style(presets::NOTHING);
+            let mut table = console::table();
             for ranked in predictions {
                 table.add_row([format!("{:.1} %", 100.0 * ranked.probability), ranked.label.clone()]);
             }
-            if let Some(column) = table.column_mut(0) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
+            console::align_right(&mut table, [0]);
             let table = table.trim_fmt();
             format!("{}  ({:.0} ms on {backend})\n{table}\n", file.display(), timing_ms.total)
         }

@@ -1,6 +1,7 @@
 //! The table of `trainer bench --layers`: where a run's time goes, and how far each layer is from the processor's peak.
 
-use comfy_table::{CellAlignment, ColumnConstraint, Table, presets};
+use crate::console;
+use comfy_table::ColumnConstraint;
 use model::engine::{OperationProfile, Precision};
 use serde::Serialize;
 use std::time::Duration;
@@ -50,8 +51,7 @@ pub fn layers(runs: &[Vec<OperationProfile>], peak: Option<f64>) -> Vec<Layer> {
 
 /// For people.
 pub fn table(layers: &[Layer], peak: Option<f64>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = console::table();
     table.set_header(["layer", "algorithm", "us", "GMAC/s", "of peak", "as direct GMAC/s", "weights MB", "moved MB"]);
     for layer in layers {
         let Layer { name, algorithm, median_us, gmacs, of_peak, direct_gmacs, weight_megabytes, megabytes } = layer;
@@ -68,9 +68,7 @@ pub fn table(layers: &[Layer], peak: Option<f64>) -> String {
             megabytes.map_or_else(String::new, |megabytes| format!("{megabytes:.1}")),
         ]);
     }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    console::align_right(&mut table, 2..8);
     // Columns that would be empty.
     let is_empty = [(4, peak.is_none()), (7, layers.iter().all(|layer| layer.megabytes.is_none()))];
     for (index, _) in is_empty.into_iter().filter(|(_, is_empty)| *is_empty) {

@@ -1,8 +1,9 @@
 //! `trainer train`, and `trainer` without a command: from photos to a checkpoint.
 
-use super::{answer, remark};
-use crate::data::{Cache, CacheSize, Dataset, threads};
-use crate::recipe::{self, Change, Layers, Recipe};
+use super::arguments::fraction;
+use crate::console;
+use crate::data::{PhotoCache, CacheSize, Dataset, loader_threads};
+use crate::recipe::{self, RecipeOverride, TrainedLayers, Recipe};
 use crate::replicas::{ReplicaDevice, replica_devices};
 use crate::training::{BEST, Interrupt, Run, Setup, State, Training, located, open, start};
 use anyhow::{Result, bail, ensure};
@@ -29,7 +30,7 @@ pub struct Train {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Keep this share of each class for validation, where there is no val
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = fraction)]
     val_split: Option<f64>,
     /// How to train: cifar, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "torchvision-v1")]
@@ -62,8 +63,8 @@ pub struct Train {
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
     /// Any other key of the recipe, such as learning-rate=0.01; more than once if need be
-    #[arg(long, value_name = "KEY=VALUE", value_parser = recipe::change, conflicts_with = "resume")]
-    set: Vec<Change>,
+    #[arg(long, value_name = "KEY=VALUE", value_parser = recipe::parse_override, conflicts_with = "resume")]
+    set: Vec<RecipeOverride>,
     /// Threads that decode photos; by default as many as there are cores
     #[arg(long, value_name = "N", value_parser = engine::threads)]
     loader_threads: Option<NonZero<usize>>,
@@ -110,13 +111,6 @@ Examples:
   trainer --resume runs/mine
   trainer --data imagenet --gpus 4 --precision bf16";
 
-pub(super) fn share(text: &str) -> Result<f64> {
-    match text.parse() {
-        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
-        _ => bail!("a share between 0 and 1 is expected, such as 0.1"),
-    }
-}
-
 fn minutes(text: &str) -> Result<Duration> {
     match text.parse() {
         Ok(minutes) if (0.0..=1e6).contains(&minutes) => Ok(Duration::from_secs_f64(60.0 * minutes)),
@@ -137,7 +131,7 @@ struct Prepared {
 impl Train {
     /// What can be wrong is looked at before anything is written.
     pub fn run(self) -> Result<()> {
-        let threads = threads(self.loader_threads)?;
+        let threads = loader_threads(self.loader_threads)?;
         let prepared = match &self.resume {
             Some(folder) => self.resumed(folder)?,
             None => self.begun()?,
@@ -145,18 +139,18 @@ impl Train {
         let Prepared { recipe, mut dataset, start, state, devices, mut run } = prepared;
         let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
         run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
-        if recipe.layers == Layers::All {
-            let (cache, said) = Cache::new(&dataset.train, self.cache);
+        if recipe.layers == TrainedLayers::All {
+            let (cache, said) = PhotoCache::new(&dataset.train, self.cache);
             dataset.cache = cache.map(Arc::new);
             if let Some(said) = said {
                 run.log(&said)?;
-                remark(&said);
+                console::note(&said);
             }
         }
         let best = run.folder().join(BEST);
         let (interrupt, save_every) = (Interrupt::listen()?, self.save_every);
         Training { recipe, dataset, start, state, run, devices, threads, interrupt, save_every }.run()?;
-        answer(&best.display().to_string())
+        console::print_result(&best.display().to_string())
     }
 
     fn begun(&self) -> Result<Prepared> {
@@ -170,9 +164,9 @@ impl Train {
         // What the checkpoint decided, so that the run tells it.
         let recipe = Recipe { image_size: Some(start.metadata().preprocessing.crop), ..recipe };
         ensure!(dataset.classes.len() > 1, "{} has one class alone, and nothing to tell it from", data.display());
-        recipe.check_photos(dataset.train.len())?;
-        recipe.check_parts(devices.len())?;
-        recipe.check_classes(dataset.classes.len())?;
+        recipe.check_photo_count(dataset.train.len())?;
+        recipe.check_replicas(devices.len())?;
+        recipe.check_class_count(dataset.classes.len())?;
         let run = Run::create(self.output.clone(), &self.recipe)?;
         run.write_setup(&Setup {
             data: data.clone(),
@@ -194,7 +188,7 @@ impl Train {
             self.devices()?
         };
         let recipe = Recipe::resolve(&folder.join("recipe.toml").display().to_string(), &[])?;
-        recipe.check_parts(devices.len())?;
+        recipe.check_replicas(devices.len())?;
         let (run, state) = Run::reopen(folder)?;
         let data = self.data.clone().unwrap_or(recorded);
         let dataset = Dataset::open(&data, val_split, recipe.seed, &state.metadata.classes)?;
@@ -203,7 +197,7 @@ impl Train {
             "{} does not hold the photos that the run was trained on: begin anew",
             data.display()
         );
-        let start = Checkpoint::new(state.metadata.clone(), state.memory.network.clone())?;
+        let start = Checkpoint::new(state.metadata.clone(), state.learner.network.clone())?;
         Ok(Prepared { recipe, dataset, start, state: Some(state), devices, run })
     }
 
@@ -212,7 +206,7 @@ impl Train {
     }
 
     /// The flags that name a key of the recipe.
-    fn changes(&self) -> Vec<Change> {
+    fn changes(&self) -> Vec<RecipeOverride> {
         let number = |value: Option<u32>| value.map(|value| Value::Integer(value.into()));
         let text = |value: &Option<String>| value.clone().map(Value::String);
         let named = [

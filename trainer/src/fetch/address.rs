@@ -1,6 +1,5 @@
 //! Where files lie on the network: the two services, or mirrors of them.
 
-use super::{hugging_face, torchvision};
 use anyhow::{Context, Result, ensure};
 use url::Url;
 
@@ -13,6 +12,10 @@ pub struct Addresses {
     pub torchvision: Base,
     pub hugging_face: Base,
 }
+
+/// The services, unless a mirror is named.
+pub const TORCHVISION: &str = "https://download.pytorch.org/models";
+pub const HUGGING_FACE: &str = "https://huggingface.co";
 
 /// The variables of the environment that name mirrors; the second one is everybody's.
 pub const TORCHVISION_VARIABLE: &str = "SHORTCUT_TORCHVISION";
@@ -33,8 +36,8 @@ impl Addresses {
             Base::parse(&address).with_context(|| format!("{from}: {address:?} is no address of a server"))
         };
         Ok(Addresses {
-            torchvision: base(torchvision, "--torchvision", TORCHVISION_VARIABLE, torchvision::ADDRESS)?,
-            hugging_face: base(hugging_face, "--hugging-face", HUGGING_FACE_VARIABLE, hugging_face::ADDRESS)?,
+            torchvision: base(torchvision, "--torchvision", TORCHVISION_VARIABLE, TORCHVISION)?,
+            hugging_face: base(hugging_face, "--hugging-face", HUGGING_FACE_VARIABLE, HUGGING_FACE)?,
         })
     }
 }

@@ -13,28 +13,45 @@ use url::Url;
 #[derive(Debug)]
 pub enum Failure {
     /// Without any network it is in vain to try again; in the middle of a download it is not.
-    Unreached(Unreached),
+    Unreachable(Unreachable),
     /// It may go better next time.
-    Passing(Error),
+    Transient {
+        error: Error,
+        /// The delay before the next try that the server asked for (`Retry-After`).
+        retry_after: Option<Duration>,
+    },
     /// It will go the same way next time.
-    Final(Error),
+    Permanent(Error),
 }
 
 /// Why nobody answered; with the name of the one that was to.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unreached(String);
+pub struct Unreachable(String);
 
 impl Failure {
     pub fn into_error(self) -> Error {
         match self {
-            Failure::Unreached(unreached) => unreached.into(),
-            Failure::Passing(error) | Failure::Final(error) => error,
+            Failure::Unreachable(unreachable) => unreachable.into(),
+            Failure::Transient { error, .. } | Failure::Permanent(error) => error,
         }
     }
 
-    pub fn unreached(why: impl Into<String>) -> Self {
-        Failure::Unreached(Unreached(why.into()))
+    pub fn transient(error: Error) -> Self {
+        Failure::Transient { error, retry_after: None }
+    }
+
+    pub fn unreachable(why: impl Into<String>) -> Self {
+        Failure::Unreachable(Unreachable(why.into()))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Unreachable(unreachable) => unreachable.fmt(f),
+            Failure::Transient { error, .. } | Failure::Permanent(error) => fmt::Display::fmt(error, f),
+        }
     }
 }
 
@@ -107,7 +124,7 @@ impl Client {
                 None => return Ok(response),
             }
         }
-        Err(Failure::Final(anyhow!("{address}: more than {MAX_REDIRECTS} redirects")))
+        Err(Failure::Permanent(anyhow!("{address}: more than {MAX_REDIRECTS} redirects")))
     }
 
     /// The answer to a single request, be it a redirect.
@@ -125,14 +142,14 @@ impl Client {
         if let Some(token) = token.filter(|token| token.belongs_to(address)) {
             request = request.header("authorization", &token.value);
         }
-        let request = request.body(()).map_err(|error| Failure::Final(anyhow!("{address}: {error}")))?;
+        let request = request.body(()).map_err(|error| Failure::Permanent(anyhow!("{address}: {error}")))?;
         self.agent.run(request).map_err(|error| self.explained(address, error))
     }
 
     /// Why a body ended before it was whole; `error` is its reader's.
     pub fn broken(&self, address: &Url, error: io::Error) -> Failure {
         let host = address.host_str().unwrap_or_default();
-        Failure::Passing(match ureq::Error::from(error) {
+        Failure::transient(match ureq::Error::from(error) {
             ureq::Error::Timeout(_) => anyhow!("{host} sent nothing for {} s", self.patience.as_secs_f32()),
             ureq::Error::Io(error) => anyhow!("the connection to {host} broke: {error}"),
             error => anyhow!("the connection to {host} broke: {error}"),
@@ -144,32 +161,32 @@ impl Client {
         let host = address.host_str().unwrap_or_default();
         let seconds = self.patience.as_secs_f32();
         match error {
-            ureq::Error::HostNotFound => Failure::unreached(format!("{host} cannot be found: is there a network?")),
+            ureq::Error::HostNotFound => Failure::unreachable(format!("{host} cannot be found: is there a network?")),
             ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                Failure::unreached(format!("{host} did not answer within {seconds} s"))
+                Failure::unreachable(format!("{host} did not answer within {seconds} s"))
             }
             error @ ureq::Error::Timeout(_) => self.broken(address, error.into_io()),
             ureq::Error::Io(error) => match error.kind() {
                 Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
-                    Failure::unreached(format!("{host} cannot be reached: {error}"))
+                    Failure::unreachable(format!("{host} cannot be reached: {error}"))
                 }
                 // rustls has refused the server's certificate.
                 Kind::InvalidData => distrusted(host, error),
                 // The standard library has no kind of error for a name that cannot be looked up.
                 _ if error.to_string().contains("lookup address") => {
-                    Failure::unreached(format!("{host} cannot be found ({error}): is there a network?"))
+                    Failure::unreachable(format!("{host} cannot be found ({error}): is there a network?"))
                 }
                 _ => self.broken(address, error),
             },
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) => distrusted(host, error),
-            error @ ureq::Error::Protocol(_) => Failure::Passing(anyhow!("{host} does not speak HTTP: {error}")),
-            error => Failure::Final(anyhow!("{address}: {error}")),
+            error @ ureq::Error::Protocol(_) => Failure::transient(anyhow!("{host} does not speak HTTP: {error}")),
+            error => Failure::Permanent(anyhow!("{address}: {error}")),
         }
     }
 }
 
 fn distrusted(host: &str, error: impl fmt::Display) -> Failure {
-    Failure::Final(anyhow!(
+    Failure::Permanent(anyhow!(
         "whoever answers in the name of {host} cannot be trusted: {error}. If your network looks into connections, its \
          certificates are taken from the file that {} names",
         roots::VARIABLE
@@ -186,11 +203,11 @@ pub fn redirect(address: &Url, response: &Response<Body>) -> Result<Option<Url>,
     }
     let location = response.headers().get("location").and_then(|location| location.to_str().ok());
     let next = location.and_then(|location| address.join(location).ok());
-    let next = next.ok_or_else(|| Failure::Final(anyhow!("{address}: a redirect to nowhere: {location:?}")))?;
+    let next = next.ok_or_else(|| Failure::Permanent(anyhow!("{address}: a redirect to nowhere: {location:?}")))?;
     let is_kept = next.scheme() == "https" || (next.scheme() == "http" && address.scheme() == "http");
     match is_kept {
         true => Ok(Some(next)),
-        false => Err(Failure::Final(anyhow!("{address}: a redirect out of HTTPS, to {next}, is not followed"))),
+        false => Err(Failure::Permanent(anyhow!("{address}: a redirect out of HTTPS, to {next}, is not followed"))),
     }
 }
 
@@ -236,7 +253,7 @@ mod tests {
         assert_eq!(to(200, from, Some("/file")).unwrap(), None);
         assert_eq!(to(307, "http://host/", Some("http://other/")).unwrap(), Some(url("http://other/")));
         for location in [None, Some("http://host/file"), Some("ftp://host/file"), Some("https://")] {
-            assert!(matches!(to(302, from, location), Err(Failure::Final(_))), "{location:?}");
+            assert!(matches!(to(302, from, location), Err(Failure::Permanent(_))), "{location:?}");
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use super::client::{Client, Failure, Token};
 use super::part::{MAX_BYTES, Part};
-use super::progress::Progress;
-use super::retries::Retries;
-use crate::commands::{formats::readable, remark};
+use super::retry::Retries;
+use crate::console;
+use crate::progress::Progress;
 use anyhow::{Result, anyhow, bail};
+use bytesize::ByteSize;
 use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
+use std::time::Duration;
 use ureq::Body;
 use ureq::http::Response;
 use url::Url;
@@ -64,29 +66,30 @@ pub fn download(client: &Client, source: &Source, retries: u32) -> Result<()> {
                  its way, and has been deleted; try again, or another mirror"
             );
         }
-        remark("what lay here of an earlier download does not go with the rest: everything is downloaded anew");
+        console::note("what lay here of an earlier download does not go with the rest: everything is downloaded anew");
         part.restart(None)?;
     }
 }
 
 /// Tries until all bytes are there, whatever they are. Who comes further than ever may try as often as it takes.
 fn fill(client: &Client, source: &Source, part: &mut Part, retries: u32) -> Result<()> {
-    let (mut retries, mut furthest) = (Retries::new(retries), part.length());
-    while let Err(failure) = advance(client, source, part) {
+    let (retries, mut furthest) = (Retries::new(retries), part.length());
+    let result = retries.run(|| {
+        let result = advance(client, source, part);
         if part.length() > furthest {
             furthest = part.length();
-            retries.forget();
+            retries.reset();
         }
-        let is_final = matches!(failure, Failure::Final(_));
-        retries.pause(failure).map_err(|error| match part.length() {
-            length if length > 0 && !is_final => {
-                let (length, address) = (readable(length as usize), &source.address);
-                error.context(format!("{length} of {address} are here, and the same command goes on from there"))
-            }
-            _ => error,
-        })?;
-    }
-    Ok(())
+        result
+    });
+    result.map_err(|failure| match (part.length(), failure) {
+        (0, failure) | (_, failure @ Failure::Permanent(_)) => failure.into_error(),
+        (length, failure) => {
+            let (length, address) = (ByteSize(length).display().si(), &source.address);
+            let kept = format!("{length} of {address} are here, and the same command goes on from there");
+            failure.into_error().context(kept)
+        }
+    })
 }
 
 /// One request, and what comes of it.
@@ -105,9 +108,9 @@ fn advance(client: &Client, source: &Source, part: &mut Part) -> Result<(), Fail
     let total = match response.status().as_u16() {
         200 => {
             if part.length() > 0 {
-                remark("the server begins anew: it has another file by now, or does not send parts");
+                console::note("the server begins anew: it has another file by now, or does not send parts");
             }
-            part.restart(version).map_err(Failure::Final)?;
+            part.restart(version).map_err(Failure::Permanent)?;
             header(&response, "content-length").and_then(|length| length.parse().ok())
         }
         206 | 416 => {
@@ -120,8 +123,8 @@ fn advance(client: &Client, source: &Source, part: &mut Part) -> Result<(), Fail
                 // No part was asked for.
                 _ if part.length() == 0 => return Err(refused(address, &response)),
                 _ => {
-                    remark("the server has another file by now: everything is downloaded anew");
-                    part.restart(None).map_err(Failure::Final)?;
+                    console::note("the server has another file by now: everything is downloaded anew");
+                    part.restart(None).map_err(Failure::Permanent)?;
                     return advance(client, source, part);
                 }
             }
@@ -129,10 +132,11 @@ fn advance(client: &Client, source: &Source, part: &mut Part) -> Result<(), Fail
         _ => return Err(refused(address, &response)),
     };
     if let Some(total) = total.filter(|total| *total > MAX_BYTES) {
-        return Err(Failure::Final(anyhow!("{address} has {total} bytes; at most {MAX_BYTES} are downloaded")));
+        return Err(Failure::Permanent(anyhow!("{address} has {total} bytes; at most {MAX_BYTES} are downloaded")));
     }
     announce(address, total, part.length());
-    let progress = Progress::new(total, part.length());
+    let progress = Progress::of_bytes(total);
+    progress.start_at(part.length());
     let (mut reader, mut buffer) = (response.body_mut().as_reader(), vec![0; 1 << 16]);
     loop {
         let count = match reader.read(&mut buffer) {
@@ -143,23 +147,26 @@ fn advance(client: &Client, source: &Source, part: &mut Part) -> Result<(), Fail
         if count == 0 {
             break;
         }
-        part.append(&buffer[..count]).map_err(Failure::Final)?;
+        part.append(&buffer[..count]).map_err(Failure::Permanent)?;
         progress.advance(count);
     }
     match total {
         Some(total) if total != part.length() => {
             let length = part.length();
-            Err(Failure::Passing(anyhow!("{address} ended at byte {length}, but {total} were announced")))
+            Err(Failure::transient(anyhow!("{address} ended at byte {length}, but {total} were announced")))
         }
         _ => Ok(()),
     }
 }
 
 fn announce(address: &Url, total: Option<u64>, done: u64) {
-    let total = total.map_or("of unknown size".to_owned(), |total| readable(total as usize));
+    let total = total.map_or("of unknown size".to_owned(), |total| ByteSize(total).display().si().to_string());
     match done {
-        0 => eprintln!("downloading {address}, {total}"),
-        done => eprintln!("downloading the rest of {address}, {total}, from {} on", readable(done as usize)),
+        0 => console::status(format_args!("downloading {address}, {total}")),
+        done => {
+            let done = ByteSize(done).display().si();
+            console::status(format_args!("downloading the rest of {address}, {total}, from {done} on"));
+        }
     }
 }
 
@@ -168,11 +175,16 @@ pub fn refused(address: &Url, response: &Response<Body>) -> Failure {
     let status = response.status();
     let error = anyhow!("{address}: the server answers {status}");
     match status.as_u16() {
-        408 | 425 | 429 | 500.. => Failure::Passing(error),
-        401 | 403 => Failure::Final(error.context("the server does not give this file to everybody")),
-        404 | 410 => Failure::Final(error.context("there is no such file")),
-        _ => Failure::Final(error),
+        408 | 425 | 429 | 500.. => Failure::Transient { error, retry_after: retry_after(response) },
+        401 | 403 => Failure::Permanent(error.context("the server does not give this file to everybody")),
+        404 | 410 => Failure::Permanent(error.context("there is no such file")),
+        _ => Failure::Permanent(error),
     }
+}
+
+/// `Retry-After` in seconds. A date is ignored: it is not worth a parser.
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    header(response, "retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
 
 pub fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
@@ -201,7 +213,7 @@ pub fn text(client: &Client, address: &Url, token: Option<&Token>) -> Result<Opt
             match response.body_mut().as_reader().take(MAX_TEXT).read_to_string(&mut text) {
                 Ok(_) => Ok(Some(text)),
                 Err(error) if error.kind() == ErrorKind::InvalidData => {
-                    Err(Failure::Final(anyhow!("{address} is no text: {error}")))
+                    Err(Failure::Permanent(anyhow!("{address} is no text: {error}")))
                 }
                 Err(error) => Err(client.broken(address, error)),
             }

@@ -4,23 +4,20 @@
 //! (0.5 takes the hash for a file's name only), and 1.0 brings an asynchronous runtime, a second client and a storage
 //! protocol. Two requests are all that is needed.
 
-use super::address::variable_of;
+use super::address::{HUGGING_FACE, variable_of};
 use super::client::{Client, Failure, Token, redirect};
 use super::download::{Expected, Source, header, refused, text};
-use super::name::Repository;
-use super::retries::persistently;
+use super::fetcher::Fetcher;
+use super::name::{Name, Repository};
+use super::retry::retry;
 use super::timm::Config;
-use super::{Fetcher, Name};
-use crate::commands::remark;
+use crate::console;
 use anyhow::{Context, Result, anyhow};
 use model::checkpoint::{Checkpoint, Metadata, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use ureq::http::Method;
 use url::Url;
-
-/// Where repositories lie if no mirror is named.
-pub const ADDRESS: &str = "https://huggingface.co";
 
 /// The variable that everybody's tools take the token from.
 const TOKEN_VARIABLE: &str = "HF_TOKEN";
@@ -59,7 +56,7 @@ pub fn checkpoint(repository: &Repository, fetcher: &Fetcher) -> Result<Checkpoi
         expected: Expected::Whole(record.sha256.clone()),
         path: fetcher.cache.download(&format!("{}.safetensors", record.sha256)),
     };
-    fetcher.obtain(&source)?;
+    fetcher.ensure_downloaded(&source)?;
 
     let checkpoint = Checkpoint::from_path(&source.path)
         .with_context(|| format!("{repository}: ResNets under torchvision's or timm's names are taken"))?;
@@ -69,14 +66,14 @@ pub fn checkpoint(repository: &Repository, fetcher: &Fetcher) -> Result<Checkpoi
         None => checkpoint,
     };
     if let Some(assumption) = checkpoint.assumption() {
-        remark(&assumption);
+        console::note(&assumption);
     }
     let mut metadata = checkpoint.metadata().clone();
     // A checkpoint of ours that somebody put there explains itself.
     if metadata == Metadata::new(metadata.architecture) {
         config.describe(&mut metadata).with_context(|| format!("{repository}: config.json"))?;
         let license = config.license().map(|license| format!(", {license}")).unwrap_or_default();
-        metadata.provenance = Some(format!("{ADDRESS}/{owner}/{name}, {file} at {}{license}", record.commit));
+        metadata.provenance = Some(format!("{HUGGING_FACE}/{owner}/{name}, {file} at {}{license}", record.commit));
     }
     Ok(checkpoint.with_metadata(metadata)?)
 }
@@ -102,11 +99,11 @@ fn ask(repository: &Repository, fetcher: &Fetcher, token: Option<&Token>) -> Res
     let Repository { revision, file, .. } = repository;
     let address = resolve(fetcher, repository, revision, file);
     let client = &fetcher.client;
-    let (commit, sha256) = persistently(fetcher.retries, || identity(client, repository, &address, token))?;
+    let (commit, sha256) = retry(fetcher.retries, || identity(client, repository, &address, token))?;
     let address = resolve(fetcher, repository, &commit, "config.json");
-    let config = persistently(fetcher.retries, || text(client, &address, token))?;
+    let config = retry(fetcher.retries, || text(client, &address, token))?;
     if config.is_none() {
-        remark("there is no config.json: preprocessing is taken to be torchvision's");
+        console::note("there is no config.json: preprocessing is taken to be torchvision's");
     }
     Ok(Record { commit, sha256, config })
 }
@@ -137,10 +134,14 @@ fn identity(
             let commit = header(&response, "x-repo-commit").unwrap_or(&repository.revision).to_owned();
             let is_hexadecimal = |text: &str| text.chars().all(|digit| digit.is_ascii_hexdigit());
             if sha256.len() != 64 || !is_hexadecimal(&sha256) {
-                return Err(Failure::Final(anyhow!("{address}: x-linked-etag is {hash:?}, but a SHA-256 is wanted")));
+                return Err(Failure::Permanent(anyhow!(
+                    "{address}: x-linked-etag is {hash:?}, but a SHA-256 is wanted"
+                )));
             }
             if commit != repository.revision && !is_hexadecimal(&commit) {
-                return Err(Failure::Final(anyhow!("{address}: x-repo-commit is {commit:?}, but a commit is wanted")));
+                return Err(Failure::Permanent(anyhow!(
+                    "{address}: x-repo-commit is {commit:?}, but a commit is wanted"
+                )));
             }
             return Ok((commit, sha256));
         }
@@ -149,7 +150,7 @@ fn identity(
             None => break,
         }
     }
-    Err(Failure::Final(anyhow!(
+    Err(Failure::Permanent(anyhow!(
         "{address}: the server does not tell the file's SHA-256 (x-linked-etag), and without it nothing is imported"
     )))
 }
@@ -177,5 +178,5 @@ fn denied(repository: &Repository, has_token: bool, code: Option<&str>, failure:
         }
         _ => return failure,
     };
-    Failure::Final(failure.into_error().context(advice))
+    Failure::Permanent(failure.into_error().context(advice))
 }

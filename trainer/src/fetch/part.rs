@@ -145,5 +145,5 @@ fn hash_into(file: &mut File, hash: &mut Sha256) -> io::Result<u64> {
 }
 
 fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.finalize())
 }

@@ -2,7 +2,7 @@
 //! company looks into connections, its own certificate is in the latter.
 
 use super::address::variable_of;
-use crate::commands::remark;
+use crate::console;
 use std::fs;
 use std::sync::Arc;
 use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
@@ -17,7 +17,7 @@ pub fn trusted() -> RootCerts {
     match found {
         Ok(certificates) => RootCerts::Specific(Arc::new(certificates)),
         Err(reason) => {
-            remark(&format!("{VARIABLE}: {path}: {reason}; certificates are judged by Mozilla's list"));
+            console::note(&format!("{VARIABLE}: {path}: {reason}; certificates are judged by Mozilla's list"));
             RootCerts::WebPki
         }
     }

@@ -1,15 +1,13 @@
 //! torchvision's weights: the table of `torchvision/models/resnet.py` (0.29), and what is known of the files behind it.
 
+use super::address::TORCHVISION;
 use super::download::{Expected, Source};
-use super::{Fetcher, imagenet};
-use crate::commands::open::open;
+use super::fetcher::Fetcher;
+use super::imagenet;
 use anyhow::Result;
 use model::architecture::VARIANTS;
-use model::checkpoint::{Checkpoint, Metadata};
+use model::checkpoint::{Checkpoint, Metadata, pth};
 use model::preprocess::Preprocessing;
-
-/// Where the files lie if no mirror is named.
-pub const ADDRESS: &str = "https://download.pytorch.org/models";
 
 /// A row of the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,7 +72,7 @@ impl Weights {
 
     fn provenance(&self) -> String {
         format!(
-            "torchvision's {} with the weights IMAGENET1K_V{}: {ADDRESS}/{}, trained on ImageNet. Of ImageNet's \
+            "torchvision's {} with the weights IMAGENET1K_V{}: {TORCHVISION}/{}, trained on ImageNet. Of ImageNet's \
              validation photos {} % are classified right, as torchvision counts them. torchvision is under \
              BSD-3-Clause; ImageNet's terms may apply",
             self.architecture,
@@ -116,8 +114,8 @@ pub fn checkpoint(weights: &Weights, fetcher: &Fetcher) -> Result<Checkpoint> {
         expected: Expected::Beginning(weights.hash.to_owned()),
         path: fetcher.cache.download(&weights.file()),
     };
-    fetcher.obtain(&source)?;
-    let checkpoint = open(&source.path)?.with_architecture(weights.architecture)?;
+    fetcher.ensure_downloaded(&source)?;
+    let checkpoint = pth::import(&source.path)?.with_architecture(weights.architecture)?;
     let (classes, labels) = imagenet::names();
     let metadata = Metadata {
         classes,

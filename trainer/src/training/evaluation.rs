@@ -1,7 +1,7 @@
 //! How well a checkpoint does on photos whose class is known, by the engine that answers with it.
 
-use crate::data::{Loader, Skipped};
-use crate::learning::rank;
+use crate::data::{DataLoader, SkippedSample};
+use crate::learning::class_rank;
 use anyhow::{Result, ensure};
 use model::engine::{Engine, Input};
 use pollster::block_on;
@@ -42,7 +42,7 @@ pub struct Counts {
 ///
 /// # Errors
 /// If the device fails.
-pub fn count(engine: &Engine, loader: Loader, stops: impl Fn() -> bool) -> Result<(Counts, Vec<Skipped>)> {
+pub fn count(engine: &Engine, loader: DataLoader, stops: impl Fn() -> bool) -> Result<(Counts, Vec<SkippedSample>)> {
     let (mut counts, mut skipped) = (Counts::default(), Vec::new());
     for batch in loader {
         if stops() {
@@ -62,7 +62,7 @@ pub fn count(engine: &Engine, loader: Loader, stops: impl Fn() -> bool) -> Resul
 
 impl Counts {
     pub fn add(&mut self, logits: &[f32], class: usize) {
-        let rank = rank(logits, class);
+        let rank = class_rank(logits, class);
         self.loss += cross_entropy(logits, class);
         self.top1 += f64::from(u8::from(rank < 1));
         self.top5 += f64::from(u8::from(rank < 5));

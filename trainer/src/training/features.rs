@@ -2,7 +2,7 @@
 //! seconds.
 
 use super::interrupt::Interrupt;
-use crate::data::{Dataset, Item, Loader, Sample, Skipped, Source, Threads, View, in_order};
+use crate::data::{Dataset, EpochItem, DataLoader, Sample, SkippedSample, SampleLoader, LoaderThreads, Transform, sequential_batches};
 use anyhow::{Result, ensure};
 use model::checkpoint::Checkpoint;
 use model::engine::{Device, Engine, EngineOptions, Input};
@@ -31,16 +31,16 @@ impl Features {
         checkpoint: &Checkpoint,
         dataset: &Dataset,
         device: Device,
-        threads: &Threads,
+        threads: &LoaderThreads,
         interrupt: &Interrupt,
-    ) -> Result<(Self, Vec<Skipped>)> {
+    ) -> Result<(Self, Vec<SkippedSample>)> {
         let engine = block_on(Engine::prepare_from(checkpoint, device, EngineOptions::default()))?;
         let mut skipped = Vec::new();
         let mut rows = |samples: &Arc<[Sample]>| -> Result<Rows> {
             let preprocessing = checkpoint.metadata().preprocessing.clone();
-            let source = Source { samples: samples.clone(), preprocessing, view: View::Middle, cache: None };
+            let sample_loader = SampleLoader { samples: samples.clone(), preprocessing, transform: Transform::Eval, cache: None };
             let mut rows = vec![None; samples.len()];
-            for batch in Loader::new(source, in_order(samples.len(), BATCH), threads.clone()) {
+            for batch in DataLoader::new(sample_loader, sequential_batches(samples.len(), BATCH), threads.clone()) {
                 ensure!(!interrupt.is_raised(), "interrupted before the first step: there is nothing to go on from");
                 skipped.extend(batch.skipped);
                 let Some(images) = batch.images else { continue };
@@ -62,7 +62,7 @@ impl Features {
 
 impl Rows {
     /// Of the items that there are features of: these row by row, `[batch, features]`, and the items' classes.
-    pub fn batch(&self, items: &[Item], samples: &[Sample]) -> (Vec<f32>, Vec<usize>) {
+    pub fn batch(&self, items: &[EpochItem], samples: &[Sample]) -> (Vec<f32>, Vec<usize>) {
         let there = items.iter().filter_map(|item| Some((self.0[item.index].as_ref()?, samples[item.index].class)));
         let (rows, classes): (Vec<_>, Vec<_>) = there.unzip();
         (rows.into_iter().flatten().copied().collect(), classes)

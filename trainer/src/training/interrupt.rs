@@ -1,5 +1,6 @@
 //! Ctrl-C: once stops after the current step, twice at once. Other signals do what they always do, so that `nohup` works.
 
+use crate::console;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ impl Interrupt {
             if flag.0.swap(true, Ordering::Relaxed) {
                 std::process::exit(EXIT_STATUS);
             }
-            eprintln!("\nstops after this step and saves; once more stops at once");
+            console::status("\nstops after this step and saves; once more stops at once");
         })
         .context("Ctrl-C cannot be listened to")?;
         Ok(interrupt)

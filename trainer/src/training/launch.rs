@@ -7,15 +7,15 @@ use super::report::Report;
 use super::run::{BEST, LAST, Run};
 use super::schedule::LearningRate;
 use super::state::{Standing, State};
-use crate::data::{Dataset, Sample, Threads};
+use crate::data::{Dataset, Sample, LoaderThreads};
 use crate::learning::{Learner, Mixing};
-use crate::recipe::{ClassWeights, Layers, NamedWeights, Recipe};
-use crate::replicas::{ReplicaDevice, collectives, together};
+use crate::recipe::{ClassWeights, TrainedLayers, NamedClassWeights, Recipe};
+use crate::replicas::{ReplicaDevice, collectives, run_replicas};
 use anyhow::{Error, Result};
 use indicatif::HumanDuration;
 use model::checkpoint::{Checkpoint, Metadata};
+use parking_lot::Mutex;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// All that a training is made of.
@@ -29,7 +29,7 @@ pub struct Training {
     pub run: Run,
     /// One for each replica.
     pub devices: Vec<ReplicaDevice>,
-    pub threads: Threads,
+    pub threads: LoaderThreads,
     pub interrupt: Interrupt,
     /// From one state to the next, within an epoch.
     pub save_every: Duration,
@@ -65,7 +65,7 @@ impl Training {
         };
         let mut prepare = || -> Result<()> {
             introduce(&common, &standing, &devices)?;
-            if common.recipe.layers == Layers::Head {
+            if common.recipe.layers == TrainedLayers::Head {
                 common.features = Some(features(&common, &start, &devices[0])?);
             }
             Ok(())
@@ -74,12 +74,12 @@ impl Training {
         let replica = |device: &ReplicaDevice, collective| -> Result<()> {
             let mut learner = Learner::new(&start, &common.recipe, class_weights.clone(), warmup, &device.device);
             if let Some(state) = &state {
-                learner.remember(&state.metadata, state.memory.clone())?;
+                learner.load_state(&state.metadata, state.learner.clone())?;
             }
             Replica::new(&common, collective, learner, device.name, standing.clone()).run()
         };
         let result = prepared
-            .and_then(|()| together(collectives(&devices), |rank, collective| replica(&devices[rank], collective)));
+            .and_then(|()| run_replicas(collectives(&devices), |rank, collective| replica(&devices[rank], collective)));
         let mut report = common.report();
         if let Err(error) = result {
             let error = explained(error, &common.recipe, devices.len(), report.run().folder());
@@ -170,7 +170,7 @@ fn features(common: &Common, start: &Checkpoint, device: &ReplicaDevice) -> Resu
 fn class_weights(recipe: &Recipe, dataset: &Dataset) -> Option<Vec<f64>> {
     match recipe.class_weights.as_ref()? {
         ClassWeights::Each(weights) => Some(weights.clone()),
-        ClassWeights::Named(NamedWeights::Balanced) => {
+        ClassWeights::Named(NamedClassWeights::Balanced) => {
             let mut counts = vec![0.0; dataset.classes.len()];
             dataset.train.iter().for_each(|Sample { class, .. }| counts[*class] += 1.0);
             let mean = dataset.train.len() as f64 / counts.len() as f64;
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn short_memory_names_a_batch_size_to_try() {
-        let recipe = Recipe::changed(&["batch-size=64", "accumulate=2"]);
+        let recipe = Recipe::finetune_with(&["batch-size=64", "accumulate=2"]);
         let error = explained(anyhow!("a replica failed: CUDA_ERROR_OUT_OF_MEMORY"), &recipe, 1, Path::new("run"));
         let text = format!("{error:#}");
         assert!(text.contains("--batch-size 32, or --set accumulate=4") && text.contains("CUDA"), "{text}");

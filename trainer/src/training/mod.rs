@@ -4,7 +4,6 @@ mod evaluation;
 mod features;
 mod interrupt;
 mod launch;
-mod progress;
 mod replica;
 mod report;
 mod run;

@@ -8,16 +8,16 @@ use super::run::{BEST, LAST};
 use super::schedule::LearningRate;
 use super::state::{Best, Standing, State};
 use super::tally::{Summary, Tally};
-use crate::data::{Augmentation, Dataset, Item, Loader, Source, Threads, View, in_order, part, shuffled};
-use crate::learning::{Inputs, Learner, Mixing, Update};
+use crate::data::{Augmentation, Dataset, EpochItem, DataLoader, SampleLoader, LoaderThreads, Transform, sequential_batches, strided_part, shuffled_batches};
+use crate::learning::{LearnerInput, Learner, Mixing, StepOutcome};
 use crate::recipe::Recipe;
 use crate::replicas::Collective;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, EngineError, EngineOptions};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use std::num::NonZero;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What all replicas of a training have in common.
@@ -31,7 +31,7 @@ pub struct Common {
     pub steps_per_epoch: usize,
     /// Of a training of the head alone.
     pub features: Option<Features>,
-    pub threads: Threads,
+    pub threads: LoaderThreads,
     pub interrupt: Interrupt,
     pub report: Mutex<Report>,
     /// From one state to the next, within an epoch.
@@ -40,7 +40,7 @@ pub struct Common {
 
 impl Common {
     pub fn report(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+        self.report.lock()
     }
 }
 
@@ -99,7 +99,7 @@ impl<'a> Replica<'a> {
     fn train(&mut self) -> Result<Summary> {
         let Common { ref recipe, ref dataset, steps_per_epoch, .. } = *self.common;
         let Standing { epoch, step: done, found, seconds, .. } = self.standing;
-        let batches = shuffled(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
+        let batches = shuffled_batches(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
         let mut lessons = self.lessons(batches.into_iter().skip(done), epoch);
 
         let (mut whole, mut recent) = (Tally::since(found, seconds), Tally::since(Default::default(), 0.0));
@@ -112,8 +112,8 @@ impl<'a> Replica<'a> {
             let interrupted = f64::from(u8::from(self.common.interrupt.is_raised()));
             let (update, interrupted) = self.learner.update(learning_rate, interrupted, &*self.collective)?;
             let found = match update {
-                Update::Done(found) => found,
-                Update::Diverged(why) => return Err(self.diverged(&format!("epoch {epoch}, step {step}: {why}"))),
+                StepOutcome::Applied(found) => found,
+                StepOutcome::Diverged(why) => return Err(self.diverged(&format!("epoch {epoch}, step {step}: {why}"))),
             };
             whole.add(found, waited);
             recent.add(found, waited);
@@ -138,20 +138,20 @@ impl<'a> Replica<'a> {
     }
 
     /// This replica's parts of batches.
-    fn lessons(&self, batches: impl Iterator<Item = Vec<Item>>, epoch: usize) -> Lessons {
+    fn lessons(&self, batches: impl Iterator<Item = Vec<EpochItem>>, epoch: usize) -> Lessons {
         let Common { recipe, dataset, metadata, threads, .. } = self.common;
         let parts = self.collective.world_size() * recipe.accumulate;
         let first = self.collective.rank() * recipe.accumulate;
         let mine: Vec<_> = batches
-            .flat_map(|batch| (first..first + recipe.accumulate).map(move |own| part(&batch, own, parts)))
+            .flat_map(|batch| (first..first + recipe.accumulate).map(move |own| strided_part(&batch, own, parts)))
             .collect();
         if self.common.features.is_some() {
             return Lessons::Features(mine.into_iter());
         }
-        let view = View::Drawn { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch };
-        let preprocessing = recipe.preprocessing_at(epoch, &metadata.preprocessing);
-        let source = Source { samples: dataset.train.clone(), preprocessing, view, cache: dataset.cache.clone() };
-        Lessons::Photos(Loader::new(source, mine, threads.clone()))
+        let transform = Transform::Train { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch };
+        let preprocessing = recipe.training_preprocessing(epoch, &metadata.preprocessing);
+        let sample_loader = SampleLoader { samples: dataset.train.clone(), preprocessing, transform, cache: dataset.cache.clone() };
+        Lessons::Photos(DataLoader::new(sample_loader, mine, threads.clone()))
     }
 
     /// Evaluates the weights of an epoch, a part in each replica, and puts their metrics beside them.
@@ -159,7 +159,7 @@ impl<'a> Replica<'a> {
         let counts = self.count(&checkpoint)?;
         let Counts { loss, top1, top5, photos, skipped } = counts;
         let interrupted = f64::from(u8::from(self.common.interrupt.is_raised()));
-        let (_, sums) = self.collective.sum(Vec::new(), &[loss, top1, top5, photos, skipped, interrupted])?;
+        let (_, sums) = self.collective.all_reduce(Vec::new(), &[loss, top1, top5, photos, skipped, interrupted])?;
         if sums[5] > 0.0 {
             return self.stop();
         }
@@ -192,8 +192,8 @@ impl<'a> Replica<'a> {
         let Common { recipe, dataset, metadata, threads, interrupt, features, .. } = self.common;
         let stops = || interrupt.is_raised() || self.collective.is_broken();
         let (rank, replicas) = (self.collective.rank(), self.collective.world_size());
-        let batches = in_order(dataset.val.len(), recipe.batch_size / replicas / recipe.accumulate);
-        let batches = part(&batches, rank, replicas);
+        let batches = sequential_batches(dataset.val.len(), recipe.batch_size / replicas / recipe.accumulate);
+        let batches = strided_part(&batches, rank, replicas);
         if let Some(features) = features {
             let (mut counts, classify) = (Counts::default(), self.learner.classifier());
             for batch in batches {
@@ -205,13 +205,13 @@ impl<'a> Replica<'a> {
             }
             return Ok(counts);
         }
-        let source = Source {
+        let sample_loader = SampleLoader {
             samples: dataset.val.clone(),
             preprocessing: metadata.preprocessing.clone(),
-            view: View::Middle,
+            transform: Transform::Eval,
             cache: None,
         };
-        let loader = Loader::new(source, batches, threads.clone());
+        let loader = DataLoader::new(sample_loader, batches, threads.clone());
         // What will answer with these weights; on a CPU, Burn would take many times as long.
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let options = EngineOptions { threads: NonZero::new((cores / replicas).max(1)), ..EngineOptions::default() };
@@ -241,11 +241,11 @@ impl<'a> Replica<'a> {
     /// The state, by which a training that is killed goes on.
     fn save(&mut self) -> Result<()> {
         if self.reports() {
-            let memory = self.learner.memory()?;
+            let learner = self.learner.state()?;
             let metadata = self.common.metadata.clone();
             let report = self.report();
             let standing = Standing { skipped: report.skipped().clone(), ..self.standing.clone() };
-            report.run().save_state(&State { standing, metadata, memory })?;
+            report.run().save_state(&State { standing, metadata, learner })?;
         }
         self.saved = Instant::now();
         Ok(())
@@ -286,8 +286,8 @@ impl<'a> Replica<'a> {
 
 /// What a replica studies, part after part.
 enum Lessons {
-    Photos(Loader),
-    Features(std::vec::IntoIter<Vec<Item>>),
+    Photos(DataLoader),
+    Features(std::vec::IntoIter<Vec<EpochItem>>),
 }
 
 impl Lessons {
@@ -296,7 +296,7 @@ impl Lessons {
         const ENDED: &str = "the epoch has no more parts";
         match self {
             Lessons::Photos(loader) => {
-                let before = loader.waited();
+                let before = loader.wait_time();
                 let batch = loader.next().context(ENDED)?;
                 if !batch.skipped.is_empty() {
                     common.report().skip(&batch.skipped)?;
@@ -305,15 +305,15 @@ impl Lessons {
                     let plan = common
                         .mixing
                         .map(|mixing| mixing.draw(common.recipe.seed, epoch, &batch.items, images.shape()[1]));
-                    learner.study(Inputs::Photos(&images, plan.unwrap_or_default()), &batch.classes);
+                    learner.forward_backward(LearnerInput::Photos(&images, plan.unwrap_or_default()), &batch.classes);
                 }
-                Ok(loader.waited() - before)
+                Ok(loader.wait_time() - before)
             }
             Lessons::Features(parts) => {
                 let features = common.features.as_ref().context("there are no features")?;
                 let (rows, classes) = features.train.batch(&parts.next().context(ENDED)?, &common.dataset.train);
                 if !classes.is_empty() {
-                    learner.study(Inputs::Features(rows), &classes);
+                    learner.forward_backward(LearnerInput::Features(rows), &classes);
                 }
                 Ok(Duration::ZERO)
             }

@@ -1,11 +1,12 @@
 //! What a training tells: whoever watches, and the run's folder.
 
 use super::evaluation::Evaluation;
-use super::progress::Progress;
 use super::run::Run;
 use super::state::Standing;
 use super::tally::{Summary, Tally};
-use crate::data::Skipped;
+use crate::console;
+use crate::data::SkippedSample;
+use crate::progress::Progress;
 use anyhow::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -35,7 +36,7 @@ enum Record<'a> {
 
 impl Report {
     pub fn new(run: Run, epochs: usize, steps_per_epoch: usize) -> Self {
-        let progress = Progress::new(epochs * steps_per_epoch);
+        let progress = Progress::of_steps(epochs * steps_per_epoch);
         Report { run, progress, epochs, steps_per_epoch, skipped: BTreeSet::new() }
     }
 
@@ -43,7 +44,7 @@ impl Report {
     pub fn at(&mut self, standing: &Standing) {
         self.skipped.clone_from(&standing.skipped);
         let epochs = standing.epoch.saturating_sub(1);
-        self.progress.start_at(epochs * self.steps_per_epoch + standing.step);
+        self.progress.start_at((epochs * self.steps_per_epoch + standing.step) as u64);
     }
 
     /// What could not be decoded so far.
@@ -57,7 +58,7 @@ impl Report {
 
     /// A line.
     pub fn say(&mut self, line: &str) -> Result<()> {
-        self.progress.say(line);
+        self.progress.suspend(|| console::print_progress(line));
         self.run.log(line)
     }
 
@@ -69,11 +70,12 @@ impl Report {
 
     /// A step is done; `whole` is the epoch so far.
     pub fn step(&self, epoch: usize, whole: &Tally) {
-        self.progress.advance(|| {
+        self.progress.set_message(|| {
             let Summary { loss, top1, images_per_second, waiting, .. } = whole.summary();
             let [top1, waiting] = [top1, waiting].map(|share| 100.0 * share);
             format!("epoch {epoch}, loss {loss:.3}, top-1 {top1:.1} %, {images_per_second:.1} images/s, {waiting:.0} % waiting")
         });
+        self.progress.advance(1);
     }
 
     /// What the last steps came to, up to this one.
@@ -87,7 +89,9 @@ impl Report {
             self.steps_per_epoch,
             100.0 * top1
         );
-        self.progress.line(&line);
+        if self.progress.is_hidden() {
+            console::print_progress(&line);
+        }
         self.run.log(&line)
     }
 
@@ -114,10 +118,10 @@ impl Report {
     }
 
     /// Names each file once, however many epochs meet it.
-    pub fn skip(&mut self, skipped: &[Skipped]) -> Result<()> {
-        for Skipped { place, reason } in skipped {
-            if self.skipped.insert(place.to_string()) {
-                self.say(&format!("skipped {place}: {reason}"))?;
+    pub fn skip(&mut self, skipped: &[SkippedSample]) -> Result<()> {
+        for SkippedSample { location, reason } in skipped {
+            if self.skipped.insert(location.to_string()) {
+                self.say(&format!("skipped {location}: {reason}"))?;
             }
         }
         Ok(())

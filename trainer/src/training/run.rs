@@ -1,7 +1,7 @@
 //! A run's folder: all that is left of a training, for somebody who was not there.
 
 use super::state::{Standing, State};
-use crate::output;
+use crate::output_folder;
 use anyhow::{Context, Result, anyhow, bail};
 use model::checkpoint::{Checkpoint, write_atomically};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ impl Run {
     pub fn create(folder: Option<PathBuf>, recipe: &str) -> Result<Self> {
         let folder = match folder {
             Some(folder) => {
-                output::take(&folder)?;
+                output_folder::take(&folder)?;
                 folder
             }
             None => free(Path::new(RUNS), recipe)?,

@@ -1,7 +1,7 @@
 //! The learning rate of every step: PyTorch's `LinearLR` in front of `CosineAnnealingLR`, `StepLR` or nothing, as
 //! `SequentialLR` joins them, advanced with each step instead of each epoch.
 
-use crate::recipe::{Recipe, Schedule};
+use crate::recipe::{Recipe, LearningRateSchedule};
 use std::f64::consts::PI;
 
 /// A learning rate as a function of the step.
@@ -25,8 +25,8 @@ impl LearningRate {
     pub fn new(recipe: &Recipe, steps_per_epoch: usize) -> Self {
         let warmup = (recipe.warmup_epochs * steps_per_epoch as f64).round() as usize;
         let fall = match (recipe.schedule, recipe.step_epochs, recipe.step_factor) {
-            (Schedule::Step, Some(epochs), Some(factor)) => Fall::Step { every: epochs * steps_per_epoch, factor },
-            (Schedule::Cosine, ..) => Fall::Cosine { steps: recipe.epochs * steps_per_epoch - warmup },
+            (LearningRateSchedule::Step, Some(epochs), Some(factor)) => Fall::Step { every: epochs * steps_per_epoch, factor },
+            (LearningRateSchedule::Cosine, ..) => Fall::Cosine { steps: recipe.epochs * steps_per_epoch - warmup },
             _ => Fall::Constant,
         };
         LearningRate { base: recipe.learning_rate, warmup_factor: recipe.warmup_factor.unwrap_or(1.0), warmup, fall }
@@ -59,7 +59,7 @@ mod tests {
     /// Five steps an epoch.
     fn rates(changes: &[&str], steps: &[usize]) -> Vec<f64> {
         let given = ["learning-rate=0.4", "epochs=4", "warmup-epochs=0.8", "warmup-factor=0.25"];
-        let rate = LearningRate::new(&Recipe::changed(&[&given, changes].concat()), 5);
+        let rate = LearningRate::new(&Recipe::finetune_with(&[&given, changes].concat()), 5);
         steps.iter().map(|&step| rate.at(step)).collect()
     }
 

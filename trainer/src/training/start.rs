@@ -1,6 +1,6 @@
 //! What a training starts from: weights, described as what comes out will be.
 
-use crate::data::{Draws, Purpose};
+use crate::data::{CounterRng, Purpose};
 use crate::recipe::Recipe;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -48,8 +48,8 @@ pub fn start(recipe: &Recipe, checkpoint: Option<Checkpoint>, classes: &[String]
     // PyTorch's `Linear`: uniform within one by the square root of its inputs.
     let features = metadata.architecture.features();
     let bound = 1.0 / (features as f64).sqrt();
-    let mut draws = Draws::new(recipe.seed, Purpose::Classifier, &[]);
-    let mut uniform = |count| (0..count).map(|_| draws.between(-bound, bound) as f32).collect();
+    let mut rng = CounterRng::new(recipe.seed, Purpose::Classifier, &[]);
+    let mut uniform = |count| (0..count).map(|_| rng.uniform(-bound, bound) as f32).collect();
     tensors.insert("fc.weight".to_owned(), uniform(classes.len() * features));
     tensors.insert("fc.bias".to_owned(), uniform(classes.len()));
     Ok(Checkpoint::new(metadata, tensors)?)
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn other_classes_get_a_new_classifier() {
         let classes = names(&["n2", "garden_gnome"]);
-        let recipe = Recipe::changed(&["image-size=112"]);
+        let recipe = Recipe::finetune_with(&["image-size=112"]);
         let start = start(&recipe, Some(known()), &classes).unwrap();
         let Metadata { labels, preprocessing, .. } = start.metadata();
         assert_eq!(*labels, ["bee", "garden gnome"]);
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_same_classes_keep_theirs() {
-        let start = start(&Recipe::changed(&[]), Some(known()), &known().metadata().classes).unwrap();
+        let start = start(&Recipe::finetune_with(&[]), Some(known()), &known().metadata().classes).unwrap();
         assert_eq!(start.values("fc.weight"), known().values("fc.weight"));
         assert_eq!(start.metadata().labels, ["ant", "bee", "cat"]);
     }
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_seed_gives_new_weights_again() {
         let weight = |seed: &str| {
-            let recipe = Recipe::changed(&["architecture=resnet18", seed]);
+            let recipe = Recipe::finetune_with(&["architecture=resnet18", seed]);
             start(&recipe, None, &names(&["ant", "bee"])).unwrap().values("conv1.weight")
         };
         assert_eq!(weight("seed=1"), weight("seed=1"));

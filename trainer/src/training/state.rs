@@ -1,7 +1,7 @@
 //! Where a training is, in one file, from which it goes on as if it had never stopped.
 
 use crate::learning::LossScale;
-use crate::learning::{Found, Memory};
+use crate::learning::{StepMetrics, LearnerState};
 use anyhow::{Context, Result, anyhow};
 use model::checkpoint::{Metadata, write_atomically};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -15,7 +15,7 @@ pub struct State {
     pub standing: Standing,
     /// Of the checkpoints that come out.
     pub metadata: Metadata,
-    pub memory: Memory,
+    pub learner: LearnerState,
 }
 
 /// How far a training is.
@@ -26,7 +26,7 @@ pub struct Standing {
     /// Steps of the epoch that are done; after the last one, it is still to be validated.
     pub step: usize,
     /// What these steps found, and how long they took.
-    pub found: Found,
+    pub found: StepMetrics,
     pub seconds: f64,
     /// What could not be decoded so far, in this epoch and before.
     pub skipped: BTreeSet<String>,
@@ -63,7 +63,7 @@ impl State {
     /// # Errors
     /// If the disk is full and the like.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let Memory { network, average, optimiser, scale, steps } = &self.memory;
+        let LearnerState { network, average, optimiser, scale, steps } = &self.learner;
         let mut bytes: BTreeMap<String, (Dtype, Vec<u8>)> = BTreeMap::new();
         let tensors = network.iter().map(|entry| (NETWORK, entry));
         for (prefix, (name, values)) in tensors.chain(average.iter().flatten().map(|entry| (AVERAGE, entry))) {
@@ -111,14 +111,14 @@ impl State {
                 return Err(anyhow!("{name} means nothing"));
             }
         }
-        let memory = Memory {
+        let learner = LearnerState {
             network,
             average: (!average.is_empty()).then_some(average),
             optimiser: optimiser.context("the optimiser is missing")?,
             scale: document.loss_scale,
             steps: document.optimiser_steps,
         };
-        Ok(State { standing: document.standing, metadata: document.metadata, memory })
+        Ok(State { standing: document.standing, metadata: document.metadata, learner })
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn states_come_back_as_they_were() {
-        let found = Found { loss: 1.5, weight: 8.0, correct: 3.0, images: 8.0 };
+        let found = StepMetrics { loss: 1.5, weight: 8.0, correct: 3.0, images: 8.0 };
         let best = Some(Best { epoch: 1, top1: 0.1 + 0.2, loss: 1.0 / 3.0 });
         let tensors = |value: f32| BTreeMap::from([("fc.bias".to_owned(), vec![value, f32::MIN_POSITIVE])]);
         let state = State {
@@ -142,7 +142,7 @@ mod tests {
                 best,
             },
             metadata: Metadata::new(Architecture::new("resnet18", 2).unwrap()),
-            memory: Memory {
+            learner: LearnerState {
                 network: tensors(1.0),
                 average: Some(tensors(0.1)),
                 optimiser: vec![1, 2, 3],

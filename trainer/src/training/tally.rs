@@ -1,6 +1,6 @@
 //! What steps come to, since a moment.
 
-use crate::learning::Found;
+use crate::learning::StepMetrics;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ pub struct Tally {
     /// What was taken before, if it goes on where another stopped.
     before: Duration,
     waited: Duration,
-    found: Found,
+    found: StepMetrics,
 }
 
 /// Steps in numbers.
@@ -28,18 +28,18 @@ pub struct Summary {
 
 impl Tally {
     /// From now on, on top of what was found before in so many seconds.
-    pub fn since(found: Found, seconds: f64) -> Self {
+    pub fn since(found: StepMetrics, seconds: f64) -> Self {
         let before = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Tally { begun: Instant::now(), before, waited: Duration::ZERO, found }
     }
 
     /// A step, for which training waited so long.
-    pub fn add(&mut self, step: Found, waited: Duration) {
+    pub fn add(&mut self, step: StepMetrics, waited: Duration) {
         self.waited += waited;
         self.found = self.found + step;
     }
 
-    pub fn found(&self) -> Found {
+    pub fn found(&self) -> StepMetrics {
         self.found
     }
 

@@ -1,5 +1,6 @@
 //! Where and how a command computes.
 
+use anyhow::{Result, bail};
 use clap::Args;
 use model::engine::{self, Device, EngineOptions, Precision};
 use std::num::NonZero;
@@ -27,5 +28,13 @@ impl Processor {
 impl From<Processor> for EngineOptions {
     fn from(Processor { threads, precision, .. }: Processor) -> Self {
         EngineOptions { threads, precision, ..EngineOptions::default() }
+    }
+}
+
+/// Parses a fraction strictly between 0 and 1.
+pub fn fraction(text: &str) -> Result<f64> {
+    match text.parse() {
+        Ok(fraction) if fraction > 0.0 && fraction < 1.0 => Ok(fraction),
+        _ => bail!("a fraction between 0 and 1 is expected, such as 0.1"),
     }
 }
