@@ -1,6 +1,6 @@
 //! Batches, made ahead of need by threads of their own.
 
-use super::{Item, Skipped, Source};
+use super::{EpochItem, SampleLoader, SkippedSample};
 use anyhow::Result;
 use model::preprocess::ImageBatch;
 use rayon::prelude::*;
@@ -11,57 +11,57 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Batches that are finished and wait; one more is being made.
-const AHEAD: usize = 3;
+const PREFETCHED_BATCHES: usize = 3;
 
 /// Samples that were looked at together.
 pub struct Batch {
     /// `None` if every sample was skipped.
     pub images: Option<ImageBatch>,
     /// Which samples the images are of, and what they show, by index.
-    pub items: Vec<Item>,
+    pub items: Vec<EpochItem>,
     pub classes: Vec<usize>,
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedSample>,
 }
 
 /// The batches that were asked for, in that order, whatever the number of threads.
-pub struct Loader {
+pub struct DataLoader {
     batches: Receiver<Batch>,
     producer: Option<JoinHandle<()>>,
     waited: Duration,
 }
 
 /// Threads that any number of loaders use, one after the other.
-pub type Threads = Arc<rayon::ThreadPool>;
+pub type LoaderThreads = Arc<rayon::ThreadPool>;
 
 /// So many threads, by default as many as there are cores.
-pub fn threads(count: Option<NonZero<usize>>) -> Result<Threads> {
+pub fn loader_threads(count: Option<NonZero<usize>>) -> Result<LoaderThreads> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count.map_or(0, NonZero::get));
     Ok(Arc::new(pool.thread_name(|index| format!("loader {index}")).build()?))
 }
 
-impl Loader {
+impl DataLoader {
     /// `batches` holds indices of the source's samples.
-    pub fn new(source: Source, batches: Vec<Vec<Item>>, threads: Threads) -> Self {
-        let (sender, receiver) = sync_channel(AHEAD);
+    pub fn new(sample_loader: SampleLoader, batches: Vec<Vec<EpochItem>>, threads: LoaderThreads) -> Self {
+        let (sender, receiver) = sync_channel(PREFETCHED_BATCHES);
         let producer = std::thread::spawn(move || {
             for items in batches {
-                let images = threads.install(|| items.par_iter().map(|&item| source.load(item)).collect());
+                let images = threads.install(|| items.par_iter().map(|&item| sample_loader.load(item)).collect());
                 // Nobody is left to take it: training was interrupted or failed.
-                if sender.send(Batch::new(&source, items, images)).is_err() {
+                if sender.send(Batch::new(&sample_loader, items, images)).is_err() {
                     return;
                 }
             }
         });
-        Loader { batches: receiver, producer: Some(producer), waited: Duration::ZERO }
+        DataLoader { batches: receiver, producer: Some(producer), waited: Duration::ZERO }
     }
 
     /// How long [`next`](Iterator::next) has taken in all.
-    pub fn waited(&self) -> Duration {
+    pub fn wait_time(&self) -> Duration {
         self.waited
     }
 }
 
-impl Iterator for Loader {
+impl Iterator for DataLoader {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
@@ -79,7 +79,11 @@ impl Iterator for Loader {
 }
 
 impl Batch {
-    fn new(source: &Source, wanted: Vec<Item>, loaded: Vec<Result<ImageBatch, Skipped>>) -> Self {
+    fn new(
+        sample_loader: &SampleLoader,
+        wanted: Vec<EpochItem>,
+        loaded: Vec<Result<ImageBatch, SkippedSample>>,
+    ) -> Self {
         let (mut images, mut items, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         for (item, loaded) in wanted.into_iter().zip(loaded) {
             match loaded {
@@ -90,7 +94,7 @@ impl Batch {
                 Err(failure) => skipped.push(failure),
             }
         }
-        let classes = items.iter().map(|item| source.samples[item.index].class).collect();
+        let classes = items.iter().map(|item| sample_loader.samples[item.index].class).collect();
         // Images of one source have one size, so that only an empty batch is none.
         Batch { images: ImageBatch::stack(images).ok(), items, classes, skipped }
     }
@@ -98,7 +102,9 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Augmentation, Cache, CacheSize, Place, Sample, View, in_order, shuffled};
+    use super::super::{
+        Augmentation, CacheSize, PhotoCache, Sample, SampleLocation, Transform, sequential_batches, shuffled_batches,
+    };
     use super::*;
     use crate::recipe::Recipe;
     use model::preprocess::Preprocessing;
@@ -112,7 +118,7 @@ mod tests {
             } else {
                 std::fs::write(&file, bitmap(20 + index as u32, 30, index)).unwrap();
             }
-            Sample { place: Place::File(file), class: index % 3 }
+            Sample { location: SampleLocation::File(file), class: index % 3 }
         };
         (0..14).map(sample).collect()
     }
@@ -127,18 +133,18 @@ mod tests {
         file
     }
 
-    fn item(index: usize) -> Item {
-        Item { index, repetition: 0 }
+    fn item(index: usize) -> EpochItem {
+        EpochItem { index, repetition: 0 }
     }
 
-    fn source(samples: &[Sample], view: View) -> Source {
+    fn sample_loader(samples: &[Sample], transform: Transform) -> SampleLoader {
         let preprocessing = Preprocessing { resize: 16, crop: 12, ..Preprocessing::default() };
-        Source { samples: samples.into(), preprocessing, view, cache: None }
+        SampleLoader { samples: samples.into(), preprocessing, transform, cache: None }
     }
 
-    fn drawn(epoch: usize) -> View {
-        let augmentation = Augmentation::new(&Recipe::changed(&["crop-scale=[0.1, 1.0]"]));
-        View::Drawn { augmentation, seed: 4, epoch }
+    fn drawn(epoch: usize) -> Transform {
+        let augmentation = Augmentation::new(&Recipe::finetune_with(&["crop-scale=[0.1, 1.0]"]));
+        Transform::Train { augmentation, seed: 4, epoch }
     }
 
     fn pixels(batches: impl Iterator<Item = Batch>) -> Vec<(Option<ImageBatch>, Vec<usize>)> {
@@ -150,9 +156,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
         let load = |count, epoch| {
-            let threads = threads(NonZero::new(count)).unwrap();
-            let batches = shuffled(samples.len(), 4, 1, 4, epoch);
-            pixels(Loader::new(source(&samples, drawn(epoch)), batches, threads))
+            let threads = loader_threads(NonZero::new(count)).unwrap();
+            let batches = shuffled_batches(samples.len(), 4, 1, 4, epoch);
+            pixels(DataLoader::new(sample_loader(&samples, drawn(epoch)), batches, threads))
         };
         let alone = load(1, 0);
         assert_eq!(alone.len(), 3);
@@ -166,12 +172,16 @@ mod tests {
     fn a_cache_changes_no_batch() {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
-        let load = |cache: &Option<Arc<Cache>>, epoch| {
-            let source = Source { cache: cache.clone(), ..source(&samples, drawn(epoch)) };
-            pixels(Loader::new(source, shuffled(samples.len(), 4, 1, 4, epoch), threads(None).unwrap()))
+        let load = |cache: &Option<Arc<PhotoCache>>, epoch| {
+            let sample_loader = SampleLoader { cache: cache.clone(), ..sample_loader(&samples, drawn(epoch)) };
+            pixels(DataLoader::new(
+                sample_loader,
+                shuffled_batches(samples.len(), 4, 1, 4, epoch),
+                loader_threads(None).unwrap(),
+            ))
         };
         let plain = [0, 1, 2].map(|epoch| load(&None, epoch));
-        let cache = Cache::new(&samples, CacheSize::Bytes(1_000_000)).0.map(Arc::new);
+        let cache = PhotoCache::new(&samples, CacheSize::Bytes(1_000_000)).0.map(Arc::new);
         assert!(cache.is_some() && [0, 1, 2].map(|epoch| load(&cache, epoch)) == plain);
         let kept = (0..samples.len()).filter(|&index| cache.as_ref().unwrap().get(index).is_some()).count();
         assert_eq!(kept, 12, "all but the two that are no photos");
@@ -183,14 +193,14 @@ mod tests {
         let samples = samples(folder.path());
         let batches = [(0..9).collect(), vec![3, 10], (11..14).collect()];
         let batches = batches.map(|batch: Vec<usize>| batch.into_iter().map(item).collect()).into();
-        let loader = Loader::new(source(&samples, View::Middle), batches, threads(None).unwrap());
+        let loader = DataLoader::new(sample_loader(&samples, Transform::Eval), batches, loader_threads(None).unwrap());
         let batches: Vec<_> = loader.collect();
         let skipped: Vec<_> = batches.iter().map(|batch| batch.skipped.len()).collect();
         assert_eq!(skipped, [1, 2, 0]);
         assert!(batches[1].images.is_none() && batches[1].classes.is_empty());
         assert_eq!(batches[0].classes, [0, 1, 2, 1, 2, 0, 1, 2]);
         assert_eq!(batches[0].images.as_ref().unwrap().shape(), [8, 12, 12]);
-        assert_eq!(batches[0].skipped[0].place, samples[3].place);
+        assert_eq!(batches[0].skipped[0].location, samples[3].location);
         assert!(!batches[0].skipped[0].reason.is_empty());
     }
 
@@ -198,9 +208,10 @@ mod tests {
     fn the_middle_is_what_predict_looks_at() {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
-        let source = source(&samples, View::Middle);
-        let expected = source.load(item(5)).unwrap();
-        let loaded = pixels(Loader::new(source, in_order(samples.len(), 6), threads(None).unwrap()));
+        let sample_loader = sample_loader(&samples, Transform::Eval);
+        let expected = sample_loader.load(item(5)).unwrap();
+        let loaded =
+            pixels(DataLoader::new(sample_loader, sequential_batches(samples.len(), 6), loader_threads(None).unwrap()));
         assert_eq!(loaded.len(), 3);
         // The fourth is skipped.
         assert_eq!(loaded[0].0.as_ref().unwrap().pixels()[4 * 12 * 12 * 3..], *expected.pixels());
@@ -210,7 +221,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "index out of bounds")]
     fn a_thread_that_panics_is_no_end_of_an_epoch() {
-        let source = source(&[], View::Middle);
-        Loader::new(source, vec![vec![item(0)]], threads(None).unwrap()).count();
+        let sample_loader = sample_loader(&[], Transform::Eval);
+        DataLoader::new(sample_loader, vec![vec![item(0)]], loader_threads(None).unwrap()).count();
     }
 }

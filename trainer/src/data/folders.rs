@@ -1,7 +1,7 @@
 //! ImageNet's layout: a folder for each class, named after it, within `train` and `val`; or one folder of class folders.
 
-use super::listing::{Listing, positions, unknown};
-use super::{Place, Sample};
+use super::listing::{Listing, class_indices, unknown_class};
+use super::{Sample, SampleLocation};
 use crate::photos::{self, EXTENSIONS};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
@@ -14,25 +14,25 @@ pub(super) fn list(data: &Path) -> Result<Listing> {
     let [train, val] = ["train", "val"].map(|name| data.join(name));
     ensure!(train.is_dir() || !val.is_dir(), "{} has a folder val, but no folder train", data.display());
     let root = if train.is_dir() { &train } else { data };
-    let classes = classes(root)?;
-    let train = within(root, &classes)?;
+    let classes = class_names(root)?;
+    let train = samples_in(root, &classes)?;
     let mut present = vec![false; classes.len()];
     train.iter().for_each(|sample| present[sample.class] = true);
     if let Some(empty) = present.iter().position(|&present| !present) {
         bail!("{} holds no photos ({})", root.join(&classes[empty]).display(), EXTENSIONS.join(", "));
     }
-    let val = val.is_dir().then(|| within(&val, &classes)).transpose()?;
+    let val = val.is_dir().then(|| samples_in(&val, &classes)).transpose()?;
     Ok(Listing { classes, train, val })
 }
 
 /// Of the folder `val`, if there is one, or of the class folders of `data` itself.
-pub(super) fn samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
+pub(super) fn evaluation_samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
     let val = data.join("val");
-    within(if val.is_dir() { &val } else { data }, classes)
+    samples_in(if val.is_dir() { &val } else { data }, classes)
 }
 
 /// Names of the class folders, sorted; hidden ones are none.
-pub(super) fn classes(root: &Path) -> Result<Vec<String>> {
+pub(super) fn class_names(root: &Path) -> Result<Vec<String>> {
     let listed = || format!("{} cannot be listed", root.display());
     let mut classes = Vec::new();
     for entry in root.read_dir().with_context(listed)? {
@@ -51,16 +51,16 @@ pub(super) fn classes(root: &Path) -> Result<Vec<String>> {
 
 /// Every photo of the class folders, in order of class and name. A folder that is none of `classes` is an error; a class may
 /// have no folder.
-fn within(root: &Path, classes: &[String]) -> Result<Vec<Sample>> {
-    let positions = positions(classes);
+fn samples_in(root: &Path, classes: &[String]) -> Result<Vec<Sample>> {
+    let class_indices = class_indices(classes);
     let mut samples = Vec::new();
-    for name in self::classes(root)? {
-        let Some(&class) = positions.get(name.as_str()) else {
-            return Err(unknown(&root.join(name).display(), classes));
+    for name in class_names(root)? {
+        let Some(&class) = class_indices.get(name.as_str()) else {
+            return Err(unknown_class(&root.join(name).display(), classes));
         };
         let mut files = Vec::new();
         photos::collect(&root.join(name), &mut files)?;
-        samples.extend(files.into_iter().map(|file| Sample { place: Place::File(file), class }));
+        samples.extend(files.into_iter().map(|file| Sample { location: SampleLocation::File(file), class }));
     }
     samples.sort_by_key(|sample| sample.class);
     Ok(samples)
@@ -96,7 +96,10 @@ mod tests {
         let dataset = Dataset::open(root.path(), None, 0, &[]).unwrap();
         assert_eq!(dataset.classes, ["ant", "bee"]);
         assert_eq!(dataset.train.iter().map(|sample| sample.class).collect::<Vec<_>>(), [0, 0, 0, 1, 1]);
-        assert_eq!(*dataset.val, [Sample { place: Place::File(root.path().join("val/bee/000.jpg")), class: 1 }]);
+        assert_eq!(
+            *dataset.val,
+            [Sample { location: SampleLocation::File(root.path().join("val/bee/000.jpg")), class: 1 }]
+        );
         let dataset = Dataset::open(root.path(), None, 0, &known(&["bee", "ant"])).unwrap();
         assert_eq!(dataset.classes, ["bee", "ant"], "a checkpoint's order is kept");
         assert_eq!(dataset.val[0].class, 0);
@@ -110,9 +113,9 @@ mod tests {
         let Dataset { train, val, .. } = Dataset::open(root.path(), Some(0.1), 5, &[]).unwrap();
         let count = |samples: &[Sample]| [0, 1, 2, 3].map(|class| samples.iter().filter(|s| s.class == class).count());
         assert_eq!((count(&train), count(&val)), ([90, 18, 1, 1], [10, 2, 0, 1]));
-        let all: BTreeSet<_> = train.iter().chain(&*val).map(|sample| &sample.place).collect();
+        let all: BTreeSet<_> = train.iter().chain(&*val).map(|sample| &sample.location).collect();
         assert_eq!(all.len(), 123);
-        assert!(train.is_sorted_by_key(|sample| (sample.class, sample.place.clone())));
+        assert!(train.is_sorted_by_key(|sample| (sample.class, sample.location.clone())));
         assert_eq!(Dataset::open(root.path(), Some(0.1), 5, &[]).unwrap().val, val);
         assert_ne!(Dataset::open(root.path(), Some(0.1), 6, &[]).unwrap().val, val);
     }

@@ -12,12 +12,12 @@ pub(super) struct Listing {
 }
 
 /// Indices by name.
-pub(super) fn positions(classes: &[String]) -> HashMap<&str, usize> {
+pub(super) fn class_indices(classes: &[String]) -> HashMap<&str, usize> {
     classes.iter().enumerate().map(|(index, class)| (class.as_str(), index)).collect()
 }
 
 /// `name` is none of `classes`, in words.
-pub(super) fn unknown(name: &impl std::fmt::Display, classes: &[String]) -> anyhow::Error {
+pub(super) fn unknown_class(name: &impl std::fmt::Display, classes: &[String]) -> anyhow::Error {
     let some = classes.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
     anyhow::anyhow!("{name}: none of the {} classes is called so ({some} ...)", classes.len())
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sysinfo::System;
 
 /// Photos whose headers are read to estimate all.
-const ESTIMATED_BY: usize = 256;
+const ESTIMATE_SAMPLES: usize = 256;
 
 /// How much memory a cache may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,32 +72,36 @@ impl CacheSize {
 
 /// Photos by their samples' indices. Any number of threads looks them up without waiting.
 #[derive(Debug)]
-pub struct Cache {
+pub struct PhotoCache {
     photos: Vec<OnceLock<Photo>>,
     /// Of the pixels of all photos.
     bytes: AtomicU64,
     limit: u64,
 }
 
-impl Cache {
+impl PhotoCache {
     /// A cache that will hold all of the samples, if they fit; in words, what was decided, unless nothing was to decide.
     pub fn new(samples: &[Sample], size: CacheSize) -> (Option<Self>, Option<String>) {
         if size == CacheSize::Off {
             return (None, None);
         }
         let (limit, estimate) = (size.limit(), estimate(samples));
-        let [has, wants] = [limit, estimate].map(|bytes| format!("{:.2}", ByteSize(bytes).display().si()));
+        let [limit_text, estimate_text] =
+            [limit, estimate].map(|bytes| format!("{:.2}", ByteSize(bytes).display().si()));
         if estimate > limit {
-            let said = format!("photos are decoded anew in each epoch: {wants} are too much for a cache of {has}");
-            return (None, Some(said));
+            let note = format!(
+                "photos are decoded anew in each epoch: {estimate_text} are too much for a cache of {limit_text}"
+            );
+            return (None, Some(note));
         }
-        let said = format!("decoded photos stay in memory: about {wants} of {has} that a cache may have");
-        (Some(Cache::of(samples.len(), limit)), Some(said))
+        let note =
+            format!("decoded photos stay in memory: about {estimate_text} of {limit_text} that a cache may have");
+        (Some(PhotoCache::with_limit(samples.len(), limit)), Some(note))
     }
 
-    fn of(count: usize, limit: u64) -> Self {
+    fn with_limit(count: usize, limit: u64) -> Self {
         let photos = std::iter::repeat_with(OnceLock::new).take(count).collect();
-        Cache { photos, bytes: AtomicU64::new(0), limit }
+        PhotoCache { photos, bytes: AtomicU64::new(0), limit }
     }
 
     pub fn get(&self, index: usize) -> Option<&Photo> {
@@ -105,7 +109,7 @@ impl Cache {
     }
 
     /// Keeps a photo, or gives it back if it is one too many after all.
-    pub fn keep(&self, index: usize, photo: Photo) -> Result<&Photo, Photo> {
+    pub fn insert(&self, index: usize, photo: Photo) -> Result<&Photo, Photo> {
         let bytes = photo.pixels().len() as u64;
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -121,9 +125,9 @@ impl Cache {
 
 /// Bytes of all samples decoded, by some from all over.
 fn estimate(samples: &[Sample]) -> u64 {
-    let count = samples.len().min(ESTIMATED_BY);
+    let count = samples.len().min(ESTIMATE_SAMPLES);
     let size = |index: usize| {
-        let bytes = samples[index * samples.len() / count].place.read().ok()?;
+        let bytes = samples[index * samples.len() / count].location.read().ok()?;
         let (width, height) = Encoded::open(&bytes, &LIMITS).ok()?.size();
         Some(u64::from(width) * u64::from(height) * 3)
     };
@@ -133,7 +137,7 @@ fn estimate(samples: &[Sample]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Place;
+    use super::super::SampleLocation;
     use super::*;
 
     fn photo(width: u32, height: u32) -> Photo {
@@ -153,12 +157,12 @@ mod tests {
 
     #[test]
     fn bytes_are_counted_and_bounded() {
-        let cache = Cache::of(3, 3 * (6 + 8));
+        let cache = PhotoCache::with_limit(3, 3 * (6 + 8));
         assert!(cache.get(0).is_none());
-        assert!(cache.keep(0, photo(2, 3)).is_ok());
-        assert!(cache.keep(0, photo(2, 3)).is_ok(), "twice is once");
-        assert!(cache.keep(1, photo(3, 3)).is_err(), "27 bytes are one too many");
-        assert!(cache.keep(2, photo(2, 4)).is_ok());
+        assert!(cache.insert(0, photo(2, 3)).is_ok());
+        assert!(cache.insert(0, photo(2, 3)).is_ok(), "twice is once");
+        assert!(cache.insert(1, photo(3, 3)).is_err(), "27 bytes are one too many");
+        assert!(cache.insert(2, photo(2, 4)).is_ok());
         assert_eq!((cache.bytes.load(Ordering::Relaxed), cache.get(0)), (42, Some(&photo(2, 3))));
         assert!(cache.get(1).is_none());
     }
@@ -169,14 +173,14 @@ mod tests {
         let sample = |index: usize| {
             let file = folder.path().join(format!("{index}.png"));
             std::fs::write(&file, photo(100, 100).to_png()).unwrap();
-            Sample { place: Place::File(file), class: 0 }
+            Sample { location: SampleLocation::File(file), class: 0 }
         };
         let samples: Vec<_> = (0..40).map(sample).collect();
-        let decide = |bytes| Cache::new(&samples, CacheSize::Bytes(bytes));
-        let (cache, said) = decide(40 * 30_000);
-        assert!(cache.is_some() && said.unwrap().starts_with("decoded photos stay in memory"));
-        let (cache, said) = decide(40 * 30_000 - 1);
-        assert!(cache.is_none() && said.unwrap().starts_with("photos are decoded anew in each epoch"));
-        assert!(Cache::new(&samples, CacheSize::Off).1.is_none());
+        let decide = |bytes| PhotoCache::new(&samples, CacheSize::Bytes(bytes));
+        let (cache, note) = decide(40 * 30_000);
+        assert!(cache.is_some() && note.unwrap().starts_with("decoded photos stay in memory"));
+        let (cache, note) = decide(40 * 30_000 - 1);
+        assert!(cache.is_none() && note.unwrap().starts_with("photos are decoded anew in each epoch"));
+        assert!(PhotoCache::new(&samples, CacheSize::Off).1.is_none());
     }
 }

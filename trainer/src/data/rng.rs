@@ -17,30 +17,32 @@ pub enum Purpose {
 
 /// splitmix64 (Steele, Lea and Flood, 2014), begun anew for each purpose.
 #[derive(Clone, Debug)]
-pub struct Draws(u64);
+pub struct CounterRng(u64);
 
 const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
 
-impl Draws {
+impl CounterRng {
     /// `of` says the rest, such as epoch and index. Equal arguments give equal numbers.
-    pub fn new(seed: u64, purpose: Purpose, of: &[u64]) -> Self {
-        let words = [purpose as u64].into_iter().chain(of.iter().copied());
-        Draws(words.fold(mixed(seed), |state, word| mixed(state.wrapping_add(INCREMENT) ^ mixed(word))))
+    pub fn new(seed: u64, purpose: Purpose, indices: &[u64]) -> Self {
+        let words = [purpose as u64].into_iter().chain(indices.iter().copied());
+        CounterRng(
+            words.fold(splitmix64(seed), |state, word| splitmix64(state.wrapping_add(INCREMENT) ^ splitmix64(word))),
+        )
     }
 
     /// Uniform in 0..1, of 53 bits.
-    pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    pub fn next_f64(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Uniform between the two.
-    pub fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * self.unit()
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.next_f64()
     }
 
     /// Uniform in `0..count`, which is at least 1 (Lemire, 2019, without the last 2^-64 of evenness).
     pub fn below(&mut self, count: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(count)) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(count)) >> 64) as u64
     }
 
     /// Every order is equally likely (Fisher and Yates).
@@ -50,13 +52,14 @@ impl Draws {
         }
     }
 
-    fn next(&mut self) -> u64 {
+    fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(INCREMENT);
-        mixed(self.0)
+        splitmix64(self.0)
     }
 }
 
-fn mixed(mut z: u64) -> u64 {
+fn splitmix64(state: u64) -> u64 {
+    let mut z = state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -72,21 +75,24 @@ mod tests {
         let mut seen = HashSet::new();
         for (seed, epoch, index) in (0..10).flat_map(|a| (0..10).flat_map(move |b| (0..10).map(move |c| (a, b, c)))) {
             for purpose in [Purpose::Order, Purpose::Sample] {
-                assert!(seen.insert(Draws::new(seed, purpose, &[epoch, index]).next()), "{seed} {epoch} {index}");
+                assert!(
+                    seen.insert(CounterRng::new(seed, purpose, &[epoch, index]).next_u64()),
+                    "{seed} {epoch} {index}"
+                );
             }
         }
-        let again = |_| Draws::new(3, Purpose::Sample, &[1, 2]).next();
+        let again = |_| CounterRng::new(3, Purpose::Sample, &[1, 2]).next_u64();
         assert_eq!(again(0), again(1));
     }
 
     #[test]
     fn numbers_are_uniform() {
-        let mut draws = Draws::new(5, Purpose::Split, &[]);
+        let mut rng = CounterRng::new(5, Purpose::Split, &[]);
         let mut counts = [0; 7];
         let mut sum = 0.0;
         for _ in 0..70_000 {
-            counts[draws.below(7) as usize] += 1;
-            sum += draws.between(-1.0, 3.0);
+            counts[rng.below(7) as usize] += 1;
+            sum += rng.uniform(-1.0, 3.0);
         }
         assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
         assert!((sum / 70_000.0 - 1.0).abs() < 0.02, "{sum}");
@@ -97,7 +103,7 @@ mod tests {
         let mut counts = std::collections::BTreeMap::new();
         for index in 0..6_000 {
             let mut items = [0, 1, 2];
-            Draws::new(1, Purpose::Order, &[index]).shuffle(&mut items);
+            CounterRng::new(1, Purpose::Order, &[index]).shuffle(&mut items);
             *counts.entry(items).or_insert(0) += 1;
         }
         assert!(counts.len() == 6 && counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");

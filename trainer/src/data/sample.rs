@@ -11,14 +11,14 @@ use std::sync::Arc;
 /// A photo and what it shows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sample {
-    pub place: Place,
+    pub location: SampleLocation,
     /// By index.
     pub class: usize,
 }
 
 /// A file, or so many bytes of a tar file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
+pub enum SampleLocation {
     File(PathBuf),
     Member {
         shard: Arc<Path>,
@@ -29,12 +29,12 @@ pub enum Place {
     },
 }
 
-impl Place {
+impl SampleLocation {
     /// The photo's bytes, unless there are too many: no more are read than a photo may have, and one.
     pub fn read(&self) -> Result<Vec<u8>, Failure> {
         match self {
-            Place::File(file) => photos::read(file),
-            Place::Member { shard, offset, length, .. } => {
+            SampleLocation::File(file) => photos::read(file),
+            SampleLocation::Member { shard, offset, length, .. } => {
                 let mut bytes = vec![0; (*length).min(LIMITS.bytes as u64 + 1) as usize];
                 let read = File::open(shard).and_then(|mut file| {
                     file.seek(SeekFrom::Start(*offset))?;
@@ -48,11 +48,11 @@ impl Place {
 }
 
 /// A file's path, or the shard's with the member's name behind it.
-impl fmt::Display for Place {
+impl fmt::Display for SampleLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::File(file) => file.display().fmt(f),
-            Place::Member { shard, name, .. } => write!(f, "{}/{name}", shard.display()),
+            SampleLocation::File(file) => file.display().fmt(f),
+            SampleLocation::Member { shard, name, .. } => write!(f, "{}/{name}", shard.display()),
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct ShardWriter {
 
 /// What a split came to.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Written {
+pub struct SplitStats {
     pub photos: usize,
     pub shards: usize,
     /// Of the photos.
@@ -37,37 +37,37 @@ impl ShardWriter {
             self.close()?;
             let number = self.photos / self.photos_per_shard;
             let path = self.folder.join(format!("{}-{number:06}.tar", self.split));
-            let file = File::create_new(&path).with_context(|| cannot(&path))?;
+            let file = File::create_new(&path).with_context(|| cannot_write(&path))?;
             self.shard = Some((path, Builder::new(BufWriter::new(file))));
         }
         let (path, tar) = self.shard.as_mut().expect("the first photo opens the first shard");
         let key = format!("{:08}", self.photos);
-        member(tar, &format!("{key}.{extension}"), photo).with_context(|| cannot(path))?;
-        member(tar, &format!("{key}.cls"), class.to_string().as_bytes()).with_context(|| cannot(path))?;
+        append_member(tar, &format!("{key}.{extension}"), photo).with_context(|| cannot_write(path))?;
+        append_member(tar, &format!("{key}.cls"), class.to_string().as_bytes()).with_context(|| cannot_write(path))?;
         self.photos += 1;
         self.bytes += photo.len();
         Ok(())
     }
 
     /// All of it is on its way to the disk.
-    pub fn finish(mut self) -> Result<Written> {
+    pub fn finish(mut self) -> Result<SplitStats> {
         self.close()?;
         let ShardWriter { photos, bytes, photos_per_shard, .. } = self;
-        Ok(Written { photos, shards: photos.div_ceil(photos_per_shard.get()), bytes })
+        Ok(SplitStats { photos, shards: photos.div_ceil(photos_per_shard.get()), bytes })
     }
 
     fn close(&mut self) -> Result<()> {
         let Some((path, tar)) = self.shard.take() else { return Ok(()) };
-        tar.into_inner().and_then(|mut file| file.flush()).with_context(|| cannot(&path))
+        tar.into_inner().and_then(|mut file| file.flush()).with_context(|| cannot_write(&path))
     }
 }
 
-fn cannot(path: &Path) -> String {
+fn cannot_write(path: &Path) -> String {
     format!("{} cannot be written", path.display())
 }
 
 /// A file that belongs to nobody and has no age.
-fn member(tar: &mut Builder<BufWriter<File>>, name: &str, data: &[u8]) -> std::io::Result<()> {
+fn append_member(tar: &mut Builder<BufWriter<File>>, name: &str, data: &[u8]) -> std::io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);
     header.set_size(data.len() as u64);

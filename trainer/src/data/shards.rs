@@ -4,8 +4,8 @@
 //!
 //! Follows https://github.com/webdataset/webdataset. Only headers are read, and photos later, in any order.
 
-use super::listing::{Listing, positions, unknown};
-use super::{Place, Sample};
+use super::listing::{Listing, class_indices, unknown_class};
+use super::{Sample, SampleLocation};
 use crate::photos::EXTENSIONS;
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tar::Archive;
 
 /// The names of the classes, by index.
-pub const CLASSES: &str = "classes.txt";
+pub const CLASSES_FILE: &str = "classes.txt";
 
 /// What tar rounds everything up to, in bytes.
 const BLOCK: u64 = 512;
@@ -42,38 +42,38 @@ pub(super) fn are_in(data: &Path) -> Result<bool> {
 pub(super) fn list(data: &Path) -> Result<Listing> {
     let [train, val] = ["train", "val"].map(|split| shards(data, split));
     ensure!(!train.is_empty(), "{} has shards val-*.tar, but none train-*.tar", data.display());
-    let train = samples_of(&train)?;
+    let train = index_shards(&train)?;
     let present: BTreeSet<usize> = train.iter().map(|sample| sample.class).collect();
-    let names = names(data)?;
+    let names = class_names(data)?;
     let count = names.as_ref().map_or(present.last().map_or(0, |last| last + 1), Vec::len);
     let name = |index: usize| names.as_ref().map_or_else(|| index.to_string(), |names| names[index].clone());
     if let Some(empty) = (0..count).find(|class| !present.contains(class)) {
         bail!("{} holds no photo of class {empty} ({})", data.join("train-*.tar").display(), name(empty));
     }
     let classes: Vec<String> = (0..count).map(name).collect();
-    let val = (!val.is_empty()).then(|| samples_of(&val)).transpose()?;
+    let val = (!val.is_empty()).then(|| index_shards(&val)).transpose()?;
     for sample in train.iter().chain(val.iter().flatten()) {
-        check(sample, count)?;
+        check_class(sample, count)?;
     }
     Ok(Listing { classes, train, val })
 }
 
 /// Of the shards `val-*.tar`. Classes without names are those of the same index.
-pub(super) fn samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
+pub(super) fn evaluation_samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
     let val = shards(data, "val");
     ensure!(!val.is_empty(), "{} has no shards val-*.tar", data.display());
-    let mut samples = samples_of(&val)?;
-    let Some(names) = names(data)? else {
-        samples.iter().try_for_each(|sample| check(sample, classes.len()))?;
+    let mut samples = index_shards(&val)?;
+    let Some(names) = class_names(data)? else {
+        samples.iter().try_for_each(|sample| check_class(sample, classes.len()))?;
         return Ok(samples);
     };
-    let positions = positions(classes);
+    let class_indices = class_indices(classes);
     for sample in &mut samples {
-        check(sample, names.len())?;
+        check_class(sample, names.len())?;
         let name = &names[sample.class];
-        let position = positions.get(name.as_str());
-        sample.class =
-            *position.ok_or_else(|| unknown(&format!("{}: {name}", data.join(CLASSES).display()), classes))?;
+        let position = class_indices.get(name.as_str());
+        sample.class = *position
+            .ok_or_else(|| unknown_class(&format!("{}: {name}", data.join(CLASSES_FILE).display()), classes))?;
     }
     Ok(samples)
 }
@@ -91,8 +91,8 @@ fn shards(data: &Path, split: &str) -> Vec<PathBuf> {
     shards
 }
 
-fn names(data: &Path) -> Result<Option<Vec<String>>> {
-    let path = data.join(CLASSES);
+fn class_names(data: &Path) -> Result<Option<Vec<String>>> {
+    let path = data.join(CLASSES_FILE);
     if !path.exists() {
         return Ok(None);
     }
@@ -108,41 +108,44 @@ fn names(data: &Path) -> Result<Option<Vec<String>>> {
     Ok(Some(names))
 }
 
-fn check(sample: &Sample, count: usize) -> Result<()> {
-    let Sample { place, class } = sample;
-    ensure!(*class < count, "{place} is of class {class}, but there are {count} classes, counted from 0");
+fn check_class(sample: &Sample, count: usize) -> Result<()> {
+    let Sample { location, class } = sample;
+    ensure!(*class < count, "{location} is of class {class}, but there are {count} classes, counted from 0");
     Ok(())
 }
 
-fn samples_of(shards: &[PathBuf]) -> Result<Vec<Sample>> {
-    let samples = shards.par_iter().map(|shard| index(shard).with_context(|| shard.display().to_string()));
+fn index_shards(shards: &[PathBuf]) -> Result<Vec<Sample>> {
+    let samples = shards.par_iter().map(|shard| index_shard(shard).with_context(|| shard.display().to_string()));
     Ok(samples.collect::<Result<Vec<_>>>()?.concat())
 }
 
-/// Members of one key.
+/// SampleMembers of one key.
 #[derive(Default)]
-struct Members {
+struct SampleMembers {
     key: String,
-    photo: Option<Place>,
+    photo: Option<SampleLocation>,
     class: Option<usize>,
 }
 
 /// The samples of a shard.
-fn index(path: &Path) -> Result<Vec<Sample>> {
+fn index_shard(path: &Path) -> Result<Vec<Sample>> {
     let shard: Arc<Path> = path.into();
     let file = File::open(path)?;
     let whole = file.metadata()?.len();
-    let (mut samples, mut members, mut end) = (Vec::new(), Members::default(), 0);
+    let (mut samples, mut members, mut end) = (Vec::new(), SampleMembers::default(), 0);
     for entry in Archive::new(file).entries_with_seek().context("no tar file")? {
         let mut entry = entry.context("no tar file, or not a whole one")?;
         let (offset, length) = (entry.raw_file_position(), entry.size());
         let name = String::from_utf8(entry.path_bytes().into_owned()).context("a name is not UTF-8")?;
         ensure!(offset.saturating_add(length) <= whole, "the file ends in the middle of {name}: it is not whole");
         end = (offset + length).next_multiple_of(BLOCK);
-        let Some((key, extension)) = key(&name).filter(|_| entry.header().entry_type().is_file()) else { continue };
+        let Some((key, extension)) = split_key(&name).filter(|_| entry.header().entry_type().is_file()) else {
+            continue;
+        };
         if key != members.key {
             let key = key.to_owned();
-            samples.extend(std::mem::replace(&mut members, Members { key, ..Members::default() }).sample()?);
+            samples
+                .extend(std::mem::replace(&mut members, SampleMembers { key, ..SampleMembers::default() }).sample()?);
         }
         let extension = extension.to_ascii_lowercase();
         if extension == "cls" {
@@ -152,8 +155,8 @@ fn index(path: &Path) -> Result<Vec<Sample>> {
             let class = class.with_context(|| format!("{name} holds {text:?}, no index of a class"))?;
             ensure!(members.class.replace(class).is_none(), "{name} is there twice");
         } else if EXTENSIONS.contains(&extension.as_str()) {
-            let place = Place::Member { shard: shard.clone(), name: name.clone(), offset, length };
-            ensure!(members.photo.replace(place).is_none(), "{name} is a second photo of {key}");
+            let location = SampleLocation::Member { shard: shard.clone(), name: name.clone(), offset, length };
+            ensure!(members.photo.replace(location).is_none(), "{name} is a second photo of {key}");
         }
     }
     // What tar ends with: blocks of zeros. A copy that broke off between two members has none.
@@ -163,18 +166,18 @@ fn index(path: &Path) -> Result<Vec<Sample>> {
 }
 
 /// A member's name up to the first dot of its last part, and what follows the dot; none for hidden files.
-fn key(name: &str) -> Option<(&str, &str)> {
+fn split_key(name: &str) -> Option<(&str, &str)> {
     let last = name.rfind('/').map_or(0, |slash| slash + 1);
     let dot = last + name[last..].find('.')?;
     (dot > last).then(|| (&name[..dot], &name[dot + 1..]))
 }
 
-impl Members {
+impl SampleMembers {
     /// `None` if they have nothing to do with photos.
     fn sample(self) -> Result<Option<Sample>> {
         let key = &self.key;
         match (self.photo, self.class) {
-            (Some(place), Some(class)) => Ok(Some(Sample { place, class })),
+            (Some(location), Some(class)) => Ok(Some(Sample { location, class })),
             (Some(_), None) => bail!("{key} has no class beside its photo ({key}.cls, the class' index)"),
             (None, Some(_)) => bail!("{key} has no photo beside its class ({key}.{})", EXTENSIONS.join(", .")),
             (None, None) => Ok(None),
@@ -206,9 +209,9 @@ mod tests {
     }
 
     fn read(samples: &[Sample]) -> Vec<(String, String, usize)> {
-        let text = |place: &Place| String::from_utf8(place.read().unwrap()).unwrap();
-        let name = |place: &Place| place.to_string().rsplit_once(".tar/").unwrap().1.to_owned();
-        samples.iter().map(|Sample { place, class }| (name(place), text(place), *class)).collect()
+        let text = |location: &SampleLocation| String::from_utf8(location.read().unwrap()).unwrap();
+        let name = |location: &SampleLocation| location.to_string().rsplit_once(".tar/").unwrap().1.to_owned();
+        samples.iter().map(|Sample { location, class }| (name(location), text(location), *class)).collect()
     }
 
     fn expected(samples: &[(&str, &str, usize)]) -> Vec<(String, String, usize)> {
@@ -240,10 +243,10 @@ mod tests {
         let names = |names: [&str; 2]| names.map(str::to_owned);
         let dataset = Dataset::open(folder.path(), None, 0, &names(["bee", "ant"])).unwrap();
         assert_eq!((read(&dataset.val)[0].2, read(&dataset.train)[2].2), (0, 1), "a checkpoint's order is kept");
-        assert_eq!(read(&super::samples(folder.path(), &names(["bee", "cat"])).unwrap())[0].2, 0);
+        assert_eq!(read(&super::evaluation_samples(folder.path(), &names(["bee", "cat"])).unwrap())[0].2, 0);
         fs::remove_file(folder.path().join("classes.txt")).unwrap();
         assert_eq!(Dataset::open(folder.path(), None, 0, &[]).unwrap().classes, ["0", "1"]);
-        assert_eq!(read(&super::samples(folder.path(), &names(["bee", "cat"])).unwrap())[0].2, 1);
+        assert_eq!(read(&super::evaluation_samples(folder.path(), &names(["bee", "cat"])).unwrap())[0].2, 1);
         fs::remove_file(folder.path().join("val-000000.tar")).unwrap();
         let Dataset { train, val, .. } = Dataset::open(folder.path(), Some(0.1), 0, &[]).unwrap();
         assert_eq!((train.len(), val.len()), (2, 1), "one of the two that are of a class");
@@ -255,12 +258,12 @@ mod tests {
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
         let Dataset { classes, train, val, .. } = Dataset::open(Path::new(golden), Some(0.5), 0, &[]).unwrap();
         assert_eq!((classes.len(), train.len(), val.len()), (2, 2, 2));
-        for Sample { place, class } in train.iter().chain(&*val) {
-            let photo = model::preprocess::Photo::decode(&place.read().unwrap(), &crate::photos::LIMITS).unwrap();
-            assert_eq!((photo.width(), photo.height()), (12, 8), "{place}");
+        for Sample { location, class } in train.iter().chain(&*val) {
+            let photo = model::preprocess::Photo::decode(&location.read().unwrap(), &crate::photos::LIMITS).unwrap();
+            assert_eq!((photo.width(), photo.height()), (12, 8), "{location}");
             // Class 0 is red, class 1 blue.
             let (red, blue) = (photo.pixels()[0], photo.pixels()[2]);
-            assert_eq!(usize::from(blue > red), *class, "{place}");
+            assert_eq!(usize::from(blue > red), *class, "{location}");
         }
     }
 

@@ -6,16 +6,16 @@ use burn::tensor::{Tensor, TensorData};
 
 /// How far logits are from their targets.
 #[derive(Clone, Debug)]
-pub struct Loss {
+pub struct CrossEntropy {
     /// The share of each target that all classes get in equal parts.
     smoothing: f64,
     /// How much each class counts.
     weights: Option<Vec<f64>>,
 }
 
-impl Loss {
+impl CrossEntropy {
     pub fn new(smoothing: f64, weights: Option<Vec<f64>>) -> Self {
-        Loss { smoothing, weights }
+        CrossEntropy { smoothing, weights }
     }
 
     /// The sum over the images of a batch, a scalar, and what to divide it by for their mean: their number, or the weights
@@ -40,7 +40,7 @@ impl Loss {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mixing::Plan;
+    use super::super::mixing::MixingPlan;
     use super::*;
     use burn::tensor::Device;
 
@@ -63,9 +63,9 @@ mod tests {
         for (smoothing, weights) in
             [(0.0, None), (0.1, None), (0.0, Some([0.5, 2.0, 1.0])), (0.1, Some([0.5, 2.0, 1.0]))]
         {
-            let loss = Loss::new(smoothing, weights.map(Vec::from));
+            let loss = CrossEntropy::new(smoothing, weights.map(Vec::from));
             let logits = Tensor::<2>::from_data(logits, &Device::flex());
-            let (sum, divisor) = loss.sum(logits, &Plan::default().targets(&[0, 1], 3));
+            let (sum, divisor) = loss.sum(logits, &MixingPlan::default().targets(&[0, 1], 3));
             let found = sum.into_scalar::<f64>() / divisor;
             let expected = rows(smoothing, &weights.unwrap_or([1.0; 3]));
             assert!((found - expected).abs() < 1e-6, "{smoothing} {weights:?}: {found}, not {expected}");
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn mixed_targets_share_the_loss() {
         let logits = Tensor::<2>::from_data([[1.0_f32, 2.0]], &Device::flex());
-        let (sum, divisor) = Loss::new(0.0, None).sum(logits, &[0.3, 0.7]);
+        let (sum, divisor) = CrossEntropy::new(0.0, None).sum(logits, &[0.3, 0.7]);
         let log_sum = (1.0_f64.exp() + 2.0_f64.exp()).ln();
         let expected = 0.3 * (log_sum - 1.0) + 0.7 * (log_sum - 2.0);
         assert!((sum.into_scalar::<f64>() - expected).abs() < 1e-6 && (divisor - 1.0).abs() < 1e-6);

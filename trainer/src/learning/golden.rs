@@ -1,10 +1,10 @@
 //! Twenty steps beside PyTorch's, in every way that a recipe can ask for. `tests/golden/training.py` tells what is compared.
 
-use super::learner::{Inputs, Learner, Update};
-use super::mixing::Plan;
-use crate::data::part;
+use super::learner::{Learner, LearnerInput, StepOutcome};
+use super::mixing::MixingPlan;
+use crate::data::strided_part;
 use crate::recipe::{ClassWeights, Recipe};
-use crate::replicas::{Collective, HostThreads};
+use crate::replicas::{Collective, HostCollective};
 use burn::tensor::Device;
 use model::architecture::{Architecture, Block, Stem, StridePlacement, Variant};
 use model::checkpoint::Checkpoint;
@@ -19,12 +19,12 @@ struct Golden {
     steps: usize,
     batch: usize,
     side: usize,
-    start: Start,
+    start: ExpectedStart,
     configurations: BTreeMap<String, Configuration>,
 }
 
 #[derive(Deserialize)]
-struct Start {
+struct ExpectedStart {
     tensors: BTreeMap<String, Vec<f64>>,
     pixel_sum: u64,
 }
@@ -52,7 +52,7 @@ fn golden() -> Golden {
 }
 
 /// A network small enough for a test.
-pub fn start() -> Checkpoint {
+pub fn small_checkpoint() -> Checkpoint {
     let (stride_placement, stem) = (StridePlacement::Middle, Stem::Imagenet);
     random::checkpoint(Architecture { variant: &ONE_BLOCK_A_STAGE, stride_placement, stem, classes: 10 })
 }
@@ -64,13 +64,18 @@ pub fn batch(step: usize, count: usize, side: usize) -> (Vec<u8>, Vec<usize>) {
 }
 
 /// The `own`-th of so many parts of a batch.
-pub fn study(learner: &mut Learner, (pixels, classes): &(Vec<u8>, Vec<usize>), own: usize, parts: usize) {
+pub fn forward_backward_part(
+    learner: &mut Learner,
+    (pixels, classes): &(Vec<u8>, Vec<usize>),
+    index: usize,
+    parts: usize,
+) {
     let images: Vec<&[u8]> = pixels.chunks_exact(pixels.len() / classes.len()).collect();
-    let (images, classes) = (part(&images, own, parts), part(classes, own, parts));
+    let (images, classes) = (strided_part(&images, index, parts), strided_part(classes, index, parts));
     let side = (images[0].len() / 3).isqrt();
     let Preprocessing { mean, std, .. } = Preprocessing::default();
     let images = ImageBatch::new(images.concat(), [classes.len(), side, side], mean, std).unwrap();
-    learner.study(Inputs::Photos(&images, Plan::default()), &classes);
+    learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
 }
 
 /// `finetune` with settings of a configuration instead of its own.
@@ -80,11 +85,11 @@ fn recipe(settings: &BTreeMap<String, Value>) -> Recipe {
     let settings = settings.iter().map(|(key, value)| format!("{key}={value}"));
     let changes: Vec<String> =
         without.map(str::to_owned).into_iter().chain(settings).chain(["batch-size=32".to_owned()]).collect();
-    Recipe::changed(&changes.iter().map(String::as_str).collect::<Vec<_>>())
+    Recipe::finetune_with(&changes.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// As many as a summary holds.
-fn picked(values: &[f32]) -> impl Iterator<Item = f64> {
+fn sampled_values(values: &[f32]) -> impl Iterator<Item = f64> {
     let count = values.len().min(32);
     (0..count).map(move |index| f64::from(values[index * values.len() / count]))
 }
@@ -95,8 +100,8 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 
 #[test]
 fn both_languages_start_alike() {
-    let Golden { start: Start { tensors, pixel_sum }, batch: count, side, .. } = golden();
-    let start = start();
+    let Golden { start: ExpectedStart { tensors, pixel_sum }, batch: count, side, .. } = golden();
+    let start = small_checkpoint();
     for (name, expected) in tensors {
         let found: Vec<f64> = start.values(&name)[..4].iter().map(|&value| f64::from(value)).collect();
         assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-8), "{name}: {found:?}, not {expected:?}");
@@ -104,7 +109,7 @@ fn both_languages_start_alike() {
     assert_eq!(batch(0, count, side).0.iter().map(|&value| u64::from(value)).sum::<u64>(), pixel_sum);
 }
 
-fn assert_steps_are_pytorchs(names: &[&str]) {
+fn assert_steps_match_pytorch(names: &[&str]) {
     let Golden { steps, batch: count, side, configurations, .. } = golden();
     for name in names {
         let Configuration { settings, losses, tensors } = &configurations[*name];
@@ -113,29 +118,30 @@ fn assert_steps_are_pytorchs(names: &[&str]) {
             Some(ClassWeights::Each(weights)) => Some(weights.clone()),
             _ => None,
         };
-        let start = start();
+        let start = small_checkpoint();
         let mut learner = Learner::new(&start, &recipe, class_weights, 0, &Device::flex());
-        let alone = HostThreads::new(1).remove(0);
+        let collective = HostCollective::new(1).remove(0);
         for (step, expected) in losses.iter().enumerate().take(steps) {
             let batch = batch(step, count, side);
-            (0..recipe.accumulate).for_each(|own| study(&mut learner, &batch, own, recipe.accumulate));
-            let (Update::Done(found), _) =
-                learner.update(recipe.learning_rate, 0.0, &alone as &dyn Collective).unwrap()
+            (0..recipe.accumulate)
+                .for_each(|index| forward_backward_part(&mut learner, &batch, index, recipe.accumulate));
+            let (StepOutcome::Applied(metrics), _) =
+                learner.update(recipe.learning_rate, 0.0, &collective as &dyn Collective).unwrap()
             else {
                 panic!("{name} diverged");
             };
-            let loss = found.loss / found.weight;
+            let loss = metrics.loss / metrics.weight;
             assert!((loss / expected - 1.0).abs() < 1e-5, "{name}, step {step}: {loss}, not {expected}");
         }
         let end = learner.checkpoint(start.metadata().clone()).unwrap();
         for (tensor, Summary { l2, values }) in tensors {
             let (found, before) = (end.values(tensor), start.values(tensor));
             let largest = found.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
-            let differences: Vec<f64> = picked(&found).zip(values).map(|(a, b)| a - b).collect();
+            let differences: Vec<f64> = sampled_values(&found).zip(values).map(|(a, b)| a - b).collect();
             let furthest = differences.iter().fold(0.0_f64, |furthest, value| furthest.max(value.abs()));
             assert!(furthest < 1e-4 * f64::from(largest), "{name}, {tensor}: {furthest} away");
             // Twenty small steps do not lead far: what is compared is also how far they led.
-            let moved = norm(picked(&before).zip(values).map(|(a, b)| a - b));
+            let moved = norm(sampled_values(&before).zip(values).map(|(a, b)| a - b));
             let away = norm(differences.into_iter());
             assert!(away < 0.02 * moved + 1e-6, "{name}, {tensor}: {away} away after a way of {moved}");
             let length = norm(found.iter().map(|&value| f64::from(value)));
@@ -146,20 +152,20 @@ fn assert_steps_are_pytorchs(names: &[&str]) {
 
 #[test]
 fn sgd_steps_as_pytorch_does() {
-    assert_steps_are_pytorchs(&["sgd", "sgd-plain"]);
+    assert_steps_match_pytorch(&["sgd", "sgd-plain"]);
 }
 
 #[test]
 fn adamw_steps_as_pytorch_does_and_lamb_as_its_paper() {
-    assert_steps_are_pytorchs(&["adamw", "lamb"]);
+    assert_steps_match_pytorch(&["adamw", "lamb"]);
 }
 
 #[test]
 fn losses_are_weighted_and_smoothed_as_pytorch_does() {
-    assert_steps_are_pytorchs(&["smoothing", "weights", "weights-smoothing"]);
+    assert_steps_match_pytorch(&["smoothing", "weights", "weights-smoothing"]);
 }
 
 #[test]
 fn averages_parts_and_clipping_are_pytorchs() {
-    assert_steps_are_pytorchs(&["ema", "accumulation", "clip"]);
+    assert_steps_match_pytorch(&["ema", "accumulation", "clip"]);
 }

@@ -1,12 +1,10 @@
 //! The way over a GPU: a few steps beside the CPU's, on `wgpu` or on what `SHORTCUT_GPU` names. Burn's kernels are the same for
 //! Vulkan and CUDA, and any Vulkan device will do, Mesa's emulation too. `make check-gpu`.
 
-use super::golden::{batch, start, study};
-use super::learner::{Learner, Update};
+use super::golden::{batch, forward_backward_part, small_checkpoint};
+use super::learner::{Learner, StepOutcome};
 use crate::recipe::Recipe;
-use crate::replicas::replica_devices;
-use crate::replicas::together;
-use crate::replicas::{Collective, HostThreads};
+use crate::replicas::{Collective, HostCollective, replica_devices, run_replicas};
 use model::engine::Device;
 use std::num::NonZero;
 use std::sync::Mutex;
@@ -21,18 +19,20 @@ type Weights = std::collections::BTreeMap<String, Vec<f32>>;
 fn run(device: Device, replicas: usize, precision: &str) -> (Vec<f64>, Vec<Weights>) {
     let devices = replica_devices(device, None, NonZero::new(replicas)).unwrap();
     let found = Mutex::new((Vec::new(), vec![Weights::new(); replicas]));
-    let collectives = HostThreads::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
-    together(collectives, |rank, collective: Box<dyn Collective>| {
-        let recipe = Recipe::changed(&[&format!("precision={precision}")]);
-        let mut learner = Learner::new(&start(), &recipe, None, 0, &devices[rank].device);
+    let collectives = HostCollective::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
+    run_replicas(collectives, |rank, collective: Box<dyn Collective>| {
+        let recipe = Recipe::finetune_with(&[&format!("precision={precision}")]);
+        let mut learner = Learner::new(&small_checkpoint(), &recipe, None, 0, &devices[rank].device);
         for step in 0..STEPS {
-            study(&mut learner, &batch(step, BATCH, SIDE), rank, replicas);
-            let (Update::Done(sums), _) = learner.update(0.001, 0.0, &*collective)? else { panic!("diverged") };
+            forward_backward_part(&mut learner, &batch(step, BATCH, SIDE), rank, replicas);
+            let (StepOutcome::Applied(metrics), _) = learner.update(0.001, 0.0, &*collective)? else {
+                panic!("diverged")
+            };
             if rank == 0 {
-                found.lock().unwrap().0.push(sums.loss / sums.weight);
+                found.lock().unwrap().0.push(metrics.loss / metrics.weight);
             }
         }
-        found.lock().unwrap().1[rank] = learner.memory()?.network;
+        found.lock().unwrap().1[rank] = learner.state()?.network;
         Ok(())
     })
     .unwrap();

@@ -7,78 +7,80 @@ use model::network::ResNet;
 use std::ops::Range;
 
 /// f32 values of a bucket, unless a single parameter has more: 4 MiB.
-const BUCKET: usize = 1 << 20;
+const BUCKET_VALUES: usize = 1 << 20;
 
 /// Which parameter's gradient lies where.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct BucketLayout {
     /// In the module's order.
-    places: Vec<Place>,
+    slices: Vec<GradientSlice>,
     /// Values of each bucket.
-    sizes: Vec<usize>,
+    bucket_sizes: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
-struct Place {
+struct GradientSlice {
     id: ParamId,
     bucket: usize,
     range: Range<usize>,
 }
 
-impl Layout {
+impl BucketLayout {
     /// For the parameters of `network` whose name `learns`.
-    pub fn new(network: &ResNet, learns: impl Fn(&str) -> bool) -> Self {
-        let mut survey = Survey { path: Vec::new(), learns, found: Vec::new() };
-        network.visit(&mut survey);
-        let (mut places, mut sizes) = (Vec::new(), vec![0]);
-        for (id, size) in survey.found {
-            let last = *sizes.last().expect("there is a bucket");
-            if last > 0 && last + size > BUCKET {
-                sizes.push(0);
+    pub fn new(network: &ResNet, is_trained: impl Fn(&str) -> bool) -> Self {
+        let mut parameters = TrainedParameters { path: Vec::new(), is_trained, found: Vec::new() };
+        network.visit(&mut parameters);
+        let (mut slices, mut bucket_sizes) = (Vec::new(), vec![0]);
+        for (id, size) in parameters.found {
+            let last = *bucket_sizes.last().expect("there is a bucket");
+            if last > 0 && last + size > BUCKET_VALUES {
+                bucket_sizes.push(0);
             }
-            let bucket = sizes.len() - 1;
-            places.push(Place { id, bucket, range: sizes[bucket]..sizes[bucket] + size });
-            sizes[bucket] += size;
+            let bucket = bucket_sizes.len() - 1;
+            slices.push(GradientSlice { id, bucket, range: bucket_sizes[bucket]..bucket_sizes[bucket] + size });
+            bucket_sizes[bucket] += size;
         }
-        Layout { places, sizes }
+        BucketLayout { slices, bucket_sizes }
     }
 
     /// The buckets of what went backwards through `network`.
-    pub fn collect(&self, gradients: Gradients, network: &ResNet) -> Vec<Tensor<1>> {
-        let wanted: Vec<ParamId> = self.places.iter().map(|place| place.id).collect();
+    pub fn flatten(&self, gradients: Gradients, network: &ResNet) -> Vec<Tensor<1>> {
+        let ids: Vec<ParamId> = self.slices.iter().map(|slice| slice.id).collect();
         let mut gradients = gradients;
-        let mut flatten =
-            Flatten { gradients: GradientsParams::from_params(&mut gradients, network, &wanted), flat: Vec::new() };
-        network.visit(&mut flatten);
-        assert_eq!(flatten.flat.len(), self.places.len(), "every parameter has a gradient");
-        let mut flat = flatten.flat.into_iter();
+        let mut visitor = FlattenGradients {
+            gradients: GradientsParams::from_params(&mut gradients, network, &ids),
+            flat: Vec::new(),
+        };
+        network.visit(&mut visitor);
+        assert_eq!(visitor.flat.len(), self.slices.len(), "every parameter has a gradient");
+        let mut flat = visitor.flat.into_iter();
         let bucket = |index: usize| {
-            let count = self.places.iter().filter(|place| place.bucket == index).count();
+            let count = self.slices.iter().filter(|slice| slice.bucket == index).count();
             Tensor::cat(flat.by_ref().take(count).collect(), 0)
         };
-        (0..self.sizes.len()).map(bucket).collect()
+        (0..self.bucket_sizes.len()).map(bucket).collect()
     }
 
     /// What nothing went backwards through gives.
     pub fn zeros(&self, device: &Device) -> Vec<Tensor<1>> {
-        self.sizes.iter().map(|&size| Tensor::zeros([size], device)).collect()
+        self.bucket_sizes.iter().map(|&size| Tensor::zeros([size], device)).collect()
     }
 
     /// As an optimiser takes them.
-    pub fn gradients(&self, buckets: &[Tensor<1>], network: &ResNet) -> GradientsParams {
-        let mut shape = Shape { layout: self, buckets, next: 0, gradients: GradientsParams::new() };
-        network.visit(&mut shape);
-        shape.gradients
+    pub fn unflatten(&self, buckets: &[Tensor<1>], network: &ResNet) -> GradientsParams {
+        let mut visitor = UnflattenGradients { layout: self, buckets, next: 0, gradients: GradientsParams::new() };
+        network.visit(&mut visitor);
+        visitor.gradients
     }
 }
 
-struct Survey<F> {
+struct TrainedParameters<F> {
     path: Vec<String>,
-    learns: F,
+    is_trained: F,
     found: Vec<(ParamId, usize)>,
 }
 
-impl<F: Fn(&str) -> bool> ModuleVisitor for Survey<F> {
+impl<F: Fn(&str) -> bool> ModuleVisitor for TrainedParameters<F> {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.push(name.to_owned());
     }
@@ -88,18 +90,18 @@ impl<F: Fn(&str) -> bool> ModuleVisitor for Survey<F> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if param.is_require_grad() && (self.learns)(&self.path.join(".")) {
+        if param.is_require_grad() && (self.is_trained)(&self.path.join(".")) {
             self.found.push((param.id, param.val().shape().num_elements()));
         }
     }
 }
 
-struct Flatten {
+struct FlattenGradients {
     gradients: GradientsParams,
     flat: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for Flatten {
+impl ModuleVisitor for FlattenGradients {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
             self.flat.push(gradient.reshape([-1]));
@@ -107,18 +109,18 @@ impl ModuleVisitor for Flatten {
     }
 }
 
-struct Shape<'a> {
-    layout: &'a Layout,
+struct UnflattenGradients<'a> {
+    layout: &'a BucketLayout,
     buckets: &'a [Tensor<1>],
     next: usize,
     gradients: GradientsParams,
 }
 
-impl ModuleVisitor for Shape<'_> {
+impl ModuleVisitor for UnflattenGradients<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(place) = self.layout.places.get(self.next).filter(|place| place.id == param.id) else { return };
+        let Some(slice) = self.layout.slices.get(self.next).filter(|slice| slice.id == param.id) else { return };
         self.next += 1;
-        let gradient = self.buckets[place.bucket].clone().slice(place.range.clone());
+        let gradient = self.buckets[slice.bucket].clone().slice(slice.range.clone());
         self.gradients.register(param.id, gradient.reshape(param.val().dims()));
     }
 }

@@ -1,15 +1,15 @@
 //! A network that learns, step by step, with others if there are any.
 
-use super::cross_entropy::Loss;
-use super::ema::Average;
-use super::gradients::Layout;
+use super::cross_entropy::CrossEntropy;
+use super::ema::ExponentialMovingAverage;
+use super::gradients::BucketLayout;
 use super::loss_scale::LossScale;
-use super::metrics::{Found, rank};
-use super::mixing::Plan;
-use super::network_tensors::{Which, numbered, values, with_values};
+use super::metrics::{StepMetrics, class_rank};
+use super::mixing::MixingPlan;
+use super::network_tensors::{TensorFilter, flat_tensors, with_flat_tensors, with_sequential_ids};
 use super::optimiser::optimiser;
-use crate::recipe::{Layers, Precision, Recipe};
-use crate::replicas::{Collective, Lost};
+use crate::recipe::{Precision, Recipe, TrainedLayers};
+use crate::replicas::{Collective, ReplicaLost};
 use anyhow::Result;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
@@ -25,45 +25,45 @@ pub struct Learner {
     architecture: Architecture,
     network: ResNet,
     optimiser: ModuleOptimizer,
-    average: Option<Average>,
+    ema: Option<ExponentialMovingAverage>,
     scale: Option<LossScale>,
     /// Steps of the optimiser so far.
     steps: usize,
 
-    layers: Layers,
+    layers: TrainedLayers,
     precision: DType,
-    loss: Loss,
+    loss: CrossEntropy,
     clip_norm: Option<f64>,
-    layout: Layout,
+    bucket_layout: BucketLayout,
     device: Device,
 
     /// Of the step that is being made: gradients so far, and what was found.
     gradients: Option<Vec<Tensor<1>>>,
-    found: Found,
+    metrics: StepMetrics,
 }
 
 /// What the network is shown.
-pub enum Inputs<'a> {
+pub enum LearnerInput<'a> {
     /// To be mixed by the plan.
-    Photos(&'a ImageBatch, Plan),
+    Photos(&'a ImageBatch, MixingPlan),
     /// What the last stage made of photos, row by row: `[batch, features]`.
     Features(Vec<f32>),
 }
 
 /// All of a learner that a training which goes on needs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Memory {
+pub struct LearnerState {
     /// By torchvision's names.
     pub network: BTreeMap<String, Vec<f32>>,
-    pub average: Option<BTreeMap<String, Vec<f32>>>,
+    pub ema: Option<BTreeMap<String, Vec<f32>>>,
     pub optimiser: Vec<u8>,
     pub scale: Option<LossScale>,
     pub steps: usize,
 }
 
 /// What became of a step.
-pub enum Update {
-    Done(Found),
+pub enum StepOutcome {
+    Applied(StepMetrics),
     /// Why the step came to nothing; the weights are as before.
     Diverged(&'static str),
 }
@@ -80,15 +80,16 @@ impl Learner {
     ) -> Self {
         let device = device.clone().autodiff();
         let device = if recipe.gradient_checkpointing { device.gradient_checkpointing() } else { device };
-        let network = numbered(ResNet::from_checkpoint(start, &device));
-        let learns = |name: &str| recipe.layers == Layers::All || name.starts_with("fc.");
-        let average =
-            recipe.ema_decay.map(|decay| Average::new(&network, decay, recipe.ema_steps.unwrap_or(1), warmup));
+        let network = with_sequential_ids(ResNet::from_checkpoint(start, &device));
+        let is_trained = |name: &str| recipe.layers == TrainedLayers::All || name.starts_with("fc.");
+        let ema = recipe
+            .ema_decay
+            .map(|decay| ExponentialMovingAverage::new(&network, decay, recipe.ema_steps.unwrap_or(1), warmup));
         Learner {
             architecture: start.architecture(),
-            layout: Layout::new(&network, learns),
+            bucket_layout: BucketLayout::new(&network, is_trained),
             optimiser: optimiser(recipe),
-            average,
+            ema,
             scale: (recipe.precision == Precision::F16).then(LossScale::default),
             steps: 0,
             layers: recipe.layers,
@@ -97,40 +98,40 @@ impl Learner {
                 Precision::Bf16 => DType::BF16,
                 Precision::F16 => DType::F16,
             },
-            loss: Loss::new(recipe.label_smoothing, class_weights),
+            loss: CrossEntropy::new(recipe.label_smoothing, class_weights),
             clip_norm: recipe.clip_norm,
             network,
             device,
             gradients: None,
-            found: Found::default(),
+            metrics: StepMetrics::default(),
         }
     }
 
     /// Forwards and backwards: a part of the next step.
-    pub fn study(&mut self, inputs: Inputs, classes: &[usize]) {
-        let mut targets = Plan::default().targets(classes, self.architecture.classes);
+    pub fn forward_backward(&mut self, inputs: LearnerInput, classes: &[usize]) {
+        let mut targets = MixingPlan::default().targets(classes, self.architecture.classes);
         let logits = match inputs {
-            Inputs::Photos(images, plan) => {
+            LearnerInput::Photos(images, plan) => {
                 targets = plan.targets(classes, self.architecture.classes);
                 let images = plan.apply(normalise(images, &self.device));
                 self.network.forward(if self.precision == DType::F32 { images } else { images.cast(self.precision) })
             }
-            Inputs::Features(rows) => {
+            LearnerInput::Features(rows) => {
                 let shape = [classes.len(), self.architecture.features()];
                 self.network.classify(Tensor::from_data(TensorData::new(rows, shape), &self.device))
             }
         };
         let (loss, weight) = self.loss.sum(logits.clone(), &targets);
-        self.found.loss += loss.clone().into_scalar::<f64>();
-        self.found.weight += weight;
-        self.found.images += classes.len() as f64;
+        self.metrics.loss += loss.clone().into_scalar::<f64>();
+        self.metrics.weight += weight;
+        self.metrics.images += classes.len() as f64;
         let rows: Vec<f32> = logits.detach().into_data().iter().collect();
         let rows = rows.chunks_exact(self.architecture.classes).zip(classes);
-        self.found.correct += rows.filter(|(row, class)| rank(row, **class) == 0).count() as f64;
+        self.metrics.correct += rows.filter(|(row, class)| class_rank(row, **class) == 0).count() as f64;
 
         // The mean keeps f16's gradients where they were for any size of a batch.
         let scale = self.scale.map_or(1.0, LossScale::factor) / weight;
-        let gradients = self.layout.collect((loss * scale).backward(), &self.network);
+        let gradients = self.bucket_layout.flatten((loss * scale).backward(), &self.network);
         let weighted = gradients.into_iter().map(|bucket| bucket * weight);
         self.gradients = Some(match self.gradients.take() {
             Some(sums) => sums.into_iter().zip(weighted).map(|(sum, more)| sum + more).collect(),
@@ -147,31 +148,31 @@ impl Learner {
         learning_rate: f64,
         flag: f64,
         collective: &dyn Collective,
-    ) -> Result<(Update, f64), Lost> {
-        let Found { loss, weight, correct, images } = std::mem::take(&mut self.found);
-        let zeros = || self.layout.zeros(&self.device.clone().inner());
+    ) -> Result<(StepOutcome, f64), ReplicaLost> {
+        let StepMetrics { loss, weight, correct, images } = std::mem::take(&mut self.metrics);
+        let zeros = || self.bucket_layout.zeros(&self.device.clone().inner());
         let mut tensors = self.gradients.take().unwrap_or_else(zeros);
-        // Whoever learns the head alone runs no other layer.
-        let with_statistics = self.layers == Layers::All && collective.world_size() > 1;
+        // Whoever learns the head collective runs no other layer.
+        let with_statistics = self.layers == TrainedLayers::All && collective.world_size() > 1;
         if with_statistics {
-            tensors.push(Tensor::cat(values(&self.network, Which::Statistics), 0));
+            tensors.push(Tensor::cat(flat_tensors(&self.network, TensorFilter::RunningStatistics), 0));
         }
-        let (mut tensors, sums) = collective.sum(tensors, &[loss, weight, correct, images, flag])?;
-        let found = Found { loss: sums[0], weight: sums[1], correct: sums[2], images: sums[3] };
+        let (mut tensors, sums) = collective.all_reduce(tensors, &[loss, weight, correct, images, flag])?;
+        let metrics = StepMetrics { loss: sums[0], weight: sums[1], correct: sums[2], images: sums[3] };
         if with_statistics {
             let sum = tensors.pop().expect("the statistics are the last");
-            self.set_statistics(sum / collective.world_size() as f64);
+            self.set_running_statistics(sum / collective.world_size() as f64);
         }
-        if !found.loss.is_finite() {
-            return Ok((Update::Diverged("the loss is not finite"), sums[4]));
+        if !metrics.loss.is_finite() {
+            return Ok((StepOutcome::Diverged("the loss is not finite"), sums[4]));
         }
-        if found.images > 0.0 {
-            self.apply(tensors, found.weight, learning_rate);
+        if metrics.images > 0.0 {
+            self.apply(tensors, metrics.weight, learning_rate);
         }
         if self.scale.is_some_and(|scale| scale.factor() < 1.0) {
-            return Ok((Update::Diverged("gradients are too large for f16, however they are scaled"), sums[4]));
+            return Ok((StepOutcome::Diverged("gradients are too large for f16, however they are scaled"), sums[4]));
         }
-        Ok((Update::Done(found), sums[4]))
+        Ok((StepOutcome::Applied(metrics), sums[4]))
     }
 
     /// Gradients are sums, scaled as the loss was, to be divided by `weight`.
@@ -182,7 +183,7 @@ impl Learner {
             let squares = buckets.iter().map(|bucket| bucket.clone().square().sum());
             let norm = Tensor::cat(squares.collect(), 0).sum().into_scalar::<f64>().sqrt();
             if let Some(scale) = &mut self.scale {
-                scale.stepped(norm.is_finite());
+                scale.update(norm.is_finite());
                 if !norm.is_finite() {
                     return;
                 }
@@ -192,15 +193,15 @@ impl Learner {
                 buckets = buckets.into_iter().map(|bucket| bucket * clip).collect();
             }
         }
-        let gradients = self.layout.gradients(&buckets, &self.network);
+        let gradients = self.bucket_layout.unflatten(&buckets, &self.network);
         self.network = self.optimiser.step(learning_rate, self.network.clone(), gradients);
         self.steps += 1;
-        if let Some(average) = &mut self.average {
-            average.update(&self.network, self.steps);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.network, self.steps);
         }
     }
 
-    fn set_statistics(&mut self, flat: Tensor<1>) {
+    fn set_running_statistics(&mut self, flat: Tensor<1>) {
         let mut start = 0;
         let cut = |old: Tensor<1>| {
             let end = start + old.dims()[0];
@@ -208,19 +209,20 @@ impl Learner {
             start = end;
             new
         };
-        let new = values(&self.network, Which::Statistics).into_iter().map(cut).collect();
-        self.network = with_values(self.network.clone(), Which::Statistics, new);
+        let new = flat_tensors(&self.network, TensorFilter::RunningStatistics).into_iter().map(cut).collect();
+        self.network = with_flat_tensors(self.network.clone(), TensorFilter::RunningStatistics, new);
     }
 
     /// # Errors
     /// If a weight is not finite.
     pub fn checkpoint(&self, metadata: Metadata) -> Result<Checkpoint, CheckpointError> {
-        Checkpoint::new(metadata, self.answering().tensors(&self.architecture))
+        Checkpoint::new(metadata, self.evaluation_network().tensors(&self.architecture))
     }
 
     /// Logits `[batch, classes]` of features `[batch, features]`, row by row, by what answers.
     pub fn classifier(&self) -> impl Fn(Vec<f32>) -> Vec<f32> {
-        let (network, width, device) = (self.answering(), self.architecture.features(), self.device.clone().inner());
+        let (network, width, device) =
+            (self.evaluation_network(), self.architecture.features(), self.device.clone().inner());
         move |features| {
             let shape = [features.len() / width, width];
             let logits = network.classify(Tensor::from_data(TensorData::new(features, shape), &device));
@@ -229,21 +231,21 @@ impl Learner {
     }
 
     /// What answers, without autodiff: the average if there is one.
-    fn answering(&self) -> ResNet {
-        match &self.average {
-            Some(average) => average.network(&self.network),
+    fn evaluation_network(&self) -> ResNet {
+        match &self.ema {
+            Some(ema) => ema.network(&self.network),
             None => self.network.valid(),
         }
     }
 
-    /// All that [`Learner::remember`] needs.
+    /// All that [`Learner::load_state`] needs.
     ///
     /// # Errors
     /// If the optimiser's state cannot be written down.
-    pub fn memory(&self) -> Result<Memory> {
-        Ok(Memory {
+    pub fn state(&self) -> Result<LearnerState> {
+        Ok(LearnerState {
             network: self.network.tensors(&self.architecture),
-            average: self.average.as_ref().map(|average| average.network(&self.network).tensors(&self.architecture)),
+            ema: self.ema.as_ref().map(|ema| ema.network(&self.network).tensors(&self.architecture)),
             optimiser: self.optimiser.into_bytes()?.to_vec(),
             scale: self.scale,
             steps: self.steps,
@@ -254,27 +256,27 @@ impl Learner {
     ///
     /// # Errors
     /// If it is not all there.
-    pub fn remember(&mut self, metadata: &Metadata, memory: Memory) -> Result<()> {
+    pub fn load_state(&mut self, metadata: &Metadata, state: LearnerState) -> Result<()> {
         let network = |tensors| -> Result<ResNet> {
             let checkpoint = Checkpoint::new(metadata.clone(), tensors)?;
-            Ok(numbered(ResNet::from_checkpoint(&checkpoint, &self.device)))
+            Ok(with_sequential_ids(ResNet::from_checkpoint(&checkpoint, &self.device)))
         };
-        if let (Some(average), Some(tensors)) = (&mut self.average, memory.average) {
-            average.restore(&network(tensors)?);
+        if let (Some(ema), Some(tensors)) = (&mut self.ema, state.ema) {
+            ema.restore(&network(tensors)?);
         }
-        self.network = network(memory.network)?;
-        self.optimiser = self.optimiser.clone().from_bytes(Bytes::from_bytes_vec(memory.optimiser))?;
-        (self.scale, self.steps) = (memory.scale, memory.steps);
+        self.network = network(state.network)?;
+        self.optimiser = self.optimiser.clone().from_bytes(Bytes::from_bytes_vec(state.optimiser))?;
+        (self.scale, self.steps) = (state.scale, state.steps);
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::golden::{batch, start, study};
+    use super::super::golden::{batch, forward_backward_part, small_checkpoint};
     use super::*;
-    use crate::replicas::HostThreads;
-    use crate::replicas::together;
+    use crate::replicas::HostCollective;
+    use crate::replicas::run_replicas;
     use std::sync::Mutex;
 
     const SIDE: usize = 32;
@@ -282,20 +284,21 @@ mod tests {
     const STEPS: usize = 4;
 
     fn learner(changes: &[&str]) -> Learner {
-        Learner::new(&start(), &Recipe::changed(changes), None, 0, &Device::flex())
+        Learner::new(&small_checkpoint(), &Recipe::finetune_with(changes), None, 0, &Device::flex())
     }
 
     /// Weights after each step, by rank, of replicas that study so many parts each.
     fn run(changes: &[&str], replicas: usize, parts: usize) -> Vec<Vec<BTreeMap<String, Vec<f32>>>> {
         let weights = Mutex::new(vec![Vec::new(); replicas]);
-        let collectives = HostThreads::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
-        together(collectives, |rank, collective: Box<dyn Collective>| {
+        let collectives = HostCollective::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
+        run_replicas(collectives, |rank, collective: Box<dyn Collective>| {
             let mut learner = learner(changes);
             for step in 0..STEPS {
                 let batch = batch(step, BATCH, SIDE);
-                (0..parts).for_each(|own| study(&mut learner, &batch, rank * parts + own, replicas * parts));
+                (0..parts)
+                    .for_each(|own| forward_backward_part(&mut learner, &batch, rank * parts + own, replicas * parts));
                 learner.update(0.01, 0.0, &*collective)?;
-                weights.lock().unwrap()[rank].push(learner.memory()?.network);
+                weights.lock().unwrap()[rank].push(learner.state()?.network);
             }
             Ok(())
         })
@@ -336,11 +339,13 @@ mod tests {
     fn half_precision_stays_near() {
         let losses = |precision: &str| -> Vec<f64> {
             let mut learner = learner(&[precision]);
-            let alone = HostThreads::new(1).remove(0);
+            let collective = HostCollective::new(1).remove(0);
             let step = |step| {
-                study(&mut learner, &batch(step, BATCH, SIDE), 0, 1);
-                let Update::Done(found) = learner.update(0.001, 0.0, &alone).unwrap().0 else { panic!("diverged") };
-                found.loss / found.weight
+                forward_backward_part(&mut learner, &batch(step, BATCH, SIDE), 0, 1);
+                let StepOutcome::Applied(metrics) = learner.update(0.001, 0.0, &collective).unwrap().0 else {
+                    panic!("diverged")
+                };
+                metrics.loss / metrics.weight
             };
             (0..6).map(step).collect()
         };
@@ -356,18 +361,18 @@ mod tests {
     #[test]
     fn an_overflow_skips_the_step_and_halves_the_scale() {
         let mut learner = learner(&["precision=f16"]);
-        let alone = HostThreads::new(1).remove(0);
-        let before = learner.memory().unwrap();
-        study(&mut learner, &batch(0, BATCH, SIDE), 0, 1);
+        let collective = HostCollective::new(1).remove(0);
+        let before = learner.state().unwrap();
+        forward_backward_part(&mut learner, &batch(0, BATCH, SIDE), 0, 1);
         let infinite = |bucket: Tensor<1>| bucket / 0.0;
         learner.gradients = learner.gradients.take().map(|buckets| buckets.into_iter().map(infinite).collect());
-        learner.update(0.1, 0.0, &alone).unwrap();
-        let after = learner.memory().unwrap();
-        let parameters = |memory: &Memory| -> BTreeMap<_, _> {
-            memory.network.clone().into_iter().filter(|(name, _)| is_parameter(name)).collect()
+        learner.update(0.1, 0.0, &collective).unwrap();
+        let after = learner.state().unwrap();
+        let parameters = |state: &LearnerState| -> BTreeMap<_, _> {
+            state.network.clone().into_iter().filter(|(name, _)| is_parameter(name)).collect()
         };
         assert!(parameters(&after) == parameters(&before) && after.steps == 0);
-        let factor = |memory: &Memory| memory.scale.unwrap().factor();
+        let factor = |state: &LearnerState| state.scale.unwrap().factor();
         assert_eq!(factor(&after), factor(&before) / 2.0);
     }
 

@@ -7,16 +7,17 @@ use serde::{Deserialize, Serialize};
 pub struct LossScale {
     factor: f64,
     /// Steps since the factor changed.
-    good: usize,
+    #[serde(rename = "good")]
+    finite_steps: usize,
 }
 
-const FIRST: f64 = 65536.0;
+const INITIAL_FACTOR: f64 = 65536.0;
 /// Finite steps after which a larger factor is tried.
-const PATIENCE: usize = 2000;
+const GROWTH_INTERVAL: usize = 2000;
 
 impl Default for LossScale {
     fn default() -> Self {
-        LossScale { factor: FIRST, good: 0 }
+        LossScale { factor: INITIAL_FACTOR, finite_steps: 0 }
     }
 }
 
@@ -26,12 +27,12 @@ impl LossScale {
     }
 
     /// A step whose gradients were finite, or were not, and which was skipped.
-    pub fn stepped(&mut self, finite: bool) {
-        self.good = if finite { self.good + 1 } else { 0 };
+    pub fn update(&mut self, finite: bool) {
+        self.finite_steps = if finite { self.finite_steps + 1 } else { 0 };
         if !finite {
             self.factor /= 2.0;
-        } else if self.good == PATIENCE {
-            *self = LossScale { factor: self.factor * 2.0, good: 0 };
+        } else if self.finite_steps == GROWTH_INTERVAL {
+            *self = LossScale { factor: self.factor * 2.0, finite_steps: 0 };
         }
     }
 }
@@ -43,15 +44,15 @@ mod tests {
     #[test]
     fn an_overflow_halves_and_many_good_steps_double() {
         let mut scale = LossScale::default();
-        scale.stepped(false);
+        scale.update(false);
         assert_eq!(scale.factor(), 32768.0);
-        (0..PATIENCE - 1).for_each(|_| scale.stepped(true));
+        (0..GROWTH_INTERVAL - 1).for_each(|_| scale.update(true));
         assert_eq!(scale.factor(), 32768.0);
-        scale.stepped(true);
+        scale.update(true);
         assert_eq!(scale.factor(), 65536.0);
-        (0..PATIENCE - 1).for_each(|_| scale.stepped(true));
-        scale.stepped(false);
-        (0..PATIENCE - 1).for_each(|_| scale.stepped(true));
+        (0..GROWTH_INTERVAL - 1).for_each(|_| scale.update(true));
+        scale.update(false);
+        (0..GROWTH_INTERVAL - 1).for_each(|_| scale.update(true));
         assert_eq!(scale.factor(), 32768.0, "an overflow begins the count anew");
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Add;
 
 /// Sums over images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Found {
+pub struct StepMetrics {
     /// Cross-entropy, smoothed labels and weights of classes included.
     pub loss: f64,
     /// What the loss is divided by for its mean.
@@ -15,11 +15,11 @@ pub struct Found {
     pub images: f64,
 }
 
-impl Add for Found {
-    type Output = Found;
+impl Add for StepMetrics {
+    type Output = StepMetrics;
 
-    fn add(self, more: Found) -> Found {
-        Found {
+    fn add(self, more: StepMetrics) -> StepMetrics {
+        StepMetrics {
             loss: self.loss + more.loss,
             weight: self.weight + more.weight,
             correct: self.correct + more.correct,
@@ -29,7 +29,7 @@ impl Add for Found {
 }
 
 /// How many classes are likelier; of equals the lower index comes first, as in an answer.
-pub fn rank(logits: &[f32], class: usize) -> usize {
+pub fn class_rank(logits: &[f32], class: usize) -> usize {
     let own = logits[class];
     let before = |(index, &logit): (usize, &f32)| logit > own || (logit == own && index < class);
     logits.iter().enumerate().filter(|&entry| before(entry)).count()
@@ -42,6 +42,6 @@ mod tests {
     #[test]
     fn equals_are_ranked_by_index() {
         let logits = [1.0, 3.0, 3.0, -2.0];
-        assert_eq!([0, 1, 2, 3].map(|class| rank(&logits, class)), [2, 0, 1, 3]);
+        assert_eq!([0, 1, 2, 3].map(|class| class_rank(&logits, class)), [2, 0, 1, 3]);
     }
 }

@@ -15,8 +15,8 @@ mod network_tensors;
 mod optimiser;
 mod timing;
 
-pub use learner::{Inputs, Learner, Memory, Update};
+pub use learner::{Learner, LearnerInput, LearnerState, StepOutcome};
 pub use loss_scale::LossScale;
-pub use metrics::{Found, rank};
+pub use metrics::{StepMetrics, class_rank};
 pub use mixing::Mixing;
-pub use timing::{Timing, time};
+pub use timing::{StepTiming, measure_step};

@@ -6,58 +6,58 @@ use model::network::ResNet;
 
 /// Which tensors of a network are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum TensorFilter {
     All,
     /// Running means and variances.
-    Statistics,
+    RunningStatistics,
 }
 
 /// Flattened, without autodiff, in the module's order.
-pub fn values(network: &ResNet, which: Which) -> Vec<Tensor<1>> {
-    let mut collect = Collect { which, values: Vec::new() };
+pub fn flat_tensors(network: &ResNet, filter: TensorFilter) -> Vec<Tensor<1>> {
+    let mut collect = CollectTensors { filter, values: Vec::new() };
     network.visit(&mut collect);
     collect.values
 }
 
-/// The same network with other values, in the order of [`values`].
-pub fn with_values(network: ResNet, which: Which, values: Vec<Tensor<1>>) -> ResNet {
-    network.map(&mut Replace { which, values: values.into_iter() })
+/// The same network with other values, in the order of [`flat_tensors`].
+pub fn with_flat_tensors(network: ResNet, filter: TensorFilter, values: Vec<Tensor<1>>) -> ResNet {
+    network.map(&mut ReplaceTensors { filter, values: values.into_iter() })
 }
 
 /// The same network with parameters numbered in the module's order. Burn draws their numbers at random, and an optimiser's
 /// state, which goes by them, would mean nothing to another process.
-pub fn numbered(network: ResNet) -> ResNet {
-    network.map(&mut Number { next: 0 })
+pub fn with_sequential_ids(network: ResNet) -> ResNet {
+    network.map(&mut AssignIds { next: 0 })
 }
 
-impl Which {
+impl TensorFilter {
     fn includes<const D: usize>(self, param: &Param<Tensor<D>>) -> bool {
         // Running statistics are visited as parameters that take no gradient.
-        self == Which::All || !param.is_require_grad()
+        self == TensorFilter::All || !param.is_require_grad()
     }
 }
 
-struct Collect {
-    which: Which,
+struct CollectTensors {
+    filter: TensorFilter,
     values: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for Collect {
+impl ModuleVisitor for CollectTensors {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.which.includes(param) {
+        if self.filter.includes(param) {
             self.values.push(param.val().without_autodiff().reshape([-1]));
         }
     }
 }
 
-struct Replace {
-    which: Which,
+struct ReplaceTensors {
+    filter: TensorFilter,
     values: std::vec::IntoIter<Tensor<1>>,
 }
 
-impl ModuleMapper for Replace {
+impl ModuleMapper for ReplaceTensors {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.which.includes(&param) {
+        if !self.filter.includes(&param) {
             return param;
         }
         let values = self.values.next().expect("there are as many values as tensors");
@@ -71,11 +71,11 @@ impl ModuleMapper for Replace {
     }
 }
 
-struct Number {
+struct AssignIds {
     next: u64,
 }
 
-impl ModuleMapper for Number {
+impl ModuleMapper for AssignIds {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (_, tensor, mapper) = param.consume();
         self.next += 1;

@@ -9,16 +9,20 @@ use burn::optim::{AdamWConfig, DynOptimizer, LambConfig, ModuleOptimizer, SgdCon
 /// For a [`ResNet`](model::network::ResNet): one-dimensional parameters decay only if the recipe says so.
 pub fn optimiser(recipe: &Recipe) -> ModuleOptimizer {
     match recipe.optimiser {
-        OptimiserKind::Sgd => grouped(recipe, |decay| sgd(recipe, decay).build(), |decay| sgd(recipe, decay).init()),
-        OptimiserKind::Adamw => {
-            grouped(recipe, |decay| adamw(recipe, decay).build(), |decay| adamw(recipe, decay).init())
+        OptimiserKind::Sgd => {
+            with_decay_groups(recipe, |decay| sgd(recipe, decay).build(), |decay| sgd(recipe, decay).init())
         }
-        OptimiserKind::Lamb => grouped(recipe, |decay| lamb(recipe, decay).build(), |decay| lamb(recipe, decay).init()),
+        OptimiserKind::Adamw => {
+            with_decay_groups(recipe, |decay| adamw(recipe, decay).build(), |decay| adamw(recipe, decay).init())
+        }
+        OptimiserKind::Lamb => {
+            with_decay_groups(recipe, |decay| lamb(recipe, decay).build(), |decay| lamb(recipe, decay).init())
+        }
     }
 }
 
 /// One for all parameters, and one of its own for those that do not decay; `build` and `init` take the decay.
-fn grouped<O: DynOptimizer + 'static>(
+fn with_decay_groups<O: DynOptimizer + 'static>(
     recipe: &Recipe,
     build: impl Fn(f64) -> O,
     init: impl Fn(f64) -> ModuleOptimizer,
@@ -63,19 +67,19 @@ mod tests {
     use burn::tensor::{Device, Tensor};
 
     #[derive(Module, Debug)]
-    struct Two {
+    struct WeightAndBias {
         weight: Param<Tensor<1>>,
         bias: Param<Tensor<1>>,
     }
 
     /// Five steps on `weight * 3 + bias * 3`, and the same on two numbers by the lines of PyTorch's documentation.
     fn assert_steps(changes: &[&str], decay_bias: bool, nesterov: bool) {
-        let recipe = Recipe::changed(changes);
+        let recipe = Recipe::finetune_with(changes);
         let momentum = recipe.momentum.unwrap();
         let mut optimiser = super::optimiser(&recipe);
         let device = Device::flex().autodiff();
         let parameter = || Param::from_tensor(Tensor::<1>::from_floats([2.0], &device));
-        let mut module = Two { weight: parameter(), bias: parameter() };
+        let mut module = WeightAndBias { weight: parameter(), bias: parameter() };
         let (mut expected, mut velocity) = ([2.0_f64; 2], [0.0; 2]);
         for step in 0..5 {
             let rate = 0.1 / (step + 1) as f64;

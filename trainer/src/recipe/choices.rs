@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Which weights learn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Layers {
+pub enum TrainedLayers {
     #[default]
     All,
     /// The classifier alone. Photos are seen once, as `predict` sees them, and what the other layers make of them is kept.
@@ -37,7 +37,7 @@ pub enum OptimiserKind {
 /// How the learning rate falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Schedule {
+pub enum ScheduleKind {
     Constant,
     Cosine,
     Step,
@@ -47,14 +47,14 @@ pub enum Schedule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected \"balanced\" or a list of numbers, one for each class")]
 pub enum ClassWeights {
-    Named(NamedWeights),
+    Named(NamedClassWeights),
     /// One for each class, in their order.
     Each(Vec<f64>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum NamedWeights {
+pub enum NamedClassWeights {
     /// In inverse proportion to the class's photos; 1 on average over them.
     Balanced,
 }

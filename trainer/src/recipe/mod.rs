@@ -5,7 +5,9 @@
 mod check;
 mod choices;
 
-pub use choices::{AutoAugment, ClassWeights, Layers, NamedWeights, OptimiserKind, Precision, Schedule};
+pub use choices::{
+    AutoAugment, ClassWeights, NamedClassWeights, OptimiserKind, Precision, ScheduleKind, TrainedLayers,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use model::architecture::Stem;
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Every recipe that comes with the program, by name.
-const EMBEDDED: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("cifar", include_str!("../../recipes/cifar.toml")),
     ("fast", include_str!("../../recipes/fast.toml")),
     ("finetune", include_str!("../../recipes/finetune.toml")),
@@ -38,7 +40,7 @@ pub struct Recipe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stem: Option<Stem>,
     #[serde(default)]
-    pub layers: Layers,
+    pub layers: TrainedLayers,
 
     /// Side of what the network sees when it answers, in pixels; by default what the checkpoint was trained on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,7 +72,7 @@ pub struct Recipe {
     pub optimiser: OptimiserKind,
     /// At its highest.
     pub learning_rate: f64,
-    pub schedule: Schedule,
+    pub schedule: ScheduleKind,
     /// Of `step` alone: epochs from one fall to the next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_epochs: Option<usize>,
@@ -149,27 +151,27 @@ fn one() -> usize {
 }
 
 /// A key and the value that it shall have, or none.
-pub type Change = (String, Option<Value>);
+pub type RecipeOverride = (String, Option<Value>);
 
 impl Recipe {
     /// Names of the recipes that come with the program.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        EMBEDDED.iter().map(|(name, _)| *name)
+        BUILT_IN.iter().map(|(name, _)| *name)
     }
 
     /// By name or file, with `changes` laid over it.
     ///
     /// # Errors
     /// Name the key that is unknown, missing or wrong, and what would be right.
-    pub fn resolve(name: &str, changes: &[Change]) -> Result<Self> {
-        let embedded = EMBEDDED.iter().find(|(known, _)| *known == name);
-        let text = match embedded {
+    pub fn resolve(name: &str, overrides: &[RecipeOverride]) -> Result<Self> {
+        let built_in = BUILT_IN.iter().find(|(known, _)| *known == name);
+        let text = match built_in {
             Some((_, text)) => (*text).to_owned(),
             None => read(name)?,
         };
         let recipe = || format!("recipe {name}");
         let mut table: Table = text.parse().with_context(recipe)?;
-        for (key, value) in changes {
+        for (key, value) in overrides {
             // Each stands for the other, and whoever names one has decided.
             match key.as_str() {
                 "checkpoint" => table.remove("architecture"),
@@ -190,7 +192,7 @@ impl Recipe {
     }
 
     /// What an epoch, counted from 1, trains on, where checkpoints are for `answers`.
-    pub fn preprocessing_at(&self, epoch: usize, answers: &Preprocessing) -> Preprocessing {
+    pub fn training_preprocessing(&self, epoch: usize, answers: &Preprocessing) -> Preprocessing {
         let side = self.train_sizes.iter().rev().find(|(first, _)| *first <= epoch).map(|(_, side)| *side);
         let crop = side.unwrap_or(answers.crop);
         let resize = f64::from(answers.resize) * f64::from(crop) / f64::from(answers.crop);
@@ -206,9 +208,9 @@ impl Recipe {
 #[cfg(test)]
 impl Recipe {
     /// `finetune` with changes, for tests.
-    pub fn changed(changes: &[&str]) -> Self {
-        let changes: Vec<Change> = changes.iter().map(|text| change(text).unwrap()).collect();
-        Recipe::resolve("finetune", &changes).unwrap()
+    pub fn finetune_with(changes: &[&str]) -> Self {
+        let overrides: Vec<RecipeOverride> = changes.iter().map(|text| parse_override(text).unwrap()).collect();
+        Recipe::resolve("finetune", &overrides).unwrap()
     }
 }
 
@@ -221,7 +223,7 @@ fn read(name: &str) -> Result<String> {
 }
 
 /// `KEY=VALUE` with a value of TOML; a text needs no quotes. `KEY=` takes the key out of the recipe.
-pub fn change(text: &str) -> Result<Change> {
+pub fn parse_override(text: &str) -> Result<RecipeOverride> {
     let (key, value) = text.split_once('=').with_context(|| format!("{text:?} is not of the form KEY=VALUE"))?;
     let (key, value) = (key.trim(), value.trim());
     let value = (!value.is_empty()).then(|| value.parse().unwrap_or_else(|_| Value::String(value.to_owned())));
@@ -233,7 +235,7 @@ mod tests {
     use super::*;
 
     fn resolve(changes: &[&str]) -> Result<Recipe, String> {
-        let changes = changes.iter().map(|text| change(text)).collect::<Result<Vec<_>>>();
+        let changes = changes.iter().map(|text| parse_override(text)).collect::<Result<Vec<_>>>();
         changes.and_then(|changes| Recipe::resolve("finetune", &changes)).map_err(|error| format!("{error:#}"))
     }
 
@@ -242,7 +244,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("recipe.toml");
         for name in Recipe::names() {
-            let recipe = Recipe::resolve(name, &[change("seed=7").unwrap()]).unwrap();
+            let recipe = Recipe::resolve(name, &[parse_override("seed=7").unwrap()]).unwrap();
             std::fs::write(&path, recipe.to_toml().unwrap()).unwrap();
             assert_eq!(Recipe::resolve(path.to_str().unwrap(), &[]).unwrap(), recipe, "{name}");
         }
@@ -251,7 +253,7 @@ mod tests {
     #[test]
     fn changes_lie_over_the_recipe() {
         let recipe = resolve(&["epochs=3", "schedule = step", "step-epochs=1", "step-factor=0.5", "flip=0"]).unwrap();
-        assert_eq!((recipe.epochs, recipe.schedule, recipe.step_factor), (3, Schedule::Step, Some(0.5)));
+        assert_eq!((recipe.epochs, recipe.schedule, recipe.step_factor), (3, ScheduleKind::Step, Some(0.5)));
         assert_eq!(recipe.flip, 0.0);
         assert_eq!(resolve(&["warmup-epochs=0", "warmup-factor="]).unwrap().warmup_factor, None);
         let recipe = resolve(&["architecture=resnet34"]).unwrap();
@@ -261,7 +263,7 @@ mod tests {
     #[test]
     fn epochs_train_on_sizes_of_their_own() {
         let answers = Preprocessing::default();
-        let at = |changes: &[&str], epoch| resolve(changes).unwrap().preprocessing_at(epoch, &answers);
+        let at = |changes: &[&str], epoch| resolve(changes).unwrap().training_preprocessing(epoch, &answers);
         let size = |changes: &[&str], epoch| at(changes, epoch).crop;
         let sizes = ["train-sizes=[[1, 96], [3, 128]]"];
         assert_eq!([1, 2, 3, 9].map(|epoch| size(&sizes, epoch)), [96, 96, 128, 128]);
@@ -324,7 +326,7 @@ mod tests {
     fn what_to_start_from_is_said_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("both.toml");
-        let finetune = EMBEDDED.iter().find(|(name, _)| *name == "finetune").unwrap().1;
+        let finetune = BUILT_IN.iter().find(|(name, _)| *name == "finetune").unwrap().1;
         std::fs::write(&path, format!("architecture = \"resnet18\"\n{finetune}")).unwrap();
         let error = Recipe::resolve(path.to_str().unwrap(), &[]).unwrap_err();
         assert!(format!("{error:#}").contains("only one of them"), "{error:#}");

@@ -4,7 +4,7 @@
 mod nccl;
 
 #[cfg(feature = "cuda")]
-pub use nccl::Nccl;
+pub use nccl::NcclCollective;
 
 use burn::tensor::{Tensor, TensorData};
 use parking_lot::{Condvar, Mutex};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// What a replica has to do with the others. All of them make the same calls in the same order.
 ///
-/// Whoever drops theirs, by the end of a run, an error or a panic, is gone: others that wait for it get [`Lost`] instead.
+/// Whoever drops theirs, by the end of a run, an error or a panic, is lost_rank: others that wait for it get [`ReplicaLost`] instead.
 pub trait Collective: Send {
     /// Of this replica, from 0.
     fn rank(&self) -> usize;
@@ -23,8 +23,8 @@ pub trait Collective: Send {
     /// Tensors and numbers summed over all replicas, the same bits in each of them. Each replica brings as many of both.
     ///
     /// # Errors
-    /// If a replica is gone.
-    fn sum(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), Lost>;
+    /// If a replica is lost_rank.
+    fn all_reduce(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), ReplicaLost>;
 
     /// Whether a replica is gone already, for those who have long to do until the next sum.
     fn is_broken(&self) -> bool;
@@ -33,73 +33,73 @@ pub trait Collective: Send {
 /// Another replica ended; what it says of that is the run's error.
 #[derive(Debug, thiserror::Error)]
 #[error("replica {0} is gone")]
-pub struct Lost(usize);
+pub struct ReplicaLost(usize);
 
 /// Through the memory of the host, summed in order of rank: for every device that has nothing better.
-pub struct HostThreads {
+pub struct HostCollective {
     rank: usize,
     world_size: usize,
-    meeting: Arc<Meeting>,
+    rendezvous: Arc<Rendezvous>,
 }
 
 /// Where replicas meet, once for every sum.
-struct Meeting {
-    state: Mutex<State>,
+struct Rendezvous {
+    state: Mutex<RendezvousState>,
     changed: Condvar,
 }
 
-struct State {
+struct RendezvousState {
     /// What each replica brought to the sum that is being made.
-    brought: Vec<Option<Brought>>,
+    contributions: Vec<Option<Contribution>>,
     /// What all brought to the last whole one, and how many there were.
-    complete: Arc<Vec<Brought>>,
-    sums: usize,
-    gone: Option<usize>,
+    complete: Arc<Vec<Contribution>>,
+    rounds: usize,
+    lost_rank: Option<usize>,
 }
 
-struct Brought {
+struct Contribution {
     tensors: Vec<TensorData>,
     numbers: Vec<f64>,
 }
 
-impl HostThreads {
+impl HostCollective {
     /// One for each replica, by rank.
     pub fn new(world_size: usize) -> Vec<Self> {
-        let brought = (0..world_size).map(|_| None).collect();
-        let state = State { brought, complete: Arc::new(Vec::new()), sums: 0, gone: None };
-        let meeting = Arc::new(Meeting { state: Mutex::new(state), changed: Condvar::new() });
-        (0..world_size).map(|rank| HostThreads { rank, world_size, meeting: meeting.clone() }).collect()
+        let contributions = (0..world_size).map(|_| None).collect();
+        let state = RendezvousState { contributions, complete: Arc::new(Vec::new()), rounds: 0, lost_rank: None };
+        let rendezvous = Arc::new(Rendezvous { state: Mutex::new(state), changed: Condvar::new() });
+        (0..world_size).map(|rank| HostCollective { rank, world_size, rendezvous: rendezvous.clone() }).collect()
     }
 
     /// What every replica brings, by rank.
-    fn exchange(&self, mine: Brought) -> Result<Arc<Vec<Brought>>, Lost> {
-        let mut state = self.meeting.state.lock();
-        let awaited = state.sums + 1;
-        state.brought[self.rank] = Some(mine);
-        if state.brought.iter().all(Option::is_some) {
-            let all = state.brought.iter_mut().filter_map(Option::take).collect();
+    fn exchange(&self, contribution: Contribution) -> Result<Arc<Vec<Contribution>>, ReplicaLost> {
+        let mut state = self.rendezvous.state.lock();
+        let awaited = state.rounds + 1;
+        state.contributions[self.rank] = Some(contribution);
+        if state.contributions.iter().all(Option::is_some) {
+            let all = state.contributions.iter_mut().filter_map(Option::take).collect();
             state.complete = Arc::new(all);
-            state.sums += 1;
-            self.meeting.changed.notify_all();
+            state.rounds += 1;
+            self.rendezvous.changed.notify_all();
         }
-        while state.sums < awaited {
-            if let Some(rank) = state.gone {
-                return Err(Lost(rank));
+        while state.rounds < awaited {
+            if let Some(rank) = state.lost_rank {
+                return Err(ReplicaLost(rank));
             }
-            self.meeting.changed.wait(&mut state);
+            self.rendezvous.changed.wait(&mut state);
         }
         Ok(state.complete.clone())
     }
 }
 
-impl Drop for HostThreads {
+impl Drop for HostCollective {
     fn drop(&mut self) {
-        self.meeting.state.lock().gone.get_or_insert(self.rank);
-        self.meeting.changed.notify_all();
+        self.rendezvous.state.lock().lost_rank.get_or_insert(self.rank);
+        self.rendezvous.changed.notify_all();
     }
 }
 
-impl Collective for HostThreads {
+impl Collective for HostCollective {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -109,24 +109,24 @@ impl Collective for HostThreads {
     }
 
     fn is_broken(&self) -> bool {
-        self.meeting.state.lock().gone.is_some()
+        self.rendezvous.state.lock().lost_rank.is_some()
     }
 
-    fn sum(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), Lost> {
+    fn all_reduce(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), ReplicaLost> {
         if self.world_size == 1 {
             return Ok((tensors, numbers.to_vec()));
         }
         let devices: Vec<_> = tensors.iter().map(Tensor::device).collect();
         let tensors = tensors.into_iter().map(Tensor::into_data).collect();
-        let all = self.exchange(Brought { tensors, numbers: numbers.to_vec() })?;
+        let all = self.exchange(Contribution { tensors, numbers: numbers.to_vec() })?;
         let sum = |index: usize| {
             let mut sum = f32s(&all[0].tensors[index]).to_vec();
-            for brought in &all[1..] {
-                sum.iter_mut().zip(f32s(&brought.tensors[index])).for_each(|(sum, value)| *sum += value);
+            for contribution in &all[1..] {
+                sum.iter_mut().zip(f32s(&contribution.tensors[index])).for_each(|(sum, value)| *sum += value);
             }
             Tensor::from_data(TensorData::new(sum, all[0].tensors[index].shape().clone()), &devices[index])
         };
-        let number = |index: usize| all.iter().map(|brought| brought.numbers[index]).sum();
+        let number = |index: usize| all.iter().map(|contribution| contribution.numbers[index]).sum();
         Ok(((0..devices.len()).map(sum).collect(), (0..numbers.len()).map(number).collect()))
     }
 }
@@ -142,11 +142,11 @@ mod tests {
     use std::time::{Duration, Instant};
 
     /// What each replica's thread returns, by rank.
-    fn replicas<T: Send>(count: usize, replica: impl Fn(HostThreads) -> T + Sync) -> Vec<T> {
+    fn replicas<T: Send>(count: usize, replica: impl Fn(HostCollective) -> T + Sync) -> Vec<T> {
         std::thread::scope(|scope| {
             let replica = &replica;
             let threads =
-                HostThreads::new(count).into_iter().map(|collective| scope.spawn(move || replica(collective)));
+                HostCollective::new(count).into_iter().map(|collective| scope.spawn(move || replica(collective)));
             threads.collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).collect()
         })
     }
@@ -161,7 +161,7 @@ mod tests {
                     // Of very different sizes, so that another order of the summands would show.
                     let value = [1e8_f32, 1.0, -1e8][collective.rank()] + step as f32;
                     let tensor = Tensor::<1>::from_data([value, 1.0], &Device::flex());
-                    let (tensors, numbers) = collective.sum(vec![tensor], &[collective.rank() as f64]).unwrap();
+                    let (tensors, numbers) = collective.all_reduce(vec![tensor], &[collective.rank() as f64]).unwrap();
                     let values: Vec<f32> = tensors[0].clone().into_data().iter().collect();
                     assert_eq!((values[1], numbers[0]), (3.0, 3.0));
                     found.push(values[0].to_bits());
@@ -183,7 +183,7 @@ mod tests {
                 if collective.rank() == 1 && step == 2 {
                     return Ok(());
                 }
-                collective.sum(Vec::new(), &[1.0]).map_err(|lost| lost.to_string())?;
+                collective.all_reduce(Vec::new(), &[1.0]).map_err(|lost| lost.to_string())?;
             }
             Ok(())
         });

@@ -1,6 +1,6 @@
 //! Where replicas compute.
 
-use super::collective::{Collective, HostThreads};
+use super::collective::{Collective, HostCollective};
 use anyhow::{Result, bail};
 use model::engine::{self, Device};
 use pollster::block_on;
@@ -52,9 +52,9 @@ pub fn collectives(devices: &[ReplicaDevice]) -> Vec<Box<dyn Collective>> {
     #[cfg(feature = "cuda")]
     if devices.iter().all(|device| matches!(device.name, Device::Cuda(_))) {
         let devices: Vec<_> = devices.iter().map(|device| device.device.clone()).collect();
-        return super::collective::Nccl::new(&devices).into_iter().map(|one| Box::new(one) as _).collect();
+        return super::collective::NcclCollective::new(&devices).into_iter().map(|one| Box::new(one) as _).collect();
     }
-    HostThreads::new(devices.len()).into_iter().map(|one| Box::new(one) as _).collect()
+    HostCollective::new(devices.len()).into_iter().map(|one| Box::new(one) as _).collect()
 }
 
 #[cfg(test)]

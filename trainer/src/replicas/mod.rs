@@ -4,6 +4,6 @@ mod collective;
 mod devices;
 mod run;
 
-pub use collective::{Collective, HostThreads, Lost};
+pub use collective::{Collective, HostCollective, ReplicaLost};
 pub use devices::{ReplicaDevice, collectives, replica_devices};
-pub use run::together;
+pub use run::run_replicas;

@@ -1,6 +1,6 @@
 //! Replicas side by side, each on a thread of its own, that end together.
 
-use super::collective::{Collective, Lost};
+use super::collective::{Collective, ReplicaLost};
 use anyhow::{Error, Result, anyhow};
 use std::any::Any;
 use std::thread::{self, ScopedJoinHandle};
@@ -9,7 +9,7 @@ use std::thread::{self, ScopedJoinHandle};
 ///
 /// # Errors
 /// What the first of them says that ended by itself, and not because it missed another; a panic is an error too.
-pub fn together(
+pub fn run_replicas(
     collectives: Vec<Box<dyn Collective>>,
     replica: impl Fn(usize, Box<dyn Collective>) -> Result<()> + Sync,
 ) -> Result<()> {
@@ -18,35 +18,36 @@ pub fn together(
         // A panic takes the collective with it, so that nobody waits for the replica.
         let start = |(rank, collective)| scope.spawn(move || replica(rank, collective));
         let threads: Vec<_> = collectives.into_iter().enumerate().map(start).collect();
-        let ended = |thread: ScopedJoinHandle<Result<()>>| thread.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
-        threads.into_iter().map(ended).collect()
+        let join =
+            |thread: ScopedJoinHandle<Result<()>>| thread.join().unwrap_or_else(|panic| Err(panic_error(&*panic)));
+        threads.into_iter().map(join).collect()
     });
     let errors = results.into_iter().filter_map(Result::err);
-    let (missed, causes): (Vec<_>, Vec<_>) = errors.partition(|error: &Error| error.is::<Lost>());
-    causes.into_iter().chain(missed).next().map_or(Ok(()), Err)
+    let (lost, causes): (Vec<_>, Vec<_>) = errors.partition(|error: &Error| error.is::<ReplicaLost>());
+    causes.into_iter().chain(lost).next().map_or(Ok(()), Err)
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Error {
+fn panic_error(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     anyhow!("a replica failed: {}", text.unwrap_or("nothing is known"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::collective::HostThreads;
+    use super::super::collective::HostCollective;
     use super::*;
     use std::time::{Duration, Instant};
 
     /// Three replicas that would go on for ever, of which one does not.
     fn ended_by(fail: impl Fn() -> Result<()> + Sync) -> String {
-        let collectives = HostThreads::new(3).into_iter().map(|one| Box::new(one) as _).collect();
+        let collectives = HostCollective::new(3).into_iter().map(|one| Box::new(one) as _).collect();
         let start = Instant::now();
-        let result = together(collectives, |rank, collective| {
+        let result = run_replicas(collectives, |rank, collective| {
             for step in 0.. {
                 if (rank, step) == (2, 10) {
                     fail()?;
                 }
-                collective.sum(Vec::new(), &[1.0])?;
+                collective.all_reduce(Vec::new(), &[1.0])?;
             }
             Ok(())
         });

@@ -9,7 +9,7 @@ pub fn blend(first: u8, second: u8, factor: f32) -> u8 {
 }
 
 /// Pillow's mode `L`: ITU-R 601-2 luma in 16 bits.
-pub fn grey([red, green, blue]: [u8; 3]) -> u8 {
+pub fn luma([red, green, blue]: [u8; 3]) -> u8 {
     let sum = 19595 * u32::from(red) + 38470 * u32::from(green) + 7471 * u32::from(blue);
     ((sum + 0x8000) >> 16) as u8
 }
@@ -18,8 +18,8 @@ pub fn grey([red, green, blue]: [u8; 3]) -> u8 {
 pub fn saturation(image: Image, factor: f64) -> Image {
     let factor = factor as f32;
     image.map(|rgb| {
-        let grey = grey(rgb);
-        rgb.map(|value| blend(grey, value, factor))
+        let luma = luma(rgb);
+        rgb.map(|value| blend(luma, value, factor))
     })
 }
 
@@ -66,10 +66,10 @@ fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
     let sixth = sixths as u8;
     let rest = (sixths - f64::from(sixth)) as f32;
     let share = (f64::from(saturation) / 255.0) as f32;
-    let of_value = |kept: f64| rounded(f64::from(value) * kept);
-    let p = of_value(1.0 - f64::from(share));
-    let q = of_value(1.0 - f64::from(share * rest));
-    let t = of_value(1.0 - f64::from(share) * (1.0 - f64::from(rest)));
+    let scaled_value = |factor: f64| round_half_up(f64::from(value) * factor);
+    let p = scaled_value(1.0 - f64::from(share));
+    let q = scaled_value(1.0 - f64::from(share * rest));
+    let t = scaled_value(1.0 - f64::from(share) * (1.0 - f64::from(rest)));
     match sixth % 6 {
         0 => [value, t, p],
         1 => [q, value, p],
@@ -81,7 +81,7 @@ fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
 }
 
 /// To the nearest, halves upwards, of what is at least 0: `f64::round` is a call where the processor's baseline lacks it.
-fn rounded(value: f64) -> u8 {
+fn round_half_up(value: f64) -> u8 {
     let whole = value as u8;
     whole + u8::from(value - f64::from(whole) >= 0.5)
 }

@@ -1,12 +1,12 @@
 //! What of a photo a sample shows: torchvision's `RandomResizedCrop`, or its `RandomCrop` with padding.
 
 use super::image::Image;
-use crate::data::Draws;
+use crate::data::CounterRng;
 use model::preprocess::{Photo, Preprocessing, Rectangle};
 
 /// What is drawn from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Crop {
+pub enum RandomCrop {
     /// A part of the photo, resized.
     Resized {
         /// The least and the largest share of a photo's area.
@@ -20,7 +20,7 @@ pub enum Crop {
 
 /// What was drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Part {
+pub enum CropParams {
     Resized(Rectangle),
     /// The middle from this column and row on, which may be less than 0.
     Shifted {
@@ -30,38 +30,38 @@ pub enum Part {
 }
 
 /// Rectangles that are tried, as in torchvision, before the middle of the photo is taken.
-const TRIES: usize = 10;
+const ATTEMPTS: usize = 10;
 
-impl Crop {
+impl RandomCrop {
     /// Of a photo of `size`, width by height.
-    pub fn draw(&self, size: (u32, u32), draws: &mut Draws) -> Part {
+    pub fn draw(&self, size: (u32, u32), rng: &mut CounterRng) -> CropParams {
         match *self {
-            Crop::Resized { scale, ratio } => Part::Resized(rectangle(size, scale, ratio, draws)),
-            Crop::Padded { padding } => {
-                let mut shift = || draws.below(2 * u64::from(padding) + 1) as i64 - i64::from(padding);
+            RandomCrop::Resized { scale, ratio } => CropParams::Resized(random_rectangle(size, scale, ratio, rng)),
+            RandomCrop::Padded { padding } => {
+                let mut shift = || rng.below(2 * u64::from(padding) + 1) as i64 - i64::from(padding);
                 let top = shift();
-                Part::Shifted { left: shift(), top }
+                CropParams::Shifted { left: shift(), top }
             }
         }
     }
 }
 
-impl Part {
+impl CropParams {
     /// Of a photo of `size`, width by height.
-    pub fn of(&self, (width, height): (u32, u32)) -> Rectangle {
+    pub fn source_region(&self, (width, height): (u32, u32)) -> Rectangle {
         match *self {
-            Part::Resized(rectangle) => rectangle,
+            CropParams::Resized(rectangle) => rectangle,
             // The middle is cut out of what all of it becomes.
-            Part::Shifted { .. } => Rectangle { left: 0, top: 0, width, height },
+            CropParams::Shifted { .. } => Rectangle { left: 0, top: 0, width, height },
         }
     }
 
     /// u8 RGB `[crop, crop, 3]` of a photo in which the part lies at `seen`.
-    pub fn pixels(&self, photo: &Photo, seen: Rectangle, preprocessing: &Preprocessing, flipped: bool) -> Vec<u8> {
+    pub fn apply(&self, photo: &Photo, region: Rectangle, preprocessing: &Preprocessing, flipped: bool) -> Vec<u8> {
         let Preprocessing { crop, interpolation, .. } = *preprocessing;
         match *self {
-            Part::Resized(_) => photo.resized_crop(seen, crop, interpolation, flipped),
-            Part::Shifted { left, top } => {
+            CropParams::Resized(_) => photo.resized_crop(region, crop, interpolation, flipped),
+            CropParams::Shifted { left, top } => {
                 let (side, pixels) = (crop as usize, preprocessing.apply(photo).pixels().to_vec());
                 Image { width: side, height: side, pixels }.shifted(left, top, flipped).pixels
             }
@@ -70,22 +70,22 @@ impl Part {
 }
 
 /// With a share of the area and a ratio within these.
-fn rectangle(size: (u32, u32), scale: [f64; 2], ratio: [f64; 2], draws: &mut Draws) -> Rectangle {
-    for _ in 0..TRIES {
-        let share = draws.between(scale[0], scale[1]);
-        let ratio = draws.between(ratio[0].ln(), ratio[1].ln()).exp();
-        if let Some((width, height)) = sides(size, share, ratio) {
-            let top = draws.below(u64::from(size.1 - height) + 1) as u32;
-            let left = draws.below(u64::from(size.0 - width) + 1) as u32;
+fn random_rectangle(size: (u32, u32), scale: [f64; 2], ratio: [f64; 2], rng: &mut CounterRng) -> Rectangle {
+    for _ in 0..ATTEMPTS {
+        let share = rng.uniform(scale[0], scale[1]);
+        let ratio = rng.uniform(ratio[0].ln(), ratio[1].ln()).exp();
+        if let Some((width, height)) = rectangle_size(size, share, ratio) {
+            let top = rng.below(u64::from(size.1 - height) + 1) as u32;
+            let left = rng.below(u64::from(size.0 - width) + 1) as u32;
             return Rectangle { left, top, width, height };
         }
     }
-    middle(size, ratio)
+    central_rectangle(size, ratio)
 }
 
 /// A rectangle with this share of the area and this ratio, if it has pixels and fits. Halves are rounded to even, as
 /// Python rounds them.
-fn sides((width, height): (u32, u32), share: f64, ratio: f64) -> Option<(u32, u32)> {
+fn rectangle_size((width, height): (u32, u32), share: f64, ratio: f64) -> Option<(u32, u32)> {
     let area = f64::from(width) * f64::from(height) * share;
     let [w, h] = [area * ratio, area / ratio].map(|square| square.sqrt().round_ties_even());
     let fits = |side: f64, whole: u32| side >= 1.0 && side <= f64::from(whole);
@@ -93,7 +93,7 @@ fn sides((width, height): (u32, u32), share: f64, ratio: f64) -> Option<(u32, u3
 }
 
 /// The largest rectangle in the middle whose ratio is allowed.
-fn middle((width, height): (u32, u32), [least, largest]: [f64; 2]) -> Rectangle {
+fn central_rectangle((width, height): (u32, u32), [least, largest]: [f64; 2]) -> Rectangle {
     let ratio = f64::from(width) / f64::from(height);
     // A side of a photo of one pixel would round to nothing, which torchvision does not ask.
     let side = |length: f64, whole: u32| (length.round_ties_even() as u32).clamp(1, whole);
@@ -117,31 +117,31 @@ mod tests {
     /// By torchvision's lines in Python: `int(round(math.sqrt(area * share * ratio)))`, and with `/` for the height.
     #[test]
     fn sides_are_those_of_torchvision() {
-        assert_eq!(sides((500, 375), 0.5, 1.0), Some((306, 306)));
-        assert_eq!(sides((500, 375), 0.08, 0.75), Some((106, 141)));
-        assert_eq!(sides((500, 375), 0.3, 4.0 / 3.0), Some((274, 205)));
-        assert_eq!(sides((500, 375), 1.0, 4.0 / 3.0), Some((500, 375)));
-        assert_eq!(sides((500, 375), 1.0, 1.0), None);
+        assert_eq!(rectangle_size((500, 375), 0.5, 1.0), Some((306, 306)));
+        assert_eq!(rectangle_size((500, 375), 0.08, 0.75), Some((106, 141)));
+        assert_eq!(rectangle_size((500, 375), 0.3, 4.0 / 3.0), Some((274, 205)));
+        assert_eq!(rectangle_size((500, 375), 1.0, 4.0 / 3.0), Some((500, 375)));
+        assert_eq!(rectangle_size((500, 375), 1.0, 1.0), None);
         // 2.5 and 6.25 squared: a half goes to the even neighbour.
-        assert_eq!(sides((25, 25), 0.01, 1.0), Some((2, 2)));
+        assert_eq!(rectangle_size((25, 25), 0.01, 1.0), Some((2, 2)));
     }
 
     /// By torchvision's fallback, which long photos end in.
     #[test]
     fn the_middle_is_that_of_torchvision() {
-        let middle = |size| middle(size, RATIO);
-        assert_eq!(middle((1000, 30)), Rectangle { left: 480, top: 0, width: 40, height: 30 });
-        assert_eq!(middle((30, 1000)), Rectangle { left: 0, top: 480, width: 30, height: 40 });
-        assert_eq!(middle((40, 40)), Rectangle { left: 0, top: 0, width: 40, height: 40 });
-        assert_eq!(middle((1, 1)), Rectangle { left: 0, top: 0, width: 1, height: 1 });
+        let central = |size| central_rectangle(size, RATIO);
+        assert_eq!(central((1000, 30)), Rectangle { left: 480, top: 0, width: 40, height: 30 });
+        assert_eq!(central((30, 1000)), Rectangle { left: 0, top: 480, width: 30, height: 40 });
+        assert_eq!(central((40, 40)), Rectangle { left: 0, top: 0, width: 40, height: 40 });
+        assert_eq!(central((1, 1)), Rectangle { left: 0, top: 0, width: 1, height: 1 });
     }
 
     #[test]
     fn parts_lie_in_the_photo_and_keep_share_and_ratio() {
         let (mut smallest, mut largest) = (f64::MAX, 0.0_f64);
         for index in 0..2000 {
-            let mut draws = Draws::new(2, Purpose::Sample, &[0, index]);
-            let part = rectangle((500, 375), [0.08, 1.0], RATIO, &mut draws);
+            let mut rng = CounterRng::new(2, Purpose::Sample, &[0, index]);
+            let part = random_rectangle((500, 375), [0.08, 1.0], RATIO, &mut rng);
             assert!(part.left + part.width <= 500 && part.top + part.height <= 375, "{part:?}");
             let share = f64::from(part.width) * f64::from(part.height) / (500.0 * 375.0);
             let ratio = f64::from(part.width) / f64::from(part.height);
@@ -155,9 +155,9 @@ mod tests {
     fn padded_crops_begin_everywhere_within_the_padding() {
         let mut seen = std::collections::BTreeSet::new();
         for index in 0..2000 {
-            let mut draws = Draws::new(2, Purpose::Sample, &[0, index]);
-            let part = Crop::Padded { padding: 2 }.draw((500, 375), &mut draws);
-            let Part::Shifted { left, top } = part else { panic!("{part:?}") };
+            let mut rng = CounterRng::new(2, Purpose::Sample, &[0, index]);
+            let part = RandomCrop::Padded { padding: 2 }.draw((500, 375), &mut rng);
+            let CropParams::Shifted { left, top } = part else { panic!("{part:?}") };
             seen.insert((left, top));
         }
         assert!(seen.into_iter().eq((-2..=2).flat_map(|left| (-2..=2).map(move |top| (left, top)))));

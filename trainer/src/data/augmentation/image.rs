@@ -22,7 +22,7 @@ impl Image {
     pub fn shifted(&self, left: i64, top: i64, flipped: bool) -> Self {
         let Image { width, height, ref pixels } = *self;
         let (pixels, _) = pixels.as_chunks::<3>();
-        let within = |place: i64, size: usize| usize::try_from(place).ok().filter(|&place| place < size);
+        let within = |index: i64, size: usize| usize::try_from(index).ok().filter(|&index| index < size);
         let mut shifted = Vec::with_capacity(width * height);
         for y in 0..height as i64 {
             let row = within(top + y, height);

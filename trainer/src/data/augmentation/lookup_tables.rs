@@ -1,7 +1,7 @@
 //! Operations that look every value up in a table of 256: Pillow's `ImageOps`, and those of `ImageEnhance` whose other image
 //! is of one colour.
 
-use super::colour::{blend, grey};
+use super::colour::{blend, luma};
 use super::image::Image;
 use std::array::from_fn;
 
@@ -11,28 +11,28 @@ type Table = [u8; 256];
 /// `ImageEnhance.Brightness`
 pub fn brightness(image: Image, factor: f64) -> Image {
     let table = from_fn(|value| blend(0, value as u8, factor as f32));
-    look_up(image, &[table; 3])
+    apply_tables(image, &[table; 3])
 }
 
 /// `ImageEnhance.Contrast`
 pub fn contrast(image: Image, factor: f64) -> Image {
     let (pixels, _) = image.pixels.as_chunks::<3>();
-    let sum: u64 = pixels.iter().map(|&rgb| u64::from(grey(rgb))).sum();
+    let sum: u64 = pixels.iter().map(|&rgb| u64::from(luma(rgb))).sum();
     let mean = (sum as f64 / pixels.len() as f64 + 0.5) as u8;
     let table = from_fn(|value| blend(mean, value as u8, factor as f32));
-    look_up(image, &[table; 3])
+    apply_tables(image, &[table; 3])
 }
 
 /// `ImageOps.posterize`
 pub fn posterize(image: Image, bits: u32) -> Image {
-    let lost = (1u16 << (8 - bits)) - 1;
-    look_up(image, &[from_fn(|value| value as u8 & !(lost as u8)); 3])
+    let dropped_bits = (1u16 << (8 - bits)) - 1;
+    apply_tables(image, &[from_fn(|value| value as u8 & !(dropped_bits as u8)); 3])
 }
 
 /// `ImageOps.solarize`
 pub fn solarize(image: Image, threshold: f64) -> Image {
     let table = from_fn(|value| if (value as f64) < threshold { value as u8 } else { 255 - value as u8 });
-    look_up(image, &[table; 3])
+    apply_tables(image, &[table; 3])
 }
 
 /// `ImageOps.autocontrast`
@@ -48,7 +48,7 @@ pub fn auto_contrast(image: Image) -> Image {
         // A conversion to u8 cuts off what is beyond its range, as Pillow does.
         from_fn(|value| (value as f64 * scale + offset) as u8)
     });
-    look_up(image, &tables)
+    apply_tables(image, &tables)
 }
 
 /// `ImageOps.equalize`
@@ -67,14 +67,14 @@ pub fn equalize(image: Image) -> Image {
             value
         })
     });
-    look_up(image, &tables)
+    apply_tables(image, &tables)
 }
 
 fn identity() -> Table {
     from_fn(|value| value as u8)
 }
 
-fn look_up(image: Image, [red, green, blue]: &[Table; 3]) -> Image {
+fn apply_tables(image: Image, [red, green, blue]: &[Table; 3]) -> Image {
     image.map(|[r, g, b]| [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]])
 }
 

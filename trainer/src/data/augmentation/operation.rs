@@ -37,7 +37,7 @@ pub enum Operation {
 }
 
 /// An operation, before its parameter is known.
-pub type Kind = fn(f64) -> Operation;
+pub type OperationConstructor = fn(f64) -> Operation;
 
 impl Operation {
     pub fn apply(&self, image: Image) -> Image {

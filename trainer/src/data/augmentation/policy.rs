@@ -1,20 +1,20 @@
 //! torchvision's `TrivialAugmentWide` and `RandAugment`: which operations a sample gets, and how strong.
 
-use super::operation::Kind;
 use super::operation::Operation::{self, *};
-use crate::data::Draws;
+use super::operation::OperationConstructor;
+use crate::data::CounterRng;
 use crate::recipe::AutoAugment;
 
 /// Magnitudes of an operation, and signs where it has them.
-const BINS: u64 = 31;
+const MAGNITUDE_BINS: u64 = 31;
 /// Operations that `RandAugment` applies, one after the other.
-const OPERATIONS: usize = 2;
+const RANDAUGMENT_OPERATIONS: usize = 2;
 /// The bin of all magnitudes of `RandAugment`.
-const MAGNITUDE: u64 = 9;
+const RANDAUGMENT_BIN: u64 = 9;
 
 /// One of those that a policy chooses from.
-pub struct Choice {
-    operation: Kind,
+pub struct SpaceEntry {
+    operation: OperationConstructor,
     magnitudes: Magnitudes,
 }
 
@@ -32,39 +32,39 @@ enum Magnitudes {
 }
 
 /// For an image of `side` by `side` pixels.
-pub fn draw(policy: AutoAugment, side: u32, draws: &mut Draws) -> Vec<Operation> {
+pub fn draw(policy: AutoAugment, side: u32, rng: &mut CounterRng) -> Vec<Operation> {
     let space = space(policy, side);
     let count = match policy {
         AutoAugment::TrivialaugmentWide => 1,
-        AutoAugment::Randaugment => OPERATIONS,
+        AutoAugment::Randaugment => RANDAUGMENT_OPERATIONS,
     };
     let operation = |_| {
-        let choice = &space[draws.below(space.len() as u64) as usize];
+        let entry = &space[rng.below(space.len() as u64) as usize];
         let bin = match policy {
-            AutoAugment::TrivialaugmentWide => draws.below(BINS),
-            AutoAugment::Randaugment => MAGNITUDE,
+            AutoAugment::TrivialaugmentWide => rng.below(MAGNITUDE_BINS),
+            AutoAugment::Randaugment => RANDAUGMENT_BIN,
         };
-        let magnitude = choice.magnitudes.at(bin);
-        let negative = matches!(choice.magnitudes, Magnitudes::Signed(_)) && draws.below(2) == 1;
-        choice.with(if negative { -magnitude } else { magnitude })
+        let magnitude = entry.magnitudes.value(bin);
+        let negative = matches!(entry.magnitudes, Magnitudes::Signed(_)) && rng.below(2) == 1;
+        entry.with(if negative { -magnitude } else { magnitude })
     };
     (0..count).map(operation).collect()
 }
 
-impl Choice {
+impl SpaceEntry {
     pub fn with(&self, magnitude: f64) -> Operation {
         (self.operation)(magnitude)
     }
 }
 
 /// `_augmentation_space`, in its order.
-fn space(policy: AutoAugment, side: u32) -> [Choice; 14] {
+fn space(policy: AutoAugment, side: u32) -> [SpaceEntry; 14] {
     use Magnitudes::{Bits, None, Signed, Threshold};
     let (shear, shift, angle, strength, bits) = match policy {
         AutoAugment::TrivialaugmentWide => (0.99, 32.0, 135.0, 0.99, 6),
         AutoAugment::Randaugment => (0.3, 150.0 / 331.0 * f64::from(side), 30.0, 0.9, 4),
     };
-    let choices: [(Kind, Magnitudes); 14] = [
+    let entries: [(OperationConstructor, Magnitudes); 14] = [
         (|_| Identity, None),
         (ShearX, Signed(shear)),
         (ShearY, Signed(shear)),
@@ -80,15 +80,17 @@ fn space(policy: AutoAugment, side: u32) -> [Choice; 14] {
         (|_| AutoContrast, None),
         (|_| Equalize, None),
     ];
-    choices.map(|(operation, magnitudes)| Choice { operation, magnitudes })
+    entries.map(|(operation, magnitudes)| SpaceEntry { operation, magnitudes })
 }
 
 impl Magnitudes {
-    fn at(self, bin: u64) -> f64 {
+    fn value(self, bin: u64) -> f64 {
         match self {
             Magnitudes::None => 0.0,
             Magnitudes::Signed(most) => linspace(0.0, most as f32, bin),
-            Magnitudes::Bits(fewer) => 8.0 - (bin as f64 / ((BINS - 1) as f64 / f64::from(fewer))).round_ties_even(),
+            Magnitudes::Bits(fewer) => {
+                8.0 - (bin as f64 / ((MAGNITUDE_BINS - 1) as f64 / f64::from(fewer))).round_ties_even()
+            }
             Magnitudes::Threshold => linspace(255.0, 0.0, bin),
         }
     }
@@ -96,20 +98,23 @@ impl Magnitudes {
 
 /// PyTorch's of f32, which counts from the nearer end and rounds a product and its sum once.
 fn linspace(first: f32, last: f32, bin: u64) -> f64 {
-    let step = (last - first) / (BINS - 1) as f32;
-    let value =
-        if bin < BINS / 2 { step.mul_add(bin as f32, first) } else { (-step).mul_add((BINS - 1 - bin) as f32, last) };
+    let step = (last - first) / (MAGNITUDE_BINS - 1) as f32;
+    let value = if bin < MAGNITUDE_BINS / 2 {
+        step.mul_add(bin as f32, first)
+    } else {
+        (-step).mul_add((MAGNITUDE_BINS - 1 - bin) as f32, last)
+    };
     value.into()
 }
 
-/// The choice of torchvision's name.
+/// The entry of torchvision's name.
 #[cfg(test)]
-pub fn named(policy: AutoAugment, name: &str) -> Choice {
-    space(policy, 224).into_iter().find(|choice| choice.name() == name).expect(name)
+pub fn named(policy: AutoAugment, name: &str) -> SpaceEntry {
+    space(policy, 224).into_iter().find(|entry| entry.name() == name).expect(name)
 }
 
 #[cfg(test)]
-impl Choice {
+impl SpaceEntry {
     fn name(&self) -> String {
         name(&self.with(0.0))
     }
@@ -136,12 +141,13 @@ mod tests {
         for (policy, name) in [(TrivialaugmentWide, "trivialaugment-wide"), (Randaugment, "randaugment")] {
             let expected = &spaces[name];
             assert_eq!(expected.len(), 14);
-            for choice in space(policy, 224) {
-                let (magnitudes, signed) = &expected[&choice.name()];
-                let bins = if policy == Randaugment { vec![MAGNITUDE] } else { (0..magnitudes.len() as u64).collect() };
-                let found: Vec<_> = bins.into_iter().map(|bin| choice.magnitudes.at(bin)).collect();
-                assert_eq!(found, *magnitudes, "{name}: {}", choice.name());
-                assert_eq!(matches!(choice.magnitudes, Magnitudes::Signed(_)), *signed, "{name}: {}", choice.name());
+            for entry in space(policy, 224) {
+                let (magnitudes, signed) = &expected[&entry.name()];
+                let bins =
+                    if policy == Randaugment { vec![RANDAUGMENT_BIN] } else { (0..magnitudes.len() as u64).collect() };
+                let found: Vec<_> = bins.into_iter().map(|bin| entry.magnitudes.value(bin)).collect();
+                assert_eq!(found, *magnitudes, "{name}: {}", entry.name());
+                assert_eq!(matches!(entry.magnitudes, Magnitudes::Signed(_)), *signed, "{name}: {}", entry.name());
             }
         }
     }
@@ -151,7 +157,7 @@ mod tests {
         for (policy, count) in [(TrivialaugmentWide, 1), (Randaugment, 2)] {
             let (mut counts, mut angles) = (BTreeMap::new(), Vec::new());
             for index in 0..14_000 / count {
-                let drawn = draw(policy, 224, &mut Draws::new(3, Purpose::Sample, &[1, index as u64, 0]));
+                let drawn = draw(policy, 224, &mut CounterRng::new(3, Purpose::Sample, &[1, index as u64, 0]));
                 assert_eq!(drawn.len(), count);
                 for operation in drawn {
                     *counts.entry(name(&operation)).or_insert(0) += 1;

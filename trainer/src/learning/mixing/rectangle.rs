@@ -5,24 +5,24 @@ use std::ops::Range;
 
 /// A rectangle of a sample, in pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Area {
+pub struct PixelRect {
     pub rows: Range<usize>,
     pub columns: Range<usize>,
 }
 
-/// `[batch, 1, height, width]` on the images' device: the weight of each area within it, 0 around it. As the product of a
+/// `[batch, 1, height, width]` on the images' device: the weight of each rect within it, 0 around it. As the product of a
 /// column and a row, so that little is carried to the device.
 pub fn mask(
-    areas: impl Iterator<Item = Option<(Area, f64)>>,
+    rects: impl Iterator<Item = Option<(PixelRect, f64)>>,
     [height, width]: [usize; 2],
     images: &Tensor<4>,
 ) -> Tensor<4> {
     let (mut rows, mut columns) = (Vec::new(), Vec::new());
-    for area in areas {
-        let (Area { rows: of_rows, columns: of_columns }, weight) =
-            area.unwrap_or((Area { rows: 0..0, columns: 0..0 }, 0.0));
-        rows.extend((0..height).map(|row| if of_rows.contains(&row) { weight as f32 } else { 0.0 }));
-        columns.extend((0..width).map(|column| f32::from(u8::from(of_columns.contains(&column)))));
+    for rect in rects {
+        let (PixelRect { rows: rect_rows, columns: rect_columns }, weight) =
+            rect.unwrap_or((PixelRect { rows: 0..0, columns: 0..0 }, 0.0));
+        rows.extend((0..height).map(|row| if rect_rows.contains(&row) { weight as f32 } else { 0.0 }));
+        columns.extend((0..width).map(|column| f32::from(u8::from(rect_columns.contains(&column)))));
     }
     let batch = images.dims()[0];
     let rows = Tensor::from_data(TensorData::new(rows, [batch, 1, height, 1]), &images.device());
