@@ -1,15 +1,17 @@
-//! Cross-entropy as PyTorch defines it, with smoothed labels and weights of classes, over targets that may be mixed: the mean
-//! is over weights in any case, which PyTorch divides by for plain targets alone.
+//! Cross-entropy as in `torch.nn.CrossEntropyLoss`, with label smoothing and class weights, for targets that may be mixed.
+//!
+//! Differs from PyTorch for mixed targets: the mean is always taken over the class weights, which PyTorch does only for
+//! targets that are class indices.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor, TensorData};
 
-/// How far logits are from their targets.
+/// Cross-entropy loss.
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
-    /// The share of each target that all classes get in equal parts.
+    /// Fraction of each target that is distributed evenly over all classes.
     smoothing: f64,
-    /// How much each class counts.
+    /// Class weights; `None` if all classes have weight 1.
     weights: Option<Vec<f64>>,
 }
 
@@ -18,10 +20,10 @@ impl CrossEntropy {
         CrossEntropy { smoothing, weights }
     }
 
-    /// The sum over the images of a batch, a scalar, and what to divide it by for their mean: their number, or the weights
-    /// of their classes.
+    /// Returns the sum of the losses of a batch, a scalar, and the divisor for their mean: the sum of the class weights of the
+    /// images, which is their number if there are none.
     ///
-    /// `targets` holds the share that each class has in each image, `[batch, classes]`; shares of an image add up to 1.
+    /// `targets` holds the probability of each class for each image, `[batch, classes]`; each row sums to 1.
     pub fn sum(&self, logits: Tensor<2>, targets: &[f32]) -> (Tensor<1>, f64) {
         let [_, classes] = logits.dims();
         let weight = |class: usize| self.weights.as_ref().map_or(1.0, |weights| weights[class]);
@@ -44,10 +46,10 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    /// By the definition in PyTorch's documentation of `CrossEntropyLoss`: without anything, with `label_smoothing=0.1`, with
+    /// By the definition in PyTorch's documentation of `CrossEntropyLoss`: with its defaults, with `label_smoothing=0.1`, with
     /// `weight=[0.5, 2, 1]`, and with both.
     #[test]
-    fn losses_are_those_of_pytorch() {
+    fn losses_match_pytorch() {
         let logits = [[2.0_f32, 1.0, -1.0], [0.0, 0.5, 3.0]];
         let rows = |smoothing: f64, weights: &[f64; 3]| -> f64 {
             let (mut sum, mut divisor) = (0.0, 0.0);
@@ -72,9 +74,9 @@ mod tests {
         }
     }
 
-    /// PyTorch's form with probabilities as targets: `-(targets * log_softmax).sum() / batch`.
+    /// PyTorch's definition for class probabilities as targets: `-(targets * log_softmax).sum() / batch`.
     #[test]
-    fn mixed_targets_share_the_loss() {
+    fn loss_of_mixed_targets_is_the_weighted_sum() {
         let logits = Tensor::<2>::from_data([[1.0_f32, 2.0]], &Device::flex());
         let (sum, divisor) = CrossEntropy::new(0.0, None).sum(logits, &[0.3, 0.7]);
         let log_sum = (1.0_f64.exp() + 2.0_f64.exp()).ln();

@@ -1,35 +1,36 @@
-//! An exponential moving average of a network: torchvision's `ExponentialMovingAverage`, running statistics included.
+//! Exponential moving average (EMA) of the weights, after `ExponentialMovingAverage` of torchvision's reference scripts; it
+//! includes the running statistics.
 
 use super::network_tensors::{TensorFilter, flat_tensors, with_flat_tensors};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use model::network::ResNet;
 
-/// The average of a network's tensors over its last steps.
+/// Exponential moving average of all tensors of a network.
 pub struct ExponentialMovingAverage {
-    /// In the order of [`flat_tensors`].
+    /// Averaged tensors, in the order of [`flat_tensors`].
     values: Vec<Tensor<1>>,
-    /// What the average keeps of itself.
+    /// Weight of the previous average in an update.
     decay: f64,
-    /// Steps from one average to the next.
+    /// Number of optimiser steps between two updates.
     interval: usize,
-    /// Steps at the beginning, of a warm-up, that the average copies.
+    /// Number of steps at the start of the training during which an update copies the weights.
     warmup_steps: usize,
 }
 
 impl ExponentialMovingAverage {
-    /// `network` is the average so far.
+    /// Starts the average at the weights of `network`.
     pub fn new(network: &ResNet, decay: f64, interval: usize, warmup_steps: usize) -> Self {
         ExponentialMovingAverage { values: flat_tensors(network, TensorFilter::All), decay, interval, warmup_steps }
     }
 
-    /// After so many steps, the last one of which made `network`.
+    /// Updates the average with the weights of `network` after optimiser step number `steps`, counted from 1.
     pub fn update(&mut self, network: &ResNet, steps: usize) {
         if !steps.is_multiple_of(self.interval) {
             return;
         }
         let new = flat_tensors(network, TensorFilter::All);
-        // As in PyTorch, the first network is no average of anything.
+        // As in `torch.optim.swa_utils.AveragedModel`, the first update copies the weights.
         if steps <= self.warmup_steps.max(self.interval) {
             self.values = new;
             return;
@@ -39,12 +40,12 @@ impl ExponentialMovingAverage {
         self.values = old.into_iter().zip(new).map(blend).collect();
     }
 
-    /// The average was `network` when a training stopped that goes on now.
+    /// Sets the average to `network`, when a run is resumed.
     pub fn restore(&mut self, network: &ResNet) {
         self.values = flat_tensors(network, TensorFilter::All);
     }
 
-    /// A network of the average, without autodiff; `network` lends it all but its values.
+    /// Returns the averaged network, without autodiff. `network` provides everything but the values of the tensors.
     pub fn network(&self, network: &ResNet) -> ResNet {
         with_flat_tensors(network.valid(), TensorFilter::All, self.values.clone())
     }
@@ -56,9 +57,9 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    /// Of networks whose tensors are all the number of their step: copied while it warms up, and at first, then mixed.
+    /// All values of the network are the number of the step, so that the average is easy to compute by hand.
     #[test]
-    fn averages_are_taken_every_so_many_steps_behind_the_warm_up() {
+    fn copies_during_warmup_and_then_averages_at_the_interval() {
         let network = ResNet::from_checkpoint(&small_checkpoint(), &Device::flex());
         let at = |step: usize| {
             let of = |value: Tensor<1>| value.zeros_like() + step as f64;

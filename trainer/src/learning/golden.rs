@@ -1,4 +1,5 @@
-//! Twenty steps beside PyTorch's, in every way that a recipe can ask for. `tests/golden/training.py` tells what is compared.
+//! Golden test: twenty training steps in several configurations of a recipe, compared with PyTorch. The expected values come
+//! from `tests/golden/training.py`, which documents them.
 
 use super::learner::{Learner, LearnerInput, StepOutcome};
 use super::mixing::MixingPlan;
@@ -31,39 +32,39 @@ struct ExpectedStart {
 
 #[derive(Deserialize)]
 struct Configuration {
-    /// Keys of a recipe.
+    /// Keys of the recipe and their values.
     settings: BTreeMap<String, Value>,
     losses: Vec<f64>,
     tensors: BTreeMap<String, Summary>,
 }
 
-/// Of a tensor at the end: its norm, and values at even distances.
+/// L2 norm of a tensor after the last step, and values at evenly spaced positions.
 #[derive(Deserialize)]
 struct Summary {
     l2: f64,
     values: Vec<f64>,
 }
 
-static ONE_BLOCK_A_STAGE: Variant =
+static ONE_BLOCK_PER_STAGE: Variant =
     Variant { name: "resnet18", block: Block::Basic, depths: [1; 4], groups: 1, width_per_group: 64 };
 
 fn golden() -> Golden {
     serde_json::from_str(include_str!("../../tests/golden/training.json")).unwrap()
 }
 
-/// A network small enough for a test.
+/// Returns a network with one block per stage and 10 classes.
 pub fn small_checkpoint() -> Checkpoint {
     let (stride_placement, stem) = (StridePlacement::Middle, Stem::Imagenet);
-    random::checkpoint(Architecture { variant: &ONE_BLOCK_A_STAGE, stride_placement, stem, classes: 10 })
+    random::checkpoint(Architecture { variant: &ONE_BLOCK_PER_STAGE, stride_placement, stem, classes: 10 })
 }
 
-/// The photos of a step, and their classes.
+/// Returns the pixels of the images of a step, u8 RGB `[count, side, side, 3]`, and their classes.
 pub fn batch(step: usize, count: usize, side: usize) -> (Vec<u8>, Vec<usize>) {
     let pixels = random::pixels(1000 + step as u64, count * side * side * 3);
     (pixels, (0..count).map(|index| (7 * index + 3 * step) % 10).collect())
 }
 
-/// The `own`-th of so many parts of a batch.
+/// Runs the forward and backward pass on the part with this index of a batch that is divided into `parts`.
 pub fn forward_backward_part(
     learner: &mut Learner,
     (pixels, classes): &(Vec<u8>, Vec<usize>),
@@ -78,17 +79,17 @@ pub fn forward_backward_part(
     learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
 }
 
-/// `finetune` with settings of a configuration instead of its own.
+/// Returns the recipe `finetune` with the settings of a configuration; optional settings of `finetune` itself are removed.
 fn recipe(settings: &BTreeMap<String, Value>) -> Recipe {
-    let without =
+    let removed =
         ["momentum=", "nesterov=", "label-smoothing=", "warmup-epochs=0", "warmup-factor=", "schedule=constant"];
     let settings = settings.iter().map(|(key, value)| format!("{key}={value}"));
     let changes: Vec<String> =
-        without.map(str::to_owned).into_iter().chain(settings).chain(["batch-size=32".to_owned()]).collect();
+        removed.map(str::to_owned).into_iter().chain(settings).chain(["batch-size=32".to_owned()]).collect();
     Recipe::finetune_with(&changes.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// As many as a summary holds.
+/// Returns the values at the positions that a [`Summary`] holds.
 fn sampled_values(values: &[f32]) -> impl Iterator<Item = f64> {
     let count = values.len().min(32);
     (0..count).map(move |index| f64::from(values[index * values.len() / count]))
@@ -99,7 +100,7 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 #[test]
-fn both_languages_start_alike() {
+fn initial_weights_and_images_match_python() {
     let Golden { start: ExpectedStart { tensors, pixel_sum }, batch: count, side, .. } = golden();
     let start = small_checkpoint();
     for (name, expected) in tensors {
@@ -139,33 +140,33 @@ fn assert_steps_match_pytorch(names: &[&str]) {
             let largest = found.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
             let differences: Vec<f64> = sampled_values(&found).zip(values).map(|(a, b)| a - b).collect();
             let furthest = differences.iter().fold(0.0_f64, |furthest, value| furthest.max(value.abs()));
-            assert!(furthest < 1e-4 * f64::from(largest), "{name}, {tensor}: {furthest} away");
-            // Twenty small steps do not lead far: what is compared is also how far they led.
-            let moved = norm(sampled_values(&before).zip(values).map(|(a, b)| a - b));
-            let away = norm(differences.into_iter());
-            assert!(away < 0.02 * moved + 1e-6, "{name}, {tensor}: {away} away after a way of {moved}");
+            assert!(furthest < 1e-4 * f64::from(largest), "{name}, {tensor}: maximum error {furthest}");
+            // Twenty small steps change the weights little; compare the error also with the size of the change.
+            let change = norm(sampled_values(&before).zip(values).map(|(a, b)| a - b));
+            let error = norm(differences.into_iter());
+            assert!(error < 0.02 * change + 1e-6, "{name}, {tensor}: error {error} after a change of {change}");
             let length = norm(found.iter().map(|&value| f64::from(value)));
-            assert!((length / l2 - 1.0).abs() < 1e-4, "{name}, {tensor}: {length} long, not {l2}");
+            assert!((length / l2 - 1.0).abs() < 1e-4, "{name}, {tensor}: norm {length}, not {l2}");
         }
     }
 }
 
 #[test]
-fn sgd_steps_as_pytorch_does() {
+fn sgd_matches_pytorch() {
     assert_steps_match_pytorch(&["sgd", "sgd-plain"]);
 }
 
 #[test]
-fn adamw_steps_as_pytorch_does_and_lamb_as_its_paper() {
+fn adamw_matches_pytorch_and_lamb_matches_the_paper() {
     assert_steps_match_pytorch(&["adamw", "lamb"]);
 }
 
 #[test]
-fn losses_are_weighted_and_smoothed_as_pytorch_does() {
+fn class_weights_and_label_smoothing_match_pytorch() {
     assert_steps_match_pytorch(&["smoothing", "weights", "weights-smoothing"]);
 }
 
 #[test]
-fn averages_parts_and_clipping_are_pytorchs() {
+fn ema_accumulation_and_clipping_match_pytorch() {
     assert_steps_match_pytorch(&["ema", "accumulation", "clip"]);
 }

@@ -1,5 +1,7 @@
-//! The way over a GPU: a few steps beside the CPU's, on `wgpu` or on what `SHORTCUT_GPU` names. Burn's kernels are the same for
-//! Vulkan and CUDA, and any Vulkan device will do, Mesa's emulation too. `make check-gpu`.
+//! Tests of training on a GPU: a few steps compared with those on the CPU, run by `make check-gpu`.
+//!
+//! The device is `wgpu`, or the one that the environment variable `SHORTCUT_GPU` names. Burn's kernels are the same for Vulkan
+//! and CUDA, and any Vulkan device will do, including Mesa's software implementation.
 
 use super::golden::{batch, forward_backward_part, small_checkpoint};
 use super::learner::{Learner, StepOutcome};
@@ -15,10 +17,10 @@ const SIDE: usize = 32;
 
 type Weights = std::collections::BTreeMap<String, Vec<f32>>;
 
-/// Losses of the steps, the same in each replica, and the weights in the end, by rank.
+/// Returns the losses of the steps, which are the same in each replica, and the final weights of each replica, by rank.
 fn run(device: Device, replicas: usize, precision: &str) -> (Vec<f64>, Vec<Weights>) {
     let devices = replica_devices(device, None, NonZero::new(replicas)).unwrap();
-    let found = Mutex::new((Vec::new(), vec![Weights::new(); replicas]));
+    let results = Mutex::new((Vec::new(), vec![Weights::new(); replicas]));
     let collectives = HostCollective::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
     run_replicas(collectives, |rank, collective: Box<dyn Collective>| {
         let recipe = Recipe::finetune_with(&[&format!("precision={precision}")]);
@@ -29,44 +31,44 @@ fn run(device: Device, replicas: usize, precision: &str) -> (Vec<f64>, Vec<Weigh
                 panic!("diverged")
             };
             if rank == 0 {
-                found.lock().unwrap().0.push(metrics.loss / metrics.weight);
+                results.lock().unwrap().0.push(metrics.loss / metrics.weight);
             }
         }
-        found.lock().unwrap().1[rank] = learner.state()?.network;
+        results.lock().unwrap().1[rank] = learner.state()?.network;
         Ok(())
     })
     .unwrap();
-    found.into_inner().unwrap()
+    results.into_inner().unwrap()
 }
 
 fn gpu() -> Device {
     std::env::var("SHORTCUT_GPU").map_or(Device::Wgpu(0), |name| name.parse().expect("SHORTCUT_GPU is a device"))
 }
 
-fn assert_near(found: &[f64], expected: &[f64], band: f64) {
-    let near = found.iter().zip(expected).all(|(found, expected)| (found / expected - 1.0).abs() < band);
+fn assert_near(found: &[f64], expected: &[f64], tolerance: f64) {
+    let near = found.iter().zip(expected).all(|(found, expected)| (found / expected - 1.0).abs() < tolerance);
     assert!(near && found.len() == expected.len(), "{found:?}, not {expected:?}");
 }
 
 #[test]
-fn steps_are_those_of_the_cpu() {
+fn steps_match_the_cpu() {
     let (losses, weights) = run(gpu(), 1, "f32");
     let (expected, expected_weights) = run(Device::Cpu, 1, "f32");
     assert_near(&losses, &expected, 1e-3);
     for (name, expected) in &expected_weights[0] {
         let furthest = weights[0][name].iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(furthest < 1e-3, "{name}: {furthest} away");
+        assert!(furthest < 1e-3, "{name}: maximum error {furthest}");
     }
 }
 
 #[test]
-fn steps_in_f16_stay_near_those_of_the_cpu() {
+fn steps_in_f16_stay_close_to_the_cpu() {
     let (losses, _) = run(gpu(), 1, "f16");
     assert_near(&losses, &run(Device::Cpu, 1, "f32").0, 0.02);
 }
 
 #[test]
-fn two_replicas_hold_the_same_weights() {
+fn two_replicas_have_identical_weights() {
     let (losses, weights) = run(gpu(), 2, "f32");
     assert!(weights[0] == weights[1]);
     assert_near(&losses, &run(Device::Cpu, 2, "f32").0, 1e-3);

@@ -1,4 +1,5 @@
-//! Gradients of all parameters in a few long tensors, which are summed, scaled and sent around at once.
+//! Gradient buckets: the gradients of all parameters, flattened into a few long tensors that are accumulated, scaled and
+//! reduced as a whole.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -6,18 +7,19 @@ use burn::tensor::{Device, Gradients, Tensor};
 use model::network::ResNet;
 use std::ops::Range;
 
-/// f32 values of a bucket, unless a single parameter has more: 4 MiB.
+/// Maximum number of f32 values in a bucket (4 MiB), unless a single parameter has more.
 const BUCKET_VALUES: usize = 1 << 20;
 
-/// Which parameter's gradient lies where.
+/// Position of the gradient of each trained parameter in the buckets.
 #[derive(Clone, Debug)]
 pub struct BucketLayout {
-    /// In the module's order.
+    /// One slice per parameter, in the order of the module.
     slices: Vec<GradientSlice>,
-    /// Values of each bucket.
+    /// Number of values in each bucket.
     bucket_sizes: Vec<usize>,
 }
 
+/// Range of a bucket that holds the gradient of a parameter.
 #[derive(Clone, Debug)]
 struct GradientSlice {
     id: ParamId,
@@ -26,7 +28,7 @@ struct GradientSlice {
 }
 
 impl BucketLayout {
-    /// For the parameters of `network` whose name `learns`.
+    /// Assigns buckets to the parameters of `network` whose names satisfy `is_trained`.
     pub fn new(network: &ResNet, is_trained: impl Fn(&str) -> bool) -> Self {
         let mut parameters = TrainedParameters { path: Vec::new(), is_trained, found: Vec::new() };
         network.visit(&mut parameters);
@@ -43,7 +45,10 @@ impl BucketLayout {
         BucketLayout { slices, bucket_sizes }
     }
 
-    /// The buckets of what went backwards through `network`.
+    /// Copies the gradients of a backward pass through `network` into buckets.
+    ///
+    /// # Panics
+    /// Panics if a parameter has no gradient.
     pub fn flatten(&self, gradients: Gradients, network: &ResNet) -> Vec<Tensor<1>> {
         let ids: Vec<ParamId> = self.slices.iter().map(|slice| slice.id).collect();
         let mut gradients = gradients;
@@ -61,12 +66,12 @@ impl BucketLayout {
         (0..self.bucket_sizes.len()).map(bucket).collect()
     }
 
-    /// What nothing went backwards through gives.
+    /// Returns buckets of zeros, for a step without any images.
     pub fn zeros(&self, device: &Device) -> Vec<Tensor<1>> {
         self.bucket_sizes.iter().map(|&size| Tensor::zeros([size], device)).collect()
     }
 
-    /// As an optimiser takes them.
+    /// Converts buckets to the gradients that an optimiser takes.
     pub fn unflatten(&self, buckets: &[Tensor<1>], network: &ResNet) -> GradientsParams {
         let mut visitor = UnflattenGradients { layout: self, buckets, next: 0, gradients: GradientsParams::new() };
         network.visit(&mut visitor);
@@ -74,6 +79,7 @@ impl BucketLayout {
     }
 }
 
+/// Collects the identifiers and sizes of the parameters that are trained.
 struct TrainedParameters<F> {
     path: Vec<String>,
     is_trained: F,
@@ -96,6 +102,7 @@ impl<F: Fn(&str) -> bool> ModuleVisitor for TrainedParameters<F> {
     }
 }
 
+/// Collects the gradients of all visited parameters as 1-dimensional tensors.
 struct FlattenGradients {
     gradients: GradientsParams,
     flat: Vec<Tensor<1>>,
@@ -109,6 +116,7 @@ impl ModuleVisitor for FlattenGradients {
     }
 }
 
+/// Cuts the gradient of each visited parameter out of the buckets and restores its shape.
 struct UnflattenGradients<'a> {
     layout: &'a BucketLayout,
     buckets: &'a [Tensor<1>],

@@ -1,4 +1,4 @@
-//! A network that learns, step by step, with others if there are any.
+//! A replica's network and optimiser: accumulates gradients, and applies optimiser steps together with the other replicas.
 
 use super::cross_entropy::CrossEntropy;
 use super::ema::ExponentialMovingAverage;
@@ -20,14 +20,14 @@ use model::network::{ResNet, normalise};
 use model::preprocess::ImageBatch;
 use std::collections::BTreeMap;
 
-/// A replica's network with all that changes it.
+/// A replica's network together with its optimiser, EMA and loss scale.
 pub struct Learner {
     architecture: Architecture,
     network: ResNet,
     optimiser: ModuleOptimizer,
     ema: Option<ExponentialMovingAverage>,
     scale: Option<LossScale>,
-    /// Steps of the optimiser so far.
+    /// Number of optimiser steps so far.
     steps: usize,
 
     layers: TrainedLayers,
@@ -37,40 +37,44 @@ pub struct Learner {
     bucket_layout: BucketLayout,
     device: Device,
 
-    /// Of the step that is being made: gradients so far, and what was found.
+    /// Accumulated gradients of the current step, weighted sums over images; `None` before its first forward pass.
     gradients: Option<Vec<Tensor<1>>>,
     metrics: StepMetrics,
 }
 
-/// What the network is shown.
+/// Input of a forward pass.
 pub enum LearnerInput<'a> {
-    /// To be mixed by the plan.
+    /// Images, and how to mix them.
     Photos(&'a ImageBatch, MixingPlan),
-    /// What the last stage made of photos, row by row: `[batch, features]`.
+    /// Input of the classifier, `[batch, features]`, row by row.
     Features(Vec<f32>),
 }
 
-/// All of a learner that a training which goes on needs.
+/// State of a [`Learner`] that is saved in order to resume a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LearnerState {
-    /// By torchvision's names.
+    /// Tensors of the network by their torchvision names.
     pub network: BTreeMap<String, Vec<f32>>,
+    /// Tensors of the averaged network by their torchvision names.
     pub ema: Option<BTreeMap<String, Vec<f32>>>,
+    /// State of the optimiser, as serialised by Burn.
     pub optimiser: Vec<u8>,
     pub scale: Option<LossScale>,
+    /// Number of optimiser steps.
     pub steps: usize,
 }
 
-/// What became of a step.
+/// Result of [`Learner::update`].
 pub enum StepOutcome {
+    /// The step was applied, or skipped because gradients overflowed in f16.
     Applied(StepMetrics),
-    /// Why the step came to nothing; the weights are as before.
+    /// Training has diverged, for this reason; the step was not applied.
     Diverged(&'static str),
 }
 
 impl Learner {
-    /// Of a checkpoint's weights. `class_weights` says how much each class counts, if not alike; of an average over steps,
-    /// the first `warmup` are no part.
+    /// Starts from the weights of a checkpoint. `class_weights` holds the weight of each class in the loss, if they differ;
+    /// during the first `warmup` steps, the EMA copies the weights.
     pub fn new(
         start: &Checkpoint,
         recipe: &Recipe,
@@ -107,7 +111,7 @@ impl Learner {
         }
     }
 
-    /// Forwards and backwards: a part of the next step.
+    /// Runs the forward and backward pass on a micro-batch, and adds its gradients to those of the current step.
     pub fn forward_backward(&mut self, inputs: LearnerInput, classes: &[usize]) {
         let mut targets = MixingPlan::default().targets(classes, self.architecture.classes);
         let logits = match inputs {
@@ -129,7 +133,7 @@ impl Learner {
         let rows = rows.chunks_exact(self.architecture.classes).zip(classes);
         self.metrics.correct += rows.filter(|(row, class)| class_rank(row, **class) == 0).count() as f64;
 
-        // The mean keeps f16's gradients where they were for any size of a batch.
+        // Differentiate the mean loss, so that the magnitude of f16 gradients does not depend on the batch size.
         let scale = self.scale.map_or(1.0, LossScale::factor) / weight;
         let gradients = self.bucket_layout.flatten((loss * scale).backward(), &self.network);
         let weighted = gradients.into_iter().map(|bucket| bucket * weight);
@@ -139,10 +143,11 @@ impl Learner {
         });
     }
 
-    /// A step of the optimiser at this learning rate, after what all replicas studied; and the sum of their `flag`s.
+    /// Applies an optimiser step with the gradients that all replicas have accumulated. Also returns the sum of the `flag`s
+    /// of all replicas.
     ///
     /// # Errors
-    /// If another replica is gone.
+    /// Returns an error if another replica has ended.
     pub fn update(
         &mut self,
         learning_rate: f64,
@@ -160,7 +165,7 @@ impl Learner {
         let (mut tensors, sums) = collective.all_reduce(tensors, &[loss, weight, correct, images, flag])?;
         let metrics = StepMetrics { loss: sums[0], weight: sums[1], correct: sums[2], images: sums[3] };
         if with_statistics {
-            let sum = tensors.pop().expect("the statistics are the last");
+            let sum = tensors.pop().expect("the statistics were pushed last");
             self.set_running_statistics(sum / collective.world_size() as f64);
         }
         if !metrics.loss.is_finite() {
@@ -170,12 +175,13 @@ impl Learner {
             self.apply(tensors, metrics.weight, learning_rate);
         }
         if self.scale.is_some_and(|scale| scale.factor() < 1.0) {
-            return Ok((StepOutcome::Diverged("gradients are too large for f16, however they are scaled"), sums[4]));
+            return Ok((StepOutcome::Diverged("gradients overflow f16 at every loss scale"), sums[4]));
         }
         Ok((StepOutcome::Applied(metrics), sums[4]))
     }
 
-    /// Gradients are sums, scaled as the loss was, to be divided by `weight`.
+    /// Applies an optimiser step. `sums` are sums of gradients multiplied by the loss scale; dividing by `weight` gives the
+    /// mean.
     fn apply(&mut self, sums: Vec<Tensor<1>>, weight: f64, learning_rate: f64) {
         let factor = 1.0 / (weight * self.scale.map_or(1.0, LossScale::factor));
         let mut buckets: Vec<_> = sums.into_iter().map(|sum| sum * factor).collect();
@@ -188,7 +194,7 @@ impl Learner {
                     return;
                 }
             }
-            // As `torch.nn.utils.clip_grad_norm_`.
+            // As in `torch.nn.utils.clip_grad_norm_`.
             if let Some(clip) = self.clip_norm.map(|largest| largest / (norm + 1e-6)).filter(|clip| *clip < 1.0) {
                 buckets = buckets.into_iter().map(|bucket| bucket * clip).collect();
             }
@@ -213,13 +219,16 @@ impl Learner {
         self.network = with_flat_tensors(self.network.clone(), TensorFilter::RunningStatistics, new);
     }
 
+    /// Returns a checkpoint of the weights for evaluation: the EMA if there is one.
+    ///
     /// # Errors
-    /// If a weight is not finite.
+    /// Returns an error if a weight is not finite.
     pub fn checkpoint(&self, metadata: Metadata) -> Result<Checkpoint, CheckpointError> {
         Checkpoint::new(metadata, self.evaluation_network().tensors(&self.architecture))
     }
 
-    /// Logits `[batch, classes]` of features `[batch, features]`, row by row, by what answers.
+    /// Returns a function from features `[batch, features]` to logits `[batch, classes]`, both row by row, which uses the
+    /// weights for evaluation.
     pub fn classifier(&self) -> impl Fn(Vec<f32>) -> Vec<f32> {
         let (network, width, device) =
             (self.evaluation_network(), self.architecture.features(), self.device.clone().inner());
@@ -230,7 +239,7 @@ impl Learner {
         }
     }
 
-    /// What answers, without autodiff: the average if there is one.
+    /// Returns the network for evaluation, without autodiff: the EMA if there is one.
     fn evaluation_network(&self) -> ResNet {
         match &self.ema {
             Some(ema) => ema.network(&self.network),
@@ -238,10 +247,10 @@ impl Learner {
         }
     }
 
-    /// All that [`Learner::load_state`] needs.
+    /// Returns the state that [`Learner::load_state`] restores.
     ///
     /// # Errors
-    /// If the optimiser's state cannot be written down.
+    /// Returns an error if the state of the optimiser cannot be serialised.
     pub fn state(&self) -> Result<LearnerState> {
         Ok(LearnerState {
             network: self.network.tensors(&self.architecture),
@@ -252,10 +261,10 @@ impl Learner {
         })
     }
 
-    /// Goes on where a learner of the same recipe was.
+    /// Restores the state of a learner with the same recipe.
     ///
     /// # Errors
-    /// If it is not all there.
+    /// Returns an error if tensors are missing, or if the state of the optimiser is invalid.
     pub fn load_state(&mut self, metadata: &Metadata, state: LearnerState) -> Result<()> {
         let network = |tensors| -> Result<ResNet> {
             let checkpoint = Checkpoint::new(metadata.clone(), tensors)?;
@@ -287,7 +296,7 @@ mod tests {
         Learner::new(&small_checkpoint(), &Recipe::finetune_with(changes), None, 0, &Device::flex())
     }
 
-    /// Weights after each step, by rank, of replicas that study so many parts each.
+    /// Trains replicas that accumulate `parts` micro-batches each, and returns their weights after each step, by rank.
     fn run(changes: &[&str], replicas: usize, parts: usize) -> Vec<Vec<BTreeMap<String, Vec<f32>>>> {
         let weights = Mutex::new(vec![Vec::new(); replicas]);
         let collectives = HostCollective::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
@@ -310,33 +319,33 @@ mod tests {
         !name.contains("running")
     }
 
-    /// With momentum, so that a step tells the optimiser's state of the one before.
+    /// Uses momentum, so that a step depends on the optimiser state left by the step before.
     #[test]
-    fn replicas_learn_as_one_that_accumulates_their_parts() {
+    fn replicas_match_one_replica_with_accumulation() {
         for replicas in [2, 4] {
             let expected = &run(&[], 1, replicas)[0];
             let found = run(&[], replicas, 1);
             for rank in 1..replicas {
-                assert!(found[rank] == found[0], "replica {rank} of {replicas} holds other weights, or statistics");
+                assert!(found[rank] == found[0], "replica {rank} of {replicas} has different weights or statistics");
             }
             for (found, expected) in found[0].iter().zip(expected) {
                 for (name, expected) in expected.iter().filter(|(name, _)| is_parameter(name)) {
                     let differences = found[name].iter().zip(expected).map(|(a, b)| (a - b).abs());
                     let furthest = differences.fold(0.0, f32::max);
-                    assert!(furthest < 1e-5, "{replicas} replicas, {name}: {furthest} away");
+                    assert!(furthest < 1e-5, "{replicas} replicas, {name}: maximum error {furthest}");
                 }
             }
         }
     }
 
     #[test]
-    fn timing_changes_nothing() {
+    fn replicas_are_deterministic() {
         assert!(run(&[], 2, 1) == run(&[], 2, 1));
     }
 
-    /// bf16 has 8 bits of a fraction, f16 has 11: their losses stay within 3 % and 1 % of f32's.
+    /// bf16 has a significand of 8 bits, f16 of 11: their losses stay within 3 % and 1 % of those in f32.
     #[test]
-    fn half_precision_stays_near() {
+    fn half_precision_losses_are_close_to_f32() {
         let losses = |precision: &str| -> Vec<f64> {
             let mut learner = learner(&[precision]);
             let collective = HostCollective::new(1).remove(0);
@@ -350,16 +359,16 @@ mod tests {
             (0..6).map(step).collect()
         };
         let exact = losses("precision=f32");
-        for (precision, band) in [("precision=bf16", 0.03), ("precision=f16", 0.01)] {
+        for (precision, tolerance) in [("precision=bf16", 0.03), ("precision=f16", 0.01)] {
             for (found, exact) in losses(precision).into_iter().zip(&exact) {
-                assert!((found / exact - 1.0).abs() < band, "{precision}: {found}, not {exact}");
-                assert_ne!(found, *exact, "{precision} computes in f32");
+                assert!((found / exact - 1.0).abs() < tolerance, "{precision}: {found}, not {exact}");
+                assert_ne!(found, *exact, "{precision} has no effect");
             }
         }
     }
 
     #[test]
-    fn an_overflow_skips_the_step_and_halves_the_scale() {
+    fn overflow_skips_the_step_and_halves_the_loss_scale() {
         let mut learner = learner(&["precision=f16"]);
         let collective = HostCollective::new(1).remove(0);
         let before = learner.state().unwrap();
@@ -377,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn gradient_checkpointing_changes_nothing() {
+    fn gradient_checkpointing_does_not_change_the_result() {
         let plain = run(&[], 1, 1);
         let checkpointed = run(&["gradient-checkpointing=true"], 1, 1);
         for (name, expected) in plain[0].last().unwrap() {

@@ -1,18 +1,20 @@
-//! What a loss in f16 is multiplied by, so that small gradients do not vanish: PyTorch's `GradScaler`.
+//! Dynamic loss scaling for f16, as in `torch.amp.GradScaler`: the loss is multiplied by a factor so that small gradients do
+//! not underflow.
 
 use serde::{Deserialize, Serialize};
 
-/// A power of two.
+/// Loss scale, a power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     factor: f64,
-    /// Steps since the factor changed.
+    /// Number of consecutive steps with finite gradients since the factor changed.
     #[serde(rename = "good")]
     finite_steps: usize,
 }
 
+/// `init_scale` of `GradScaler`.
 const INITIAL_FACTOR: f64 = 65536.0;
-/// Finite steps after which a larger factor is tried.
+/// Number of consecutive finite steps after which the factor is doubled, `growth_interval` of `GradScaler`.
 const GROWTH_INTERVAL: usize = 2000;
 
 impl Default for LossScale {
@@ -26,7 +28,7 @@ impl LossScale {
         self.factor
     }
 
-    /// A step whose gradients were finite, or were not, and which was skipped.
+    /// Updates the factor after a step. If the gradients were not finite, the factor is halved; the caller skips the step.
     pub fn update(&mut self, finite: bool) {
         self.finite_steps = if finite { self.finite_steps + 1 } else { 0 };
         if !finite {
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_overflow_halves_and_many_good_steps_double() {
+    fn overflow_halves_and_growth_interval_doubles() {
         let mut scale = LossScale::default();
         scale.update(false);
         assert_eq!(scale.factor(), 32768.0);
@@ -53,6 +55,6 @@ mod tests {
         (0..GROWTH_INTERVAL - 1).for_each(|_| scale.update(true));
         scale.update(false);
         (0..GROWTH_INTERVAL - 1).for_each(|_| scale.update(true));
-        assert_eq!(scale.factor(), 32768.0, "an overflow begins the count anew");
+        assert_eq!(scale.factor(), 32768.0, "an overflow resets the count");
     }
 }

@@ -1,17 +1,18 @@
-//! What steps find before they change the weights.
+//! Metrics of a training step.
 
 use serde::{Deserialize, Serialize};
 use std::ops::Add;
 
-/// Sums over images.
+/// Sums over the images of one or more steps, computed with the weights before the step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
-    /// Cross-entropy, smoothed labels and weights of classes included.
+    /// Sum of the cross-entropy, including label smoothing and class weights.
     pub loss: f64,
-    /// What the loss is divided by for its mean.
+    /// Divisor of `loss` for its mean: the sum of the class weights.
     pub weight: f64,
-    /// Images whose likeliest class is theirs.
+    /// Number of images that are classified correctly.
     pub correct: f64,
+    /// Number of images.
     pub images: f64,
 }
 
@@ -28,7 +29,8 @@ impl Add for StepMetrics {
     }
 }
 
-/// How many classes are likelier; of equals the lower index comes first, as in an answer.
+/// Returns the number of classes that rank before `class`, by descending logit. Ties are broken by the lower index, as in a
+/// prediction.
 pub fn class_rank(logits: &[f32], class: usize) -> usize {
     let own = logits[class];
     let before = |(index, &logit): (usize, &f32)| logit > own || (logit == own && index < class);
@@ -40,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equals_are_ranked_by_index() {
+    fn ties_are_ranked_by_index() {
         let logits = [1.0, 3.0, 3.0, -2.0];
         assert_eq!([0, 1, 2, 3].map(|class| class_rank(&logits, class)), [2, 0, 1, 3]);
     }

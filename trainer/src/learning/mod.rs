@@ -1,4 +1,4 @@
-//! How a network learns: what a step computes, and what changes the weights.
+//! Optimisation of a network: forward and backward pass, loss, optimiser, and everything else that changes the weights.
 
 mod cross_entropy;
 mod ema;

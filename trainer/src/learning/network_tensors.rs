@@ -1,38 +1,39 @@
-//! The tensors of a network as one list: parameters, and running statistics.
+//! Access to the tensors of a network as a flat list: parameters and running statistics.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use model::network::ResNet;
 
-/// Which tensors of a network are meant.
+/// Selects tensors of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TensorFilter {
+    /// Parameters and running statistics.
     All,
     /// Running means and variances.
     RunningStatistics,
 }
 
-/// Flattened, without autodiff, in the module's order.
+/// Returns the selected tensors, flattened to one dimension, without autodiff, in the order of the module.
 pub fn flat_tensors(network: &ResNet, filter: TensorFilter) -> Vec<Tensor<1>> {
     let mut collect = CollectTensors { filter, values: Vec::new() };
     network.visit(&mut collect);
     collect.values
 }
 
-/// The same network with other values, in the order of [`flat_tensors`].
+/// Replaces the values of the selected tensors, in the order of [`flat_tensors`].
 pub fn with_flat_tensors(network: ResNet, filter: TensorFilter, values: Vec<Tensor<1>>) -> ResNet {
     network.map(&mut ReplaceTensors { filter, values: values.into_iter() })
 }
 
-/// The same network with parameters numbered in the module's order. Burn draws their numbers at random, and an optimiser's
-/// state, which goes by them, would mean nothing to another process.
+/// Replaces the identifiers of the parameters by sequential numbers, in the order of the module. Burn chooses identifiers at
+/// random; the state of an optimiser refers to them and could not be loaded by another process.
 pub fn with_sequential_ids(network: ResNet) -> ResNet {
     network.map(&mut AssignIds { next: 0 })
 }
 
 impl TensorFilter {
     fn includes<const D: usize>(self, param: &Param<Tensor<D>>) -> bool {
-        // Running statistics are visited as parameters that take no gradient.
+        // Burn visits running statistics as parameters that do not require a gradient.
         self == TensorFilter::All || !param.is_require_grad()
     }
 }
@@ -60,10 +61,10 @@ impl ModuleMapper for ReplaceTensors {
         if !self.filter.includes(&param) {
             return param;
         }
-        let values = self.values.next().expect("there are as many values as tensors");
+        let values = self.values.next().expect("there is one value per tensor");
         param.map(|tensor| {
             let new = values.reshape(tensor.dims());
-            // Of a device without autodiff there is none.
+            // A device without autodiff has no strategy.
             let Some(strategy) = tensor.gradient_checkpointing_strategy() else { return new };
             let new = Tensor::from_inner(new).with_gradient_checkpointing_strategy(strategy);
             new.set_require_grad(tensor.is_require_grad())

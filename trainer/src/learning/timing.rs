@@ -1,4 +1,4 @@
-//! How long a step takes, and where its time goes.
+//! Benchmark of a training step: its total time, and the share of the convolutions.
 
 use super::learner::{Learner, LearnerInput};
 use super::mixing::MixingPlan;
@@ -16,26 +16,32 @@ use model::random;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// In seconds, medians over repetitions.
+/// Median times in seconds.
 #[derive(Debug, Serialize)]
 pub struct StepTiming {
+    /// A whole training step.
     pub step: f64,
-    /// Of all convolutions, one after the other: forwards, to their inputs, and to their weights.
+    /// Forward pass of all convolutions, measured one by one.
     pub convolutions_forward: f64,
-    pub convolutions_to_inputs: f64,
-    pub convolutions_to_weights: f64,
-    /// Norms, activations, pools, classifier, loss, optimiser.
+    /// Gradients of the convolutions' inputs, measured one by one.
+    #[serde(rename = "convolutions_to_inputs")]
+    pub convolutions_input_gradients: f64,
+    /// Gradients of the convolutions' weights, measured one by one.
+    #[serde(rename = "convolutions_to_weights")]
+    pub convolutions_weight_gradients: f64,
+    /// Everything else: norms, activations, pools, classifier, loss, optimiser.
     pub rest: f64,
 }
 
-/// Fewest times that something is measured, and duration that all of them take together.
+/// Minimum number of repetitions of a measurement.
 const MIN_REPETITIONS: usize = 5;
+/// Minimum total duration of the repetitions for one layer.
 const DURATION_PER_LAYER: Duration = Duration::from_millis(500);
 
-/// Of a step on `batch` random photos of `side` by `side` pixels, without loading them, for so long.
+/// Measures steps on `batch` random images of `side` by `side` pixels, without data loading, for at least `duration`.
 ///
 /// # Errors
-/// If the network cannot be made.
+/// Returns an error if the network cannot be created.
 pub fn measure_step(
     recipe: &Recipe,
     architecture: &Architecture,
@@ -76,7 +82,7 @@ pub fn measure_step(
             if requires_grad { Tensor::from_inner(tensor).require_grad() } else { Tensor::from_inner(tensor) }
         };
         let backward = |for_input: bool| {
-            // A gradient that is not all alike, as a sum's would be.
+            // A random gradient of the output; that of a plain sum would be constant.
             let size = layer.output_size(side);
             let output_gradient = Tensor::from_inner(Tensor::random(
                 [batch, layer.out_channels, size, size],
@@ -94,7 +100,7 @@ pub fn measure_step(
                 start.elapsed()
             })
         };
-        // Nobody asks for a photo's gradient.
+        // The gradient with respect to the images is not needed.
         if index > 0 {
             input_gradients += backward(true);
         }
@@ -104,13 +110,13 @@ pub fn measure_step(
     Ok(StepTiming {
         step,
         convolutions_forward: forward,
-        convolutions_to_inputs: input_gradients,
-        convolutions_to_weights: weight_gradients,
+        convolutions_input_gradients: input_gradients,
+        convolutions_weight_gradients: weight_gradients,
         rest,
     })
 }
 
-/// Every convolution with the side of its input, for photos of `side` by `side` pixels.
+/// Returns every convolution with the side of its input, for images of `side` by `side` pixels.
 fn convolutions_with_sides(architecture: &Architecture, side: usize) -> Vec<(Convolution, usize)> {
     let StemLayers { convolution, max_pool } = architecture.stem();
     let mut side = side;
@@ -128,6 +134,7 @@ fn convolutions_with_sides(architecture: &Architecture, side: usize) -> Vec<(Con
     layers
 }
 
+/// Returns the median wall-clock time of `run`, in seconds.
 fn median(duration: Duration, mut run: impl FnMut()) -> f64 {
     median_of(duration, || {
         let start = Instant::now();
@@ -136,12 +143,12 @@ fn median(duration: Duration, mut run: impl FnMut()) -> f64 {
     })
 }
 
-/// Of what `run` measures; the first time warms up.
+/// Returns the median of the times that `run` returns, in seconds, without the first, which is a warm-up.
 fn median_of(duration: Duration, mut run: impl FnMut() -> Duration) -> f64 {
     run();
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut times = Vec::new();
-    while times.len() < MIN_REPETITIONS || begun.elapsed() < duration {
+    while times.len() < MIN_REPETITIONS || start.elapsed() < duration {
         times.push(run());
     }
     times.sort();
@@ -153,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_as_many_as_convolutions_and_shrink_to_a_thirty_second() {
+    fn lists_all_convolutions_with_their_input_sides() {
         let architecture = Architecture::new("resnet50", 10).unwrap();
         let layers = convolutions_with_sides(&architecture, 224);
         assert_eq!(layers.len(), architecture.convolutions().len());

@@ -1,4 +1,4 @@
-//! Whether the values of a recipe are possible, and what would be.
+//! Validation of the values of a recipe and of their combinations.
 
 use super::{ClassWeights, OptimiserKind, Precision, Recipe, ScheduleKind, TrainedLayers};
 use anyhow::{Context, Result, bail, ensure};
@@ -6,21 +6,21 @@ use model::architecture::{Architecture, Stem};
 
 impl Recipe {
     /// # Errors
-    /// If so many photos do not fill a batch.
+    /// Returns an error if `count` training photos do not fill a batch.
     pub fn check_photo_count(&self, count: usize) -> Result<()> {
         ensure!(
             count >= self.batch_size,
-            "`batch-size` is {}, but there are {count} photos to train on",
+            "`batch-size` is {}, but there are only {count} training photos",
             self.batch_size
         );
         Ok(())
     }
 
     /// # Errors
-    /// If so many replicas cannot divide a batch among them.
+    /// Returns an error if a batch cannot be divided evenly among `replicas` replicas.
     pub fn check_replicas(&self, replicas: usize) -> Result<()> {
         let parts = replicas * self.accumulate;
-        // A batch norm needs two values.
+        // Batch norm needs at least two samples.
         ensure!(
             self.batch_size.is_multiple_of(parts) && self.batch_size >= 2 * parts,
             "`batch-size` is {}; with `accumulate` = {} and {replicas} replicas it must be a multiple of {parts}, and at \
@@ -33,7 +33,7 @@ impl Recipe {
     }
 
     /// # Errors
-    /// If there are weights for other classes.
+    /// Returns an error if the number of class weights is not `count`.
     pub fn check_class_count(&self, count: usize) -> Result<()> {
         if let Some(ClassWeights::Each(weights)) = &self.class_weights {
             ensure!(weights.len() == count, "`class-weights` has {} weights for {count} classes", weights.len());
@@ -52,16 +52,23 @@ impl Recipe {
 
     fn check_start(&self) -> Result<()> {
         match (&self.checkpoint, &self.architecture) {
-            (Some(_), Some(_)) => bail!("`checkpoint` and `architecture`: only one of them can be what to start from"),
-            (None, None) => bail!("`checkpoint` or `architecture` is missing: what to start from"),
+            (Some(_), Some(_)) => bail!("`checkpoint` and `architecture` are mutually exclusive: set only one of them"),
+            (None, None) => {
+                bail!("`checkpoint` (weights to start from) or `architecture` (random weights) must be set")
+            }
             (None, Some(name)) => drop(Architecture::new(name, 1).context("`architecture`")?),
             (Some(_), None) => {}
         }
         let has_architecture = self.architecture.is_some();
         allowed_if("stem", self.stem.is_some(), "`architecture`", has_architecture)?;
         let head = self.layers == TrainedLayers::Head;
-        allowed_if("layers = \"head\"", head, "a `checkpoint` whose other layers are kept", self.checkpoint.is_some())?;
-        // Crops and flips are in every recipe; what asks for more is a mistake.
+        allowed_if(
+            "layers = \"head\"",
+            head,
+            "a `checkpoint` that provides the other layers",
+            self.checkpoint.is_some(),
+        )?;
+        // Every recipe sets crops and flips, which are ignored with `layers = "head"`; other augmentation is rejected.
         for (key, is_set) in [
             ("train-sizes", !self.train_sizes.is_empty()),
             ("gradient-checkpointing", self.gradient_checkpointing),
@@ -86,15 +93,15 @@ impl Recipe {
         check_range("batch-size", self.batch_size as f64, 2.0, 65536.0)?;
         check_range("accumulate", self.accumulate as f64, 1.0, 65536.0)?;
         self.check_replicas(1)?;
-        ensure!(self.seed <= i64::MAX as u64, "`seed` is {}; 0 to {} are possible", self.seed, i64::MAX);
+        ensure!(self.seed <= i64::MAX as u64, "`seed` is {}; valid values are 0 to {}", self.seed, i64::MAX);
         for (index, &(epoch, side)) in self.train_sizes.iter().enumerate() {
             check_range("train-sizes", f64::from(side), 32.0, 1024.0)?;
             let before = if index == 0 { 0 } else { self.train_sizes[index - 1].0 };
             ensure!(
                 if index == 0 { epoch == 1 } else { epoch > before },
-                "`train-sizes` are pairs of the first epoch, which rise from 1, and of a side in pixels"
+                "`train-sizes` must be pairs [first epoch, side in pixels] whose epochs start at 1 and increase"
             );
-            ensure!(epoch <= self.epochs, "`train-sizes` has epoch {epoch} of {}: name others", self.epochs);
+            ensure!(epoch <= self.epochs, "`train-sizes` names epoch {epoch}, but `epochs` is {}", self.epochs);
         }
         check_range("early-stopping", self.early_stopping.unwrap_or(1) as f64, 1.0, 1e6)
     }
@@ -153,15 +160,15 @@ impl Recipe {
 
     fn check_augmentation(&self) -> Result<()> {
         let (crop, padding) = (self.crop_scale.is_some(), self.crop_padding.is_some());
-        ensure!(crop || padding, "`crop-scale` or `crop-padding` is missing: what of a photo is seen");
         ensure!(
-            !(crop && padding),
-            "`crop-scale` and `crop-padding`: only one of them can say what of a photo is seen"
+            crop || padding,
+            "`crop-scale` or `crop-padding` is missing: one of them must define the training crop"
         );
+        ensure!(!(crop && padding), "`crop-scale` and `crop-padding` are mutually exclusive: set only one of them");
         required_iff("crop-ratio", self.crop_ratio.is_some(), "`crop-scale`", crop)?;
         for (key, range, most) in [("crop-scale", self.crop_scale, 1.0), ("crop-ratio", self.crop_ratio, 100.0)] {
             let [least, largest] = range.unwrap_or([1.0, 1.0]);
-            ensure!(least > 0.0, "`{key}` begins with {least}; it must be above 0");
+            ensure!(least > 0.0, "`{key}` starts at {least}; it must be above 0");
             check_range(key, largest, least, most)?;
         }
         check_range("crop-padding", f64::from(self.crop_padding.unwrap_or(0)), 0.0, 512.0)?;
@@ -170,7 +177,7 @@ impl Recipe {
             for strength in [brightness, contrast, saturation] {
                 check_range("color-jitter", strength, 0.0, 10.0)?;
             }
-            check_range("color-jitter", hue, 0.0, 0.5).context("its fourth is the hue")?;
+            check_range("color-jitter", hue, 0.0, 0.5).context("hue, the fourth value of `color-jitter`")?;
         }
         check_range("random-erasing", self.random_erasing, 0.0, 1.0)?;
         check_range("mixup-alpha", self.mixup_alpha, 0.0, 100.0)?;
@@ -178,10 +185,10 @@ impl Recipe {
         check_range("repetitions", self.repetitions as f64, 1.0, 64.0)
     }
 
-    /// What is built before the first photo is seen.
+    /// Returns the architecture to train from random weights, with `classes` classes.
     ///
     /// # Errors
-    /// If the recipe names no known one.
+    /// Returns an error if the recipe has no `architecture` or an unknown one.
     pub fn architecture(&self, classes: usize) -> Result<Architecture> {
         let name = self.architecture.as_deref().context("`architecture` is missing")?;
         let stem = self.stem.unwrap_or(Stem::Imagenet);
@@ -190,22 +197,19 @@ impl Recipe {
 }
 
 fn check_range(key: &str, value: f64, least: f64, most: f64) -> Result<()> {
-    ensure!((least..=most).contains(&value), "`{key}` is {value}; {least} to {most} are possible");
+    ensure!((least..=most).contains(&value), "`{key}` is {value}; valid values are {least} to {most}");
     Ok(())
 }
 
-/// A key that may be there only where something gives it a meaning.
+/// Rejects a key that is set although the condition under which it has an effect does not hold.
 fn allowed_if(key: &str, is_set: bool, condition: &str, holds: bool) -> Result<()> {
-    let left_out = key.split(' ').next().unwrap_or(key);
-    ensure!(
-        holds || !is_set,
-        "`{key}` means nothing without {condition}: leave it out, with --set {left_out}= if the recipe has it"
-    );
+    let name = key.split(' ').next().unwrap_or(key);
+    ensure!(holds || !is_set, "`{key}` has no effect without {condition}; remove it with --set {name}=");
     Ok(())
 }
 
-/// A key that is there if and only if something gives it a meaning.
+/// Requires a key to be set if and only if the condition under which it has an effect holds.
 fn required_iff(key: &str, is_set: bool, condition: &str, holds: bool) -> Result<()> {
-    ensure!(is_set || !holds, "`{key}` is missing, which {condition} needs");
+    ensure!(is_set || !holds, "`{key}` is missing; it is required with {condition}");
     allowed_if(key, is_set, condition, holds)
 }

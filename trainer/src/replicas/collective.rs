@@ -1,4 +1,4 @@
-//! How replicas, each on a thread of its own, come to one result.
+//! Collective operations between the threads of replicas.
 
 #[cfg(feature = "cuda")]
 mod nccl;
@@ -10,60 +10,65 @@ use burn::tensor::{Tensor, TensorData};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 
-/// What a replica has to do with the others. All of them make the same calls in the same order.
+/// Handle of one replica to the group of all replicas. All replicas must make the same calls in the same order.
 ///
-/// Whoever drops theirs, by the end of a run, an error or a panic, is lost_rank: others that wait for it get [`ReplicaLost`] instead.
+/// A replica leaves the group by dropping its handle, at the end of a run, on an error or on a panic. Others that wait for it
+/// then get [`ReplicaLost`].
 pub trait Collective: Send {
-    /// Of this replica, from 0.
+    /// Returns the rank of this replica, counted from 0.
     fn rank(&self) -> usize;
 
-    /// How many replicas there are.
+    /// Returns the number of replicas.
     fn world_size(&self) -> usize;
 
-    /// Tensors and numbers summed over all replicas, the same bits in each of them. Each replica brings as many of both.
+    /// Sums tensors and numbers element-wise over all replicas; the results are bit-identical in all of them. All replicas
+    /// must pass equally many numbers, and tensors of the same shapes.
     ///
     /// # Errors
-    /// If a replica is lost_rank.
+    /// Returns an error if another replica has left the group.
     fn all_reduce(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), ReplicaLost>;
 
-    /// Whether a replica is gone already, for those who have long to do until the next sum.
+    /// Returns whether a replica has left the group. To be polled during long work between two calls of `all_reduce`.
     fn is_broken(&self) -> bool;
 }
 
-/// Another replica ended; what it says of that is the run's error.
+/// Another replica has ended. Its own error is the cause to report.
 #[derive(Debug, thiserror::Error)]
-#[error("replica {0} is gone")]
+#[error("replica {0} has ended")]
 pub struct ReplicaLost(usize);
 
-/// Through the memory of the host, summed in order of rank: for every device that has nothing better.
+/// All-reduce in host memory, summed in order of rank. Works for every device.
 pub struct HostCollective {
     rank: usize,
     world_size: usize,
     rendezvous: Arc<Rendezvous>,
 }
 
-/// Where replicas meet, once for every sum.
+/// State shared by all replicas, at which they meet once per all-reduce.
 struct Rendezvous {
     state: Mutex<RendezvousState>,
     changed: Condvar,
 }
 
 struct RendezvousState {
-    /// What each replica brought to the sum that is being made.
+    /// Contributions to the current round, by rank.
     contributions: Vec<Option<Contribution>>,
-    /// What all brought to the last whole one, and how many there were.
+    /// All contributions to the last completed round, by rank.
     complete: Arc<Vec<Contribution>>,
+    /// Number of completed rounds.
     rounds: usize,
+    /// First replica that has left the group.
     lost_rank: Option<usize>,
 }
 
+/// Values that one replica passes to an all-reduce.
 struct Contribution {
     tensors: Vec<TensorData>,
     numbers: Vec<f64>,
 }
 
 impl HostCollective {
-    /// One for each replica, by rank.
+    /// Returns one handle per replica, ordered by rank.
     pub fn new(world_size: usize) -> Vec<Self> {
         let contributions = (0..world_size).map(|_| None).collect();
         let state = RendezvousState { contributions, complete: Arc::new(Vec::new()), rounds: 0, lost_rank: None };
@@ -71,10 +76,10 @@ impl HostCollective {
         (0..world_size).map(|rank| HostCollective { rank, world_size, rendezvous: rendezvous.clone() }).collect()
     }
 
-    /// What every replica brings, by rank.
+    /// Waits for the contributions of all replicas and returns them, ordered by rank.
     fn exchange(&self, contribution: Contribution) -> Result<Arc<Vec<Contribution>>, ReplicaLost> {
         let mut state = self.rendezvous.state.lock();
-        let awaited = state.rounds + 1;
+        let round = state.rounds + 1;
         state.contributions[self.rank] = Some(contribution);
         if state.contributions.iter().all(Option::is_some) {
             let all = state.contributions.iter_mut().filter_map(Option::take).collect();
@@ -82,7 +87,7 @@ impl HostCollective {
             state.rounds += 1;
             self.rendezvous.changed.notify_all();
         }
-        while state.rounds < awaited {
+        while state.rounds < round {
             if let Some(rank) = state.lost_rank {
                 return Err(ReplicaLost(rank));
             }
@@ -141,8 +146,8 @@ mod tests {
     use burn::tensor::Device;
     use std::time::{Duration, Instant};
 
-    /// What each replica's thread returns, by rank.
-    fn replicas<T: Send>(count: usize, replica: impl Fn(HostCollective) -> T + Sync) -> Vec<T> {
+    /// Runs `replica` on `count` threads and returns the results, ordered by rank.
+    fn run_threads<T: Send>(count: usize, replica: impl Fn(HostCollective) -> T + Sync) -> Vec<T> {
         std::thread::scope(|scope| {
             let replica = &replica;
             let threads =
@@ -152,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_the_same_bits_in_every_replica_whatever_their_timing() {
+    fn sums_are_bit_identical_in_all_replicas_for_any_timing() {
         let run = |delays: [u64; 3]| {
-            replicas(3, |collective| {
+            run_threads(3, |collective| {
                 let mut found = Vec::new();
                 for step in 0..20 {
                     std::thread::sleep(Duration::from_micros(delays[(collective.rank() + step) % 3]));
-                    // Of very different sizes, so that another order of the summands would show.
+                    // Very different magnitudes, so that a different summation order would change the result.
                     let value = [1e8_f32, 1.0, -1e8][collective.rank()] + step as f32;
                     let tensor = Tensor::<1>::from_data([value, 1.0], &Device::flex());
                     let (tensors, numbers) = collective.all_reduce(vec![tensor], &[collective.rank() as f64]).unwrap();
@@ -176,9 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_replica_that_is_gone() {
+    fn waiting_replicas_are_notified_when_another_ends() {
         let start = Instant::now();
-        let found = replicas(3, |collective| {
+        let found = run_threads(3, |collective| {
             for step in 0..5 {
                 if collective.rank() == 1 && step == 2 {
                     return Ok(());
@@ -187,7 +192,7 @@ mod tests {
             }
             Ok(())
         });
-        assert_eq!(found, [Err("replica 1 is gone".to_owned()), Ok(()), Err("replica 1 is gone".to_owned())]);
+        assert_eq!(found, [Err("replica 1 has ended".to_owned()), Ok(()), Err("replica 1 has ended".to_owned())]);
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 }

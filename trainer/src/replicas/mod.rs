@@ -1,4 +1,4 @@
-//! Replicas of a network on devices and threads of their own, which come to one result.
+//! Data-parallel training: replicas of a network, one thread and one device each, synchronised by all-reduce.
 
 mod collective;
 mod devices;

@@ -1,21 +1,22 @@
-//! Replicas side by side, each on a thread of its own, that end together.
+//! Runs replicas in parallel, one thread each, and ends all of them if one fails.
 
 use super::collective::{Collective, ReplicaLost};
 use anyhow::{Error, Result, anyhow};
 use std::any::Any;
 use std::thread::{self, ScopedJoinHandle};
 
-/// Runs `replica` for each of the collectives, with its rank, until all have ended.
+/// Runs `replica` for each of the collectives on a thread of its own, with its rank, and waits for all of them.
 ///
 /// # Errors
-/// What the first of them says that ended by itself, and not because it missed another; a panic is an error too.
+/// Returns the error of the replica with the lowest rank that failed. Errors that only report the loss of another replica
+/// are returned only if there is no other. A panic counts as an error.
 pub fn run_replicas(
     collectives: Vec<Box<dyn Collective>>,
     replica: impl Fn(usize, Box<dyn Collective>) -> Result<()> + Sync,
 ) -> Result<()> {
     let results: Vec<Result<()>> = thread::scope(|scope| {
         let replica = &replica;
-        // A panic takes the collective with it, so that nobody waits for the replica.
+        // A panic drops the collective, so that the other replicas do not wait for this one.
         let start = |(rank, collective)| scope.spawn(move || replica(rank, collective));
         let threads: Vec<_> = collectives.into_iter().enumerate().map(start).collect();
         let join =
@@ -29,7 +30,7 @@ pub fn run_replicas(
 
 fn panic_error(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    anyhow!("a replica failed: {}", text.unwrap_or("nothing is known"))
+    anyhow!("a replica panicked: {}", text.unwrap_or("no message"))
 }
 
 #[cfg(test)]
@@ -38,8 +39,8 @@ mod tests {
     use super::*;
     use std::time::{Duration, Instant};
 
-    /// Three replicas that would go on for ever, of which one does not.
-    fn ended_by(fail: impl Fn() -> Result<()> + Sync) -> String {
+    /// Runs three replicas with endless loops of which one fails, and returns the error.
+    fn error_of_failing_replica(fail: impl Fn() -> Result<()> + Sync) -> String {
         let collectives = HostCollective::new(3).into_iter().map(|one| Box::new(one) as _).collect();
         let start = Instant::now();
         let result = run_replicas(collectives, |rank, collective| {
@@ -51,13 +52,13 @@ mod tests {
             }
             Ok(())
         });
-        assert!(start.elapsed() < Duration::from_secs(5), "nobody hangs");
+        assert!(start.elapsed() < Duration::from_secs(5), "no replica may hang");
         result.unwrap_err().to_string()
     }
 
     #[test]
-    fn a_replica_that_fails_ends_all_with_its_own_error() {
-        assert_eq!(ended_by(|| Err(anyhow!("the disk is full"))), "the disk is full");
-        assert_eq!(ended_by(|| panic!("device {}", 3)), "a replica failed: device 3");
+    fn failing_replica_ends_all_and_its_error_is_returned() {
+        assert_eq!(error_of_failing_replica(|| Err(anyhow!("the disk is full"))), "the disk is full");
+        assert_eq!(error_of_failing_replica(|| panic!("device {}", 3)), "a replica panicked: device 3");
     }
 }

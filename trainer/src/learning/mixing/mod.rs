@@ -1,9 +1,9 @@
-//! What happens to samples when they have become a batch: torchvision's `RandomErasing`, then `MixUp` or `CutMix` with the
-//! sample before, on the device and behind the normalisation.
+//! Augmentation of batches: `RandomErasing`, then `MixUp` or `CutMix` with a preceding sample, as in `torchvision.transforms.v2`.
+//! Runs on the device, after normalisation.
 //!
-//! Unlike torchvision, which draws once for a batch, each sample draws for itself, as a function of the seed and of what it
-//! is: so that a batch may be cut into any parts without a change of what is drawn. What a sample is blended with is the one
-//! before it in its part.
+//! Unlike torchvision, which draws parameters once per batch, each sample has its own, a function of the seed and of the
+//! sample, so that they do not depend on how a batch is divided into parts (micro-batches of replicas). A sample is blended
+//! with a preceding one of the same part.
 
 mod beta;
 mod erasing;
@@ -15,53 +15,55 @@ use beta::beta;
 use burn::tensor::Tensor;
 use rectangle::{PixelRect, mask};
 
-/// What is drawn from.
+/// Configuration of erasing, mixup and CutMix.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mixing {
-    /// How likely a rectangle of a sample is erased.
+    /// Probability that a rectangle of a sample is erased.
     erasing: f64,
-    /// Of the beta distribution; 0 for none.
+    /// Parameter of the beta distribution; 0 disables mixup.
     mixup_alpha: f64,
-    /// Of the beta distribution; 0 for none.
+    /// Parameter of the beta distribution; 0 disables CutMix.
     cutmix_alpha: f64,
-    /// How far before a sample the one is that it is blended with: as far as there are repetitions of it in its part.
+    /// Distance, within a part, between a sample and the preceding one that it is blended with: the number of repetitions
+    /// of a sample in a part, so that a sample is not blended with a repetition of itself.
     distance: usize,
 }
 
-/// What was drawn for each sample of a batch. An empty one leaves every batch as it is.
+/// Parameters drawn for the samples of a batch. An empty plan leaves any batch unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MixingPlan {
     samples: Vec<SampleMixing>,
     distance: usize,
 }
 
-/// What was drawn for a sample.
+/// Parameters drawn for one sample.
 #[derive(Clone, Debug, PartialEq)]
 struct SampleMixing {
-    /// Becomes 0, which behind the normalisation is the mean's colour.
+    /// Rectangle to set to 0, which after normalisation is the mean colour.
     erased: Option<PixelRect>,
     blend: Option<Blend>,
 }
 
-/// How a sample is blended with the one before it, which has had its own rectangle erased.
+/// How a sample is blended with the preceding one, whose rectangle is already erased.
 #[derive(Clone, Debug, PartialEq)]
 enum Blend {
-    /// Everywhere, with this share of its lambda.
+    /// Weighted mean of both images, in which the sample has weight `lambda`.
     Mixup { lambda: f64 },
-    /// The other's pixels in an area, which may be empty.
+    /// Replaces a rectangle, which may be empty, by that of the other image; `lambda` is the fraction of pixels that remain.
     Cutmix { rect: PixelRect, lambda: f64 },
 }
 
 impl Mixing {
-    /// For batches in so many parts; `None` if the recipe has nothing of the kind.
+    /// Creates the configuration for batches that are divided into `parts` parts; `None` if the recipe enables none of the
+    /// three.
     pub fn new(recipe: &Recipe, parts: usize) -> Option<Self> {
         let Recipe { random_erasing: erasing, mixup_alpha, cutmix_alpha, .. } = *recipe;
-        let any = [erasing, mixup_alpha, cutmix_alpha].iter().any(|&value| value > 0.0);
+        let enabled = [erasing, mixup_alpha, cutmix_alpha].iter().any(|&value| value > 0.0);
         let distance = recipe.repetitions.div_ceil(parts);
-        any.then_some(Mixing { erasing, mixup_alpha, cutmix_alpha, distance })
+        enabled.then_some(Mixing { erasing, mixup_alpha, cutmix_alpha, distance })
     }
 
-    /// For samples of `side` by `side` pixels.
+    /// Draws parameters for samples of `side` by `side` pixels in an epoch.
     pub fn draw(&self, seed: u64, epoch: usize, items: &[EpochItem], side: usize) -> MixingPlan {
         let samples = items.iter().map(|&EpochItem { index, repetition }| {
             let indices = [epoch, index, repetition].map(|number| number as u64);
@@ -86,8 +88,8 @@ impl Mixing {
     }
 }
 
-/// torchvision's `CutMix.make_params`: a square about `x` and `y` with a share of `1 - own` of the image, of which its edges
-/// cut something off; what is left decides on the share.
+/// `CutMix.make_params` of torchvision: a square around `x` and `y` that covers the fraction `1 - lambda` of the image. It is
+/// clipped at the edges, and lambda is adjusted to the remaining area.
 fn cutmix_blend(side: usize, lambda: f64, x: usize, y: usize) -> Blend {
     let half = (0.5 * (1.0 - lambda).sqrt() * side as f64) as usize;
     let around = |middle: usize| middle.saturating_sub(half)..(middle + half).min(side);
@@ -97,14 +99,18 @@ fn cutmix_blend(side: usize, lambda: f64, x: usize, y: usize) -> Blend {
 }
 
 impl MixingPlan {
-    /// Of normalised images `[batch, 3, side, side]`, in the plan's order.
+    /// Applies the plan to normalised images `[batch, 3, side, side]`, in the order of the plan.
     ///
     /// # Panics
-    /// If the plan is for another number of images, and not empty.
+    /// Panics if the plan is not empty and has a different number of samples.
     pub fn apply(&self, images: Tensor<4>) -> Tensor<4> {
         let MixingPlan { samples, distance } = self;
         let [batch, _, height, width] = images.dims();
-        assert!(samples.is_empty() || samples.len() == batch, "a plan for {} of {batch} images", samples.len());
+        assert!(
+            samples.is_empty() || samples.len() == batch,
+            "the plan is for {} images, but the batch has {batch}",
+            samples.len()
+        );
         let mut images = images;
         if samples.iter().any(|sample| sample.erased.is_some()) {
             let rects = samples.iter().map(|sample| sample.erased.clone().map(|rect| (rect, 1.0)));
@@ -122,17 +128,18 @@ impl MixingPlan {
         images
     }
 
-    /// The share that each class has in each image: `[batch, count]`, each row with a sum of 1, for the classes of the images.
+    /// Returns target probabilities `[batch, count]` for the images' `classes`, where `count` is the number of classes. Each
+    /// row sums to 1.
     pub fn targets(&self, classes: &[usize], count: usize) -> Vec<f32> {
         let mut targets = vec![0.0; classes.len() * count];
         for (index, row) in targets.chunks_exact_mut(count).enumerate() {
-            let before = classes[(index + classes.len() - self.distance % classes.len()) % classes.len()];
+            let preceding = classes[(index + classes.len() - self.distance % classes.len()) % classes.len()];
             let lambda =
                 self.samples.get(index).and_then(|sample| sample.blend.as_ref()).map_or(1.0, |blend| match blend {
                     Blend::Mixup { lambda } | Blend::Cutmix { lambda, .. } => *lambda,
                 });
             row[classes[index]] += lambda as f32;
-            row[before] += (1.0 - lambda) as f32;
+            row[preceding] += (1.0 - lambda) as f32;
         }
         targets
     }
@@ -144,7 +151,7 @@ mod tests {
     use burn::tensor::{Device, TensorData};
     use serde::Deserialize;
 
-    /// Of `tests/golden/augmentation.py`.
+    /// Written by `tests/golden/augmentation.py`.
     #[derive(Deserialize)]
     struct Golden {
         erased: Vec<f32>,
@@ -191,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn an_area_is_erased_as_torchvision_does_it() {
+    fn erasing_matches_torchvision() {
         let found = apply_to_all(SampleMixing { erased: Some(PixelRect { rows: 1..4, columns: 2..4 }), blend: None });
         assert_eq!(found, golden().erased);
     }
 
     #[test]
-    fn samples_are_blended_as_torchvision_does_it() {
+    fn mixup_and_cutmix_match_torchvision() {
         let Golden { mixup, cutmix, .. } = golden();
         for (blend, [images, targets]) in [(Blend::Mixup { lambda: 0.3 }, mixup), (cutmix_blend(6, 0.3, 2, 4), cutmix)]
         {
@@ -208,16 +215,16 @@ mod tests {
     }
 
     #[test]
-    fn areas_to_cut_are_those_of_torchvision() {
+    fn cutmix_rectangles_match_torchvision() {
         for Cut { side, lambda, x, y, area: [left, top, right, bottom], adjusted } in golden().boxes {
             let rect = PixelRect { rows: top..bottom, columns: left..right };
             assert_eq!(cutmix_blend(side, lambda, x, y), Blend::Cutmix { rect, lambda: adjusted });
         }
     }
 
-    /// The second's pixels come from the first, erased as it is, and nothing of the first or the third changes.
+    /// The second image is blended with the first, whose rectangle is erased; the third does not change.
     #[test]
-    fn each_sample_has_its_own_plan_and_erasing_comes_first() {
+    fn samples_have_separate_parameters_and_erasing_comes_first() {
         let erased = PixelRect { rows: 0..6, columns: 0..3 };
         let plan = plan(vec![
             SampleMixing { erased: Some(erased), blend: None },
@@ -238,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_plan_changes_nothing() {
+    fn empty_plan_changes_nothing() {
         assert_eq!(MixingPlan::default().apply(images()).into_data(), images().into_data());
         assert_eq!(MixingPlan::default().targets(&[1, 0], 3), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
     }
@@ -256,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn plans_depend_on_samples_alone() {
+    fn parameters_do_not_depend_on_the_division_into_parts() {
         let mixing = |overrides: &[&str]| Mixing::new(&Recipe::finetune_with(overrides), 1);
         assert_eq!(mixing(&[]), None);
         let mixing = mixing(&["random-erasing=0.1", "mixup-alpha=0.2", "cutmix-alpha=1.0"]).unwrap();
@@ -268,7 +275,7 @@ mod tests {
         assert_ne!(mixing.draw(7, 2, &samples, 176).samples, whole);
 
         let erased = whole.iter().filter(|sample| sample.erased.is_some()).count();
-        assert!((150..250).contains(&erased), "{erased} of 2000 are erased");
+        assert!((150..250).contains(&erased), "{erased} of 2000 samples are erased");
         let mixup = whole.iter().filter(|sample| matches!(sample.blend, Some(Blend::Mixup { .. }))).count();
         let cutmix = whole.iter().filter(|sample| matches!(sample.blend, Some(Blend::Cutmix { .. }))).count();
         assert!((900..1100).contains(&mixup) && mixup + cutmix == 2000, "{mixup} and {cutmix} of 2000");

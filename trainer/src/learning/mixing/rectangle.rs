@@ -1,17 +1,17 @@
-//! Rectangles of pixels, and masks of them.
+//! Rectangles of pixels, and tensor masks for them.
 
 use burn::tensor::{Tensor, TensorData};
 use std::ops::Range;
 
-/// A rectangle of a sample, in pixels.
+/// A rectangle of an image, in pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PixelRect {
     pub rows: Range<usize>,
     pub columns: Range<usize>,
 }
 
-/// `[batch, 1, height, width]` on the images' device: the weight of each rect within it, 0 around it. As the product of a
-/// column and a row, so that little is carried to the device.
+/// Returns a mask `[batch, 1, height, width]` on the device of `images`: the weight of each rectangle inside it, 0 outside.
+/// Computed as the product of a column and a row, so that little data is copied to the device.
 pub fn mask(
     rects: impl Iterator<Item = Option<(PixelRect, f64)>>,
     [height, width]: [usize; 2],

@@ -1,18 +1,18 @@
-//! NVIDIA's collective communications, for replicas on CUDA devices of this machine.
+//! All-reduce with NCCL, for replicas on CUDA devices of one machine.
 
 use super::{Collective, HostCollective, ReplicaLost};
 use burn::tensor::distributed::{self, ReduceOperation};
 use burn::tensor::{Device, Tensor};
 
-/// Tensors go from device to device, numbers through the memory of the host.
+/// Reduces tensors from device to device with NCCL, and numbers in host memory.
 pub struct NcclCollective {
     host: HostCollective,
-    /// Of all replicas, by rank.
+    /// Devices of all replicas, ordered by rank.
     devices: Vec<Device>,
 }
 
 impl NcclCollective {
-    /// One for each of the devices, by rank.
+    /// Returns one collective per device, ordered by rank.
     pub fn new(devices: &[Device]) -> Vec<Self> {
         let host = HostCollective::new(devices.len()).into_iter();
         host.map(|host| NcclCollective { host, devices: devices.to_vec() }).collect()
@@ -33,7 +33,7 @@ impl Collective for NcclCollective {
     }
 
     fn all_reduce(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), ReplicaLost> {
-        // First: a replica that is gone shows here, while NCCL would wait for it for ever.
+        // Reduce the numbers first: this detects a lost replica, for which NCCL would wait indefinitely.
         let (_, numbers) = self.host.all_reduce(Vec::new(), numbers)?;
         if self.world_size() == 1 {
             return Ok((tensors, numbers));
