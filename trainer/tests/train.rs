@@ -98,7 +98,7 @@ fn a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint() {
     let hot = hot.iter().flat_map(|change| ["--set", change]);
     let more: Vec<&str> = ["--epochs", "20", "--output", "run"].into_iter().chain(hot).collect();
     let stderr = fail(folder.path(), &with(&more));
-    assert!(stderr.contains("--set learning-rate=1e1; run/last.safetensors holds what was saved last"), "{stderr}");
+    assert!(stderr.contains("--set learning-rate=1e1 (last checkpoint: run/last.safetensors)"), "{stderr}");
     Checkpoint::from_path(folder.path().join("run/last.safetensors")).unwrap();
 }
 
@@ -109,14 +109,14 @@ fn mistakes_are_named_before_anything_is_written() {
     fs::create_dir_all(at.join("full/more")).unwrap();
     let cases: [(&[&str], &str); 12] = [
         (&["--replicas", "3"], "1 and 3 replicas it must be a multiple of 3"),
-        (&["--gpus", "64"], "--gpus 64: there are"),
+        (&["--gpus", "64"], "--gpus 64: available CUDA devices: "),
         (&["--set", "class-weights=[1, 2, 3]"], "3 weights for 2 classes"),
         (&["--precision", "f8"], "expected one of `f32`, `bf16`, `f16`"),
         (&["--output", "full"], "full is not empty"),
-        (&["--batch-size", "26"], "`batch-size` is 26, but there are 25 photos"),
-        (&["--val-split", "0.2"], "val validates already"),
-        (&["--val-split", "2"], "a share between 0 and 1"),
-        (&["--device", "webgpu"], "not trained on webgpu"),
+        (&["--batch-size", "26"], "`batch-size` is 26, but there are only 25 training photos"),
+        (&["--val-split", "0.2"], "has a validation set (val); remove --val-split"),
+        (&["--val-split", "2"], "a fraction between 0 and 1"),
+        (&["--device", "webgpu"], "training is not supported on webgpu"),
         (&["--set", "momentun=0.9"], "unknown field `momentun`"),
         (&["--set", "schedule=linear"], "expected one of `constant`, `cosine`, `step` in `schedule`"),
         (&["--architecture", "resnet18"], "cannot be used with"),
@@ -128,7 +128,7 @@ fn mistakes_are_named_before_anything_is_written() {
     }
     assert!(!at.join("runs").exists());
     let stderr = fail(at, &["evaluate", "--checkpoint", "start.safetensors", "--data", "photos"]);
-    assert!(stderr.contains("green_thing: none of the 3 classes is called so"), "{stderr}");
+    assert!(stderr.contains("green_thing: unknown class; expected one of the 3 classes"), "{stderr}");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn all_that_a_recipe_may_have_goes_together() {
     let keys = keys.iter().flat_map(|key| ["--set", key]);
     let more = ["--epochs", "30", "--precision", "f16", "--replicas", "2", "--output", "run"];
     let said = succeed(folder.path(), &with(&more.into_iter().chain(keys).collect::<Vec<_>>()));
-    assert!(said.contains("stopped early: 2 epochs brought no better top-1"), "{said}");
+    assert!(said.contains("stopped early: no better top-1 for 2 epochs"), "{said}");
     let epochs = lines(&folder.path().join("run/metrics.jsonl")).iter().filter(|line| line["kind"] == "epoch").count();
     assert!((3..30).contains(&epochs), "{epochs}");
     Checkpoint::from_path(folder.path().join("run/best.safetensors")).unwrap();

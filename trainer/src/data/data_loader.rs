@@ -1,4 +1,4 @@
-//! Batches, made ahead of need by threads of their own.
+//! Loads batches ahead of need on background threads.
 
 use super::{EpochItem, SampleLoader, SkippedSample};
 use anyhow::Result;
@@ -10,43 +10,45 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Batches that are finished and wait; one more is being made.
+/// Number of finished batches that may be queued, in addition to the one that is being loaded.
 const PREFETCHED_BATCHES: usize = 3;
 
-/// Samples that were looked at together.
+/// A batch of samples.
 pub struct Batch {
-    /// `None` if every sample was skipped.
+    /// Images of the samples that could be decoded; `None` if there are none.
     pub images: Option<ImageBatch>,
-    /// Which samples the images are of, and what they show, by index.
+    /// Sample of each image.
     pub items: Vec<EpochItem>,
+    /// Class index of each image.
     pub classes: Vec<usize>,
+    /// Samples that could not be read or decoded.
     pub skipped: Vec<SkippedSample>,
 }
 
-/// The batches that were asked for, in that order, whatever the number of threads.
+/// Iterator over batches, in the given order for any number of threads.
 pub struct DataLoader {
     batches: Receiver<Batch>,
     producer: Option<JoinHandle<()>>,
     waited: Duration,
 }
 
-/// Threads that any number of loaders use, one after the other.
+/// Thread pool shared by several loaders that run one after the other.
 pub type LoaderThreads = Arc<rayon::ThreadPool>;
 
-/// So many threads, by default as many as there are cores.
+/// Creates a pool of `count` threads. Default: one per core.
 pub fn loader_threads(count: Option<NonZero<usize>>) -> Result<LoaderThreads> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count.map_or(0, NonZero::get));
     Ok(Arc::new(pool.thread_name(|index| format!("loader {index}")).build()?))
 }
 
 impl DataLoader {
-    /// `batches` holds indices of the source's samples.
+    /// Starts loading `batches`, whose items are indices into the samples of `sample_loader`.
     pub fn new(sample_loader: SampleLoader, batches: Vec<Vec<EpochItem>>, threads: LoaderThreads) -> Self {
         let (sender, receiver) = sync_channel(PREFETCHED_BATCHES);
         let producer = std::thread::spawn(move || {
             for items in batches {
                 let images = threads.install(|| items.par_iter().map(|&item| sample_loader.load(item)).collect());
-                // Nobody is left to take it: training was interrupted or failed.
+                // The receiver was dropped: training was interrupted or failed.
                 if sender.send(Batch::new(&sample_loader, items, images)).is_err() {
                     return;
                 }
@@ -55,7 +57,7 @@ impl DataLoader {
         DataLoader { batches: receiver, producer: Some(producer), waited: Duration::ZERO }
     }
 
-    /// How long [`next`](Iterator::next) has taken in all.
+    /// Returns the total time spent in [`next`](Iterator::next).
     pub fn wait_time(&self) -> Duration {
         self.waited
     }
@@ -68,7 +70,7 @@ impl Iterator for DataLoader {
         let start = Instant::now();
         let batch = self.batches.recv().ok();
         self.waited += start.elapsed();
-        // A thread that panicked must not pass for the end of an epoch.
+        // A panic of the producer must not be mistaken for the end of the epoch.
         if batch.is_none()
             && let Some(Err(panic)) = self.producer.take().map(JoinHandle::join)
         {
@@ -81,11 +83,11 @@ impl Iterator for DataLoader {
 impl Batch {
     fn new(
         sample_loader: &SampleLoader,
-        wanted: Vec<EpochItem>,
+        requested: Vec<EpochItem>,
         loaded: Vec<Result<ImageBatch, SkippedSample>>,
     ) -> Self {
         let (mut images, mut items, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-        for (item, loaded) in wanted.into_iter().zip(loaded) {
+        for (item, loaded) in requested.into_iter().zip(loaded) {
             match loaded {
                 Ok(image) => {
                     images.push(image);
@@ -95,7 +97,7 @@ impl Batch {
             }
         }
         let classes = items.iter().map(|item| sample_loader.samples[item.index].class).collect();
-        // Images of one source have one size, so that only an empty batch is none.
+        // All images have the same size, so stacking fails only for an empty batch.
         Batch { images: ImageBatch::stack(images).ok(), items, classes, skipped }
     }
 }
@@ -109,7 +111,7 @@ mod tests {
     use crate::recipe::Recipe;
     use model::preprocess::Preprocessing;
 
-    /// Photos whose pixels tell them apart, and two files that are none.
+    /// Creates 12 photos with distinct pixels, and two files that are not photos.
     fn samples(folder: &std::path::Path) -> Vec<Sample> {
         let sample = |index: usize| {
             let file = folder.join(format!("{index:02}.bmp"));
@@ -123,7 +125,7 @@ mod tests {
         (0..14).map(sample).collect()
     }
 
-    /// A BMP of 24 bits.
+    /// Encodes a 24-bit BMP.
     fn bitmap(width: u32, height: u32, seed: usize) -> Vec<u8> {
         let row = (width * 3).next_multiple_of(4);
         let mut file = b"BM".to_vec();
@@ -142,7 +144,7 @@ mod tests {
         SampleLoader { samples: samples.into(), preprocessing, transform, cache: None }
     }
 
-    fn drawn(epoch: usize) -> Transform {
+    fn train_transform(epoch: usize) -> Transform {
         let augmentation = Augmentation::new(&Recipe::finetune_with(&["crop-scale=[0.1, 1.0]"]));
         Transform::Train { augmentation, seed: 4, epoch }
     }
@@ -152,28 +154,29 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_threads_makes_the_same_batches() {
+    fn batches_do_not_depend_on_the_number_of_threads() {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
         let load = |count, epoch| {
             let threads = loader_threads(NonZero::new(count)).unwrap();
             let batches = shuffled_batches(samples.len(), 4, 1, 4, epoch);
-            pixels(DataLoader::new(sample_loader(&samples, drawn(epoch)), batches, threads))
+            pixels(DataLoader::new(sample_loader(&samples, train_transform(epoch)), batches, threads))
         };
-        let alone = load(1, 0);
-        assert_eq!(alone.len(), 3);
+        let expected = load(1, 0);
+        assert_eq!(expected.len(), 3);
         for count in [2, 3, 8] {
-            assert!(load(count, 0) == alone, "{count} threads make other batches");
+            assert!(load(count, 0) == expected, "{count} threads load different batches");
         }
-        assert!(load(1, 1) != alone, "each epoch draws anew");
+        assert!(load(1, 1) != expected, "epochs differ");
     }
 
     #[test]
-    fn a_cache_changes_no_batch() {
+    fn cache_does_not_change_batches() {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
         let load = |cache: &Option<Arc<PhotoCache>>, epoch| {
-            let sample_loader = SampleLoader { cache: cache.clone(), ..sample_loader(&samples, drawn(epoch)) };
+            let sample_loader =
+                SampleLoader { cache: cache.clone(), ..sample_loader(&samples, train_transform(epoch)) };
             pixels(DataLoader::new(
                 sample_loader,
                 shuffled_batches(samples.len(), 4, 1, 4, epoch),
@@ -183,12 +186,12 @@ mod tests {
         let plain = [0, 1, 2].map(|epoch| load(&None, epoch));
         let cache = PhotoCache::new(&samples, CacheSize::Bytes(1_000_000)).0.map(Arc::new);
         assert!(cache.is_some() && [0, 1, 2].map(|epoch| load(&cache, epoch)) == plain);
-        let kept = (0..samples.len()).filter(|&index| cache.as_ref().unwrap().get(index).is_some()).count();
-        assert_eq!(kept, 12, "all but the two that are no photos");
+        let cached = (0..samples.len()).filter(|&index| cache.as_ref().unwrap().get(index).is_some()).count();
+        assert_eq!(cached, 12, "all but the two that are not photos");
     }
 
     #[test]
-    fn files_that_are_no_photos_are_skipped_and_named() {
+    fn undecodable_files_are_skipped_and_reported() {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
         let batches = [(0..9).collect(), vec![3, 10], (11..14).collect()];
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_is_what_predict_looks_at() {
+    fn eval_transform_is_a_centre_crop_of_each_sample_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let samples = samples(folder.path());
         let sample_loader = sample_loader(&samples, Transform::Eval);
@@ -217,10 +220,10 @@ mod tests {
         assert_eq!(loaded[0].0.as_ref().unwrap().pixels()[4 * 12 * 12 * 3..], *expected.pixels());
     }
 
-    /// An epoch that ends early would pass for a whole one.
+    /// Otherwise, an epoch that ends early would be mistaken for a complete one.
     #[test]
     #[should_panic(expected = "index out of bounds")]
-    fn a_thread_that_panics_is_no_end_of_an_epoch() {
+    fn panic_of_the_producer_is_propagated() {
         let sample_loader = sample_loader(&[], Transform::Eval);
         DataLoader::new(sample_loader, vec![vec![item(0)]], loader_threads(None).unwrap()).count();
     }

@@ -1,4 +1,4 @@
-//! What is trained on and what validates, whether it lies in folders or in shards.
+//! A dataset with a training and a validation set, from class folders or shards.
 
 use super::listing::{Listing, class_indices};
 use super::{CounterRng, PhotoCache, Purpose, Sample, folders, shards};
@@ -8,22 +8,25 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Training and validation samples.
 #[derive(Debug)]
 pub struct Dataset {
-    /// Names by index.
+    /// Names of the classes, by index.
     pub classes: Vec<String>,
     pub train: Arc<[Sample]>,
     pub val: Arc<[Sample]>,
-    /// Of `train`, where all of it is to stay in memory.
+    /// Cache of decoded photos of `train`, if they are to be kept in memory.
     pub cache: Option<Arc<PhotoCache>>,
 }
 
 impl Dataset {
-    /// Folders of class folders, or shards where there are any. Classes come in the order that lies there, or in that of
-    /// `known` if they are the same.
+    /// Opens the shards in `data` if there are any, otherwise its class folders. The classes keep their order in `data`, or get
+    /// that of `known` if these are the same classes. Without a validation set in `data`, the fraction `val_split` of each
+    /// class is held out for validation.
     ///
     /// # Errors
-    /// If something is missing, empty, not whole, or validates what is not trained, or if there is not one way to validate.
+    /// Returns an error if a class or set is missing or empty, if a shard is invalid, if the validation set has a class that the
+    /// training set lacks, or if both or neither of a validation set and `val_split` are given.
     pub fn open(data: &Path, val_split: Option<f64>, seed: u64, known: &[String]) -> Result<Self> {
         let listing = if shards::are_in(data)? { shards::list(data)? } else { folders::list(data)? };
         let Listing { classes, mut train, mut val } = listing;
@@ -36,22 +39,23 @@ impl Dataset {
         } else {
             classes
         };
-        // An index is the same sample whatever was known: a training that goes on knows more than one that begins.
+        // Sort, so that a sample's index does not depend on `known`: a resumed run knows the classes, a new one may not.
         std::iter::once(&mut train).chain(&mut val).for_each(|samples| samples.sort_by_key(|sample| sample.class));
         let val = match (val, val_split) {
-            (Some(_), Some(_)) => bail!("{}: val validates already: leave out --val-split", data.display()),
+            (Some(_), Some(_)) => bail!("{} has a validation set (val); remove --val-split", data.display()),
             (Some(val), None) => val,
             (None, Some(share)) => split_off_validation(&mut train, share, seed),
             (None, None) => bail!(
-                "{} has no val to validate with; --val-split 0.1 keeps a tenth of each class for that",
+                "{} has no validation set (val); use --val-split 0.1 to hold out a tenth of each class",
                 data.display()
             ),
         };
-        ensure!(!val.is_empty(), "no photo of {} is left to validate with", data.display());
+        ensure!(!val.is_empty(), "the validation set of {} contains no photos", data.display());
         Ok(Dataset { classes, train: train.into(), val: val.into(), cache: None })
     }
 
-    /// In hexadecimal: the same for the same photos, by name, in the same order, wherever `data` lies.
+    /// Returns a hash, in hexadecimal, of the names, classes and order of the samples. It does not depend on the location of
+    /// `data`, nor on the contents of the files.
     pub fn fingerprint(&self, data: &Path) -> String {
         let mut hash = Sha256::new();
         let data = data.display().to_string();
@@ -66,10 +70,11 @@ impl Dataset {
     }
 }
 
-/// What there is to evaluate these classes on: `val`, or the class folders of `data` themselves. A class may have no photo.
+/// Lists the samples for evaluating a model with these classes: those of `val`, or else of the class folders in `data` itself. A
+/// class may have no photos.
 ///
 /// # Errors
-/// If there is a class that is none of `classes`.
+/// Returns an error if a photo belongs to a class that is not among `classes`.
 pub fn evaluation_samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
     if shards::are_in(data)? {
         shards::evaluation_samples(data, classes)
@@ -78,11 +83,12 @@ pub fn evaluation_samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>
     }
 }
 
+/// Returns whether both lists hold the same classes, in any order.
 fn same_classes(classes: &[String], known: &[String]) -> bool {
     known.len() == classes.len() && known.iter().collect::<BTreeSet<_>>() == classes.iter().collect()
 }
 
-/// Takes a share of each class out of `samples`: at least one photo, and never the last one.
+/// Moves the fraction `share` of each class out of `samples`: at least one photo, but never the last one.
 pub(super) fn split_off_validation(samples: &mut Vec<Sample>, share: f64, seed: u64) -> Vec<Sample> {
     let by_class = |a: &Sample, b: &Sample| (a.class, &a.location).cmp(&(b.class, &b.location));
     samples.sort_by(by_class);
@@ -95,7 +101,7 @@ pub(super) fn split_off_validation(samples: &mut Vec<Sample>, share: f64, seed: 
         train.extend(class.split_off(count));
         val.extend(class);
     }
-    // In order of class and name again, so that an index is the same sample whatever the order of the draws.
+    // Restore the order by class and name, so that a sample's index does not depend on the shuffled order.
     train.sort_by(by_class);
     val.sort_by(by_class);
     *samples = train;

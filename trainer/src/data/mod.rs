@@ -1,7 +1,7 @@
-//! From folders or shards of photos to batches: listed, put in order, cropped, decoded ahead of need.
+//! Data loading: lists the photos of folders or shards, samples batches, and decodes and augments photos ahead of need.
 //!
-//! Nothing here has random state: what is drawn is a function of the seed and of what it is drawn for, so that any number
-//! of threads makes the same batches.
+//! There is no random state: random numbers are a function of the seed and of what they are used for, so that batches do not
+//! depend on the number of threads.
 
 mod augmentation;
 mod data_loader;

@@ -1,4 +1,4 @@
-//! Decoded photos that stay in memory from one epoch to the next, where all of them fit.
+//! Cache of decoded photos that is kept in memory across epochs, if all photos fit.
 
 use super::Sample;
 use crate::photos::LIMITS;
@@ -12,14 +12,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sysinfo::System;
 
-/// Photos whose headers are read to estimate all.
+/// Number of photos whose headers are read to estimate the size of all.
 const ESTIMATE_SAMPLES: usize = 256;
 
-/// How much memory a cache may take.
+/// Maximum size of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheSize {
     Off,
-    /// Half of what is available.
+    /// Half of the available memory.
     Auto,
     Bytes(u64),
 }
@@ -53,7 +53,7 @@ impl fmt::Display for CacheSize {
 }
 
 impl CacheSize {
-    /// In bytes.
+    /// Returns the limit in bytes.
     fn limit(self) -> u64 {
         match self {
             CacheSize::Off => 0,
@@ -62,7 +62,7 @@ impl CacheSize {
                 let mut system = System::new();
                 system.refresh_memory();
                 let available = system.available_memory();
-                // A container may have less than its machine.
+                // The limit of a container may be lower than the memory of the machine.
                 let free = system.cgroup_limits().map_or(available, |limits| limits.free_memory);
                 available.min(free) / 2
             }
@@ -70,17 +70,18 @@ impl CacheSize {
     }
 }
 
-/// Photos by their samples' indices. Any number of threads looks them up without waiting.
+/// Decoded photos by sample index. Lookups are lock-free.
 #[derive(Debug)]
 pub struct PhotoCache {
     photos: Vec<OnceLock<Photo>>,
-    /// Of the pixels of all photos.
+    /// Total size of the pixels of all photos, in bytes.
     bytes: AtomicU64,
     limit: u64,
 }
 
 impl PhotoCache {
-    /// A cache that will hold all of the samples, if they fit; in words, what was decided, unless nothing was to decide.
+    /// Creates an empty cache if all samples are estimated to fit into it. Also returns a note for the user about this decision,
+    /// unless the cache is off.
     pub fn new(samples: &[Sample], size: CacheSize) -> (Option<Self>, Option<String>) {
         if size == CacheSize::Off {
             return (None, None);
@@ -90,12 +91,11 @@ impl PhotoCache {
             [limit, estimate].map(|bytes| format!("{:.2}", ByteSize(bytes).display().si()));
         if estimate > limit {
             let note = format!(
-                "photos are decoded anew in each epoch: {estimate_text} are too much for a cache of {limit_text}"
+                "photo cache disabled: decoded photos need about {estimate_text}, but the cache is limited to {limit_text}"
             );
             return (None, Some(note));
         }
-        let note =
-            format!("decoded photos stay in memory: about {estimate_text} of {limit_text} that a cache may have");
+        let note = format!("photo cache enabled: decoded photos need about {estimate_text} of at most {limit_text}");
         (Some(PhotoCache::with_limit(samples.len(), limit)), Some(note))
     }
 
@@ -104,26 +104,27 @@ impl PhotoCache {
         PhotoCache { photos, bytes: AtomicU64::new(0), limit }
     }
 
+    /// Returns the photo of a sample, if it is cached.
     pub fn get(&self, index: usize) -> Option<&Photo> {
         self.photos[index].get()
     }
 
-    /// Keeps a photo, or gives it back if it is one too many after all.
+    /// Inserts a photo and returns a reference to it; returns the photo itself as an error if it exceeds the limit.
     pub fn insert(&self, index: usize, photo: Photo) -> Result<&Photo, Photo> {
         let bytes = photo.pixels().len() as u64;
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(photo);
         }
-        // Another thread may have been as fast, with the same photo.
+        // Another thread may have inserted the same photo in the meantime.
         if self.photos[index].set(photo).is_err() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        Ok(self.photos[index].get().expect("it was put there"))
+        Ok(self.photos[index].get().expect("the photo was just inserted"))
     }
 }
 
-/// Bytes of all samples decoded, by some from all over.
+/// Estimates the size of all samples when decoded, in bytes, from evenly spaced ones.
 fn estimate(samples: &[Sample]) -> u64 {
     let count = samples.len().min(ESTIMATE_SAMPLES);
     let size = |index: usize| {
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read() {
+    fn parses_sizes() {
         let read = |text: &str| text.parse::<CacheSize>().ok();
         assert_eq!(read("off"), Some(CacheSize::Off));
         assert_eq!(read("auto"), Some(CacheSize::Auto));
@@ -156,19 +157,19 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_counted_and_bounded() {
+    fn size_is_counted_and_limited() {
         let cache = PhotoCache::with_limit(3, 3 * (6 + 8));
         assert!(cache.get(0).is_none());
         assert!(cache.insert(0, photo(2, 3)).is_ok());
-        assert!(cache.insert(0, photo(2, 3)).is_ok(), "twice is once");
-        assert!(cache.insert(1, photo(3, 3)).is_err(), "27 bytes are one too many");
+        assert!(cache.insert(0, photo(2, 3)).is_ok(), "inserting twice counts once");
+        assert!(cache.insert(1, photo(3, 3)).is_err(), "27 bytes exceed the limit");
         assert!(cache.insert(2, photo(2, 4)).is_ok());
         assert_eq!((cache.bytes.load(Ordering::Relaxed), cache.get(0)), (42, Some(&photo(2, 3))));
         assert!(cache.get(1).is_none());
     }
 
     #[test]
-    fn all_fit_or_none_is_kept() {
+    fn disabled_if_not_all_photos_fit() {
         let folder = tempfile::tempdir().unwrap();
         let sample = |index: usize| {
             let file = folder.path().join(format!("{index}.png"));
@@ -178,9 +179,9 @@ mod tests {
         let samples: Vec<_> = (0..40).map(sample).collect();
         let decide = |bytes| PhotoCache::new(&samples, CacheSize::Bytes(bytes));
         let (cache, note) = decide(40 * 30_000);
-        assert!(cache.is_some() && note.unwrap().starts_with("decoded photos stay in memory"));
+        assert!(cache.is_some() && note.unwrap().starts_with("photo cache enabled"));
         let (cache, note) = decide(40 * 30_000 - 1);
-        assert!(cache.is_none() && note.unwrap().starts_with("photos are decoded anew in each epoch"));
+        assert!(cache.is_none() && note.unwrap().starts_with("photo cache disabled"));
         assert!(PhotoCache::new(&samples, CacheSize::Off).1.is_none());
     }
 }

@@ -1,28 +1,29 @@
-//! Random numbers that are a function of what they are drawn for.
+//! Random numbers as a function of the seed and of their purpose, without shared state.
 
-/// What numbers are drawn for. Those of different purposes have nothing to do with each other.
+/// Purpose of random numbers. Sequences for different purposes are independent.
 #[derive(Clone, Copy, Debug)]
 pub enum Purpose {
-    /// Which samples validate.
+    /// Validation split.
     Split = 1,
-    /// The order of an epoch.
+    /// Order of the samples in an epoch.
     Order = 2,
-    /// How a sample is changed in an epoch.
+    /// Augmentation of a sample.
     Sample = 3,
-    /// The weights of a new classifier.
+    /// Initial weights of a new classifier.
     Classifier = 4,
-    /// What of a sample is erased, and how it is blended with another.
+    /// Erasing, mixup and CutMix.
     Mixing = 5,
 }
 
-/// splitmix64 (Steele, Lea and Flood, 2014), begun anew for each purpose.
+/// splitmix64 generator (Steele, Lea and Flood, 2014), seeded for each purpose.
 #[derive(Clone, Debug)]
 pub struct CounterRng(u64);
 
 const INCREMENT: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl CounterRng {
-    /// `of` says the rest, such as epoch and index. Equal arguments give equal numbers.
+    /// Creates a generator whose sequence is a function of the arguments. `indices` distinguish uses of the same purpose, e.g.
+    /// epoch and sample.
     pub fn new(seed: u64, purpose: Purpose, indices: &[u64]) -> Self {
         let words = [purpose as u64].into_iter().chain(indices.iter().copied());
         CounterRng(
@@ -30,22 +31,23 @@ impl CounterRng {
         )
     }
 
-    /// Uniform in 0..1, of 53 bits.
+    /// Returns a uniform number in [0, 1) with 53 random bits.
     pub fn next_f64(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Uniform between the two.
+    /// Returns a uniform number in [low, high).
     pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.next_f64()
     }
 
-    /// Uniform in `0..count`, which is at least 1 (Lemire, 2019, without the last 2^-64 of evenness).
+    /// Returns a uniform number in `0..count`; `count` must be at least 1. Multiplication method of Lemire (2019) without its
+    /// rejection step, which leaves a bias of at most `count` / 2^64.
     pub fn below(&mut self, count: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(count)) >> 64) as u64
     }
 
-    /// Every order is equally likely (Fisher and Yates).
+    /// Shuffles with the Fisher-Yates algorithm.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
@@ -58,6 +60,7 @@ impl CounterRng {
     }
 }
 
+/// Output function of splitmix64.
 fn splitmix64(state: u64) -> u64 {
     let mut z = state;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -71,7 +74,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn neighbours_draw_different_numbers() {
+    fn neighbouring_indices_give_different_sequences() {
         let mut seen = HashSet::new();
         for (seed, epoch, index) in (0..10).flat_map(|a| (0..10).flat_map(move |b| (0..10).map(move |c| (a, b, c)))) {
             for purpose in [Purpose::Order, Purpose::Sample] {
@@ -81,8 +84,8 @@ mod tests {
                 );
             }
         }
-        let again = |_| CounterRng::new(3, Purpose::Sample, &[1, 2]).next_u64();
-        assert_eq!(again(0), again(1));
+        let repeat = |_| CounterRng::new(3, Purpose::Sample, &[1, 2]).next_u64();
+        assert_eq!(repeat(0), repeat(1));
     }
 
     #[test]
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn shuffling_reaches_every_order_equally_often() {
+    fn all_permutations_are_equally_likely() {
         let mut counts = std::collections::BTreeMap::new();
         for index in 0..6_000 {
             let mut items = [0, 1, 2];

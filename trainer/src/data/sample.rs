@@ -1,4 +1,4 @@
-//! Where the bytes of a photo lie.
+//! A sample: where its photo is stored, and its class.
 
 use crate::photos::{self, LIMITS};
 use model::prediction::Failure;
@@ -8,29 +8,33 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A photo and what it shows.
+/// A photo and its class.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sample {
     pub location: SampleLocation,
-    /// By index.
+    /// Index of the class.
     pub class: usize,
 }
 
-/// A file, or so many bytes of a tar file.
+/// Where the encoded bytes of a photo are stored: in a file, or in a member of a tar file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SampleLocation {
     File(PathBuf),
     Member {
         shard: Arc<Path>,
         name: String,
-        /// Of its first byte in the shard.
+        /// Offset of the first byte of the photo in the shard, in bytes.
         offset: u64,
+        /// Size of the photo, in bytes.
         length: u64,
     },
 }
 
 impl SampleLocation {
-    /// The photo's bytes, unless there are too many: no more are read than a photo may have, and one.
+    /// Reads the encoded photo, at most one byte more than the size limit, so that decoding rejects a larger one.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read.
     pub fn read(&self) -> Result<Vec<u8>, Failure> {
         match self {
             SampleLocation::File(file) => photos::read(file),
@@ -47,7 +51,7 @@ impl SampleLocation {
     }
 }
 
-/// A file's path, or the shard's with the member's name behind it.
+/// Shows the path of the file, or that of the shard followed by the name of the member.
 impl fmt::Display for SampleLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,29 +1,29 @@
-//! A sample's way from its bytes to an image.
+//! Loads a sample: reads, decodes and crops its photo, and augments it for training.
 
 use super::{Augmentation, CounterRng, EpochItem, PhotoCache, Purpose, Sample, SampleLocation};
 use crate::photos::LIMITS;
 use model::preprocess::{Encoded, Excerpt, ImageBatch, Photo, Preprocessing, Rectangle};
 use std::sync::Arc;
 
-/// Samples as they are looked at.
+/// Loads images of samples.
 pub struct SampleLoader {
     pub samples: Arc<[Sample]>,
-    /// What images are normalised by, how photos are resized, and to which size.
+    /// Image size, resizing and normalisation.
     pub preprocessing: Preprocessing,
     pub transform: Transform,
-    /// Whole photos of these samples, for parts that are drawn.
+    /// Cache of decoded photos of these samples, used by [`Transform::Train`].
     pub cache: Option<Arc<PhotoCache>>,
 }
 
-/// What of a photo is looked at.
+/// How a photo becomes an image.
 pub enum Transform {
-    /// The middle, as in every answer.
+    /// Resize and centre crop, as for inference.
     Eval,
-    /// A part that is drawn anew for each sample and epoch.
+    /// Random crop and augmentation, different for each sample and epoch.
     Train { augmentation: Augmentation, seed: u64, epoch: usize },
 }
 
-/// What is no photo, and why.
+/// A sample that could not be read or decoded, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SkippedSample {
     pub location: SampleLocation,
@@ -31,10 +31,10 @@ pub struct SkippedSample {
 }
 
 impl SampleLoader {
-    /// A batch of one, `[1, crop, crop, 3]`.
+    /// Loads a sample as a batch of one image, `[1, crop, crop, 3]`.
     ///
     /// # Errors
-    /// If the bytes cannot be read or decoded.
+    /// Returns an error if the photo cannot be read or decoded.
     pub fn load(&self, item: EpochItem) -> Result<ImageBatch, SkippedSample> {
         match self.transform {
             Transform::Eval => {
@@ -53,12 +53,13 @@ impl SampleLoader {
                     .with_crop(item.index, draw, |photo, region, params| params.apply(photo, region, preprocessing))?;
                 let side = crop as usize;
                 Ok(ImageBatch::new(pixels, [1, side, side], mean, std)
-                    .expect("the part was resized to the crop's size"))
+                    .expect("the region is resized to the size of the crop"))
             }
         }
     }
 
-    /// Of a photo of some size, `draw` chooses a region; `look` gets at least that part of the photo, and where it lies in it.
+    /// Decodes a photo and applies a crop to it. `draw` chooses a region for the size (width, height) of the photo; `apply` gets
+    /// an image that contains at least this region, and the position of the region in that image.
     fn with_crop<D, T>(
         &self,
         index: usize,

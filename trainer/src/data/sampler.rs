@@ -1,19 +1,20 @@
-//! Which samples make which batch, and which part of a batch is whose.
+//! Sampling of batches: the order of the samples in an epoch, and the division of batches among replicas.
 
 use super::{CounterRng, Purpose};
 
-/// A sample as an epoch meets it.
+/// An occurrence of a sample in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EpochItem {
-    /// Of the sample.
+    /// Index of the sample.
     pub index: usize,
-    /// How often the epoch met it before.
+    /// Number of earlier occurrences of the sample in the epoch.
     pub repetition: usize,
 }
 
-/// A seeded permutation of `0..count` in whole batches: the incomplete last one is left out. No index occurs more often than
-/// `repetitions`, one time behind the other; an epoch has as many items as samples whatever their number, as torchvision's
-/// `RASampler` has it.
+/// Returns the batches of an epoch: a seeded permutation of `0..count`, without the incomplete last batch.
+///
+/// With `repetitions` above 1 (repeated augmentation, as in `RASampler` of torchvision's reference scripts), each index occurs
+/// that many times in succession, and the epoch is cut off after `count` items.
 pub fn shuffled_batches(
     count: usize,
     batch_size: usize,
@@ -28,14 +29,13 @@ pub fn shuffled_batches(
     items.chunks_exact(batch_size).map(<[EpochItem]>::to_vec).collect()
 }
 
-/// All of `0..count` once, the last batch as large as it gets.
+/// Returns batches of `0..count` in ascending order, including the last one, which may be smaller.
 pub fn sequential_batches(count: usize, batch_size: usize) -> Vec<Vec<EpochItem>> {
     let order: Vec<_> = (0..count).map(|index| EpochItem { index, repetition: 0 }).collect();
     order.chunks(batch_size).map(<[EpochItem]>::to_vec).collect()
 }
 
-/// The `part`-th of so many parts of a batch, which they divide: every so manieth item, so that the repetitions of a sample
-/// go to different parts.
+/// Returns part `index` of `parts` of a batch: every `parts`-th item, so that repetitions of a sample are in different parts.
 pub fn strided_part<T: Clone>(batch: &[T], index: usize, parts: usize) -> Vec<T> {
     batch.iter().skip(index).step_by(parts).cloned().collect()
 }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_sees_each_sample_at_most_once_and_leaves_out_less_than_a_batch() {
+    fn epoch_is_a_seeded_permutation_without_the_incomplete_batch() {
         let batches = shuffled_batches(103, 10, 1, 7, 3);
         assert!(batches.len() == 10 && batches.iter().all(|batch| batch.len() == 10));
         let mut seen: Vec<_> = batches.concat().iter().map(|item| item.index).collect();
@@ -59,18 +59,18 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_any_number_make_the_batch() {
+    fn parts_partition_the_batch() {
         let batch: Vec<usize> = (0..24).collect();
         for parts in [1, 2, 4, 8] {
-            let mut together: Vec<_> = (0..parts).flat_map(|index| strided_part(&batch, index, parts)).collect();
-            together.sort();
-            assert_eq!(together, batch);
+            let mut union: Vec<_> = (0..parts).flat_map(|index| strided_part(&batch, index, parts)).collect();
+            union.sort();
+            assert_eq!(union, batch);
             assert!((0..parts).all(|index| strided_part(&batch, index, parts).len() == 24 / parts));
         }
     }
 
     #[test]
-    fn repetitions_of_a_sample_are_in_one_batch_and_in_different_parts() {
+    fn repetitions_are_in_one_batch_and_in_different_parts() {
         let batches = shuffled_batches(64, 8, 4, 1, 0);
         assert_eq!(batches.len(), 8);
         for batch in batches {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_leaves_out_nothing() {
+    fn sequential_batches_include_the_incomplete_batch() {
         let indices = |batch: Vec<EpochItem>| batch.into_iter().map(|item| item.index).collect();
         assert_eq!(
             sequential_batches(7, 3).into_iter().map(indices).collect::<Vec<Vec<_>>>(),

@@ -1,4 +1,4 @@
-//! All that lies where photos are trained on, mistakes included: what [`Dataset`](super::Dataset) refuses is found here.
+//! Lenient listing of a data folder for `trainer doctor`: includes the mistakes that [`Dataset`](super::Dataset) rejects.
 
 use super::dataset::split_off_validation;
 use super::listing::{Listing, class_indices};
@@ -8,21 +8,22 @@ use anyhow::Result;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+/// Everything found in a data folder.
 pub struct DatasetScan {
-    /// Names of all classes, of whichever split.
+    /// Names of the classes of both sets.
     pub classes: Vec<String>,
     pub train: Vec<Sample>,
-    /// Empty if there is none.
+    /// Empty if there is no validation set.
     pub val: Vec<Sample>,
-    /// Files that are no photos by their names, or that lie beside the class folders.
+    /// Files without the extension of a photo, or outside the class folders.
     pub other_files: Vec<PathBuf>,
 }
 
 impl DatasetScan {
-    /// Of folders or shards; a share of each class is kept for validation where there is no val and if one is named.
+    /// Lists class folders or shards. If there is no validation set, the fraction `val_split` of each class is held out.
     ///
     /// # Errors
-    /// If there are no classes, or if a shard is not as it should be.
+    /// Returns an error if there are no classes, or if a shard is invalid.
     pub fn open(data: &Path, val_split: Option<f64>, seed: u64) -> Result<Self> {
         let mut scan = if shards::are_in(data)? {
             let Listing { classes, train, val } = shards::list(data)?;
@@ -53,7 +54,7 @@ impl DatasetScan {
         Ok(scan)
     }
 
-    /// The photos of class folders; what else is there is added to what is other_files.
+    /// Lists the photos of the class folders in `root`; adds all other files to `other_files`.
     fn add_class_folders(&mut self, root: &Path) -> Result<Vec<Sample>> {
         let class_indices = class_indices(&self.classes);
         let mut samples = Vec::new();

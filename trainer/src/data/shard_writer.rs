@@ -1,4 +1,4 @@
-//! A split written as WebDataset's shards.
+//! Writes a split of a dataset as WebDataset shards.
 
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -7,22 +7,23 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 
-/// Tar files `SPLIT-000000.tar`... of at most so many photos each. Equal photos make equal bytes.
+/// Writes tar files `SPLIT-000000.tar`... with at most `photos_per_shard` photos each. The output is deterministic.
 pub struct ShardWriter {
     folder: PathBuf,
     split: &'static str,
     photos_per_shard: NonZero<usize>,
     photos: usize,
+    /// Total size of the photos, in bytes.
     bytes: usize,
     shard: Option<(PathBuf, Builder<BufWriter<File>>)>,
 }
 
-/// What a split came to.
+/// Size of a written split.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SplitStats {
     pub photos: usize,
     pub shards: usize,
-    /// Of the photos.
+    /// Total size of the photos, in bytes.
     pub bytes: usize,
 }
 
@@ -31,7 +32,7 @@ impl ShardWriter {
         ShardWriter { folder: folder.to_owned(), split, photos_per_shard, photos: 0, bytes: 0, shard: None }
     }
 
-    /// The next photo, as `00000000.EXTENSION` with its class beside it.
+    /// Appends a photo as `00000000.EXTENSION` (numbered consecutively) and its class as `00000000.cls`.
     pub fn add(&mut self, photo: &[u8], extension: &str, class: usize) -> Result<()> {
         if self.photos.is_multiple_of(self.photos_per_shard.get()) {
             self.close()?;
@@ -49,7 +50,7 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// All of it is on its way to the disk.
+    /// Finishes the last shard and flushes it to the operating system.
     pub fn finish(mut self) -> Result<SplitStats> {
         self.close()?;
         let ShardWriter { photos, bytes, photos_per_shard, .. } = self;
@@ -66,7 +67,7 @@ fn cannot_write(path: &Path) -> String {
     format!("{} cannot be written", path.display())
 }
 
-/// A file that belongs to nobody and has no age.
+/// Appends a file with owner 0 and modification time 0, so that the output is deterministic.
 fn append_member(tar: &mut Builder<BufWriter<File>>, name: &str, data: &[u8]) -> std::io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);

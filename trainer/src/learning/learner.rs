@@ -157,7 +157,7 @@ impl Learner {
         let StepMetrics { loss, weight, correct, images } = std::mem::take(&mut self.metrics);
         let zeros = || self.bucket_layout.zeros(&self.device.clone().inner());
         let mut tensors = self.gradients.take().unwrap_or_else(zeros);
-        // Whoever learns the head collective runs no other layer.
+        // If only the classifier is trained, no batch norm is run and the statistics do not change.
         let with_statistics = self.layers == TrainedLayers::All && collective.world_size() > 1;
         if with_statistics {
             tensors.push(Tensor::cat(flat_tensors(&self.network, TensorFilter::RunningStatistics), 0));
