@@ -1,10 +1,10 @@
-//! Files in the download cache: downloaded unless they are there already, and always compared with their hash.
+//! Files in the download cache: downloaded unless present, and always compared with their hash.
 
-use super::address::Addresses;
-use super::cache::{Cache, Lock};
+use super::cache::{CacheLock, DownloadCache};
 use super::client::Client;
-use super::download::{Source, download};
-use super::part;
+use super::download::{RemoteFile, download};
+use super::endpoints::Endpoints;
+use super::partial_download::sha256;
 use crate::console;
 use anyhow::{Context, Result};
 use std::fmt::Display;
@@ -12,12 +12,12 @@ use std::path::Path;
 
 /// Everything needed to fetch weights except their name.
 pub struct Fetcher {
-    pub cache: Cache,
-    pub addresses: Addresses,
+    pub cache: DownloadCache,
+    pub endpoints: Endpoints,
     pub client: Client,
     /// Number of retries in a row without progress.
     pub retries: u32,
-    /// Whether to ask the server what a name refers to now, even if the cache has an answer.
+    /// Whether to ask the server again what a name refers to, even if the cache has the answer.
     pub update: bool,
 }
 
@@ -26,25 +26,29 @@ impl Fetcher {
     ///
     /// # Errors
     /// Returns an error if the file cannot be downloaded, or if its hash is wrong.
-    pub fn ensure_downloaded(&self, source: &Source) -> Result<()> {
-        let Source { path, expected, address, .. } = source;
+    pub fn ensure_downloaded(&self, remote: &RemoteFile) -> Result<()> {
+        let RemoteFile { path, expected, url, .. } = remote;
         // Another checkpoint may be made from the same file at the same time.
-        let _lock = self.lock(path, address)?;
+        let _lock = self.lock(path, url)?;
         if path.exists() {
-            let found = part::sha256(path).with_context(|| path.display().to_string())?;
-            if expected.is_met_by(&found) {
+            let actual = sha256(path).with_context(|| path.display().to_string())?;
+            if expected.matches(&actual) {
                 return Ok(());
             }
             console::note(format_args!(
-                "{} has the SHA-256 {found}, but {expected} is right: it is downloaded anew",
+                "{}: SHA-256 is {actual}, expected {expected}; downloading it again",
                 path.display()
             ));
         }
-        download(&self.client, source, self.retries)
+        download(&self.client, remote, self.retries)
     }
 
-    /// Locks a file of the cache, waiting for another process that fetches `what`.
-    pub fn lock(&self, path: &Path, what: impl Display) -> Result<Lock> {
-        self.cache.lock(path, || console::note(format_args!("another process fetches {what}; waiting for it")))
+    /// Locks a file of the cache, waiting while another process fetches `what`.
+    ///
+    /// # Errors
+    /// Returns an error if the file system does not support locks.
+    pub fn lock(&self, path: &Path, what: impl Display) -> Result<CacheLock> {
+        let on_wait = || console::note(format_args!("another process is fetching {what}; waiting for it to finish"));
+        self.cache.lock(path, on_wait)
     }
 }

@@ -1,41 +1,45 @@
-//! Weights by name: downloaded once, checked, imported, and kept. It is the only part of the workspace that goes out to
-//! the network, and the server knows nothing of it.
+//! `trainer fetch`: published weights by name, downloaded once, verified, imported, and cached.
+//!
+//! This is the only part of the workspace that connects to other machines; the server never does.
 //!
 //! ```text
-//! name --> source: address, hash --> part --> download --> checkpoint, with labels and preprocessing
-//!          torchvision | hugging_face       (cache)       (cache)
+//! name --> URL and hash --> partial download --> download --> checkpoint with labels and preprocessing
+//!          torchvision | hugging_face            (cache)      (cache)
 //! ```
 
-mod address;
 mod cache;
 mod client;
 mod download;
+mod endpoints;
 mod fetcher;
 mod hugging_face;
 mod imagenet;
-mod name;
-mod part;
+mod partial_download;
 mod retry;
-mod roots;
 mod timm;
+mod tls_roots;
 mod torchvision;
+mod weights_name;
 
-pub use address::{Addresses, HUGGING_FACE_VARIABLE, TORCHVISION_VARIABLE};
-pub use cache::Cache;
+pub use cache::DownloadCache;
 pub use client::{Client, Unreachable};
+pub use endpoints::{Endpoints, HUGGING_FACE_VARIABLE, TORCHVISION_VARIABLE};
 pub use fetcher::Fetcher;
-pub use name::Name;
-pub use torchvision::{WEIGHTS, Weights};
+pub use torchvision::{TORCHVISION_WEIGHTS, TorchvisionWeights};
+pub use weights_name::WeightsName;
 
 use anyhow::{Context, Result};
 use model::checkpoint::{Checkpoint, Dtype};
 use std::path::PathBuf;
 
-/// The checkpoint of this name, with matrices stored as `dtype`, and where it lies in the cache. What is there opens no
-/// connection.
-pub fn fetch(name: &Name, dtype: Dtype, fetcher: &Fetcher) -> Result<(PathBuf, Checkpoint)> {
+/// Returns the checkpoint of this name, with matrices stored as `dtype`, and its path in the cache. A cached checkpoint is
+/// returned without a connection, unless the fetcher updates names.
+///
+/// # Errors
+/// Returns an error if the weights cannot be downloaded, verified or imported.
+pub fn fetch(name: &WeightsName, dtype: Dtype, fetcher: &Fetcher) -> Result<(PathBuf, Checkpoint)> {
     let path = fetcher.cache.checkpoint(&format!("{}.{dtype}.safetensors", name.stem()));
-    // One that cannot be read, as it is of another version of this program, is made anew.
+    // An unreadable checkpoint, such as one of another version of this program, is replaced.
     let cached = || Checkpoint::from_path(&path).ok().filter(|_| !fetcher.update);
     if let Some(checkpoint) = cached() {
         return Ok((path, checkpoint));
@@ -45,8 +49,8 @@ pub fn fetch(name: &Name, dtype: Dtype, fetcher: &Fetcher) -> Result<(PathBuf, C
         return Ok((path, checkpoint));
     }
     let checkpoint = match name {
-        Name::Torchvision(weights) => torchvision::checkpoint(weights, fetcher)?,
-        Name::HuggingFace(repository) => hugging_face::checkpoint(repository, fetcher)?,
+        WeightsName::Torchvision(weights) => torchvision::checkpoint(weights, fetcher)?,
+        WeightsName::HuggingFace(repository) => hugging_face::checkpoint(repository, fetcher)?,
     };
     let checkpoint = checkpoint.convert(dtype).with_context(|| name.to_string())?;
     checkpoint.save(&path)?;

@@ -1,6 +1,6 @@
 //! Retries of requests that failed for a transient reason, with exponential backoff and jitter (crate `backon`).
 
-use super::client::Failure;
+use super::client::RequestError;
 use crate::console;
 use anyhow::Result;
 use backon::{BackoffBuilder, BlockingRetryable, ExponentialBuilder};
@@ -46,7 +46,7 @@ impl Retries {
     ///
     /// # Errors
     /// Returns the last failure.
-    pub fn run<T>(&self, attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    pub fn run<T>(&self, attempt: impl FnMut() -> Result<T, RequestError>) -> Result<T, RequestError> {
         attempt
             .retry(std::iter::from_fn(|| self.next_delay()))
             .when(|failure| self.is_retryable(failure))
@@ -67,12 +67,12 @@ impl Retries {
         Some(state.retry_after.take().unwrap_or(delay))
     }
 
-    fn is_retryable(&self, failure: &Failure) -> bool {
+    fn is_retryable(&self, failure: &RequestError) -> bool {
         let mut state = self.state.lock();
         match failure {
-            Failure::Permanent(_) => false,
-            Failure::Unreachable(_) => state.was_reached,
-            Failure::Transient { retry_after, .. } => {
+            RequestError::Permanent(_) => false,
+            RequestError::Unreachable(_) => state.was_reached,
+            RequestError::Transient { retry_after, .. } => {
                 state.was_reached = true;
                 state.retry_after = *retry_after;
                 retry_after.is_none_or(|delay| delay <= MAX_RETRY_AFTER)
@@ -85,8 +85,8 @@ impl Retries {
 ///
 /// # Errors
 /// Returns the last failure.
-pub fn retry<T>(max_retries: u32, attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
-    Retries::new(max_retries).run(attempt).map_err(Failure::into_error)
+pub fn retry<T>(max_retries: u32, attempt: impl FnMut() -> Result<T, RequestError>) -> Result<T> {
+    Retries::new(max_retries).run(attempt).map_err(RequestError::into_error)
 }
 
 fn delays(max_retries: u32) -> <ExponentialBuilder as BackoffBuilder>::Backoff {
@@ -99,12 +99,12 @@ mod tests {
     use super::*;
     use anyhow::anyhow;
 
-    fn broke() -> Failure {
-        Failure::transient(anyhow!("broke"))
+    fn broke() -> RequestError {
+        RequestError::transient(anyhow!("broke"))
     }
 
     /// Returns the number of attempts, and the last error.
-    fn attempts(max_retries: u32, failure: fn() -> Failure) -> (u32, String) {
+    fn attempts(max_retries: u32, failure: fn() -> RequestError) -> (u32, String) {
         let mut attempts = 0;
         let error = retry::<()>(max_retries, || {
             attempts += 1;
@@ -117,13 +117,13 @@ mod tests {
     fn retries_transient_failures_only() {
         assert_eq!(attempts(1, broke), (2, "broke".to_owned()));
         assert_eq!(attempts(0, broke), (1, "broke".to_owned()));
-        assert_eq!(attempts(5, || Failure::Permanent(anyhow!("no file"))), (1, "no file".to_owned()));
-        assert_eq!(attempts(5, || Failure::unreachable("no network")), (1, "no network".to_owned()));
+        assert_eq!(attempts(5, || RequestError::Permanent(anyhow!("no file"))), (1, "no file".to_owned()));
+        assert_eq!(attempts(5, || RequestError::unreachable("no network")), (1, "no network".to_owned()));
     }
 
     #[test]
     fn retries_an_unreachable_server_that_was_reached_before() {
-        let mut failures = vec![Failure::unreachable("no network"), broke()];
+        let mut failures = vec![RequestError::unreachable("no network"), broke()];
         let value = retry(2, || failures.pop().map_or(Ok(7), Err)).unwrap();
         assert_eq!(value, 7);
     }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn reset_restores_all_retries() {
         let (retries, mut attempts) = (Retries::new(1), 0);
-        let result: Result<(), Failure> = retries.run(|| {
+        let result: Result<(), RequestError> = retries.run(|| {
             attempts += 1;
             if attempts == 2 {
                 retries.reset();
@@ -144,8 +144,10 @@ mod tests {
 
     #[test]
     fn retry_after_replaces_the_delay_up_to_a_limit() {
-        let asking =
-            |seconds| Failure::Transient { error: anyhow!("busy"), retry_after: Some(Duration::from_secs(seconds)) };
+        let asking = |seconds| RequestError::Transient {
+            error: anyhow!("busy"),
+            retry_after: Some(Duration::from_secs(seconds)),
+        };
         let retries = Retries::new(2);
         assert!(retries.is_retryable(&asking(7)));
         assert_eq!(retries.next_delay(), Some(Duration::from_secs(7)));

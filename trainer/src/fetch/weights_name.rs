@@ -1,16 +1,16 @@
-//! What a user calls weights: `resnet18@torchvision`, `hf://timm/resnet18.a1_in1k`.
+//! Names of published weights: `resnet18@torchvision`, `hf://timm/resnet18.a1_in1k`.
 
-use super::torchvision::{self, Weights};
+use super::torchvision::{self, TorchvisionWeights};
 use std::fmt;
 use std::str::FromStr;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Name {
-    Torchvision(&'static Weights),
+pub enum WeightsName {
+    Torchvision(&'static TorchvisionWeights),
     HuggingFace(Repository),
 }
 
-/// A file in a repository on Hugging Face. The parts are checked: they become parts of addresses and of file names.
+/// A file in a repository on Hugging Face. Its parts are validated, since URLs and file names are composed of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
     pub owner: String,
@@ -20,20 +20,20 @@ pub struct Repository {
     pub file: String,
 }
 
-pub const DEFAULT_REVISION: &str = "main";
-pub const DEFAULT_FILE: &str = "model.safetensors";
+const DEFAULT_REVISION: &str = "main";
+const DEFAULT_FILE: &str = "model.safetensors";
 
 const SCHEME: &str = "hf://";
-const EXPECTED: &str = "a name such as resnet18@torchvision or hf://OWNER/REPO is wanted; `trainer fetch --list` shows \
-                        torchvision's";
+const EXPECTED: &str = "expected a name such as resnet18@torchvision or hf://OWNER/REPO; `trainer fetch --list` shows \
+                        torchvision's weights";
 
-impl Name {
-    /// Of the checkpoint in the cache, and what tells it from all others. It never has a slash; two hyphens stand in no
-    /// owner's name.
+impl WeightsName {
+    /// Returns the unique file name, without extension, of the checkpoint in the cache. It contains no slash; `--`
+    /// separates its parts, since owners on Hugging Face cannot contain it.
     pub fn stem(&self) -> String {
         match self {
-            Name::Torchvision(weights) => weights.name(),
-            Name::HuggingFace(Repository { owner, name, revision, file }) => {
+            WeightsName::Torchvision(weights) => weights.name(),
+            WeightsName::HuggingFace(Repository { owner, name, revision, file }) => {
                 let file = file.strip_suffix(".safetensors").unwrap_or(file).replace('/', "--");
                 let file = if file == "model" { String::new() } else { format!("--{file}") };
                 format!("{owner}--{name}@{revision}{file}")
@@ -42,11 +42,11 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for WeightsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Name::Torchvision(weights) => f.write_str(&weights.name()),
-            Name::HuggingFace(repository) => repository.fmt(f),
+            WeightsName::Torchvision(weights) => f.write_str(&weights.name()),
+            WeightsName::HuggingFace(repository) => repository.fmt(f),
         }
     }
 }
@@ -65,38 +65,38 @@ impl fmt::Display for Repository {
     }
 }
 
-impl FromStr for Name {
+impl FromStr for WeightsName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix(SCHEME) {
-            return repository(path).map(Name::HuggingFace);
+            return parse_repository(path).map(WeightsName::HuggingFace);
         }
         if text.starts_with("http://") || text.starts_with("https://") {
-            return Err(format!("addresses are not taken, for nothing tells the right hash; {EXPECTED}"));
+            return Err(format!("URLs are not supported, because their hash is unknown; {EXPECTED}"));
         }
         match text.split_once('@') {
-            Some((architecture, source)) => torchvision::find(architecture, source).map(Name::Torchvision),
-            None => Err(format!("nothing says where {text:?} comes from; {EXPECTED}")),
+            Some((architecture, source)) => torchvision::find(architecture, source).map(WeightsName::Torchvision),
+            None => Err(format!("{text:?} does not name a source; {EXPECTED}")),
         }
     }
 }
 
-/// `OWNER/REPO[@REVISION][/FILE]`
-fn repository(path: &str) -> Result<Repository, String> {
-    let expected = |what: &str| format!("{what}; hf://OWNER/REPO[@REVISION][/FILE] is wanted");
-    let (owner, rest) = path.split_once('/').ok_or_else(|| expected("the repository is missing"))?;
+/// Parses `OWNER/REPO[@REVISION][/FILE]`.
+fn parse_repository(path: &str) -> Result<Repository, String> {
+    let expected = |problem: &str| format!("{problem}; expected hf://OWNER/REPO[@REVISION][/FILE]");
+    let (owner, rest) = path.split_once('/').ok_or_else(|| expected("repository is missing"))?;
     let (repository, file) = rest.split_once('/').unwrap_or((rest, DEFAULT_FILE));
     let (name, revision) = repository.split_once('@').unwrap_or((repository, DEFAULT_REVISION));
     for part in [owner, name, revision].into_iter().chain(file.split('/')) {
-        // A revision with a slash is written with %2F.
-        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-%".contains(letter);
-        if part.is_empty() || part.starts_with('.') || !part.chars().all(is_plain) {
-            return Err(expected(&format!("{part:?} is no part of a name on Hugging Face")));
+        // A slash in a revision is written as %2F.
+        let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-%".contains(letter);
+        if part.is_empty() || part.starts_with('.') || !part.chars().all(is_allowed) {
+            return Err(expected(&format!("invalid part {part:?}")));
         }
     }
     if !file.ends_with(".safetensors") {
-        return Err(format!("{file} is no .safetensors, and nothing else is taken from Hugging Face"));
+        return Err(format!("{file}: only .safetensors files are fetched from Hugging Face"));
     }
     let [owner, name, revision, file] = [owner, name, revision, file].map(str::to_owned);
     Ok(Repository { owner, name, revision, file })
@@ -106,12 +106,12 @@ fn repository(path: &str) -> Result<Repository, String> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Name, String> {
+    fn parse(text: &str) -> Result<WeightsName, String> {
         text.parse()
     }
 
     #[test]
-    fn names_come_back_as_they_were_and_have_stems() {
+    fn names_are_displayed_as_parsed_and_have_unique_stems() {
         for (text, stem) in [
             ("resnet18@torchvision-v1", "resnet18@torchvision-v1"),
             ("resnet50@torchvision-v2", "resnet50@torchvision-v2"),
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_filled_in() {
+    fn omitted_parts_have_defaults() {
         assert_eq!(parse("hf://me/birds@main/model.safetensors"), parse("hf://me/birds"));
-        assert_eq!(parse("resnet18@torchvision"), parse("resnet18@torchvision-v1"), "the newest there is");
-        assert_eq!(parse("resnet50@torchvision"), parse("resnet50@torchvision-v2"), "the newest there is");
+        assert_eq!(parse("resnet18@torchvision"), parse("resnet18@torchvision-v1"), "the newest version");
+        assert_eq!(parse("resnet50@torchvision"), parse("resnet50@torchvision-v2"), "the newest version");
     }
 
     #[test]
-    fn what_is_no_name_is_refused_with_what_would_be() {
+    fn invalid_names_are_rejected_with_what_is_expected() {
         for (text, reason) in [
             ("resnet18", "resnet18@torchvision"),
             ("https://download.pytorch.org/models/resnet18-f37072fd.pth", "resnet18@torchvision"),
@@ -147,7 +147,7 @@ mod tests {
             ("hf://me/birds/../model.safetensors", "\"..\""),
             ("hf://me/birds?x", "\"birds?x\""),
             ("hf://me/birds@", "\"\""),
-            ("hf://me/birds/pytorch_model.bin", "pytorch_model.bin is no .safetensors"),
+            ("hf://me/birds/pytorch_model.bin", "pytorch_model.bin: only .safetensors"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");
