@@ -1,4 +1,4 @@
-//! What a training starts from: weights, described as what comes out will be.
+//! The weights that a run starts from, with the metadata of the checkpoints that it saves.
 
 use crate::data::{CounterRng, Purpose};
 use crate::recipe::Recipe;
@@ -10,26 +10,38 @@ use model::network::{Initialisation, ResNet};
 use model::preprocess::Preprocessing;
 use std::path::PathBuf;
 
-/// The recipe with a `checkpoint` that is the same file wherever it is resolved again: what is named relatively lies in the
-/// working directory or, as the bundled ones may, beside this program.
-pub fn located(recipe: Recipe) -> Result<Recipe> {
-    let locate = |path: PathBuf| {
-        let beside = std::env::current_exe().ok().map(|program| program.with_file_name(&path));
-        let beside = beside.filter(|beside| !path.exists() && beside.exists());
-        std::path::absolute(beside.unwrap_or(path))
+/// Makes the path of the recipe's `checkpoint` absolute. A relative path refers to the working directory or, if the file does
+/// not exist there, to the folder of this program, where the bundled checkpoints may be.
+///
+/// # Errors
+/// Returns an error if there is no working directory.
+pub fn resolve_checkpoint_path(recipe: Recipe) -> Result<Recipe> {
+    let resolve = |path: PathBuf| {
+        let bundled = std::env::current_exe().ok().map(|program| program.with_file_name(&path));
+        let bundled = bundled.filter(|bundled| !path.exists() && bundled.exists());
+        std::path::absolute(bundled.unwrap_or(path))
     };
-    Ok(Recipe { checkpoint: recipe.checkpoint.map(locate).transpose()?, ..recipe })
+    Ok(Recipe { checkpoint: recipe.checkpoint.map(resolve).transpose()?, ..recipe })
 }
 
-/// The checkpoint that the recipe names, if it names one.
-pub fn open(recipe: &Recipe) -> Result<Option<Checkpoint>> {
-    let open = |path| Checkpoint::from_path(path).context("`checkpoint`, the weights to start from (--checkpoint)");
+/// Opens the recipe's checkpoint, if it has one.
+///
+/// # Errors
+/// Returns an error if the file is not a checkpoint.
+pub fn open_checkpoint(recipe: &Recipe) -> Result<Option<Checkpoint>> {
+    let open = |path| {
+        Checkpoint::from_path(path).context("cannot open the weights to start from (`checkpoint`, --checkpoint)")
+    };
     recipe.checkpoint.as_ref().map(open).transpose()
 }
 
-/// For `classes`: weights of `checkpoint`, with a new classifier where the classes are others, or else new weights.
-pub fn start(recipe: &Recipe, checkpoint: Option<Checkpoint>, classes: &[String]) -> Result<Checkpoint> {
-    let Some(checkpoint) = checkpoint else { return from_nothing(recipe, classes) };
+/// Returns weights for `classes`: those of `checkpoint`, with a new classifier if its classes differ, or random weights if
+/// there is no checkpoint.
+///
+/// # Errors
+/// Returns an error if the recipe's architecture is unknown, or if the checkpoint's weights are invalid.
+pub fn initial_weights(recipe: &Recipe, checkpoint: Option<Checkpoint>, classes: &[String]) -> Result<Checkpoint> {
+    let Some(checkpoint) = checkpoint else { return random_weights(recipe, classes) };
     let old = checkpoint.metadata().clone();
     let metadata = Metadata {
         architecture: Architecture { classes: classes.len(), ..old.architecture },
@@ -45,7 +57,7 @@ pub fn start(recipe: &Recipe, checkpoint: Option<Checkpoint>, classes: &[String]
         return Ok(checkpoint.with_metadata(metadata)?);
     }
     let mut tensors = checkpoint.into_values();
-    // PyTorch's `Linear`: uniform within one by the square root of its inputs.
+    // As PyTorch's `Linear`: uniform in +-1 / sqrt(inputs).
     let features = metadata.architecture.features();
     let bound = 1.0 / (features as f64).sqrt();
     let mut rng = CounterRng::new(recipe.seed, Purpose::Classifier, &[]);
@@ -55,15 +67,15 @@ pub fn start(recipe: &Recipe, checkpoint: Option<Checkpoint>, classes: &[String]
     Ok(Checkpoint::new(metadata, tensors)?)
 }
 
-fn from_nothing(recipe: &Recipe, classes: &[String]) -> Result<Checkpoint> {
+fn random_weights(recipe: &Recipe, classes: &[String]) -> Result<Checkpoint> {
     let architecture = recipe.architecture(classes.len())?;
-    let nameless = Metadata::new(architecture);
+    let default = Metadata::new(architecture);
     let metadata = Metadata {
         classes: classes.to_vec(),
-        labels: labels(classes, &nameless),
-        preprocessing: preprocessing(&nameless.preprocessing, recipe),
+        labels: labels(classes, &default),
+        preprocessing: preprocessing(&default.preprocessing, recipe),
         provenance: Some(provenance(recipe, None)),
-        ..nameless
+        ..default
     };
     let device = Device::flex();
     device.seed(recipe.seed);
@@ -71,7 +83,7 @@ fn from_nothing(recipe: &Recipe, classes: &[String]) -> Result<Checkpoint> {
     Ok(Checkpoint::new(metadata, network.tensors(&architecture))?)
 }
 
-/// As the checkpoint calls those classes that it knows; the others as their folders.
+/// Takes the labels of known classes from the checkpoint, and derives the others from the names of their folders.
 fn labels(classes: &[String], known: &Metadata) -> Vec<String> {
     let label = |class: &String| match known.classes.iter().position(|known| known == class) {
         Some(index) => known.labels[index].clone(),
@@ -80,17 +92,17 @@ fn labels(classes: &[String], known: &Metadata) -> Vec<String> {
     classes.iter().map(label).collect()
 }
 
-/// Of another size, photos are resized in proportion.
+/// Changes the crop to the recipe's image size, and the resize in proportion unless the recipe has one.
 fn preprocessing(old: &Preprocessing, recipe: &Recipe) -> Preprocessing {
     let crop = recipe.image_size.unwrap_or(old.crop);
-    let in_proportion = f64::from(old.resize) * f64::from(crop) / f64::from(old.crop);
-    Preprocessing { resize: recipe.resize.unwrap_or(in_proportion.round() as u32), crop, ..old.clone() }
+    let proportional = f64::from(old.resize) * f64::from(crop) / f64::from(old.crop);
+    Preprocessing { resize: recipe.resize.unwrap_or(proportional.round() as u32), crop, ..old.clone() }
 }
 
 fn provenance(recipe: &Recipe, before: Option<&str>) -> String {
     let from = recipe.checkpoint.as_ref().and_then(|path| path.file_name());
     match (from, before) {
-        (None, _) => "trained from nothing by `trainer train`".to_owned(),
+        (None, _) => "trained from scratch by `trainer train`".to_owned(),
         (Some(name), None) => format!("trained by `trainer train`, from {}", name.display()),
         (Some(name), Some(before)) => format!("trained by `trainer train`, from {}: {before}", name.display()),
     }
@@ -113,15 +125,15 @@ mod tests {
     }
 
     #[test]
-    fn other_classes_get_a_new_classifier() {
+    fn different_classes_get_a_new_classifier() {
         let classes = names(&["n2", "garden_gnome"]);
         let recipe = Recipe::finetune_with(&["image-size=112"]);
-        let start = start(&recipe, Some(known()), &classes).unwrap();
-        let Metadata { labels, preprocessing, .. } = start.metadata();
+        let weights = initial_weights(&recipe, Some(known()), &classes).unwrap();
+        let Metadata { labels, preprocessing, .. } = weights.metadata();
         assert_eq!(*labels, ["bee", "garden gnome"]);
         assert_eq!((preprocessing.resize, preprocessing.crop), (128, 112));
-        assert_eq!(start.values("layer4.1.conv2.weight"), known().values("layer4.1.conv2.weight"));
-        let weight = start.values("fc.weight");
+        assert_eq!(weights.values("layer4.1.conv2.weight"), known().values("layer4.1.conv2.weight"));
+        let weight = weights.values("fc.weight");
         assert_eq!(weight.len(), 2 * 512);
         let bound = 1.0 / 512.0_f32.sqrt();
         let largest = weight.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
@@ -129,17 +141,17 @@ mod tests {
     }
 
     #[test]
-    fn the_same_classes_keep_theirs() {
-        let start = start(&Recipe::finetune_with(&[]), Some(known()), &known().metadata().classes).unwrap();
-        assert_eq!(start.values("fc.weight"), known().values("fc.weight"));
-        assert_eq!(start.metadata().labels, ["ant", "bee", "cat"]);
+    fn equal_classes_keep_the_classifier() {
+        let weights = initial_weights(&Recipe::finetune_with(&[]), Some(known()), &known().metadata().classes).unwrap();
+        assert_eq!(weights.values("fc.weight"), known().values("fc.weight"));
+        assert_eq!(weights.metadata().labels, ["ant", "bee", "cat"]);
     }
 
     #[test]
-    fn a_seed_gives_new_weights_again() {
+    fn random_weights_depend_on_the_seed_only() {
         let weight = |seed: &str| {
             let recipe = Recipe::finetune_with(&["architecture=resnet18", seed]);
-            start(&recipe, None, &names(&["ant", "bee"])).unwrap().values("conv1.weight")
+            initial_weights(&recipe, None, &names(&["ant", "bee"])).unwrap().values("conv1.weight")
         };
         assert_eq!(weight("seed=1"), weight("seed=1"));
         assert_ne!(weight("seed=1"), weight("seed=2"));
