@@ -1,17 +1,17 @@
-//! The folder that a command fills.
+//! The folder given by `--output`.
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::Path;
 
-/// Makes the folder of `--output`, unless it is there already.
+/// Creates the folder, or accepts an existing empty one.
 ///
 /// # Errors
-/// If there is something in it, or if it cannot be made.
-pub fn take(folder: &Path) -> Result<()> {
-    let cannot = || format!("{} cannot be made", folder.display());
-    fs::create_dir_all(folder).with_context(cannot)?;
-    let is_empty = folder.read_dir().with_context(cannot)?.next().is_none();
-    ensure!(is_empty, "{} is not empty: name another folder with --output", folder.display());
+/// Returns an error if the folder is not empty, or if it cannot be created.
+pub fn create_empty(folder: &Path) -> Result<()> {
+    let context = || format!("cannot create {}", folder.display());
+    fs::create_dir_all(folder).with_context(context)?;
+    let is_empty = folder.read_dir().with_context(context)?.next().is_none();
+    ensure!(is_empty, "{} is not empty; choose another folder with --output", folder.display());
     Ok(())
 }

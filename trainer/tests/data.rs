@@ -79,8 +79,8 @@ fn packed_photos_are_small_shuffled_and_the_same_each_time() {
     let pack = ["pack", "--data", "photos", "--short-side", "32", "--shard-size", "5", "--output"];
     let (stdout, stderr) = succeed(at, &[&pack[..], &["shards"]].concat());
     assert!(stdout.starts_with("train: 8 photos in 2 shards, "), "{stdout}");
-    assert!(stdout.contains("(6 taken over unchanged, 1 left out)\nval: 2 photos in 1 shards"), "{stdout}");
-    assert!(stderr.contains("left out photos/train/bee/broken.jpg: not a photo"), "{stderr}");
+    assert!(stdout.contains("(6 copied unchanged, 1 skipped)\nval: 2 photos in 1 shards"), "{stdout}");
+    assert!(stderr.contains("skipped photos/train/bee/broken.jpg: not a photo"), "{stderr}");
 
     let mut names: Vec<_> = fs::read_dir(at.join("shards")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
@@ -114,7 +114,7 @@ fn packed_photos_are_small_shuffled_and_the_same_each_time() {
 
     let train = ["train", "--data", "shards", "--recipe", "tutorial", "--set", "epochs=1", "--batch-size", "4"];
     let (stdout, _) = succeed(at, &[&train[..], &["--image-size", "32", "--output", "run"]].concat());
-    assert!(stdout.contains("2 classes, 8 photos to train on and 2 to validate with"), "{stdout}");
+    assert!(stdout.contains("2 classes, 8 training and 2 validation photos"), "{stdout}");
     let (stdout, _) = succeed(at, &["evaluate", "--checkpoint", "run/last.safetensors", "--data", "shards"]);
     assert!(stdout.contains("; 2 photos, 0 skipped"), "{stdout}");
 }
@@ -160,7 +160,7 @@ fn the_doctor_finds_what_would_spoil_a_training() {
 
     let doctor = ["doctor", "--data", "photos"];
     let (stdout, stderr) = fail(at, &[&doctor[..], &["--json"]].concat());
-    assert_eq!(stderr, "error: 5 problems would spoil a training\n");
+    assert_eq!(stderr, "error: found 5 problems that would harm training\n");
     let mut json: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(json["classes"][0], json!({ "name": "ant", "train": 7, "val": 2 }));
     assert_eq!(json["imbalance"], 7.0);
@@ -179,8 +179,8 @@ fn the_doctor_finds_what_would_spoil_a_training() {
 
     let (words, _) = fail(at, &[&doctor[..], &["--grid", "grid.png", "--image-size", "25"]].concat());
     for expected in [
-        "5 classes, 12 photos to train on and 4 to validate with",
-        "problem: files that cannot be read (1)\n  photos/train/bee/broken.jpg: not a photo",
+        "5 classes, 12 training and 4 validation photos",
+        "problem: unreadable files (1)\n  photos/train/bee/broken.jpg: not a photo",
         "note: photos with a side below 25 pixels (1)\n  photos/train/bee/0.png",
         "row 2 of the grid: bee",
     ] {
@@ -196,13 +196,13 @@ fn the_doctor_has_nothing_against_good_photos() {
     let at = folder.path();
     fs::remove_file(at.join("photos/train/bee/broken.jpg")).unwrap();
     let (words, _) = succeed(at, &["doctor", "--data", "photos"]);
-    assert!(words.ends_with("nothing was found that would spoil a training\n"), "{words}");
+    assert!(words.ends_with("no problems found\n"), "{words}");
     succeed(at, &["pack", "--data", "photos", "--output", "shards"]);
     let (json, _) = succeed(at, &["doctor", "--data", "shards", "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["problems"], &json["classes"][0]["train"]), (&0.into(), &6.into()));
     let (words, _) = succeed(at, &["doctor", "--data", "photos/train"]);
-    assert!(words.contains("nothing to validate with"), "{words}");
+    assert!(words.contains("no validation photos"), "{words}");
     let (words, _) = succeed(at, &["doctor", "--data", "photos/train", "--val-split", "0.2"]);
-    assert!(words.starts_with("2 classes, 6 photos to train on and 2 to validate with"), "{words}");
+    assert!(words.starts_with("2 classes, 6 training and 2 validation photos"), "{words}");
 }

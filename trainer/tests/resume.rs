@@ -122,10 +122,10 @@ fn replicas_and_other_optimisers_go_on_too() {
     fs::copy(run.join(first), copy.join(first)).unwrap();
     fs::write(copy.join("states/epoch-000001-step-00000009.safetensors"), "half a state").unwrap();
     let said = succeed(at, &["--resume", "copy"]);
-    assert!(said.contains("copy goes on in epoch 1 after step 3"), "{said}");
+    assert!(said.contains("resuming copy in epoch 1 after step 3"), "{said}");
     assert_same(&copy, &run);
     let log = fs::read_to_string(copy.join("log.txt")).unwrap();
-    assert!(log.contains("left aside: ") && log.contains("is no state of a training"), "{log}");
+    assert!(log.contains("ignored unreadable state: ") && log.contains("is not a training state"), "{log}");
 }
 
 #[test]
@@ -136,16 +136,16 @@ fn what_cannot_go_on_is_said() {
     let again = succeed(at, &["--resume", "run"]);
     assert!(again.contains("epoch 1 after step 3") && again.ends_with("run/best.safetensors\n"), "{again}");
     assert!(fail(at, &["--resume", "run", "--epochs", "2"]).contains("cannot be used with"));
-    assert!(fail(at, &["--resume", "photos"]).contains("photos is no run's folder: setup.toml cannot be read"));
+    assert!(fail(at, &["--resume", "photos"]).contains("photos is not a run folder: cannot read setup.toml"));
     let metrics = fs::read(at.join("run/metrics.jsonl")).unwrap();
     assert!(fail(at, &["--resume", "run", "--data", "nowhere"]).contains("nowhere"));
     assert_eq!(fs::read(at.join("run/metrics.jsonl")).unwrap(), metrics, "what is told stays");
     fs::remove_file(at.join("photos/train/red_thing/3.bmp")).unwrap();
     let stderr = fail(at, &["--resume", "run"]);
-    assert!(stderr.contains("does not hold the photos that the run was trained on"), "{stderr}");
+    assert!(stderr.contains("differ from those that the run was trained on"), "{stderr}");
     fs::remove_dir_all(at.join("run/states")).unwrap();
     fs::create_dir(at.join("run/states")).unwrap();
-    assert!(fail(at, &["--resume", "run"]).contains("run holds no state to go on from"));
+    assert!(fail(at, &["--resume", "run"]).contains("run has no state to resume from"));
 }
 
 /// A limit on the size of files stands for a disk that is full.
@@ -163,7 +163,7 @@ fn a_disk_that_is_full_costs_nothing_that_was_saved() {
     let output = std::process::Command::new("bash").args(["-c", &limited]).current_dir(at).output().unwrap();
     let stderr = text(&output.stderr);
     assert!(!output.status.success(), "{stderr}");
-    assert!(stderr.contains("the disk is full: make room, and trainer --resume run goes on"), "{stderr}");
+    assert!(stderr.contains("disk is full; free some space and resume with `trainer --resume run`"), "{stderr}");
     assert!(weights(&at.join("run")) == before, "the last checkpoint is as it was");
     assert!(fs::read(at.join("run/metrics.jsonl")).unwrap().len() <= metrics.len());
     succeed(at, &["--resume", "run"]);

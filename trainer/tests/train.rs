@@ -14,7 +14,7 @@ fn a_run_explains_itself_and_its_checkpoints_are_used_as_any_other() {
     let folder = folder();
     let at = folder.path();
     let said = succeed(at, &with(&["--epochs", "8", "--output", "run"]));
-    assert!(said.starts_with("resnet18, 2 classes, 25 photos to train on and 8 to validate with, 32 px"), "{said}");
+    assert!(said.starts_with("resnet18, 2 classes, 25 training and 8 validation photos, 32 px"), "{said}");
     assert_eq!(said.matches("broken.jpg").count(), 1, "named once: {said}");
     assert_eq!(said.lines().last(), Some("run/best.safetensors"));
 

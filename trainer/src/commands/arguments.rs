@@ -1,32 +1,27 @@
-//! Where and how a command computes.
+//! Arguments that several sub-commands have.
 
 use anyhow::{Result, bail};
 use clap::Args;
 use model::engine::{self, Device, EngineOptions, Precision};
 use std::num::NonZero;
 
+/// Where and how a command runs a network.
 #[derive(Args, Clone, Copy)]
-pub struct Processor {
-    /// Where to compute: cpu or flex, or if they were built in, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU)
+pub struct DeviceArgs {
+    /// Device to run on: cpu, flex, or, if compiled in, webgpu[:N], wgpu[:N] or cuda[:N], where N is the GPU's index
     #[arg(long, default_value_t)]
     pub device: Device,
-    /// Threads of the device cpu; by default as many as there are cores
+    /// Number of threads of device cpu [default: number of cores]
     #[arg(long, value_name = "N", value_parser = engine::threads)]
     threads: Option<NonZero<usize>>,
-    /// What is multiplied: f32; bf16 on the device cpu, if the processor has AVX512-BF16; f16 on the device webgpu, for GPUs
-    /// with shader-f16 (answers differ a little)
+    /// Precision of convolutions and matrix products: f32, bf16 (device cpu with AVX512-BF16) or f16 (device webgpu with
+    /// shader-f16); bf16 and f16 change predictions slightly
     #[arg(long, value_name = "NAME", default_value_t)]
-    precision: Precision,
+    pub precision: Precision,
 }
 
-impl Processor {
-    pub fn precision(self) -> Precision {
-        self.precision
-    }
-}
-
-impl From<Processor> for EngineOptions {
-    fn from(Processor { threads, precision, .. }: Processor) -> Self {
+impl From<DeviceArgs> for EngineOptions {
+    fn from(DeviceArgs { threads, precision, .. }: DeviceArgs) -> Self {
         EngineOptions { threads, precision, ..EngineOptions::default() }
     }
 }
@@ -35,6 +30,6 @@ impl From<Processor> for EngineOptions {
 pub fn fraction(text: &str) -> Result<f64> {
     match text.parse() {
         Ok(fraction) if fraction > 0.0 && fraction < 1.0 => Ok(fraction),
-        _ => bail!("a fraction between 0 and 1 is expected, such as 0.1"),
+        _ => bail!("expected a fraction between 0 and 1, such as 0.1"),
     }
 }

@@ -1,20 +1,20 @@
-//! The sub-commands, a file each, and what they share.
+//! The sub-commands, one file each. They parse arguments, call the other modules, and print results.
 
 mod arguments;
 mod bench;
 mod bench_loading;
 mod bench_training;
+mod class_names;
 mod convert;
 mod doctor;
+mod dtypes;
 mod evaluate;
 mod fetch;
-mod formats;
-mod grid;
 mod import;
 mod inspect;
 mod memory;
-mod names;
 mod pack;
+mod photo_grid;
 mod predict;
 mod roofline;
 mod train;

@@ -1,6 +1,6 @@
-//! `trainer predict`: what photos show, as a table, as JSON lines, as CSV.
+//! `trainer predict`: classification of photos, with output as tables, JSON lines or CSV.
 
-use super::arguments::Processor;
+use super::arguments::DeviceArgs;
 use crate::console;
 use crate::photos::{self, EXTENSIONS, LIMITS};
 use anyhow::{Context, Result, bail, ensure};
@@ -14,31 +14,31 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Say what photos show
+/// Classify photos
 ///
-/// JPEG, PNG, WebP, GIF and BMP, whatever the files are called. A photo that cannot be read is said to be so, the others
-/// are still answered, and the exit status tells.
+/// Reads JPEG, PNG, WebP, GIF and BMP, whatever the extensions of the files. If a photo cannot be read, an error takes the place
+/// of its classes, the others are still classified, and the exit status is 1.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Predict {
-    /// Photos, and folders whose photos (jpg, png, webp, gif, bmp) are all taken, in order of their names
+    /// Photos, or folders whose photos (jpg, png, webp, gif, bmp) are all classified, in order of their names
     #[arg(required = true, value_name = "PHOTO|FOLDER")]
     photos: Vec<PathBuf>,
-    /// Weights to use: a checkpoint of ours, or safetensors with torchvision's names
+    /// Checkpoint, or safetensors file with torchvision's tensor names
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// What the tensors cannot tell: `resnet50_v1` for a stride on the first 1x1 convolution
+    /// Architecture, if the tensors do not determine it: resnet50_v1 has its strides in the first 1x1 convolutions
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
-    /// How many classes to name
+    /// Number of classes per photo
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
     #[command(flatten)]
-    processor: Processor,
-    /// One line of JSON a photo, in the order given
+    device_args: DeviceArgs,
+    /// Print one line of JSON per photo, in the given order
     #[arg(long)]
     json: bool,
-    /// Write a table for spreadsheets as well: file, rank, index, label, probability, error
+    /// Also write a CSV file with the columns file, rank, index, label, probability, error
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 }
@@ -51,14 +51,17 @@ Examples:
 
 /// A line of `--json`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     file: Cow<'a, str>,
     #[serde(flatten)]
     outcome: &'a Outcome,
 }
 
 impl Predict {
-    /// Answers every photo that can be answered; an error at the end counts the others.
+    /// Classifies all photos.
+    ///
+    /// # Errors
+    /// Returns an error at the end if some photos could not be read or decoded.
     pub fn run(self) -> Result<()> {
         let files = files(&self.photos)?;
         let mut checkpoint = Checkpoint::from_path(&self.checkpoint)?;
@@ -69,15 +72,15 @@ impl Predict {
             console::note(&assumption);
         }
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
-        let (device, options) = (self.processor.device, self.processor.into());
-        let report: Report = |error, device| console::note(format_args!("{error}; {device} answers now"));
+        let (device, options) = (self.device_args.device, self.device_args.into());
+        let report: Report = |error, device| console::note(format_args!("{error}; falling back to {device}"));
         let id = ModelId::of_file(&name, &self.checkpoint)
             .with_context(|| format!("cannot read {}", self.checkpoint.display()))?;
         let classifier = pollster::block_on(Classifier::new(id, checkpoint, device, options, report))?;
         if let Some(adapter) = classifier.adapter() {
-            console::note(format_args!("{device} is {adapter}"));
+            console::note(format_args!("running on {device}: {adapter}"));
         }
-        let mut csv = self.csv.as_deref().map(Csv::create).transpose()?;
+        let mut csv = self.csv.as_deref().map(CsvWriter::create).transpose()?;
 
         let mut failures = 0;
         for file in &files {
@@ -96,7 +99,7 @@ impl Predict {
         Ok(())
     }
 
-    /// A photo that cannot be read or decoded is an outcome; a device that fails is an error.
+    /// Classifies one photo. An unreadable photo is an outcome; a failing device is an error.
     fn predict(&self, classifier: &Classifier, file: &Path) -> Result<Outcome> {
         let prepared = match photos::read(file) {
             Ok(bytes) => Prepared::from_bytes(&bytes, &LIMITS, classifier.metadata())
@@ -112,7 +115,7 @@ impl Predict {
     }
 }
 
-/// What was given, folders replaced by their photos.
+/// Replaces folders by their photos.
 fn files(photos: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in photos {
@@ -123,14 +126,14 @@ fn files(photos: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let before = files.len();
         photos::collect(path, &mut files)?;
         if files.len() == before {
-            bail!("{} holds no photos ({})", path.display(), EXTENSIONS.join(", "));
+            bail!("no photos in {} ({})", path.display(), EXTENSIONS.join(", "));
         }
     }
     Ok(files)
 }
 
 fn json(file: &Path, outcome: &Outcome) -> Result<String> {
-    Ok(serde_json::to_string(&Line { file: file.to_string_lossy(), outcome })?)
+    Ok(serde_json::to_string(&JsonLine { file: file.to_string_lossy(), outcome })?)
 }
 
 fn table(file: &Path, outcome: &Outcome) -> String {
@@ -148,16 +151,16 @@ fn table(file: &Path, outcome: &Outcome) -> String {
     }
 }
 
-/// A table in long form: a row a class of a photo, or one for a photo's error.
-struct Csv {
+/// Writes predictions in long form: one row per photo and class, or one row with the error.
+struct CsvWriter {
     path: PathBuf,
     writer: csv::Writer<File>,
 }
 
-impl Csv {
+impl CsvWriter {
     fn create(path: &Path) -> Result<Self> {
-        let writer = csv::Writer::from_path(path).with_context(|| format!("{} cannot be written", path.display()))?;
-        let mut csv = Csv { path: path.to_owned(), writer };
+        let writer = csv::Writer::from_path(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut csv = CsvWriter { path: path.to_owned(), writer };
         csv.record(["file", "rank", "index", "label", "probability", "error"])?;
         Ok(csv)
     }
@@ -176,10 +179,10 @@ impl Csv {
     }
 
     fn record(&mut self, fields: [&str; 6]) -> Result<()> {
-        self.writer.write_record(fields).with_context(|| format!("{} cannot be written", self.path.display()))
+        self.writer.write_record(fields).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     fn finish(mut self) -> Result<()> {
-        self.writer.flush().with_context(|| format!("{} cannot be written", self.path.display()))
+        self.writer.flush().with_context(|| format!("cannot write {}", self.path.display()))
     }
 }

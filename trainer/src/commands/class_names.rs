@@ -1,28 +1,31 @@
-//! Files with a name for each class.
+//! Files with one name per class.
 
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
-/// Reads one name a line, or a JSON list of texts; there must be as many as `classes`.
+/// Reads one name per line, or a JSON list of strings.
+///
+/// # Errors
+/// Returns an error if the file cannot be parsed, or if the number of names is not `classes`.
 pub fn read(path: &Path, classes: usize) -> Result<Vec<String>> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("{shown}"))?;
-    let names = parse(&text).with_context(|| format!("{shown}"))?;
+    let file = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("{file}"))?;
+    let names = parse(&text).with_context(|| format!("{file}"))?;
     if names.len() != classes {
-        bail!("{shown} has {} names, but the network has {classes} classes", names.len());
+        bail!("{file} has {} names, but the network has {classes} classes", names.len());
     }
     Ok(names)
 }
 
 fn parse(text: &str) -> Result<Vec<String>> {
-    // A byte order mark is what some editors leave in front.
+    // Some editors write a byte order mark.
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.starts_with('[') || text.starts_with('{') {
-        return serde_json::from_str(text).context("a JSON list of names is wanted, or one name a line");
+        return serde_json::from_str(text).context("expected a JSON list of names, or one name per line");
     }
     let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
     match names.iter().position(String::is_empty) {
-        Some(index) => bail!("line {} is empty, where the name of class {index} is wanted", index + 1),
+        Some(index) => bail!("line {} is empty, expected the name of class {index}", index + 1),
         None => Ok(names),
     }
 }
@@ -32,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_and_lists_are_read() {
+    fn reads_lines_and_json_lists() {
         for text in [
             "tench\ngreat white shark\n",
             "\u{feff}tench\r\n great white shark \r\n\r\n",
@@ -43,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_other_json_are_refused() {
+    fn rejects_empty_lines_and_other_json() {
         assert!(parse("tench\n\nshark").unwrap_err().to_string().contains("line 2"));
         for text in ["[1, 2]", r#"{"0": "tench"}"#, "[\"tench\""] {
             assert!(format!("{:#}", parse(text).unwrap_err()).contains("JSON list"), "{text}");
