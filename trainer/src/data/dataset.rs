@@ -39,7 +39,7 @@ impl Dataset {
         } else {
             classes
         };
-        // Sort, so that a sample's index does not depend on `known`: a resumed run knows the classes, a new one may not.
+        // Sort, so that the indices of samples do not depend on `known`, which may be empty in a new run but not in a resumed one.
         std::iter::once(&mut train).chain(&mut val).for_each(|samples| samples.sort_by_key(|sample| sample.class));
         let val = match (val, val_split) {
             (Some(_), Some(_)) => bail!("{} has a validation set (val); remove --val-split", data.display()),

@@ -1,14 +1,14 @@
-//! torchvision's `ColorJitter`.
+//! `torchvision.transforms.ColorJitter`.
 
 use super::operation::{Operation, OperationConstructor};
 use crate::data::CounterRng;
 
-/// By how much brightness, contrast, saturation and hue change.
+/// Strengths of the changes of brightness, contrast, saturation and hue.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ColorJitter(pub [f64; 4]);
 
 impl ColorJitter {
-    /// In an order that is drawn, without those that do not change.
+    /// Draws operations and their random order; those with strength 0 are omitted.
     pub fn draw(self, rng: &mut CounterRng) -> Vec<Operation> {
         let ColorJitter([brightness, contrast, saturation, hue]) = self;
         let mut operations = Vec::new();
@@ -34,7 +34,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn factors_fill_their_ranges_in_every_order() {
+    fn factors_cover_their_ranges_in_all_orders() {
         let (mut orders, mut ranges) = (HashSet::new(), [(f64::MAX, f64::MIN); 4]);
         for index in 0..2000 {
             let drawn =
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strength_of_nothing_changes_nothing() {
+    fn operations_with_strength_zero_are_omitted() {
         let drawn = ColorJitter([0.0, 0.0, 0.2, 0.0]).draw(&mut CounterRng::new(1, Purpose::Sample, &[]));
         assert!(matches!(drawn[..], [Operation::Color(_)]), "{drawn:?}");
     }

@@ -1,20 +1,20 @@
-//! Operations that look every value up in a table of 256: Pillow's `ImageOps`, and those of `ImageEnhance` whose other image
-//! is of one colour.
+//! Operations with a lookup table per channel: those of Pillow's `ImageOps`, and those of `ImageEnhance` that blend with a
+//! uniform image.
 
 use super::colour::{blend, luma};
 use super::image::Image;
 use std::array::from_fn;
 
-/// Of one channel.
+/// Output value for each value of a channel.
 type Table = [u8; 256];
 
-/// `ImageEnhance.Brightness`
+/// Pillow's `ImageEnhance.Brightness`.
 pub fn brightness(image: Image, factor: f64) -> Image {
     let table = from_fn(|value| blend(0, value as u8, factor as f32));
     apply_tables(image, &[table; 3])
 }
 
-/// `ImageEnhance.Contrast`
+/// Pillow's `ImageEnhance.Contrast`.
 pub fn contrast(image: Image, factor: f64) -> Image {
     let (pixels, _) = image.pixels.as_chunks::<3>();
     let sum: u64 = pixels.iter().map(|&rgb| u64::from(luma(rgb))).sum();
@@ -23,19 +23,19 @@ pub fn contrast(image: Image, factor: f64) -> Image {
     apply_tables(image, &[table; 3])
 }
 
-/// `ImageOps.posterize`
+/// Pillow's `ImageOps.posterize`.
 pub fn posterize(image: Image, bits: u32) -> Image {
     let dropped_bits = (1u16 << (8 - bits)) - 1;
     apply_tables(image, &[from_fn(|value| value as u8 & !(dropped_bits as u8)); 3])
 }
 
-/// `ImageOps.solarize`
+/// Pillow's `ImageOps.solarize`.
 pub fn solarize(image: Image, threshold: f64) -> Image {
     let table = from_fn(|value| if (value as f64) < threshold { value as u8 } else { 255 - value as u8 });
     apply_tables(image, &[table; 3])
 }
 
-/// `ImageOps.autocontrast`
+/// Pillow's `ImageOps.autocontrast`.
 pub fn auto_contrast(image: Image) -> Image {
     let tables = histograms(&image).map(|histogram| {
         let low = histogram.iter().position(|&count| count > 0).unwrap_or(0);
@@ -45,13 +45,13 @@ pub fn auto_contrast(image: Image) -> Image {
         }
         let scale = 255.0 / (high - low) as f64;
         let offset = -(low as f64) * scale;
-        // A conversion to u8 cuts off what is beyond its range, as Pillow does.
+        // The conversion to u8 saturates, as in Pillow.
         from_fn(|value| (value as f64 * scale + offset) as u8)
     });
     apply_tables(image, &tables)
 }
 
-/// `ImageOps.equalize`
+/// Pillow's `ImageOps.equalize`.
 pub fn equalize(image: Image) -> Image {
     let tables = histograms(&image).map(|histogram| {
         let total: u64 = histogram.iter().sum();
@@ -78,7 +78,7 @@ fn apply_tables(image: Image, [red, green, blue]: &[Table; 3]) -> Image {
     image.map(|[r, g, b]| [red[usize::from(r)], green[usize::from(g)], blue[usize::from(b)]])
 }
 
-/// How often each value occurs, for each channel.
+/// Counts the occurrences of each value, per channel.
 fn histograms(image: &Image) -> [[u64; 256]; 3] {
     let mut histograms = [[0; 256]; 3];
     for rgb in image.pixels.as_chunks::<3>().0 {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_colour_has_no_contrast_to_gain() {
+    fn uniform_images_are_unchanged() {
         let image = Image { width: 30, height: 20, pixels: [7, 0, 255].repeat(30 * 20) };
         assert_eq!(auto_contrast(image.clone()), image);
         assert_eq!(equalize(image.clone()), image);

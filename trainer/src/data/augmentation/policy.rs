@@ -1,37 +1,37 @@
-//! torchvision's `TrivialAugmentWide` and `RandAugment`: which operations a sample gets, and how strong.
+//! Automatic augmentation policies: `torchvision.transforms.TrivialAugmentWide` and `RandAugment`.
 
 use super::operation::Operation::{self, *};
 use super::operation::OperationConstructor;
 use crate::data::CounterRng;
 use crate::recipe::AutoAugment;
 
-/// Magnitudes of an operation, and signs where it has them.
+/// Number of magnitudes of an operation, not counting signs.
 const MAGNITUDE_BINS: u64 = 31;
-/// Operations that `RandAugment` applies, one after the other.
+/// Number of operations that `RandAugment` applies in sequence.
 const RANDAUGMENT_OPERATIONS: usize = 2;
-/// The bin of all magnitudes of `RandAugment`.
+/// Index of the magnitude that `RandAugment` uses for all operations.
 const RANDAUGMENT_BIN: u64 = 9;
 
-/// One of those that a policy chooses from.
+/// Entry of the augmentation space: an operation and its range of magnitudes.
 pub struct SpaceEntry {
     operation: OperationConstructor,
     magnitudes: Magnitudes,
 }
 
-/// What a bin means.
+/// Magnitudes of an operation, as a function of the bin.
 #[derive(Clone, Copy)]
 enum Magnitudes {
-    /// The operation has none.
+    /// The operation has no magnitude.
     None,
-    /// From 0 to this, with either sign.
+    /// From 0 to this value, with a random sign.
     Signed(f64),
-    /// Bits that stay, from 8 to so many fewer.
+    /// Number of bits kept, from 8 down to 8 minus this value.
     Bits(u32),
     /// From 255 to 0.
     Threshold,
 }
 
-/// For an image of `side` by `side` pixels.
+/// Draws the operations for an image of `side` by `side` pixels.
 pub fn draw(policy: AutoAugment, side: u32, rng: &mut CounterRng) -> Vec<Operation> {
     let space = space(policy, side);
     let count = match policy {
@@ -57,7 +57,7 @@ impl SpaceEntry {
     }
 }
 
-/// `_augmentation_space`, in its order.
+/// Returns the augmentation space in the order of torchvision's `_augmentation_space`.
 fn space(policy: AutoAugment, side: u32) -> [SpaceEntry; 14] {
     use Magnitudes::{Bits, None, Signed, Threshold};
     let (shear, shift, angle, strength, bits) = match policy {
@@ -96,7 +96,7 @@ impl Magnitudes {
     }
 }
 
-/// PyTorch's of f32, which counts from the nearer end and rounds a product and its sum once.
+/// `torch.linspace` in f32, which computes from the nearer end with a fused multiply-add.
 fn linspace(first: f32, last: f32, bin: u64) -> f64 {
     let step = (last - first) / (MAGNITUDE_BINS - 1) as f32;
     let value = if bin < MAGNITUDE_BINS / 2 {
@@ -107,7 +107,7 @@ fn linspace(first: f32, last: f32, bin: u64) -> f64 {
     value.into()
 }
 
-/// The entry of torchvision's name.
+/// Returns the entry with the name that torchvision uses.
 #[cfg(test)]
 pub fn named(policy: AutoAugment, name: &str) -> SpaceEntry {
     space(policy, 224).into_iter().find(|entry| entry.name() == name).expect(name)
@@ -122,8 +122,8 @@ impl SpaceEntry {
 
 #[cfg(test)]
 fn name(operation: &Operation) -> String {
-    let written = format!("{operation:?}");
-    written.split('(').next().unwrap_or_default().to_owned()
+    let debug = format!("{operation:?}");
+    debug.split('(').next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
     use std::collections::{BTreeMap, HashMap};
 
     #[test]
-    fn magnitudes_are_those_of_torchvision() {
+    fn magnitudes_match_torchvision() {
         type Space = HashMap<String, (Vec<f64>, bool)>;
         let spaces = include_str!("../../../tests/golden/augmentation/magnitudes.json");
         let spaces: HashMap<String, Space> = serde_json::from_str(spaces).unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_is_as_likely_as_the_others_and_has_either_sign() {
+    fn operations_and_signs_are_uniform() {
         for (policy, count) in [(TrivialaugmentWide, 1), (Randaugment, 2)] {
             let (mut counts, mut angles) = (BTreeMap::new(), Vec::new());
             for index in 0..14_000 / count {

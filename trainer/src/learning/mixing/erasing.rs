@@ -42,7 +42,7 @@ mod tests {
         assert_eq!(rectangle_size(224, 0.1, 1.0), Some((71, 71)));
         assert_eq!(rectangle_size(224, 0.02, 0.3), Some((17, 58)));
         assert_eq!(rectangle_size(176, 0.25, 3.3), Some((160, 48)));
-        // The square of 2.5: halves are rounded to even.
+        // The square root of 6.25 is 2.5: halves are rounded to even.
         assert_eq!(rectangle_size(5, 0.25, 1.0), Some((2, 2)));
         assert_eq!(rectangle_size(224, 0.33, 3.3), None);
         assert_eq!(rectangle_size(224, 0.33, 0.3), None);
