@@ -1,4 +1,4 @@
-//! `trainer pack` and `doctor` on a few small photos made here.
+//! `trainer pack` and `trainer doctor` on a few small generated photos.
 
 use model::preprocess::{Limits, Photo};
 use serde_json::{Value, json};
@@ -16,21 +16,21 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// What it wrote to stdout and stderr.
+/// Runs the trainer and returns its stdout and stderr; panics if it fails.
 fn succeed(folder: &Path, arguments: &[&str]) -> (String, String) {
     let Output { status, stdout, stderr } = trainer(folder, arguments);
     assert!(status.success(), "{arguments:?}: {}{}", text(&stdout), text(&stderr));
     (text(&stdout), text(&stderr))
 }
 
-/// What it wrote to stdout and stderr before it failed.
+/// Runs the trainer and returns its stdout and stderr; panics unless it exits with status 1.
 fn fail(folder: &Path, arguments: &[&str]) -> (String, String) {
     let Output { status, stdout, stderr } = trainer(folder, arguments);
     assert!(status.code() == Some(1) && !text(&stderr).contains("panicked"), "{arguments:?}: {}", text(&stderr));
     (text(&stdout), text(&stderr))
 }
 
-/// Of a colour that tells it from others, lighter towards the right.
+/// Creates a photo with a colour that depends on `seed`, and a horizontal gradient.
 fn photo(width: u32, height: u32, seed: u8) -> Photo {
     let pixel = |x: u32| [seed.wrapping_mul(37), seed.wrapping_mul(91), (x * 255 / width) as u8, 255];
     let rgba: Vec<u8> = (0..height).flat_map(|_| (0..width).flat_map(pixel)).collect();
@@ -43,8 +43,8 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Six ants and two bees to train on, one of each to validate with; the first ant is large, the first bee a small PNG, and one
-/// is no photo.
+/// Creates a folder with six ants and two bees for training and one of each for validation. The first ant is large, the first bee
+/// is a small PNG, and one training file is not a photo.
 fn photos() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -54,13 +54,13 @@ fn photos() -> tempfile::TempDir {
     }
     write(at, "photos/train/bee/0.png", &photo(30, 20, 10).to_png());
     write(at, "photos/train/bee/1.png", &photo(64, 96, 11).to_png());
-    write(at, "photos/train/bee/broken.jpg", b"no photo");
+    write(at, "photos/train/bee/broken.jpg", b"not a photo");
     write(at, "photos/val/ant/0.jpg", &photo(40, 32, 20).to_jpeg(95).unwrap());
     write(at, "photos/val/bee/0.jpg", &photo(40, 32, 21).to_jpeg(95).unwrap());
     folder
 }
 
-/// The files of a shard by name, in order.
+/// Returns the names and contents of the members of a shard, in order.
 fn members(shard: &Path) -> Vec<(String, Vec<u8>)> {
     let mut archive = tar::Archive::new(File::open(shard).unwrap());
     let entry = |entry: std::io::Result<tar::Entry<File>>| {
@@ -73,7 +73,7 @@ fn members(shard: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn packed_photos_are_small_shuffled_and_the_same_each_time() {
+fn pack_resizes_shuffles_and_is_deterministic() {
     let folder = photos();
     let at = folder.path();
     let pack = ["pack", "--data", "photos", "--short-side", "32", "--shard-size", "5", "--output"];
@@ -104,12 +104,12 @@ fn packed_photos_are_small_shuffled_and_the_same_each_time() {
     let expected = [(jpg(48, 32), 1), (jpg(40, 32), 5), ((30, 20, "png".to_owned()), 1), (jpg(32, 48), 1)];
     assert_eq!(sizes, BTreeMap::from(expected));
     let small = fs::read(at.join("photos/train/ant/3.jpg")).unwrap();
-    assert!(all.iter().any(|(_, bytes)| *bytes == small), "a JPEG that is small enough is the same");
+    assert!(all.iter().any(|(_, bytes)| *bytes == small), "a JPEG that is small enough is copied unchanged");
 
     succeed(at, &[&pack[..], &["again"]].concat());
     succeed(at, &[&pack[..], &["other", "--seed", "1"]].concat());
     let read = |name: &str| fs::read(at.join(name)).unwrap();
-    assert!(read("again/train-000000.tar") == read("shards/train-000000.tar"), "equal photos give equal bytes");
+    assert!(read("again/train-000000.tar") == read("shards/train-000000.tar"), "equal photos give equal shards");
     assert!(read("other/train-000000.tar") != read("shards/train-000000.tar"));
 
     let train = ["train", "--data", "shards", "--recipe", "tutorial", "--set", "epochs=1", "--batch-size", "4"];
@@ -120,22 +120,22 @@ fn packed_photos_are_small_shuffled_and_the_same_each_time() {
 }
 
 #[test]
-fn what_cannot_be_packed_is_named_and_nothing_is_left() {
+fn pack_reports_errors_and_leaves_no_files() {
     let folder = photos();
     let at = folder.path();
     let pack = ["pack", "--data", "photos", "--output", "shards"];
     for name in ["0.png", "1.png"] {
-        write(at, &format!("photos/train/bee/{name}"), b"no photo");
+        write(at, &format!("photos/train/bee/{name}"), b"not a photo");
     }
     let (_, stderr) = fail(at, &pack);
     assert!(stderr.contains("error: none of the photos of bee could be read"), "{stderr}");
-    assert_eq!(fs::read_dir(at.join("shards")).unwrap().count(), 0, "nothing is left of it");
+    assert_eq!(fs::read_dir(at.join("shards")).unwrap().count(), 0, "no files are left");
     fs::create_dir_all(at.join("shards/more")).unwrap();
     assert!(fail(at, &pack).1.contains("shards is not empty"));
 }
 
 #[test]
-fn the_doctor_finds_what_would_spoil_a_training() {
+fn doctor_finds_problems_that_would_spoil_training() {
     let folder = photos();
     let at = folder.path();
     let read = |name: &str| fs::read(at.join(name)).unwrap();
@@ -147,7 +147,7 @@ fn the_doctor_finds_what_would_spoil_a_training() {
     ];
     for (from, to) in copies {
         let mut bytes = read(from);
-        // The cat's is another photo.
+        // The cat is a different photo.
         if to.contains("cat") {
             bytes = photo(300, 300, 50).to_jpeg(90).unwrap();
         }
@@ -191,7 +191,7 @@ fn the_doctor_finds_what_would_spoil_a_training() {
 }
 
 #[test]
-fn the_doctor_has_nothing_against_good_photos() {
+fn doctor_accepts_good_photos() {
     let folder = photos();
     let at = folder.path();
     fs::remove_file(at.join("photos/train/bee/broken.jpg")).unwrap();
