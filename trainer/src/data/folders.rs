@@ -34,10 +34,10 @@ pub(super) fn evaluation_samples(data: &Path, classes: &[String]) -> Result<Vec<
 
 /// Returns the names of the class folders, sorted, without hidden folders.
 pub(super) fn class_names(root: &Path) -> Result<Vec<String>> {
-    let listed = || format!("{} cannot be listed", root.display());
+    let list_error = || format!("cannot list {}", root.display());
     let mut classes = Vec::new();
-    for entry in root.read_dir().with_context(listed)? {
-        let entry = entry.with_context(listed)?;
+    for entry in root.read_dir().with_context(list_error)? {
+        let entry = entry.with_context(list_error)?;
         let Ok(name) = entry.file_name().into_string() else {
             bail!("{}: folder name is not UTF-8", entry.path().display());
         };
@@ -137,6 +137,6 @@ mod tests {
         assert!(error(&[], Some(0.5)).contains("contains no class folders"));
         assert!(error(&[("ant", 1)], Some(0.5)).contains("no photo"));
         let missing = Dataset::open(Path::new("/nowhere"), None, 0, &[]).unwrap_err();
-        assert!(format!("{missing:#}").contains("/nowhere cannot be listed"));
+        assert!(format!("{missing:#}").contains("cannot list /nowhere"));
     }
 }

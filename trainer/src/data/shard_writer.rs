@@ -38,13 +38,13 @@ impl ShardWriter {
             self.close()?;
             let number = self.photos / self.photos_per_shard;
             let path = self.folder.join(format!("{}-{number:06}.tar", self.split));
-            let file = File::create_new(&path).with_context(|| cannot_write(&path))?;
+            let file = File::create_new(&path).with_context(|| write_error(&path))?;
             self.shard = Some((path, Builder::new(BufWriter::new(file))));
         }
         let (path, tar) = self.shard.as_mut().expect("the first photo opens the first shard");
         let key = format!("{:08}", self.photos);
-        append_member(tar, &format!("{key}.{extension}"), photo).with_context(|| cannot_write(path))?;
-        append_member(tar, &format!("{key}.cls"), class.to_string().as_bytes()).with_context(|| cannot_write(path))?;
+        append_member(tar, &format!("{key}.{extension}"), photo).with_context(|| write_error(path))?;
+        append_member(tar, &format!("{key}.cls"), class.to_string().as_bytes()).with_context(|| write_error(path))?;
         self.photos += 1;
         self.bytes += photo.len();
         Ok(())
@@ -59,12 +59,12 @@ impl ShardWriter {
 
     fn close(&mut self) -> Result<()> {
         let Some((path, tar)) = self.shard.take() else { return Ok(()) };
-        tar.into_inner().and_then(|mut file| file.flush()).with_context(|| cannot_write(&path))
+        tar.into_inner().and_then(|mut file| file.flush()).with_context(|| write_error(&path))
     }
 }
 
-fn cannot_write(path: &Path) -> String {
-    format!("{} cannot be written", path.display())
+fn write_error(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 /// Appends a file with owner 0 and modification time 0, so that the output is deterministic.

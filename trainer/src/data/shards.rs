@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_shard_and_the_problem() {
-        let whole = tar(&[("a.jpg", &"photo".repeat(1000)), ("a.cls", "0")]);
+        let complete = tar(&[("a.jpg", &"photo".repeat(1000)), ("a.cls", "0")]);
         let error = |files: &[(&str, Vec<u8>)]| {
             let folder = folder(files);
             format!("{:#}", Dataset::open(folder.path(), Some(0.5), 0, &[]).unwrap_err())
@@ -287,8 +287,8 @@ mod tests {
         assert!(of(&[7; 5000]).contains("train-0.tar: not a tar file"));
         assert!(of(b"").contains("end-of-archive marker"));
         // Truncated at any position.
-        for length in (1..whole.len() - 1024).step_by(100).chain([6144, 6656]) {
-            let error = of(&whole[..length]);
+        for length in (1..complete.len() - 1024).step_by(100).chain([6144, 6656]) {
+            let error = of(&complete[..length]);
             assert!(error.contains("train-0.tar: ") && error.contains("truncated"), "{length}: {error}");
         }
         for (members, expected) in [
@@ -302,15 +302,15 @@ mod tests {
             let error = of(&tar(members));
             assert!(error.contains(expected), "{error}");
         }
-        let named = |names: &[u8]| error(&[("train-0.tar", whole.clone()), ("classes.txt", names.to_vec())]);
+        let named = |names: &[u8]| error(&[("train-0.tar", complete.clone()), ("classes.txt", names.to_vec())]);
         assert!(named(b"ant\nbee\n").contains("train-*.tar contains no photo of class 1 (bee)"));
         assert!(named(b"ant\n\nbee").contains("classes.txt: line 2 is empty"));
         assert!(named(b"ant\nant\n").contains("duplicate class name ant"));
         let more = tar(&[("a.jpg", ""), ("a.cls", "0"), ("b.jpg", ""), ("b.cls", "1")]);
         let error_of = error(&[("train-0.tar", more), ("classes.txt", b"ant\n".to_vec())]);
         assert!(error_of.contains("train-0.tar/b.jpg has class index 1, but there are only 1 classes"), "{error_of}");
-        assert!(error(&[("val-0.tar", whole.clone())]).contains("no shards train-*.tar"));
-        let both = folder(&[("train-0.tar", whole)]);
+        assert!(error(&[("val-0.tar", complete.clone())]).contains("no shards train-*.tar"));
+        let both = folder(&[("train-0.tar", complete)]);
         fs::create_dir(both.path().join("train")).unwrap();
         assert!(
             format!("{:#}", Dataset::open(both.path(), None, 0, &[]).unwrap_err())

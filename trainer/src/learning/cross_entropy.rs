@@ -68,9 +68,9 @@ mod tests {
             let loss = CrossEntropy::new(smoothing, weights.map(Vec::from));
             let logits = Tensor::<2>::from_data(logits, &Device::flex());
             let (sum, divisor) = loss.sum(logits, &MixingPlan::default().targets(&[0, 1], 3));
-            let found = sum.into_scalar::<f64>() / divisor;
+            let actual = sum.into_scalar::<f64>() / divisor;
             let expected = rows(smoothing, &weights.unwrap_or([1.0; 3]));
-            assert!((found - expected).abs() < 1e-6, "{smoothing} {weights:?}: {found}, not {expected}");
+            assert!((actual - expected).abs() < 1e-6, "{smoothing} {weights:?}: {actual}, not {expected}");
         }
     }
 

@@ -104,8 +104,11 @@ fn initial_weights_and_images_match_python() {
     let Golden { start: ExpectedStart { tensors, pixel_sum }, batch: count, side, .. } = golden();
     let start = small_checkpoint();
     for (name, expected) in tensors {
-        let found: Vec<f64> = start.values(&name)[..4].iter().map(|&value| f64::from(value)).collect();
-        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-8), "{name}: {found:?}, not {expected:?}");
+        let actual: Vec<f64> = start.values(&name)[..4].iter().map(|&value| f64::from(value)).collect();
+        assert!(
+            actual.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-8),
+            "{name}: {actual:?}, not {expected:?}"
+        );
     }
     assert_eq!(batch(0, count, side).0.iter().map(|&value| u64::from(value)).sum::<u64>(), pixel_sum);
 }
@@ -136,16 +139,16 @@ fn assert_steps_match_pytorch(names: &[&str]) {
         }
         let end = learner.checkpoint(start.metadata().clone()).unwrap();
         for (tensor, Summary { l2, values }) in tensors {
-            let (found, before) = (end.values(tensor), start.values(tensor));
-            let largest = found.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
-            let differences: Vec<f64> = sampled_values(&found).zip(values).map(|(a, b)| a - b).collect();
-            let furthest = differences.iter().fold(0.0_f64, |furthest, value| furthest.max(value.abs()));
-            assert!(furthest < 1e-4 * f64::from(largest), "{name}, {tensor}: maximum error {furthest}");
+            let (actual, before) = (end.values(tensor), start.values(tensor));
+            let largest = actual.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
+            let differences: Vec<f64> = sampled_values(&actual).zip(values).map(|(a, b)| a - b).collect();
+            let max_error = differences.iter().fold(0.0_f64, |max_error, value| max_error.max(value.abs()));
+            assert!(max_error < 1e-4 * f64::from(largest), "{name}, {tensor}: maximum error {max_error}");
             // Twenty small steps change the weights little; compare the error also with the size of the change.
             let change = norm(sampled_values(&before).zip(values).map(|(a, b)| a - b));
             let error = norm(differences.into_iter());
             assert!(error < 0.02 * change + 1e-6, "{name}, {tensor}: error {error} after a change of {change}");
-            let length = norm(found.iter().map(|&value| f64::from(value)));
+            let length = norm(actual.iter().map(|&value| f64::from(value)));
             assert!((length / l2 - 1.0).abs() < 1e-4, "{name}, {tensor}: norm {length}, not {l2}");
         }
     }

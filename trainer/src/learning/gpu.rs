@@ -45,9 +45,9 @@ fn gpu() -> Device {
     std::env::var("SHORTCUT_GPU").map_or(Device::Wgpu(0), |name| name.parse().expect("SHORTCUT_GPU is a device"))
 }
 
-fn assert_near(found: &[f64], expected: &[f64], tolerance: f64) {
-    let near = found.iter().zip(expected).all(|(found, expected)| (found / expected - 1.0).abs() < tolerance);
-    assert!(near && found.len() == expected.len(), "{found:?}, not {expected:?}");
+fn assert_near(actual: &[f64], expected: &[f64], tolerance: f64) {
+    let near = actual.iter().zip(expected).all(|(actual, expected)| (actual / expected - 1.0).abs() < tolerance);
+    assert!(near && actual.len() == expected.len(), "{actual:?}, not {expected:?}");
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn steps_match_the_cpu() {
     let (expected, expected_weights) = run(Device::Cpu, 1, "f32");
     assert_near(&losses, &expected, 1e-3);
     for (name, expected) in &expected_weights[0] {
-        let furthest = weights[0][name].iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(furthest < 1e-3, "{name}: maximum error {furthest}");
+        let max_error = weights[0][name].iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(max_error < 1e-3, "{name}: maximum error {max_error}");
     }
 }
 

@@ -30,10 +30,10 @@ struct GradientSlice {
 impl BucketLayout {
     /// Assigns buckets to the parameters of `network` whose names satisfy `is_trained`.
     pub fn new(network: &ResNet, is_trained: impl Fn(&str) -> bool) -> Self {
-        let mut parameters = TrainedParameters { path: Vec::new(), is_trained, found: Vec::new() };
+        let mut parameters = TrainedParameters { path: Vec::new(), is_trained, sizes: Vec::new() };
         network.visit(&mut parameters);
         let (mut slices, mut bucket_sizes) = (Vec::new(), vec![0]);
-        for (id, size) in parameters.found {
+        for (id, size) in parameters.sizes {
             let last = *bucket_sizes.last().expect("there is a bucket");
             if last > 0 && last + size > BUCKET_VALUES {
                 bucket_sizes.push(0);
@@ -83,7 +83,7 @@ impl BucketLayout {
 struct TrainedParameters<F> {
     path: Vec<String>,
     is_trained: F,
-    found: Vec<(ParamId, usize)>,
+    sizes: Vec<(ParamId, usize)>,
 }
 
 impl<F: Fn(&str) -> bool> ModuleVisitor for TrainedParameters<F> {
@@ -97,7 +97,7 @@ impl<F: Fn(&str) -> bool> ModuleVisitor for TrainedParameters<F> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if param.is_require_grad() && (self.is_trained)(&self.path.join(".")) {
-            self.found.push((param.id, param.val().shape().num_elements()));
+            self.sizes.push((param.id, param.val().shape().num_elements()));
         }
     }
 }

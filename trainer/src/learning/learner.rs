@@ -26,7 +26,7 @@ pub struct Learner {
     network: ResNet,
     optimiser: ModuleOptimizer,
     ema: Option<ExponentialMovingAverage>,
-    scale: Option<LossScale>,
+    loss_scale: Option<LossScale>,
     /// Number of optimiser steps so far.
     steps: usize,
 
@@ -59,7 +59,7 @@ pub struct LearnerState {
     pub ema: Option<BTreeMap<String, Vec<f32>>>,
     /// State of the optimiser, as serialised by Burn.
     pub optimiser: Vec<u8>,
-    pub scale: Option<LossScale>,
+    pub loss_scale: Option<LossScale>,
     /// Number of optimiser steps.
     pub steps: usize,
 }
@@ -94,7 +94,7 @@ impl Learner {
             bucket_layout: BucketLayout::new(&network, is_trained),
             optimiser: optimiser(recipe),
             ema,
-            scale: (recipe.precision == Precision::F16).then(LossScale::default),
+            loss_scale: (recipe.precision == Precision::F16).then(LossScale::default),
             steps: 0,
             layers: recipe.layers,
             precision: match recipe.precision {
@@ -134,7 +134,7 @@ impl Learner {
         self.metrics.correct += rows.filter(|(row, class)| class_rank(row, **class) == 0).count() as f64;
 
         // Differentiate the mean loss, so that the magnitude of f16 gradients does not depend on the batch size.
-        let scale = self.scale.map_or(1.0, LossScale::factor) / weight;
+        let scale = self.loss_scale.map_or(1.0, LossScale::factor) / weight;
         let gradients = self.bucket_layout.flatten((loss * scale).backward(), &self.network);
         let weighted = gradients.into_iter().map(|bucket| bucket * weight);
         self.gradients = Some(match self.gradients.take() {
@@ -174,7 +174,7 @@ impl Learner {
         if metrics.images > 0.0 {
             self.apply(tensors, metrics.weight, learning_rate);
         }
-        if self.scale.is_some_and(|scale| scale.factor() < 1.0) {
+        if self.loss_scale.is_some_and(|scale| scale.factor() < 1.0) {
             return Ok((StepOutcome::Diverged("gradients overflow f16 at every loss scale"), sums[4]));
         }
         Ok((StepOutcome::Applied(metrics), sums[4]))
@@ -183,12 +183,12 @@ impl Learner {
     /// Applies an optimiser step. `sums` are sums of gradients multiplied by the loss scale; dividing by `weight` gives the
     /// mean.
     fn apply(&mut self, sums: Vec<Tensor<1>>, weight: f64, learning_rate: f64) {
-        let factor = 1.0 / (weight * self.scale.map_or(1.0, LossScale::factor));
+        let factor = 1.0 / (weight * self.loss_scale.map_or(1.0, LossScale::factor));
         let mut buckets: Vec<_> = sums.into_iter().map(|sum| sum * factor).collect();
-        if self.scale.is_some() || self.clip_norm.is_some() {
+        if self.loss_scale.is_some() || self.clip_norm.is_some() {
             let squares = buckets.iter().map(|bucket| bucket.clone().square().sum());
             let norm = Tensor::cat(squares.collect(), 0).sum().into_scalar::<f64>().sqrt();
-            if let Some(scale) = &mut self.scale {
+            if let Some(scale) = &mut self.loss_scale {
                 scale.update(norm.is_finite());
                 if !norm.is_finite() {
                     return;
@@ -256,7 +256,7 @@ impl Learner {
             network: self.network.tensors(&self.architecture),
             ema: self.ema.as_ref().map(|ema| ema.network(&self.network).tensors(&self.architecture)),
             optimiser: self.optimiser.into_bytes()?.to_vec(),
-            scale: self.scale,
+            loss_scale: self.loss_scale,
             steps: self.steps,
         })
     }
@@ -275,7 +275,7 @@ impl Learner {
         }
         self.network = network(state.network)?;
         self.optimiser = self.optimiser.clone().from_bytes(Bytes::from_bytes_vec(state.optimiser))?;
-        (self.scale, self.steps) = (state.scale, state.steps);
+        (self.loss_scale, self.steps) = (state.loss_scale, state.steps);
         Ok(())
     }
 }
@@ -304,8 +304,9 @@ mod tests {
             let mut learner = learner(changes);
             for step in 0..STEPS {
                 let batch = batch(step, BATCH, SIDE);
-                (0..parts)
-                    .for_each(|own| forward_backward_part(&mut learner, &batch, rank * parts + own, replicas * parts));
+                (0..parts).for_each(|index| {
+                    forward_backward_part(&mut learner, &batch, rank * parts + index, replicas * parts)
+                });
                 learner.update(0.01, 0.0, &*collective)?;
                 weights.lock().unwrap()[rank].push(learner.state()?.network);
             }
@@ -324,15 +325,15 @@ mod tests {
     fn replicas_match_one_replica_with_accumulation() {
         for replicas in [2, 4] {
             let expected = &run(&[], 1, replicas)[0];
-            let found = run(&[], replicas, 1);
+            let actual = run(&[], replicas, 1);
             for rank in 1..replicas {
-                assert!(found[rank] == found[0], "replica {rank} of {replicas} has different weights or statistics");
+                assert!(actual[rank] == actual[0], "replica {rank} of {replicas} has different weights or statistics");
             }
-            for (found, expected) in found[0].iter().zip(expected) {
+            for (actual, expected) in actual[0].iter().zip(expected) {
                 for (name, expected) in expected.iter().filter(|(name, _)| is_parameter(name)) {
-                    let differences = found[name].iter().zip(expected).map(|(a, b)| (a - b).abs());
-                    let furthest = differences.fold(0.0, f32::max);
-                    assert!(furthest < 1e-5, "{replicas} replicas, {name}: maximum error {furthest}");
+                    let differences = actual[name].iter().zip(expected).map(|(a, b)| (a - b).abs());
+                    let max_error = differences.fold(0.0, f32::max);
+                    assert!(max_error < 1e-5, "{replicas} replicas, {name}: maximum error {max_error}");
                 }
             }
         }
@@ -360,9 +361,9 @@ mod tests {
         };
         let exact = losses("precision=f32");
         for (precision, tolerance) in [("precision=bf16", 0.03), ("precision=f16", 0.01)] {
-            for (found, exact) in losses(precision).into_iter().zip(&exact) {
-                assert!((found / exact - 1.0).abs() < tolerance, "{precision}: {found}, not {exact}");
-                assert_ne!(found, *exact, "{precision} has no effect");
+            for (actual, exact) in losses(precision).into_iter().zip(&exact) {
+                assert!((actual / exact - 1.0).abs() < tolerance, "{precision}: {actual}, not {exact}");
+                assert_ne!(actual, *exact, "{precision} has no effect");
             }
         }
     }
@@ -381,7 +382,7 @@ mod tests {
             state.network.clone().into_iter().filter(|(name, _)| is_parameter(name)).collect()
         };
         assert!(parameters(&after) == parameters(&before) && after.steps == 0);
-        let factor = |state: &LearnerState| state.scale.unwrap().factor();
+        let factor = |state: &LearnerState| state.loss_scale.unwrap().factor();
         assert_eq!(factor(&after), factor(&before) / 2.0);
     }
 
@@ -390,8 +391,8 @@ mod tests {
         let plain = run(&[], 1, 1);
         let checkpointed = run(&["gradient-checkpointing=true"], 1, 1);
         for (name, expected) in plain[0].last().unwrap() {
-            let found = &checkpointed[0].last().unwrap()[name];
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{name}");
+            let actual = &checkpointed[0].last().unwrap()[name];
+            assert!(actual.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{name}");
         }
     }
 }

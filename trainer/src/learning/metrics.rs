@@ -32,9 +32,9 @@ impl Add for StepMetrics {
 /// Returns the number of classes that rank before `class`, by descending logit. Ties are broken by the lower index, as in a
 /// prediction.
 pub fn class_rank(logits: &[f32], class: usize) -> usize {
-    let own = logits[class];
-    let before = |(index, &logit): (usize, &f32)| logit > own || (logit == own && index < class);
-    logits.iter().enumerate().filter(|&entry| before(entry)).count()
+    let class_logit = logits[class];
+    let ranks_before = |(index, &logit): (usize, &f32)| logit > class_logit || (logit == class_logit && index < class);
+    logits.iter().enumerate().filter(|&entry| ranks_before(entry)).count()
 }
 
 #[cfg(test)]

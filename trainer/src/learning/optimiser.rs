@@ -96,8 +96,8 @@ mod tests {
             }
         }
         for (parameter, expected) in [&module.weight, &module.bias].into_iter().zip(expected) {
-            let found = parameter.val().into_data().iter::<f64>().next().unwrap();
-            assert!((found - expected).abs() < 1e-5, "{found}, not {expected}: {changes:?}");
+            let actual = parameter.val().into_data().iter::<f64>().next().unwrap();
+            assert!((actual - expected).abs() < 1e-5, "{actual}, not {expected}: {changes:?}");
         }
     }
 

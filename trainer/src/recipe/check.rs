@@ -5,8 +5,10 @@ use anyhow::{Context, Result, bail, ensure};
 use model::architecture::{Architecture, Stem};
 
 impl Recipe {
+    /// Checks that the training photos fill at least one batch.
+    ///
     /// # Errors
-    /// Returns an error if `count` training photos do not fill a batch.
+    /// Returns an error if `count` is less than the batch size.
     pub fn check_photo_count(&self, count: usize) -> Result<()> {
         ensure!(
             count >= self.batch_size,
@@ -16,8 +18,10 @@ impl Recipe {
         Ok(())
     }
 
+    /// Checks that a batch can be divided among `replicas` replicas.
+    ///
     /// # Errors
-    /// Returns an error if a batch cannot be divided evenly among `replicas` replicas.
+    /// Returns an error if the parts would differ in size, or have fewer than two photos.
     pub fn check_replicas(&self, replicas: usize) -> Result<()> {
         let parts = replicas * self.accumulate;
         // Batch norm needs at least two samples.
@@ -32,8 +36,10 @@ impl Recipe {
         Ok(())
     }
 
+    /// Checks the number of class weights.
+    ///
     /// # Errors
-    /// Returns an error if the number of class weights is not `count`.
+    /// Returns an error if the recipe lists weights for a number of classes other than `count`.
     pub fn check_class_count(&self, count: usize) -> Result<()> {
         if let Some(ClassWeights::Each(weights)) = &self.class_weights {
             ensure!(weights.len() == count, "`class-weights` has {} weights for {count} classes", weights.len());
@@ -87,8 +93,8 @@ impl Recipe {
 
     fn check_steps(&self) -> Result<()> {
         check_range("image-size", self.image_size.map_or(32.0, f64::from), 32.0, 1024.0)?;
-        let least = self.image_size.unwrap_or(32);
-        check_range("resize", f64::from(self.resize.unwrap_or(least)), f64::from(least), 2048.0)?;
+        let min = self.image_size.unwrap_or(32);
+        check_range("resize", f64::from(self.resize.unwrap_or(min)), f64::from(min), 2048.0)?;
         check_range("epochs", self.epochs as f64, 1.0, 1e6)?;
         check_range("batch-size", self.batch_size as f64, 2.0, 65536.0)?;
         check_range("accumulate", self.accumulate as f64, 1.0, 65536.0)?;
@@ -166,10 +172,10 @@ impl Recipe {
         );
         ensure!(!(crop && padding), "`crop-scale` and `crop-padding` are mutually exclusive: set only one of them");
         required_iff("crop-ratio", self.crop_ratio.is_some(), "`crop-scale`", crop)?;
-        for (key, range, most) in [("crop-scale", self.crop_scale, 1.0), ("crop-ratio", self.crop_ratio, 100.0)] {
-            let [least, largest] = range.unwrap_or([1.0, 1.0]);
-            ensure!(least > 0.0, "`{key}` starts at {least}; it must be above 0");
-            check_range(key, largest, least, most)?;
+        for (key, range, limit) in [("crop-scale", self.crop_scale, 1.0), ("crop-ratio", self.crop_ratio, 100.0)] {
+            let [min, max] = range.unwrap_or([1.0, 1.0]);
+            ensure!(min > 0.0, "`{key}` starts at {min}; it must be above 0");
+            check_range(key, max, min, limit)?;
         }
         check_range("crop-padding", f64::from(self.crop_padding.unwrap_or(0)), 0.0, 512.0)?;
         check_range("flip", self.flip, 0.0, 1.0)?;
@@ -196,8 +202,8 @@ impl Recipe {
     }
 }
 
-fn check_range(key: &str, value: f64, least: f64, most: f64) -> Result<()> {
-    ensure!((least..=most).contains(&value), "`{key}` is {value}; valid values are {least} to {most}");
+fn check_range(key: &str, value: f64, min: f64, max: f64) -> Result<()> {
+    ensure!((min..=max).contains(&value), "`{key}` is {value}; valid values are {min} to {max}");
     Ok(())
 }
 

@@ -160,7 +160,7 @@ mod tests {
     fn sums_are_bit_identical_in_all_replicas_for_any_timing() {
         let run = |delays: [u64; 3]| {
             run_threads(3, |collective| {
-                let mut found = Vec::new();
+                let mut actual = Vec::new();
                 for step in 0..20 {
                     std::thread::sleep(Duration::from_micros(delays[(collective.rank() + step) % 3]));
                     // Very different magnitudes, so that a different summation order would change the result.
@@ -169,13 +169,13 @@ mod tests {
                     let (tensors, numbers) = collective.all_reduce(vec![tensor], &[collective.rank() as f64]).unwrap();
                     let values: Vec<f32> = tensors[0].clone().into_data().iter().collect();
                     assert_eq!((values[1], numbers[0]), (3.0, 3.0));
-                    found.push(values[0].to_bits());
+                    actual.push(values[0].to_bits());
                 }
-                found
+                actual
             })
         };
         let expected = run([0, 0, 0]);
-        assert!(expected.iter().all(|found| *found == expected[0]));
+        assert!(expected.iter().all(|actual| *actual == expected[0]));
         assert_eq!(run([0, 300, 900]), expected);
         assert_eq!(run([900, 0, 100]), expected);
     }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn waiting_replicas_are_notified_when_another_ends() {
         let start = Instant::now();
-        let found = run_threads(3, |collective| {
+        let actual = run_threads(3, |collective| {
             for step in 0..5 {
                 if collective.rank() == 1 && step == 2 {
                     return Ok(());
@@ -192,7 +192,7 @@ mod tests {
             }
             Ok(())
         });
-        assert_eq!(found, [Err("replica 1 has ended".to_owned()), Ok(()), Err("replica 1 has ended".to_owned())]);
+        assert_eq!(actual, [Err("replica 1 has ended".to_owned()), Ok(()), Err("replica 1 has ended".to_owned())]);
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 }

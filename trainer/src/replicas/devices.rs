@@ -25,17 +25,17 @@ pub fn replica_devices(
     replicas: Option<NonZero<usize>>,
 ) -> Result<Vec<ReplicaDevice>> {
     if let Some(gpus) = gpus.filter(|gpus| *gpus > 0) {
-        let found: Vec<_> = (0..).map_while(|index| open(Device::Cuda(index)).ok()).take(gpus).collect();
-        if found.len() < gpus {
+        let devices: Vec<_> = (0..).map_while(|index| open(Device::Cuda(index)).ok()).take(gpus).collect();
+        if devices.len() < gpus {
             // The error explains why no further device is available, e.g. that the program was built without CUDA.
-            let reason = open(Device::Cuda(found.len())).err().map(|error| error.to_string()).unwrap_or_default();
-            let names: Vec<_> = found.iter().map(|device| device.name.to_string()).collect();
+            let reason = open(Device::Cuda(devices.len())).err().map(|error| error.to_string()).unwrap_or_default();
+            let names: Vec<_> = devices.iter().map(|device| device.name.to_string()).collect();
             let available = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             bail!(
                 "--gpus {gpus}: available CUDA devices: {available} ({reason}); use --device cpu to train without a GPU"
             );
         }
-        return Ok(found);
+        return Ok(devices);
     }
     let device = if gpus.is_some() { Device::Cpu } else { device };
     Ok(vec![open(device)?; replicas.map_or(1, NonZero::get)])

@@ -36,15 +36,15 @@ pub fn hue(image: Image, share: f64) -> Image {
 /// `rgb2hsv_row` of Pillow's `Convert.c`, with the same mix of f32 and f64.
 fn to_hsv(rgb: [u8; 3]) -> [u8; 3] {
     let [red, green, blue] = rgb;
-    let (most, least) = (red.max(green).max(blue), red.min(green).min(blue));
-    if most == least {
-        return [0, 0, most];
+    let (max, min) = (red.max(green).max(blue), red.min(green).min(blue));
+    if max == min {
+        return [0, 0, max];
     }
-    let range = f32::from(most - least);
-    let [r, g, b] = rgb.map(|value| f32::from(most - value) / range);
-    let sixth = if red == most {
+    let range = f32::from(max - min);
+    let [r, g, b] = rgb.map(|value| f32::from(max - value) / range);
+    let sixth = if red == max {
         b - g
-    } else if green == most {
+    } else if green == max {
         (2.0 + f64::from(r) - f64::from(b)) as f32
     } else {
         (4.0 + f64::from(g) - f64::from(r)) as f32
@@ -52,9 +52,9 @@ fn to_hsv(rgb: [u8; 3]) -> [u8; 3] {
     // `fmod(turned, 1.0)` for `turned` below 2.
     let turned = f64::from(sixth) / 6.0 + 1.0;
     let hue = if turned >= 1.0 { turned - 1.0 } else { turned } as f32;
-    let saturation = range / f32::from(most);
+    let saturation = range / f32::from(max);
     let [hue, saturation] = [hue, saturation].map(|share| (f64::from(share) * 255.0) as u8);
-    [hue, saturation, most]
+    [hue, saturation, max]
 }
 
 /// `hsv2rgb` of Pillow's `Convert.c`, with the same mix of f32 and f64.
@@ -83,6 +83,6 @@ fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
 /// Rounds a non-negative value to the nearest integer, halves up. `f64::round` is a function call on targets whose
 /// baseline lacks the instruction.
 fn round_half_up(value: f64) -> u8 {
-    let whole = value as u8;
-    whole + u8::from(value - f64::from(whole) >= 0.5)
+    let floor = value as u8;
+    floor + u8::from(value - f64::from(floor) >= 0.5)
 }

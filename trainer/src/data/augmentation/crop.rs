@@ -89,19 +89,19 @@ fn random_rectangle(size: (u32, u32), scale: [f64; 2], ratio: [f64; 2], rng: &mu
 fn rectangle_size((width, height): (u32, u32), share: f64, ratio: f64) -> Option<(u32, u32)> {
     let area = f64::from(width) * f64::from(height) * share;
     let [w, h] = [area * ratio, area / ratio].map(|square| square.sqrt().round_ties_even());
-    let fits = |side: f64, whole: u32| side >= 1.0 && side <= f64::from(whole);
+    let fits = |side: f64, limit: u32| side >= 1.0 && side <= f64::from(limit);
     (fits(w, width) && fits(h, height)).then_some((w as u32, h as u32))
 }
 
 /// Returns the largest central rectangle whose aspect ratio is in the given range.
-fn central_rectangle((width, height): (u32, u32), [least, largest]: [f64; 2]) -> Rectangle {
+fn central_rectangle((width, height): (u32, u32), [min, max]: [f64; 2]) -> Rectangle {
     let ratio = f64::from(width) / f64::from(height);
     // For very small photos a side may round to 0, which torchvision does not check.
-    let side = |length: f64, whole: u32| (length.round_ties_even() as u32).clamp(1, whole);
-    let (w, h) = if ratio < least {
-        (width, side(f64::from(width) / least, height))
-    } else if ratio > largest {
-        (side(f64::from(height) * largest, width), height)
+    let side = |length: f64, limit: u32| (length.round_ties_even() as u32).clamp(1, limit);
+    let (w, h) = if ratio < min {
+        (width, side(f64::from(width) / min, height))
+    } else if ratio > max {
+        (side(f64::from(height) * max, width), height)
     } else {
         (width, height)
     };

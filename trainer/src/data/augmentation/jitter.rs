@@ -54,8 +54,8 @@ mod tests {
             orders.insert(order);
         }
         assert_eq!(orders.len(), 24);
-        for ((least, most), (low, high)) in ranges.into_iter().zip([(0.6, 1.4), (0.0, 2.5), (0.8, 1.2), (-0.1, 0.1)]) {
-            assert!(least >= low && least < low + 0.01 && most <= high && most > high - 0.01, "{least}..{most}");
+        for ((min, max), (low, high)) in ranges.into_iter().zip([(0.6, 1.4), (0.0, 2.5), (0.8, 1.2), (-0.1, 0.1)]) {
+            assert!(min >= low && min < low + 0.01 && max <= high && max > high - 0.01, "{min}..{max}");
         }
     }
 

@@ -100,7 +100,7 @@ mod tests {
         for Case { input, size, operation, magnitude } in serde_json::from_str::<Vec<_>>(cases).unwrap() {
             let image = formula(&input, size);
             let expected = outputs.split_off(..image.pixels.len()).unwrap();
-            let found = match operation.as_str() {
+            let actual = match operation.as_str() {
                 "adjust_brightness" => Operation::Brightness(magnitude).apply(image),
                 "adjust_contrast" => Operation::Contrast(magnitude).apply(image),
                 "adjust_saturation" => Operation::Color(magnitude).apply(image),
@@ -109,11 +109,11 @@ mod tests {
                 "crop" => image.shifted(-3, 3, false),
                 name => policy::named(AutoAugment::TrivialaugmentWide, name).with(magnitude).apply(image),
             };
-            let differences: Vec<_> = found.pixels.iter().zip(expected).filter(|(a, b)| a != b).collect();
-            let most = differences.iter().map(|(a, b)| a.abs_diff(**b)).max();
+            let differences: Vec<_> = actual.pixels.iter().zip(expected).filter(|(a, b)| a != b).collect();
+            let max = differences.iter().map(|(a, b)| a.abs_diff(**b)).max();
             assert!(
                 differences.is_empty(),
-                "{operation} {magnitude} of {input}: {} values differ, by up to {most:?}",
+                "{operation} {magnitude} of {input}: {} values differ, by up to {max:?}",
                 differences.len()
             );
         }

@@ -87,7 +87,7 @@ impl Magnitudes {
     fn value(self, bin: u64) -> f64 {
         match self {
             Magnitudes::None => 0.0,
-            Magnitudes::Signed(most) => linspace(0.0, most as f32, bin),
+            Magnitudes::Signed(max) => linspace(0.0, max as f32, bin),
             Magnitudes::Bits(fewer) => {
                 8.0 - (bin as f64 / ((MAGNITUDE_BINS - 1) as f64 / f64::from(fewer))).round_ties_even()
             }
@@ -145,8 +145,8 @@ mod tests {
                 let (magnitudes, signed) = &expected[&entry.name()];
                 let bins =
                     if policy == Randaugment { vec![RANDAUGMENT_BIN] } else { (0..magnitudes.len() as u64).collect() };
-                let found: Vec<_> = bins.into_iter().map(|bin| entry.magnitudes.value(bin)).collect();
-                assert_eq!(found, *magnitudes, "{name}: {}", entry.name());
+                let actual: Vec<_> = bins.into_iter().map(|bin| entry.magnitudes.value(bin)).collect();
+                assert_eq!(actual, *magnitudes, "{name}: {}", entry.name());
                 assert_eq!(matches!(entry.magnitudes, Magnitudes::Signed(_)), *signed, "{name}: {}", entry.name());
             }
         }
@@ -167,10 +167,10 @@ mod tests {
                 }
             }
             assert!(counts.len() == 14 && counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
-            let most = if policy == Randaugment { 9.0 } else { 135.0 };
+            let max = if policy == Randaugment { 9.0 } else { 135.0 };
             let extremes =
                 angles.iter().fold((0.0_f64, 0.0_f64), |(low, high), &angle| (low.min(angle), high.max(angle)));
-            assert_eq!(extremes, (-most, most), "{policy:?}");
+            assert_eq!(extremes, (-max, max), "{policy:?}");
         }
     }
 }

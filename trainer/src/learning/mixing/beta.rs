@@ -52,10 +52,10 @@ mod tests {
             let mean = |of: &dyn Fn(f64) -> f64| numbers.iter().map(|&number| of(number)).sum::<f64>() / 100_000.0;
             let variance = 1.0 / (4.0 * (2.0 * alpha + 1.0));
             let fourth = 3.0 / (16.0 * (2.0 * alpha + 1.0) * (2.0 * alpha + 3.0));
-            let found = [1, 2, 4].map(|power| mean(&|number| (number - 0.5).powi(power)));
-            assert!(found[0].abs() < 0.005, "{alpha}: mean 0.5 + {}", found[0]);
-            for (found, expected) in [(found[1], variance), (found[2], fourth)] {
-                assert!((found / expected - 1.0).abs() < 0.03, "{alpha}: {found}, not {expected}");
+            let actual = [1, 2, 4].map(|power| mean(&|number| (number - 0.5).powi(power)));
+            assert!(actual[0].abs() < 0.005, "{alpha}: mean 0.5 + {}", actual[0]);
+            for (actual, expected) in [(actual[1], variance), (actual[2], fourth)] {
+                assert!((actual / expected - 1.0).abs() < 0.03, "{alpha}: {actual}, not {expected}");
             }
         }
     }

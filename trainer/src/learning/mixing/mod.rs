@@ -192,15 +192,15 @@ mod tests {
         plan(vec![sample; 3]).apply(images()).into_data().iter().collect()
     }
 
-    fn assert_near(found: &[f32], expected: &[f32]) {
-        let near = found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6);
-        assert!(near, "{found:?}, not {expected:?}");
+    fn assert_near(actual: &[f32], expected: &[f32]) {
+        let near = actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6);
+        assert!(near, "{actual:?}, not {expected:?}");
     }
 
     #[test]
     fn erasing_matches_torchvision() {
-        let found = apply_to_all(SampleMixing { erased: Some(PixelRect { rows: 1..4, columns: 2..4 }), blend: None });
-        assert_eq!(found, golden().erased);
+        let actual = apply_to_all(SampleMixing { erased: Some(PixelRect { rows: 1..4, columns: 2..4 }), blend: None });
+        assert_eq!(actual, golden().erased);
     }
 
     #[test]
@@ -268,16 +268,16 @@ mod tests {
         assert_eq!(mixing(&[]), None);
         let mixing = mixing(&["random-erasing=0.1", "mixup-alpha=0.2", "cutmix-alpha=1.0"]).unwrap();
         let samples: Vec<_> = (0..2000).map(|index| EpochItem { index: index / 2, repetition: index % 2 }).collect();
-        let MixingPlan { samples: whole, .. } = mixing.draw(7, 1, &samples, 176);
+        let MixingPlan { samples: all, .. } = mixing.draw(7, 1, &samples, 176);
         let parts = samples.chunks(300).flat_map(|part| mixing.draw(7, 1, part, 176).samples);
-        assert!(parts.eq(whole.iter().cloned()));
-        assert!(whole.windows(2).all(|pair| pair[0] != pair[1]));
-        assert_ne!(mixing.draw(7, 2, &samples, 176).samples, whole);
+        assert!(parts.eq(all.iter().cloned()));
+        assert!(all.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_ne!(mixing.draw(7, 2, &samples, 176).samples, all);
 
-        let erased = whole.iter().filter(|sample| sample.erased.is_some()).count();
+        let erased = all.iter().filter(|sample| sample.erased.is_some()).count();
         assert!((150..250).contains(&erased), "{erased} of 2000 samples are erased");
-        let mixup = whole.iter().filter(|sample| matches!(sample.blend, Some(Blend::Mixup { .. }))).count();
-        let cutmix = whole.iter().filter(|sample| matches!(sample.blend, Some(Blend::Cutmix { .. }))).count();
+        let mixup = all.iter().filter(|sample| matches!(sample.blend, Some(Blend::Mixup { .. }))).count();
+        let cutmix = all.iter().filter(|sample| matches!(sample.blend, Some(Blend::Cutmix { .. }))).count();
         assert!((900..1100).contains(&mixup) && mixup + cutmix == 2000, "{mixup} and {cutmix} of 2000");
     }
 }
