@@ -65,7 +65,7 @@ impl TrainingState {
     /// # Errors
     /// Returns an error if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let LearnerState { network, ema, optimiser, scale, steps } = &self.learner;
+        let LearnerState { network, ema, optimiser, loss_scale, steps } = &self.learner;
         let mut tensors: BTreeMap<String, (Dtype, Vec<u8>)> = BTreeMap::new();
         let networks = network.iter().map(|entry| (NETWORK, entry));
         for (prefix, (name, values)) in networks.chain(ema.iter().flatten().map(|entry| (AVERAGE, entry))) {
@@ -81,7 +81,7 @@ impl TrainingState {
         let header = StateHeader {
             position: self.position.clone(),
             metadata: self.metadata.clone(),
-            loss_scale: *scale,
+            loss_scale: *loss_scale,
             optimiser_steps: *steps,
         };
         let header = HashMap::from([(KEY.to_owned(), serde_json::to_string(&header)?)]);
@@ -119,7 +119,7 @@ impl TrainingState {
             network,
             ema: (!ema.is_empty()).then_some(ema),
             optimiser: optimiser.context("optimiser is missing")?,
-            scale: header.loss_scale,
+            loss_scale: header.loss_scale,
             steps: header.optimiser_steps,
         };
         Ok(TrainingState { position: header.position, metadata: header.metadata, learner })
@@ -150,7 +150,7 @@ mod tests {
                 network: tensors(1.0),
                 ema: Some(tensors(0.1)),
                 optimiser: vec![1, 2, 3],
-                scale: Some(LossScale::default()),
+                loss_scale: Some(LossScale::default()),
                 steps: 17,
             },
         };
