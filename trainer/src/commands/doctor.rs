@@ -73,7 +73,7 @@ struct DatasetReport {
     empty_classes: Vec<String>,
     /// Classes without validation photos, although other classes have some.
     only_in_train: Vec<String>,
-    #[serde(serialize_with = "reasons")]
+    #[serde(serialize_with = "serialize_unreadable")]
     unreadable: Vec<SkippedSample>,
     /// Identical files, by their most severe effect: in different classes, they contradict each other; in both splits, they
     /// make validation metrics too optimistic; within a split, they only count twice.
@@ -103,7 +103,7 @@ struct Duplicates {
     within_a_split: Vec<Vec<String>>,
 }
 
-fn reasons<S: Serializer>(unreadable: &[SkippedSample], serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_unreadable<S: Serializer>(unreadable: &[SkippedSample], serializer: S) -> Result<S::Ok, S::Error> {
     let entry = |SkippedSample { location, reason }: &SkippedSample| {
         BTreeMap::from([("place", location.to_string()), ("reason", reason.clone())])
     };
