@@ -86,7 +86,7 @@ fn unreachable_servers_are_reported_with_alternatives() {
     let folder = tempfile::tempdir().unwrap();
     let stderr = fail(&mut fetch(folder.path(), &unreachable_server(), &[NAME]));
     for expected in ["cannot connect to 127.0.0.1", "--torchvision", "SHORTCUT_TORCHVISION", "trainer import"] {
-        assert!(stderr.contains(part), "{part} is missing: {stderr}");
+        assert!(stderr.contains(expected), "{expected} is missing: {stderr}");
     }
     assert!(!stderr.contains("trying again"), "{stderr}");
     let stderr = fail(&mut fetch(folder.path(), "http://shortcut.invalid", &[NAME]));
