@@ -1,7 +1,8 @@
 //! The page as a whole: what stands where.
 
-use crate::components::{Answer, Chooser, Header, Knowledge, Notice, Samples, Stage, Status, Strip};
+use crate::components::{Answer, Chooser, Knowledge, Samples, Stage, Status, Strip};
 use crate::hooks::{Dropped, use_drop, use_paste};
+use crate::queue;
 use crate::session::{Catalogue, Session};
 use leptos::prelude::*;
 
@@ -9,6 +10,7 @@ use leptos::prelude::*;
 pub fn App() -> impl IntoView {
     let session = Session::new();
     provide_context(session);
+    queue::start(session);
     session.open();
 
     use_paste(move |files| session.add_files(files));
@@ -51,5 +53,38 @@ pub fn App() -> impl IntoView {
                 }}
             </div>
         </main>
+    }
+}
+
+#[component]
+fn Header() -> impl IntoView {
+    view! {
+        <header class="header">
+            // An image file, since the page's content security policy forbids inline styles within an SVG.
+            <img class="logo" src="icon.svg" alt="" />
+            <h1>"Shortcut"</h1>
+            <p>"What a residual network sees in a photo"</p>
+        </header>
+    }
+}
+
+/// Shows messages that belong to no photo.
+#[component]
+fn Notice() -> impl IntoView {
+    let session = expect_context::<Session>();
+    let text = move || {
+        session.notice.get().map(|text| {
+            view! {
+                <p>{text}</p>
+                <button class="plain" aria-label="Dismiss" on:click=move |_| session.notice.set(None)>
+                    "×"
+                </button>
+            }
+        })
+    };
+    view! {
+        <div class="notice" role="alert" data-testid="notice">
+            {text}
+        </div>
     }
 }

@@ -4,7 +4,6 @@
 //! and the page says which. [`session`] holds what there is to know, [`queue`] has photos answered one by one, and
 //! `components` show it.
 
-mod address;
 mod app;
 mod catalogue;
 mod components;
@@ -17,9 +16,9 @@ mod server;
 mod session;
 mod shot;
 mod transcode;
-mod turn;
 mod words;
 
+use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
@@ -27,7 +26,7 @@ fn main() {
     console_error_panic_hook::set_once();
     spawn_local(async {
         // The task that made an instance of this module was long enough. Leptos begins tasks only once it is mounted.
-        turn::turn().await;
+        TimeoutFuture::new(0).await;
         if let Some(placeholder) = document().get_element_by_id("without-wasm") {
             placeholder.remove();
         }

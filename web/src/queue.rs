@@ -21,8 +21,19 @@ use worker::message::UNSUPPORTED_FORMAT;
 /// How many of the likeliest classes are shown.
 const TOP_K: usize = 5;
 
-/// Works the queue off unless that is being done, or the model is not there yet.
-pub fn run(session: Session) {
+/// Runs the queue whenever photos are added or the model becomes ready.
+pub fn start(session: Session) {
+    let ready = Memo::new(move |_| session.readiness.with(can_classify));
+    Effect::new(move |_| {
+        session.shots.track();
+        if ready.get() {
+            run(session);
+        }
+    });
+}
+
+/// Classifies the waiting photos, unless that is being done already.
+fn run(session: Session) {
     let generation = session.generation.get_value();
     if session.running.get_value() == Some(generation) {
         return;
@@ -41,8 +52,12 @@ pub fn run(session: Session) {
     });
 }
 
+fn can_classify(readiness: &Readiness) -> bool {
+    matches!(readiness, Readiness::InPage | Readiness::OnServer(_))
+}
+
 fn next(session: Session) -> Option<Shot> {
-    if matches!(session.readiness.get_untracked(), Readiness::Idle | Readiness::Loading { .. }) {
+    if !session.readiness.with_untracked(can_classify) {
         return None;
     }
     let shown = session.shown.get_untracked();

@@ -1,19 +1,18 @@
 //! What the page knows and what a visitor can do, behind one handle that every component gets from the context.
 
-use crate::address;
 use crate::catalogue::{Model, opening};
 use crate::local::{Local, LocalError};
 use crate::photo::Photo;
-use crate::queue;
 use crate::server::{self, ServerError};
 use crate::shot::{Outcome, Shot};
-use crate::turn::turn;
 use crate::words::{explain, sentence};
+use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use std::rc::Rc;
 use std::sync::Arc;
-use web_sys::File;
+use web_sys::{File, UrlSearchParams};
+use worker::message::Engine;
 
 /// Photos kept in sight; the oldest go first.
 const MOST_SHOTS: usize = 12;
@@ -102,7 +101,8 @@ impl Session {
                     match opening(&models) {
                         Some(model) => {
                             self.choose(model);
-                            turn().await;
+                            // Showing the components is a browser task separate from the parsing of the list.
+                            TimeoutFuture::new(0).await;
                             self.models.set(Catalogue::Ready(models));
                         }
                         None => self.models.set(Catalogue::Failed("The server has no model.".into())),
@@ -137,13 +137,13 @@ impl Session {
     fn start(self, model: Arc<Model>) {
         self.end_worker();
         if !model.fits_in_page() {
-            return self.settle(Readiness::OnServer(Reason::TooLarge));
+            return self.readiness.set(Readiness::OnServer(Reason::TooLarge));
         }
         let (generation, total) = (self.generation.get_value(), model.bytes);
         self.readiness.set(Readiness::Loading { received: 0, total });
         let on_progress = move |received| self.readiness.set(Readiness::Loading { received, total });
-        match Local::start(model.weights(), address::engine(), on_progress) {
-            Err(error) => self.settle(Readiness::OnServer(Reason::Failed(why(error)))),
+        match Local::start(model.weights(), engine_from_query(), on_progress) {
+            Err(error) => self.readiness.set(Readiness::OnServer(Reason::Failed(why(error)))),
             Ok((local, ready)) => {
                 self.local.set_value(Some(Rc::new(local)));
                 spawn_local(async move {
@@ -152,10 +152,10 @@ impl Session {
                         return;
                     }
                     match loaded {
-                        Ok(_) => self.settle(Readiness::InPage),
+                        Ok(_) => self.readiness.set(Readiness::InPage),
                         Err(error) => {
                             self.end_worker();
-                            self.settle(Readiness::OnServer(Reason::Failed(why(error))));
+                            self.readiness.set(Readiness::OnServer(Reason::Failed(why(error))));
                         }
                     }
                 });
@@ -170,14 +170,9 @@ impl Session {
             Some(model) if self.crashes.get_value() < MOST_CRASHES => self.start(model),
             _ => {
                 self.end_worker();
-                self.settle(Readiness::OnServer(Reason::Failed(why(error))));
+                self.readiness.set(Readiness::OnServer(Reason::Failed(why(error))));
             }
         }
-    }
-
-    fn settle(self, readiness: Readiness) {
-        self.readiness.set(readiness);
-        queue::run(self);
     }
 
     fn end_worker(self) {
@@ -216,7 +211,6 @@ impl Session {
         });
         if first.is_some() {
             self.shown.set(first);
-            queue::run(self);
         }
     }
 
@@ -231,7 +225,6 @@ impl Session {
         self.shots.update(|shots| {
             shots.iter_mut().filter(|shot| shot.id == id).for_each(|shot| shot.outcome = Outcome::Waiting);
         });
-        queue::run(self);
     }
 
     pub fn say(self, notice: &str) {
@@ -255,5 +248,16 @@ fn why(error: LocalError) -> String {
     match error {
         LocalError::Refused(failure) => sentence(&failure.message),
         LocalError::Gone(reason) => sentence(&format!("the classifier in this page stopped: {reason}")),
+    }
+}
+
+/// Returns the engine that the page's address selects: `?engine=cpu`, `webgpu` or `auto`, which is also the default.
+fn engine_from_query() -> Engine {
+    let query = web_sys::window().and_then(|window| window.location().search().ok());
+    let query = query.and_then(|query| UrlSearchParams::new_with_str(&query).ok());
+    match query.and_then(|query| query.get("engine")).as_deref() {
+        Some("cpu") => Engine::Cpu,
+        Some("webgpu") => Engine::WebGpu,
+        _ => Engine::default(),
     }
 }

@@ -1,11 +1,11 @@
 //! What the photo in sight shows, says the model.
 
-use super::bars::Bars;
 use super::origin::Origin;
 use crate::session::{Readiness, Session};
 use crate::shot::{self, Outcome};
 use crate::words::{milliseconds, percent};
 use leptos::prelude::*;
+use model::prediction::Ranked;
 
 /// Below this probability the likeliest class is a guess, and called one.
 const A_GUESS: f32 = 0.3;
@@ -71,6 +71,27 @@ fn Answered(answer: shot::Answer) -> impl IntoView {
             <Origin answer />
         </div>
     }
+}
+
+/// Shows the most likely classes as bars.
+#[component]
+fn Bars(ranked: Vec<Ranked>) -> impl IntoView {
+    let bar = |Ranked { label, index, probability }: Ranked| {
+        view! {
+            <li data-testid="ranked" data-index=index.to_string()>
+                <span class="label" data-testid="label">
+                    {label}
+                </span>
+                <data value=probability.to_string() data-testid="probability">
+                    {percent(probability)}
+                </data>
+                <span class="bar" aria-hidden="true">
+                    <span style:width=format!("{:.2}%", probability * 100.0)></span>
+                </span>
+            </li>
+        }
+    };
+    view! { <ol class="bars">{ranked.into_iter().map(bar).collect::<Vec<_>>()}</ol> }
 }
 
 /// The room that an answer will take, so that nothing jumps when it comes.

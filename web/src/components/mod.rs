@@ -1,12 +1,9 @@
 //! What the page shows, a component a file.
 
 mod answer;
-mod bars;
 mod chooser;
-mod header;
 mod heat;
 mod knowledge;
-mod notice;
 mod origin;
 mod samples;
 mod stage;
@@ -15,9 +12,7 @@ mod strip;
 
 pub use answer::Answer;
 pub use chooser::Chooser;
-pub use header::Header;
 pub use knowledge::Knowledge;
-pub use notice::Notice;
 pub use samples::Samples;
 pub use stage::Stage;
 pub use status::Status;

@@ -22,7 +22,7 @@ pub struct Adapter {
 }
 
 /// A browser that does not say by then what it has, has nothing.
-const LOOK_MS: i32 = 5_000;
+const LOOK_MS: u32 = 5_000;
 
 impl Adapter {
     /// The one that an engine would get. None where the browser has none, or tells nothing of it.

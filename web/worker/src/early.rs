@@ -3,10 +3,10 @@
 
 use crate::adapter::Adapter;
 use crate::clock::within;
-use crate::engines::{PREPARATION_MS, PreparationError};
+use crate::engines::{EarlyEngine, PREPARATION_MS, PreparationError};
 use futures_channel::oneshot;
 use model::checkpoint::{Incoming, Metadata};
-use model::engine::{AwaitingEngine, Engine, EngineError, EngineOptions};
+use model::engine::{AwaitingEngine, EngineError, EngineOptions};
 use wasm_bindgen_futures::spawn_local;
 
 /// What there is of the engine.
@@ -40,7 +40,7 @@ impl Early {
     }
 
     /// The engine of a file that has come as a whole, and how it computes; `None` if nobody asked for one.
-    pub async fn finish(self) -> Option<Result<(Engine, EngineOptions), PreparationError>> {
+    pub async fn finish(self) -> Option<EarlyEngine> {
         match self {
             Early::Unwanted => None,
             Early::Unopened => Some(Err(PreparationError::Late)),

@@ -1,11 +1,11 @@
 //! The worker's two engines for its one model. One of them answers; the CPU's stands in whenever WebGPU's fails.
 
-use crate::clock::{pause, within};
-use crate::early::Early;
+use crate::clock::within;
 use crate::message::Engine;
+use gloo_timers::future::TimeoutFuture;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
-use model::engine::{self, Device, EnduringEngine, EngineError, EngineOptions};
+use model::engine::{Device, EnduringEngine, EngineError, EngineOptions};
 use model::explain::{ClassWeights, Explanation};
 use model::prediction::{ModelId, Prediction};
 use std::cell::{Cell, RefCell};
@@ -18,13 +18,13 @@ use web_time::Instant;
 pub const WEBGPU: Device = if cfg!(feature = "burn-webgpu") { Device::Wgpu(0) } else { Device::WebGpu(0) };
 
 /// A driver that has not opened its device by then is not waited for.
-pub const PREPARATION_MS: i32 = 20_000;
+pub const PREPARATION_MS: u32 = 20_000;
 
 /// A run on WebGPU, the first one with all its kernels to be compiled, that takes longer is given up.
-pub const RUN_MS: i32 = 20_000;
+pub const RUN_MS: u32 = 20_000;
 
 /// How long it must have been quiet before anything is done that nobody waits for.
-const QUIET_MS: i32 = 30;
+const QUIET_MS: u32 = 30;
 
 pub struct Engines {
     /// The model's.
@@ -55,6 +55,9 @@ pub enum PreparationError {
     NoWeights,
 }
 
+/// WebGPU's engine as it was made while the weights came, and how it computes.
+pub type EarlyEngine = Result<(model::engine::Engine, EngineOptions), PreparationError>;
+
 /// A request from its arrival to its answer.
 pub struct Visit(Rc<Engines>);
 
@@ -70,7 +73,7 @@ impl Engines {
         engine: Engine,
         id: ModelId,
         weights: Checkpoint,
-        early: Early,
+        early: Option<EarlyEngine>,
     ) -> Result<Self, PreparationError> {
         let weights = Arc::new(weights);
         let webgpu = match engine {
@@ -193,7 +196,7 @@ impl Engines {
     /// Returns when no request waits.
     pub async fn quiet(&self) {
         loop {
-            pause(QUIET_MS).await;
+            TimeoutFuture::new(QUIET_MS).await;
             if self.waiting.get() == 0 {
                 return;
             }
@@ -216,8 +219,12 @@ async fn answer(
 }
 
 /// WebGPU's engine because it was asked for by name: a lost device is opened anew, before the CPU takes over.
-async fn asked_for(id: &ModelId, weights: &Arc<Checkpoint>, early: Early) -> Result<Classifier, PreparationError> {
-    let Some(engine) = early.finish().await else { return open_webgpu(id, weights, EngineOptions::default()).await };
+async fn asked_for(
+    id: &ModelId,
+    weights: &Arc<Checkpoint>,
+    early: Option<EarlyEngine>,
+) -> Result<Classifier, PreparationError> {
+    let Some(engine) = early else { return open_webgpu(id, weights, EngineOptions::default()).await };
     let report = |error: &EngineError, device| console::warn_1(&format!("{error}; {device} answers now").into());
     let (engine, options) = engine?;
     let engine = EnduringEngine::new(engine, Some(weights.clone()), options, report);
@@ -239,6 +246,6 @@ async fn open(
     device: Device,
     options: EngineOptions,
 ) -> Result<Classifier, PreparationError> {
-    let engine = engine::Engine::prepare_from(weights, device, options).await?;
+    let engine = model::engine::Engine::prepare_from(weights, device, options).await?;
     Ok(Classifier::of(id, weights.metadata(), EnduringEngine::alone(engine)))
 }

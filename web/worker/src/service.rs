@@ -112,7 +112,8 @@ async fn load(weights: &Weights, engine: Engine) -> Result<Engines, Failed> {
     let brought = bring(weights, progress, early).await.map_err(|error| Failed::new(error.code(), error))?;
     // Its hash was compared while it came.
     let id = ModelId { name: weights.name.clone(), version: weights.sha256.clone() };
-    Ok(Engines::prepare(engine, id, brought.0, brought.1).await?)
+    let early = brought.1.finish().await;
+    Ok(Engines::prepare(engine, id, brought.0, early).await?)
 }
 
 async fn classify(

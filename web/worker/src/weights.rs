@@ -127,7 +127,7 @@ async fn read(
     if received != weights.bytes {
         return Err(WeightsError::Mismatch(format!("{received} bytes instead of {}", weights.bytes)));
     }
-    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hex::encode(hasher.finalize());
     if found != weights.sha256 {
         return Err(WeightsError::Mismatch(format!("SHA-256 {found} instead of {}", weights.sha256)));
     }
