@@ -4,25 +4,25 @@ use leptos::ev;
 use leptos::prelude::*;
 use web_sys::{ClipboardEvent, DragEvent, File, FileList};
 
-pub enum Dropped {
+pub enum DropContent {
     /// At least one file.
     Files(Vec<File>),
-    /// A link, a text or an image of another page: the browser gives no access to its bytes.
+    /// A link, text, or an image of another page: the browser gives no access to its bytes.
     NoFiles,
 }
 
-/// Listens for drops. Returns whether something is being dragged over the page.
-pub fn use_drop(on_drop: impl Fn(Dropped) + 'static) -> ReadSignal<bool> {
+/// Calls `on_drop` for each drop. The returned signal is true while something is being dragged over the page.
+pub fn use_drop(on_drop: impl Fn(DropContent) + 'static) -> ReadSignal<bool> {
     let (dragging, set_dragging) = signal(false);
     window_event_listener(ev::dragover, move |event: DragEvent| {
-        // By default the browser would navigate to the dropped file.
+        // By default the browser would leave the page and open the file.
         event.prevent_default();
         if !dragging.get_untracked() {
             set_dragging.set(true);
         }
     });
     window_event_listener(ev::dragleave, move |event: DragEvent| {
-        // Only an event that leaves the window has no related target.
+        // The event has no related target only when the pointer leaves the window.
         if event.related_target().is_none() {
             set_dragging.set(false);
         }
@@ -31,12 +31,12 @@ pub fn use_drop(on_drop: impl Fn(Dropped) + 'static) -> ReadSignal<bool> {
         event.prevent_default();
         set_dragging.set(false);
         let files = files(event.data_transfer().and_then(|data| data.files()));
-        on_drop(if files.is_empty() { Dropped::NoFiles } else { Dropped::Files(files) });
+        on_drop(if files.is_empty() { DropContent::NoFiles } else { DropContent::Files(files) });
     });
     dragging
 }
 
-/// Listens for pasted files. Pasted text keeps its default handling.
+/// Calls `on_paste` for pasted files. Pasted text is left to the focused element.
 pub fn use_paste(on_paste: impl Fn(Vec<File>) + 'static) {
     window_event_listener(ev::paste, move |event: ClipboardEvent| {
         let files = files(event.clipboard_data().and_then(|data| data.files()));

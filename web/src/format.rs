@@ -1,22 +1,23 @@
-//! Numbers and failures as a person reads them.
+//! Formats numbers and errors as text for the visitor.
 
 use model::prediction::FailureDetail;
 use worker::message::UNSUPPORTED_FORMAT;
 
-/// Why a photo has no answer: by the code where we know better words than the computer that failed.
-pub fn explain(failure: &FailureDetail) -> String {
+/// Explains why a photo could not be classified, with a message of our own for the common error codes.
+pub fn failure_message(failure: &FailureDetail) -> String {
     match failure.code.as_str() {
         UNSUPPORTED_FORMAT => {
-            "This is not a photo in a format that can be read here. JPEG, PNG, WebP, GIF and BMP always can.".into()
+            "This file is not a photo, or its format is not supported. Please try a JPEG, PNG, WebP, GIF or BMP file."
+                .into()
         }
         "undecodable" => format!("This photo is damaged and cannot be read: {}.", failure.message),
         "too_large" => format!("This photo is too large: {}.", failure.message),
-        "nothing_to_classify" => "This file is empty.".into(),
+        "nothing_to_classify" => "This file is empty. Please choose another photo.".into(),
         _ => sentence(&failure.message),
     }
 }
 
-/// `text` with a capital and an end.
+/// Capitalises the first letter of `text` and ends it with a full stop, if it has no other end.
 pub fn sentence(text: &str) -> String {
     let mut characters = text.trim().chars();
     let Some(first) = characters.next() else { return String::new() };
@@ -24,7 +25,7 @@ pub fn sentence(text: &str) -> String {
     format!("{}{}{end}", first.to_uppercase(), characters.as_str())
 }
 
-/// `25.7` of 25,700,000 bytes.
+/// For example `25.7` for 25,700,000 bytes.
 pub fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
 }
@@ -33,7 +34,7 @@ pub fn milliseconds(ms: f64) -> String {
     if ms < 9.95 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
-/// Whole percents, but never a 0 or a 100 that is not one.
+/// Whole percents. Probabilities that would be rounded to 0 % or 100 % are written as `<1 %` and `>99 %`.
 pub fn percent(probability: f32) -> String {
     match probability * 100.0 {
         p if p > 0.0 && p < 0.5 => "<1 %".into(),

@@ -1,4 +1,4 @@
-//! A row of photos to try.
+//! A row of sample photos to try.
 
 use crate::photo::Photo;
 use crate::session::Session;
@@ -8,28 +8,30 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, Response};
 
-/// In the folder `samples`.
+/// Names of the files in the folder `samples`.
 const SAMPLES: [&str; 5] = ["cat", "coffee", "rocket", "palace", "flower"];
 
 #[component]
-pub fn Samples() -> impl IntoView {
+pub fn SamplePhotos() -> impl IntoView {
     let session = expect_context::<Session>();
     let sample = move |name: &'static str| {
         let open = move |_| {
             spawn_local(async move {
-                match fetch(&address(name)).await {
+                match fetch(&url(name)).await {
                     Ok(blob) => {
                         session.notice.set(None);
-                        session.add(vec![Photo::new(&format!("{name}.jpg"), blob)]);
+                        session.add_photos(vec![Photo::new(&format!("{name}.jpg"), blob)]);
                     }
-                    Err(_) => session.say("This sample cannot be fetched: the server does not answer."),
+                    Err(_) => {
+                        session.show_notice("This sample could not be loaded. Check your connection, then try again.")
+                    }
                 }
             });
         };
         view! {
             <li>
                 <button class="sample" data-testid=format!("sample-{name}") on:click=open>
-                    <img src=address(name) alt=format!("Sample photo: {name}") draggable="false" />
+                    <img src=url(name) alt=format!("Sample photo: {name}") draggable="false" />
                 </button>
             </li>
         }
@@ -42,12 +44,12 @@ pub fn Samples() -> impl IntoView {
     }
 }
 
-fn address(name: &str) -> String {
+fn url(name: &str) -> String {
     format!("samples/{name}.jpg")
 }
 
-async fn fetch(address: &str) -> Result<Blob, JsValue> {
-    let response: Response = JsFuture::from(window().fetch_with_str(address)).await?.unchecked_into();
+async fn fetch(url: &str) -> Result<Blob, JsValue> {
+    let response: Response = JsFuture::from(window().fetch_with_str(url)).await?.unchecked_into();
     if !response.ok() {
         return Err(JsValue::from(response.status()));
     }
