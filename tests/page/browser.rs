@@ -1,4 +1,5 @@
-//! Headless Chromium, controlled through WebDriver. Each test has a browser of its own, which is stopped even if the test fails.
+//! Headless Chromium, controlled through WebDriver. Each test has a browser of its own, which is stopped even if the
+//! test fails.
 
 use crate::SMALL_MODEL;
 use anyhow::{Context, Result, bail};
@@ -130,8 +131,8 @@ struct Driver {
 }
 
 impl Driver {
-    /// Starts the driver. It takes a free IPv6 port and then needs the same IPv4 port, which may be in use: it is then started
-    /// again for another port.
+    /// Starts the driver. It takes a free IPv6 port and then needs the same IPv4 port, which may be in use: it is
+    /// then started again for another port.
     fn start() -> Result<Self> {
         let mut output = String::new();
         for _ in 0..MAX_STARTS {

@@ -1,4 +1,5 @@
-//! The selection of the worker's engine, on the adapter that Chromium emulates and on adapters that pretend to be a GPU.
+//! The selection of the worker's engine, on the adapter that Chromium emulates and on adapters that pretend to be a
+//! GPU.
 
 use crate::browser::{Browser, with_small_model};
 use crate::{SMALL_MODEL, rest_prediction};
@@ -13,8 +14,9 @@ use tests::data;
 const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs in every worker before the page's module is loaded, since scripts in the page have no access to a worker. It reports
-/// the module's use of WebGPU and its console output to the page, and lets the page destroy the last opened device.
+/// Runs in every worker before the page's module is loaded, since scripts in the page have no access to a worker. It
+/// reports the module's use of WebGPU and its console output to the page, and lets the page destroy the last opened
+/// device.
 const OBSERVE: &str = r#"
     const messages = new BroadcastChannel("messages");
     for (const level of ["info", "warn", "error"]) {
@@ -43,7 +45,8 @@ const POSE_AS_GPU: &str = r#"
     Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
 "#;
 
-/// Makes runs on the GPU appear to take no time: the clock is stopped from the submission of work until its result can be read.
+/// Makes runs on the GPU appear to take no time: the clock is stopped from the submission of work until its result
+/// can be read.
 const INSTANT_GPU: &str = r#"
     const clock = performance.now.bind(performance);
     let hidden = 0, since = null;
@@ -57,8 +60,8 @@ const INSTANT_GPU: &str = r#"
     };
 "#;
 
-/// Makes the GPU compute wrong logits, by negating them. Zeros remain, such as the flag after the logits that reports values too
-/// large for f16.
+/// Makes the GPU compute wrong logits, by negating them. Zeros remain, such as the flag after the logits that reports
+/// values too large for f16.
 const NEGATED_LOGITS: &str = r#"
     const { getMappedRange } = GPUBuffer.prototype;
     GPUBuffer.prototype.getMappedRange = function (...rest) {
@@ -156,8 +159,8 @@ pub fn selected_webgpu_recovers_from_a_lost_device() -> Result<()> {
     })
 }
 
-/// On an NVIDIA adapter, tiled kernels are selected. The other tests run the direct kernels, since their adapters are of no known
-/// vendor.
+/// On an NVIDIA adapter, tiled kernels are selected. The other tests run the direct kernels, since their adapters are
+/// of no known vendor.
 pub fn runs_kernels_with_workgroup_memory() -> Result<()> {
     with_small_model(|browser| async move {
         browser.patch_workers(&[&POSE_AS_GPU.replace(r#""unknown""#, r#""nvidia""#)]).await?;
@@ -195,8 +198,8 @@ fn check_memory(query: &'static str, badge: &'static str) -> Result<()> {
     })
 }
 
-/// Compares the first validation photos with the predictions of PyTorch, which used the weights before they were quantised to
-/// int8.
+/// Compares the first validation photos with the predictions of PyTorch, which used the weights before they were
+/// quantised to int8.
 pub fn selected_webgpu_agrees_with_pytorch() -> Result<()> {
     #[derive(Deserialize)]
     struct Reference {
@@ -264,8 +267,8 @@ impl Browser {
         Ok(())
     }
 
-    /// Returns the message with the memory of the worker's module and the number of GPU buffers. `count` is the number of
-    /// measurements so far, including this one.
+    /// Returns the message with the memory of the worker's module and the number of GPU buffers. `count` is the
+    /// number of measurements so far, including this one.
     async fn measure_memory(&self, count: usize) -> Result<String> {
         let script = r#"
             const [count, done] = arguments;
@@ -280,8 +283,8 @@ impl Browser {
         Ok(memory.as_str().context("the measurement is not a string")?.to_owned())
     }
 
-    /// Destroys the worker's WebGPU device. Checks that the next photos are answered by the engine with the given badge, that a new
-    /// device was opened if that is WebGPU, and that the worker logs `message`.
+    /// Destroys the worker's WebGPU device. Checks that the next photos are answered by the engine with the given
+    /// badge, that a new device was opened if that is WebGPU, and that the worker logs `message`.
     async fn lose_device(&self, badge: &str, message: &str) -> Result<()> {
         let script = "window.workerMessages = []; new BroadcastChannel('commands').postMessage('destroy')";
         self.client.execute(script, vec![]).await?;

@@ -96,8 +96,8 @@ async fn native_explanation(photo: &str) -> Result<Explanation> {
     Ok(classifier.explain(prepared, 0.0, 1, &weights).await?.1)
 }
 
-/// Returns the correlation between the map and the opacity drawn at the centre of each of its cells. It is below 1, since the
-/// drawn image is smoother than the map.
+/// Returns the correlation between the map and the opacity drawn at the centre of each of its cells. It is below 1,
+/// since the drawn image is smoother than the map.
 fn correlation(map: &ActivationMap, overlay: &Overlay) -> f32 {
     let (down, right) = (overlay.height / map.height, overlay.width / map.width);
     let centre = |cell: usize| {

@@ -1,12 +1,12 @@
-//! The CPU engine's kernels as compiled by a browser. Predictions would not reveal an error of one in a thousand, so the logits
-//! are compared.
+//! The CPU engine's kernels as compiled by a browser. Predictions would not reveal an error of one in a thousand, so
+//! the logits are compared.
 
 use crate::browser::with_small_model;
 use anyhow::{Context, Result, ensure};
 use tests::workspace;
 
-/// Returns the logits of all runs. The module imports nothing but the clock, which does not affect logits: every imported
-/// function returns 0.
+/// Returns the logits of all runs. The module imports nothing but the clock, which does not affect logits: every
+/// imported function returns 0.
 const RUN: &str = r#"
     const [module, runs, done] = arguments;
     (async () => {

@@ -86,7 +86,8 @@ fn agrees_with_rest() -> Result<()> {
     })
 }
 
-/// Classifies one photo with the large model and the others with the small one, since the adapter that Chromium emulates is slow.
+/// Classifies one photo with the large model and the others with the small one, since the adapter that Chromium
+/// emulates is slow.
 fn uses_webgpu_if_selected() -> Result<()> {
     with_browser(&Server::start()?, |browser| async move {
         browser.open_with_query("?engine=webgpu").await?;

@@ -28,8 +28,8 @@ const BLOCK_MAIN_THREAD: &str = r#"
     });
 "#;
 
-/// Durations include the time in which other processes use the CPU: on two cores with compilers running, every other attempt
-/// records some long task, a different one each time. A task that really is long is long in every attempt.
+/// Durations include the time in which other processes use the CPU: on two cores with compilers running, every other
+/// attempt records some long task, a different one each time. A task that really is long is long in every attempt.
 const MAX_ATTEMPTS: usize = 5;
 
 pub fn has_no_long_tasks() -> Result<()> {
@@ -63,7 +63,8 @@ fn check_long_tasks(query: &'static str, badge: &'static str) -> Result<()> {
     bail!("every attempt recorded long tasks: {}", long_tasks.join("; "))
 }
 
-/// Opens the page, classifies three photos with heat maps, searches the list of a thousand classes, and switches models.
+/// Opens the page, classifies three photos with heat maps, searches the list of a thousand classes, and switches
+/// models.
 async fn use_everything(browser: &Browser, query: &str, badge: &str) -> Result<()> {
     browser.open_with_query(query).await?;
     for photo in ["cat", "coffee", "rocket"] {

@@ -8,8 +8,8 @@ from environment import BROWSER_PEER, HERE
 from rounds import TOLERANCE, compare, say
 
 FAMILIES = ("direct", "tiled")
-# Maximum difference of logits. Random weights amplify rounding errors, which are 8192 times larger in f16: those of ResNet-50 are
-# 2e-5 in f32. Wrong logits differ by about 1.
+# Maximum difference of logits. Random weights amplify rounding errors, which are 8192 times larger in f16: those of
+# ResNet-50 are 2e-5 in f32. Wrong logits differ by about 1.
 PRECISIONS = {"f32": TOLERANCE, "f16": 1e-1}
 VARIANTS = {f"{family}, {precision}": (family, precision) for precision in PRECISIONS for family in FAMILIES}
 # onnxruntime-web in Node.js, on Dawn, which is Chromium's WebGPU implementation and available as an npm package.

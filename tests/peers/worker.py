@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy
 
-# As in `trainer bench`: untimed warm-up runs take this fraction of the time, at least one run; a median needs at least this
-# number of timed runs.
+# As in `trainer bench`: untimed warm-up runs take this fraction of the time, at least one run; a median needs at
+# least this number of timed runs.
 WARM_UP = 0.2
 MIN_RUNS = 3
 

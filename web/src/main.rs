@@ -1,8 +1,8 @@
 //! The page: the visitor drops a photo and sees what a residual network recognises in it.
 //!
-//! The page itself computes nothing. A [`worker`] classifies photos on the visitor's device, or the server does if the worker
-//! cannot, and the page shows which of the two answered. [`session`] holds the page's state, [`queue`] has the photos classified
-//! one at a time, and `components` display the results.
+//! The page itself computes nothing. A [`worker`] classifies photos on the visitor's device, or the server does if
+//! the worker cannot, and the page shows which of the two answered. [`session`] holds the page's state, [`queue`] has
+//! the photos classified one at a time, and `components` display the results.
 
 mod app;
 mod components;
@@ -25,8 +25,8 @@ use wasm_bindgen_futures::spawn_local;
 fn main() {
     console_error_panic_hook::set_once();
     spawn_local(async {
-        // Ends the browser task that instantiated this module, so that no task gets too long. Leptos cannot run tasks before it
-        // is mounted.
+        // Ends the browser task that instantiated this module, so that no task gets too long. Leptos cannot run tasks
+        // before it is mounted.
         TimeoutFuture::new(0).await;
         if let Some(placeholder) = document().get_element_by_id("without-wasm") {
             placeholder.remove();

@@ -1,7 +1,7 @@
 //! Classifies the photos one at a time, the selected one first, in the page or on the server.
 //!
-//! A result is stored only if the model is still the one that computed it (see [`Session::generation`]), so no result is ever
-//! shown next to another photo or under another model's name.
+//! A result is stored only if the model is still the one that computed it (see [`Session::generation`]), so no result
+//! is ever shown next to another photo or under another model's name.
 
 use crate::format::failure_message;
 use crate::photo::{Photo, read_bytes};

@@ -252,7 +252,8 @@ fn describe(error: WorkerError) -> String {
     }
 }
 
-/// Returns the engine named by the parameter `engine` of the page's URL: `auto`, `cpu` or `webgpu`. Other values are ignored.
+/// Returns the engine named by the parameter `engine` of the page's URL: `auto`, `cpu` or `webgpu`. Other values are
+/// ignored.
 fn engine_from_query() -> EngineChoice {
     let query = web_sys::window().and_then(|window| window.location().search().ok());
     let query = query.and_then(|query| UrlSearchParams::new_with_str(&query).ok());

@@ -1,5 +1,5 @@
-//! Converts photos that neither worker nor server can decode to PNG, if the browser can display them: SVG, and, when the model
-//! runs on the server, AVIF or HEIC.
+//! Converts photos that neither worker nor server can decode to PNG, if the browser can display them: SVG, and, when
+//! the model runs on the server, AVIF or HEIC.
 
 use crate::photo::Photo;
 use js_sys::{Function, Promise};

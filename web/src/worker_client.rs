@@ -46,8 +46,8 @@ enum Pending {
 }
 
 impl WorkerClient {
-    /// Starts a worker that loads a model. The returned future resolves to the name of its device when the model is ready.
-    /// `on_progress` is called with the number of bytes of the weights received so far.
+    /// Starts a worker that loads a model. The returned future resolves to the name of its device when the model is
+    /// ready. `on_progress` is called with the number of bytes of the weights received so far.
     pub fn start(
         weights: WeightsFile,
         engine: EngineChoice,
@@ -94,8 +94,8 @@ impl WorkerClient {
         Ok((client, backend))
     }
 
-    /// Classifies an encoded photo and explains the answer. A second call before the first one has been answered makes the
-    /// first one fail with [`WorkerError::Terminated`].
+    /// Classifies an encoded photo and explains the answer. A second call before the first one has been answered
+    /// makes the first one fail with [`WorkerError::Terminated`].
     pub async fn classify(
         &self,
         bytes: ArrayBuffer,

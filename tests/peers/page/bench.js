@@ -1,8 +1,8 @@
-// Measures the engines of one page, each in its own worker. The driver calls load() and time() with an engine's name, one call
-// at a time.
+// Measures the engines of one page, each in its own worker. The driver calls load() and time() with an engine's name,
+// one call at a time.
 
-// As in native measurements: untimed warm-up runs take this fraction of the time, at least one run; a median needs at least
-// this number of timed runs.
+// As in native measurements: untimed warm-up runs take this fraction of the time, at least one run; a median needs at
+// least this number of timed runs.
 const WARM_UP = 0.2;
 const MIN_RUNS = 3;
 const SIDE = 224;
@@ -14,8 +14,8 @@ const fetchBytes = async (url) => (await fetch(url)).arrayBuffer();
 const pixels = new Uint8Array(await fetchBytes("/models/pixels-b1.u8"));
 const normalised = new Float32Array(await fetchBytes("/models/input.f32")).slice(0, 3 * SIDE * SIDE);
 
-// Returns the image with a margin, as RGBA. Our worker resizes photos to 256 and crops the centre; with the margin, the crop is
-// exactly the image.
+// Returns the image with a margin, as RGBA. Our worker resizes photos to 256 and crops the centre; with the margin,
+// the crop is exactly the image.
 function withMargin() {
   const side = SIDE + 2 * MARGIN;
   const rgba = new Uint8Array(side * side * 4).fill(255);
@@ -45,8 +45,8 @@ function startWorker(url) {
   return { nextReply, request };
 }
 
-// Uses the messages of web/worker/src/message.rs. Fails if the answer comes from another device than `backend`: a worker without
-// WebGPU answers with its CPU engine.
+// Uses the messages of web/worker/src/message.rs. Fails if the answer comes from another device than `backend`: a
+// worker without WebGPU answers with its CPU engine.
 const shortcut = (folder, engine, backend) => async ({ network, bytes, sha256, classes }, onLoaded) => {
   const worker = startWorker(`/${folder}/worker_loader.js`);
   const listening = await worker.nextReply();
@@ -85,8 +85,8 @@ const factories = {
 };
 const engines = {};
 
-// Creates an engine. Returns its first logits, and the milliseconds from the creation of its worker until it was loaded and until
-// it returned these logits.
+// Creates an engine. Returns its first logits, and the milliseconds from the creation of its worker until it was
+// loaded and until it returned these logits.
 window.load = async (name, settings) => {
   const start = performance.now();
   let loaded;

@@ -52,7 +52,7 @@ fn AnswerDetails(answer: Answer) -> impl IntoView {
     let few_classes = session.model.get_untracked().filter(|model| model.has_few_classes()).map(|model| model.classes);
     let heading = best.map(|best| {
         let lead = match few_classes {
-            Some(classes) => format!("Of the {classes} things this model recognises, most like"),
+            Some(classes) => format!("Of the {classes} things this model recognises, this looks most like"),
             None if best.probability < CERTAIN => "Not certain, but it may be".to_owned(),
             None => "This looks like".to_owned(),
         };
@@ -111,5 +111,5 @@ fn announcement(answer: &Answer) -> String {
     let Some(best) = answer.prediction.predictions.first() else { return String::new() };
     let (label, probability) = (&best.label, percent(best.probability));
     let (time, badge) = (milliseconds(answer.prediction.timing_ms.total), answer.badge());
-    format!("{label}, {probability}. Computed in {time}, {badge}.")
+    format!("{label}, {probability}. Computed in {time} ({badge}).")
 }

@@ -1,4 +1,5 @@
-//! The classes of the selected model. The visitor should know that every photo is assigned one of them, whatever it shows.
+//! The classes of the selected model. The visitor should know that every photo is assigned one of them, whatever it
+//! shows.
 
 use crate::model_list::ModelInfo;
 use crate::session::Session;

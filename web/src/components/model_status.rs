@@ -52,7 +52,7 @@ fn Privacy(readiness: Readiness) -> impl IntoView {
         .into_any(),
         Readiness::OnServer(ServerReason::TooLarge) => view! {
             <p class="privacy on-server" data-testid="privacy">
-                {format!("This model runs on the server, because its {size} MB are too large for a page. Your photos are sent there, but not stored.")}
+                {format!("This model ({size} MB) is too large for a page, so it runs on the server. Your photos are sent there, but not stored.")}
             </p>
         }
         .into_any(),

@@ -17,8 +17,8 @@ pub struct RgbaPixels {
 /// Decodes an image file with the browser.
 ///
 /// # Errors
-/// Returns [`PhotoError::UnsupportedFormat`] if the browser cannot decode the file, and [`PhotoError::TooManyPixels`] if the
-/// image exceeds the limit.
+/// Returns [`PhotoError::UnsupportedFormat`] if the browser cannot decode the file, and [`PhotoError::TooManyPixels`]
+/// if the image exceeds the limit.
 pub async fn decode(encoded: &[u8], limits: &Limits) -> Result<RgbaPixels, PhotoError> {
     let unsupported = |_| PhotoError::UnsupportedFormat;
     let parts = Array::of1(&js_sys::Uint8Array::from(encoded));

@@ -18,8 +18,8 @@ pub const RUNS: usize = 3;
 /// WebGPU must take less than this fraction of the CPU's time; switching between equally fast engines gains nothing.
 const MAX_TIME_RATIO: f64 = 0.9;
 
-/// Maximum difference between two logits, relative to the largest one. It leaves room for sums in half precision; a kernel that
-/// a driver has miscompiled differs by far more.
+/// Maximum difference between two logits, relative to the largest one. It leaves room for sums in half precision; a
+/// kernel that a driver has miscompiled differs by far more.
 const TOLERANCE: f32 = 0.02;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ pub fn median(mut times: [f64; RUNS]) -> f64 {
     times[RUNS / 2]
 }
 
-/// Whether the logits that two engines computed for one image are equal up to rounding and have the same most likely class.
+/// Whether the logits that two engines computed for one image are equal up to rounding and have the same most likely
+/// class.
 pub fn logits_agree(one: &[f32], other: &[f32]) -> bool {
     let largest = one.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
     let close = |a: f32, b: f32| (a - b).abs() <= TOLERANCE * largest;

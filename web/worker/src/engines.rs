@@ -31,8 +31,8 @@ pub struct Engines {
     metadata: Metadata,
     /// The weights of the final classifier, for explanations with either engine.
     class_weights: ClassWeights,
-    /// The weights as stored, kept as long as another engine may have to be prepared. In int8 they take a quarter of the memory
-    /// that they take in an engine.
+    /// The weights as stored, kept as long as another engine may have to be prepared. In int8 they take a quarter of
+    /// the memory that they take in an engine.
     weights: RefCell<Option<Arc<Checkpoint>>>,
     cpu: RefCell<Option<Rc<Classifier>>>,
     /// Answers if present.
@@ -117,8 +117,8 @@ impl Engines {
         self.webgpu.borrow().as_ref().map_or(Device::Cpu, |webgpu| webgpu.device())
     }
 
-    /// Classifies a photo and, if `explain` is set, explains the answer. If WebGPU fails, the CPU engine answers this photo and
-    /// all later ones.
+    /// Classifies a photo and, if `explain` is set, explains the answer. If WebGPU fails, the CPU engine answers this
+    /// photo and all later ones.
     ///
     /// # Errors
     /// Returns an error if the CPU engine fails too.
@@ -221,8 +221,8 @@ async fn run(
     Ok((prediction, Some(explanation)))
 }
 
-/// Returns the WebGPU engine for a page that selects it explicitly: if it was prepared during the download, a lost device is
-/// reopened before the CPU takes over.
+/// Returns the WebGPU engine for a page that selects it explicitly: if it was prepared during the download, a lost
+/// device is reopened before the CPU takes over.
 async fn recoverable_webgpu(
     id: &ModelId,
     weights: &Arc<Checkpoint>,

@@ -1,9 +1,9 @@
-//! Classifies photos in a web worker: downloads the weights, decodes, preprocesses, runs an engine and ranks the classes, all
-//! off the page's main thread.
+//! Classifies photos in a web worker: downloads the weights, decodes, preprocesses, runs an engine and ranks the
+//! classes, all off the page's main thread.
 //!
-//! A worker serves one model. A page that switches models terminates its worker and starts another one, which stops any work
-//! in progress and frees the memory, since the memory of a wasm module never shrinks.
-//! Without the feature `classifier` the crate consists of [`message`] alone, which is all a page needs to talk to a worker.
+//! A worker serves one model. A page that switches models terminates its worker and starts another one, which stops
+//! any work in progress and frees the memory, since the memory of a wasm module never shrinks. Without the feature
+//! `classifier` the crate consists of [`message`] alone, which is all a page needs to talk to a worker.
 
 pub mod message;
 

@@ -28,8 +28,8 @@ pub enum Request {
 pub struct WeightsFile {
     /// Name of the model, returned with its predictions.
     pub name: String,
-    /// Absolute URL, since relative ones would be resolved against the worker's URL instead of the page's. The file at a URL
-    /// never changes.
+    /// Absolute URL, since relative ones would be resolved against the worker's URL instead of the page's. The file
+    /// at a URL never changes.
     pub url: String,
     /// SHA-256 of the file, as 64 lower-case hexadecimal digits.
     pub sha256: String,
@@ -79,8 +79,8 @@ pub enum Reply {
         /// Present if the request asked for it.
         explanation: Option<Explanation>,
     },
-    /// A failure without an `id` means that the model could not be loaded or, with the code [`PANIC`], that the worker is
-    /// unusable.
+    /// A failure without an `id` means that the model could not be loaded or, with the code [`PANIC`], that the
+    /// worker is unusable.
     Failure { id: Option<u32>, error: FailureDetail },
 }
 

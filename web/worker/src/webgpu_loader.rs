@@ -1,5 +1,5 @@
-//! Prepares the WebGPU engine while the weights are still being downloaded: the device is opened and the kernels are compiled
-//! as soon as the file's header reveals the architecture, and each layer is uploaded when it has arrived.
+//! Prepares the WebGPU engine while the weights are still being downloaded: the device is opened and the kernels are
+//! compiled as soon as the file's header reveals the architecture, and each layer is uploaded when it has arrived.
 
 use crate::adapter::AdapterDescription;
 use crate::engines::{EnginesError, LoadedWebGpu, PREPARE_TIMEOUT_MS};
@@ -24,7 +24,8 @@ pub enum WebGpuLoader {
 }
 
 impl WebGpuLoader {
-    /// Processes the bytes that have arrived since the last call. They must not be trusted until the whole file is verified.
+    /// Processes the bytes that have arrived since the last call. They must not be trusted until the whole file is
+    /// verified.
     pub async fn update(&mut self, weights: &Incoming) {
         if let WebGpuLoader::AwaitingHeader = self
             && let Some(metadata) = weights.metadata()

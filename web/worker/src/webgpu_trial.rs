@@ -1,6 +1,7 @@
-//! Decides whether WebGPU replaces the CPU engine, for [`EngineChoice::Auto`](crate::message::EngineChoice::Auto). While the
-//! CPU engine answers, WebGPU is prepared and tested in the background; it takes over if it is clearly faster and its results
-//! are correct. The trial only proceeds while no request is pending, so a request waits for at most one step of it.
+//! Decides whether WebGPU replaces the CPU engine, for [`EngineChoice::Auto`](crate::message::EngineChoice::Auto).
+//! While the CPU engine answers, WebGPU is prepared and tested in the background; it takes over if it is clearly
+//! faster and its results are correct. The trial only proceeds while no request is pending, so a request waits for at
+//! most one step of it.
 
 use crate::adapter::AdapterDescription;
 use crate::engine_selection::{RUNS, SelectedEngine, SelectionRecord, logits_agree, median, select_by_time};
@@ -115,7 +116,8 @@ async fn compare(
     }
 }
 
-/// Returns the duration of a run from pixels to logits, in milliseconds. Runs during which a request arrives are repeated.
+/// Returns the duration of a run from pixels to logits, in milliseconds. Runs during which a request arrives are
+/// repeated.
 async fn time_run(engines: &Engines, classifier: &Classifier, image: &Input) -> Result<f64, WebGpuRejected> {
     loop {
         engines.wait_idle().await;
@@ -128,7 +130,8 @@ async fn time_run(engines: &Engines, classifier: &Classifier, image: &Input) -> 
     }
 }
 
-/// Returns an image of the model's input size, made of coloured squares: networks are more certain about shapes than about noise.
+/// Returns an image of the model's input size, made of coloured squares: networks are more certain about shapes than
+/// about noise.
 fn test_image(metadata: &Metadata) -> Input {
     let preprocessing = &metadata.preprocessing;
     let side = preprocessing.crop as usize;

@@ -1,5 +1,6 @@
-//! Loads a model's weights from the cache or the network. They are hashed while they stream, and rejected if they differ from
-//! the announced file. The hash is our own wasm SHA-256: `crypto.subtle` cannot hash a stream and is unavailable on plain http.
+//! Loads a model's weights from the cache or the network. They are hashed while they stream, and rejected if they
+//! differ from the announced file. The hash is our own wasm SHA-256: `crypto.subtle` cannot hash a stream and is
+//! unavailable on plain http.
 
 use crate::cache_store::CacheStore;
 use crate::message::WeightsFile;
@@ -39,8 +40,9 @@ impl WeightsError {
     }
 }
 
-/// Returns the verified checkpoint, and the loader that received its bytes. `progress` is called with the number of bytes
-/// received so far. `new_loader` creates a loader for each attempt, since a damaged file in the cache is downloaded again.
+/// Returns the verified checkpoint, and the loader that received its bytes. `progress` is called with the number of
+/// bytes received so far. `new_loader` creates a loader for each attempt, since a damaged file in the cache is
+/// downloaded again.
 ///
 /// # Errors
 /// Returns an error if the file cannot be downloaded, differs from the announced one, or is no valid checkpoint.
