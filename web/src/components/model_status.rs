@@ -46,7 +46,7 @@ fn Privacy(readiness: Readiness) -> impl IntoView {
         Readiness::NoModel | Readiness::Loading { .. } => ().into_any(),
         Readiness::InPage => view! {
             <p class="privacy" data-testid="privacy">
-                "The model runs in this page. Your photos stay on this device."
+                "Runs in this page. Your photos stay on this device."
             </p>
         }
         .into_any(),
@@ -60,7 +60,7 @@ fn Privacy(readiness: Readiness) -> impl IntoView {
             <div class="error" role="alert">
                 <p data-testid="error">{message}</p>
                 <p class="privacy on-server" data-testid="privacy">
-                    "The model runs on the server instead. Your photos are sent there, but not stored."
+                    "The model therefore runs on the server. Your photos are sent there, but not stored."
                 </p>
                 <button on:click=move |_| session.reload_model()>"Try again in this page"</button>
             </div>

@@ -1,8 +1,7 @@
 //! The CPU and WebGPU engines of the worker's model. One of them answers; the CPU engine takes over if WebGPU fails.
 
 use crate::message::EngineChoice;
-use crate::timeout::timeout;
-use gloo_timers::future::TimeoutFuture;
+use crate::timeout::{sleep, timeout};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, Prepared};
 use model::engine::{Device, EnduringEngine, Engine, EngineError, EngineOptions};
@@ -198,7 +197,7 @@ impl Engines {
     /// Waits until no request is pending.
     pub async fn wait_idle(&self) {
         loop {
-            TimeoutFuture::new(IDLE_MS).await;
+            sleep(IDLE_MS).await;
             if self.pending.get() == 0 {
                 return;
             }
