@@ -1,59 +1,59 @@
-//! How much memory a piece of work takes at its height: a promise of the limits, which no other tool measures to the byte.
-//! A crate that takes this in counts every allocation of its threads.
+//! Measures the peak memory of a function, byte-exactly, to test that limits on memory hold. A crate that includes this
+//! module counts all allocations of its threads.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// What `work` returns, and the most bytes that it had at once on this thread.
-pub fn of<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.get();
-    HIGHEST.set(before);
+/// Returns the result of `work`, and the peak of the bytes that it had allocated on this thread.
+pub fn measure<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = ALLOCATED.get();
+    PEAK.set(before);
     let result = work();
-    (result, (HIGHEST.get() - before) as usize)
+    (result, (PEAK.get() - before) as usize)
 }
 
 thread_local! {
-    /// Below zero where a thread frees what another one took.
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static HIGHEST: Cell<isize> = const { Cell::new(0) };
+    /// Negative if a thread frees memory that another one allocated.
+    static ALLOCATED: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
 fn count(bytes: isize) {
-    let held = HELD.get() + bytes;
-    HELD.set(held);
-    HIGHEST.set(HIGHEST.get().max(held));
+    let allocated = ALLOCATED.get() + bytes;
+    ALLOCATED.set(allocated);
+    PEAK.set(PEAK.get().max(allocated));
 }
 
-struct Counting;
+struct CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-// SAFETY: it is the system's allocator, counted.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: all calls are forwarded to the system's allocator.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // For a moment there may be both.
+        // The old and the new allocation may exist at the same time.
         count(size as isize);
         count(-(layout.size() as isize));
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(-(layout.size() as isize));
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }

@@ -1,6 +1,6 @@
-"""Makes what fuzzing begins with, in `corpus/`: python3 seeds.py (Pillow 13; the files are committed).
+"""Writes the seeds of the fuzz targets to `corpus/`: python3 seeds.py (requires Pillow 13; the files are committed).
 
-Small files of every kind that is read, whole or cut, so that a fuzzer need not guess containers.
+Small files of every supported kind, complete or truncated, so that the fuzzer need not guess container formats.
 """
 
 import io
@@ -16,14 +16,14 @@ HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
 
 
-def keep(target, name, data):
+def write_seed(target, name, data):
     folder = CORPUS / target
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(data)
 
 
 def picture(mode="RGB", size=(19, 13)):
-    """Colours that change from pixel to pixel."""
+    """An image whose colours change from pixel to pixel."""
     image = Image.new("RGBA", size)
     colours = lambda x, y: (x * 13 % 256, y * 19 % 256, x * y % 256, 255 - x * y % 200)
     image.putdata([colours(x, y) for y in range(size[1]) for x in range(size[0])])
@@ -45,7 +45,7 @@ def exif(orientation):
 def jpegs():
     def jpeg(name, image=None, **options):
         data = encoded(image or picture(), "JPEG", **{"quality": 60} | options)
-        keep("image", f"jpeg-{name}", data)
+        write_seed("image", f"jpeg-{name}", data)
         return data
 
     for name, subsampling in [("444", "4:4:4"), ("422", "4:2:2"), ("420", "4:2:0")]:
@@ -60,14 +60,14 @@ def jpegs():
     jpeg("progressive-cmyk", picture("CMYK"), progressive=True)
     jpeg("rgb", keep_rgb=True)
     jpeg("pixel", picture(size=(1, 1)))
-    # Wide and tall enough for columns and rows to be left out.
+    # Wide and tall enough that columns and rows are left out when decoding a part.
     jpeg("wide", picture(size=(200, 9)))
     jpeg("tall", picture(size=(9, 200)))
     jpeg("comment", comment=b"a comment")
     for orientation in (3, 6):
         jpeg(f"orientation-{orientation}", exif=exif(orientation))
-    keep("image", "jpeg-truncated", baseline[: len(baseline) * 3 // 4])
-    # What Pillow does not write: other factors of sampling, by the frame header of one that is sampled 1x1 throughout.
+    write_seed("image", "jpeg-truncated", baseline[: len(baseline) * 3 // 4])
+    # Sampling factors that Pillow does not write: the frame header of a 1x1-sampled image is changed.
     plain = encoded(picture(size=(8, 8)), "JPEG", quality=30, subsampling="4:4:4")
     frame = plain.index(b"\xff\xc0")
     for name, factors in [
@@ -79,13 +79,13 @@ def jpegs():
         changed = bytearray(plain)
         for component, factor in enumerate(factors):
             changed[frame + 11 + 3 * component] = factor
-        keep("image", f"jpeg-{name}", bytes(changed))
-    # Arithmetic coding, in name.
-    keep("image", "jpeg-arithmetic", plain.replace(b"\xff\xc0", b"\xff\xc9"))
+        write_seed("image", f"jpeg-{name}", bytes(changed))
+    # Declared as arithmetic coding; the data is Huffman-coded.
+    write_seed("image", "jpeg-arithmetic", plain.replace(b"\xff\xc0", b"\xff\xc9"))
     progressive = encoded(picture(), "JPEG", quality=60, progressive=True)
-    keep("image", "jpeg-arithmetic-progressive", progressive.replace(b"\xff\xc2", b"\xff\xca"))
-    keep("image", "jpeg-lossless", plain.replace(b"\xff\xc0", b"\xff\xc3"))
-    keep("image", "jpeg-12-bit", plain.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"))
+    write_seed("image", "jpeg-arithmetic-progressive", progressive.replace(b"\xff\xc2", b"\xff\xca"))
+    write_seed("image", "jpeg-lossless", plain.replace(b"\xff\xc0", b"\xff\xc3"))
+    write_seed("image", "jpeg-12-bit", plain.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x0c"))
 
 
 def chunk(kind, data):
@@ -93,7 +93,7 @@ def chunk(kind, data):
 
 
 def png(width, height, depth, colour, rows, interlaced=0, before=b""):
-    """`rows` are those of all passes, each with its filter in front."""
+    """A PNG of raw `rows`, those of all passes, each preceded by its filter type."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     data = zlib.compress(b"".join(rows), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -102,13 +102,13 @@ def png(width, height, depth, colour, rows, interlaced=0, before=b""):
 def pngs():
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         image = picture("L").convert("I;16") if mode == "I;16" else picture(mode)
-        keep("image", f"png-{mode.lower().replace(';', '-')}", encoded(image, "PNG", optimize=True))
-    keep("image", "png-transparent", encoded(picture("P"), "PNG", transparency=3, bits=4))
-    keep("image", "png-orientation", encoded(picture(), "PNG", exif=exif(8)))
-    keep("image", "png-text", encoded(picture(), "PNG", icc_profile=b"no profile", dpi=(72, 72)))
+        write_seed("image", f"png-{mode.lower().replace(';', '-')}", encoded(image, "PNG", optimize=True))
+    write_seed("image", "png-transparent", encoded(picture("P"), "PNG", transparency=3, bits=4))
+    write_seed("image", "png-orientation", encoded(picture(), "PNG", exif=exif(8)))
+    write_seed("image", "png-text", encoded(picture(), "PNG", icc_profile=b"no profile", dpi=(72, 72)))
     frames = [picture(), picture().rotate(180)]
-    keep("image", "png-animated", encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=50))
-    # Adam7: first pixel, horizontal and vertical step of each pass.
+    write_seed("image", "png-animated", encoded(frames[0], "PNG", save_all=True, append_images=frames[1:], duration=50))
+    # Adam7: first column, first row, horizontal and vertical step of each pass.
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     for name, depth, colour, samples in [("rgb", 8, 2, 3), ("grey-2", 2, 0, 1), ("rgba-16", 16, 6, 4)]:
         rows = []
@@ -118,39 +118,39 @@ def pngs():
                 length = -(-columns * samples * depth // 8)
                 if columns:
                     rows.append(bytes([row % 5]) + bytes((row * 40 + at * 7) % 256 for at in range(length)))
-        keep("image", f"png-interlaced-{name}", png(9, 7, depth, colour, rows, 1))
+        write_seed("image", f"png-interlaced-{name}", png(9, 7, depth, colour, rows, 1))
     rows = [b"\x04" + bytes(range(row, row + 4 * 6)) for row in range(4)]
     whole = png(4, 4, 16, 2, rows)
-    keep("image", "png-16-bit", whole)
-    keep("image", "png-truncated", whole[:-20])
+    write_seed("image", "png-16-bit", whole)
+    write_seed("image", "png-truncated", whole[:-20])
 
 
 def others():
     frames = [picture("P"), picture("P").rotate(180), picture("P").rotate(90)]
     animation = {"save_all": True, "append_images": frames[1:], "duration": 50}
-    keep("image", "gif", encoded(picture("P"), "GIF", interlace=False))
-    keep("image", "gif-interlaced", encoded(picture("P"), "GIF", interlace=True))
-    keep("image", "gif-transparent", encoded(picture("P"), "GIF", transparency=3))
-    keep("image", "gif-animated", encoded(frames[0], "GIF", **animation, disposal=2))
+    write_seed("image", "gif", encoded(picture("P"), "GIF", interlace=False))
+    write_seed("image", "gif-interlaced", encoded(picture("P"), "GIF", interlace=True))
+    write_seed("image", "gif-transparent", encoded(picture("P"), "GIF", transparency=3))
+    write_seed("image", "gif-animated", encoded(frames[0], "GIF", **animation, disposal=2))
     small_frame = bytearray(encoded(picture("P"), "GIF", interlace=False))
     small_frame[6:10] = struct.pack("<HH", 40, 30)
-    keep("image", "gif-frame-within-screen", bytes(small_frame))
-    # A screen of one pixel before a frame of more pixels than the target allows.
+    write_seed("image", "gif-frame-within-screen", bytes(small_frame))
+    # A screen of one pixel with a frame of more pixels than the target's limit.
     large_frame = bytearray(small_frame)
     large_frame[6:10] = struct.pack("<HH", 1, 1)
     at = large_frame.index(b",\0\0\0\0") + 5
     large_frame[at : at + 4] = struct.pack("<HH", 800, 800)
-    keep("image", "gif-frame-beyond-screen", bytes(large_frame))
+    write_seed("image", "gif-frame-beyond-screen", bytes(large_frame))
 
     frames = [picture("RGBA"), picture("RGBA").rotate(180)]
     animation = {"save_all": True, "append_images": frames[1:], "duration": 50}
-    keep("image", "webp-lossy", encoded(picture(), "WEBP", quality=30))
-    keep("image", "webp-lossy-alpha", encoded(picture("RGBA"), "WEBP", quality=30))
-    keep("image", "webp-lossless", encoded(picture(), "WEBP", lossless=True))
-    keep("image", "webp-lossless-palette", encoded(picture("1").convert("RGB"), "WEBP", lossless=True))
-    keep("image", "webp-orientation", encoded(picture(), "WEBP", quality=30, exif=exif(6)))
-    keep("image", "webp-animated", encoded(frames[0], "WEBP", quality=30, **animation))
-    # Frames that are larger than what holds them, of which the decoder takes notice when it has them.
+    write_seed("image", "webp-lossy", encoded(picture(), "WEBP", quality=30))
+    write_seed("image", "webp-lossy-alpha", encoded(picture("RGBA"), "WEBP", quality=30))
+    write_seed("image", "webp-lossless", encoded(picture(), "WEBP", lossless=True))
+    write_seed("image", "webp-lossless-palette", encoded(picture("1").convert("RGB"), "WEBP", lossless=True))
+    write_seed("image", "webp-orientation", encoded(picture(), "WEBP", quality=30, exif=exif(6)))
+    write_seed("image", "webp-animated", encoded(frames[0], "WEBP", quality=30, **animation))
+    # Frames larger than the canvas or the animation frame, which the decoder detects only after decoding them.
     alpha = encoded(picture("RGBA"), "WEBP", quality=30)
     animated = encoded(frames[0], "WEBP", quality=30, **animation)
     for name, data, size in [
@@ -158,11 +158,11 @@ def others():
         ("animated-frame-beyond-place", animated, (32, 16)),
     ]:
         at = data.index(b"\x9d\x01\x2a") + 3
-        keep("image", f"webp-{name}", data[:at] + struct.pack("<HH", *size) + data[at + 4 :])
-    keep("image", "webp-animated-lossless", encoded(frames[0], "WEBP", lossless=True, **animation))
+        write_seed("image", f"webp-{name}", data[:at] + struct.pack("<HH", *size) + data[at + 4 :])
+    write_seed("image", "webp-animated-lossless", encoded(frames[0], "WEBP", lossless=True, **animation))
 
     for mode in ("1", "L", "P", "RGB", "RGBA"):
-        keep("image", f"bmp-{mode.lower()}", encoded(picture(mode, (9, 7)), "BMP"))
+        write_seed("image", f"bmp-{mode.lower()}", encoded(picture(mode, (9, 7)), "BMP"))
     layout = "<IiiHHIIiiII"
     header = lambda bits, compression, colours, size: struct.pack(
         layout, 40, 8, 2, 1, bits, compression, size, 0, 0, colours, 0
@@ -172,14 +172,14 @@ def others():
         offset = 14 + 40 + len(palette)
         file = b"BM" + struct.pack("<IHHI", offset + len(data), 0, 0, offset)
         described = header(bits, compression, len(palette) // 4, len(data))
-        keep("image", f"bmp-{name}", file + described + palette + data)
+        write_seed("image", f"bmp-{name}", file + described + palette + data)
 
     palette = bytes(range(64))
     bmp("rle-8", 8, 1, palette, b"\x04\x01\x00\x04\x01\x02\x03\x04\x00\x00\x08\x05\x00\x02\x00\x00\x00\x01")
     bmp("rle-4", 4, 2, palette, b"\x08\x12\x00\x00\x00\x05\x12\x34\x50\x00\x03\x67\x00\x01")
     bmp("bit-fields", 16, 3, struct.pack("<III", 0xF800, 0x7E0, 0x1F), bytes(range(32)))
-    keep("image", "nothing", b"")
-    keep("image", "tiff", b"II\x2a\0\x08\0\0\0")
+    write_seed("image", "nothing", b"")
+    write_seed("image", "tiff", b"II\x2a\0\x08\0\0\0")
 
 
 def framed(header, data=b""):
@@ -188,7 +188,7 @@ def framed(header, data=b""):
 
 
 def checkpoints():
-    """The header of the bundled ResNet-18 and a little data: whole networks are too large for a corpus."""
+    """The header of the bundled ResNet-18 with a little data, since whole networks are too large for a corpus."""
     bundled = (HERE.parent / "checkpoints/resnet18-imagenette.safetensors").read_bytes()
     length = struct.unpack("<Q", bundled[:8])[0]
     header = json.loads(bundled[8 : 8 + length])
@@ -197,43 +197,43 @@ def checkpoints():
     number = b"\x01\0\0\0\x01\0\0\x3f"
     described = header | {"__metadata__": {"format": "pt", "shortcut": json.dumps(brief)}}
     plain = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    keep("safetensors", "resnet18", framed(header, number))
-    keep("safetensors", "resnet18-described-in-brief", framed(described, number))
-    keep("safetensors", "resnet18-not-described", framed(plain, number))
-    keep("safetensors", "resnet18-not-finite", framed(plain, b"\xff" * 8))
-    keep("safetensors", "resnet18-header-cut", framed(plain)[:300])
+    write_seed("safetensors", "resnet18", framed(header, number))
+    write_seed("safetensors", "resnet18-described-in-brief", framed(described, number))
+    write_seed("safetensors", "resnet18-not-described", framed(plain, number))
+    write_seed("safetensors", "resnet18-not-finite", framed(plain, b"\xff" * 8))
+    write_seed("safetensors", "resnet18-header-cut", framed(plain)[:300])
 
     small = {
         "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
         "b.scale": {"dtype": "F32", "shape": [3], "data_offsets": [8, 20]},
         "b": {"dtype": "I8", "shape": [3, 1], "data_offsets": [20, 23]},
     }
-    keep("safetensors", "small", framed(small, bytes(23)))
-    keep("safetensors", "small-truncated", framed(small, bytes(9)))
-    keep("safetensors", "nothing", b"")
-    keep("safetensors", "no-tensors", framed({"__metadata__": {"format": "pt"}}))
+    write_seed("safetensors", "small", framed(small, bytes(23)))
+    write_seed("safetensors", "small-truncated", framed(small, bytes(9)))
+    write_seed("safetensors", "nothing", b"")
+    write_seed("safetensors", "no-tensors", framed({"__metadata__": {"format": "pt"}}))
     for dtype, size in [("F16", 2), ("BF16", 2), ("F64", 8), ("I64", 8), ("F8_E4M3", 1), ("F4", 0.5)]:
         table = {"fc.weight": {"dtype": dtype, "shape": [2, 4], "data_offsets": [0, int(8 * size)]}}
-        keep("safetensors", f"classifier-{dtype.lower()}", framed(table, bytes(int(8 * size))))
+        write_seed("safetensors", f"classifier-{dtype.lower()}", framed(table, bytes(int(8 * size))))
     shape = {"fc.weight": {"dtype": "F32", "shape": [2**32, 2**32], "data_offsets": [0, 2**63]}}
-    keep("safetensors", "huge-shape", framed(shape))
-    keep("safetensors", "metadata-of-another-version", framed({"__metadata__": {"shortcut": '{"version":2}'}}))
-    keep("safetensors", "deep", framed(b'{"__metadata__":' + b"[" * 300))
-    keep("safetensors", "zip", b"PK\x03\x04" + bytes(8))
+    write_seed("safetensors", "huge-shape", framed(shape))
+    write_seed("safetensors", "metadata-of-another-version", framed({"__metadata__": {"shortcut": '{"version":2}'}}))
+    write_seed("safetensors", "deep", framed(b'{"__metadata__":' + b"[" * 300))
+    write_seed("safetensors", "zip", b"PK\x03\x04" + bytes(8))
 
 
 def pickles():
-    """Those of `model/tests/pth`: legacy files whole, the pickles of archives without what they stand in."""
+    """The files of `model/tests/pth`: legacy files as they are, and only the pickles of archives."""
     for file in sorted((HERE.parent / "model/tests/pth").glob("*.pth")):
         data = file.read_bytes()
         if not zipfile.is_zipfile(file):
-            keep("pickle", file.stem, data)
+            write_seed("pickle", file.stem, data)
             continue
         with zipfile.ZipFile(file) as archive:
             name = next((name for name in archive.namelist() if name.endswith("/data.pkl")))
-            keep("pickle", file.stem, archive.read(name))
+            write_seed("pickle", file.stem, archive.read(name))
     for name in ("zip", "compressed", "big_endian"):
-        keep("pickle", f"archive-{name}", (HERE.parent / f"model/tests/pth/{name}.pth").read_bytes())
+        write_seed("pickle", f"archive-{name}", (HERE.parent / f"model/tests/pth/{name}.pth").read_bytes())
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n("
     tensor += b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x10tQ"
     for name, rest in [
@@ -242,22 +242,22 @@ def pickles():
         ("no-sides", b"K\x02))"),
         ("beyond", b"K\x02K\x64\x85K\x01\x85"),
     ]:
-        keep("pickle", f"tensor-{name}", b"\x80\x02}X\x09\0\0\0fc.weight" + tensor + rest + b"\x89}tRs.")
-    # Six hundred names of one tensor, which is one number 65,536 times.
+        write_seed("pickle", f"tensor-{name}", b"\x80\x02}X\x09\0\0\0fc.weight" + tensor + rest + b"\x89}tRs.")
+    # Six hundred names of one tensor, which is a single number expanded to 65,536 elements.
     expanded = tensor + b"K\x02J\0\0\1\0\x85K\x00\x85\x89}tRq\x01s"
     names = b"".join(b"X\3\0\0\0%03dh\x01s" % number for number in range(600))
-    keep("pickle", "tensors-beyond-the-file", b"\x80\x02}X\x09\0\0\0fc.weight" + expanded + names + b".")
+    write_seed("pickle", "tensors-beyond-the-file", b"\x80\x02}X\x09\0\0\0fc.weight" + expanded + names + b".")
     every = (
         b"\x80\x04\x95\x10\0\0\0\0\0\0\0]\x94(NI01\nI-12\nL-12L\nJ\xff\xff\xff\xffK\1M\1\2\x8a\2\1\2\x8b\1"
         b"\0\0\0\1\x88\x89G\x3f\xf8\0\0\0\0\0\0U\1aT\1\0\0\0b\x8c\1cX\1\0\0\0d\x8d\1\0\0\0\0\0\0\0eC\1aB\1"
         b"\0\0\0b\x8e\1\0\0\0\0\0\0\0c\x96\1\0\0\0\0\0\0\0d)K\1\x85q\1K\1K\2\x86r\2\0\0\0K\1K\2K\3\x87p3\n"
         b"h\1j\2\0\0\0g3\n(tN2(l(d\x8f(\x90(\x91e(K\1K\2u."
     )
-    keep("pickle", "every-opcode", every)
-    keep("pickle", "deep", b"]" * 60 + b"a" * 59 + b".")
+    write_seed("pickle", "every-opcode", every)
+    write_seed("pickle", "deep", b"]" * 60 + b"a" * 59 + b".")
 
 def forms():
-    """What the server takes as `multipart/form-data`; the first line of a file is the header that tells the boundary."""
+    """Bodies of type `multipart/form-data`; the first line of a file is the content type with the boundary."""
     photo = encoded(picture(size=(4, 4)), "GIF")
 
     def part(data, name="file", more=""):
@@ -265,14 +265,14 @@ def forms():
 
     def form(name, *parts, kind="multipart/form-data; boundary=x", boundary=b"x", before=b"", end=b"--\r\n"):
         body = b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts)
-        keep("multipart", name, kind.encode() + b"\n" + before + body + b"--" + boundary + end)
+        write_seed("multipart", name, kind.encode() + b"\n" + before + body + b"--" + boundary + end)
 
     file = '; filename="cat.gif"\r\nContent-Type: image/gif'
     form("photo", part(photo, more=file))
     form("several", part(photo, more=file), part(b"a cat", "comment"), part(b"", more=file), part(photo[:20]))
     form("too-many", *[part(b"one")] * 5)
     form("too-long", part(b"x" * 513), part(b"one"))
-    # Each is within the limit, and all of them are not.
+    # Each part is within the limit, but not all together.
     form("too-much", part(b"x" * 300), part(b"x" * 300))
     form("beyond-the-limit", part(b"x" * 1500, "comment"), part(b"x" * 1500))
     form("no-parts")
@@ -281,7 +281,7 @@ def forms():
     form("epilogue", part(b"one"), end=b"--\r\nThat was all.\r\n--x\r\n")
     form("padding", part(b"one"), end=b"-- \t\r\n")
     form("no-end", part(photo), end=b"")
-    # What looks like the boundary, and is not, or not yet.
+    # Data that resembles the boundary.
     form("nearly-boundaries", part(b"\r\n--\r\n-x\r--x\n--x\r\r\n--y\r\n\r\n--"))
     form("boundary-of-dashes", part(b"--\r\n----"), kind="multipart/form-data; boundary=--", boundary=b"--")
     form("boundary-quoted", part(b"one"), kind='multipart/form-data; boundary="x y"', boundary=b"x y")
@@ -293,17 +293,18 @@ def forms():
     form("many-headers", part(b"one", more="".join(f"\r\nX-{number}: a" for number in range(40))))
     form("headers-without-end", part(b"one")[:30])
     form("bare-line-feeds", part(photo).replace(b"\r\n", b"\n"))
-    keep("multipart", "nothing", b"")
-    keep("multipart", "empty", b"multipart/form-data; boundary=x\n")
-    keep("multipart", "no-form", b"multipart/form-data; boundary=x\n" + photo)
+    write_seed("multipart", "nothing", b"")
+    write_seed("multipart", "empty", b"multipart/form-data; boundary=x\n")
+    write_seed("multipart", "no-form", b"multipart/form-data; boundary=x\n" + photo)
 
 
 def documents():
-    """What the server takes as JSON with photos."""
+    """JSON documents with photos."""
     base64 = "R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
 
     def document(name, value):
-        keep("json", name, json.dumps(value, separators=(",", ":")).encode() if not isinstance(value, bytes) else value)
+        text = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
+        write_seed("json", name, text)
 
     document("image", {"image": base64})
     document("images", {"images": [base64, "b25l", "", "?"]})
@@ -332,7 +333,7 @@ def documents():
 
 
 def requests():
-    """What the server takes as inference requests; two bytes in front tell how long the JSON is."""
+    """Inference requests; the first two bytes of a file are the length of the JSON."""
     pixels = list(range(48))
     images = {"name": "images", "shape": [1, 4, 4, 3], "datatype": "UINT8"}
     floats = {"name": "input", "shape": [1, 3, 4, 4], "datatype": "FP32"}
@@ -341,7 +342,7 @@ def requests():
     def request(name, value, binary=None, length=None):
         text = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
         length = length or (0xFFFF if binary is None else len(text))
-        keep("tensors", name, struct.pack("<H", length) + text + (binary or b""))
+        write_seed("tensors", name, struct.pack("<H", length) + text + (binary or b""))
 
     def sized(tensor, size):
         return tensor | {"parameters": {"binary_data_size": size}}
@@ -374,7 +375,7 @@ def requests():
     request("too-many", {"inputs": [images | {"data": pixels + [0]}]})
     request("pixels-beyond", {"inputs": [images | {"data": [256] * 48}]})
     request("binary-of-another-size", {"inputs": [sized(images, 47)]}, bytes(48))
-    request("binary-nobody-wants", {"inputs": [images | {"data": pixels}]}, bytes(3))
+    request("unexpected-binary", {"inputs": [images | {"data": pixels}]}, bytes(3))
     request("binary-twice", {"inputs": [sized(images, 48) | {"data": pixels}]}, bytes(48))
     request("length-beyond", {"inputs": []}, length=4000)
     head = b'{"inputs":[{"name":"images","shape":[1,4,4,3],"datatype":"UINT8","data":'

@@ -1,8 +1,8 @@
-//! The trainer's command line, as somebody at a shell uses it, and that its answers are the server's.
+//! The trainer's command line: output, exit status, error messages, and predictions equal to the server's.
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Arguments;
-use model::prediction::{Outcome, Prediction};
+use model::prediction::{PhotoOutcome, Prediction};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -16,47 +16,47 @@ const RESNET50: &str = "checkpoints/resnet50_v1-imagenet.safetensors";
 fn main() {
     let arguments = Arguments::from_args();
     let trials = vec![
-        data::bare_trial("predict_answers_photos_in_the_order_given", in_order),
-        data::bare_trial("predict_goes_on_past_a_broken_photo_and_says_so_at_the_end", past_a_broken_photo),
-        data::bare_trial("predict_takes_the_photos_of_a_folder", folder),
-        data::bare_trial("predict_writes_csv", csv),
-        data::bare_trial("predict_gives_the_servers_answer", same_as_rest),
-        data::bare_trial("convert_keeps_the_predictions", convert),
+        data::bare_trial("predict_keeps_the_order_of_the_photos", keeps_order),
+        data::bare_trial("predict_continues_after_a_broken_photo_and_fails_at_the_end", continues_after_a_broken_photo),
+        data::bare_trial("predict_classifies_the_photos_of_a_folder", classifies_a_folder),
+        data::bare_trial("predict_writes_csv", writes_csv),
+        data::bare_trial("predictions_equal_the_servers", equals_the_server),
+        data::bare_trial("convert_preserves_predictions", convert),
         data::bare_trial("inspect_describes_the_bundled_checkpoints", inspect),
-        data::bare_trial("mistakes_are_named", mistakes),
+        data::bare_trial("rejects_invalid_arguments", rejects_invalid_arguments),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
 
 /// A line of `predict --json`.
 #[derive(Deserialize)]
-struct Line {
+struct JsonLine {
     file: String,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: PhotoOutcome,
 }
 
-impl Line {
+impl JsonLine {
     fn prediction(&self) -> Result<&Prediction> {
         match &self.outcome {
-            Outcome::Prediction(prediction) => Ok(prediction),
-            Outcome::Failure(failure) => anyhow::bail!("{}: {}", self.file, failure.error.message),
+            PhotoOutcome::Prediction(prediction) => Ok(prediction),
+            PhotoOutcome::Failure(failure) => anyhow::bail!("{}: {}", self.file, failure.error.message),
         }
     }
 }
 
 fn trainer<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Output> {
     let mut command = Command::new(workspace::binary("trainer")?);
-    command.current_dir(workspace::root()).args(arguments).output().context("the trainer cannot be started")
+    command.current_dir(workspace::root()).args(arguments).output().context("cannot start the trainer")
 }
 
-/// What a successful run wrote to stdout.
+/// Returns the stdout of a run that must have succeeded.
 fn stdout(output: &Output) -> Result<&str> {
     ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     Ok(std::str::from_utf8(&output.stdout)?)
 }
 
-fn lines(output: &Output) -> Result<Vec<Line>> {
+fn lines(output: &Output) -> Result<Vec<JsonLine>> {
     let text = std::str::from_utf8(&output.stdout)?;
     text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
@@ -65,7 +65,7 @@ fn utf8(path: &Path) -> Result<&str> {
     path.to_str().context("the path is not UTF-8")
 }
 
-fn in_order() -> Result<()> {
+fn keeps_order() -> Result<()> {
     let output = trainer([
         "predict",
         "samples/rocket.jpg",
@@ -89,18 +89,18 @@ fn in_order() -> Result<()> {
     Ok(())
 }
 
-fn past_a_broken_photo() -> Result<()> {
+fn continues_after_a_broken_photo() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let broken = folder.path().join("broken.jpg");
     std::fs::write(&broken, &std::fs::read(workspace::sample("cat.jpg"))?[..300])?;
     let arguments = ["predict", utf8(&broken)?, "samples/cat.jpg", "missing.jpg", "--checkpoint", RESNET18, "--json"];
     let output = trainer(arguments)?;
-    ensure!(!output.status.success(), "a failed photo must show in the exit status");
+    ensure!(!output.status.success(), "a failed photo must change the exit status");
     let lines = lines(&output)?;
     ensure!(lines.len() == 3, "{} lines", lines.len());
     lines[1].prediction()?;
     for (line, code) in [(&lines[0], "undecodable"), (&lines[2], "unreadable")] {
-        let Outcome::Failure(failure) = &line.outcome else { anyhow::bail!("{} was classified", line.file) };
+        let PhotoOutcome::Failure(failure) = &line.outcome else { anyhow::bail!("{} was classified", line.file) };
         ensure!(failure.error.code == code, "{failure:?}");
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -108,30 +108,30 @@ fn past_a_broken_photo() -> Result<()> {
     Ok(())
 }
 
-fn folder() -> Result<()> {
+fn classifies_a_folder() -> Result<()> {
     let output = trainer(["predict", "samples", "--checkpoint", RESNET18, "--json"])?;
     stdout(&output)?;
     let files: Vec<_> = lines(&output)?.into_iter().map(|line| line.file).collect();
     let expected = ["cat", "coffee", "flower", "palace", "rocket"].map(|photo| format!("samples/{photo}.jpg"));
     ensure!(files == expected, "{files:?}");
-    let looped = tempfile::tempdir()?;
-    std::fs::copy(workspace::sample("cat.jpg"), looped.path().join("cat.jpg"))?;
-    std::os::unix::fs::symlink(looped.path(), looped.path().join("again"))?;
-    let output = trainer(["predict", utf8(looped.path())?, "--checkpoint", RESNET18, "--json"])?;
+    let cyclic = tempfile::tempdir()?;
+    std::fs::copy(workspace::sample("cat.jpg"), cyclic.path().join("cat.jpg"))?;
+    std::os::unix::fs::symlink(cyclic.path(), cyclic.path().join("again"))?;
+    let output = trainer(["predict", utf8(cyclic.path())?, "--checkpoint", RESNET18, "--json"])?;
     stdout(&output)?;
-    ensure!(lines(&output)?.len() == 1, "a link that leads round in circles is not followed");
+    ensure!(lines(&output)?.len() == 1, "cyclic links are not followed");
     let empty = tempfile::tempdir()?;
     let output = trainer(["predict", utf8(empty.path())?, "--checkpoint", RESNET18])?;
-    ensure!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("holds no photos"));
+    ensure!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no photos in"));
     Ok(())
 }
 
-fn csv() -> Result<()> {
+fn writes_csv() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("answers.csv");
     let arguments = ["predict", "samples/cat.jpg", "--checkpoint", RESNET50, "--top-k", "2", "--csv", utf8(&path)?];
     let output = trainer(arguments)?;
-    ensure!(stdout(&output)?.contains("samples/cat.jpg"), "the table is printed as well");
+    ensure!(stdout(&output)?.contains("samples/cat.jpg"), "the table is printed, too");
     let text = std::fs::read_to_string(&path)?;
     let rows: Vec<_> = text.lines().collect();
     ensure!(rows.len() == 3 && rows[0] == "file,rank,index,label,probability,error", "{text}");
@@ -139,7 +139,7 @@ fn csv() -> Result<()> {
     Ok(())
 }
 
-fn same_as_rest() -> Result<()> {
+fn equals_the_server() -> Result<()> {
     let server = Server::start()?;
     let client = reqwest::blocking::Client::new();
     for checkpoint in [RESNET18, RESNET50] {
@@ -190,11 +190,11 @@ fn inspect() -> Result<()> {
     Ok(())
 }
 
-fn mistakes() -> Result<()> {
+fn rejects_invalid_arguments() -> Result<()> {
     let cases: [(&[&str], &str); 9] = [
         (&["predict", "samples/cat.jpg", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (&["predict", "samples/cat.jpg", "--checkpoint", "samples/cat.jpg"], "samples/cat.jpg"),
-        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "gpu"], "known are cpu"),
+        (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "gpu"], "valid devices are cpu"),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "cuda"], "--features cuda"),
         (
             &["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--architecture", "resnet34"],
@@ -203,10 +203,10 @@ fn mistakes() -> Result<()> {
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--top-k", "0"], "--top-k"),
         (
             &["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--precision", "fp8"],
-            "known are f32, bf16 and f16",
+            "valid precisions are f32, bf16 and f16",
         ),
-        (&["bench", "--threads", "99999"], "'--threads <N>': at most"),
-        (&["bench", "--device", "flex", "--precision", "bf16"], "bf16 takes the device cpu"),
+        (&["bench", "--threads", "99999"], "'--threads <N>': must be at most"),
+        (&["bench", "--device", "flex", "--precision", "bf16"], "bf16 requires the device cpu"),
     ];
     for (arguments, expected) in cases {
         let output = trainer(arguments.iter().copied())?;

@@ -1,5 +1,5 @@
-//! What `server/deploy` names is there: metrics, settings and routes of the built server. No container engine, cluster
-//! or Grafana is asked; what was tried with other people's programs, the files say themselves.
+//! Checks the files in `server/deploy` against the built server: the metrics, settings and routes that they name exist. Does not
+//! need a container engine, a cluster or Grafana; the files state what was verified with those.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -20,8 +20,8 @@ const FILES: [&str; 7] = [
     "grafana.json",
 ];
 
-/// Flags and variables of other programs. Whatever is neither among these nor the server's is misspelt.
-const FLAGS_OF_OTHERS: [&str; 11] = [
+/// Flags of other programs. Flags that are neither here nor in the server's help are spelling mistakes.
+const OTHER_FLAGS: [&str; 11] = [
     "--device",
     "--features",
     "--from",
@@ -34,17 +34,18 @@ const FLAGS_OF_OTHERS: [&str; 11] = [
     "--release",
     "--rm",
 ];
-const VARIABLES_OF_OTHERS: [&str; 2] = ["CUDA_PATH", "CUDARC_CUDA_VERSION"];
+/// Environment variables of other programs.
+const OTHER_VARIABLES: [&str; 2] = ["CUDA_PATH", "CUDARC_CUDA_VERSION"];
 
-/// What PromQL and Grafana bring along, and labels that Prometheus adds.
-const WORDS_OF_QUERIES: [&str; 11] =
+/// Keywords and functions of PromQL and Grafana, and labels that Prometheus adds.
+const QUERY_KEYWORDS: [&str; 11] =
     ["and", "by", "histogram_quantile", "instance", "job", "label_values", "on", "or", "rate", "sum", "vector"];
 
-/// The page's, beside those of the OpenAPI document.
+/// Routes that are not in the OpenAPI document.
 const PAGES: [&str; 3] = ["/", "/docs", "/openapi.json"];
 
 #[test]
-fn every_file_is_looked_at() -> Result<()> {
+fn all_files_are_checked() -> Result<()> {
     let folder = workspace::root().join("server/deploy");
     let names: Result<BTreeSet<String>, _> =
         folder.read_dir()?.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect();
@@ -53,30 +54,30 @@ fn every_file_is_looked_at() -> Result<()> {
 }
 
 #[test]
-fn settings_that_are_named_exist() -> Result<()> {
-    let settings = Settings::of_the_server()?;
+fn settings_exist() -> Result<()> {
+    let settings = Settings::from_help()?;
     for name in FILES {
         let text = read(name)?;
         for flag in flags(&text) {
-            let known = settings.flags.contains(flag) || FLAGS_OF_OTHERS.contains(&flag);
-            ensure!(known, "{name} names {flag}, which `server --help` does not");
+            let exists = settings.flags.contains(flag) || OTHER_FLAGS.contains(&flag);
+            ensure!(exists, "{name} names {flag}, which is not in `server --help`");
         }
         for variable in variables(&text) {
-            let known = settings.variables.contains(variable) || VARIABLES_OF_OTHERS.contains(&variable);
-            ensure!(known, "{name} names {variable}, which `server --help` does not");
+            let exists = settings.variables.contains(variable) || OTHER_VARIABLES.contains(&variable);
+            ensure!(exists, "{name} names {variable}, which is not in `server --help`");
         }
     }
     Ok(())
 }
 
-/// It would refuse values that are none, and it ends as soon as it is ready.
+/// The server rejects invalid values at startup.
 #[test]
-fn the_server_starts_with_the_settings_of_the_manifests() -> Result<()> {
+fn server_starts_with_the_settings_of_the_manifests() -> Result<()> {
     for name in MANIFESTS {
         let arguments = arguments(name)?;
         ensure!(arguments.len() > 3, "{name}: {arguments:?}");
         let models = workspace::root().join("checkpoints").display().to_string();
-        // Address and models are those of the cluster.
+        // The address and the model folder exist only in the cluster.
         let arguments = arguments.into_iter().filter(|(flag, _)| !["--listen", "--models"].contains(&flag.as_str()));
         let arguments = arguments.flat_map(|(flag, value)| [flag, value]).chain(["--models".to_owned(), models]);
         Server::start_with(arguments).with_context(|| format!("with the settings of {name}"))?;
@@ -85,25 +86,26 @@ fn the_server_starts_with_the_settings_of_the_manifests() -> Result<()> {
 }
 
 #[test]
-fn a_pod_is_given_the_time_that_the_server_takes_to_stop() -> Result<()> {
+fn termination_grace_period_exceeds_shutdown_time() -> Result<()> {
     for name in MANIFESTS {
         let arguments = arguments(name)?;
         let seconds = |flag: &str| -> Result<u64> {
-            let found = arguments.iter().find(|(name, _)| name == flag);
-            let (_, value) = found.with_context(|| format!("{name}: no {flag}"))?;
+            let argument = arguments.iter().find(|(name, _)| name == flag);
+            let (_, value) = argument.with_context(|| format!("{name} does not set {flag}"))?;
             value.strip_suffix('s').and_then(|number| number.parse().ok()).with_context(|| format!("{flag} {value}"))
         };
         let text = read(name)?;
-        let given = text.split("terminationGracePeriodSeconds:").nth(1).and_then(|rest| rest.lines().next());
-        let given: u64 = given.with_context(|| format!("{name}: how long?"))?.trim().parse()?;
-        let taken = seconds("--shutdown-delay")? + seconds("--shutdown-grace")?;
-        ensure!(given > taken, "{name}: the pod is ended after {given} s, the server takes up to {taken} s");
+        let period = text.split("terminationGracePeriodSeconds:").nth(1).and_then(|rest| rest.lines().next());
+        let period = period.with_context(|| format!("{name} does not set terminationGracePeriodSeconds"))?;
+        let period: u64 = period.trim().parse()?;
+        let shutdown = seconds("--shutdown-delay")? + seconds("--shutdown-grace")?;
+        ensure!(period > shutdown, "{name}: terminates after {period} s, but shutdown takes up to {shutdown} s");
     }
     Ok(())
 }
 
 #[test]
-fn routes_that_are_named_exist() -> Result<()> {
+fn routes_exist() -> Result<()> {
     let document = fs::read_to_string(workspace::root().join("server/openapi.json"))?;
     let document: Value = serde_json::from_str(&document)?;
     let routes: Vec<&str> = document["paths"].as_object().context("no paths")?.keys().map(String::as_str).collect();
@@ -116,11 +118,11 @@ fn routes_that_are_named_exist() -> Result<()> {
             .flat_map(|line| line.split("path: ").skip(1))
             .filter_map(|rest| rest.split([',', ' ', '"', '}']).next())
             .collect();
-        ensure!(probed.len() >= 3, "{name} probes nothing but {probed:?}");
+        ensure!(probed.len() >= 3, "{name} probes only {probed:?}");
         for path in probed {
-            ensure!(routes.contains(&path), "{name} probes {path}, which openapi.json does not know");
+            ensure!(routes.contains(&path), "{name} probes {path}, which is not in openapi.json");
             let status = get(&server, path)?.status();
-            ensure!(status == 200, "{name} probes {path}, which answers {status}");
+            ensure!(status == 200, "{name} probes {path}, which returns {status}");
         }
     }
 
@@ -128,98 +130,102 @@ fn routes_that_are_named_exist() -> Result<()> {
     let directives = || nginx.lines().map(str::trim);
     let locations = directives().filter_map(|line| line.strip_prefix("location ")?.strip_suffix(" {"));
     let locations: Vec<&str> = locations.filter(|location| !location.starts_with('@')).collect();
-    ensure!(locations.len() >= 4, "nginx.conf has no locations but {locations:?}");
-    let passed = directives().filter_map(|line| line.strip_prefix("proxy_pass http://shortcut")?.strip_suffix(';'));
-    for location in locations.into_iter().chain(passed) {
-        let known = match location.strip_prefix("= ") {
+    ensure!(locations.len() >= 4, "nginx.conf has only the locations {locations:?}");
+    let proxied = directives().filter_map(|line| line.strip_prefix("proxy_pass http://shortcut")?.strip_suffix(';'));
+    for location in locations.into_iter().chain(proxied) {
+        let exists = match location.strip_prefix("= ") {
             Some(path) => routes.contains(&path) || PAGES.contains(&path),
-            // Whole, or up to a slash.
+            // A route, or a prefix of one that ends at a slash.
             None => routes.iter().chain(&PAGES).any(|route| {
                 route
                     .strip_prefix(location)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || location.ends_with('/'))
             }),
         };
-        ensure!(known, "nginx.conf names {location}, which openapi.json does not know");
+        ensure!(exists, "nginx.conf names {location}, which is not in openapi.json");
     }
     Ok(())
 }
 
 #[test]
-fn metrics_that_are_drawn_exist() -> Result<()> {
+fn metrics_of_the_dashboard_exist() -> Result<()> {
     let server = Server::start()?;
-    // Metrics with labels show with the first value: a prediction, and a refusal.
+    // Metrics with labels appear with their first value: send a photo and an invalid request.
     let client = reqwest::blocking::Client::new();
     for (body, status) in [(fs::read(workspace::sample("cat.jpg"))?, 200), (b"no photo".to_vec(), 415)] {
-        let answer = client.post(format!("{}/predict", server.url())).body(body).send()?;
-        ensure!(answer.status() == status, "{}", answer.status());
+        let response = client.post(format!("{}/predict", server.url())).body(body).send()?;
+        ensure!(response.status() == status, "{} instead of {status}", response.status());
     }
     let metrics = get(&server, "/metrics")?.text()?;
-    let (metrics, labels) = samples(&metrics);
+    let (metrics, labels) = metrics_and_labels(&metrics);
 
     let dashboard: Value = serde_json::from_str(&read("grafana.json")?)?;
     let mut queries = Vec::new();
     for panel in dashboard["panels"].as_array().context("no panels")? {
-        let title = panel["title"].as_str().context("a panel without a title")?;
+        let title = panel["title"].as_str().context("panel without a title")?;
         let targets = panel["targets"].as_array();
-        ensure!(targets.is_some() != (panel["type"] == "row"), "{title} shows nothing");
+        ensure!(targets.is_some() != (panel["type"] == "row"), "panel {title:?} has no targets");
         for target in targets.into_iter().flatten() {
-            queries.push((title, target["expr"].as_str().with_context(|| format!("{title} has no query"))?));
+            let query = target["expr"].as_str().with_context(|| format!("panel {title:?} has no query"))?;
+            queries.push((title, query));
             for label in target["legendFormat"].as_str().unwrap_or_default().split("{{").skip(1) {
                 let label = label.split("}}").next().unwrap_or(label);
-                ensure!(label == "instance" || labels.contains(label), "{title} names the label {label}");
+                ensure!(
+                    label == "instance" || labels.contains(label),
+                    "panel {title:?} names the unknown label {label}"
+                );
             }
         }
     }
     for variable in dashboard["templating"]["list"].as_array().context("no variables")? {
         if variable["type"] == "query" {
-            queries.push(("a variable", variable["query"].as_str().context("a variable without a query")?));
+            queries.push(("variable", variable["query"].as_str().context("variable without a query")?));
         }
     }
-    ensure!(queries.len() > 20, "there are {} queries", queries.len());
+    ensure!(queries.len() > 20, "the dashboard has only {} queries", queries.len());
     for (title, query) in queries {
-        ensure!(words(query).any(|word| metrics.contains(word)), "{title} asks for nothing: {query}");
+        ensure!(words(query).any(|word| metrics.contains(word)), "{title}: no metric in the query {query}");
         for word in words(query) {
-            let known = metrics.contains(word) || labels.contains(word) || WORDS_OF_QUERIES.contains(&word);
-            ensure!(known, "{title} names {word}, which /metrics does not: {query}");
+            let exists = metrics.contains(word) || labels.contains(word) || QUERY_KEYWORDS.contains(&word);
+            ensure!(exists, "{title} names {word}, which is not in /metrics: {query}");
         }
     }
     Ok(())
 }
 
-/// No parser of YAML is worth a dependency for two files: what people get wrong in it is looked for.
+/// Checks for common mistakes, because a YAML parser is not worth a dependency for two files.
 #[test]
-fn the_manifests_are_indented_and_closed() -> Result<()> {
+fn manifests_are_well_formed() -> Result<()> {
     for name in MANIFESTS {
         for (number, line) in (1..).zip(read(name)?.lines()) {
             let content = line.trim_start_matches(' ');
             if content.is_empty() || content.starts_with('#') || content == "---" {
                 continue;
             }
-            let wrong = |what: &str| format!("{name}, line {number}, {what}: {line}");
-            ensure!((line.len() - content.len()) % 2 == 0, wrong("is indented by an odd number of spaces"));
-            ensure!(!line.contains('\t') && line.trim_end() == line, wrong("has a tab, or ends in space"));
-            let count = |one: char| line.matches(one).count();
-            let closed = count('{') == count('}') && count('[') == count(']') && count('"') % 2 == 0;
-            ensure!(closed, wrong("does not close what it opens"));
+            let error = |mistake: &str| format!("{name}:{number}: {mistake}: {line}");
+            ensure!((line.len() - content.len()) % 2 == 0, error("odd number of spaces in the indentation"));
+            ensure!(!line.contains('\t') && line.trim_end() == line, error("tab or trailing space"));
+            let count = |character: char| line.matches(character).count();
+            let is_balanced = count('{') == count('}') && count('[') == count(']') && count('"') % 2 == 0;
+            ensure!(is_balanced, error("unbalanced brackets or quotes"));
             let is_pair = content.ends_with(':') || content.contains(": ") || content.contains('=');
-            ensure!(is_pair, wrong("is neither a key nor a flag"));
+            ensure!(is_pair, error("neither a key nor a flag"));
         }
     }
     Ok(())
 }
 
-/// What `server --help` lists.
+/// The settings that `server --help` lists.
 struct Settings {
     flags: BTreeSet<String>,
     variables: BTreeSet<String>,
 }
 
 impl Settings {
-    fn of_the_server() -> Result<Self> {
+    fn from_help() -> Result<Self> {
         let help = server::command()?.arg("--help").output()?;
         let help = String::from_utf8(help.stdout)?;
-        // Its examples name flags of curl.
+        // Only lines that define flags, because the examples contain flags of curl.
         let definitions = || help.lines().map(str::trim).filter(|line| line.starts_with('-'));
         let flags: BTreeSet<_> = definitions().flat_map(flags).map(str::to_owned).collect();
         let variables = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
@@ -229,7 +235,7 @@ impl Settings {
     }
 }
 
-/// The settings that a manifest gives values to, in its environment or its arguments, as flags.
+/// Returns the settings of a manifest as flags with values, whether they are environment variables or arguments there.
 fn arguments(name: &str) -> Result<Vec<(String, String)>> {
     let text = read(name)?;
     let settings = text.lines().map(str::trim).filter_map(|line| {
@@ -245,7 +251,7 @@ fn arguments(name: &str) -> Result<Vec<(String, String)>> {
     Ok(settings.collect())
 }
 
-/// `--like-this`
+/// Finds words of the form `--like-this`.
 fn flags(text: &str) -> impl Iterator<Item = &str> {
     let tokens = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
     tokens.filter(|token| {
@@ -253,7 +259,7 @@ fn flags(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// `LIKE_THIS`
+/// Finds words of the form `LIKE_THIS`.
 fn variables(text: &str) -> impl Iterator<Item = &str> {
     let tokens = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let is_variable = |token: &&str| {
@@ -264,15 +270,15 @@ fn variables(text: &str) -> impl Iterator<Item = &str> {
     tokens.filter(is_variable)
 }
 
-/// Names of metrics and labels, functions and operators in a query: no text, no number, no variable of Grafana's.
+/// Finds the names of metrics, labels, functions and operators in a query, without strings, numbers and Grafana variables.
 fn words(query: &str) -> impl Iterator<Item = &str> {
     let unquoted = query.split('"').step_by(2);
     let tokens = unquoted.flat_map(|part| part.split(|c: char| !(c.is_ascii_alphanumeric() || "_$.".contains(c))));
     tokens.filter(|token| token.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
 }
 
-/// Names of metrics and of labels in Prometheus' text format.
-fn samples(text: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
+/// Returns the names of metrics and labels in Prometheus' text format.
+fn metrics_and_labels(text: &str) -> (BTreeSet<&str>, BTreeSet<&str>) {
     let lines = || text.lines().filter(|line| !line.starts_with('#'));
     let metrics = lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
     let labels = lines().flat_map(|line| line.split("=\"")).filter_map(|part| part.rsplit(['{', ',']).next());
@@ -286,5 +292,5 @@ fn get(server: &Server, path: &str) -> Result<reqwest::blocking::Response> {
 
 fn read(name: &str) -> Result<String> {
     let path = workspace::root().join("server/deploy").join(name);
-    fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }

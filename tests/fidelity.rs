@@ -1,4 +1,5 @@
-//! Equal to PyTorch and torchvision: from the sample photos alone in a bare clone, from the data beside it where it is.
+//! Comparison with PyTorch and torchvision: with the sample photos in a bare clone, and with the optional data if
+//! present.
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Trial};
@@ -20,31 +21,31 @@ const RESNET50: &str = "checkpoints/resnet50_v1-imagenet.safetensors";
 fn main() {
     let arguments = Arguments::from_args();
     let trials = vec![
-        data::bare_trial("sample_photos_are_cropped_as_by_torchvision", sample_crops),
-        data::bare_trial("bundled_resnet18_has_pytorchs_logits", || golden_logits(RESNET18)),
-        data::bare_trial("bundled_resnet50_has_pytorchs_logits", || golden_logits(RESNET50)),
-        data::trial("resnet50_has_pytorchs_logits_and_stages", reference_tensors),
-        data::trial("resnet50_has_pytorchs_top1_on_the_reference_photos", reference_photos),
-        data::trial("resnet18_predicts_as_pytorch_on_the_validation_photos", || validation(&RESNET18_RUN)),
-        data::trial("resnet50_predicts_as_pytorch_on_the_validation_photos", || validation(&RESNET50_RUN)),
-        data::trial("bundled_resnet18_agrees_with_the_weights_it_came_from", || bundled(RESNET18, &RESNET18_RUN)),
-        data::trial("bundled_resnet50_agrees_with_the_weights_it_came_from", || bundled(RESNET50, &RESNET50_RUN)),
-        if_processor_has_bf16(data::trial("resnet18_predicts_in_bf16_as_pytorch", || bf16(&RESNET18_RUN))),
-        if_processor_has_bf16(data::trial("resnet50_predicts_in_bf16_as_pytorch", || bf16(&RESNET50_RUN))),
-        data::trial("resnet18_predicts_in_f16_on_webgpu_as_in_f32", || f16(&RESNET18_RUN)),
+        data::bare_trial("crops_of_sample_photos_match_torchvision", sample_crops),
+        data::bare_trial("logits_of_bundled_resnet18_match_pytorch", || golden_logits(RESNET18)),
+        data::bare_trial("logits_of_bundled_resnet50_match_pytorch", || golden_logits(RESNET50)),
+        data::trial("logits_and_stages_of_resnet50_match_pytorch", reference_tensors),
+        data::trial("top1_of_resnet50_matches_pytorch_on_reference_photos", reference_photos),
+        data::trial("predictions_of_resnet18_match_pytorch_on_validation_photos", || validation(&RESNET18_RUN)),
+        data::trial("predictions_of_resnet50_match_pytorch_on_validation_photos", || validation(&RESNET50_RUN)),
+        data::trial("bundled_resnet18_agrees_with_its_original_weights", || bundled(RESNET18, &RESNET18_RUN)),
+        data::trial("bundled_resnet50_agrees_with_its_original_weights", || bundled(RESNET50, &RESNET50_RUN)),
+        if_processor_has_bf16(data::trial("bf16_predictions_of_resnet18_match_pytorch", || bf16(&RESNET18_RUN))),
+        if_processor_has_bf16(data::trial("bf16_predictions_of_resnet50_match_pytorch", || bf16(&RESNET50_RUN))),
+        data::trial("f16_predictions_of_resnet18_on_webgpu_match_f32", || f16(&RESNET18_RUN)),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// Where there is none, a test of it is listed as ignored.
+/// Lists a test as ignored if the processor does not support bf16.
 fn if_processor_has_bf16(trial: Trial) -> Trial {
-    if InstructionSet::best().has_bf16() {
+    if InstructionSet::best().supports_bf16() {
         return trial;
     }
     trial.with_kind("no AVX512-BF16").with_ignored_flag(true)
 }
 
-/// What PyTorch said of some photos.
+/// PyTorch's results for some photos.
 #[derive(Deserialize)]
 struct Reference<T> {
     photos: Vec<T>,
@@ -77,7 +78,7 @@ fn sample_crops() -> Result<()> {
         let bytes = std::fs::read(workspace::sample(&format!("{photo}.jpg")))?;
         let batch = Preprocessing::default().apply(&Photo::decode(&bytes, &Limits::default())?);
         let differences = batch.pixels().iter().zip(expected).map(|(a, b)| a.abs_diff(*b));
-        let largest = differences.max().context("there are no pixels")?;
+        let largest = differences.max().context("no pixels")?;
         ensure!(largest <= 2, "{photo}: a value differs by {largest}");
     }
     Ok(())
@@ -96,7 +97,7 @@ fn golden_logits(path: &str) -> Result<()> {
 }
 
 fn reference_tensors() -> Result<()> {
-    let checkpoint = source(&RESNET50_RUN)?;
+    let checkpoint = original_weights(&RESNET50_RUN)?;
     let reference = data::read("reference/resnet50_v1.safetensors")?;
     let reference = SafeTensors::deserialize(&reference)?;
     let tensor = |name: &str| Ok::<_, anyhow::Error>(floats(reference.tensor(name)?.data()));
@@ -106,13 +107,13 @@ fn reference_tensors() -> Result<()> {
     assert_near(&logits.values, &tensor("logits")?[..4 * 1000], 1e-3, "logits")?;
 
     let first = Normalised::new(tensor("input_0_4")?[..3 * 224 * 224].to_vec(), [1, 224, 224])?;
-    let kept = run(&checkpoint, &Input::Normalised(first), &Tap::ALL[1..])?.kept;
-    ensure!(kept.len() == 4, "{} stages", kept.len());
-    for kept in kept {
-        let stage = Tap::ALL.iter().position(|tap| *tap == kept.tap).context("no such tap")?;
+    let activations = run(&checkpoint, &Input::Normalised(first), &Tap::ALL[1..])?.activations;
+    ensure!(activations.len() == 4, "{} stages", activations.len());
+    for activation in activations {
+        let stage = Tap::ALL.iter().position(|tap| *tap == activation.tap).context("unknown tap")?;
         let expected = tensor(&format!("input_0_1.layer{stage}"))?;
         let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        assert_near(&kept.values, &expected, 1e-3 * largest, &format!("layer{stage}"))?;
+        assert_near(&activation.values, &expected, 1e-3 * largest, &format!("layer{stage}"))?;
     }
     Ok(())
 }
@@ -126,61 +127,63 @@ fn reference_photos() -> Result<()> {
     let photos = data::read_json::<Reference<Expected>>("reference/resnet50_v1.json")?.photos;
     ensure!(photos.len() == 33, "{} reference photos", photos.len());
     let files: Vec<String> = photos.iter().map(|photo| format!("photos/{}", photo.file)).collect();
-    for (photo, top1) in photos.iter().zip(top1(&source(&RESNET50_RUN)?, &files, Precision::F32)?) {
-        ensure!(top1 == photo.top5[0], "{}: {top1} instead of {}", photo.file, photo.top5[0]);
+    for (photo, top1) in photos.iter().zip(top1(&original_weights(&RESNET50_RUN)?, &files, Precision::F32)?) {
+        ensure!(top1 == photo.top5[0], "{}: class {top1}, expected {}", photo.file, photo.top5[0]);
     }
     Ok(())
 }
 
-/// At least 99 % of the predictions are PyTorch's.
+/// Checks that at least 99 % of the predictions equal PyTorch's.
 fn validation(run: &ValidationRun) -> Result<()> {
-    let agreement = agreement(&source(run)?, run, Precision::F32)?;
-    println!("{}: {:.2} % of the predictions are PyTorch's", run.architecture, 100.0 * agreement);
-    ensure!(agreement >= 0.99, "only {agreement} of the predictions are PyTorch's");
+    let agreement = agreement(&original_weights(run)?, run, Precision::F32)?;
+    println!("{}: {:.2} % of the predictions equal PyTorch's", run.architecture, 100.0 * agreement);
+    ensure!(agreement >= 0.99, "only {agreement} of the predictions equal PyTorch's");
     Ok(())
 }
 
-/// At least 97 % of the predictions are those of the weights before they were stored as int8.
+/// Checks that at least 97 % of the predictions equal those of the original weights, before their conversion to int8.
 fn bundled(path: &str, run: &ValidationRun) -> Result<()> {
     let agreement = agreement(&Checkpoint::from_path(workspace::root().join(path))?, run, Precision::F32)?;
-    println!("{path}: {:.2} % of the predictions are those of {}", 100.0 * agreement, run.weights);
-    ensure!(agreement >= 0.97, "only {agreement} of the predictions are those of {}", run.weights);
+    println!("{path}: {:.2} % of the predictions equal those of {}", 100.0 * agreement, run.weights);
+    ensure!(agreement >= 0.97, "only {agreement} of the predictions equal those of {}", run.weights);
     Ok(())
 }
 
-/// At least 98 % of the predictions in bf16 are PyTorch's in f32.
+/// Checks that at least 98 % of the predictions in bf16 equal PyTorch's in f32.
 fn bf16(run: &ValidationRun) -> Result<()> {
-    let agreement = agreement(&source(run)?, run, Precision::Bf16)?;
-    println!("{}: {:.2} % of the predictions in bf16 are PyTorch's", run.architecture, 100.0 * agreement);
-    ensure!(agreement >= 0.98, "only {agreement} of the predictions in bf16 are PyTorch's");
+    let agreement = agreement(&original_weights(run)?, run, Precision::Bf16)?;
+    println!("{}: {:.2} % of the predictions in bf16 equal PyTorch's", run.architecture, 100.0 * agreement);
+    ensure!(agreement >= 0.98, "only {agreement} of the predictions in bf16 equal PyTorch's");
     Ok(())
 }
 
-/// In f16 on the WebGPU engine, logits are near those of f32, and predictions the same but where two classes are as good as
-/// equal: of every eighth photo, which are some of each class. An adapter that is emulated takes its time.
+/// Checks that f16 on the WebGPU engine gives logits close to f32, and the same predictions unless two classes are
+/// nearly equally likely. It uses every eighth photo, which includes some of each class, since software adapters are
+/// slow.
 fn f16(run: &ValidationRun) -> Result<()> {
-    let checkpoint = source(run)?;
+    let checkpoint = original_weights(run)?;
     let files: Vec<String> = validation_files(run)?.0.into_iter().step_by(8).collect();
     let f32 = logits(&checkpoint, &files, Device::Cpu, EngineOptions::default())?;
-    // As a GPU computes, which multiplies f16; for an adapter that emulates one, kernels multiply f32.
-    let (precision, kernels) = (Precision::F16, Some(AdapterKind::Direct));
-    let options = EngineOptions { precision, kernels, ..EngineOptions::default() };
+    // The kernels for GPUs, which multiply in f16; those for software adapters multiply in f32.
+    let (precision, adapter_kind) = (Precision::F16, Some(AdapterKind::Direct));
+    let options = EngineOptions { precision, adapter_kind, ..EngineOptions::default() };
     let f16 = logits(&checkpoint, &files, Device::WebGpu(0), options)?;
     let mut equal = 0;
     for (file, (f32, f16)) in files.iter().zip(f32.iter().zip(&f16)) {
         let [one, other] = [f32, f16].map(|logits| largest(logits));
         let scale = f32.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
-        let away = f32.iter().zip(f16).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
-        ensure!(away < 5e-3 * scale, "{file}: a logit differs by {away} of {scale}");
-        ensure!(f32[one] - f32[other] < 0.01 * scale, "{file}: {other} instead of {one}");
+        let difference = f32.iter().zip(f16).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        ensure!(difference < 5e-3 * scale, "{file}: a logit differs by {difference} of {scale}");
+        ensure!(f32[one] - f32[other] < 0.01 * scale, "{file}: class {other}, expected {one}");
         equal += usize::from(one == other);
     }
-    println!("{}: {equal} of {} predictions in f16 on WebGPU are those in f32", run.architecture, files.len());
-    ensure!(equal >= 98, "only {equal} of {} predictions are the same", files.len());
+    println!("{}: {equal} of {} predictions in f16 on WebGPU equal those in f32", run.architecture, files.len());
+    ensure!(equal >= 98, "only {equal} of {} predictions are equal", files.len());
     Ok(())
 }
 
-/// The part of the 800 validation photos on which a checkpoint predicts what PyTorch did with the original weights.
+/// Returns the fraction of the 800 validation photos for which the prediction equals PyTorch's with the original
+/// weights.
 fn agreement(checkpoint: &Checkpoint, run: &ValidationRun, precision: Precision) -> Result<f64> {
     let (files, predicted) = validation_files(run)?;
     let top1 = top1(checkpoint, &files, precision)?;
@@ -188,7 +191,7 @@ fn agreement(checkpoint: &Checkpoint, run: &ValidationRun, precision: Precision)
     Ok(equal as f64 / files.len() as f64)
 }
 
-/// The 800 validation photos, and what PyTorch predicted.
+/// Returns the paths of the 800 validation photos, and PyTorch's predictions.
 fn validation_files(run: &ValidationRun) -> Result<(Vec<String>, Vec<usize>)> {
     #[derive(Deserialize)]
     struct Expected {
@@ -201,13 +204,13 @@ fn validation_files(run: &ValidationRun) -> Result<(Vec<String>, Vec<usize>)> {
     Ok(photos.unzip())
 }
 
-/// The likeliest class of each photo of the data.
+/// Returns the most likely class of each photo.
 fn top1(checkpoint: &Checkpoint, files: &[String], precision: Precision) -> Result<Vec<usize>> {
     let logits = logits(checkpoint, files, Device::Cpu, EngineOptions { precision, ..EngineOptions::default() })?;
     Ok(logits.iter().map(|logits| largest(logits)).collect())
 }
 
-/// The logits of each photo of the data.
+/// Returns the logits of each photo.
 fn logits(checkpoint: &Checkpoint, files: &[String], device: Device, options: EngineOptions) -> Result<Vec<Vec<f32>>> {
     let engine = block_on(Engine::prepare_with(Plan::new(checkpoint), device, options))?;
     let mut all = Vec::with_capacity(files.len());
@@ -227,8 +230,8 @@ fn largest(logits: &[f32]) -> usize {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0)
 }
 
-/// The original weights of a reference run, as they come in.
-fn source(run: &ValidationRun) -> Result<Checkpoint> {
+/// Loads the original weights of a reference run.
+fn original_weights(run: &ValidationRun) -> Result<Checkpoint> {
     let path = data::folder().join(run.weights);
     let checkpoint = if path.extension().is_some_and(|extension| extension == "pth") {
         pth::import(&path)?
@@ -238,16 +241,16 @@ fn source(run: &ValidationRun) -> Result<Checkpoint> {
     Ok(checkpoint.with_architecture(run.architecture)?)
 }
 
-fn run(checkpoint: &Checkpoint, input: &Input, keep: &[Tap]) -> Result<Output> {
+fn run(checkpoint: &Checkpoint, input: &Input, taps: &[Tap]) -> Result<Output> {
     let engine = block_on(Engine::prepare(Plan::new(checkpoint), Device::Cpu))?;
-    Ok(block_on(engine.run(input, keep))?)
+    Ok(block_on(engine.run(input, taps))?)
 }
 
 fn assert_near(values: &[f32], expected: &[f32], tolerance: f32, what: &str) -> Result<()> {
-    ensure!(values.len() == expected.len(), "{what}: {} values instead of {}", values.len(), expected.len());
+    ensure!(values.len() == expected.len(), "{what}: {} values, expected {}", values.len(), expected.len());
     let largest = values.iter().zip(expected).fold(0.0f32, |largest, (a, b)| largest.max((a - b).abs()));
-    println!("{what}: largest difference {largest:e}, allowed {tolerance:e}");
-    ensure!(largest < tolerance, "{what}: a value differs by {largest}, allowed is {tolerance}");
+    println!("{what}: largest difference {largest:e}, tolerance {tolerance:e}");
+    ensure!(largest < tolerance, "{what}: a value differs by {largest}, tolerance {tolerance}");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The names of ImageNet's classes, out of the bundled checkpoint: there is no second list of them.
+//! Extracts the names of ImageNet's classes from the bundled checkpoint, so that there is only one list of them.
 
 use serde_json::Value;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::{env, fs};
 
 const CHECKPOINT: &str = "../checkpoints/resnet50_v1-imagenet.safetensors";
 
-/// Writes `imagenet.txt`: identifier and readable name of a class, with a tab between them, in each line.
+/// Writes `imagenet.txt`, with the identifier and the readable name of one class per line, separated by a tab.
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={CHECKPOINT}");
@@ -18,11 +18,11 @@ fn main() {
     };
     let (classes, labels) = (names("classes"), names("labels"));
     let lines: Vec<String> = classes.iter().zip(&labels).map(|(class, label)| format!("{class}\t{label}\n")).collect();
-    let folder = env::var_os("OUT_DIR").expect("cargo names a folder");
-    fs::write(Path::new(&folder).join("imagenet.txt"), lines.concat()).expect("cargo's folder can be written to");
+    let folder = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
+    fs::write(Path::new(&folder).join("imagenet.txt"), lines.concat()).expect("OUT_DIR is writable");
 }
 
-/// The document under `shortcut` in the header of the checkpoint. (The crate `model` is not there yet when this runs.)
+/// Reads the metadata under `shortcut` in the header of the checkpoint. Build scripts cannot use the crate `model`.
 fn metadata() -> Result<Value, Box<dyn std::error::Error>> {
     let mut file = File::open(CHECKPOINT)?;
     let mut length = [0; 8];
@@ -30,6 +30,6 @@ fn metadata() -> Result<Value, Box<dyn std::error::Error>> {
     let mut header = Vec::new();
     file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
     let header: Value = serde_json::from_slice(&header)?;
-    let document = header["__metadata__"]["shortcut"].as_str().ok_or("there is no metadata of ours")?;
+    let document = header["__metadata__"]["shortcut"].as_str().ok_or("no metadata under `shortcut`")?;
     Ok(serde_json::from_str(document)?)
 }

@@ -1,4 +1,4 @@
-//! A JSON document with photos in base64, as the server takes them.
+//! Fuzzes the parser of JSON documents with photos in base64.
 #![cfg_attr(fuzzing, no_main)]
 
 use base64::Engine;
@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use model::prediction::Failure;
 use serde_json::Value;
-use server::parsers;
+use server::fuzz_api;
 
 #[cfg(fuzzing)]
 #[path = "../peak.rs"]
@@ -14,26 +14,26 @@ mod peak;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
 
-/// What takes memory whatever the document's size: messages, and lists of as many photos as may be.
-const BESIDE: usize = 4 << 10;
+/// Memory in bytes that is allowed for a document of any size: messages, and lists of the maximum number of photos.
+const BASE_MEMORY: usize = 4 << 10;
 
-/// Photos that are what their base64 says, and are counted, or an error that says something; memory within a multiple of
-/// the document.
+/// Checks that a document yields the photos that its base64 encodes, with memory reserved for them, or an error with
+/// code and message; and that parsing takes memory within a multiple of the document.
 pub fn check(bytes: &[u8]) {
-    let ((read, held), taken) = crate::peak::of(|| parsers::json(bytes));
-    let allowed = 8 * bytes.len() + BESIDE;
-    assert!(taken <= allowed, "{} bytes took {taken} bytes of memory; {allowed} are allowed", bytes.len());
-    let photos = match read {
+    let ((parsed, reserved), peak) = crate::peak::measure(|| fuzz_api::parse_json(bytes));
+    let allowed = 8 * bytes.len() + BASE_MEMORY;
+    assert!(peak <= allowed, "parsing {} bytes took {peak} bytes of memory; {allowed} are allowed", bytes.len());
+    let photos = match parsed {
         Ok(photos) => photos,
-        Err(failure) => return assert_clear(&failure),
+        Err(failure) => return assert_has_message(&failure),
     };
-    let document: Value = serde_json::from_slice(bytes).expect("it was read before");
+    let document: Value = serde_json::from_slice(bytes).expect("the document was parsed before");
     let mut texts = Vec::new();
     collect(&document, &mut texts);
     assert_eq!(photos.len(), texts.len());
-    assert!((1..=parsers::PHOTOS).contains(&photos.len()));
-    let kept: usize = photos.iter().flatten().map(Bytes::len).sum();
-    assert!(kept <= held, "{held} bytes are counted as held, and {kept} are kept");
+    assert!((1..=fuzz_api::MAX_PHOTOS).contains(&photos.len()));
+    let photo_bytes: usize = photos.iter().flatten().map(Bytes::len).sum();
+    assert!(photo_bytes <= reserved, "{reserved} bytes are reserved for {photo_bytes} bytes of photos");
     for (photo, text) in photos.iter().zip(texts) {
         let base64 = match text.strip_prefix("data:") {
             Some(url) => url.find(";base64,").map(|at| &url[at + 8..]),
@@ -42,14 +42,14 @@ pub fn check(bytes: &[u8]) {
         match photo {
             Ok(photo) => assert_eq!(Some(STANDARD.encode(photo).as_str()), base64),
             Err(failure) => {
-                assert_clear(failure);
-                assert!(base64.is_none_or(|base64| STANDARD.decode(base64).is_err()), "{base64:?} is refused");
+                assert_has_message(failure);
+                assert!(base64.is_none_or(|base64| STANDARD.decode(base64).is_err()), "{base64:?} was rejected");
             }
         }
     }
 }
 
-/// Every text in their order, whatever holds it: a document is accepted that is a list of its fields' values, too.
+/// Collects all strings in document order, at any depth: a document may also be an array of the values of its fields.
 fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
     match value {
         Value::String(text) => texts.push(text),
@@ -59,6 +59,6 @@ fn collect<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
     }
 }
 
-fn assert_clear(failure: &Failure) {
+fn assert_has_message(failure: &Failure) {
     assert!(!failure.error.code.is_empty() && !failure.error.message.is_empty(), "{failure:?}");
 }

@@ -1,13 +1,13 @@
-//! Single convolutions on the CPU engine, each by every algorithm that computes it. Counted are the multiply-adds of the
-//! layer as it is defined, on all cores. Weights stay in the caches here, while in a network they come from memory: what
-//! that costs, `trainer bench --layers` shows.
+//! Benchmarks of single convolutions on the CPU engine, with every algorithm that can compute them, on all cores. The
+//! throughput counts the multiply-adds of the layer by its definition. Weights stay in the caches here, while they are
+//! read from memory in a network; `trainer bench --layers` measures layers within a network.
 //!
-//! `cargo bench -p model --bench convolutions`, and with `-- 'winograd'` or `-- 'layer3'` a part.
+//! `cargo bench -p model --bench convolutions`; append `-- 'winograd'` or `-- 'layer3'` to run only some of them.
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use model::architecture::{Architecture, Convolution};
-use model::engine::cpu::{Algorithm, Alone, InstructionSet};
+use model::engine::cpu::{Algorithm, InstructionSet, SingleConvolution};
 use model::engine::{EngineOptions, Precision};
 use std::fmt;
 
@@ -15,7 +15,7 @@ fn main() {
     divan::main();
 }
 
-/// Layers of different kinds: a network, one of its convolutions, and the side of its input at 224x224.
+/// Layers of different kinds: architecture, name of the convolution, and side of its input for 224x224 images.
 const LAYERS: [(&str, &str, usize); 10] = [
     ("resnet18", "conv1", 224),
     ("resnet18", "layer1.0.conv1", 56),
@@ -43,10 +43,10 @@ impl fmt::Display for Case {
 }
 
 fn cases() -> Vec<Case> {
-    let precision = if InstructionSet::best().has_bf16() { Precision::Bf16 } else { Precision::F32 };
+    let precision = if InstructionSet::best().supports_bf16() { Precision::Bf16 } else { Precision::F32 };
     let cases = LAYERS.into_iter().flat_map(|(network, name, side)| {
-        let convolutions = Architecture::new(network, 1000).expect("a known name").convolutions();
-        let layer = convolutions.into_iter().find(|layer| layer.name == name).expect("a layer of it");
+        let convolutions = Architecture::new(network, 1000).expect("the architecture exists").convolutions();
+        let layer = convolutions.into_iter().find(|layer| layer.name == name).expect("the layer exists");
         let algorithms = Algorithm::candidates(&layer, precision);
         algorithms.map(move |algorithm| Case { network, layer: layer.clone(), side, algorithm })
     });
@@ -56,8 +56,8 @@ fn cases() -> Vec<Case> {
 #[divan::bench(args = cases())]
 fn convolution(bencher: Bencher, case: &Case) {
     let Case { layer, side, algorithm, .. } = case;
-    let alone = Alone::new(layer.clone(), *algorithm, [1, *side], EngineOptions::default());
-    let mut alone = alone.expect("the device cpu is everywhere");
+    let single = SingleConvolution::new(layer.clone(), *algorithm, [1, *side], EngineOptions::default());
+    let mut single = single.expect("the device cpu is always available");
     let multiply_adds = layer.weight_shape().iter().product::<usize>() * layer.output_size(*side).pow(2);
-    bencher.counter(ItemsCount::new(multiply_adds)).bench_local(|| alone.run());
+    bencher.counter(ItemsCount::new(multiply_adds)).bench_local(|| single.run());
 }

@@ -1,5 +1,5 @@
-//! What stands in front of every network: from an encoded photo to the pixels that it sees, decoding and resizing on
-//! their own. Beside Pillow: `tests/peers/preprocess.py`.
+//! Preprocessing: decoding and resizing of photos, measured separately. `tests/peers/preprocess.py` compares with
+//! Pillow.
 //!
 //! `cargo bench -p model --bench preprocess`
 
@@ -9,11 +9,12 @@ use divan::{Bencher, black_box};
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
-use model::preprocess::{Excerpt, Interpolation, Limits, Photo, Preprocessing};
+use model::preprocess::{CroppedDecode, Interpolation, Limits, Photo, Preprocessing};
 
 const SAMPLE: &[u8] = include_bytes!("../../samples/palace.jpg");
 
-/// What a camera gives: 12 megapixels. Its EXIF data say 6: to be turned by a quarter.
+/// The size of a camera's photo: 12 megapixels. `TURNED` is an EXIF header with orientation 6, a rotation by 90
+/// degrees.
 const SIZE: (u32, u32) = (4000, 3000);
 const TURNED: &[u8] = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
 
@@ -21,10 +22,11 @@ fn main() {
     divan::main();
 }
 
-/// The sample enlarged, with grain, so that it has something to decode in every block.
+/// The sample photo enlarged, with added grain, so that every block has coefficients to decode.
 static ENLARGED: LazyLock<RgbImage> = LazyLock::new(|| {
-    let sample = Photo::decode(SAMPLE, &Limits::default()).expect("a sample");
-    let sample = RgbImage::from_raw(sample.width(), sample.height(), sample.pixels().to_vec()).expect("its pixels");
+    let sample = Photo::decode(SAMPLE, &Limits::default()).expect("the sample is a valid photo");
+    let sample = RgbImage::from_raw(sample.width(), sample.height(), sample.pixels().to_vec())
+        .expect("the number of pixels matches the size");
     let mut enlarged = resize(&sample, SIZE.0, SIZE.1, FilterType::CatmullRom);
     let mut state = 1u32;
     let mut random = || {
@@ -32,7 +34,7 @@ static ENLARGED: LazyLock<RgbImage> = LazyLock::new(|| {
         (state >> 24) as i32
     };
     for pixel in enlarged.pixels_mut() {
-        // Four even dice make a bell with a standard deviation of 6.
+        // The sum of four uniform numbers is bell-shaped; it is scaled to a standard deviation of 6.
         let grain = ((0..4).map(|_| random()).sum::<i32>() - 510) * 6 / 148;
         pixel.0 = pixel.0.map(|value| (i32::from(value) + grain).clamp(0, 255) as u8);
     }
@@ -62,14 +64,15 @@ impl File {
             File::LargeFullChroma => encoder().subsampling(Subsampling::S444),
             File::LargeProgressive => encoder().subsampling(Subsampling::S420).progressive(true),
         };
-        encoder.encode().expect("a picture of this size")
+        encoder.encode().expect("the photo can be encoded")
     }
 }
 
 #[divan::bench(args = File::ALL, sample_count = 20)]
 fn decode(bencher: Bencher, file: File) {
     let (bytes, preprocessing) = (file.bytes(), Preprocessing::default());
-    let decode = || Excerpt::decode(black_box(&bytes), &Limits::default(), &preprocessing).expect("a photo");
+    let decode =
+        || CroppedDecode::decode(black_box(&bytes), &Limits::default(), &preprocessing).expect("a valid photo");
     bencher.bench_local(decode);
 }
 
@@ -85,6 +88,6 @@ fn resize_bicubic(bencher: Bencher, file: File) {
 
 fn resize_with(bencher: Bencher, file: File, interpolation: Interpolation) {
     let preprocessing = Preprocessing { interpolation, ..Preprocessing::default() };
-    let excerpt = Excerpt::decode(&file.bytes(), &Limits::default(), &preprocessing).expect("a photo");
-    bencher.bench_local(|| black_box(&excerpt).resize());
+    let decoded = CroppedDecode::decode(&file.bytes(), &Limits::default(), &preprocessing).expect("a valid photo");
+    bencher.bench_local(|| black_box(&decoded).resize());
 }

@@ -1,85 +1,117 @@
-//! A checkpoint prepared on a device, from a photo's bytes to its [`Prediction`]: what command line and page use whole,
-//! and the server in its two halves.
+//! The whole path from a photo's bytes to its [`Prediction`], with a checkpoint prepared on a device. The command
+//! line and the page use all of it; the server, which batches photos, uses only [`PreparedPhoto`].
 
 use crate::checkpoint::{Checkpoint, Metadata};
-use crate::engine::{Device, EnduringEngine, EngineError, EngineOptions, Input, Logits, Output, Report};
-use crate::explain::{ClassWeights, Explanation};
+use crate::engine::{Device, EngineError, EngineOptions, FallbackEngine, Input, Logits, OnFallback, Output};
+use crate::explain::{ClassifierWeights, Explanation};
 use crate::plan::Tap;
 use crate::prediction::{ModelId, Prediction, Timing, top_k};
-use crate::preprocess::{Excerpt, ImageBatch, Limits, Photo, PhotoError, Region};
+use crate::preprocess::{CroppedDecode, ImageBatch, Limits, Photo, PhotoError, Region};
 use web_time::Instant;
 
-/// A model, ready to answer.
+/// A model that is ready to classify photos.
+///
+/// ```
+/// use model::architecture::{Architecture, Stem};
+/// use model::classifier::{Classifier, PreparedPhoto};
+/// use model::engine::{Device, EngineOptions};
+/// use model::prediction::ModelId;
+/// use model::preprocess::Preprocessing;
+/// use model::random;
+///
+/// # pollster::block_on(async {
+/// let architecture = Architecture { stem: Stem::Small, ..Architecture::new("resnet18", 10)? };
+/// let mut checkpoint = random::checkpoint(architecture);
+/// let metadata = checkpoint.metadata().clone();
+/// let small = Preprocessing { resize: 32, crop: 32, ..Preprocessing::default() };
+/// checkpoint = checkpoint.with_metadata(model::checkpoint::Metadata { preprocessing: small, ..metadata })?;
+///
+/// let id = ModelId::from_bytes("random", &checkpoint.to_bytes());
+/// let options = EngineOptions::default();
+/// let classifier = Classifier::new(id, checkpoint, Device::Cpu, options, |_, _| {}).await?;
+///
+/// let photo = PreparedPhoto::from_rgba(40, 30, &[128; 40 * 30 * 4], classifier.metadata())?;
+/// let prediction = classifier.classify(photo, 0.0, 5).await?;
+/// assert_eq!(prediction.predictions.len(), 5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 pub struct Classifier {
-    /// What answers carry.
+    /// Name and version, which predictions carry.
     id: ModelId,
     metadata: Metadata,
-    engine: EnduringEngine,
+    engine: FallbackEngine,
 }
 
-/// A preprocessed photo with what that took.
+/// A preprocessed photo, and the time that preparing it took.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub struct PreparedPhoto {
     /// A batch of one.
     pub image: ImageBatch,
-    /// What of the photo the image shows.
+    /// The part of the photo that the image shows.
     pub region: Region,
     pub decode_ms: f64,
     pub preprocess_ms: f64,
 }
 
-impl Prepared {
+impl PreparedPhoto {
     /// Decodes and preprocesses an encoded photo.
+    ///
+    /// # Errors
+    /// Returns an error if the photo exceeds `limits`, has an unsupported format, or cannot be decoded.
     pub fn from_bytes(bytes: &[u8], limits: &Limits, metadata: &Metadata) -> Result<Self, PhotoError> {
         let start = Instant::now();
-        let excerpt = Excerpt::decode(bytes, limits, &metadata.preprocessing)?;
-        Ok(Self::finish(start, excerpt.region(), || excerpt.resize()))
+        let decoded = CroppedDecode::decode(bytes, limits, &metadata.preprocessing)?;
+        Ok(Self::finish(start, decoded.region(), || decoded.resize()))
     }
 
-    /// Preprocesses u8 RGBA `[height, width, 4]`, upright.
+    /// Preprocesses an upright u8 RGBA image, `[height, width, 4]`.
+    ///
+    /// # Errors
+    /// Returns an error if the number of bytes does not match the size.
     pub fn from_rgba(width: u32, height: u32, rgba: &[u8], metadata: &Metadata) -> Result<Self, PhotoError> {
         let start = Instant::now();
         let photo = Photo::from_rgba(width, height, rgba)?;
         Ok(Self::finish(start, metadata.preprocessing.region(&photo), || metadata.preprocessing.apply(&photo)))
     }
 
-    /// Of what began to be decoded at `start` and is decoded now.
+    /// Preprocesses a photo whose decoding started at `start` and has just ended.
     fn finish(start: Instant, region: Region, preprocess: impl FnOnce() -> ImageBatch) -> Self {
         let decode_ms = milliseconds_since(start);
         let start = Instant::now();
         let image = preprocess();
-        Prepared { image, region, decode_ms, preprocess_ms: milliseconds_since(start) }
+        PreparedPhoto { image, region, decode_ms, preprocess_ms: milliseconds_since(start) }
     }
 }
 
-/// An image that needed no preparation: it is all that there is of its photo.
-impl From<ImageBatch> for Prepared {
+/// Wraps an image that needed no preparation; its region is the whole image.
+impl From<ImageBatch> for PreparedPhoto {
     fn from(image: ImageBatch) -> Self {
         let region = Region::whole(&image);
-        Prepared { image, region, decode_ms: 0.0, preprocess_ms: 0.0 }
+        PreparedPhoto { image, region, decode_ms: 0.0, preprocess_ms: 0.0 }
     }
 }
 
 impl Classifier {
-    /// Prepares a checkpoint on a device; `id` is what answers call the model, and `report` is told if the device is lost
-    /// and another one answers.
+    /// Prepares a checkpoint on a device. Predictions carry `id`; `on_fallback` is called if the device is lost and
+    /// another one takes over.
     ///
     /// # Errors
-    /// Those of [`EnduringEngine::prepare`].
+    /// Returns the errors of [`FallbackEngine::prepare`].
     pub async fn new(
         id: ModelId,
         checkpoint: Checkpoint,
         device: Device,
         options: EngineOptions,
-        report: Report,
+        on_fallback: OnFallback,
     ) -> Result<Self, EngineError> {
         let metadata = checkpoint.metadata().clone();
-        let engine = EnduringEngine::prepare(checkpoint, device, options, report).await?;
+        let engine = FallbackEngine::prepare(checkpoint, device, options, on_fallback).await?;
         Ok(Classifier { id, metadata, engine })
     }
 
-    /// Of an engine that is prepared already, from the checkpoint of this description.
-    pub fn of(id: &ModelId, metadata: &Metadata, engine: EnduringEngine) -> Self {
+    /// Creates a classifier from an engine that has been prepared from a checkpoint with this metadata.
+    pub fn from_engine(id: &ModelId, metadata: &Metadata, engine: FallbackEngine) -> Self {
         Classifier { id: id.clone(), metadata: metadata.clone(), engine }
     }
 
@@ -91,49 +123,58 @@ impl Classifier {
         self.engine.engine().device()
     }
 
-    /// As [`Engine::adapter`].
+    /// Returns the name of the adapter, if the device has one; see [`Engine::adapter`](crate::engine::Engine::adapter).
     pub fn adapter(&self) -> Option<String> {
         self.engine.engine().adapter().map(str::to_owned)
     }
 
-    /// What the network says of images, without a word about labels.
+    /// Computes the logits of images.
     ///
     /// # Errors
-    /// Those of [`Engine::run`].
+    /// Returns the errors of [`Engine::run`](crate::engine::Engine::run).
     pub async fn logits(&self, input: &Input) -> Result<Logits, EngineError> {
         Ok(self.engine.run(input, &[]).await?.0.logits)
     }
 
-    /// Classifies one preprocessed photo; `queue_ms` is how long it waited since.
-    pub async fn classify(&self, prepared: Prepared, queue_ms: f64, k: usize) -> Result<Prediction, EngineError> {
-        let (prediction, _) = self.answer(prepared, queue_ms, k, &[]).await?;
+    /// Classifies a preprocessed photo into the `k` most likely classes. `queue_ms` is the time it has waited since
+    /// it was prepared.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Engine::run`](crate::engine::Engine::run).
+    pub async fn classify(&self, prepared: PreparedPhoto, queue_ms: f64, k: usize) -> Result<Prediction, EngineError> {
+        let (prediction, _) = self.run(prepared, queue_ms, k, &[]).await?;
         Ok(prediction)
     }
 
-    /// The same, with what spoke for the likeliest class; only who explains has to keep the weights of classes.
+    /// Classifies like [`classify`](Self::classify), and computes the class activation map of the most likely class.
+    /// The caller keeps the `weights`, so that they take memory only if explanations are needed.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Engine::run`](crate::engine::Engine::run).
     pub async fn explain(
         &self,
-        prepared: Prepared,
+        prepared: PreparedPhoto,
         queue_ms: f64,
         k: usize,
-        weights: &ClassWeights,
+        weights: &ClassifierWeights,
     ) -> Result<(Prediction, Explanation), EngineError> {
         let region = prepared.region;
-        let (prediction, Output { logits, kept }) = self.answer(prepared, queue_ms, k, &[ClassWeights::TAP]).await?;
-        let likeliest = top_k(&logits, 0, &self.metadata.labels, 1)[0].index;
-        let map = weights.evidence(&kept[0], 0, likeliest).in_favour();
+        let (prediction, Output { logits, activations }) =
+            self.run(prepared, queue_ms, k, &[ClassifierWeights::TAP]).await?;
+        let most_likely = top_k(&logits, 0, &self.metadata.labels, 1)[0].index;
+        let map = weights.cam(&activations[0], 0, most_likely).relu_normalised();
         Ok((prediction, Explanation { map, region }))
     }
 
-    async fn answer(
+    async fn run(
         &self,
-        prepared: Prepared,
+        prepared: PreparedPhoto,
         queue_ms: f64,
         k: usize,
         keep: &[Tap],
     ) -> Result<(Prediction, Output), EngineError> {
         let start = Instant::now();
-        let Prepared { image, decode_ms: decode, preprocess_ms: preprocess, .. } = prepared;
+        let PreparedPhoto { image, decode_ms: decode, preprocess_ms: preprocess, .. } = prepared;
         let (output, device) = self.engine.run(&Input::Pixels(image), keep).await?;
         let inference = milliseconds_since(start);
         let timing = Timing::new(decode, preprocess, queue_ms, inference);

@@ -1,24 +1,24 @@
-//! Class activation maps: which parts of a photo spoke for a class.
+//! Class activation maps (CAM): the contribution of each part of a photo to the logit of a class.
 //!
-//! Zhou et al. (2016), "Learning Deep Features for Discriminative Localization". Where a network ends in a global average
-//! pool and one linear layer, as all of ours do, a logit is the mean over all places of what the channels there are worth
-//! to the class, plus a bias. The map is that sum taken apart again, so nothing in it is estimated.
+//! Zhou et al. (2016), "Learning Deep Features for Discriminative Localization". All our networks end in a global
+//! average pool and a linear layer, so a logit is the mean over all positions of the channels there, weighted by the
+//! classifier, plus a bias. The map shows the terms of this mean; it is exact, not an estimate.
 
 use crate::checkpoint::Checkpoint;
-use crate::engine::Kept;
+use crate::engine::Activation;
 use crate::plan::{Stage, Tap};
 use crate::preprocess::Region;
 use serde::{Deserialize, Serialize};
 
-/// What each channel is worth to each class: the weights of the classifier.
+/// The weights of the classifier, by class and channel.
 #[derive(Clone, Debug)]
-pub struct ClassWeights {
+pub struct ClassifierWeights {
     /// `[classes, channels]`
     weight: Vec<f32>,
     channels: usize,
 }
 
-/// f32 `[height, width]`, a value for each place of the last stage.
+/// f32 `[height, width]`, one value per position in the output of the last stage.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActivationMap {
@@ -27,54 +27,56 @@ pub struct ActivationMap {
     pub width: usize,
 }
 
-/// What spoke for the likeliest class, and where that lies in the photo.
+/// The class activation map of the most likely class, and its position in the photo.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// In 0..1, laid over the whole region.
+    /// Values in 0..1; the map covers the whole region.
     pub map: ActivationMap,
     pub region: Region,
 }
 
-impl ClassWeights {
-    /// What a run has to keep for a map.
+impl ClassifierWeights {
+    /// The tap that a run has to return for a class activation map.
     pub const TAP: Tap = Tap::Stage(Stage::Four);
 
-    /// `weight` is `[classes, channels]`.
+    /// Creates the weights from values `[classes, channels]`.
     pub fn new(weight: Vec<f32>, channels: usize) -> Self {
-        ClassWeights { weight, channels }
+        ClassifierWeights { weight, channels }
     }
 
-    /// Those of a network.
-    pub fn of(checkpoint: &Checkpoint) -> Self {
+    /// Reads the classifier's weights from a checkpoint.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Self {
         let weight = checkpoint.values("fc.weight");
         let channels = weight.len() / checkpoint.architecture().classes;
-        ClassWeights::new(weight, channels)
+        ClassifierWeights::new(weight, channels)
     }
 
-    /// How much each place of an image speaks for a class or, below zero, against it: the mean of all places is the logit
-    /// without its bias. `kept` is what a run kept of [`ClassWeights::TAP`].
+    /// Returns the contribution of each position of image `image` to the logit of `class`; negative values speak
+    /// against the class. The mean of the map is the logit without its bias. `activation` is the value of
+    /// [`ClassifierWeights::TAP`].
     ///
     /// # Panics
-    /// If the network has no such class, or the run no such image.
-    pub fn evidence(&self, kept: &Kept, image: usize, class: usize) -> ActivationMap {
-        let [_, channels, height, width] = kept.shape;
-        let places = height * width;
-        let worths = &self.weight[class * self.channels..][..self.channels];
-        let mut values = vec![0.0; places];
-        let planes = kept.values[image * channels * places..].chunks_exact(places);
-        for (plane, worth) in planes.zip(worths) {
-            values.iter_mut().zip(plane).for_each(|(sum, value)| *sum += worth * value);
+    /// Panics if the network has no class `class`, or the activation no image `image`.
+    pub fn cam(&self, activation: &Activation, image: usize, class: usize) -> ActivationMap {
+        let [_, channels, height, width] = activation.shape;
+        let positions = height * width;
+        let weights = &self.weight[class * self.channels..][..self.channels];
+        let mut values = vec![0.0; positions];
+        let planes = activation.values[image * channels * positions..].chunks_exact(positions);
+        for (plane, weight) in planes.zip(weights) {
+            values.iter_mut().zip(plane).for_each(|(sum, value)| *sum += weight * value);
         }
         ActivationMap { values, height, width }
     }
 }
 
 impl ActivationMap {
-    /// What speaks for the class alone, scaled so that the strongest is 1. All zeros if nothing does.
-    pub fn in_favour(mut self) -> Self {
-        let strongest = self.values.iter().copied().fold(0.0, f32::max);
-        let scale = if strongest > 0.0 { strongest.recip() } else { 0.0 };
+    /// Sets negative values to zero, and scales the map so that its maximum is 1. The map is all zeros if no value is
+    /// positive.
+    pub fn relu_normalised(mut self) -> Self {
+        let maximum = self.values.iter().copied().fold(0.0, f32::max);
+        let scale = if maximum > 0.0 { maximum.recip() } else { 0.0 };
         self.values.iter_mut().for_each(|value| *value = value.max(0.0) * scale);
         self
     }
@@ -91,30 +93,30 @@ mod tests {
     use pollster::block_on;
 
     #[test]
-    fn the_mean_of_the_evidence_is_the_logit() {
+    fn mean_of_the_cam_is_the_logit() {
         let shape = [2, 96, 64];
         for network in ["resnet18", "resnet50"] {
             let checkpoint = random::checkpoint(Architecture::new(network, 5).unwrap());
-            let (bias, weights) = (checkpoint.values("fc.bias"), ClassWeights::of(&checkpoint));
+            let (bias, weights) = (checkpoint.values("fc.bias"), ClassifierWeights::from_checkpoint(&checkpoint));
             let engine = block_on(Engine::prepare(Plan::from(checkpoint), Device::Cpu)).unwrap();
             let pixels = random::pixels(1, shape.iter().product::<usize>() * 3);
             let images = ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).unwrap();
-            let output = block_on(engine.run(&Input::Pixels(images), &[ClassWeights::TAP])).unwrap();
+            let output = block_on(engine.run(&Input::Pixels(images), &[ClassifierWeights::TAP])).unwrap();
 
             for (image, class) in (0..shape[0]).flat_map(|image| (0..bias.len()).map(move |class| (image, class))) {
-                let map = weights.evidence(&output.kept[0], image, class);
+                let map = weights.cam(&output.activations[0], image, class);
                 assert_eq!((map.height, map.width, map.values.len()), (3, 2, 6));
                 let mean = map.values.iter().sum::<f32>() / map.values.len() as f32;
-                let (found, logit) = (mean + bias[class], output.logits.row(image)[class]);
-                assert!((found - logit).abs() < 1e-4 * logit.abs().max(1.0), "{network}: {found} instead of {logit}");
+                let (sum, logit) = (mean + bias[class], output.logits.row(image)[class]);
+                assert!((sum - logit).abs() < 1e-4 * logit.abs().max(1.0), "{network}: {sum}, expected {logit}");
             }
         }
     }
 
     #[test]
-    fn what_speaks_against_a_class_is_not_shown() {
+    fn relu_normalised_removes_negative_values() {
         let map = |values: [f32; 4]| ActivationMap { values: values.to_vec(), height: 2, width: 2 };
-        assert_eq!(map([-8.0, 1.0, 0.0, 4.0]).in_favour(), map([0.0, 0.25, 0.0, 1.0]));
-        assert_eq!(map([-8.0, -1.0, 0.0, -4.0]).in_favour(), map([0.0; 4]));
+        assert_eq!(map([-8.0, 1.0, 0.0, 4.0]).relu_normalised(), map([0.0, 0.25, 0.0, 1.0]));
+        assert_eq!(map([-8.0, -1.0, 0.0, -4.0]).relu_normalised(), map([0.0; 4]));
     }
 }

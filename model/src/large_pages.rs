@@ -1,14 +1,14 @@
-//! Large pages for the memory of weights (Linux). Touched for the first time in pages of 4 kB, it costs more time than what
-//! is done with it; and where weights stream through the caches, translating addresses limits how fast, under a hypervisor
-//! above all.
+//! Large pages for the memory of weights (Linux). Touching memory for the first time in pages of 4 kB takes longer than
+//! the computation on it, and address translation limits the rate at which weights stream through the caches, above all
+//! under a hypervisor.
 
-/// Bytes of a large page on x86-64 and most of aarch64.
+/// Size of a large page on x86-64 and most of aarch64, in bytes.
 pub const LARGE_PAGE: usize = 2 << 20;
 
-/// Asks for large pages where memory of ours, mostly untouched, holds whole ones.
+/// Advises the kernel to back `memory`, mostly untouched so far, with large pages, if it contains whole ones.
 #[cfg(target_os = "linux")]
-pub fn prefer<T>(memory: &[T]) {
-    /// What addresses of advice are multiples of, 64 kB at most.
+pub fn advise<T>(memory: &[T]) {
+    /// The address passed to `madvise` must be a multiple of the page size, which is at most 64 kB.
     const PAGE: usize = 64 << 10;
 
     let first = memory.as_ptr().addr();
@@ -16,10 +16,11 @@ pub fn prefer<T>(memory: &[T]) {
     let end = (first + size_of_val(memory)) / PAGE * PAGE;
     if start + LARGE_PAGE <= end {
         let address = memory.as_ptr().cast_mut().cast::<libc::c_void>().wrapping_byte_add(start - first);
-        // SAFETY: the range is inside, and advice changes nothing of its content. If it is refused, pages stay small.
+        // SAFETY: the range lies within `memory`, and the advice does not change its content. On failure, pages stay
+        // small.
         unsafe { libc::madvise(address, end - start, libc::MADV_HUGEPAGE) };
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn prefer<T>(_memory: &[T]) {}
+pub fn advise<T>(_memory: &[T]) {}

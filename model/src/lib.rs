@@ -1,12 +1,11 @@
 //! Residual networks for image classification, shared by the trainer, the server and the browser.
 //!
-//! The way of the data is the same everywhere:
-//! `bytes -> preprocess -> ImageBatch -> Engine -> Logits -> Prediction`.
-//! The way of the weights: `Checkpoint -> Plan -> Engine`.
+//! Data flow, the same everywhere: `bytes -> preprocess -> ImageBatch -> Engine -> Logits -> Prediction`.
+//! Weights: `Checkpoint -> Plan -> Engine`. [`Classifier`](classifier::Classifier) combines these steps.
 //!
-//! This crate opens no socket, starts no thread (an engine excepted) and knows nothing of HTTP or the DOM.
-//! It compiles natively and to `wasm32-unknown-unknown`; Burn comes with the feature `burn`, the
-//! engine for WebGPU with `webgpu`.
+//! This crate does not access the network, HTTP or the DOM, and starts no threads except for the CPU engine's. It
+//! compiles natively and to `wasm32-unknown-unknown`. The feature `burn` adds the Burn network and engine, the
+//! feature `webgpu` the WebGPU engine.
 
 pub mod architecture;
 pub mod checkpoint;

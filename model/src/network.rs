@@ -1,4 +1,5 @@
-//! The Burn module: for training with autodiff, and the oracle of the plan. Its layers are those of the one table.
+//! The network as a Burn module, for training with autodiff and as the reference for the plan. Its layers derive from
+//! [`Architecture`].
 
 mod norm;
 
@@ -16,14 +17,14 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use norm::BatchNorm;
 use std::collections::BTreeMap;
 
-/// A convolution without bias and its batch norm.
+/// A convolution without bias, followed by a batch norm.
 #[derive(Module, Debug)]
 struct ConvNorm {
     conv: Conv2d,
     norm: BatchNorm,
 }
 
-/// Basic block or bottleneck, by the number of its convolutions.
+/// A basic block (two convolutions) or bottleneck (three).
 #[derive(Module, Debug)]
 struct Residual {
     convolutions: Vec<ConvNorm>,
@@ -39,17 +40,17 @@ pub struct ResNet {
     fc: Linear,
 }
 
-/// How a new network begins.
+/// Options of the initialisation of a new network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Initialisation {
-    /// Zero the scale of each block's last batch norm, so that every block starts as the identity
+    /// Set the scale of each block's last batch norm to zero, so that every block starts as the identity
     /// (Goyal et al. 2017, <https://arxiv.org/abs/1706.02677>).
     pub zero_last_norm: bool,
 }
 
 impl ConvNorm {
     fn new(layer: &Convolution, device: &Device) -> Self {
-        // PyTorch's fan-out counts all output channels; Burn's KaimingNormal divides them by the groups.
+        // PyTorch's fan-out counts all output channels; Burn's KaimingNormal divides them by the number of groups.
         let fan_out = (layer.out_channels * layer.kernel * layer.kernel) as f64;
         let conv = Conv2dConfig::new([layer.in_channels, layer.out_channels], [layer.kernel; 2])
             .with_stride([layer.stride; 2])
@@ -61,7 +62,8 @@ impl ConvNorm {
         ConvNorm { conv, norm: BatchNorm::new(layer.out_channels, device) }
     }
 
-    /// Multiplies what the input is made of; the norm computes in f32 and gives that back.
+    /// Computes the convolution in the dtype of the input, and the batch norm in f32; the output has the dtype of the
+    /// input.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let dtype = input.dtype();
         let weight = self.conv.weight.val();
@@ -107,7 +109,8 @@ impl Residual {
 }
 
 impl ResNet {
-    /// Kaiming-normal (fan-out) convolutions, batch norms of scale one, PyTorch's uniform classifier.
+    /// Creates a network with Kaiming-normal (fan-out) convolutions, batch norms of scale one, and PyTorch's uniform
+    /// initialisation of the classifier.
     pub fn new(architecture: &Architecture, initialisation: Initialisation, device: &Device) -> Self {
         let StemLayers { convolution, max_pool } = architecture.stem();
         let stages = architecture.stages().map(|blocks| {
@@ -133,14 +136,15 @@ impl ResNet {
         }
     }
 
-    /// A network with the weights and running statistics of a checkpoint.
+    /// Creates a network with the weights and running statistics of a checkpoint.
     pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Self {
         let architecture = checkpoint.architecture();
         let mut network = ResNet::new(&architecture, Initialisation::default(), device);
         for (layer, module) in architecture.convolutions().iter().zip(network.convolutions_mut()) {
             module.load(layer, checkpoint, device);
         }
-        // Row by row as Burn keeps it, not a view: products of views add up in another order.
+        // Copied to Burn's row-major layout instead of a transposed view: matrix products of views sum in another
+        // order.
         let (classes, features) = (architecture.classes, architecture.features());
         let values = checkpoint.values("fc.weight");
         let transposed = (0..features).flat_map(|feature| (0..classes).map(move |class| class * features + feature));
@@ -151,8 +155,8 @@ impl ResNet {
         network
     }
 
-    /// Weights and running statistics by torchvision's names, as [`Checkpoint::new`] takes them.
-    /// `architecture` is the one that the network was made with.
+    /// Returns weights and running statistics by torchvision's names, as [`Checkpoint::new`] accepts them.
+    /// `architecture` must be the one that the network was created with.
     pub fn tensors(&self, architecture: &Architecture) -> BTreeMap<String, Vec<f32>> {
         let mut tensors = BTreeMap::new();
         for (layer, module) in architecture.convolutions().iter().zip(self.convolutions()) {
@@ -165,36 +169,37 @@ impl ResNet {
         tensors
     }
 
-    /// Logits `[batch, classes]` of normalised images `[batch, 3, height, width]`. Batch norm uses the batch's
-    /// statistics where the network is on an autodiff device, else the running ones.
+    /// Returns the logits `[batch, classes]` of normalised images `[batch, 3, height, width]`. Batch norms use the
+    /// statistics of the batch if the network is on an autodiff device, otherwise the running ones.
     ///
-    /// Images of f16 or bf16 have convolutions multiply that; weights, norms, classifier and logits are f32.
+    /// For images in f16 or bf16, convolutions compute in that dtype; weights, norms, classifier and logits are f32.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward_keeping(images).0
+        self.forward_with_taps(images).0
     }
 
-    /// The logits, and what leaves the stem and each of the four stages.
-    pub fn forward_keeping(&self, images: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
+    /// Returns the logits, and the outputs of the stem and of each of the four stages.
+    pub fn forward_with_taps(&self, images: Tensor<4>) -> (Tensor<2>, Vec<Tensor<4>>) {
         let mut value = relu(self.stem.forward(images));
         if let Some(pool) = &self.max_pool {
             value = pool.forward(value);
         }
-        let mut kept = vec![value.clone()];
+        let mut taps = vec![value.clone()];
         for blocks in &self.stages {
             value = blocks.iter().fold(value, |value, block| block.forward(value));
-            kept.push(value.clone());
+            taps.push(value.clone());
         }
         let value = if value.dtype() == DType::F32 { value } else { value.cast(DType::F32) };
         let features = value.mean_dims(&[2, 3]).flatten(1, 3);
-        (self.classify(features), kept)
+        (self.classify(features), taps)
     }
 
-    /// Logits `[batch, classes]` of what the last stage makes of images, on average over its pixels: `[batch, features]`.
+    /// Returns the logits `[batch, classes]` of features `[batch, features]`: outputs of the last stage, averaged
+    /// over its pixels.
     pub fn classify(&self, features: Tensor<2>) -> Tensor<2> {
         self.fc.forward(features)
     }
 
-    /// In the order of [`Architecture::convolutions`].
+    /// Iterates over the convolutions in the order of [`Architecture::convolutions`].
     fn convolutions(&self) -> impl Iterator<Item = &ConvNorm> {
         let blocks = self.stages.iter().flatten();
         std::iter::once(&self.stem).chain(blocks.flat_map(|block| block.convolutions.iter().chain(&block.downsample)))
@@ -207,11 +212,12 @@ impl ResNet {
     }
 }
 
-/// `[batch, 3, height, width]` on the device, from bytes, with torchvision's arithmetic: `(pixel / 255 - mean) / std`.
+/// Normalises a batch to `[batch, 3, height, width]` on the device with torchvision's arithmetic,
+/// `(pixel / 255 - mean) / std`.
 pub fn normalise(batch: &ImageBatch, device: &Device) -> Tensor<4> {
     let [count, height, width] = batch.shape();
     let shape = [count, height, width, 3];
-    // WGSL has no bytes: there they cross the bus as floats.
+    // WGSL has no 8-bit type; such devices receive the pixels as floats.
     let pixels = if device.supports_dtype(DType::U8) {
         let data = TensorData::new(batch.pixels().to_vec(), shape);
         Tensor::<4, Int>::from_data(data, (device, DType::U8)).float()
@@ -219,9 +225,9 @@ pub fn normalise(batch: &ImageBatch, device: &Device) -> Tensor<4> {
         let floats: Vec<f32> = batch.pixels().iter().copied().map(f32::from).collect();
         Tensor::from_data(TensorData::new(floats, shape), device)
     };
-    let by_channel = |values: [f32; 3]| Tensor::<1>::from_data(values, device).reshape([1, 3, 1, 1]);
+    let per_channel = |values: [f32; 3]| Tensor::<1>::from_data(values, device).reshape([1, 3, 1, 1]);
     let pixels = pixels.permute([0, 3, 1, 2]) / 255.0;
-    (pixels - by_channel(batch.mean())) / by_channel(batch.std())
+    (pixels - per_channel(batch.mean())) / per_channel(batch.std())
 }
 
 fn options(conv: &Conv2d) -> ConvOptions<2> {
@@ -238,13 +244,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_normalised_as_torchvision_does() {
+    fn normalisation_equals_torchvision() {
         let (mean, std) = ([0.5, 0.25, 0.0], [0.5, 0.25, 1.0]);
         let batch = ImageBatch::new(vec![0, 51, 102, 255, 204, 153], [1, 1, 2], mean, std).unwrap();
-        let found = normalise(&batch, &Device::flex());
-        assert_eq!(found.dims(), [1, 3, 1, 2]);
-        let found: Vec<f32> = found.into_data().iter().collect();
+        let normalised = normalise(&batch, &Device::flex());
+        assert_eq!(normalised.dims(), [1, 3, 1, 2]);
+        let values: Vec<f32> = normalised.into_data().iter().collect();
         let expected = [-1.0, 1.0, -0.2, 2.2, 0.4, 0.6];
-        assert!(found.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{found:?}");
+        assert!(values.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{values:?}");
     }
 }

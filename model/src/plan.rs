@@ -1,25 +1,25 @@
-//! The network folded for inference: a flat list of operations over numbered values, batch norm gone into the
-//! convolutions. Every engine executes a plan; nothing else stands between a checkpoint and an engine.
+//! The network folded for inference: a flat list of operations on numbered values, with batch norms folded into the
+//! convolutions. Every engine executes a plan.
 //!
-//! The mean and standard deviation of the input are never folded into the stem: its padding is zero *after*
-//! normalising, so that would be wrong along the border.
+//! The mean and standard deviation of the input are not folded into the stem: its padding is zero *after*
+//! normalisation, so the result would be wrong along the border.
 
 use crate::architecture::{Architecture, Convolution, MaxPool, NORM_EPSILON, StemLayers};
 use crate::checkpoint::Checkpoint;
 
-/// A number by which operations name what they read and write; [`Plan::INPUT`] is what enters the network.
-pub type Value = usize;
+/// The number of a value that operations read and write; [`Plan::INPUT`] is the input of the network.
+pub type ValueId = usize;
 
-/// A value that a run can be asked to keep.
+/// An intermediate value that a run can return in addition to the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tap {
-    /// What enters the first stage: behind the stem's max-pool where it has one.
+    /// The input of the first stage: the output of the stem, after its max-pool if it has one.
     Stem,
-    /// What leaves a stage, numbered as torchvision's `layer1` to `layer4`.
+    /// The output of a stage.
     Stage(Stage),
 }
 
-/// One of the four stages.
+/// One of the four stages, torchvision's `layer1` to `layer4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     One,
@@ -29,7 +29,7 @@ pub enum Stage {
 }
 
 impl Tap {
-    /// All of them, in the order of the network.
+    /// All taps, in the order of the network.
     pub const ALL: [Tap; 5] =
         [Tap::Stem, Tap::Stage(Stage::One), Tap::Stage(Stage::Two), Tap::Stage(Stage::Three), Tap::Stage(Stage::Four)];
 
@@ -47,14 +47,14 @@ pub enum Operation {
     /// `output = relu?(convolution(input) + bias + residual?)`
     Convolution(FoldedConvolution),
     MaxPool {
-        input: Value,
-        output: Value,
+        input: ValueId,
+        output: ValueId,
         pool: MaxPool,
     },
-    /// Mean over height and width: spatial in, flat out.
+    /// Mean over height and width, from a spatial to a flat value.
     GlobalAveragePool {
-        input: Value,
-        output: Value,
+        input: ValueId,
+        output: ValueId,
     },
     Linear(Linear),
 }
@@ -62,12 +62,12 @@ pub enum Operation {
 /// A convolution with its batch norm folded in.
 #[derive(Clone, Debug)]
 pub struct FoldedConvolution {
-    pub input: Value,
-    pub output: Value,
-    /// Added before the ReLU.
-    pub residual: Option<Value>,
+    pub input: ValueId,
+    pub output: ValueId,
+    /// The value that is added before the ReLU.
+    pub residual: Option<ValueId>,
     pub relu: bool,
-    /// Names, channels, kernel, stride, padding, groups.
+    /// The shape of the convolution, and the names of its tensors.
     pub layer: Convolution,
     /// `[out_channels, in_channels / groups, kernel, kernel]`
     pub weight: Vec<f32>,
@@ -78,9 +78,9 @@ pub struct FoldedConvolution {
 /// `output = input * weight^T + bias`
 #[derive(Clone, Debug)]
 pub struct Linear {
-    pub input: Value,
-    pub output: Value,
-    /// It as a convolution of one pixel, which has the same weights.
+    pub input: ValueId,
+    pub output: ValueId,
+    /// The equivalent 1x1 convolution of a single pixel, with the same weights.
     pub layer: Convolution,
     /// `[classes, features]`
     pub weight: Vec<f32>,
@@ -88,17 +88,27 @@ pub struct Linear {
     pub bias: Vec<f32>,
 }
 
-/// What an engine executes: the operations in order; the output of the last one is the logits.
+/// The operations that an engine executes, in order. The output of the last one is the logits.
+///
+/// ```
+/// use model::architecture::Architecture;
+/// use model::plan::{Operation, Plan};
+///
+/// let plan = Plan::without_weights(Architecture::new("resnet18", 1000)?);
+/// assert_eq!(plan.operations.len(), 23); // 20 convolutions, two pools, the classifier
+/// assert!(matches!(plan.operations.last(), Some(Operation::Linear(_))));
+/// # Ok::<(), model::architecture::ArchitectureError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub architecture: Architecture,
     pub operations: Vec<Operation>,
-    taps: [Value; Tap::ALL.len()],
+    taps: [ValueId; Tap::ALL.len()],
 }
 
 impl Operation {
-    /// What it reads.
-    pub fn inputs(&self) -> impl Iterator<Item = Value> {
+    /// Returns the values that the operation reads.
+    pub fn inputs(&self) -> impl Iterator<Item = ValueId> {
         let (first, second) = match self {
             Operation::Convolution(convolution) => (convolution.input, convolution.residual),
             Operation::MaxPool { input, .. } | Operation::GlobalAveragePool { input, .. } => (*input, None),
@@ -107,8 +117,8 @@ impl Operation {
         [Some(first), second].into_iter().flatten()
     }
 
-    /// What it writes.
-    pub fn output(&self) -> Value {
+    /// Returns the value that the operation writes.
+    pub fn output(&self) -> ValueId {
         match self {
             Operation::Convolution(convolution) => convolution.output,
             Operation::MaxPool { output, .. } | Operation::GlobalAveragePool { output, .. } => *output,
@@ -119,36 +129,36 @@ impl Operation {
 
 impl Plan {
     /// The normalised input, `[batch, 3, height, width]`.
-    pub const INPUT: Value = 0;
+    pub const INPUT: ValueId = 0;
 
-    /// Folds a checkpoint that is needed further; [`Plan::from`] spares the memory of a second one.
+    /// Folds a copy of a checkpoint. [`Plan::from`] consumes the checkpoint and takes less memory.
     pub fn new(checkpoint: &Checkpoint) -> Self {
         Plan::from(checkpoint.clone())
     }
 
-    /// What an architecture does, in operations whose weights are still to come: [`Operation::fill`] brings them.
-    pub fn outline(architecture: Architecture) -> Self {
+    /// Returns the operations of an architecture without weights, which [`Operation::load_weights`] adds later.
+    pub fn without_weights(architecture: Architecture) -> Self {
         Builder::default().build(architecture)
     }
 
-    /// Operations that are no network: for measuring them.
-    pub(crate) fn of(operations: Vec<Operation>) -> Self {
+    /// Creates a plan of any operations, for measuring them.
+    pub(crate) fn from_operations(operations: Vec<Operation>) -> Self {
         let architecture = Architecture::new("resnet18", 1).expect("a known name");
         Plan { architecture, operations, taps: [Plan::INPUT; Tap::ALL.len()] }
     }
 
-    /// The number of a value that can be kept.
-    pub fn tap(&self, tap: Tap) -> Value {
+    /// Returns the value of a tap.
+    pub fn tap(&self, tap: Tap) -> ValueId {
         self.taps[tap.index()]
     }
 
-    /// How many values there are, the input among them.
-    pub fn value_count(&self) -> usize {
+    /// Returns the number of values, including the input.
+    fn value_count(&self) -> usize {
         self.operations.len() + 1
     }
 
-    /// By value: the index of the last operation that reads it; behind that its memory is free.
-    /// `None` for the logits, which nothing reads.
+    /// Returns, for each value, the index of the last operation that reads it, after which its memory can be reused, or
+    /// `None` for the logits, which no operation reads.
     pub fn last_reads(&self) -> Vec<Option<usize>> {
         let mut last = vec![None; self.value_count()];
         for (index, operation) in self.operations.iter().enumerate() {
@@ -161,12 +171,12 @@ impl Plan {
 }
 
 impl From<Checkpoint> for Plan {
-    /// Folds a checkpoint, in the memory of its weights where they are fp32.
+    /// Folds a checkpoint, in place if its weights are fp32.
     fn from(checkpoint: Checkpoint) -> Self {
-        let mut plan = Plan::outline(checkpoint.architecture());
+        let mut plan = Plan::without_weights(checkpoint.architecture());
         let mut tensors = checkpoint.into_values();
         for operation in &mut plan.operations {
-            operation.fill(|name| {
+            operation.load_weights(|name| {
                 tensors.remove(name).expect("a checkpoint has the tensors of its architecture, and each is read once")
             });
         }
@@ -175,8 +185,8 @@ impl From<Checkpoint> for Plan {
 }
 
 impl Operation {
-    /// The names of the tensors that it is filled from.
-    pub fn tensors(&self) -> Vec<String> {
+    /// Returns the names of the tensors that [`load_weights`](Self::load_weights) reads.
+    pub fn tensor_names(&self) -> Vec<String> {
         match self {
             Operation::Convolution(FoldedConvolution { layer, .. }) => {
                 let norm = NORM.map(|tensor| format!("{}.{tensor}", layer.norm));
@@ -187,8 +197,9 @@ impl Operation {
         }
     }
 
-    /// Gives an operation of an outline its weights; `values` knows the tensors of [`Operation::tensors`].
-    pub fn fill(&mut self, mut values: impl FnMut(&str) -> Vec<f32>) {
+    /// Sets the weights of an operation, with batch norms folded in. `values` is called once for each of
+    /// [`tensor_names`](Self::tensor_names), and returns the tensor's values in row-major order.
+    pub fn load_weights(&mut self, mut values: impl FnMut(&str) -> Vec<f32>) {
         match self {
             Operation::Convolution(convolution) => convolution.fold(values),
             Operation::Linear(linear) => [linear.weight, linear.bias] = LINEAR.map(&mut values),
@@ -197,12 +208,12 @@ impl Operation {
     }
 }
 
-/// A batch norm's tensors, scale and shift before the running statistics.
+/// Tensors of a batch norm: scale, shift, running statistics.
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 const LINEAR: [&str; 2] = ["fc.weight", "fc.bias"];
 
 impl FoldedConvolution {
-    /// Weight and bias with the batch norm's running statistics, scale and shift multiplied in.
+    /// Sets weight and bias, with the batch norm's running statistics, scale and shift folded in.
     fn fold(&mut self, mut values: impl FnMut(&str) -> Vec<f32>) {
         let layer = &self.layer;
         let mut weight = values(&format!("{}.weight", layer.name));
@@ -219,7 +230,7 @@ impl FoldedConvolution {
     }
 }
 
-/// Lists the operations of an outline; operation `i` writes value `i + 1`.
+/// Builds a plan without weights; operation `i` writes value `i + 1`.
 #[derive(Default)]
 struct Builder {
     operations: Vec<Operation>,
@@ -256,20 +267,20 @@ impl Builder {
         Plan { architecture, operations: self.operations, taps }
     }
 
-    fn push(&mut self, operation: impl FnOnce(Value) -> Operation) -> Value {
+    fn push(&mut self, operation: impl FnOnce(ValueId) -> Operation) -> ValueId {
         let output = self.operations.len() + 1;
         self.operations.push(operation(output));
         output
     }
 
-    fn convolution(&mut self, layer: Convolution, input: Value, residual: Option<Value>, relu: bool) -> Value {
+    fn convolution(&mut self, layer: Convolution, input: ValueId, residual: Option<ValueId>, relu: bool) -> ValueId {
         let [weight, bias] = [Vec::new(), Vec::new()];
         self.push(|output| {
             Operation::Convolution(FoldedConvolution { input, output, residual, relu, layer, weight, bias })
         })
     }
 
-    fn linear(&mut self, input: Value, architecture: Architecture) -> Value {
+    fn linear(&mut self, input: ValueId, architecture: Architecture) -> ValueId {
         let [name, norm] = ["fc", ""].map(str::to_owned);
         let (in_channels, out_channels) = (architecture.features(), architecture.classes);
         let layer = Convolution { name, norm, in_channels, out_channels, kernel: 1, stride: 1, padding: 0, groups: 1 };

@@ -1,32 +1,33 @@
-//! From logits to the answer: softmax, top-k, and the one schema that CLI, REST, page and widget speak.
+//! Predictions: softmax, top-k, and the serialised types that the CLI, the REST API, the page and the widget share.
 
 use crate::checkpoint::Metadata;
 use crate::engine::{Device, Logits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Which model answers.
+/// Name and version of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelId {
-    /// What it is called here; another checkpoint may take the name over.
+    /// Name of the model; another checkpoint may replace this one under the same name.
     pub name: String,
-    /// SHA-256 of its checkpoint, in hexadecimal: which weights they were.
+    /// SHA-256 of its checkpoint file, in hexadecimal; identifies the weights.
     pub version: String,
 }
 
-/// One class of an answer.
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+/// A class with its probability.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = Ranked))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ranked {
-    /// The readable name; not always unique.
+pub struct ClassScore {
+    /// Readable name of the class; not necessarily unique.
     pub label: String,
-    /// The class by its index in the logits.
+    /// Index of the class in the logits.
     pub index: usize,
-    /// Softmax over all classes.
+    /// Probability: softmax over all classes.
     pub probability: f32,
 }
 
-/// Milliseconds by phase. `queue` is the wait for a thread that decodes, and for the batch to begin.
+/// Duration of each phase, in milliseconds. `queue` is the time spent waiting for a decoding thread and for the batch
+/// to start.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
@@ -37,25 +38,39 @@ pub struct Timing {
     pub total: f64,
 }
 
-/// The answer for one photo.
+/// The prediction for one photo.
+///
+/// ```
+/// use model::architecture::Architecture;
+/// use model::checkpoint::Metadata;
+/// use model::engine::{Device, Logits};
+/// use model::prediction::{ModelId, Prediction, Timing};
+///
+/// let metadata = Metadata::new(Architecture::new("resnet18", 3)?);
+/// let id = ModelId::from_bytes("pets", b"the bytes of a checkpoint");
+/// let logits = Logits { values: vec![0.5, 2.0, -1.0], batch: 1, classes: 3 };
+/// let prediction = Prediction::new(&id, &metadata, Device::Cpu, (&logits, 0), 2, Timing::default());
+/// assert_eq!(prediction.predictions[0].label, "1");
+/// # Ok::<(), model::architecture::ArchitectureError>(())
+/// ```
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// The likeliest classes, likeliest first.
-    pub predictions: Vec<Ranked>,
-    /// Name of the model that answered.
+    /// The most likely classes, in descending order of probability.
+    pub predictions: Vec<ClassScore>,
+    /// Name of the model.
     pub model: String,
-    /// SHA-256 of its checkpoint, in hexadecimal.
+    /// SHA-256 of the model's checkpoint file, in hexadecimal.
     pub version: String,
-    /// Name of its architecture, as [`crate::architecture::Architecture::name`] gives it.
+    /// Name of the model's architecture, such as `resnet50`.
     pub architecture: String,
-    /// Name of the device that computed, as [`crate::engine::Device`] writes it.
+    /// Name of the device that computed the prediction, such as `cpu` or `webgpu`.
     pub backend: String,
     pub timing_ms: Timing,
 }
 
 impl Prediction {
-    /// From a row of logits, computed on `device` by the model of these labels and that architecture.
+    /// Creates a prediction with the `k` most likely classes from a row of logits that were computed on `device`.
     pub fn new(
         id: &ModelId,
         metadata: &Metadata,
@@ -76,21 +91,24 @@ impl Prediction {
 }
 
 impl Timing {
-    /// The phases with their sum.
+    /// Creates a timing from its phases; `total` is their sum.
     pub fn new(decode: f64, preprocess: f64, queue: f64, inference: f64) -> Self {
         Timing { decode, preprocess, queue, inference, total: decode + preprocess + queue + inference }
     }
 }
 
 impl ModelId {
-    /// Of the bytes of its checkpoint.
-    pub fn of_bytes(name: &str, bytes: &[u8]) -> Self {
-        Self::hashed(name, Sha256::digest(bytes))
+    /// Hashes the bytes of a checkpoint file.
+    pub fn from_bytes(name: &str, bytes: &[u8]) -> Self {
+        Self::from_hash(name, Sha256::digest(bytes))
     }
 
-    /// Of the file of its checkpoint.
+    /// Hashes a checkpoint file.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn of_file(name: &str, path: &std::path::Path) -> std::io::Result<Self> {
+    pub fn from_file(name: &str, path: &std::path::Path) -> std::io::Result<Self> {
         use std::io::BufRead;
         let mut file = std::io::BufReader::with_capacity(1 << 20, std::fs::File::open(path)?);
         let mut hasher = Sha256::new();
@@ -100,25 +118,25 @@ impl ModelId {
                 break;
             }
             hasher.update(bytes);
-            let taken = bytes.len();
-            file.consume(taken);
+            let length = bytes.len();
+            file.consume(length);
         }
-        Ok(Self::hashed(name, hasher.finalize()))
+        Ok(Self::from_hash(name, hasher.finalize()))
     }
 
-    fn hashed(name: &str, hash: impl AsRef<[u8]>) -> Self {
-        let version = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        ModelId { name: name.to_owned(), version }
+    fn from_hash(name: &str, hash: impl AsRef<[u8]>) -> Self {
+        ModelId { name: name.to_owned(), version: hex::encode(hash) }
     }
 }
 
-/// Why there is no answer: a code that a program can match and a sentence for a person.
+/// The body of an error response.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub error: FailureDetail,
 }
 
+/// An error: a code for programs and a message for people.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureDetail {
@@ -132,21 +150,21 @@ impl Failure {
     }
 }
 
-/// One of several photos.
+/// The result for one of several photos.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Outcome {
+pub enum PhotoOutcome {
     Prediction(Prediction),
     Failure(Failure),
 }
 
-/// The answer for several photos, in their order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Results {
-    pub results: Vec<Outcome>,
-}
-
-/// The probability of every class from a row of logits.
+/// Returns the probability of every class from a row of logits.
+///
+/// ```
+/// use model::prediction::softmax;
+///
+/// assert_eq!(softmax(&[1.0, 1.0]), [0.5, 0.5]);
+/// ```
 pub fn softmax(logits: &[f32]) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
@@ -154,25 +172,35 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
     exponentials.into_iter().map(|value| value / sum).collect()
 }
 
-/// The `k` likeliest classes of image `row` (all of them if there are fewer); of equals the lower index comes first.
-/// `labels` holds a name for every class.
-pub fn top_k(logits: &Logits, row: usize, labels: &[String], k: usize) -> Vec<Ranked> {
+/// Returns the `k` most likely classes of image `row` in descending order, or all classes if there are fewer. Equal
+/// probabilities are ordered by index. `labels` holds the label of every class.
+///
+/// ```
+/// use model::engine::Logits;
+/// use model::prediction::top_k;
+///
+/// let logits = Logits { values: vec![0.5, 2.0, -1.0], batch: 1, classes: 3 };
+/// let labels = ["ant", "bee", "cat"].map(str::to_owned);
+/// let top = top_k(&logits, 0, &labels, 2);
+/// assert_eq!((top[0].label.as_str(), top[1].label.as_str()), ("bee", "ant"));
+/// ```
+pub fn top_k(logits: &Logits, row: usize, labels: &[String], k: usize) -> Vec<ClassScore> {
     let probabilities = softmax(logits.row(row));
-    let ranked = |index: usize| Ranked { label: labels[index].clone(), index, probability: probabilities[index] };
-    ranking(&probabilities, k).into_iter().map(ranked).collect()
+    let score = |index: usize| ClassScore { label: labels[index].clone(), index, probability: probabilities[index] };
+    top_k_indices(&probabilities, k).into_iter().map(score).collect()
 }
 
-/// The `k` likeliest classes (all of them if there are fewer), the likeliest first; of equals the lower index. Probabilities or
-/// logits tell the same.
-pub fn ranking(values: &[f32], k: usize) -> Vec<usize> {
-    let by_likelihood = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
+/// Returns the indices of the `k` largest values in descending order, or of all values if there are fewer. Equal
+/// values are ordered by index. Probabilities and logits give the same order.
+pub fn top_k_indices(values: &[f32], k: usize) -> Vec<usize> {
+    let descending = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
     let mut order: Vec<usize> = (0..values.len()).collect();
-    // Of a thousand classes only the few are put in order.
+    // Only the first `k` of possibly a thousand classes need to be sorted.
     if k < order.len() {
-        order.select_nth_unstable_by(k, by_likelihood);
+        order.select_nth_unstable_by(k, descending);
         order.truncate(k);
     }
-    order.sort_unstable_by(by_likelihood);
+    order.sort_unstable_by(descending);
     order
 }
 
@@ -181,37 +209,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn softmax_survives_large_logits() {
+    fn softmax_does_not_overflow() {
         let probabilities = softmax(&[1000.0, 1000.0, -1000.0]);
         assert_eq!(probabilities, [0.5, 0.5, 0.0]);
     }
 
     #[test]
-    fn top_k_is_sorted_and_stable() {
+    fn top_k_is_sorted_with_ties_by_index() {
         let logits = Logits { values: vec![9.0, 9.0, 9.0, 0.0, 2.0, 2.0], batch: 2, classes: 3 };
         let labels = ["a", "b", "c"].map(str::to_owned);
-        let ranked = top_k(&logits, 1, &labels, 2);
-        assert_eq!(ranked.iter().map(|r| (r.label.as_str(), r.index)).collect::<Vec<_>>(), [("b", 1), ("c", 2)]);
-        assert!((ranked[0].probability - 0.4683).abs() < 1e-4, "{ranked:?}");
+        let top = top_k(&logits, 1, &labels, 2);
+        assert_eq!(
+            top.iter().map(|score| (score.label.as_str(), score.index)).collect::<Vec<_>>(),
+            [("b", 1), ("c", 2)]
+        );
+        assert!((top[0].probability - 0.4683).abs() < 1e-4, "{top:?}");
         assert_eq!(top_k(&logits, 0, &labels, 10).len(), 3);
     }
 
     #[test]
-    fn the_first_of_a_ranking_are_the_same_however_many_are_asked_for() {
-        // With equals, and in no order.
+    fn top_k_indices_are_a_prefix_of_the_full_order() {
+        // Unsorted values with duplicates.
         let values: Vec<f32> = (0..1000).map(|index| ((index * 7919) % 331) as f32).collect();
-        let all = ranking(&values, 1000);
+        let all = top_k_indices(&values, 1000);
         assert!(all.windows(2).all(|two| (-values[two[0]], two[0]) < (-values[two[1]], two[1])));
         for k in [0, 1, 5, 999, 2000] {
-            assert_eq!(ranking(&values, k), all[..k.min(1000)], "{k}");
+            assert_eq!(top_k_indices(&values, k), all[..k.min(1000)], "{k}");
         }
     }
 
     #[test]
-    fn an_outcome_is_read_back_as_what_it_was() {
-        let failure = Outcome::Failure(Failure::new("undecodable", "bad photo"));
+    fn photo_outcome_round_trips_through_json() {
+        let failure = PhotoOutcome::Failure(Failure::new("undecodable", "bad photo"));
         let json = serde_json::to_string(&failure).unwrap();
         assert_eq!(json, r#"{"error":{"code":"undecodable","message":"bad photo"}}"#);
-        assert_eq!(serde_json::from_str::<Outcome>(&json).unwrap(), failure);
+        assert_eq!(serde_json::from_str::<PhotoOutcome>(&json).unwrap(), failure);
     }
 }

@@ -1,4 +1,4 @@
-//! What fuzzing found and how it got there (`fuzz/`), once more without a fuzzer.
+//! Replays the corpora of the fuzz targets (`fuzz/`) without a fuzzer.
 
 #![cfg(not(target_arch = "wasm32"))]
 

@@ -1,4 +1,4 @@
-//! The plan on every engine against the Burn network, its oracle.
+//! Compares the plan on every engine with the Burn network, which is the reference.
 #![cfg(feature = "burn")]
 
 mod common;
@@ -19,12 +19,14 @@ fn random_images([batch, height, width]: [usize; 3]) -> Normalised {
     Normalised::new(values, [batch, height, width]).unwrap()
 }
 
-/// All that this build has, on any machine.
+/// The devices that this build has on any machine.
 fn devices() -> Vec<Device> {
     let webgpu = cfg!(feature = "webgpu").then_some(Device::WebGpu(0));
     [Device::Flex, Device::Cpu].into_iter().chain(webgpu).collect()
 }
 
+/// Asserts that every engine computes the logits and activations of the Burn network, and that the network's tensors
+/// are those of the checkpoint.
 fn assert_agreement(architecture: Architecture, shape: [usize; 3]) {
     let checkpoint = random::checkpoint(architecture);
     let images = random_images(shape);
@@ -34,54 +36,54 @@ fn assert_agreement(architecture: Architecture, shape: [usize; 3]) {
     let tensors = network.tensors(&architecture);
     assert_eq!(tensors.len(), architecture.tensors().len());
     for (name, values) in tensors {
-        assert!(values == checkpoint.values(&name), "{architecture}: {name} is not what it came from");
+        assert!(values == checkpoint.values(&name), "{architecture}: {name} differs from the checkpoint");
     }
-    let (logits, kept) = network.forward_keeping(Tensor::from_data(data, &device));
+    let (logits, activations) = network.forward_with_taps(Tensor::from_data(data, &device));
 
     let logits: Vec<f32> = logits.into_data().iter().collect();
-    let kept: Vec<([usize; 4], Vec<f32>)> =
-        kept.into_iter().map(|kept| (kept.dims(), kept.into_data().iter().collect())).collect();
+    let activations: Vec<([usize; 4], Vec<f32>)> =
+        activations.into_iter().map(|tensor| (tensor.dims(), tensor.into_data().iter().collect())).collect();
     let plan = Plan::from(checkpoint);
     for device in devices() {
         let engine = block_on(Engine::prepare(plan.clone(), device)).unwrap();
         let output = block_on(engine.run(&Input::Normalised(images.clone()), &Tap::ALL)).unwrap();
         let difference = relative_difference(&output.logits.values, &logits);
         assert!(difference < 1e-4, "{architecture} on {device}: logits differ by {difference}");
-        for (ours, (shape, values)) in output.kept.iter().zip(&kept) {
-            assert_eq!(&ours.shape, shape, "{architecture} on {device}: {:?}", ours.tap);
-            let difference = relative_difference(&ours.values, values);
-            assert!(difference < 1e-4, "{architecture} on {device}: {:?} differs by {difference}", ours.tap);
+        for (activation, (shape, values)) in output.activations.iter().zip(&activations) {
+            assert_eq!(&activation.shape, shape, "{architecture} on {device}: {:?}", activation.tap);
+            let difference = relative_difference(&activation.values, values);
+            assert!(difference < 1e-4, "{architecture} on {device}: {:?} differs by {difference}", activation.tap);
         }
     }
 }
 
-/// And a network gives back the checkpoint that it came from.
 #[test]
-fn every_architecture_agrees_with_its_network() {
+fn engines_agree_with_the_network_on_every_architecture() {
     for name in Architecture::names() {
         assert_agreement(Architecture::new(&name, 7).unwrap(), [2, 64, 64]);
     }
 }
 
-/// The network, which is slow, answers two images of each size, and every batch is made of them: that an image's answer is the
-/// same to the bit whatever its batch is in `cpu.rs`. Of large ones, a batch of eight is but more of what one of three is.
+/// The network is slow, so it runs for two images of each size, of which all batches consist; `cpu.rs` tests that
+/// outputs do not depend on the batch. For large images, a batch of eight would cover nothing that a batch of three
+/// does not.
 #[test]
-fn the_cpu_engine_agrees_with_the_network_of_every_architecture() {
+fn cpu_engine_agrees_with_the_network_for_many_sizes_and_batches() {
     for name in Architecture::names() {
         let architecture = Architecture::new(&name, 11).unwrap();
         let checkpoint = random::checkpoint(architecture);
         let network = ResNet::from_checkpoint(&checkpoint, &BurnDevice::flex());
         let engine = block_on(Engine::prepare(Plan::from(checkpoint), Device::Cpu)).unwrap();
         for size in [32, 64, 160, 224, 257] {
-            let two = random_images([2, size, size]);
-            let data = TensorData::new(two.values().to_vec(), [2, 3, size, size]);
+            let images = random_images([2, size, size]);
+            let data = TensorData::new(images.values().to_vec(), [2, 3, size, size]);
             let reference = network.forward(Tensor::from_data(data, &BurnDevice::flex())).into_data();
             let reference: Vec<f32> = reference.iter().collect();
-            // No shift or swap leaves it as it is.
+            // No shift and no swap of two different images maps this order to itself.
             let order = [0, 1, 1, 0, 1, 0, 0, 1];
             let batches: &[usize] = if size < 224 { &[1, 3, 8] } else { &[1, 3] };
             for &batch in batches {
-                let input = Normalised::stack(order[..batch].iter().map(|&index| two.image(index))).unwrap();
+                let input = Normalised::stack(order[..batch].iter().map(|&index| images.image(index))).unwrap();
                 let logits = block_on(engine.run(&Input::Normalised(input), &[])).unwrap().logits.values;
                 let expected: Vec<f32> =
                     order[..batch].iter().flat_map(|&index| &reference[index * 11..][..11]).copied().collect();
@@ -93,7 +95,7 @@ fn the_cpu_engine_agrees_with_the_network_of_every_architecture() {
 }
 
 #[test]
-fn every_stem_agrees_with_its_network() {
+fn engines_agree_with_the_network_on_every_stem() {
     for stem in [Stem::ImagenetStride1, Stem::Small] {
         assert_agreement(Architecture { stem, ..Architecture::new("resnet18", 10).unwrap() }, [3, 32, 33]);
     }
@@ -102,7 +104,7 @@ fn every_stem_agrees_with_its_network() {
 }
 
 #[test]
-fn images_that_are_large_and_not_square_agree_with_their_network() {
+fn engines_agree_with_the_network_on_large_rectangular_images() {
     assert_agreement(Architecture::new("resnet18", 10).unwrap(), [1, 512, 365]);
 }
 
@@ -119,14 +121,14 @@ fn pixels_are_normalised_before_they_are_padded() {
     }
     let engine = block_on(Engine::prepare(Plan::new(&random::checkpoint(architecture)), Device::Cpu)).unwrap();
     let run = |input| block_on(engine.run(&input, &[])).unwrap().logits;
-    let ours = run(Input::Pixels(ImageBatch::new(pixels, [2, 40, 50], mean, std).unwrap()));
+    let logits = run(Input::Pixels(ImageBatch::new(pixels, [2, 40, 50], mean, std).unwrap()));
     let reference = run(Input::Normalised(Normalised::new(planes, [2, 40, 50]).unwrap()));
-    assert!(relative_difference(&ours.values, &reference.values) < 1e-5);
+    assert!(relative_difference(&logits.values, &reference.values) < 1e-5);
 }
 
-/// Burn counts by shapes, so that nobody draws the numbers of a new network; running statistics count too.
+/// Burn counts parameters by their shapes, so weights are never initialised here. It includes running statistics.
 #[test]
-fn the_built_network_has_the_parameters_of_the_table() {
+fn network_has_the_parameters_of_the_architecture_table() {
     for name in Architecture::names() {
         let architecture = Architecture::new(&name, 1000).unwrap();
         let network = ResNet::new(&architecture, Initialisation::default(), &BurnDevice::flex());
@@ -137,13 +139,13 @@ fn the_built_network_has_the_parameters_of_the_table() {
 }
 
 #[test]
-fn a_new_network_is_initialised_as_pytorch_does() {
+fn initialisation_matches_pytorch() {
     let architecture = Architecture::new("resnext50_32x4d", 10).unwrap();
     let device = BurnDevice::flex();
     device.seed(1);
     let network = ResNet::new(&architecture, Initialisation { zero_last_norm: true }, &device);
     let tensors = network.tensors(&architecture);
-    // A grouped convolution: the fan-out counts all its output channels.
+    // The fan-out of a grouped convolution includes all of its output channels.
     let weight = &tensors["layer3.0.conv2.weight"];
     let variance = weight.iter().map(|x| x * x).sum::<f32>() / weight.len() as f32;
     let expected = 2.0 / (512.0 * 9.0);
@@ -153,7 +155,7 @@ fn a_new_network_is_initialised_as_pytorch_does() {
 }
 
 #[test]
-fn gradients_pass_the_shortcut_of_zeroed_blocks_and_statistics_move() {
+fn gradients_flow_through_zero_initialised_blocks_and_running_statistics_update() {
     let architecture = Architecture { stem: Stem::Small, ..Architecture::new("resnet18", 4).unwrap() };
     let device = BurnDevice::flex().autodiff();
     let network = ResNet::new(&architecture, Initialisation { zero_last_norm: true }, &device);
@@ -165,5 +167,5 @@ fn gradients_pass_the_shortcut_of_zeroed_blocks_and_statistics_move() {
     let gradient = images.grad(&gradients).expect("the input is tracked").abs().max().into_data();
     assert!(gradient.iter::<f32>().all(|largest| largest > 0.0));
     let after = network.tensors(&architecture);
-    assert_ne!(before["bn1.running_mean"], after["bn1.running_mean"], "training moves the running statistics");
+    assert_ne!(before["bn1.running_mean"], after["bn1.running_mean"], "training updates the running statistics");
 }

@@ -1,4 +1,4 @@
-//! PNG against Pillow and torchvision, on a bare clone: what `tests/golden/preprocess.py` wrote down.
+//! Preprocessing of PNGs compared with Pillow and torchvision: golden files written by `tests/golden/preprocess.py`.
 
 use std::path::Path;
 
@@ -19,9 +19,9 @@ struct Case {
     expected: String,
 }
 
-/// The tolerance of the project is 1; there is no reason for any difference, so none is accepted.
+/// The project tolerates a difference of 1, but lossless formats have no reason to differ, so none is accepted.
 #[test]
-fn png_is_equal_to_torchvision() {
+fn png_equals_torchvision() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/preprocess");
     let read = |name: &str| {
         let bytes = std::fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -32,8 +32,8 @@ fn png_is_equal_to_torchvision() {
     for Case { source, resize, crop, interpolation, expected } in golden.cases {
         let preprocessing = Preprocessing { resize, crop, interpolation, ..Preprocessing::default() };
         let batch = preprocessing.apply(&read(&source));
-        let off = batch.pixels().iter().zip(read(&expected).pixels()).map(|(&a, &b)| a.abs_diff(b)).max();
+        let difference = batch.pixels().iter().zip(read(&expected).pixels()).map(|(&a, &b)| a.abs_diff(b)).max();
         assert_eq!(batch.pixels().len(), read(&expected).pixels().len(), "{expected}");
-        assert_eq!(off, Some(0), "{expected}");
+        assert_eq!(difference, Some(0), "{expected}");
     }
 }

@@ -1,4 +1,4 @@
-//! Small files of PyTorch's, made by `pth/make.py`: each is read as what it holds, or refused for what it is.
+//! Import of small PyTorch files, made by `pth/make.py`: their content, or the reason for which they are rejected.
 
 #![cfg(not(target_arch = "wasm32"))]
 
@@ -16,8 +16,8 @@ fn values(name: &str) -> BTreeMap<String, Vec<f32>> {
     StateDict::open(path(name)).and_then(|mut weights| weights.values()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Why a file is refused, at the latest when its numbers are read.
-fn refusal(path: &Path) -> PthError {
+/// Returns the error of opening a file or reading its values.
+fn import_error(path: &Path) -> PthError {
     match StateDict::open(path).and_then(|mut weights| weights.values()) {
         Err(PthError::File { reason, .. }) => *reason,
         Err(error) => error,
@@ -39,7 +39,7 @@ fn expected() -> BTreeMap<String, Vec<f32>> {
 }
 
 #[test]
-fn every_way_of_saving_gives_the_same_weights() {
+fn all_ways_of_saving_give_the_same_weights() {
     for name in [
         "zip",
         "legacy",
@@ -57,15 +57,15 @@ fn every_way_of_saving_gives_the_same_weights() {
         "nested_state_dict",
         "nested_model",
         "tutorial",
-        "unknown_beside",
-        "attack_beside",
+        "unknown_outside_weights",
+        "attack_outside_weights",
     ] {
         assert_eq!(values(name), expected(), "{name}");
     }
 }
 
 #[test]
-fn shapes_and_classes_are_told_without_reading_numbers() {
+fn shapes_and_classes_are_available_without_reading_values() {
     let weights = StateDict::open(path("nested_model")).unwrap();
     let shapes: BTreeMap<_, _> = weights.shapes().collect();
     assert_eq!(shapes["conv1.weight"], [2, 3, 2, 2]);
@@ -75,45 +75,45 @@ fn shapes_and_classes_are_told_without_reading_numbers() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_by_name() {
+fn unsupported_files_have_specific_errors() {
     use PthError as E;
-    let refused = |name: &str| refusal(&path(name));
-    assert!(matches!(refused("unknown_inside"),
+    let error_of = |name: &str| import_error(&path(name));
+    assert!(matches!(error_of("unknown_in_weights"),
         E::UnknownClass { name, class } if name == "layer1.weight" && class == "__main__.Unknown"));
-    for name in ["attack_inside", "attack_legacy"] {
+    for name in ["attack_in_weights", "attack_legacy"] {
         assert!(
-            matches!(refused(name), E::UnknownClass { name, class } if name == "layer1.weight" && class == "posix.system")
+            matches!(error_of(name), E::UnknownClass { name, class } if name == "layer1.weight" && class == "posix.system")
         );
     }
     for name in ["module", "module_nested"] {
-        let error = refused(name);
+        let error = error_of(name);
         assert!(
             matches!(&error, E::WholeModule { class } if class == "torch.nn.modules.container.Sequential"),
             "{error}"
         );
         assert!(error.to_string().contains("state_dict()"), "{error}");
     }
-    assert!(matches!(refused("integers"),
+    assert!(matches!(error_of("integers"),
         E::UnsupportedDtype { name, class } if name == "fc.weight" && class == "torch.LongStorage"));
-    assert!(matches!(refused("text"), E::NotATensor { name, found: "a string" } if name == "note"));
-    assert!(matches!(refused("no_weights"), E::NoStateDict { found } if found.contains("optimizer")));
-    assert!(matches!(refused("twice"), E::DuplicateName { name } if name == "fc.bias"));
-    assert!(matches!(refused("compressed"), E::Compressed { .. }));
-    assert!(matches!(refused("big_endian"), E::BigEndian));
-    assert!(matches!(refused("short_storage"), E::Storage { needed: 96, found: 8, .. }));
-    assert!(matches!(refused("script"), E::TorchScript));
+    assert!(matches!(error_of("text"), E::NotATensor { name, found: "a string" } if name == "note"));
+    assert!(matches!(error_of("no_weights"), E::NoStateDict { found } if found.contains("optimizer")));
+    assert!(matches!(error_of("twice"), E::DuplicateName { name } if name == "fc.bias"));
+    assert!(matches!(error_of("compressed"), E::Compressed { .. }));
+    assert!(matches!(error_of("big_endian"), E::BigEndian));
+    assert!(matches!(error_of("short_storage"), E::StorageTooShort { needed: 96, found: 8, .. }));
+    assert!(matches!(error_of("script"), E::TorchScript));
 }
 
 #[test]
-fn nothing_was_executed() {
-    for name in ["attack_beside", "attack_inside", "attack_legacy"] {
+fn nothing_is_executed() {
+    for name in ["attack_outside_weights", "attack_in_weights", "attack_legacy"] {
         StateDict::open(path(name)).map(drop).ok();
     }
     assert!(!Path::new("executed-by-pickle").exists());
 }
 
 #[test]
-fn other_files_are_none_of_pytorchs_and_errors_name_them() {
+fn other_files_are_rejected_with_their_path() {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in
         [("empty", &b""[..]), ("text", b"hello"), ("zip", b"PK\x03\x04"), ("pickle", b"\x80\x02K\x01.")]
@@ -122,14 +122,14 @@ fn other_files_are_none_of_pytorchs_and_errors_name_them() {
         std::fs::write(&file, bytes).unwrap();
         let error = StateDict::open(&file).map(drop).unwrap_err();
         assert!(error.to_string().starts_with(&file.display().to_string()), "{error}");
-        assert!(matches!(refusal(&file), PthError::NotTorch | PthError::Zip(_)), "{error}");
+        assert!(matches!(import_error(&file), PthError::NotTorch | PthError::Zip(_)), "{error}");
     }
-    assert!(matches!(refusal(folder.path()), PthError::Io(_)));
+    assert!(matches!(import_error(folder.path()), PthError::Io(_)));
 }
 
-/// Whatever is broken in a file, the answer is an error or other weights, and never a panic or a wait.
+/// Broken files give an error or other weights, never a panic or a hang.
 #[test]
-fn broken_files_end_in_errors() {
+fn broken_files_never_panic() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("broken.pth");
     let try_bytes = |bytes: &[u8]| {
@@ -157,7 +157,7 @@ fn broken_files_end_in_errors() {
     }
 }
 
-/// A legacy file of a whole ResNet-18 of two classes in fp16 with these class names: every tensor is a view of one
+/// A legacy file of a whole fp16 ResNet-18 with two classes and these class names. All tensors are views of one
 /// storage, in which each value is its index modulo 128.
 fn resnet18(classes: &[&str]) -> Vec<u8> {
     const ELEMENTS: usize = 512 * 512 * 3 * 3;
@@ -171,7 +171,7 @@ fn resnet18(classes: &[&str]) -> Vec<u8> {
     object.extend(classes.iter().flat_map(|class| text(class)));
     object.extend([&b"e"[..], &text("model"), b"ccollections\nOrderedDict\n)R("].concat());
     for spec in Architecture::new("resnet18", 2).unwrap().tensors() {
-        let strides = (0..spec.shape.len()).map(|side| number(spec.shape[side + 1..].iter().product()));
+        let strides = (0..spec.shape.len()).map(|axis| number(spec.shape[axis + 1..].iter().product()));
         let strides = tuple(strides.collect());
         let shape = tuple(spec.shape.iter().map(|side| number(*side)).collect());
         let arguments = tuple(vec![storage.clone(), b"Q".to_vec(), number(0), shape, strides, b"\x89N".to_vec()]);
@@ -189,7 +189,7 @@ fn resnet18(classes: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn a_whole_network_is_recognised_and_imported() {
+fn architecture_of_a_whole_network_is_inferred() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("resnet18.pth");
     std::fs::write(&file, resnet18(&["ant", "bee"])).unwrap();
@@ -199,11 +199,15 @@ fn a_whole_network_is_recognised_and_imported() {
     assert_eq!(checkpoint.metadata().labels, ["ant", "bee"]);
     assert_eq!(checkpoint.values("fc.weight")[126..130], [126.0, 127.0, 0.0, 1.0]);
     let dtype = |name: &str| checkpoint.entries().find(|entry| entry.name == name).unwrap().dtype;
-    assert_eq!(dtype("layer4.1.conv2.weight"), Dtype::F16, "matrices stay as they were");
-    assert_eq!(dtype("bn1.running_var"), Dtype::F32, "the rest is widened");
+    assert_eq!(dtype("layer4.1.conv2.weight"), Dtype::F16, "matrices keep their dtype");
+    assert_eq!(dtype("bn1.running_var"), Dtype::F32, "everything else is widened");
 
     std::fs::write(&file, resnet18(&["ant", "bee", "cat"])).unwrap();
-    assert_eq!(pth::import(&file).unwrap().metadata().classes, ["0", "1"], "names that do not fit are left out");
+    assert_eq!(
+        pth::import(&file).unwrap().metadata().classes,
+        ["0", "1"],
+        "names are ignored if their number does not match"
+    );
     let error = pth::import(path("zip")).unwrap_err().to_string();
     assert!(error.contains("zip.pth") && error.contains("no known architecture"), "{error}");
 }

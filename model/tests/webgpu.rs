@@ -1,14 +1,14 @@
-//! The engine for WebGPU on whatever adapter there is, against the CPU engine. That both agree with the Burn network is in
-//! `plan.rs`.
+//! Tests the WebGPU engine on the available adapter, and compares it with the CPU engine. `plan.rs` compares both
+//! with the Burn network.
 #![cfg(feature = "webgpu")]
 
 mod common;
 
 use common::{assert_near, images, normalised, relative_difference, run};
 use model::architecture::{Architecture, Stem};
-use model::checkpoint::Incoming;
+use model::checkpoint::CheckpointStream;
 use model::engine::{
-    AwaitingEngine, Device, DeviceError, Engine, EngineError, EngineOptions, Input, Logits, Normalised, Output,
+    Device, DeviceError, Engine, EngineError, EngineOptions, Input, Logits, Normalised, Output, StreamingEngine,
 };
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
@@ -19,12 +19,12 @@ fn engine(architecture: Architecture, device: Device) -> Engine {
     block_on(Engine::prepare(Plan::new(&random::checkpoint(architecture)), device)).unwrap()
 }
 
-fn assert_agreement(architecture: Architecture, shapes: &[[usize; 3]]) {
+fn assert_agrees_with_cpu(architecture: Architecture, shapes: &[[usize; 3]]) {
     let plan = Plan::from(random::checkpoint(architecture));
-    let [ours, reference] =
+    let [webgpu, cpu] =
         [Device::WebGpu(0), Device::Cpu].map(|device| block_on(Engine::prepare(plan.clone(), device)).unwrap());
     for &shape in shapes {
-        let [output, reference] = [&ours, &reference].map(|engine| run(engine, &images(shape)));
+        let [output, reference] = [&webgpu, &cpu].map(|engine| run(engine, &images(shape)));
         assert_near(&output, &reference, 1e-4, &format!("{architecture}, {shape:?}"));
     }
 }
@@ -32,11 +32,11 @@ fn assert_agreement(architecture: Architecture, shapes: &[[usize; 3]]) {
 #[test]
 fn every_stem_agrees_with_the_cpu_engine() {
     for stem in [Stem::ImagenetStride1, Stem::Small] {
-        assert_agreement(Architecture { stem, ..Architecture::new("resnet18", 10).unwrap() }, &[[3, 32, 33]]);
+        assert_agrees_with_cpu(Architecture { stem, ..Architecture::new("resnet18", 10).unwrap() }, &[[3, 32, 33]]);
     }
 }
 
-/// Ragged rows, batches of more than one submission, a shape that comes back.
+/// Covers widths that are no multiples of tiles, batches of more than one submission, and a shape that occurs again.
 #[test]
 fn odd_sides_and_class_counts_agree_with_the_cpu_engine() {
     for (classes, shapes) in [
@@ -44,51 +44,54 @@ fn odd_sides_and_class_counts_agree_with_the_cpu_engine() {
         (33, vec![[5, 97, 130], [1, 224, 224]]),
         (1001, vec![[1, 257, 255], [70, 112, 112]]),
     ] {
-        assert_agreement(Architecture::new("resnet18", classes).unwrap(), &shapes);
+        assert_agrees_with_cpu(Architecture::new("resnet18", classes).unwrap(), &shapes);
     }
 }
 
 #[test]
-fn planes_of_floats_are_the_same_input_as_bytes() {
+fn normalised_input_is_equivalent_to_pixels() {
     let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
     let Input::Pixels(images) = images([2, 40, 50]) else { unreachable!() };
-    let planes = Input::Normalised(normalised(&images));
-    let [planes, bytes] = [planes, Input::Pixels(images)].map(|input| run(&engine, &input).logits.values);
-    assert!(relative_difference(&planes, &bytes) < 1e-5);
+    let normalised = Input::Normalised(normalised(&images));
+    let [from_normalised, from_pixels] =
+        [normalised, Input::Pixels(images)].map(|input| run(&engine, &input).logits.values);
+    assert!(relative_difference(&from_normalised, &from_pixels) < 1e-5);
 }
 
-/// Pieces of the file, kernels compiled before the first weight.
+/// The file arrives in chunks, and kernels are compiled before the first weight arrives.
 #[test]
-fn an_engine_that_is_made_while_its_weights_come_is_the_same() {
+fn streamed_weights_give_the_same_result() {
     let checkpoint = random::checkpoint(Architecture::new("resnet18", 10).unwrap());
     let expected =
         run(&block_on(Engine::prepare(Plan::new(&checkpoint), Device::WebGpu(0))).unwrap(), &images([1, 64, 64]));
     let bytes = checkpoint.to_bytes();
-    let mut incoming = Incoming::new(bytes.len() as u64);
-    let mut awaiting = block_on(AwaitingEngine::open(checkpoint.architecture(), 0, EngineOptions::default())).unwrap();
-    block_on(awaiting.expect([1, 64, 64])).unwrap();
+    let mut stream = CheckpointStream::new(bytes.len() as u64);
+    let mut streaming =
+        block_on(StreamingEngine::open(checkpoint.architecture(), 0, EngineOptions::default())).unwrap();
+    block_on(streaming.precompile([1, 64, 64])).unwrap();
     for chunk in bytes.chunks(1_000_003) {
-        incoming.push(chunk).unwrap();
-        block_on(awaiting.take(&incoming)).unwrap();
+        stream.push(chunk).unwrap();
+        block_on(streaming.upload_available(&stream)).unwrap();
     }
-    assert_eq!(run(&awaiting.finish().unwrap(), &images([1, 64, 64])), expected);
+    assert_eq!(run(&streaming.finish().unwrap(), &images([1, 64, 64])), expected);
 }
 
 #[test]
-fn an_engine_without_all_weights_is_none() {
+fn engine_with_missing_weights_is_an_error() {
     let checkpoint = random::checkpoint(Architecture::new("resnet18", 10).unwrap());
     let bytes = checkpoint.to_bytes();
-    let mut incoming = Incoming::new(bytes.len() as u64);
-    let mut awaiting = block_on(AwaitingEngine::open(checkpoint.architecture(), 0, EngineOptions::default())).unwrap();
-    incoming.push(&bytes[..bytes.len() - 1]).unwrap();
-    block_on(awaiting.take(&incoming)).unwrap();
-    let error = awaiting.finish().err().unwrap();
-    assert!(error.to_string().contains("1 layers have no weights"), "{error}");
+    let mut stream = CheckpointStream::new(bytes.len() as u64);
+    let mut streaming =
+        block_on(StreamingEngine::open(checkpoint.architecture(), 0, EngineOptions::default())).unwrap();
+    stream.push(&bytes[..bytes.len() - 1]).unwrap();
+    block_on(streaming.upload_available(&stream)).unwrap();
+    let error = streaming.finish().err().unwrap();
+    assert!(error.to_string().contains("weights of 1 layers are missing"), "{error}");
 }
 
-/// Lavapipe has a clock; an adapter without one tells nothing.
+/// Lavapipe has timestamp queries; on adapters without them there is no profile.
 #[test]
-fn a_profile_is_of_every_layer_in_order() {
+fn profile_lists_every_layer_in_order() {
     let engine = engine(Architecture::new("resnet18", 1000).unwrap(), Device::WebGpu(0));
     let Some(operations) = block_on(engine.profile(&images([2, 224, 224]))).unwrap() else { return };
     let names: Vec<&str> = operations.iter().map(|operation| operation.name.as_str()).collect();
@@ -101,7 +104,7 @@ fn a_profile_is_of_every_layer_in_order() {
 }
 
 #[test]
-fn an_engine_serves_many_shapes_and_many_callers_at_once() {
+fn concurrent_callers_may_use_different_shapes() {
     let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
     let shapes: Vec<[usize; 3]> = (0..6).map(|index| [1 + index % 3, 32 + index, 64 - index]).collect();
     let expected: Vec<Output> = shapes.iter().map(|&shape| run(&engine, &images(shape))).collect();
@@ -119,65 +122,68 @@ fn an_engine_serves_many_shapes_and_many_callers_at_once() {
 }
 
 #[test]
-fn a_value_that_is_no_number_is_refused() {
+fn rejects_values_that_are_not_finite() {
     let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
     for bad in [f32::NAN, f32::INFINITY] {
-        let mut planes = vec![0.5; 3 * 40 * 50];
-        planes[2 * 2000 + 20 * 50 + 25] = bad;
-        let input = Input::Normalised(Normalised::new(planes, [1, 40, 50]).unwrap());
+        let mut values = vec![0.5; 3 * 40 * 50];
+        values[2 * 2000 + 20 * 50 + 25] = bad;
+        let input = Input::Normalised(Normalised::new(values, [1, 40, 50]).unwrap());
         let error = block_on(engine.run(&input, &[])).unwrap_err();
-        assert!(matches!(&error, EngineError::Input(reason) if reason.contains("holds")), "{bad}: {error}");
+        assert!(
+            matches!(&error, EngineError::InvalidInput(reason) if reason.contains("is not finite")),
+            "{bad}: {error}"
+        );
     }
 }
 
-/// Two submissions at least, whatever the adapter: the first values of this stem are so large that a buffer holds ten images
-/// of them.
+/// The batch takes at least two submissions on any adapter: the first values of this stem are so large that a buffer
+/// has room for ten images.
 #[test]
-fn images_of_a_batch_that_is_cut_are_as_they_are_alone() {
+fn results_of_a_batch_in_several_submissions_equal_those_of_single_images() {
     let architecture = Architecture { stem: Stem::ImagenetStride1, ..Architecture::new("resnet18", 10).unwrap() };
     let engine = engine(architecture, Device::WebGpu(0));
-    // Of three images, in an order that no shift leaves as it was.
     let Input::Pixels(three) = images([3, 224, 224]) else { unreachable!() };
-    let of_pixels = |pixels: Vec<u8>| {
+    let logits = |pixels: Vec<u8>| {
         let shape = [pixels.len() / (224 * 224 * 3), 224, 224];
         let batch = ImageBatch::new(pixels, shape, three.mean(), three.std()).unwrap();
         block_on(engine.run(&Input::Pixels(batch), &[])).unwrap().logits
     };
     let images: Vec<&[u8]> = three.pixels().chunks_exact(224 * 224 * 3).collect();
-    let alone: Vec<Logits> = images.iter().map(|image| of_pixels(image.to_vec())).collect();
+    let single: Vec<Logits> = images.iter().map(|image| logits(image.to_vec())).collect();
+    // No shift maps this order to itself, so results at wrong positions are detected.
     let order = [0, 1, 2, 0, 0, 2, 1, 1, 0, 2, 1];
-    let together = of_pixels(order.map(|image| images[image]).concat());
+    let batch = logits(order.map(|image| images[image]).concat());
     for (index, &image) in order.iter().enumerate() {
-        let difference = relative_difference(together.row(index), &alone[image].values);
+        let difference = relative_difference(batch.row(index), &single[image].values);
         assert!(difference < 1e-5, "image {index}: {difference}");
     }
 }
 
 #[test]
-fn images_for_which_a_dispatch_had_too_many_workgroups_are_refused() {
+fn rejects_images_that_need_too_many_workgroups() {
     let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
     for shape in [[1, 70_000, 1], [2, 70_000, 1]] {
         let error = block_on(engine.run(&images(shape), &[])).unwrap_err();
-        assert!(matches!(error, EngineError::Input(_)), "{shape:?}: {error}");
+        assert!(matches!(error, EngineError::InvalidInput(_)), "{shape:?}: {error}");
     }
 }
 
 #[test]
-fn images_that_no_buffer_holds_are_refused() {
+fn rejects_images_that_do_not_fit_into_a_buffer() {
     let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
     for shape in [[1, 4096, 4096], [1, 1, 1 << 27]] {
         let pixels = vec![0; shape.iter().product::<usize>() * 3];
         let input = Input::Pixels(ImageBatch::new(pixels, shape, [0.5; 3], [0.25; 3]).unwrap());
         let error = block_on(engine.run(&input, &[])).unwrap_err();
-        assert!(matches!(error, EngineError::Input(_)), "{shape:?}: {error}");
+        assert!(matches!(error, EngineError::InvalidInput(_)), "{shape:?}: {error}");
     }
     assert!(block_on(engine.run(&images([1, 32, 32]), &[])).is_ok());
 }
 
 #[test]
-fn an_adapter_that_is_not_there_is_an_error_that_lists_those_that_are() {
+fn error_for_a_missing_adapter_lists_the_available_ones() {
     let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
     let error = block_on(Engine::prepare(plan, Device::WebGpu(99))).err().unwrap();
-    assert!(matches!(error, EngineError::Device(DeviceError::Absent { .. })), "{error}");
+    assert!(matches!(error, EngineError::Device(DeviceError::NotFound { .. })), "{error}");
     assert!(error.to_string().contains("adapter"), "{error}");
 }

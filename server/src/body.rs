@@ -1,171 +1,114 @@
-//! Bodies of requests, read within limits: of one body, and of all that are held at a time.
+//! Reads request bodies within limits: on the size of one body, and on the memory of all requests in flight.
 //!
-//! What is too large is read on and thrown away, up to another limit: a client that is still sending would not see an answer.
+//! A body that is too large is read further and discarded, up to a second limit: a client that is still sending would
+//! not see the response.
 
 use crate::error::ApiError;
-use crate::form::HeadersTooLong;
+use crate::memory::{MemoryBudget, Reservation};
 use axum::Error;
 use axum::RequestExt;
-use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt};
 use headers::{ContentLength, HeaderMapExt};
 use http_body_util::LengthLimitError;
 use std::error::Error as StdError;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Semaphore;
 use tower_http::timeout::TimeoutError;
 
-/// A body may have so many times the bytes that are kept of it; the connection ends there.
-pub const DISCARDED: usize = 4;
+/// A body may be this many times as large as the part that is kept; beyond that, the connection is closed.
+pub const DISCARD_FACTOR: usize = 4;
 
-/// Room that is made for what is announced before any of it comes.
-const TRUSTED: usize = 1 << 20;
+/// Maximum capacity allocated on the strength of `Content-Length` alone, in bytes. Larger bodies grow as they arrive.
+const MAX_PREALLOCATION: usize = 1 << 20;
 
-/// The bytes of all bodies that are held, and of what is made of them.
-pub struct InFlight {
-    bytes: Arc<Semaphore>,
-    limit: usize,
+/// A body and the memory reserved for it.
+#[derive(Debug)]
+pub struct ReceivedBody {
+    pub bytes: Bytes,
+    pub reservation: Reservation,
 }
 
-impl InFlight {
-    pub fn new(limit: usize) -> Self {
-        let limit = limit.min(Semaphore::MAX_PERMITS);
-        InFlight { bytes: Arc::new(Semaphore::new(limit)), limit }
-    }
-
-    /// Bytes that are held at the moment.
-    pub fn held(&self) -> usize {
-        self.limit - self.bytes.available_permits()
-    }
-
-    /// For one request.
-    pub fn share(&self) -> Share {
-        Share { bytes: self.bytes.clone(), taken: AtomicUsize::new(0) }
-    }
-}
-
-/// What one request holds, until it is dropped.
-pub struct Share {
-    bytes: Arc<Semaphore>,
-    taken: AtomicUsize,
-}
-
-impl Share {
-    /// Makes room for so many bytes more.
-    ///
-    /// # Errors
-    /// 503 at once, if others hold too much.
-    pub fn grow(&self, bytes: usize) -> Result<(), ApiError> {
-        let full = || ApiError::overloaded("the server holds as many bytes of other requests as it may");
-        let more = u32::try_from(bytes).map_err(|_| full())?;
-        self.bytes.try_acquire_many(more).map_err(|_| full())?.forget();
-        self.taken.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Gives so many of its bytes back.
-    pub fn shrink(&self, bytes: usize) {
-        self.taken.fetch_sub(bytes, Ordering::Relaxed);
-        self.bytes.add_permits(bytes);
-    }
-
-    /// Gives everything back.
-    pub fn clear(&self) {
-        self.bytes.add_permits(self.taken.swap(0, Ordering::Relaxed));
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
-/// What one request holds stays held until its answer, which takes less, is sent: who does not read has it wait in memory.
-pub async fn held(answer: Response, share: Arc<Share>) -> Response {
-    struct Held(Bytes, Arc<Share>);
-
-    impl AsRef<[u8]> for Held {
-        fn as_ref(&self) -> &[u8] {
-            let Held(bytes, _share) = self;
-            bytes
-        }
-    }
-
-    let (head, body) = answer.into_parts();
-    match to_bytes(body, usize::MAX).await {
-        Ok(bytes) => Response::from_parts(head, Bytes::from_owner(Held(bytes, share)).into()),
-        Err(error) => ApiError::internal(error).into_response(),
-    }
-}
-
-/// What a stream of bytes, of which so many are announced, holds, or how long it is if that is more than `limit`.
-///
-/// # Errors
-/// Those of the stream, by `unreadable`, and of [`Share::grow`].
-pub async fn read<E>(
-    mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
-    announced: usize,
-    limit: usize,
-    share: &Share,
-    unreadable: impl Fn(E) -> ApiError,
-) -> Result<Result<Bytes, TooLong>, ApiError> {
-    // No more than what is trusted at once; large bodies grow as they come.
-    let mut kept = BytesMut::with_capacity(announced.min(limit).min(TRUSTED));
-    let mut bytes = 0;
-    while let Some(chunk) = chunks.try_next().await.map_err(&unreadable)? {
-        bytes += chunk.len();
-        if bytes <= limit {
-            share.grow(chunk.len())?;
-            kept.extend_from_slice(&chunk);
-        } else {
-            share.shrink(kept.len());
-            kept = BytesMut::new();
-        }
-    }
-    Ok(if bytes <= limit { Ok(kept.freeze()) } else { Err(TooLong { bytes, limit }) })
-}
-
-/// How many bytes there were, instead of how many at most.
+/// The size of a body that exceeds its limit, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct TooLong {
     pub bytes: usize,
     pub limit: usize,
 }
 
-/// The bytes that a body is said to have, if it is said.
-pub fn announced(headers: &HeaderMap) -> usize {
+/// Reads a stream of bytes to its end. The inner result is an error if the stream has more than `limit` bytes, which
+/// are then discarded. `content_length` is the announced length, zero if unknown.
+///
+/// # Errors
+/// Returns the errors of the stream, mapped by `stream_error`, and 503 if the memory budget is exhausted.
+pub async fn read<E>(
+    mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin,
+    content_length: usize,
+    limit: usize,
+    budget: &MemoryBudget,
+    stream_error: impl Fn(E) -> ApiError,
+) -> Result<Result<ReceivedBody, TooLong>, ApiError> {
+    let mut buffer = BytesMut::with_capacity(content_length.min(limit).min(MAX_PREALLOCATION));
+    let mut reservation = budget.empty_reservation();
+    let mut bytes = 0;
+    while let Some(chunk) = chunks.try_next().await.map_err(&stream_error)? {
+        bytes += chunk.len();
+        if bytes <= limit {
+            reservation.merge(budget.reserve(chunk.len())?);
+            buffer.extend_from_slice(&chunk);
+        } else {
+            (buffer, reservation) = (BytesMut::new(), budget.empty_reservation());
+        }
+    }
+    Ok(if bytes <= limit {
+        Ok(ReceivedBody { bytes: buffer.freeze(), reservation })
+    } else {
+        Err(TooLong { bytes, limit })
+    })
+}
+
+/// Reads the body of a request to its end. The inner result is an error if it has more than `limit` bytes.
+///
+/// # Errors
+/// Returns an error if the body cannot be read to its end, and 503 if the memory budget is exhausted.
+pub async fn read_request(
+    request: Request,
+    limit: usize,
+    budget: &MemoryBudget,
+) -> Result<Result<ReceivedBody, TooLong>, ApiError> {
+    let content_length = content_length(request.headers());
+    let stream = request.into_limited_body().into_data_stream();
+    read(stream, content_length, limit, budget, |error| read_error(&error, limit)).await
+}
+
+/// Like [`read_request`], with 413 for a body of more than `limit` bytes.
+pub async fn read_all(request: Request, limit: usize, budget: &MemoryBudget) -> Result<ReceivedBody, ApiError> {
+    read_request(request, limit, budget).await?.map_err(|TooLong { limit, .. }| too_large(limit))
+}
+
+/// Returns the announced length of the body in bytes, or zero if there is none.
+pub fn content_length(headers: &HeaderMap) -> usize {
     headers.typed_get::<ContentLength>().map_or(0, |length| usize::try_from(length.0).unwrap_or(usize::MAX))
 }
 
-/// The whole body of a request, at most `limit` bytes.
-pub async fn whole(request: Request, limit: usize, share: &Share) -> Result<Bytes, ApiError> {
-    let announced = announced(request.headers());
-    let body = request.into_limited_body();
-    let read = read(body.into_data_stream(), announced, limit, share, |error| unreadable(&error, limit)).await?;
-    read.map_err(|TooLong { limit, .. }| too_large(limit))
-}
-
-/// Fails for a body that is packed, for what it unpacks to would have no limit yet, and for one that is said to be larger than
-/// what would be thrown away, before any of it comes.
-pub fn check(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
-    if announced(headers) > limit.saturating_mul(DISCARDED) {
+/// Checks the headers before any of the body is read.
+///
+/// # Errors
+/// Returns 415 for a compressed body, because the size limits would not apply to the decompressed bytes, and 413 if
+/// `Content-Length` exceeds what would be discarded.
+pub fn check_headers(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
+    if content_length(headers) > limit.saturating_mul(DISCARD_FACTOR) {
         return Err(too_large(limit));
     }
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
     match encoding {
         None => Ok(()),
         Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
-        Some(encoding) => Err(ApiError::encoded(encoding)),
+        Some(encoding) => Err(ApiError::unsupported_encoding(encoding)),
     }
 }
 
-/// Throws away what comes of a body, up to `limit` bytes.
+/// Reads and discards the rest of a body, up to `limit` bytes.
 pub async fn discard(mut chunks: impl Stream<Item = Result<Bytes, Error>> + Unpin, limit: usize) {
     let mut bytes = 0;
     while let Ok(Some(chunk)) = chunks.try_next().await {
@@ -176,31 +119,26 @@ pub async fn discard(mut chunks: impl Stream<Item = Result<Bytes, Error>> + Unpi
     }
 }
 
-/// Why a body was not read to its end.
-pub fn unreadable(error: &Error, limit: usize) -> ApiError {
-    caused(error, limit).unwrap_or_else(|| ApiError::malformed("the body cannot be read to its end"))
+/// Maps an error of a body's stream.
+fn read_error(error: &Error, limit: usize) -> ApiError {
+    limit_error(error, limit).unwrap_or_else(|| ApiError::malformed("failed to read the request body to its end"))
 }
 
-/// The limits that an error tells of, whatever wraps it.
-pub fn caused(error: &(dyn StdError + 'static), limit: usize) -> Option<ApiError> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<LengthLimitError>() {
-            return Some(too_large(limit));
-        }
-        if error.is::<TimeoutError>() {
-            return Some(ApiError::stalled());
-        }
-        if error.is::<HeadersTooLong>() {
-            return Some(ApiError::malformed(error));
-        }
-        cause = error.source();
+/// Returns the API error for a size limit or timeout that `error` was caused by, if there is one.
+pub fn limit_error(error: &(dyn StdError + 'static), limit: usize) -> Option<ApiError> {
+    if find_cause::<LengthLimitError>(error).is_some() {
+        return Some(too_large(limit));
     }
-    None
+    find_cause::<TimeoutError>(error).map(|_| ApiError::stalled())
+}
+
+/// Returns the first error of type `E` in the chain of sources, starting with `error` itself.
+pub fn find_cause<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 pub fn too_large(limit: usize) -> ApiError {
-    ApiError::too_large(format!("the body has more than {limit} bytes"))
+    ApiError::too_large(format!("request body is larger than the limit of {limit} bytes"))
 }
 
 #[cfg(test)]
@@ -209,42 +147,28 @@ mod tests {
     use axum::body::Body;
 
     #[tokio::test]
-    async fn what_is_held_is_counted_and_given_back() {
-        let in_flight = InFlight::new(10);
-        let share = in_flight.share();
-        assert_eq!(whole(Request::new(Body::from("seven b")), 8, &share).await.unwrap(), "seven b");
-        assert_eq!(in_flight.held(), 7);
-        let other = in_flight.share();
-        let error = whole(Request::new(Body::from("four")), 8, &other).await.unwrap_err();
+    async fn memory_of_a_body_is_reserved_until_it_is_dropped() {
+        let budget = MemoryBudget::new(10);
+        let first = read_all(Request::new(Body::from("seven b")), 8, &budget).await.unwrap();
+        assert_eq!((&first.bytes[..], budget.reserved()), (&b"seven b"[..], 7));
+        let error = read_all(Request::new(Body::from("four")), 8, &budget).await.unwrap_err();
         assert_eq!(error.status, 503);
-        drop(share);
-        assert_eq!(whole(Request::new(Body::from("four")), 8, &other).await.unwrap(), "four");
-        assert_eq!(in_flight.held(), 4);
+        drop(first);
+        let second = read_all(Request::new(Body::from("four")), 8, &budget).await.unwrap();
+        assert_eq!((&second.bytes[..], budget.reserved()), (&b"four"[..], 4));
     }
 
     #[tokio::test]
-    async fn what_is_held_is_until_the_answer_is_sent() {
-        let in_flight = InFlight::new(10);
-        let share = in_flight.share();
-        share.grow(7).unwrap();
-        let answer = held("answer".into_response(), share.into()).await;
-        let sent = to_bytes(answer.into_body(), 10).await.unwrap();
-        assert_eq!((&sent[..], in_flight.held()), (&b"answer"[..], 7));
-        drop(sent);
-        assert_eq!(in_flight.held(), 0);
-    }
+    async fn no_memory_is_reserved_for_a_body_that_is_too_long() {
+        let budget = MemoryBudget::new(100);
+        let error = read_all(Request::new(Body::from("nine byte")), 8, &budget).await.unwrap_err();
+        assert_eq!((error.status.as_u16(), budget.reserved()), (413, 0));
 
-    #[tokio::test]
-    async fn what_is_too_long_is_not_held() {
-        let in_flight = InFlight::new(100);
-        let error = whole(Request::new(Body::from("nine byte")), 8, &in_flight.share()).await.unwrap_err();
-        assert_eq!((error.status.as_u16(), in_flight.held()), (413, 0));
-
-        let share = in_flight.share();
-        assert_eq!(whole(Request::new(Body::from("seven b")), 8, &share).await.unwrap(), "seven b");
-        let pieces = ["eight by", "te"].map(|piece| Ok::<_, Error>(Bytes::from(piece)));
-        let pieces = Body::from_stream(futures_util::stream::iter(pieces));
-        assert_eq!(whole(Request::new(pieces), 8, &share).await.unwrap_err().status, 413);
-        assert_eq!(in_flight.held(), 7);
+        let other = read_all(Request::new(Body::from("seven b")), 8, &budget).await.unwrap();
+        let chunks = ["eight by", "te"].map(|chunk| Ok::<_, Error>(Bytes::from(chunk)));
+        let chunks = Body::from_stream(futures_util::stream::iter(chunks));
+        assert_eq!(read_all(Request::new(chunks), 8, &budget).await.unwrap_err().status, 413);
+        assert_eq!(budget.reserved(), 7);
+        drop(other);
     }
 }

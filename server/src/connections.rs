@@ -1,8 +1,7 @@
-//! Sockets: accepted up to a limit, given up when they are slow, and let finish when the server stops.
+//! Accepts connections up to a limit, serves HTTP/1.1 on them, and lets them finish when the server shuts down.
 
 use crate::app::App;
-use crate::descriptors;
-use crate::middleware::unread;
+use crate::middleware::drain_body;
 use crate::settings::Settings;
 use crate::socket::Socket;
 use axum::Router;
@@ -22,57 +21,63 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-/// Bytes of a request's line and headers.
-const HEAD: usize = 32 << 10;
-/// Bytes of a body that wait in a connection for who reads it.
-const BUFFER: usize = 64 << 10;
-/// How long accepting pauses if the process has no file descriptors left.
-const PAUSE: Duration = Duration::from_millis(50);
-/// How often the log says so.
-const COMPLAINT: Duration = Duration::from_secs(60);
-/// Connections beyond the limit that are told so at a time; yet more are closed without a word.
-const TOLD: usize = 64;
-/// How long one of these may take to hear it.
-const TELLING: Duration = Duration::from_secs(1);
+/// Maximum size of the request line and headers, in bytes.
+const MAX_HEAD: usize = 32 << 10;
+/// Maximum number of received bytes that a connection buffers until they are read.
+const MAX_BUFFER: usize = 64 << 10;
+/// Pause after a failed accept, which usually means that the process is out of file descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// Minimum interval between log messages about failed accepts.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Maximum number of connections beyond the limit that receive a 503 at the same time; further ones are closed without a
+/// response.
+const MAX_REJECTIONS: usize = 64;
+/// Time limit for sending that response.
+const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// File descriptors that are needed in addition to those of connections: for the log, devices, checkpoints that are being read,
+/// and connections that are being rejected.
+const RESERVED_FILES: u64 = 192;
 
-const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
-    Connection: close\r\nContent-Length: 85\r\n\r\n\
-    {\"error\":{\"code\":\"overloaded\",\"message\":\"as many connections are open as there may\"}}";
+/// Response to a connection beyond the limit.
+const REJECTION: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
+    Connection: close\r\nContent-Length: 77\r\n\r\n\
+    {\"error\":{\"code\":\"overloaded\",\"message\":\"too many connections; retry later\"}}";
 
-/// Serves until `stop` is ready, then takes no new connections and waits for what was begun.
+/// Serves until `stop` completes, then accepts no more connections and waits for open requests to finish.
 pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, settings: &Settings, stop: impl Future) {
-    let most = descriptors::connections(settings.max_connections.get());
-    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-    let told = Arc::new(Semaphore::new(TOLD));
+    let max_connections = limit_to_open_files(settings.max_connections.get()).min(Semaphore::MAX_PERMITS);
+    let connection_permits = Arc::new(Semaphore::new(max_connections));
+    let rejection_permits = Arc::new(Semaphore::new(MAX_REJECTIONS));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout)
-        .max_header_size(HEAD)
-        .max_buf_size(BUFFER);
-    let mut complained = None;
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER);
+    let mut last_logged = None;
     tokio::pin!(stop);
     loop {
         let stream = tokio::select! {
-            accepted = accept(&listener, &mut complained) => accepted,
+            accepted = accept(&listener, &mut last_logged) => accepted,
             _ = &mut stop => break,
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            app.metrics.refused("connections");
-            if let Ok(told) = told.clone().try_acquire_owned() {
+        let Ok(permit) = connection_permits.clone().try_acquire_owned() else {
+            app.metrics.record_refusal("connections");
+            if let Ok(permit) = rejection_permits.clone().try_acquire_owned() {
                 tokio::spawn(async move {
-                    let _told = told;
-                    let _ = tokio::time::timeout(TELLING, refuse(Socket::new(stream, TELLING))).await;
+                    let _permit = permit;
+                    let socket = Socket::new(stream, REJECTION_TIMEOUT);
+                    let _ = tokio::time::timeout(REJECTION_TIMEOUT, reject(socket)).await;
                 });
             }
             continue;
         };
-        // An answer is often one small packet, which must not wait for an acknowledgement.
+        // Most responses fit into one small packet, which Nagle's algorithm would delay until the previous one is acknowledged.
         let _ = stream.set_nodelay(true);
         let socket = Socket::new(stream, settings.stall_timeout);
-        let is_sending = socket.is_sending();
+        let client_is_sending = socket.client_is_sending();
         let service = ServiceExt::<Request<Incoming>>::map_response(router.clone(), move |response: Response| {
-            is_sending.store(unread::is_left(&response), Ordering::Relaxed);
+            client_is_sending.store(drain_body::leaves_body_unread(&response), Ordering::Relaxed);
             response
         });
         let connection = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
@@ -80,10 +85,10 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
         let connections = app.metrics.connections.clone();
         connections.inc();
         tokio::spawn(async move {
-            let _place = place;
-            // What goes wrong with a connection is its client's doing, and told nobody else.
+            let _permit = permit;
+            // Logged at debug level only, because connection errors are caused by clients.
             if let Err(error) = connection.await {
-                tracing::debug!("a connection ended: {error}");
+                tracing::debug!("connection closed: {error}");
             }
             connections.dec();
         });
@@ -92,29 +97,53 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
     graceful.shutdown().await;
 }
 
-/// The next connection, however long that takes; `complained` is when the log last said why it takes longer.
-async fn accept(listener: &TcpListener, complained: &mut Option<Instant>) -> TcpStream {
+/// Accepts the next connection, retrying after errors; `last_logged` is when such an error was last logged.
+async fn accept(listener: &TcpListener, last_logged: &mut Option<Instant>) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            // Of the connection, which has gone already.
+            // The client closed the connection before it was accepted.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => (),
             Err(error) => {
-                if complained.is_none_or(|last| last.elapsed() > COMPLAINT) {
-                    tracing::error!("no connection can be accepted: {error}");
-                    *complained = Some(Instant::now());
+                if last_logged.is_none_or(|last| last.elapsed() > ACCEPT_LOG_INTERVAL) {
+                    tracing::error!("cannot accept connections: {error}");
+                    *last_logged = Some(Instant::now());
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
 }
 
-async fn refuse(mut socket: Socket) -> std::io::Result<()> {
-    // Or is about to.
-    socket.is_sending().store(true, Ordering::Relaxed);
-    socket.write_all(REFUSAL.as_bytes()).await?;
+/// Sends a 503 to a connection beyond the limit.
+async fn reject(mut socket: Socket) -> std::io::Result<()> {
+    // The client is sending its request, or will do so.
+    socket.client_is_sending().store(true, Ordering::Relaxed);
+    socket.write_all(REJECTION.as_bytes()).await?;
     socket.shutdown().await
+}
+
+/// Raises the limit of open files for `max_connections` connections, and returns how many of these it allows. Without file
+/// descriptors the server could not even reject a connection, and the default limit of many systems is lower than
+/// `--max-connections`.
+fn limit_to_open_files(max_connections: usize) -> usize {
+    let needed = (max_connections as u64).saturating_add(RESERVED_FILES);
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(allowed) if allowed < needed => {
+            let available = allowed.saturating_sub(RESERVED_FILES);
+            let connections = usize::try_from(available).unwrap_or(max_connections).max(1);
+            tracing::warn!(
+                "--max-connections {max_connections} reduced to {connections}: this process may open {allowed} files \
+                 (`ulimit -n`), and {RESERVED_FILES} of them are reserved"
+            );
+            connections
+        }
+        Ok(_) => max_connections,
+        Err(error) => {
+            tracing::warn!("cannot determine the limit of open files: {error}");
+            max_connections
+        }
+    }
 }
 
 #[cfg(test)]
@@ -122,8 +151,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_refusal_is_as_long_as_it_says() {
-        let (head, body) = REFUSAL.split_once("\r\n\r\n").unwrap();
+    fn rejection_has_correct_content_length() {
+        let (head, body) = REJECTION.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
         assert!(serde_json::from_str::<model::prediction::Failure>(body).is_ok());
     }

@@ -1,22 +1,20 @@
-//! Every error that a client sees: a status, a code for programs, a sentence for people, as JSON.
+//! Errors as clients see them: an HTTP status, a code for programs and a message for people, as JSON.
+//!
+//! Protocols with another error format rewrite the response; [`ErrorDetails`] has what they need.
 
-use crate::routes::v2;
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use model::prediction::Failure;
 use model::preprocess::PhotoError;
 use std::time::Duration;
 
-/// Seconds after which a client may come again.
+/// Value of `Retry-After` with 503, in seconds.
 const RETRY_AFTER: &str = "1";
 
-/// Bytes of a message.
-const LONGEST: usize = 1000;
-
-/// Left on an answer for who counts them.
-#[derive(Clone, Copy)]
-pub struct Refusal(pub &'static str);
+/// Maximum length of a message, in bytes.
+const MAX_MESSAGE_BYTES: usize = 1000;
 
 #[derive(Debug)]
 pub struct ApiError {
@@ -25,12 +23,20 @@ pub struct ApiError {
     message: String,
 }
 
+/// Response extension set for every [`ApiError`].
+#[derive(Clone, Debug)]
+pub struct ErrorDetails {
+    /// Code for programs, which is also counted in the metrics.
+    pub code: &'static str,
+    pub message: String,
+}
+
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
         let mut message = message.to_string();
-        // Much of it may be what a client sent.
-        if message.len() > LONGEST {
-            message.truncate(message.floor_char_boundary(LONGEST));
+        // The message may quote much of what a client sent.
+        if message.len() > MAX_MESSAGE_BYTES {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
             message.push('…');
         }
         ApiError { status, code, message }
@@ -52,28 +58,33 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    pub fn method_not_allowed(method: &Method, path: &str) -> Self {
+        let message = format!("{path} does not support the method {method}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
     pub fn too_large(message: impl ToString) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
     pub fn range_not_satisfiable(size: u64) -> Self {
-        let message = format!("the range begins behind the end of {size} bytes");
+        let message = format!("the requested range starts beyond the end of the resource, which has {size} bytes");
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", message)
     }
 
-    /// Nothing that a client could do better, but come again later.
+    /// A limit of the server is reached; the client can only retry later.
     pub fn overloaded(message: impl ToString) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
 
-    pub fn deadline(allowed: Duration) -> Self {
-        let message = format!("there was no answer within {} ms", allowed.as_millis());
+    pub fn deadline_exceeded(timeout: Duration) -> Self {
+        let message = format!("the request took longer than its timeout of {} ms", timeout.as_millis());
         Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", message)
     }
 
-    /// The body was announced and does not come.
+    /// The client has paused for too long while sending the body.
     pub fn stalled() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "stalled", "the body does not come any further")
+        Self::new(StatusCode::REQUEST_TIMEOUT, "stalled", "request body stalled")
     }
 
     pub fn key_missing(message: impl ToString) -> Self {
@@ -84,13 +95,13 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    /// A body that is packed.
-    pub fn encoded(encoding: &str) -> Self {
-        let message = format!("a body with Content-Encoding {encoding:?} is not taken; send it as it is");
+    pub fn unsupported_encoding(encoding: &str) -> Self {
+        let message = format!("Content-Encoding {encoding:?} is not supported; send the body uncompressed");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
     }
 
-    /// A tensor that the network makes no numbers of, or a checkpoint that is none.
+    /// A well-formed request that cannot be processed: a tensor for which the network overflows, or an invalid
+    /// checkpoint.
     pub fn unprocessable(message: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", message)
     }
@@ -103,30 +114,31 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
     }
 
-    /// The reason goes to the log, for it is none of the client's business.
+    /// An internal error. The reason is logged and not sent, because it may reveal details of the server.
     pub fn internal(reason: impl std::fmt::Display) -> Self {
-        tracing::error!("{reason}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says why")
+        tracing::error!("internal error: {reason}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal server error; see the log of the server")
     }
 
     pub fn into_failure(self) -> Failure {
         Failure::new(self.code, self.message)
     }
+
+    /// Returns whether the server rather than the photo is the reason for the error.
+    pub fn is_server_error(&self) -> bool {
+        self.status.is_server_error()
+    }
 }
 
-/// Answers what no method of a known route answers.
-pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
-    let message = format!("{} does not take {method}", uri.path());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).respond_at(uri.path())
+/// Handles requests to a known path with a method that it does not support.
+pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError::method_not_allowed(&method, uri.path())
 }
 
-impl ApiError {
-    /// With another body than the one of [`Failure`], for a protocol that has its own.
-    pub fn respond_with(self, body: impl FnOnce(String) -> Response) -> Response {
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
         let ApiError { status, code, message } = self;
-        let mut response = body(message);
-        *response.status_mut() = status;
-        response.extensions_mut().insert(Refusal(code));
+        let mut response = (status, Json(Failure::new(code, message.clone()))).into_response();
         let headers = response.headers_mut();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
@@ -134,24 +146,14 @@ impl ApiError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        response.extensions_mut().insert(ErrorDetails { code, message });
         response
-    }
-
-    /// As the protocol of this path writes errors.
-    pub fn respond_at(self, path: &str) -> Response {
-        if path.starts_with("/v2/") { v2::Refused::from(self).into_response() } else { self.into_response() }
-    }
-
-    /// Whether the server, not the photo, is why there is no answer.
-    pub fn is_the_servers(&self) -> bool {
-        self.status.is_server_error()
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let code = self.code;
-        self.respond_with(|message| Json(Failure::new(code, message)).into_response())
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        ApiError::malformed(rejection.body_text())
     }
 }
 

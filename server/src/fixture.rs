@@ -1,12 +1,12 @@
-//! An app for tests of handlers, with models that are fake but for their metadata.
+//! Test fixtures: an app whose models have real metadata and fake engines, and requests to it.
 
 use crate::app::App;
-use crate::batching::{Batcher, BatchingOptions, Execute, Sizes};
+use crate::batching::{BatchSizes, Batcher, BatchingOptions, Execute};
 use crate::metrics::Metrics;
-use crate::photos::UploadLimits;
 use crate::registry::{Loader, Model, ModelFiles, Registry};
 use crate::router::router;
 use crate::settings::Settings;
+use crate::upload::UploadLimits;
 use anyhow::Result;
 use axum::Router;
 use axum::body::Body;
@@ -16,29 +16,29 @@ use clap::Parser;
 use http_body_util::BodyExt;
 use model::architecture::Architecture;
 use model::checkpoint::Metadata;
-use model::engine::{Device, EngineError, Input, Kept, Logits, Output};
-use model::explain::ClassWeights;
+use model::engine::{Activation, Device, EngineError, Input, Logits, Output};
+use model::explain::ClassifierWeights;
 use model::plan::Tap;
 use model::preprocess::{ImageBatch, Preprocessing};
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
 
-/// What stands in an engine's place.
+/// A fake engine.
 #[derive(Clone, Copy)]
 pub enum FakeEngine {
-    /// With so many logits.
-    Answers(usize),
+    /// Returns this number of logits per image.
+    Succeeds(usize),
     Fails,
     Panics,
 }
 
 impl Execute for FakeEngine {
-    /// The largest logit is that of the mean of an image's bytes, so that an answer tells which photo it is for.
+    /// The index of the largest logit is the mean of the image's bytes, so that an output identifies its photo.
     fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
         let [batch, height, width] = input.shape();
         match *self {
-            FakeEngine::Answers(classes) => {
+            FakeEngine::Succeeds(classes) => {
                 let size = 3 * height * width;
                 let means: Vec<usize> = match input {
                     Input::Pixels(images) => {
@@ -53,20 +53,21 @@ impl Execute for FakeEngine {
                 let values =
                     means.iter().flat_map(|&mean| (0..classes).map(move |class| 1.0 - class.abs_diff(mean) as f32));
                 let logits = Logits { values: values.collect(), batch, classes };
-                let kept = keep.iter().map(|&tap| Kept { tap, values: vec![1.0; batch * 4], shape: [batch, 1, 2, 2] });
-                Ok((Output { logits, kept: kept.collect() }, Device::Cpu))
+                let activations =
+                    keep.iter().map(|&tap| Activation { tap, values: vec![1.0; batch * 4], shape: [batch, 1, 2, 2] });
+                Ok((Output { logits, activations: activations.collect() }, Device::Cpu))
             }
             FakeEngine::Fails => Err(EngineError::Failed { device: Device::Cpu, reason: "/secret/path".to_owned() }),
-            FakeEngine::Panics => panic!("this is part of the test"),
+            FakeEngine::Panics => panic!("deliberate panic"),
         }
     }
 }
 
-pub const OPTIONS: BatchingOptions = BatchingOptions { queue: 1000, delay: Duration::ZERO };
+pub const BATCHING_OPTIONS: BatchingOptions = BatchingOptions { queue_size: 1000, max_delay: Duration::ZERO };
 
-pub const SIZES: Sizes = Sizes { most: 4, rounded: false };
+pub const BATCH_SIZES: BatchSizes = BatchSizes { max: 4, padded: false };
 
-/// An image of 2x2.
+/// A grey image of 2x2 pixels.
 pub fn grey(grey: u8) -> Input {
     Input::Pixels(ImageBatch::new(vec![grey; 12], [1, 2, 2], [0.0; 3], [1.0; 3]).unwrap())
 }
@@ -85,49 +86,50 @@ fn metadata(classes: usize) -> Metadata {
 }
 
 pub fn model(name: &str, classes: usize) -> Model {
-    model_with(name, classes, FakeEngine::Answers(classes))
+    model_with_engine(name, classes, FakeEngine::Succeeds(classes))
 }
 
-pub fn model_with(name: &str, classes: usize, engine: FakeEngine) -> Model {
-    model_of(name, classes, &Metrics::new(), move || Ok(engine))
+pub fn model_with_engine(name: &str, classes: usize, engine: FakeEngine) -> Model {
+    build_model(name, classes, &Metrics::new(), move || Ok(engine))
 }
 
-/// A model whose engine gets ready when the sender says so.
-pub fn cold_model(name: &str) -> (Model, std::sync::mpsc::Sender<()>) {
+/// A model whose engine becomes ready when a message is sent.
+pub fn loading_model(name: &str) -> (Model, std::sync::mpsc::Sender<()>) {
     let (go, wait) = std::sync::mpsc::channel();
-    (model_of(name, 2, &Metrics::new(), move || Ok(wait.recv().map(|()| FakeEngine::Answers(2))?)), go)
+    (build_model(name, 2, &Metrics::new(), move || Ok(wait.recv().map(|()| FakeEngine::Succeeds(2))?)), go)
 }
 
-/// Its weights are its name.
-fn model_of<E: Execute>(
+/// Creates a model whose weights are its name.
+fn build_model<E: Execute>(
     name: &str,
     classes: usize,
     metrics: &Metrics,
     prepare: impl FnOnce() -> Result<E> + Send + 'static,
 ) -> Model {
-    let batcher = Batcher::start(name, vec![(SIZES, prepare)], OPTIONS, &metrics.batching(name), grey(0)).unwrap();
-    let weights = ClassWeights::new(vec![1.0; classes], 1);
+    let batcher =
+        Batcher::start(name, vec![(BATCH_SIZES, prepare)], BATCHING_OPTIONS, &metrics.batching(name), grey(0)).unwrap();
+    let weights = ClassifierWeights::new(vec![1.0; classes], 1);
     Model::new(name, metadata(classes), name.to_owned().into(), weights, vec![Device::Cpu], batcher)
 }
 
-/// Of these models, the default by name or by size.
+/// Creates a registry of these models. `default` is the name of the default; if `None`, it is chosen by size.
 pub fn registry(models: Vec<Model>, default: Option<&str>) -> Result<Registry> {
     registry_with(models, default, Arc::new(Metrics::new()))
 }
 
 fn registry_with(models: Vec<Model>, default: Option<&str>, metrics: Arc<Metrics>) -> Result<Registry> {
     let models = models.into_iter().map(Arc::new).collect();
-    Registry::new(Loader::of(&settings()), ModelFiles::default(), models, default.map(str::to_owned), metrics)
+    Registry::new(Loader::new(&settings()), ModelFiles::default(), models, default.map(str::to_owned), metrics)
 }
 
 fn settings() -> Settings {
     Settings::parse_from(["server"])
 }
 
-/// Models `small` of 2 classes and `large` of 256, the default, with what is changed.
+/// An app with the models `small` of 2 classes and `large` of 256, the default, modified by `change`.
 pub fn app_with(change: impl FnOnce(&mut App)) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
-    let model = |name, classes| model_of(name, classes, &metrics, move || Ok(FakeEngine::Answers(classes)));
+    let model = |name, classes| build_model(name, classes, &metrics, move || Ok(FakeEngine::Succeeds(classes)));
     let models = vec![model("small", 2), model("large", 256)];
     let registry = registry_with(models, None, metrics.clone()).unwrap();
     let mut app = App::new(&settings(), registry, metrics).unwrap();
@@ -143,13 +145,13 @@ pub fn app() -> Arc<App> {
     app_with(|_| ())
 }
 
-pub fn app_of(model: Model) -> Arc<App> {
+pub fn app_with_model(model: Model) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
     let registry = registry_with(vec![model], None, metrics.clone()).unwrap();
     Arc::new(App::new(&settings(), registry, metrics).unwrap())
 }
 
-/// Of a form with these fields, name and content: its content type and its bytes.
+/// Encodes a multipart form with these fields (name and content). Returns its content type and its bytes.
 pub fn form(fields: &[(&str, &[u8])]) -> (&'static str, Vec<u8>) {
     let mut body = Vec::new();
     for (name, content) in fields {
@@ -162,27 +164,27 @@ pub fn form(fields: &[(&str, &[u8])]) -> (&'static str, Vec<u8>) {
     ("multipart/form-data; boundary=frontier", body)
 }
 
-/// A PNG of one grey.
+/// A PNG of a uniform grey.
 pub fn photo(grey: u8) -> Vec<u8> {
     let mut png = std::io::Cursor::new(Vec::new());
     image::GrayImage::from_pixel(16, 16, image::Luma([grey])).write_to(&mut png, image::ImageFormat::Png).unwrap();
     png.into_inner()
 }
 
-/// An answer, read to its end.
-pub struct Answer {
+/// A response whose body was read to its end.
+pub struct TestResponse {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: String,
 }
 
-impl Answer {
+impl TestResponse {
     pub fn json(&self) -> serde_json::Value {
         assert_eq!(self.headers[header::CONTENT_TYPE], "application/json", "{}", self.body);
         serde_json::from_str(&self.body).unwrap()
     }
 
-    /// The code of an error.
+    /// Returns the code of an error.
     pub fn code(&self) -> String {
         let message = &self.json()["error"]["message"];
         assert!(message.as_str().is_some_and(|message| !message.is_empty()), "{}", self.body);
@@ -190,23 +192,23 @@ impl Answer {
     }
 }
 
-pub async fn respond(app: &Arc<App>, request: Request<Body>) -> Response {
+pub async fn send_raw(app: &Arc<App>, request: Request<Body>) -> Response {
     let service: Router = router(app.clone()).unwrap();
     service.oneshot(request).await.unwrap()
 }
 
-pub async fn answer(app: &Arc<App>, request: Request<Body>) -> Answer {
-    let (parts, body) = respond(app, request).await.into_parts();
+pub async fn send(app: &Arc<App>, request: Request<Body>) -> TestResponse {
+    let (parts, body) = send_raw(app, request).await.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
-    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    TestResponse { status: parts.status.as_u16(), headers: parts.headers, body }
 }
 
-pub async fn get(app: &Arc<App>, path: &str) -> Answer {
-    answer(app, Request::get(path).body(Body::empty()).unwrap()).await
+pub async fn get(app: &Arc<App>, path: &str) -> TestResponse {
+    send(app, Request::get(path).body(Body::empty()).unwrap()).await
 }
 
-pub async fn post(app: &Arc<App>, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+pub async fn post(app: &Arc<App>, path: &str, content_type: &str, body: impl Into<Body>) -> TestResponse {
     let request = Request::post(path).header(header::CONTENT_TYPE, content_type);
-    answer(app, request.body(body.into()).unwrap()).await
+    send(app, request.body(body.into()).unwrap()).await
 }

@@ -1,36 +1,44 @@
-//! The REST server: photos in, predictions out. It carries the page, and serves the weights to those who compute themselves.
+//! The REST server: classifies photos and tensors, serves the web page, and serves the weights for inference in the
+//! browser.
 //!
-//! The way of a photo: `connections` (sockets) -> `router` and `middleware` (HTTP) -> `routes::predict` -> `photos`,
-//! `form` and `body` (from the request) -> `decoding` (on threads of its own) -> `batching` (one queue a model, drawn from
-//! by its engines). Nothing computes on the async threads.
+//! The path of a photo: `connections` (sockets) -> `router` and `middleware` (HTTP) -> `routes::predict` -> `upload`
+//! and `body` (reads it from the request) -> `decode_pool` (decodes it on dedicated threads) -> `inference` and
+//! `batching` (one queue per model, shared by its engines). Nothing computes on the async threads.
 
 mod app;
 mod batching;
 mod body;
+mod bounded_seq;
 mod connections;
-mod content;
-mod decoding;
-mod descriptors;
-mod device_memory;
-mod documents;
+#[cfg(test)]
+mod corpus;
+mod decode_pool;
 mod error;
-mod few;
 #[cfg(test)]
 mod fixture;
-mod form;
-mod free_memory;
-mod greeting;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz_api;
+mod inference;
+mod malloc_trim;
+mod memory;
 mod metrics;
 mod middleware;
-mod photos;
+#[cfg(test)]
+#[path = "../../fuzz/peak.rs"]
+mod peak;
 mod registry;
 mod router;
 mod routes;
 pub mod settings;
 mod shutdown;
 mod socket;
+mod startup_banner;
+mod static_asset;
+mod upload;
 
-pub mod parsers;
+// The fuzz targets, which `corpus` replays, refer to this crate by its name.
+#[cfg(test)]
+extern crate self as server;
 
 use anyhow::{Context, Result};
 use app::App;
@@ -41,28 +49,28 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::TcpListener;
 
-/// Serves until it is told to stop.
+/// Runs the server until it is told to stop.
 ///
 /// # Errors
-/// If it cannot start: an address that is taken, a checkpoint that is none, a device that is not there.
+/// Returns an error if the server cannot start: the address is in use, a checkpoint is invalid, or a device is missing.
 pub async fn run(settings: Settings) -> Result<()> {
     let start = Instant::now();
-    // Bound before the models are read, so that an occupied port is said at once.
+    // Bound before the models are loaded, so that a port that is in use is reported at once.
     let listener = TcpListener::bind(&settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address or port with --listen", settings.listen)
     })?;
     let address = listener.local_addr()?;
 
     let metrics = Arc::new(Metrics::new());
-    let files = ModelFiles::of(&settings);
-    let registry = Registry::load_all(Loader::of(&settings), files, settings.default.clone(), metrics.clone())?;
+    let files = ModelFiles::from_settings(&settings);
+    let registry = Registry::load_all(Loader::new(&settings), files, settings.default.clone(), metrics.clone())?;
     let app = Arc::new(App::new(&settings, registry, metrics)?);
     let router = router::router(app.clone())?;
-    greeting::listening(address);
+    startup_banner::print_listening(address);
 
     let announce = async {
-        app.registry.prepared().await?;
-        greeting::ready(address, &app.registry, start.elapsed());
+        app.registry.wait_until_ready().await?;
+        startup_banner::print_ready(address, &app.registry, start.elapsed());
         if settings.watch.is_zero() {
             std::future::pending().await
         } else {
@@ -70,11 +78,11 @@ pub async fn run(settings: Settings) -> Result<()> {
         }
         Ok(())
     };
-    let stop = shutdown::begun(&app, &settings);
+    let stop = shutdown::accept_until_signal(&app, &settings);
     tokio::select! {
-        never = free_memory::give_back() => match never {},
+        never = malloc_trim::run_periodically() => match never {},
         failed = announce => failed,
         () = connections::serve(listener, router, app.clone(), &settings, stop) => Ok(()),
-        () = shutdown::overdue(&settings) => Ok(()),
+        () = shutdown::grace_period_over(&settings) => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
-//! The program: settings in, exit status out.
+//! The server program: reads the settings, sets up logging, and runs the server.
 
-use server::settings::{Effective, LogFormat, Settings};
+use server::settings::{LogFormat, ResolvedSettings, Settings};
 use std::io::IsTerminal;
 use std::num::NonZero;
 use std::process::ExitCode;
@@ -8,15 +8,15 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let (settings, effective) = match Settings::read(std::env::args_os()) {
+    let (settings, resolved) = match Settings::load(std::env::args_os()) {
         Ok(read) => read,
-        // Help and what is wrong with the command line, as clap writes it.
+        // clap formats help and errors of the command line.
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(error) => error.exit(),
             Err(error) => return failure(&error),
         },
     };
-    let _written_to_the_end = match log(&settings, &effective) {
+    let _log_guard = match init_logging(&settings, &resolved) {
         Ok(guard) => guard,
         Err(error) => return failure(&error),
     };
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Err(error) => return failure(&error.into()),
     };
     let outcome = runtime.block_on(server::run(settings));
-    // A file that is still being read, from a disk that does not answer, holds nobody up.
+    // Does not wait for a file that is still being read, which may be on an unresponsive disk.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,14 +34,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Half as many as processors: nothing computes on them, and two that share little work wake each other for it.
+/// Returns half the number of processors: nothing computes on these threads, and more of them would wake each other for
+/// little work.
 fn async_threads() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2)
 }
 
-/// To stderr: stdout is for what the server says to the person or program that started it. By a thread of its own, which loses
-/// lines that nobody reads: a log that is stuck, or whose reader has gone, stops nothing.
-fn log(settings: &Settings, effective: &Effective) -> anyhow::Result<WorkerGuard> {
+/// Sets up logging to stderr; stdout is for messages to the person or program that started the server. A separate
+/// thread writes the log and drops lines that are not read, so that a blocked or closed pipe does not stop the server.
+fn init_logging(settings: &Settings, resolved: &ResolvedSettings) -> anyhow::Result<WorkerGuard> {
     let filter =
         EnvFilter::try_new(&settings.log).map_err(|error| anyhow::anyhow!("--log {}: {error}", settings.log))?;
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
@@ -50,7 +51,7 @@ fn log(settings: &Settings, effective: &Effective) -> anyhow::Result<WorkerGuard
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
-    tracing::info!("settings:\n{effective}");
+    tracing::info!("settings:\n{resolved}");
     Ok(guard)
 }
 

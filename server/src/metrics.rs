@@ -1,17 +1,16 @@
-//! What the server counts and measures, for Prometheus.
+//! The metrics of the server, in Prometheus' text format.
 
 use crate::batching::BatchingMetrics;
-use crate::device_memory;
-use crate::registry::Registry;
 use model::engine::Device;
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
 };
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Seconds, from what an engine needs at least to what no client waits for.
+/// Buckets of durations in seconds, from the fastest inference to longer than clients wait.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Buckets of batch sizes.
 const IMAGES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 pub struct Metrics {
@@ -33,45 +32,94 @@ pub struct Metrics {
     model_ready: IntGaugeVec,
     model_weights_bytes: IntGaugeVec,
     device_memory_bytes: IntGaugeVec,
-    /// Held by who looks up what levels there are.
-    looking: Mutex<()>,
+    /// Held while gauges are updated and encoded, because these are reset meanwhile.
+    encoding: Mutex<()>,
 }
 
-/// What is looked up when somebody asks.
-pub struct Levels<'a> {
-    pub models: &'a Registry,
-    pub decoding: usize,
+/// Values of the gauges that are read when the metrics are requested.
+pub struct Gauges<'a> {
+    pub models: &'a [ModelGauges<'a>],
+    pub decode_queue_depth: usize,
     pub in_flight_bytes: usize,
+}
+
+/// Values of the gauges of one model.
+pub struct ModelGauges<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    pub architecture: String,
+    pub devices: &'a [Device],
+    pub is_ready: bool,
+    /// Number of images that wait for an engine.
+    pub queue_depth: usize,
+    /// Size of the checkpoint, in bytes.
+    pub weights_bytes: usize,
 }
 
 impl Metrics {
     pub fn new() -> Self {
         let registry = prometheus::Registry::new();
         let metrics = Metrics {
-            requests: counters("requests_total", "Requests that were answered", &["route", "status", "model"]),
+            requests: counters(
+                "requests_total",
+                "Number of requests, by route, status and model",
+                &["route", "status", "model"],
+            ),
             request_seconds: histograms(
                 "request_seconds",
-                "From a request's head to its answer's",
+                "Time from the head of a request to the head of its response",
                 &["route"],
                 &SECONDS,
             ),
-            refusals: counters("refusals_total", "Requests that were answered with an error, by its code", &["reason"]),
-            queue_seconds: histograms("queue_seconds", "An image's wait for its batch to begin", &["model"], &SECONDS),
-            batch_size: histograms("batch_size", "Images that went through an engine together", &["model"], &IMAGES),
-            inference_seconds: histograms("inference_seconds", "An engine's time for a batch", &["model"], &SECONDS),
-            decode_queue_seconds: histogram("decode_queue_seconds", "A photo's wait for a thread to decode it"),
-            decode_seconds: histogram("decode_seconds", "Decoding a photo"),
-            preprocess_seconds: histogram("preprocess_seconds", "Resizing and cropping a photo"),
-            connections: gauge("connections", "Connections that are open"),
-            queue_depth: gauges("queue_depth", "Images that wait for an engine", &["model"]),
-            decode_queue_depth: gauge("decode_queue_depth", "Photos that are being decoded or wait for it"),
-            in_flight_bytes: gauge("in_flight_bytes", "Bytes of bodies, and of what is made of them, that are held"),
-            model_info: gauges("model_info", "1 for each model", &["model", "version", "architecture", "device"]),
-            model_ready: gauges("model_ready", "Whether the model's engines are warm", &["model"]),
-            model_weights_bytes: gauges("model_weights_bytes", "Size of the model's checkpoint in memory", &["model"]),
-            device_memory_bytes: gauges("device_memory_bytes", "Taken memory of NVIDIA's GPUs", &["device"]),
+            refusals: counters(
+                "refusals_total",
+                "Number of failed requests and rejected connections, by error code",
+                &["reason"],
+            ),
+            queue_seconds: histograms(
+                "queue_seconds",
+                "Time that an image waits until its batch starts",
+                &["model"],
+                &SECONDS,
+            ),
+            batch_size: histograms("batch_size", "Number of images in a batch, without padding", &["model"], &IMAGES),
+            inference_seconds: histograms(
+                "inference_seconds",
+                "Time that an engine takes for a batch",
+                &["model"],
+                &SECONDS,
+            ),
+            decode_queue_seconds: histogram("decode_queue_seconds", "Time that a photo waits for a decoding thread"),
+            decode_seconds: histogram("decode_seconds", "Time to decode a photo"),
+            preprocess_seconds: histogram("preprocess_seconds", "Time to resize and crop a photo"),
+            connections: gauge("connections", "Number of open connections"),
+            queue_depth: gauges("queue_depth", "Number of images that wait for an engine", &["model"]),
+            decode_queue_depth: gauge(
+                "decode_queue_depth",
+                "Number of photos that are being decoded or wait for a decoding thread",
+            ),
+            in_flight_bytes: gauge(
+                "in_flight_bytes",
+                "Memory held by request bodies and the data decoded from them, in bytes",
+            ),
+            model_info: gauges(
+                "model_info",
+                "Always 1; the labels describe the model",
+                &["model", "version", "architecture", "device"],
+            ),
+            model_ready: gauges("model_ready", "1 if all engines of the model are ready, otherwise 0", &["model"]),
+            model_weights_bytes: gauges(
+                "model_weights_bytes",
+                "Size of the checkpoint of the model in memory, in bytes",
+                &["model"],
+            ),
+            device_memory_bytes: gauges(
+                "device_memory_bytes",
+                "Memory in use on an NVIDIA GPU by all processes, in bytes",
+                &["device"],
+            ),
             registry,
-            looking: Mutex::default(),
+            encoding: Mutex::default(),
         };
         metrics.register();
         metrics
@@ -97,92 +145,109 @@ impl Metrics {
             Box::new(self.model_ready.clone()),
             Box::new(self.model_weights_bytes.clone()),
             Box::new(self.device_memory_bytes.clone()),
-            // Memory, processor time, open files, start.
+            // Memory, CPU time, open files and start time of the process.
             #[cfg(target_os = "linux")]
             Box::new(prometheus::process_collector::ProcessCollector::for_self()),
         ];
-        all.into_iter().for_each(|collector| registry.register(collector).expect("every metric has a name of its own"));
+        all.into_iter().for_each(|collector| registry.register(collector).expect("metric names are unique"));
     }
 
-    /// Those of a model's engines.
+    /// Returns the histograms for the engines of a model.
     pub fn batching(&self, model: &str) -> BatchingMetrics {
         BatchingMetrics {
-            wait: self.queue_seconds.with_label_values(&[model]),
-            inference: self.inference_seconds.with_label_values(&[model]),
-            size: self.batch_size.with_label_values(&[model]),
+            queue_seconds: self.queue_seconds.with_label_values(&[model]),
+            inference_seconds: self.inference_seconds.with_label_values(&[model]),
+            batch_size: self.batch_size.with_label_values(&[model]),
         }
     }
 
-    /// A model that is not served has none.
-    pub fn forget(&self, model: &str) {
+    /// Removes the histograms of a model that is no longer served.
+    pub fn remove_model(&self, model: &str) {
         for histograms in [&self.queue_seconds, &self.batch_size, &self.inference_seconds] {
-            // There are none if nobody has tried to load it.
+            // Fails if the model was never loaded.
             let _ = histograms.remove_label_values(&[model]);
         }
     }
 
-    /// A request that was answered. `model` is empty where none was asked, `refusal` is the code of an error.
-    pub fn answered(&self, route: &str, status: u16, model: &str, refusal: Option<&str>, took: Duration) {
+    /// Counts a response. `model` is empty for routes that concern no model, `error_code` is `None` for successful requests.
+    pub fn record_response(&self, route: &str, status: u16, model: &str, error_code: Option<&str>, duration: Duration) {
         self.requests.with_label_values(&[route, &status.to_string(), model]).inc();
-        self.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
-        if let Some(code) = refusal {
-            self.refused(code);
+        self.request_seconds.with_label_values(&[route]).observe(duration.as_secs_f64());
+        if let Some(code) = error_code {
+            self.record_refusal(code);
         }
     }
 
-    pub fn refused(&self, reason: &str) {
+    pub fn record_refusal(&self, reason: &str) {
         self.refusals.with_label_values(&[reason]).inc();
     }
 
-    /// Everything, in Prometheus' text format.
-    pub fn text(&self, levels: Levels) -> String {
-        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        self.decode_queue_depth.set(levels.decoding as i64);
-        self.in_flight_bytes.set(levels.in_flight_bytes as i64);
-        // Models that are gone leave no values behind.
-        let gauges = [&self.queue_depth, &self.model_info, &self.model_ready, &self.model_weights_bytes];
-        gauges.iter().for_each(|gauges| gauges.reset());
-        for model in levels.models.current().iter() {
-            let (name, architecture) = (model.name(), model.metadata.architecture.name());
-            self.queue_depth.with_label_values(&[name]).set(model.batcher.waiting().images() as i64);
+    /// Updates the gauges and returns all metrics in Prometheus' text format.
+    pub fn encode(&self, gauges: Gauges) -> String {
+        let _encoding = self.encoding.lock();
+        self.decode_queue_depth.set(gauges.decode_queue_depth as i64);
+        self.in_flight_bytes.set(gauges.in_flight_bytes as i64);
+        // Drops the values of models that are no longer served.
+        let per_model = [&self.queue_depth, &self.model_info, &self.model_ready, &self.model_weights_bytes];
+        per_model.iter().for_each(|gauges| gauges.reset());
+        for model in gauges.models {
+            let ModelGauges { name, version, architecture, .. } = model;
             let devices: Vec<String> = model.devices.iter().map(Device::to_string).collect();
-            self.model_info.with_label_values(&[name, &model.id.version, &architecture, &devices.join(",")]).set(1);
-            self.model_ready.with_label_values(&[name]).set(i64::from(model.batcher.is_ready()));
-            self.model_weights_bytes.with_label_values(&[name]).set(model.weights.len() as i64);
-            for device in &model.devices {
-                if let Some(bytes) = device_memory::taken(*device) {
+            self.queue_depth.with_label_values(&[name]).set(model.queue_depth as i64);
+            self.model_info.with_label_values(&[name, version, architecture.as_str(), &devices.join(",")]).set(1);
+            self.model_ready.with_label_values(&[name]).set(i64::from(model.is_ready));
+            self.model_weights_bytes.with_label_values(&[name]).set(model.weights_bytes as i64);
+            for device in model.devices {
+                if let Some(bytes) = used_device_memory(*device) {
                     self.device_memory_bytes.with_label_values(&[&device.to_string()]).set(bytes as i64);
                 }
             }
         }
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("memory can be written to");
-        String::from_utf8(text).expect("the text format is text")
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("writing to a Vec cannot fail");
+        String::from_utf8(text).expect("the text format is UTF-8")
     }
 }
 
-const SOUND: &str = "the names of metrics and labels are sound";
+/// Returns the memory in use on an NVIDIA GPU by all processes, in bytes. NVML does not cover other devices.
+#[cfg(feature = "cuda")]
+fn used_device_memory(device: Device) -> Option<u64> {
+    use nvml_wrapper::Nvml;
+    use std::sync::OnceLock;
+    static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
+    let Device::Cuda(index) = device else { return None };
+    let unavailable = |error| tracing::warn!("cannot read GPU memory usage, NVML is not available: {error}");
+    let nvml = NVML.get_or_init(|| Nvml::init().map_err(unavailable).ok()).as_ref()?;
+    Some(nvml.device_by_index(u32::try_from(index).ok()?).ok()?.memory_info().ok()?.used)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn used_device_memory(_: Device) -> Option<u64> {
+    None
+}
+
+const VALID_NAMES: &str = "the names of metrics and labels are valid";
 
 fn options(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("shortcut")
 }
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    IntCounterVec::new(options(name, help), labels).expect(SOUND)
+    IntCounterVec::new(options(name, help), labels).expect(VALID_NAMES)
 }
 
 fn gauge(name: &str, help: &str) -> IntGauge {
-    IntGauge::with_opts(options(name, help)).expect(SOUND)
+    IntGauge::with_opts(options(name, help)).expect(VALID_NAMES)
 }
 
 fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    IntGaugeVec::new(options(name, help), labels).expect(SOUND)
+    IntGaugeVec::new(options(name, help), labels).expect(VALID_NAMES)
 }
 
 fn histogram(name: &str, help: &str) -> Histogram {
-    Histogram::with_opts(HistogramOpts::from(options(name, help)).buckets(SECONDS.to_vec())).expect(SOUND)
+    Histogram::with_opts(HistogramOpts::from(options(name, help)).buckets(SECONDS.to_vec())).expect(VALID_NAMES)
 }
 
 fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-    HistogramVec::new(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()), labels).expect(SOUND)
+    HistogramVec::new(HistogramOpts::from(options(name, help)).buckets(buckets.to_vec()), labels).expect(VALID_NAMES)
 }

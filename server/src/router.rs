@@ -1,52 +1,62 @@
-//! Which handler answers what. The same registrations make the OpenAPI document, so no route of the interface is undocumented.
+//! Maps routes to handlers. The same registrations produce the OpenAPI document, so that every route of the API is
+//! documented.
 
 use crate::app::App;
-use crate::body::DISCARDED;
+use crate::body::DISCARD_FACTOR;
 use crate::error::{self, ApiError};
-use crate::middleware::{access, deadline, headers, observe, unread};
+use crate::middleware::request_id::{REQUEST_ID, UniqueRequestId};
+use crate::middleware::{access, deadline, drain_body, hold_memory, observe, request_id};
 use crate::routes::docs::Docs;
 use crate::routes::{health, metrics, models, page, predict, v2, weights};
 use anyhow::Result;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderMap, Method};
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::middleware::{from_fn, from_fn_with_state, map_request, map_response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// Content security policy of API responses, which are never documents that show or run anything. The page has its own.
+const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// Builds the router with all routes and middleware.
+///
 /// # Errors
-/// For origins that are none.
+/// Returns an error if a configured CORS origin is invalid.
 pub fn router(app: Arc<App>) -> Result<Router> {
     let predictions = OpenApiRouter::new()
         .routes(routes!(predict::predict))
         .routes(routes!(v2::infer::infer))
         .routes(routes!(v2::infer::infer_version))
-        .layer(DefaultBodyLimit::max(app.upload_limits.bytes.saturating_mul(DISCARDED)))
-        .layer(from_fn_with_state(app.clone(), access::predictions))
-        .layer(from_fn_with_state(app.clone(), deadline::within_deadline))
+        .layer(DefaultBodyLimit::max(app.upload_limits.bytes.saturating_mul(DISCARD_FACTOR)))
+        .layer(from_fn_with_state(app.access.clone(), access::require_api_key))
+        .layer(from_fn_with_state(app.clone(), deadline::enforce_deadline))
         .layer(RequestBodyTimeoutLayer::new(app.stall_timeout));
-    let changes = OpenApiRouter::new()
+    let model_repository = OpenApiRouter::new()
         .routes(routes!(v2::repository::index))
         .routes(routes!(v2::repository::load))
         .routes(routes!(v2::repository::unload))
-        .layer(from_fn_with_state(app.clone(), access::changes))
-        .layer(DefaultBodyLimit::max(v2::repository::LARGEST * DISCARDED))
+        .layer(from_fn_with_state(app.access.clone(), access::require_admin_token))
+        .layer(DefaultBodyLimit::max(v2::repository::MAX_BODY_BYTES * DISCARD_FACTOR))
         .layer(RequestBodyTimeoutLayer::new(app.stall_timeout));
-    let (router, api) = OpenApiRouter::with_openapi(description())
+    let (router, api) = OpenApiRouter::with_openapi(api_description())
         .merge(predictions)
-        .merge(changes)
+        .merge(model_repository)
         .routes(routes!(models::models))
         .routes(routes!(weights::weights))
         .routes(routes!(v2::metadata::server))
-        .routes(routes!(v2::metadata::of_model))
-        .routes(routes!(v2::metadata::of_version))
+        .routes(routes!(v2::metadata::model_metadata))
+        .routes(routes!(v2::metadata::version_metadata))
         .routes(routes!(v2::metadata::config))
         .routes(routes!(v2::health::live))
         .routes(routes!(v2::health::ready))
@@ -57,24 +67,33 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .routes(routes!(metrics::metrics))
         .split_for_parts();
     let docs = Arc::new(Docs::new(&api));
-    let page_of_docs = docs.clone();
+    let docs_page = docs.clone();
     let router = router
-        .route("/docs", get(async move |method: Method, headers: HeaderMap| page_of_docs.page(&method, &headers)))
+        .route("/docs", get(async move |method: Method, headers: HeaderMap| docs_page.page(&method, &headers)))
         .route("/openapi.json", get(async move |method: Method, headers: HeaderMap| docs.document(&method, &headers)))
         .fallback(page::page)
         .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()));
-    let router = router.layer(from_fn_with_state(app.clone(), unread::read_on));
+        .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
+        .layer(from_fn(v2::error::format_errors))
+        .layer(from_fn(hold_memory::hold_until_sent))
+        .layer(from_fn_with_state(app.clone(), drain_body::drain_body));
     let router = if app.cors_origins.is_empty() { router } else { router.layer(access::cors(&app.cors_origins)?) };
-    // Outermost, so that every answer has its line in the log.
-    let observe = from_fn_with_state(app.clone(), observe::observe);
-    Ok(router.layer(from_fn(headers::cautious)).layer(observe).with_state(app))
+    // Observability is outermost, so that every response is logged; it reads the request id, which is therefore set
+    // before.
+    Ok(router
+        .layer(map_response(add_security_headers))
+        .layer(from_fn_with_state(app.clone(), observe::observe))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, UniqueRequestId))
+        .layer(map_request(request_id::remove_invalid_id))
+        .with_state(app))
 }
 
-fn description() -> OpenApi {
+fn api_description() -> OpenApi {
     let info = InfoBuilder::new().title("Shortcut").version(env!("CARGO_PKG_VERSION")).description(Some(
-        "Image classification with residual networks. Requests for predictions take the header x-timeout-ms, and a key \
-         where the server was given keys; every answer has x-request-id, the client's if it sent one, and Server-Timing.",
+        "Image classification with residual networks. Requests for predictions accept the header x-timeout-ms, and require an \
+         API key if the server is configured with keys. Every response has x-request-id, which is the client's id if it sent \
+         one, and Server-Timing.",
     ));
     let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     let mut components = Components::new();
@@ -82,38 +101,48 @@ fn description() -> OpenApi {
     OpenApiBuilder::new().info(info.build()).components(Some(components)).build()
 }
 
+async fn add_security_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Pages of other origins embed the weights and the worker; CORS determines what else they may read.
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(API_POLICY));
+    response
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{answer, app, get, post};
+    use crate::fixture::{app, get, post, send};
     use axum::body::Body;
     use axum::http::{Request, header};
 
     #[tokio::test]
-    async fn an_unknown_route_is_not_found_by_any_method() {
-        let answer = get(&app(), "/nowhere").await;
-        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"));
-        let answer = post(&app(), "/", "text/plain", "").await;
-        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"));
+    async fn unknown_routes_are_not_found_with_any_method() {
+        let response = get(&app(), "/nowhere").await;
+        assert_eq!((response.status, response.code().as_str()), (404, "not_found"));
+        let response = post(&app(), "/", "text/plain", "").await;
+        assert_eq!((response.status, response.code().as_str()), (404, "not_found"));
     }
 
     #[tokio::test]
-    async fn a_method_that_a_route_does_not_take_is_refused_with_those_it_takes() {
-        let answer = get(&app(), "/predict").await;
-        assert_eq!((answer.status, answer.code().as_str()), (405, "method_not_allowed"));
-        assert_eq!(answer.headers[header::ALLOW], "POST");
+    async fn unsupported_methods_are_rejected_with_the_supported_ones() {
+        let response = get(&app(), "/predict").await;
+        assert_eq!((response.status, response.code().as_str()), (405, "method_not_allowed"));
+        assert_eq!(response.headers[header::ALLOW], "POST");
     }
 
     #[tokio::test]
-    async fn every_get_has_a_head() {
+    async fn get_routes_support_head() {
         for path in ["/", "/models", "/healthz", "/docs", "/openapi.json", "/v2"] {
-            let answer = answer(&app(), Request::head(path).body(Body::empty()).unwrap()).await;
-            assert_eq!(answer.status, 200, "{path}");
-            assert!(answer.headers.contains_key(header::CONTENT_LENGTH), "{path}");
+            let response = send(&app(), Request::head(path).body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status, 200, "{path}");
+            assert!(response.headers.contains_key(header::CONTENT_LENGTH), "{path}");
         }
     }
 
     #[tokio::test]
-    async fn every_answer_is_cautious() {
+    async fn every_response_has_security_headers() {
         for path in ["/models", "/nowhere", "/predict"] {
             let headers = get(&app(), path).await.headers;
             assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");

@@ -1,5 +1,6 @@
-//! A client's connection, as HTTP is spoken over it, with what HTTP knows nothing of: a client that takes nothing, one that
-//! has gone, and one that is still sending when it has its answer.
+//! The TCP stream under an HTTP connection. It handles what hyper does not: clients that stop reading their response (see
+//! [`WriteTimeout`]), clients that disconnect while their request is processed, and clients that are still sending when the
+//! response is complete (see [`LingeringClose`]).
 
 use socket2::SockRef;
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -13,39 +14,45 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Bytes taken that give a second of patience back.
-const RATE: f64 = 1024.0;
-/// How long a client may go on sending when it has its answer, and how long it may pause meanwhile.
-const LINGERS: Duration = Duration::from_secs(30);
-const PAUSES: Duration = Duration::from_secs(2);
+/// Bytes per second that a client has to receive on average.
+const MIN_RATE: f64 = 1024.0;
+/// How long a client may go on sending after its response is complete.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may pause meanwhile.
+const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub struct Socket {
     stream: Arc<TcpStream>,
-    gone: Pin<Box<dyn Future<Output = ()> + Send>>,
-    patience: Patience,
-    is_sending: Arc<AtomicBool>,
-    lingering: Option<Lingering>,
+    peer_closed: Pin<Box<dyn Future<Output = ()> + Send>>,
+    write_timeout: WriteTimeout,
+    client_is_sending: Arc<AtomicBool>,
+    lingering_close: Option<LingeringClose>,
 }
 
 impl Socket {
-    /// The client may take nothing for as long as `patience`.
-    pub fn new(stream: TcpStream, patience: Duration) -> Self {
+    /// Writes fail when the client has received nothing for `write_timeout`.
+    pub fn new(stream: TcpStream, write_timeout: Duration) -> Self {
         let stream = Arc::new(stream);
-        let gone = Box::pin(gone(stream.clone()));
-        Socket { stream, gone, patience: Patience::new(patience), is_sending: Arc::default(), lingering: None }
+        Socket {
+            peer_closed: Box::pin(peer_closed(stream.clone())),
+            stream,
+            write_timeout: WriteTimeout::new(write_timeout),
+            client_is_sending: Arc::default(),
+            lingering_close: None,
+        }
     }
 
-    /// To be set when it is known that the client is still sending what nobody reads.
-    pub fn is_sending(&self) -> Arc<AtomicBool> {
-        self.is_sending.clone()
+    /// A flag to set when the client is still sending a request body that the server does not read.
+    pub fn client_is_sending(&self) -> Arc<AtomicBool> {
+        self.client_is_sending.clone()
     }
 
-    fn watch(&mut self, wrote: Poll<Result<usize>>, context: &mut Context) -> Poll<Result<usize>> {
+    fn apply_write_timeout(&mut self, written: Poll<Result<usize>>, context: &mut Context) -> Poll<Result<usize>> {
         let stream = &self.stream;
-        self.patience.watch(wrote, || unsent(stream), context)
+        self.write_timeout.apply(written, || send_queue_len(stream), context)
     }
 
-    /// Whether something of the client's is there that nobody has read.
+    /// Returns whether the receive buffer holds unread bytes.
     fn has_unread(&self, context: &mut Context) -> bool {
         let mut byte = [0];
         let peeked = self.stream.poll_peek(context, &mut ReadBuf::new(&mut byte));
@@ -61,69 +68,70 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[u8]) -> Poll<Result<usize>> {
-        let wrote = write(&self.stream, context, |stream| stream.try_write(bytes));
-        self.watch(wrote, context)
+        let written = write(&self.stream, context, |stream| stream.try_write(bytes));
+        self.apply_write_timeout(written, context)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context, bytes: &[IoSlice]) -> Poll<Result<usize>> {
-        let wrote = write(&self.stream, context, |stream| stream.try_write_vectored(bytes));
-        self.watch(wrote, context)
+        let written = write(&self.stream, context, |stream| stream.try_write_vectored(bytes));
+        self.apply_write_timeout(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    /// Fails if the client has gone. Hyper, which flushes whenever something happens, sees that by itself when it reads; but it does
-    /// not read on while it has more of the client's than the request that is being answered.
+    /// Fails if the client has disconnected. Hyper flushes whenever it is polled, and would otherwise detect a disconnect only
+    /// when it reads, which it does not while its buffer holds data after the current request.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
-        match self.gone.as_mut().poll(context) {
+        match self.peer_closed.as_mut().poll(context) {
             Poll::Ready(()) => {
-                self.gone = Box::pin(std::future::ready(()));
-                Poll::Ready(Err(Error::new(ErrorKind::ConnectionAborted, "the client has gone")))
+                self.peer_closed = Box::pin(std::future::ready(()));
+                Poll::Ready(Err(Error::new(ErrorKind::ConnectionAborted, "client disconnected")))
             }
             Poll::Pending => Poll::Ready(Ok(())),
         }
     }
 
-    /// Ends the answer, and reads on if the client is sending: it would be told that the connection is broken, and might not see why.
+    /// Closes the sending direction, and reads on if the client is still sending: closing a socket with unread data resets the
+    /// connection, and the client might lose the response.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
-        if self.lingering.is_none() {
+        if self.lingering_close.is_none() {
             SockRef::from(&*self.stream).shutdown(Shutdown::Write)?;
-            if !self.is_sending.load(Ordering::Relaxed) && !self.has_unread(context) {
+            if !self.client_is_sending.load(Ordering::Relaxed) && !self.has_unread(context) {
                 return Poll::Ready(Ok(()));
             }
         }
-        let Socket { stream, lingering, .. } = &mut *self;
-        lingering.get_or_insert_with(Lingering::new).poll(stream, context)
+        let Socket { stream, lingering_close, .. } = &mut *self;
+        lingering_close.get_or_insert_with(LingeringClose::new).poll(stream, context)
     }
 }
 
-/// Returns when the client has ended its side, however much of what it has sent nobody has read.
+/// Returns when the client has closed its side of the connection, even if the receive buffer holds unread data.
 #[cfg(target_os = "linux")]
-async fn gone(stream: Arc<TcpStream>) {
-    // Nothing is sent as urgent to who does not ask for it: what is left of this interest is the end.
+async fn peer_closed(stream: Arc<TcpStream>) {
+    // We expect no out-of-band data, so readiness for PRIORITY means that the peer hung up.
     let _ = stream.ready(tokio::io::Interest::PRIORITY).await;
 }
 
-/// Other systems do not tell.
+/// Not detected on other systems.
 #[cfg(not(target_os = "linux"))]
-async fn gone(_stream: Arc<TcpStream>) {
+async fn peer_closed(_stream: Arc<TcpStream>) {
     std::future::pending().await
 }
 
-/// Bytes that the client has not taken yet.
+/// Returns the number of bytes in the send queue: those not yet sent, and those not yet acknowledged by the client.
 #[cfg(target_os = "linux")]
-fn unsent(stream: &TcpStream) -> usize {
+fn send_queue_len(stream: &TcpStream) -> usize {
     use std::os::fd::AsRawFd;
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the descriptor is open, and what is asked of it is written to an integer of the size that it has.
-    let asked = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
-    if asked == 0 { bytes.try_into().unwrap_or(0) } else { 0 }
+    // SAFETY: the descriptor is open, and TIOCOUTQ writes a `c_int` to the pointer.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &mut bytes) };
+    if result == 0 { bytes.try_into().unwrap_or(0) } else { 0 }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn unsent(_stream: &TcpStream) -> usize {
+fn send_queue_len(_stream: &TcpStream) -> usize {
     0
 }
 
@@ -132,7 +140,7 @@ fn read(stream: &TcpStream, context: &mut Context, buffer: &mut ReadBuf) -> Poll
         ready!(stream.poll_read_ready(context))?;
         match stream.try_read_buf(buffer) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => (),
-            read => return Poll::Ready(read.map(drop)),
+            result => return Poll::Ready(result.map(drop)),
         }
     }
 }
@@ -146,96 +154,98 @@ fn write(
         ready!(stream.poll_write_ready(context))?;
         match write(stream) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => (),
-            wrote => return Poll::Ready(wrote),
+            result => return Poll::Ready(result),
         }
     }
 }
 
-/// For who is slow to take what it is sent. Silence uses it up, and what is taken gives some of it back: a byte now and then would
-/// hold a connection for ever.
-struct Patience {
-    /// What the client has at most.
-    most: Duration,
-    /// What is left of it when the client is waited for.
-    left: Duration,
-    waiting: Option<Waiting>,
+/// Time limit for writes to a client that receives slowly. Time without progress uses up an allowance, and each received byte
+/// restores some of it. With a limit on pauses alone, a client that receives one byte now and then would hold its connection
+/// indefinitely.
+struct WriteTimeout {
+    /// Maximum allowance.
+    limit: Duration,
+    /// Allowance at the time of the last progress.
+    remaining: Duration,
+    stall: Option<Stall>,
 }
 
-struct Waiting {
+/// A write that waits for room in the send queue.
+struct Stall {
     since: Instant,
-    unsent: usize,
-    end: Pin<Box<Sleep>>,
+    /// Length of the send queue when the wait began.
+    send_queue_len: usize,
+    timer: Pin<Box<Sleep>>,
 }
 
-impl Patience {
-    fn new(most: Duration) -> Self {
-        Patience { most, left: most, waiting: None }
+impl WriteTimeout {
+    fn new(limit: Duration) -> Self {
+        WriteTimeout { limit, remaining: limit, stall: None }
     }
 
-    /// Of what the stream says to some bytes, and how many the client has not taken yet, which the stream takes no more of until
-    /// there are much fewer.
-    fn watch(
+    /// Passes on the result of a write, or fails if it is pending and the client made no progress for too long. The length of
+    /// the send queue is checked as well, because a stream becomes writable only after its queue has downscaled considerably.
+    fn apply(
         &mut self,
-        wrote: Poll<Result<usize>>,
-        unsent: impl Fn() -> usize,
+        written: Poll<Result<usize>>,
+        send_queue_len: impl Fn() -> usize,
         context: &mut Context,
     ) -> Poll<Result<usize>> {
-        if wrote.is_ready() {
-            if let Some(Waiting { since, .. }) = self.waiting.take() {
-                self.left = self.left.saturating_sub(since.elapsed());
+        if written.is_ready() {
+            if let Some(Stall { since, .. }) = self.stall.take() {
+                self.remaining = self.remaining.saturating_sub(since.elapsed());
             }
-            if let Poll::Ready(Ok(bytes)) = &wrote {
-                self.reward(*bytes);
+            if let Poll::Ready(Ok(bytes)) = &written {
+                self.restore(*bytes);
             }
-            return wrote;
+            return written;
         }
         loop {
-            let left = self.left;
-            let begin = || Waiting {
+            let remaining = self.remaining;
+            let begin_stall = || Stall {
                 since: Instant::now(),
-                unsent: unsent(),
-                end: Box::pin(sleep_until(Instant::now() + left)),
+                send_queue_len: send_queue_len(),
+                timer: Box::pin(sleep_until(Instant::now() + remaining)),
             };
-            let waiting = self.waiting.get_or_insert_with(begin);
-            ready!(waiting.end.as_mut().poll(context));
-            let taken = waiting.unsent.saturating_sub(unsent());
-            (self.waiting, self.left) = (None, Duration::ZERO);
-            if taken == 0 {
-                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not take its answer")));
+            let stall = self.stall.get_or_insert_with(begin_stall);
+            ready!(stall.timer.as_mut().poll(context));
+            let received = stall.send_queue_len.saturating_sub(send_queue_len());
+            (self.stall, self.remaining) = (None, Duration::ZERO);
+            if received == 0 {
+                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "client stopped reading the response")));
             }
-            self.reward(taken);
+            self.restore(received);
         }
     }
 
-    fn reward(&mut self, bytes: usize) {
-        self.left = (self.left + Duration::from_secs_f64(bytes as f64 / RATE)).min(self.most);
+    fn restore(&mut self, bytes: usize) {
+        self.remaining = (self.remaining + Duration::from_secs_f64(bytes as f64 / MIN_RATE)).min(self.limit);
     }
 }
 
-/// Reading on behind an answer.
-struct Lingering {
-    /// When it ends at the latest.
-    last: Instant,
-    /// When it ends if nothing more comes.
-    end: Pin<Box<Sleep>>,
+/// Reads and discards what the client sends after the response is complete, within time limits.
+struct LingeringClose {
+    deadline: Instant,
+    /// Fires when the client pauses for too long, at the latest at `deadline`.
+    timer: Pin<Box<Sleep>>,
 }
 
-impl Lingering {
+impl LingeringClose {
     fn new() -> Self {
-        Lingering { last: Instant::now() + LINGERS, end: Box::pin(sleep(PAUSES)) }
+        LingeringClose { deadline: Instant::now() + LINGER_TIMEOUT, timer: Box::pin(sleep(LINGER_IDLE_TIMEOUT)) }
     }
 
     fn poll(&mut self, stream: &TcpStream, context: &mut Context) -> Poll<Result<()>> {
-        let mut thrown_away = [0; 16 << 10];
+        let mut discarded = [0; 16 << 10];
         loop {
-            let mut buffer = ReadBuf::new(&mut thrown_away);
+            let mut buffer = ReadBuf::new(&mut discarded);
             match read(stream, context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    let end = (Instant::now() + PAUSES).min(self.last);
-                    self.end.as_mut().reset(end);
+                    let end = (Instant::now() + LINGER_IDLE_TIMEOUT).min(self.deadline);
+                    self.timer.as_mut().reset(end);
                 }
-                Poll::Ready(ended) => return Poll::Ready(ended),
-                Poll::Pending => return self.end.as_mut().poll(context).map(Ok),
+                Poll::Ready(result) => return Poll::Ready(result),
+                Poll::Pending => return self.timer.as_mut().poll(context).map(Ok),
             }
         }
     }
@@ -249,86 +259,86 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
-    /// What is soon there if it comes at all.
-    const SOON: Duration = Duration::from_secs(20);
+    /// Time limit for events that are expected within milliseconds.
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// Our side of a connection, and the client's.
-    async fn connected() -> (Socket, TcpStream) {
+    /// Returns the server's and the client's side of a connection.
+    async fn connected_pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (ours, _) = listener.accept().await.unwrap();
-        (Socket::new(ours, PAUSES), client)
+        let (server, _) = listener.accept().await.unwrap();
+        (Socket::new(server, LINGER_IDLE_TIMEOUT), client)
     }
 
-    /// Whether half a second of patience outlasts a client that takes so many bytes behind every 60 milliseconds, of which the
-    /// stream tells at once or, by fewer that are unsent, for a long time not.
-    async fn outlasts(bytes: usize, at_once: bool) -> bool {
-        let mut patience = Patience::new(Duration::from_millis(500));
-        for taken in 0..20 {
-            let unsent = || if at_once { 1 << 20 } else { (1 << 20) - taken * bytes };
-            let given_up = poll_fn(|context| patience.watch(Poll::Pending, unsent, context));
-            if timeout(Duration::from_millis(60), given_up).await.is_ok() {
+    /// Returns whether a client that receives `bytes` every 60 milliseconds outlasts a write timeout of half a second. The stream
+    /// becomes writable each time if `is_writable`; otherwise only the length of the send queue shows the progress.
+    async fn outlasts_timeout(bytes: usize, is_writable: bool) -> bool {
+        let mut write_timeout = WriteTimeout::new(Duration::from_millis(500));
+        for received in 0..20 {
+            let send_queue_len = || if is_writable { 1 << 20 } else { (1 << 20) - received * bytes };
+            let timed_out = poll_fn(|context| write_timeout.apply(Poll::Pending, send_queue_len, context));
+            if timeout(Duration::from_millis(60), timed_out).await.is_ok() {
                 return false;
             }
-            if at_once {
-                let wrote = poll_fn(|context| patience.watch(Poll::Ready(Ok(bytes)), unsent, context));
-                assert_eq!(wrote.await.unwrap(), bytes);
+            if is_writable {
+                let written = poll_fn(|context| write_timeout.apply(Poll::Ready(Ok(bytes)), send_queue_len, context));
+                assert_eq!(written.await.unwrap(), bytes);
             }
         }
         true
     }
 
     #[tokio::test]
-    async fn who_takes_a_byte_now_and_then_is_given_up() {
-        assert!(!outlasts(1, true).await);
-        assert!(!outlasts(1, false).await);
+    async fn client_below_minimum_rate_times_out() {
+        assert!(!outlasts_timeout(1, true).await);
+        assert!(!outlasts_timeout(1, false).await);
     }
 
     #[tokio::test]
-    async fn who_is_slow_is_waited_for() {
-        assert!(outlasts(1024, true).await);
-        assert!(outlasts(1024, false).await);
+    async fn slow_client_above_minimum_rate_is_served() {
+        assert!(outlasts_timeout(1024, true).await);
+        assert!(outlasts_timeout(1024, false).await);
     }
 
     #[tokio::test]
-    async fn who_has_gone_is_noticed_whatever_is_unread() {
+    async fn disconnect_is_detected_despite_unread_data() {
         for unread in [&b""[..], b"another request"] {
-            let (mut ours, mut client) = connected().await;
+            let (mut server, mut client) = connected_pair().await;
             client.write_all(unread).await.unwrap();
-            ours.flush().await.unwrap();
+            server.flush().await.unwrap();
             drop(client);
-            let noticed = async {
-                while ours.flush().await.is_ok() {
+            let disconnect_detected = async {
+                while server.flush().await.is_ok() {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             };
-            timeout(SOON, noticed).await.unwrap();
+            timeout(TIMEOUT, disconnect_detected).await.unwrap();
         }
     }
 
     #[tokio::test]
-    async fn who_is_still_sending_gets_the_answer() {
-        let (mut ours, mut client) = connected().await;
-        ours.is_sending().store(true, Ordering::Relaxed);
-        let answered = tokio::spawn(async move {
-            ours.write_all(b"no").await.unwrap();
-            ours.shutdown().await.unwrap();
+    async fn client_that_is_still_sending_receives_the_response() {
+        let (mut server, mut client) = connected_pair().await;
+        server.client_is_sending().store(true, Ordering::Relaxed);
+        let response_sent = tokio::spawn(async move {
+            server.write_all(b"no").await.unwrap();
+            server.shutdown().await.unwrap();
         });
-        // More than any buffer on the way holds.
+        // More than all buffers between client and server hold.
         client.write_all(&vec![0; 32 << 20]).await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "no");
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        assert_eq!(response, "no");
         drop(client);
-        answered.await.unwrap();
+        response_sent.await.unwrap();
     }
 
     #[tokio::test]
-    async fn who_sends_nothing_more_is_not_waited_for_long() {
-        for (is_sending, at_most) in [(false, PAUSES / 2), (true, LINGERS / 2)] {
-            let (mut ours, _client) = connected().await;
-            ours.is_sending().store(is_sending, Ordering::Relaxed);
-            timeout(at_most, ours.shutdown()).await.unwrap().unwrap();
+    async fn close_does_not_wait_long_for_an_idle_client() {
+        for (is_sending, limit) in [(false, LINGER_IDLE_TIMEOUT / 2), (true, LINGER_TIMEOUT / 2)] {
+            let (mut server, _client) = connected_pair().await;
+            server.client_is_sending().store(is_sending, Ordering::Relaxed);
+            timeout(limit, server.shutdown()).await.unwrap().unwrap();
         }
     }
 }

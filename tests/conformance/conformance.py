@@ -1,10 +1,10 @@
-"""`make conformance`: other people's programs against our server, to see that it keeps to what others wrote down.
+"""`make conformance`: third-party clients check that our server conforms to its specifications.
 
-    python conformance.py SERVER [--only client|openapi] [--seconds N] [--seed N] [-- ARGUMENTS OF THEIRS]
+    python conformance.py SERVER [--only client|openapi] [--seconds N] [--seed N] [-- ARGUMENTS]
 
-`client` is NVIDIA's `tritonclient` (test_*.py), which speaks the Open Inference Protocol and Triton's extensions to it;
-`openapi` is schemathesis, which makes up requests, right and wrong, from our OpenAPI document, and holds every answer
-against it. Each gets a server of its own.
+`client` runs NVIDIA's `tritonclient` (test_*.py), a client of the Open Inference Protocol and Triton's extensions to it;
+`openapi` runs schemathesis, which generates valid and invalid requests from our OpenAPI document and checks every response
+against it. Each suite gets a new server.
 """
 
 import argparse
@@ -14,54 +14,54 @@ import sys
 import tempfile
 from pathlib import Path
 
-import serving
+import server_process
 
 HERE = Path(__file__).resolve().parent
-# A photo or a tensor is any string of bytes to a schema, and most strings are none: what is right by the schema may be refused.
-MEANINGLESS = ["positive_data_acceptance"]
+# Not applicable: for the schema, a photo or tensor is any byte string, most of which the server rejects.
+EXCLUDED_CHECKS = ["positive_data_acceptance"]
 
 
-def client(server, _, more):
-    with serving.running(server) as (url, folder):
+def run_client_tests(server, _, extra_arguments):
+    with server_process.running_server(server) as (url, folder):
         variables = dict(os.environ, SHORTCUT_URL=url, SHORTCUT_REPOSITORY=folder)
-        command = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", HERE, *more]
-        return subprocess.run(command, env=variables).returncode
+        command = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", HERE]
+        return subprocess.run([*command, *extra_arguments], env=variables).returncode
 
 
-def openapi(server, given, more):
-    # It leaves a folder of its own where it runs.
-    with serving.running(server) as (url, _), tempfile.TemporaryDirectory() as here:
+def run_schemathesis(server, arguments, extra_arguments):
+    # schemathesis writes a folder to the working directory.
+    with server_process.running_server(server) as (url, _), tempfile.TemporaryDirectory() as working_directory:
         command = [Path(sys.executable).with_name("schemathesis"), "--config-file", HERE / "schemathesis.toml"]
         command += ["run", f"{url}/openapi.json", "--no-color"]
-        command += ["--header", f"Authorization: Bearer {serving.TOKEN}"]
-        command += ["--checks", "all", "--exclude-checks", ",".join(MEANINGLESS), "--mode", "all"]
-        # Nothing is kept between two runs.
-        command += ["--seed", str(given.seed), "--generation-database", "none", "--max-time", str(given.seconds)]
-        command += ["--request-timeout", "10", "--suppress-health-check", "all", "--continue-on-failure", *more]
-        return subprocess.run(command, cwd=here).returncode
+        command += ["--header", f"Authorization: Bearer {server_process.ADMIN_TOKEN}"]
+        command += ["--checks", "all", "--exclude-checks", ",".join(EXCLUDED_CHECKS), "--mode", "all"]
+        # Disable the database of earlier findings, so that runs are independent.
+        command += ["--seed", str(arguments.seed), "--generation-database", "none", "--max-time", str(arguments.seconds)]
+        command += ["--request-timeout", "10", "--suppress-health-check", "all", "--continue-on-failure"]
+        return subprocess.run([*command, *extra_arguments], cwd=working_directory).returncode
 
 
-PARTS = {"client": client, "openapi": openapi}
+SUITES = {"client": run_client_tests, "openapi": run_schemathesis}
 
 
 def main():
-    arguments, more = sys.argv[1:], []
-    if "--" in arguments:
-        at = arguments.index("--")
-        arguments, more = arguments[:at], arguments[at + 1 :]
+    own_arguments, extra_arguments = sys.argv[1:], []
+    if "--" in own_arguments:
+        separator = own_arguments.index("--")
+        own_arguments, extra_arguments = own_arguments[:separator], own_arguments[separator + 1 :]
     parser = argparse.ArgumentParser(prog="conformance.py", description=__doc__.splitlines()[0])
-    parser.add_argument("server", type=Path, help="our binary")
-    parser.add_argument("--only", choices=PARTS, help="one of both; what follows -- is for it")
-    parser.add_argument("--seconds", type=int, default=120, help="for schemathesis (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="for schemathesis (%(default)s)")
-    given = parser.parse_args(arguments)
-    if more and not given.only:
-        parser.error("arguments behind -- are for one of both: --only says for which")
+    parser.add_argument("server", type=Path, help="path of the server executable")
+    parser.add_argument("--only", choices=SUITES, help="run only this suite; it receives the arguments after --")
+    parser.add_argument("--seconds", type=int, default=120, help="duration of schemathesis (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed of schemathesis (default: %(default)s)")
+    arguments = parser.parse_args(own_arguments)
+    if extra_arguments and not arguments.only:
+        parser.error("arguments after -- require --only")
     failed = []
-    for name, run in PARTS.items():
-        if given.only in (None, name):
+    for name, run in SUITES.items():
+        if arguments.only in (None, name):
             print(f"== {name}", flush=True)
-            if run(given.server.resolve(), given, more) != 0:
+            if run(arguments.server.resolve(), arguments, extra_arguments) != 0:
                 failed.append(name)
     if failed:
         sys.exit(f"error: {', '.join(failed)}: the server does not conform")

@@ -1,10 +1,10 @@
-"""Makes golden.safetensors: what PyTorch and torchvision say of the sample photos with the bundled checkpoints.
+"""Writes golden.safetensors: results of PyTorch and torchvision for the sample photos and the bundled checkpoints.
 
-    python tests/golden/make.py        # from the workspace's root; torch 2.15, torchvision 0.29, safetensors 0.8
+    python tests/golden/make.py        # from the root of the workspace; torch 2.15, torchvision 0.29, safetensors 0.8
 
 `cropped_u8` [5, 224, 224, 3] holds the photos of PHOTOS after Resize(256) and CenterCrop(224);
-`resnet18-imagenette` [5, 10] and `resnet50_v1-imagenet` [5, 1000] the logits of the checkpoints of these names,
-whose int8 matrices are turned back to floats first.
+`resnet18-imagenette` [5, 10] and `resnet50_v1-imagenet` [5, 1000] hold the logits of the checkpoints of these names,
+whose int8 matrices are converted to floats first.
 """
 
 import json
@@ -21,7 +21,7 @@ PHOTOS = ["cat", "coffee", "flower", "palace", "rocket"]
 
 
 def load(path):
-    """A checkpoint as a torchvision model in evaluation mode."""
+    """Loads a checkpoint as a torchvision model in evaluation mode."""
     with safe_open(path, "pt") as file:
         metadata = json.loads(file.metadata()["shortcut"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}

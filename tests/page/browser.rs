@@ -1,6 +1,7 @@
-//! Headless Chromium behind its WebDriver, one for each test; both end with it, whatever the test does.
+//! Headless Chromium, controlled through WebDriver. Each test has a browser of its own, which is stopped even if the
+//! test fails.
 
-use crate::TEN;
+use crate::SMALL_MODEL;
 use anyhow::{Context, Result, bail};
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -13,39 +14,39 @@ use tempfile::TempDir;
 use tests::server::Server;
 use tests::workspace;
 
-/// How long the driver may take to end its browser before it is killed.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// Time for the driver to close its browser before it is killed.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the driver is started for a port of its own.
-const STARTS: usize = 5;
+/// Number of attempts to start the driver on a free port.
+const MAX_STARTS: usize = 5;
 
-/// Browsers share the machine, but for those whose clock is looked at.
-static MACHINE: RwLock<()> = RwLock::new(());
+/// Locked for writing by tests that measure time, which need the machine for themselves, and for reading by all others.
+static BROWSERS: RwLock<()> = RwLock::new(());
 
-/// Runs `test` in a browser of its own, against this server.
+/// Runs `test` in a new browser that opens the given server.
 pub fn with_browser<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = BROWSERS.read().unwrap_or_else(PoisonError::into_inner);
     run(server, test)
 }
 
-/// The same with a server of one model, and a small one: for what does not depend on it. Emulation is slow, and loading too.
+/// Like [`with_browser`], with a server that has only the small model: loading and emulation are faster.
 pub fn with_small_model<F>(test: impl FnOnce(Browser) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let checkpoint = workspace::root().join(format!("checkpoints/{TEN}.safetensors"));
-    with_browser(&Server::start_with(["--model".to_owned(), format!("{TEN}={}", checkpoint.display())])?, test)
+    let checkpoint = workspace::root().join(format!("checkpoints/{SMALL_MODEL}.safetensors"));
+    with_browser(&Server::start_with(["--model".to_owned(), format!("{SMALL_MODEL}={}", checkpoint.display())])?, test)
 }
 
-/// As [`with_browser`] while no other test has one.
-pub fn with_browser_alone<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
+/// Like [`with_browser`], while no other browser is running.
+pub fn with_exclusive_browser<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    let _exclusive = BROWSERS.write().unwrap_or_else(PoisonError::into_inner);
     run(server, test)
 }
 
@@ -58,7 +59,7 @@ where
     let driver = Driver::start()?;
     runtime.block_on(async {
         let outcome = in_session(&driver, &profile, server, test).await;
-        driver.end().await;
+        driver.shut_down().await;
         outcome
     })
 }
@@ -72,26 +73,26 @@ async fn in_session<F>(
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let browser = Browser::open(driver, profile, server.url()).await?;
+    let browser = Browser::launch(driver, profile, server.url()).await?;
     let client = browser.client.clone();
-    // As a task, so that a panic ends the test and not its clean-up.
+    // Spawned as a task, so that a panic does not prevent the clean-up.
     let outcome = tokio::spawn(test(browser)).await;
     let closed = client.close().await;
     outcome.context("the test panicked")??;
-    closed.context("the browser did not end")
+    closed.context("cannot close the browser")
 }
 
 #[derive(Clone)]
 pub struct Browser {
     pub client: Client,
-    /// The address of the server, without a slash at the end.
+    /// URL of the server, without a trailing slash.
     pub site: String,
-    /// The session's address below the driver's.
+    /// URL of the WebDriver session.
     session: String,
 }
 
 impl Browser {
-    async fn open(driver: &Driver, profile: &TempDir, site: &str) -> Result<Self> {
+    async fn launch(driver: &Driver, profile: &TempDir, site: &str) -> Result<Self> {
         let profile = format!("--user-data-dir={}", profile.path().display());
         let arguments = [
             "--headless=new",
@@ -111,15 +112,15 @@ impl Browser {
         };
         let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await;
         let client = client.context("chromedriver cannot start Chromium")?;
-        let id = client.session_id().await?.context("a session without an id")?;
+        let id = client.session_id().await?.context("the session has no id")?;
         Ok(Browser { client, site: site.to_owned(), session: format!("{}/session/{id}", driver.url) })
     }
 
-    /// Has every page run this script before its own.
-    pub async fn prelude(&self, script: &str) -> Result<()> {
+    /// Runs a script in every page before the page's own scripts.
+    pub async fn run_before_page_scripts(&self, script: &str) -> Result<()> {
         let command = json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": { "source": script } });
-        let address = format!("{}/goog/cdp/execute", self.session);
-        reqwest::Client::new().post(address).json(&command).send().await?.error_for_status()?;
+        let url = format!("{}/goog/cdp/execute", self.session);
+        reqwest::Client::new().post(url).json(&command).send().await?.error_for_status()?;
         Ok(())
     }
 }
@@ -130,56 +131,56 @@ struct Driver {
 }
 
 impl Driver {
-    /// It listens on a free port of IPv6 and then on the same of IPv4, where somebody's connection may have it: then another
-    /// port does.
+    /// Starts the driver. It takes a free IPv6 port and then needs the same IPv4 port, which may be in use: it is
+    /// then started again for another port.
     fn start() -> Result<Self> {
-        let mut said = String::new();
-        for _ in 0..STARTS {
+        let mut output = String::new();
+        for _ in 0..MAX_STARTS {
             match Self::start_once()? {
                 Ok(driver) => return Ok(driver),
-                Err(lines) if lines.contains("port not available") => said = lines,
-                Err(lines) => bail!("chromedriver ended before it was ready; it said: {lines}"),
+                Err(lines) if lines.contains("port not available") => output = lines,
+                Err(lines) => bail!("chromedriver exited before it was ready; its output: {lines}"),
             }
         }
-        bail!("chromedriver found no port in {STARTS} attempts; it said: {said}")
+        bail!("chromedriver found no free port in {MAX_STARTS} attempts; its output: {output}")
     }
 
-    /// The driver, or what it said before it ended.
+    /// Returns the driver, or its output if it exited before it was ready.
     fn start_once() -> Result<Result<Self, String>> {
         let process = Command::new("chromedriver").arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let process = process.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => anyhow::anyhow!("chromedriver is not installed; `make test` does that"),
-            _ => anyhow::Error::new(error).context("chromedriver cannot be started"),
+            ErrorKind::NotFound => anyhow::anyhow!("chromedriver is not installed; `make test` installs it"),
+            _ => anyhow::Error::new(error).context("cannot start chromedriver"),
         })?;
-        // Made first, so that a driver that never gets ready is ended too.
+        // Created here, so that a driver that never becomes ready is killed on drop.
         let mut driver = Driver { process, url: String::new() };
         let stdout = driver.process.stdout.take().expect("stdout is piped");
         let mut lines = BufReader::new(stdout).lines();
-        let mut said = Vec::new();
+        let mut output = Vec::new();
         for line in lines.by_ref() {
             let line = line?;
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 driver.url = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
-                // Read on, or the driver would hang on a full pipe.
+                // Keep reading, since the driver would block on a full pipe.
                 std::thread::spawn(move || lines.for_each(drop));
                 return Ok(Ok(driver));
             }
-            said.push(line);
+            output.push(line);
         }
-        Ok(Err(said.join(" ")))
+        Ok(Err(output.join(" ")))
     }
 
-    /// Asks the driver to end, which ends browsers that a failed session left.
-    async fn end(&self) {
-        let request = reqwest::Client::new().get(format!("{}/shutdown", self.url)).timeout(FAREWELL);
-        // No answer means that it has ended already; else it is killed.
+    /// Shuts the driver down, which also closes browsers of failed sessions.
+    async fn shut_down(&self) {
+        let request = reqwest::Client::new().get(format!("{}/shutdown", self.url)).timeout(SHUTDOWN_TIMEOUT);
+        // Errors are ignored: the process is killed on drop.
         let _ = request.send().await;
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // It may have ended by itself, which is no reason to fail.
+        // Fails if the process has already exited.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

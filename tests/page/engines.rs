@@ -1,7 +1,8 @@
-//! Which of the worker's engines answers, on adapters that are what Chromium emulates, or pose as something better.
+//! The selection of the worker's engine, on the adapter that Chromium emulates and on adapters that pretend to be a
+//! GPU.
 
 use crate::browser::{Browser, with_small_model};
-use crate::{TEN, rest};
+use crate::{SMALL_MODEL, rest_prediction};
 use anyhow::{Context, Result, ensure};
 use model::prediction::Prediction;
 use serde::Deserialize;
@@ -10,41 +11,43 @@ use std::time::{Duration, Instant};
 use tests::agreement::assert_agreement;
 use tests::data;
 
-const PATIENCE: Duration = Duration::from_secs(120);
-const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
+const TIMEOUT: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What every worker does before the page's own module is loaded: it tells the page what the module asks of WebGPU and says
-/// on the console, and lets the page destroy the device that was opened last. The page's scripts cannot reach into a worker.
-const EAVESDROP: &str = r#"
-    const told = new BroadcastChannel("told");
+/// Runs in every worker before the page's module is loaded, since scripts in the page have no access to a worker. It
+/// reports the module's use of WebGPU and its console output to the page, and lets the page destroy the last opened
+/// device.
+const OBSERVE: &str = r#"
+    const messages = new BroadcastChannel("messages");
     for (const level of ["info", "warn", "error"]) {
-        const say = console[level].bind(console);
-        console[level] = (...words) => { say(...words); told.postMessage(words.join(" ")); };
+        const log = console[level].bind(console);
+        console[level] = (...words) => { log(...words); messages.postMessage(words.join(" ")); };
     }
     let device;
     const requestDevice = GPUAdapter.prototype.requestDevice;
     GPUAdapter.prototype.requestDevice = async function (...rest) {
-        told.postMessage("a device is opened");
+        messages.postMessage("device opened");
         return device = await requestDevice.apply(this, rest);
     };
     const { createShaderModule } = GPUDevice.prototype;
     GPUDevice.prototype.createShaderModule = function (...rest) {
-        if (rest[0].code.includes("var<workgroup>")) told.postMessage("a kernel with workgroup memory");
+        if (rest[0].code.includes("var<workgroup>")) messages.postMessage("kernel with workgroup memory");
         return createShaderModule.apply(this, rest);
     };
-    new BroadcastChannel("order").onmessage = () => { device.destroy(); told.postMessage("destroyed"); };
+    new BroadcastChannel("commands").onmessage = () => { device.destroy(); messages.postMessage("device destroyed"); };
 "#;
 
-/// The adapter claims to be a GPU.
-const POSING: &str = r#"
+/// Makes the adapter pretend to be a GPU.
+const POSE_AS_GPU: &str = r#"
     for (const name of ["vendor", "architecture", "device", "description"]) {
-        Object.defineProperty(GPUAdapterInfo.prototype, name, { get: () => "posing" });
+        Object.defineProperty(GPUAdapterInfo.prototype, name, { get: () => "unknown" });
     }
     Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
 "#;
 
-/// A GPU that takes no time: the clock stands still from when work is submitted until its outcome can be read.
-const SWIFT: &str = r#"
+/// Makes runs on the GPU appear to take no time: the clock is stopped from the submission of work until its result
+/// can be read.
+const INSTANT_GPU: &str = r#"
     const clock = performance.now.bind(performance);
     let hidden = 0, since = null;
     performance.now = () => (since ?? clock()) - hidden;
@@ -57,9 +60,9 @@ const SWIFT: &str = r#"
     };
 "#;
 
-/// A GPU whose kernels compute nonsense: each logit with the other sign. What is zero stays so, such as the word behind the
-/// logits that tells of values too large for f16.
-const WRONG: &str = r#"
+/// Makes the GPU compute wrong logits, by negating them. Zeros remain, such as the flag after the logits that reports
+/// values too large for f16.
+const NEGATED_LOGITS: &str = r#"
     const { getMappedRange } = GPUBuffer.prototype;
     GPUBuffer.prototype.getMappedRange = function (...rest) {
         const range = getMappedRange.apply(this, rest);
@@ -68,8 +71,8 @@ const WRONG: &str = r#"
     };
 "#;
 
-/// The module's memory can be asked for, and how many buffers a GPU holds.
-const MEASURE: &str = r#"
+/// Reports the size of the module's memory and the number of GPU buffers on request.
+const MEASURE_MEMORY: &str = r#"
     const buffers = new Set();
     const { createBuffer } = GPUDevice.prototype, { destroy } = GPUBuffer.prototype;
     GPUDevice.prototype.createBuffer = function (...rest) {
@@ -80,122 +83,124 @@ const MEASURE: &str = r#"
     GPUBuffer.prototype.destroy = function () { buffers.delete(this); return destroy.call(this); };
     const { instantiateStreaming } = WebAssembly;
     WebAssembly.instantiateStreaming = async (...rest) => {
-        const made = await instantiateStreaming(...rest);
-        const { memory } = made.instance.exports;
+        const result = await instantiateStreaming(...rest);
+        const { memory } = result.instance.exports;
         new BroadcastChannel("measure").onmessage = () => {
-            told.postMessage(`${memory.buffer.byteLength} bytes of memory, ${buffers.size} buffers`);
+            messages.postMessage(`${memory.buffer.byteLength} bytes of memory, ${buffers.size} buffers`);
         };
-        return made;
+        return result;
     };
 "#;
 
-pub fn auto_leaves_software_alone() -> Result<()> {
+pub fn auto_never_opens_a_software_adapter() -> Result<()> {
     with_small_model(|browser| async move {
         browser.patch_workers(&[]).await?;
-        browser.visit().await?;
-        browser.hear("WebGPU is not used: the adapter").await?;
+        browser.open().await?;
+        browser.wait_for_message("WebGPU is not used: adapter").await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.badge == "CPU in this page", "{view:?}");
-        ensure!(!browser.heard("a device is opened").await?, "a device was opened on a software adapter");
+        ensure!(!browser.has_message("device opened").await?, "a device was opened on a software adapter");
         Ok(())
     })
 }
 
-pub fn auto_stays_on_a_faster_cpu_and_remembers() -> Result<()> {
+pub fn auto_keeps_and_records_a_faster_cpu() -> Result<()> {
     with_small_model(|browser| async move {
-        browser.patch_workers(&[POSING]).await?;
-        browser.visit().await?;
-        browser.hear("a device is opened").await?;
-        browser.hear("ms for a photo, the CPU").await?;
+        browser.patch_workers(&[POSE_AS_GPU]).await?;
+        browser.open().await?;
+        browser.wait_for_message("device opened").await?;
+        browser.wait_for_message("ms per photo, the CPU").await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.badge == "CPU in this page", "{view:?}");
 
-        browser.visit().await?;
-        browser.hear("chosen on an earlier visit").await?;
-        ensure!(!browser.heard("a device is opened").await?, "a device was opened in spite of the verdict");
+        browser.open().await?;
+        browser.wait_for_message("the CPU was selected on an earlier visit").await?;
+        ensure!(!browser.has_message("device opened").await?, "a device was opened although the CPU is recorded");
         Ok(())
     })
 }
 
-pub fn auto_refuses_a_gpu_that_computes_nonsense() -> Result<()> {
+pub fn auto_rejects_wrong_logits() -> Result<()> {
     with_small_model(|browser| async move {
-        browser.patch_workers(&[POSING, SWIFT, WRONG]).await?;
-        browser.visit().await?;
-        browser.hear("its logits are not those of the CPU").await?;
+        browser.patch_workers(&[POSE_AS_GPU, INSTANT_GPU, NEGATED_LOGITS]).await?;
+        browser.open().await?;
+        browser.wait_for_message("its logits differ from those of the CPU").await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.badge == "CPU in this page", "{view:?}");
         Ok(())
     })
 }
 
-pub fn auto_goes_over_to_a_faster_gpu_and_back_when_it_is_lost() -> Result<()> {
+pub fn auto_switches_to_a_faster_gpu_and_back_on_loss() -> Result<()> {
     with_small_model(|browser| async move {
-        browser.patch_workers(&[POSING, SWIFT]).await?;
-        browser.visit().await?;
+        browser.patch_workers(&[POSE_AS_GPU, INSTANT_GPU]).await?;
+        browser.open().await?;
         let first = browser.classify_sample("cat").await?;
         ensure!(first.badge == "CPU in this page", "{first:?}");
-        browser.hear("WebGPU answers from now on").await?;
+        browser.wait_for_message("switched to WebGPU").await?;
         for photo in ["coffee", "rocket"] {
             let view = browser.classify_sample(photo).await?;
             ensure!(view.badge == "WebGPU", "{view:?}");
-            let expected = rest(&browser, TEN, photo).await?;
+            let expected = rest_prediction(&browser, SMALL_MODEL, photo).await?;
             assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
         }
-        browser.lose_the_device("CPU in this page", "WebGPU is not used any more").await
+        browser.lose_device("CPU in this page", "WebGPU failed, switched to the CPU").await
     })
 }
 
-pub fn a_gpu_by_name_that_is_lost_is_replaced() -> Result<()> {
+pub fn selected_webgpu_recovers_from_a_lost_device() -> Result<()> {
     with_small_model(|browser| async move {
         browser.patch_workers(&[]).await?;
-        browser.visit_with("?engine=webgpu").await?;
+        browser.open_with_query("?engine=webgpu").await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.badge == "WebGPU", "{view:?}");
-        browser.lose_the_device("WebGPU", "webgpu answers now").await?;
-        browser.lose_the_device("CPU in this page", "cpu answers now").await
+        browser.lose_device("WebGPU", "switched to webgpu").await?;
+        browser.lose_device("CPU in this page", "switched to cpu").await
     })
 }
 
-/// Those that read through caches are what other tests here run, which pose as nothing that is known.
-pub fn kernels_with_workgroup_memory_are_a_browsers_too() -> Result<()> {
+/// On an NVIDIA adapter, tiled kernels are selected. The other tests run the direct kernels, since their adapters are
+/// of no known vendor.
+pub fn runs_kernels_with_workgroup_memory() -> Result<()> {
     with_small_model(|browser| async move {
-        browser.patch_workers(&[&POSING.replace(r#""posing""#, r#""nvidia""#)]).await?;
-        browser.visit_with("?engine=webgpu").await?;
+        browser.patch_workers(&[&POSE_AS_GPU.replace(r#""unknown""#, r#""nvidia""#)]).await?;
+        browser.open_with_query("?engine=webgpu").await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.badge == "WebGPU", "{view:?}");
-        ensure!(browser.heard("a kernel with workgroup memory").await?, "other kernels were compiled");
-        let expected = rest(&browser, TEN, "cat").await?;
+        ensure!(browser.has_message("kernel with workgroup memory").await?, "no such kernel was compiled");
+        let expected = rest_prediction(&browser, SMALL_MODEL, "cat").await?;
         assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)
     })
 }
 
-pub fn photos_leave_no_memory_behind() -> Result<()> {
-    leave_no_memory_behind("?engine=cpu", "CPU in this page")
+pub fn photos_do_not_leak_memory() -> Result<()> {
+    check_memory("?engine=cpu", "CPU in this page")
 }
 
-pub fn photos_leave_no_memory_behind_on_webgpu() -> Result<()> {
-    leave_no_memory_behind("?engine=webgpu", "WebGPU")
+pub fn photos_do_not_leak_memory_on_webgpu() -> Result<()> {
+    check_memory("?engine=webgpu", "WebGPU")
 }
 
-fn leave_no_memory_behind(query: &'static str, badge: &'static str) -> Result<()> {
+fn check_memory(query: &'static str, badge: &'static str) -> Result<()> {
     with_small_model(move |browser| async move {
-        browser.patch_workers(&[MEASURE]).await?;
-        browser.visit_with(query).await?;
-        let mut measured = Vec::new();
+        browser.patch_workers(&[MEASURE_MEMORY]).await?;
+        browser.open_with_query(query).await?;
+        let mut measurements = Vec::new();
         for _ in 0..4 {
             for photo in ["cat", "coffee", "rocket", "palace", "flower"] {
                 let view = browser.classify_sample(photo).await?;
                 ensure!(view.badge == badge, "{view:?}");
             }
-            measured.push(browser.measure(measured.len() + 1).await?);
+            measurements.push(browser.measure_memory(measurements.len() + 1).await?);
         }
-        ensure!(measured.iter().all(|memory| memory == &measured[0]), "{measured:?}");
+        ensure!(measurements.iter().all(|memory| memory == &measurements[0]), "{measurements:?}");
         Ok(())
     })
 }
 
-/// On the first of the validation photos, what PyTorch says with the weights before they became int8.
-pub fn a_gpu_by_name_predicts_as_pytorch() -> Result<()> {
+/// Compares the first validation photos with the predictions of PyTorch, which used the weights before they were
+/// quantised to int8.
+pub fn selected_webgpu_agrees_with_pytorch() -> Result<()> {
     #[derive(Deserialize)]
     struct Reference {
         photos: Vec<Expected>,
@@ -208,88 +213,90 @@ pub fn a_gpu_by_name_predicts_as_pytorch() -> Result<()> {
     const PHOTOS: usize = 32;
     let reference: Reference = data::read_json("reference/resnet18-imagenette.json")?;
     with_small_model(|browser| async move {
-        browser.visit_with("?engine=webgpu").await?;
+        browser.open_with_query("?engine=webgpu").await?;
         let mut equal = 0;
         for Expected { file, predicted } in &reference.photos[..PHOTOS] {
-            // A browser takes no path with dots in it.
+            // Browsers reject file paths that contain `..`.
             let path = data::folder().join("imagenette-224-val").join(file).canonicalize()?;
             browser.upload(&path).await?;
-            let name = path.file_name().and_then(|name| name.to_str()).context("a name in UTF-8")?;
+            let name = path.file_name().and_then(|name| name.to_str()).context("the file name is not UTF-8")?;
             let view = browser.answer_for(name).await?;
             ensure!(view.badge == "WebGPU", "{view:?}");
             equal += usize::from(view.ranked[0].index == *predicted);
         }
-        ensure!(equal >= PHOTOS - 1, "only {equal} of {PHOTOS} predictions are PyTorch's");
+        ensure!(equal >= PHOTOS - 1, "only {equal} of {PHOTOS} predictions agree with PyTorch");
         Ok(())
     })
 }
 
 impl Browser {
-    /// Has every worker run these scripts before the page's module, and the page keep what workers tell in `told`.
+    /// Runs these scripts in every worker before the page's module, and collects the messages of workers in
+    /// `window.workerMessages`.
     async fn patch_workers(&self, scripts: &[&str]) -> Result<()> {
-        let scripts = Value::from([&[EAVESDROP], scripts].concat().concat());
-        let prelude = format!(
+        let scripts = Value::from([&[OBSERVE], scripts].concat().concat());
+        let page_script = format!(
             r#"
-            window.told = [];
-            new BroadcastChannel("told").onmessage = ({{ data }}) => told.push(data);
-            const Real = window.Worker;
-            window.Worker = class extends Real {{
-                constructor(address, options) {{
-                    const module = JSON.stringify(new URL(address, location.origin).href);
+            window.workerMessages = [];
+            new BroadcastChannel("messages").onmessage = ({{ data }}) => workerMessages.push(data);
+            const OriginalWorker = window.Worker;
+            window.Worker = class extends OriginalWorker {{
+                constructor(url, options) {{
+                    const module = JSON.stringify(new URL(url, location.origin).href);
                     const text = {scripts} + `await import(${{module}});`;
                     super(URL.createObjectURL(new Blob([text], {{ type: "text/javascript" }})), options);
                 }}
             }};
             "#
         );
-        self.prelude(&prelude).await
+        self.run_before_page_scripts(&page_script).await
     }
 
-    /// Whether a worker of this visit has told anything with these words in it.
-    async fn heard(&self, words: &str) -> Result<bool> {
-        let found = "return window.told.some(told => told.includes(arguments[0]))";
-        Ok(self.client.execute(found, vec![words.into()]).await? == true)
+    /// Whether a worker of the open page has sent a message that contains `text`.
+    async fn has_message(&self, text: &str) -> Result<bool> {
+        let script = "return window.workerMessages.some(message => message.includes(arguments[0]))";
+        Ok(self.client.execute(script, vec![text.into()]).await? == true)
     }
 
-    async fn hear(&self, words: &str) -> Result<()> {
+    async fn wait_for_message(&self, text: &str) -> Result<()> {
         let start = Instant::now();
-        while !self.heard(words).await? {
-            let told = self.client.execute("return window.told", vec![]).await?;
-            ensure!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {words:?}; the worker has told {told}");
-            tokio::time::sleep(BETWEEN_QUESTIONS).await;
+        while !self.has_message(text).await? {
+            let messages = self.client.execute("return window.workerMessages", vec![]).await?;
+            ensure!(start.elapsed() < TIMEOUT, "timed out after {TIMEOUT:?} waiting for {text:?} in {messages}");
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// How much memory the worker's module has, and how many buffers the GPU, in words, when that is asked for the `count`-th time.
-    async fn measure(&self, count: usize) -> Result<String> {
-        let measure = r#"
+    /// Returns the message with the memory of the worker's module and the number of GPU buffers. `count` is the
+    /// number of measurements so far, including this one.
+    async fn measure_memory(&self, count: usize) -> Result<String> {
+        let script = r#"
             const [count, done] = arguments;
             new BroadcastChannel("measure").postMessage("");
-            const look = () => {
-                const found = window.told.filter(told => told.includes("bytes of memory"));
-                if (found.length === count) done(found.at(-1)); else setTimeout(look, 10);
+            const poll = () => {
+                const measurements = window.workerMessages.filter(message => message.includes("bytes of memory"));
+                if (measurements.length === count) done(measurements.at(-1)); else setTimeout(poll, 10);
             };
-            look();
+            poll();
         "#;
-        let memory = self.client.execute_async(measure, vec![count.into()]).await?;
-        Ok(memory.as_str().context("no measurement")?.to_owned())
+        let memory = self.client.execute_async(script, vec![count.into()]).await?;
+        Ok(memory.as_str().context("the measurement is not a string")?.to_owned())
     }
 
-    /// Destroys the worker's device; the next photos are answered there, by a device that was opened since if it is WebGPU, and
-    /// the worker says why.
-    async fn lose_the_device(&self, badge: &str, words: &str) -> Result<()> {
-        let order = "window.told = []; new BroadcastChannel('order').postMessage('destroy')";
-        self.client.execute(order, vec![]).await?;
-        self.hear("destroyed").await?;
+    /// Destroys the worker's WebGPU device. Checks that the next photos are answered by the engine with the given
+    /// badge, that a new device was opened if that is WebGPU, and that the worker logs `message`.
+    async fn lose_device(&self, badge: &str, message: &str) -> Result<()> {
+        let script = "window.workerMessages = []; new BroadcastChannel('commands').postMessage('destroy')";
+        self.client.execute(script, vec![]).await?;
+        self.wait_for_message("device destroyed").await?;
         for photo in ["palace", "flower"] {
             let view = self.classify_sample(photo).await?;
             ensure!(view.badge == badge && view.error.is_empty(), "{view:?}");
-            let expected = rest(self, TEN, photo).await?;
+            let expected = rest_prediction(self, SMALL_MODEL, photo).await?;
             assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
         }
-        let opened = self.heard("a device is opened").await?;
-        ensure!(opened == (badge == "WebGPU"), "the answers are of {badge:?}, and a device was opened: {opened}");
-        self.hear(words).await
+        let opened = self.has_message("device opened").await?;
+        ensure!(opened == (badge == "WebGPU"), "badge {badge:?}, device opened: {opened}");
+        self.wait_for_message(message).await
     }
 }

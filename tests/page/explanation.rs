@@ -1,104 +1,110 @@
-//! What spoke for an answer, laid over the photo.
+//! The heat map that explains an answer, laid over the photo.
 
 use super::browser::{Browser, with_small_model};
-use crate::TEN;
+use crate::SMALL_MODEL;
 use anyhow::{Context, Result, ensure};
 use fantoccini::Locator;
 use model::checkpoint::Checkpoint;
-use model::classifier::{Classifier, Prepared};
+use model::classifier::{Classifier, PreparedPhoto};
 use model::engine::{Device, EngineOptions};
-use model::explain::{ActivationMap, ClassWeights, Explanation};
+use model::explain::{ActivationMap, ClassifierWeights, Explanation};
 use model::prediction::ModelId;
 use model::preprocess::Limits;
 use serde::Deserialize;
 use tests::workspace;
 
-/// A layer over the photo, as it is drawn.
+/// The heat map as drawn by the browser.
 #[derive(Debug, Deserialize)]
-struct Layer {
-    /// Left, top, width and height of the picture, in pixels of the photo.
+struct Overlay {
+    /// Left, top, width and height of the image, in pixels of the photo.
     region: [f64; 4],
-    /// Width and height of the photo, as the layer has it and as the browser has it.
+    /// Width and height of the photo according to the overlay's viewBox.
     photo: [f64; 2],
+    /// Width and height of the photo according to the browser.
     natural: [f64; 2],
-    /// Whether the layer covers what the photo covers.
+    /// Whether the overlay and the photo have the same position and size on the page.
     covers: bool,
+    /// Size of the image, in pixels.
     width: usize,
     height: usize,
-    /// How opaque each pixel of the picture is, of 255.
+    /// Opacity of each pixel of the image, 0 to 255.
     alpha: Vec<f32>,
 }
 
-const LAYER: &str = r#"
+const READ_OVERLAY: &str = r#"
     const done = arguments[0];
     (async () => {
-        const svg = document.querySelector("[data-testid=heat]"), image = svg.querySelector("image");
-        const photo = document.querySelector("[data-testid=picture]");
-        const picture = new Image();
-        picture.src = image.getAttribute("href");
-        await picture.decode();
-        const { width, height } = picture;
+        const svg = document.querySelector("[data-testid=heatmap]"), image = svg.querySelector("image");
+        const photo = document.querySelector("[data-testid=photo]");
+        const heatmap = new Image();
+        heatmap.src = image.getAttribute("href");
+        await heatmap.decode();
+        const { width, height } = heatmap;
         const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
-        context.drawImage(picture, 0, 0);
+        context.drawImage(heatmap, 0, 0);
         const pixels = context.getImageData(0, 0, width, height).data;
-        const box = of => { const { x, y, width, height } = of.getBoundingClientRect(); return [x, y, width, height]; };
-        const [one, other] = [box(svg), box(photo)];
+        const box = element => {
+            const { x, y, width, height } = element.getBoundingClientRect();
+            return [x, y, width, height];
+        };
+        const [overlayBox, photoBox] = [box(svg), box(photo)];
         done({
             region: ["x", "y", "width", "height"].map(name => Number(image.getAttribute(name))),
             photo: [svg.viewBox.baseVal.width, svg.viewBox.baseVal.height],
             natural: [photo.naturalWidth, photo.naturalHeight],
-            covers: one.every((side, index) => Math.abs(side - other[index]) < 1),
+            covers: overlayBox.every((value, index) => Math.abs(value - photoBox[index]) < 1),
             width, height,
             alpha: Array.from({ length: width * height }, (_, index) => pixels[4 * index + 3]),
         });
     })().catch(error => done(String(error)));
 "#;
 
-pub fn lies_over_the_photo() -> Result<()> {
+pub fn heatmap_covers_the_photo() -> Result<()> {
     with_small_model(|browser| async move {
-        browser.visit().await?;
-        ensure!(browser.count("explain").await? == 0, "there is nothing to explain yet");
+        browser.open().await?;
+        ensure!(browser.count("explain").await? == 0, "an explanation is offered before there is an answer");
         browser.classify_sample("palace").await?;
-        ensure!(browser.count("heat").await? == 0, "nobody has asked for an explanation");
+        ensure!(browser.count("heatmap").await? == 0, "the heat map is shown before the button is pressed");
         browser.press("explain").await?;
-        let answer = browser.client.execute_async(LAYER, vec![]).await?;
-        let layer: Layer = serde_json::from_value(answer.clone()).with_context(|| answer.to_string())?;
+        let answer = browser.client.execute_async(READ_OVERLAY, vec![]).await?;
+        let overlay: Overlay = serde_json::from_value(answer.clone()).with_context(|| answer.to_string())?;
 
-        let Explanation { map, region } = native("palace.jpg").await?;
-        ensure!(layer.natural == layer.photo, "{:?} instead of {:?}", layer.photo, layer.natural);
-        ensure!(layer.covers, "the layer lies beside the photo");
+        let Explanation { map, region } = native_explanation("palace.jpg").await?;
+        ensure!(overlay.natural == overlay.photo, "{:?} instead of {:?}", overlay.photo, overlay.natural);
+        ensure!(overlay.covers, "the heat map does not cover the photo");
         ensure!(
-            layer.region == [region.left, region.top, region.width, region.height],
+            overlay.region == [region.left, region.top, region.width, region.height],
             "{:?}, {region:?}",
-            layer.region
+            overlay.region
         );
-        let correlation = correlation(&map, &layer);
-        ensure!(correlation > 0.9, "{correlation}, with {map:?}");
+        let correlation = correlation(&map, &overlay);
+        ensure!(correlation > 0.9, "correlation {correlation} with {map:?}");
 
         browser.press("explain").await?;
-        ensure!(browser.count("heat").await? == 0, "the layer is still there");
+        ensure!(browser.count("heatmap").await? == 0, "the heat map is still shown");
         Ok(())
     })
 }
 
-async fn native(photo: &str) -> Result<Explanation> {
-    let checkpoint = Checkpoint::from_path(workspace::root().join(format!("checkpoints/{TEN}.safetensors")))?;
-    let weights = ClassWeights::of(&checkpoint);
-    let id = ModelId { name: TEN.to_owned(), version: String::new() };
+async fn native_explanation(photo: &str) -> Result<Explanation> {
+    let checkpoint = Checkpoint::from_path(workspace::root().join(format!("checkpoints/{SMALL_MODEL}.safetensors")))?;
+    let weights = ClassifierWeights::from_checkpoint(&checkpoint);
+    let id = ModelId { name: SMALL_MODEL.to_owned(), version: String::new() };
     let classifier = Classifier::new(id, checkpoint, Device::Cpu, EngineOptions::default(), |_, _| {}).await?;
     let photo = std::fs::read(workspace::sample(photo))?;
-    let prepared = Prepared::from_bytes(&photo, &Limits::default(), classifier.metadata())?;
+    let prepared = PreparedPhoto::from_bytes(&photo, &Limits::default(), classifier.metadata())?;
     Ok(classifier.explain(prepared, 0.0, 1, &weights).await?.1)
 }
 
-/// Of the map with what is drawn at the middle of each of its places. The picture is smoother than the map.
-fn correlation(map: &ActivationMap, layer: &Layer) -> f32 {
-    let (down, right) = (layer.height / map.height, layer.width / map.width);
-    let middle = |place: usize| {
-        let (y, x) = (place / map.width * down + down / 2, place % map.width * right + right / 2);
-        layer.alpha[y * layer.width + x]
+/// Returns the correlation between the map and the opacity drawn at the centre of each of its cells. It is below 1,
+/// since the drawn image is smoother than the map.
+fn correlation(map: &ActivationMap, overlay: &Overlay) -> f32 {
+    let (down, right) = (overlay.height / map.height, overlay.width / map.width);
+    let centre = |cell: usize| {
+        let (y, x) = (cell / map.width * down + down / 2, cell % map.width * right + right / 2);
+        overlay.alpha[y * overlay.width + x]
     };
-    let drawn: Vec<f32> = (0..map.values.len()).map(middle).collect();
+    let drawn: Vec<f32> = (0..map.values.len()).map(centre).collect();
     let centred = |values: &[f32]| {
         let mean = values.iter().sum::<f32>() / values.len() as f32;
         values.iter().map(|value| value - mean).collect::<Vec<f32>>()
@@ -109,11 +115,12 @@ fn correlation(map: &ActivationMap, layer: &Layer) -> f32 {
 }
 
 impl Browser {
-    /// How many things of this name are on the page.
+    /// Returns the number of elements with this test id.
     pub async fn count(&self, name: &str) -> Result<usize> {
         Ok(self.client.find_all(Locator::Css(&format!("[data-testid={name}]"))).await?.len())
     }
 
+    /// Clicks the element with this test id.
     pub async fn press(&self, name: &str) -> Result<()> {
         Ok(self.client.find(Locator::Css(&format!("[data-testid={name}]"))).await?.click().await?)
     }

@@ -1,12 +1,12 @@
-//! The page in a real browser, served by the real server.
+//! Tests of the page in Chromium, served by our server.
 
 mod browser;
+mod deployment;
 mod engines;
 mod explanation;
+mod failures;
 mod kernels;
 mod main_thread;
-mod operated;
-mod trouble;
 mod view;
 
 use anyhow::{Context, Result, ensure};
@@ -20,123 +20,121 @@ use tests::data::{bare_trial, trial};
 use tests::server::Server;
 use tests::workspace;
 
-/// The bundled model of ten classes.
-const TEN: &str = "resnet18-imagenette";
+/// The bundled model with ten classes.
+const SMALL_MODEL: &str = "resnet18-imagenette";
 
 fn main() {
     let arguments = Arguments::from_args();
     let trials = vec![
-        bare_trial("page_opens_on_the_model_that_knows_a_thousand_things", opening),
-        bare_trial("page_answers_the_samples_as_rest_does", same_as_rest),
-        bare_trial("page_lists_the_ten_things_of_the_small_model", ten_things),
-        bare_trial("page_takes_photos_that_are_dropped_or_pasted", dropped_and_pasted),
-        bare_trial("page_leaves_a_large_model_to_the_server", large_model),
-        bare_trial("page_survives_a_broken_file", trouble::broken_file),
-        bare_trial("page_says_that_a_text_is_no_photo", trouble::text_dropped),
-        bare_trial("page_answers_on_webgpu_if_its_address_asks_for_it", on_webgpu),
-        bare_trial("explanation_lies_over_the_photo", explanation::lies_over_the_photo),
-        bare_trial("main_thread_is_never_busy_for_50_ms", main_thread::is_never_busy_for_50_ms),
-        bare_trial("main_thread_is_never_busy_on_webgpu", main_thread::is_never_busy_for_50_ms_on_webgpu),
-        bare_trial("auto_never_opens_an_adapter_that_is_software", engines::auto_leaves_software_alone),
-        bare_trial("auto_stays_on_the_cpu_if_that_is_faster", engines::auto_stays_on_a_faster_cpu_and_remembers),
-        bare_trial("auto_refuses_webgpu_that_is_wrong", engines::auto_refuses_a_gpu_that_computes_nonsense),
-        bare_trial(
-            "auto_goes_over_to_webgpu_and_back",
-            engines::auto_goes_over_to_a_faster_gpu_and_back_when_it_is_lost,
-        ),
-        bare_trial(
-            "page_runs_kernels_with_workgroup_memory",
-            engines::kernels_with_workgroup_memory_are_a_browsers_too,
-        ),
-        bare_trial("photos_leave_no_memory_behind", engines::photos_leave_no_memory_behind),
-        bare_trial("photos_leave_no_memory_behind_on_webgpu", engines::photos_leave_no_memory_behind_on_webgpu),
-        bare_trial("page_survives_the_loss_of_webgpu", engines::a_gpu_by_name_that_is_lost_is_replaced),
-        trial("page_predicts_on_webgpu_as_pytorch", engines::a_gpu_by_name_predicts_as_pytorch),
-        bare_trial("kernels_of_the_browser_agree_with_the_plain_ones", kernels::agree_with_the_plain_ones),
-        bare_trial("page_runs_nothing_but_its_own", operated::nothing_but_its_own_runs),
-        bare_trial("page_finds_weights_that_are_new", operated::new_weights_are_found),
-        bare_trial("page_without_workers_leaves_everything_to_the_server", trouble::no_workers),
-        bare_trial("page_starts_another_worker_when_one_is_lost", trouble::lost_worker),
-        bare_trial("page_refuses_weights_that_were_not_announced", trouble::wrong_weights),
-        bare_trial("page_fetches_weights_again_that_were_damaged_in_its_cache", trouble::damaged_cache),
+        bare_trial("page_opens_with_the_thousand_class_model", opens_with_default_model),
+        bare_trial("page_agrees_with_rest_on_the_samples", agrees_with_rest),
+        bare_trial("page_lists_the_classes_of_the_small_model", lists_classes),
+        bare_trial("page_accepts_dropped_and_pasted_photos", accepts_dropped_and_pasted_photos),
+        bare_trial("page_sends_photos_for_a_large_model_to_the_server", runs_large_model_on_server),
+        bare_trial("page_reports_damaged_files", failures::reports_damaged_files),
+        bare_trial("page_rejects_text_files", failures::rejects_text_files),
+        bare_trial("page_uses_webgpu_if_its_url_selects_it", uses_webgpu_if_selected),
+        bare_trial("heatmap_covers_the_photo", explanation::heatmap_covers_the_photo),
+        bare_trial("main_thread_has_no_long_tasks", main_thread::has_no_long_tasks),
+        bare_trial("main_thread_has_no_long_tasks_on_webgpu", main_thread::has_no_long_tasks_on_webgpu),
+        bare_trial("auto_never_opens_a_software_adapter", engines::auto_never_opens_a_software_adapter),
+        bare_trial("auto_keeps_a_faster_cpu", engines::auto_keeps_and_records_a_faster_cpu),
+        bare_trial("auto_rejects_webgpu_with_wrong_logits", engines::auto_rejects_wrong_logits),
+        bare_trial("auto_switches_to_webgpu_and_back", engines::auto_switches_to_a_faster_gpu_and_back_on_loss),
+        bare_trial("page_runs_kernels_with_workgroup_memory", engines::runs_kernels_with_workgroup_memory),
+        bare_trial("photos_do_not_leak_memory", engines::photos_do_not_leak_memory),
+        bare_trial("photos_do_not_leak_memory_on_webgpu", engines::photos_do_not_leak_memory_on_webgpu),
+        bare_trial("page_recovers_from_a_lost_webgpu_device", engines::selected_webgpu_recovers_from_a_lost_device),
+        trial("page_agrees_with_pytorch_on_webgpu", engines::selected_webgpu_agrees_with_pytorch),
+        bare_trial("simd128_kernels_agree_with_scalar_kernels", kernels::simd128_agrees_with_scalar),
+        bare_trial("page_runs_no_injected_code", deployment::runs_no_injected_code),
+        bare_trial("page_loads_replaced_weights", deployment::loads_replaced_weights),
+        bare_trial("page_without_workers_uses_the_server", failures::uses_server_without_workers),
+        bare_trial("page_restarts_a_crashed_worker", failures::restarts_crashed_worker),
+        bare_trial("page_rejects_weights_with_a_wrong_hash", failures::rejects_weights_with_wrong_hash),
+        bare_trial("page_downloads_damaged_cached_weights_again", failures::downloads_damaged_cached_weights_again),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn opening() -> Result<()> {
+fn opens_with_default_model() -> Result<()> {
     with_browser(&Server::start()?, |browser| async move {
-        let view = browser.visit().await?;
+        let view = browser.open().await?;
         let models = models(&browser).await?;
         ensure!(models.iter().any(|model| model.name == view.model && model.classes == 1000), "{view:?}");
-        ensure!(view.knowledge.contains("1000 kinds of things"), "{view:?}");
+        ensure!(view.class_list.contains("1000 kinds of things"), "{view:?}");
         ensure!(view.privacy.contains("stay on this device"), "{view:?}");
         Ok(())
     })
 }
 
-fn same_as_rest() -> Result<()> {
+fn agrees_with_rest() -> Result<()> {
     with_browser(&Server::start()?, |browser| async move {
-        browser.visit().await?;
+        browser.open().await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.ran_in_page(), "{view:?}");
-        ensure!(["tabby", "tiger cat", "Egyptian cat"].contains(&view.best.as_str()), "{view:?}");
+        ensure!(["tabby", "tiger cat", "Egyptian cat"].contains(&view.top_label.as_str()), "{view:?}");
         ensure!(view.milliseconds.ends_with(" ms"), "{view:?}");
-        // Nothing is certain, and the page does not say so.
-        ensure!(view.percents.iter().all(|percent| percent != "0 %" && percent != "100 %"), "{view:?}");
+        // The page never displays a probability as certain or impossible.
+        ensure!(view.displayed_probabilities.iter().all(|text| text != "0 %" && text != "100 %"), "{view:?}");
         for photo in ["cat", "coffee", "rocket", "palace", "flower"] {
             let view = browser.classify_sample(photo).await?;
-            let expected = rest(&browser, &view.model, photo).await?;
+            let expected = rest_prediction(&browser, &view.model, photo).await?;
             assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
         }
         Ok(())
     })
 }
 
-/// On the adapter that Chromium emulates, which is slow: the small network, and one photo of the large one.
-fn on_webgpu() -> Result<()> {
+/// Classifies one photo with the large model and the others with the small one, since the adapter that Chromium
+/// emulates is slow.
+fn uses_webgpu_if_selected() -> Result<()> {
     with_browser(&Server::start()?, |browser| async move {
-        browser.visit_with("?engine=webgpu").await?;
+        browser.open_with_query("?engine=webgpu").await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.badge == "WebGPU", "{view:?}");
-        let expected = rest(&browser, &view.model, "cat").await?;
+        let expected = rest_prediction(&browser, &view.model, "cat").await?;
         assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
 
-        browser.choose_model(TEN).await?;
+        browser.select_model(SMALL_MODEL).await?;
         browser
-            .until("an answer of the small model", |view| view.things.len() == 10 && !view.ranked.is_empty())
+            .wait_until("an answer of the small model", |view| view.class_labels.len() == 10 && !view.ranked.is_empty())
             .await?;
         for photo in ["coffee", "rocket", "palace", "flower"] {
             let view = browser.classify_sample(photo).await?;
             ensure!(view.badge == "WebGPU", "{view:?}");
-            let expected = rest(&browser, TEN, photo).await?;
+            let expected = rest_prediction(&browser, SMALL_MODEL, photo).await?;
             assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
         }
         Ok(())
     })
 }
 
-fn ten_things() -> Result<()> {
+fn lists_classes() -> Result<()> {
     with_browser(&Server::start()?, |browser| async move {
-        browser.visit().await?;
+        browser.open().await?;
         browser.classify_sample("cat").await?;
-        browser.choose_model(TEN).await?;
-        let answered = |view: &view::View| view.things.len() == 10 && !view.ranked.is_empty();
-        let view = browser.until("an answer of the small model", answered).await?;
-        ensure!(view.things.contains(&"church".to_owned()) && view.things.contains(&view.best), "{view:?}");
-        ensure!(view.knowledge.contains("Exactly 10 things"), "{view:?}");
-        let expected = rest(&browser, TEN, "cat").await?;
+        browser.select_model(SMALL_MODEL).await?;
+        let answered = |view: &view::View| view.class_labels.len() == 10 && !view.ranked.is_empty();
+        let view = browser.wait_until("an answer of the small model", answered).await?;
+        ensure!(
+            view.class_labels.contains(&"church".to_owned()) && view.class_labels.contains(&view.top_label),
+            "{view:?}"
+        );
+        ensure!(view.class_list.contains("Exactly 10 things"), "{view:?}");
+        let expected = rest_prediction(&browser, SMALL_MODEL, "cat").await?;
         assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)
     })
 }
 
-/// Hands files to the page as `event` does; `fetched` are addresses of files that a visitor has.
-const HAND_OVER: &str = r#"
-    const [event, fetched, done] = arguments;
+/// Dispatches a drop or paste event with the files at the given URLs.
+const TRANSFER_FILES: &str = r#"
+    const [event, urls, done] = arguments;
     (async () => {
         const data = new DataTransfer();
-        for (const address of fetched) {
-            const blob = await (await fetch(address)).blob();
-            data.items.add(new File([blob], address.split("/").pop(), { type: blob.type }));
+        for (const url of urls) {
+            const blob = await (await fetch(url)).blob();
+            data.items.add(new File([blob], url.split("/").pop(), { type: blob.type }));
         }
         const options = { bubbles: true, cancelable: true };
         document.body.dispatchEvent(event === "drop"
@@ -146,40 +144,44 @@ const HAND_OVER: &str = r#"
     })();
 "#;
 
-fn dropped_and_pasted() -> Result<()> {
+fn accepts_dropped_and_pasted_photos() -> Result<()> {
     with_small_model(|browser| async move {
-        browser.visit().await?;
+        browser.open().await?;
         let photos = serde_json::json!(["samples/palace.jpg", "samples/rocket.jpg"]);
-        browser.client.execute_async(HAND_OVER, vec!["drop".into(), photos]).await?;
+        browser.client.execute_async(TRANSFER_FILES, vec!["drop".into(), photos]).await?;
         browser.answer_for("palace.jpg").await?;
-        browser.client.execute_async(HAND_OVER, vec!["paste".into(), serde_json::json!(["samples/cat.jpg"])]).await?;
+        browser
+            .client
+            .execute_async(TRANSFER_FILES, vec!["paste".into(), serde_json::json!(["samples/cat.jpg"])])
+            .await?;
         let pasted = browser.answer_for("cat.jpg").await?;
-        let all = |view: &view::View| view.captions.len() == 3 && view.captions.iter().all(|caption| caption != "…");
-        let view = browser.until("answers to all three", all).await?;
-        ensure!(view.captions[2] == pasted.best, "{view:?}");
+        let all_answered =
+            |view: &view::View| view.captions.len() == 3 && view.captions.iter().all(|caption| caption != "…");
+        let view = browser.wait_until("answers for all three photos", all_answered).await?;
+        ensure!(view.captions[2] == pasted.top_label, "{view:?}");
         Ok(())
     })
 }
 
-fn large_model() -> Result<()> {
+fn runs_large_model_on_server() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let large = folder.path().join("large.safetensors");
-    let bundled = workspace::root().join(format!("checkpoints/{TEN}.safetensors"));
+    let bundled = workspace::root().join(format!("checkpoints/{SMALL_MODEL}.safetensors"));
     let converted = Command::new(workspace::binary("trainer")?)
         .arg("convert")
         .args([&bundled, &large])
         .args(["--dtype", "f32"])
         .output()
-        .context("the trainer cannot be started")?;
+        .context("cannot start the trainer")?;
     ensure!(converted.status.success(), "{}", String::from_utf8_lossy(&converted.stderr));
 
     let server = Server::start_with(["--model".to_owned(), format!("large={}", large.display())])?;
     with_browser(&server, |browser| async move {
-        let view = browser.visit().await?;
+        let view = browser.open().await?;
         ensure!(view.privacy.contains("Your photos are sent there"), "{view:?}");
         let view = browser.classify_sample("cat").await?;
         ensure!(view.ran_on_server(), "{view:?}");
-        ensure!(browser.count("explain").await? == 0, "the server explains nothing");
+        ensure!(browser.count("explain").await? == 0, "an explanation is offered for an answer of the server");
         Ok(())
     })
 }
@@ -200,9 +202,9 @@ async fn models(browser: &Browser) -> Result<Vec<Model>> {
     Ok(response.json::<Models>().await?.models)
 }
 
-/// What the server answers to a sample's bytes.
-async fn rest(browser: &Browser, model: &str, sample: &str) -> Result<Prediction> {
+/// Returns the server's prediction for a sample photo.
+async fn rest_prediction(browser: &Browser, model: &str, sample: &str) -> Result<Prediction> {
     let bytes = std::fs::read(workspace::sample(&format!("{sample}.jpg")))?;
-    let address = format!("{}/predict?model={model}&top_k=5", browser.site);
-    Ok(reqwest::Client::new().post(address).body(bytes).send().await?.error_for_status()?.json().await?)
+    let url = format!("{}/predict?model={model}&top_k=5", browser.site);
+    Ok(reqwest::Client::new().post(url).body(bytes).send().await?.error_for_status()?.json().await?)
 }

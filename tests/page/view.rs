@@ -1,66 +1,65 @@
-//! The page as a visitor sees and uses it.
+//! Reads and operates the page as a visitor does.
 
 use crate::browser::Browser;
 use anyhow::{Context, Result, bail};
 use fantoccini::Locator;
-use model::prediction::Ranked;
+use model::prediction::ClassScore;
 use serde::Deserialize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A cold start on two cores: modules compiled, weights hashed and unpacked, a first run.
-const PATIENCE: Duration = Duration::from_secs(120);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
+/// Enough for a cold start on two cores: compiling the modules, hashing and unpacking the weights, and the first run.
+const TIMEOUT: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(30);
 
-/// What is on the page at one moment; texts are empty where there is nothing.
+/// A snapshot of what the page shows. Texts of absent elements are empty.
 #[derive(Clone, Debug, Deserialize)]
 pub struct View {
-    /// The name of the chosen model.
+    /// The name of the selected model.
     pub model: String,
-    /// Where photos go.
+    /// The statement about where the photos are processed.
     pub privacy: String,
     /// The alternative text of the photo in the large frame.
-    pub picture: String,
-    /// The likeliest class, in large letters.
-    pub best: String,
-    pub ranked: Vec<Ranked>,
-    /// Their probabilities as they are written.
-    pub percents: Vec<String>,
+    pub photo_alt: String,
+    /// The most likely class, shown in large letters.
+    pub top_label: String,
+    pub ranked: Vec<ClassScore>,
+    /// The probabilities as text.
+    pub displayed_probabilities: Vec<String>,
     /// Where the answer was computed.
     pub badge: String,
     pub milliseconds: String,
-    /// What was said beside any photo.
+    /// The message that does not belong to a photo.
     pub notice: String,
-    /// Why there is no answer.
     pub error: String,
-    /// What the model knows.
-    pub knowledge: String,
-    /// The things listed there, one by one.
-    pub things: Vec<String>,
-    /// What the photos of this visit were called.
+    /// The section about the model's classes.
+    pub class_list: String,
+    /// The labels listed there, if the model has few classes.
+    pub class_labels: Vec<String>,
+    /// The captions of the thumbnails.
     pub captions: Vec<String>,
 }
 
-const LOOK: &str = r#"
+const READ_VIEW: &str = r#"
     const all = name => [...document.querySelectorAll(`[data-testid="${name}"]`)];
     const text = name => all(name).map(element => element.innerText.trim()).join(" ");
     return {
-        model: all("chooser").map(select => select.value).join(),
+        model: all("model-select").map(select => select.value).join(),
         privacy: text("privacy"),
-        picture: all("picture").map(image => image.alt).join(),
-        best: text("best"),
+        photo_alt: all("photo").map(image => image.alt).join(),
+        top_label: text("top-label"),
         ranked: all("ranked").map(row => ({
             label: row.querySelector("[data-testid=label]").innerText,
             index: Number(row.dataset.index),
             probability: Number(row.querySelector("data").value),
         })),
-        percents: all("probability").map(data => data.innerText),
+        displayed_probabilities: all("probability").map(data => data.innerText),
         badge: text("badge"),
         milliseconds: text("milliseconds"),
         notice: text("notice"),
         error: text("error"),
-        knowledge: text("knowledge"),
-        things: all("thing").map(thing => thing.innerText),
+        class_list: text("class-list"),
+        class_labels: all("class").map(label => label.innerText),
         captions: all("caption").map(caption => caption.innerText),
     };
 "#;
@@ -76,33 +75,33 @@ impl View {
 }
 
 impl Browser {
-    /// Opens the page and waits until its model can be asked.
-    pub async fn visit(&self) -> Result<View> {
-        self.visit_with("").await
+    /// Opens the page and waits until its model is ready.
+    pub async fn open(&self) -> Result<View> {
+        self.open_with_query("").await
     }
 
-    /// The same with something behind its address.
-    pub async fn visit_with(&self, query: &str) -> Result<View> {
+    /// Like [`Browser::open`], with a query string such as `?engine=webgpu`.
+    pub async fn open_with_query(&self, query: &str) -> Result<View> {
         self.client.goto(&format!("{}/{query}", self.site)).await?;
-        self.until("a model is ready", |view| !view.privacy.is_empty()).await
+        self.wait_until("a model is ready", |view| !view.privacy.is_empty()).await
     }
 
-    pub async fn look(&self) -> Result<View> {
-        Ok(serde_json::from_value(self.client.execute(LOOK, vec![]).await?)?)
+    pub async fn read_view(&self) -> Result<View> {
+        Ok(serde_json::from_value(self.client.execute(READ_VIEW, vec![]).await?)?)
     }
 
-    /// Looks again and again until it is so.
-    pub async fn until(&self, what: &str, is_so: impl Fn(&View) -> bool) -> Result<View> {
+    /// Reads the page repeatedly until `condition` holds.
+    pub async fn wait_until(&self, description: &str, condition: impl Fn(&View) -> bool) -> Result<View> {
         let start = Instant::now();
         loop {
-            let view = self.look().await?;
-            if is_so(&view) {
+            let view = self.read_view().await?;
+            if condition(&view) {
                 return Ok(view);
             }
-            if start.elapsed() > PATIENCE {
-                bail!("waited {PATIENCE:?} for this: {what}; the page shows {view:#?}");
+            if start.elapsed() > TIMEOUT {
+                bail!("timed out after {TIMEOUT:?} waiting for {description}; the page shows {view:#?}");
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -112,20 +111,20 @@ impl Browser {
         self.answer_for(&format!("{name}.jpg")).await
     }
 
-    /// Waits for the answer to the photo of this name.
+    /// Waits for the answer for the photo with this file name.
     pub async fn answer_for(&self, file: &str) -> Result<View> {
-        let picture = format!("Your photo {file}");
-        self.until(&format!("an answer for {file}"), |view| view.picture == picture && !view.ranked.is_empty()).await
+        let alt = format!("Your photo {file}");
+        self.wait_until(&format!("an answer for {file}"), |view| view.photo_alt == alt && !view.ranked.is_empty()).await
     }
 
-    pub async fn choose_model(&self, name: &str) -> Result<()> {
-        self.client.find(Locator::Css("[data-testid=chooser]")).await?.select_by_value(name).await?;
+    pub async fn select_model(&self, name: &str) -> Result<()> {
+        self.client.find(Locator::Css("[data-testid=model-select]")).await?.select_by_value(name).await?;
         Ok(())
     }
 
-    /// Chooses a file as the file button does.
+    /// Adds a file through the file input.
     pub async fn upload(&self, path: &Path) -> Result<()> {
-        let path = path.to_str().context("a path in UTF-8")?;
+        let path = path.to_str().context("the path is not UTF-8")?;
         self.client.find(Locator::Css("[data-testid=file]")).await?.send_keys(path).await?;
         Ok(())
     }

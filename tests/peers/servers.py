@@ -1,5 +1,5 @@
-"""The servers as the driver sees them. One at a time is started, asked, and ended, so that none runs beside another's
-measurement: some poll while they have nothing to do.
+"""Starts the servers to compare, sends them requests, and stops them. Only one runs at a time, because some of them poll while
+they are idle, which would disturb the measurements of others.
 """
 
 import array
@@ -28,22 +28,24 @@ OURS = "shortcut"
 NETWORK = "resnet18"
 PHOTO = ROOT / "samples/palace.jpg"
 WORKLOADS = ("photo", "tensor")
-# Beginnings of the names of our server's threads.
+# Prefixes of the thread names of our server.
 ENGINE_THREADS, DECODING_THREADS = ("cpu-engine",), ("decod",)
-# Seconds that a server which is told to end may take to clean up; LitServe never ends by itself.
-ENDING = 2
+# Seconds that a server may take to clean up after SIGTERM; LitServe never exits.
+SHUTDOWN_TIMEOUT = 2
 
 
 def adopt_orphans():
-    """Linux: what a server leaves behind becomes this process's, to be waited for and counted as its own."""
+    """Linux: makes this process the parent of orphaned processes of servers, so that it can wait for them and account for their
+    CPU time.
+    """
     PR_SET_CHILD_SUBREAPER = 36
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of a peer: images in a batch at most, how long it waits for them, processes that compute, threads of each, and whether
-    these spin for a while when there is nothing to do, as ONNX Runtime's do unless told otherwise.
+class PeerSettings:
+    """Settings of a peer: maximum batch size, how long to wait for a batch to fill, number of inference processes, threads per
+    process, and whether idle threads spin for a while (the default of ONNX Runtime).
     """
 
     batch: int
@@ -54,10 +56,10 @@ class Settings:
 
     @staticmethod
     def parse(text):
-        matched = re.fullmatch(r"(\d+):(\d+):(\d+)x(\d+)(:still)?", text)
-        if not matched:
+        match = re.fullmatch(r"(\d+):(\d+):(\d+)x(\d+)(:still)?", text)
+        if not match:
             raise ValueError(text)
-        return Settings(*map(int, matched.groups()[:4]), spin=not matched[5])
+        return PeerSettings(*map(int, match.groups()[:4]), spin=not match[5])
 
     def __str__(self):
         return f"{self.batch}:{self.wait_ms}:{self.workers}x{self.threads}" + ("" if self.spin else ":still")
@@ -67,8 +69,10 @@ class Settings:
 
 
 @dataclass
-class Times:
-    """Seconds of processors that a server took so far, and seconds in which its engine ran. Of a peer nobody knows for what."""
+class CpuTimes:
+    """CPU time of a server so far, in total and, for our server only, of its engine and of decoding, and the time in which its engine
+    was running; all in seconds.
+    """
 
     total: float
     engine: float = 0.0
@@ -76,7 +80,7 @@ class Times:
     running: float = 0.0
 
     def __sub__(self, before):
-        return Times(*(now - then for now, then in zip(astuple(self), astuple(before))))
+        return CpuTimes(*(now - earlier for now, earlier in zip(astuple(self), astuple(before))))
 
 
 class Server:
@@ -87,28 +91,28 @@ class Server:
 
     @contextmanager
     def running(self, workload):
-        # In the system's folder for such, since names of sockets must be short.
+        # In the system's temporary folder, because paths of sockets must be short.
         with tempfile.TemporaryDirectory() as self.temporary:
             try:
                 self._start(workload)
                 yield
             finally:
-                self._end()
+                self._stop()
 
     def _spawn(self, command, variables, stdout=None):
         variables = dict(os.environ, TMPDIR=self.temporary, **variables)
         with open(self.log, "w") as log:
             pipes = dict(stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log, text=True)
-            # A group of its own: all that it starts can be ended with it.
+            # In a new process group, so that all its child processes can be killed together.
             options = dict(env=variables, start_new_session=True, preexec_fn=end_with_driver)
             self.process = subprocess.Popen(command, **pipes, **options)
 
-    def _end(self):
+    def _stop(self):
         if not self.process:
             return
         self.process.terminate()
         try:
-            self.process.wait(ENDING)
+            self.process.wait(SHUTDOWN_TIMEOUT)
         except subprocess.TimeoutExpired:
             pass
         group = self.process.pid
@@ -121,28 +125,28 @@ class Server:
             while True:
                 os.waitpid(-group, 0)
         except ChildProcessError:
-            pass  # that was the last
+            pass  # no process of the group is left
         self.process = None
 
     def top_class(self, workload):
-        """What it says of the workload's body; waits until it says anything."""
-        end, error = time.monotonic() + PATIENCE, "nothing"
+        """Returns the predicted class for the body of the workload, retrying until the server is ready."""
+        end, error = time.monotonic() + PATIENCE, "no attempt"
         url, body, headers = self.request(workload)
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                raise EngineError(f"it ended: {last_words(self.log)}")
+                raise EngineError(f"exited: {last_words(self.log)}")
             try:
-                with urllib.request.urlopen(urllib.request.Request(url, body.read_bytes(), headers), timeout=30) as answer:
-                    return self.read(json.load(answer), workload)
-            except urllib.error.HTTPError as refused:
-                error = f"{refused.code}: {refused.read().decode(errors='replace')[:200]}"
-                # Others may not be ready yet.
-                if refused.code in (400, 404, 405, 415, 422):
+                with urllib.request.urlopen(urllib.request.Request(url, body.read_bytes(), headers), timeout=30) as response:
+                    return self.parse(json.load(response), workload)
+            except urllib.error.HTTPError as response:
+                error = f"{response.code}: {response.read().decode(errors='replace')[:200]}"
+                # With other statuses, the server may not be ready yet.
+                if response.code in (400, 404, 405, 415, 422):
                     break
-            except (OSError, ValueError) as trouble:
-                error = str(trouble)
+            except (OSError, ValueError) as exception:
+                error = str(exception)
             time.sleep(0.1)
-        raise EngineError(f"no answer, but {error}")
+        raise EngineError(f"no successful response; last error: {error}")
 
 
 class Peer(Server):
@@ -157,7 +161,7 @@ class Peer(Server):
         program = SERVING / f"{self.kind}_server.py"
         self.url = f"http://127.0.0.1:{port}{PEERS[self.kind]}"
         command = [self.environment.serving_python, "-B", program, str(port), workload, self.onnx]
-        # ONNX Runtime's threads are set by the program; those that numpy would start are not wanted.
+        # The program sets the threads of ONNX Runtime. Numpy should not start additional ones.
         self._spawn([*command, *self.settings.arguments()], {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
     def request(self, workload):
@@ -165,18 +169,18 @@ class Peer(Server):
         return self.url, body, {"Content-Type": "application/octet-stream"}
 
     @staticmethod
-    def read(answer, _):
-        return answer["predictions"][0]["index"]
+    def parse(response, _):
+        return response["predictions"][0]["index"]
 
-    def times(self):
-        return Times(sum(processors.of_process(pid) for pid in processors.tree(self.process.pid)))
+    def cpu_times(self):
+        return CpuTimes(sum(processors.of_process(pid) for pid in processors.tree(self.process.pid)))
 
 
 class Ours(Server):
     def __init__(self, environment, threads, options):
         super().__init__(OURS, environment)
         self.threads, self.options = threads, options
-        self.tensor = _tensor_request(environment)
+        self.tensor_request = _write_tensor_request(environment)
 
     def _start(self, _):
         command = [self.environment.server, "--listen", "127.0.0.1:0", "--threads", str(self.threads), *self.options]
@@ -187,31 +191,31 @@ class Ours(Server):
                 self.url = line.removeprefix("listening on ").strip()
             if line.startswith("ready"):
                 return
-        raise EngineError(f"it ended before it was ready: {last_words(self.log)}")
+        raise EngineError(f"exited before it was ready: {last_words(self.log)}")
 
     def request(self, workload):
         if workload == "photo":
             return f"{self.url}/predict", PHOTO, {"Content-Type": "image/jpeg"}
-        body, header = self.tensor
-        headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(header)}
+        body, header_length = self.tensor_request
+        headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(header_length)}
         return f"{self.url}/v2/models/{NETWORK}/infer", body, headers
 
     @staticmethod
-    def read(answer, workload):
+    def parse(response, workload):
         if workload == "photo":
-            return answer["predictions"][0]["index"]
-        # "value:index:label", the highest value first.
-        return int(answer["outputs"][0]["data"][0].split(":")[1])
+            return response["predictions"][0]["index"]
+        # "value:index:label", highest value first.
+        return int(response["outputs"][0]["data"][0].split(":")[1])
 
-    def times(self):
-        """By the names of its threads, all of which live as long as it does but those that decode."""
-        times = Times(processors.of_process(self.process.pid))
+    def cpu_times(self):
+        """Distinguishes threads by their names. Only decoding threads may end while the server runs."""
+        times = CpuTimes(processors.of_process(self.process.pid))
         for thread in processors.threads(self.process.pid):
             try:
                 name = (thread / "comm").read_text()
                 seconds = processors.of_thread(thread)
             except OSError:
-                continue  # it has ended
+                continue  # the thread has ended
             if name.startswith(ENGINE_THREADS):
                 times.engine += seconds
             elif name.startswith(DECODING_THREADS):
@@ -222,32 +226,34 @@ class Ours(Server):
         return times
 
 
-def _tensor_request(environment):
-    """A file with a request of the Open Inference Protocol's binary extension, and the length of its JSON."""
+def _write_tensor_request(environment):
+    """Writes the body of a request with a binary tensor (Open Inference Protocol), and returns its path and the length of the JSON
+    header.
+    """
     pixels = (environment.models / "pixels-b1.u8").read_bytes()
-    described = {"name": "images", "datatype": "UINT8", "shape": [1, 224, 224, 3]}
-    described["parameters"] = {"binary_data_size": len(pixels)}
-    wanted = {"name": "logits", "parameters": {"classification": 5}}
-    header = json.dumps({"inputs": [described], "outputs": [wanted]}).encode()
+    description = {"name": "images", "datatype": "UINT8", "shape": [1, 224, 224, 3]}
+    description["parameters"] = {"binary_data_size": len(pixels)}
+    output = {"name": "logits", "parameters": {"classification": 5}}
+    header = json.dumps({"inputs": [description], "outputs": [output]}).encode()
     file = environment.work / "tensor-request"
     file.write_bytes(header + pixels)
     return file, len(header)
 
 
 def expected_classes(environment):
-    """By workload: what our command line says of the photo, and PyTorch of the pixels."""
+    """Returns the expected class for each workload: by our command line for the photo, by PyTorch for the pixels."""
     command = [environment.trainer, "predict", "--json", "--checkpoint", environment.models / f"{NETWORK}.safetensors"]
-    said = subprocess.run([*command, PHOTO], check=True, capture_output=True, text=True).stdout
+    output = subprocess.run([*command, PHOTO], check=True, capture_output=True, text=True).stdout
     logits = array.array("f")
     logits.frombytes((environment.models / f"{NETWORK}.logits.f32").read_bytes())
     first = logits[: len(logits) // 8]
-    return {"photo": json.loads(said)["predictions"][0]["index"], "tensor": first.index(max(first))}
+    return {"photo": json.loads(output)["predictions"][0]["index"], "tensor": first.index(max(first))}
 
 
 def decoding_ms(environment, photos=40):
-    """What decoding, resizing and cropping the photo takes on one thread, by our command line."""
+    """Measures with our command line the milliseconds to decode, resize and crop the photo on one thread."""
     command = [environment.trainer, "predict", "--json", "--checkpoint", environment.models / f"{NETWORK}.safetensors"]
-    said = subprocess.run([*command, *[PHOTO] * (photos + 1)], check=True, capture_output=True, text=True).stdout
-    # Of a program's first photo everything is slow.
-    timings = [json.loads(line)["timing_ms"] for line in said.splitlines()[1:]]
+    output = subprocess.run([*command, *[PHOTO] * (photos + 1)], check=True, capture_output=True, text=True).stdout
+    # The first photo of a process is slower.
+    timings = [json.loads(line)["timing_ms"] for line in output.splitlines()[1:]]
     return statistics.median(timing["decode"] + timing["preprocess"] for timing in timings)

@@ -1,5 +1,5 @@
-"""Our WebGPU engine natively, on whatever adapter Vulkan has: as it chooses by itself, each family of kernels in each
-precision, and layer by layer. Beside it, unless the adapter is emulated, onnxruntime-web outside of a browser.
+"""Benchmarks of our WebGPU engine natively, on the machine's Vulkan adapter: with the kernels that it selects, with each family
+of kernels in each precision, and layer by layer. Unless the adapter is emulated, it is compared with onnxruntime-web in Node.js.
 """
 
 import report
@@ -8,30 +8,30 @@ from environment import BROWSER_PEER, HERE
 from rounds import TOLERANCE, compare, say
 
 FAMILIES = ("direct", "tiled")
-# By how much logits may differ. Random weights amplify rounding, which is 8192 times as coarse in f16: ResNet-50 differs by
-# 2e-5 in f32. What is wrong differs by 1.
+# Maximum difference of logits. Random weights amplify rounding errors, which are 8192 times larger in f16: those of
+# ResNet-50 are 2e-5 in f32. Wrong logits differ by about 1.
 PRECISIONS = {"f32": TOLERANCE, "f16": 1e-1}
 VARIANTS = {f"{family}, {precision}": (family, precision) for precision in PRECISIONS for family in FAMILIES}
-# Dawn is Chromium's WebGPU, which npm has for node.
+# onnxruntime-web in Node.js, on Dawn, which is Chromium's WebGPU implementation and available as an npm package.
 DAWN_PEER = f"{BROWSER_PEER}-dawn"
-# What `trainer bench` says of such an adapter.
+# Part of the description that `trainer bench` prints for emulated adapters.
 EMULATED = "emulates a GPU"
 
 
-class Once(Ours):
-    """For adapters that take seconds a run: the runs that tell the logits are timed, and there is one round."""
+class SingleRound(Ours):
+    """For adapters on which a run takes seconds: there is one round, and the runs that yield the logits are also the timed ones."""
 
     def load(self, case):
-        told = self.bench(case, "--pixels", self.models / f"pixels-b{case.batch}.u8", "--iterations", "3")
-        self.median = told["median_ms"]
-        return told["logits"]
+        result = self.bench(case, "--pixels", self.models / f"pixels-b{case.batch}.u8", "--iterations", "3")
+        self.median = result["median_ms"]
+        return result["logits"]
 
     def time(self, case, seconds):
         return self.median
 
 
 class Native:
-    """What was measured."""
+    """The results."""
 
     def __init__(self, adapter, layers, results):
         self.adapter, self.layers, self.results = adapter, layers, results
@@ -39,71 +39,73 @@ class Native:
     def words(self):
         measured = {name for _, times, _ in self.results for name in times}
         names = [name for name in ("shortcut", *VARIANTS, DAWN_PEER) if name in measured]
-        compared = report.comparison(f"WebGPU natively, {self.adapter}", self.results, names, {})
-        return "\n\n".join(part for part in (compared, self.layers and _table(self.layers)) if part)
+        comparison = report.comparison(f"WebGPU natively, {self.adapter}", self.results, names, {})
+        return "\n\n".join(part for part in (comparison, self.layers and _table(self.layers)) if part)
 
     def json(self):
         return {"adapter": self.adapter, "layers": self.layers, "cases": [report.rounded(result) for result in self.results]}
 
 
 def measure(given, environment, missing):
-    """The given cases, and one layer by layer; None without an adapter."""
+    """Measures the given cases, and ResNet-18 layer by layer. Returns None if there is no adapter."""
     say(f"{RESNET18}: WebGPU natively, layer by layer")
     options = (environment, "webgpu", given.threads)
-    alone = Ours(*options)
+    default_engine = Ours(*options)
     try:
-        adapter = alone.bench(RESNET18, "--iterations", "1").get("adapter", "an adapter without a name")
+        adapter = default_engine.bench(RESNET18, "--iterations", "1").get("adapter", "unnamed adapter")
     except EngineError as error:
-        missing[_who(error)] = str(error)
+        missing[_missing_key(error)] = str(error)
         return None
     try:
-        layers = alone.bench(RESNET18, "--iterations", "1", "--layers")["layers"]
+        layers = default_engine.bench(RESNET18, "--iterations", "1", "--layers")["layers"]
     except EngineError as error:
-        layers, missing[f"{_who(error)}, layer by layer"] = [], str(error)
+        layers, missing[f"{_missing_key(error)}, layer by layer"] = [], str(error)
     emulated = EMULATED in adapter
-    rounds, ours = (1, Once) if emulated else (given.rounds, Ours)
+    rounds, ours = (1, SingleRound) if emulated else (given.rounds, Ours)
     engines = [ours(*options)]
     for name, (family, precision) in VARIANTS.items():
         engines.append(ours(*options, "--kernels", family, "--precision", precision, name=name))
     if emulated:
-        missing[DAWN_PEER] = "it would take minutes on an emulated adapter"
+        missing[DAWN_PEER] = "skipped, since it takes minutes on an emulated adapter"
     elif BROWSER_PEER in environment.versions:
         command = ["node", HERE / "page/dawn_worker.mjs", environment.node / "node_modules"]
         engines.append(Worker(DAWN_PEER, command, environment, given.threads))
     try:
-        return Native(adapter, layers, list(_compared(engines, rounds, given, environment, missing)))
+        return Native(adapter, layers, list(_compare_cases(engines, rounds, given, environment, missing)))
     finally:
         for engine in engines:
             engine.end()
 
 
-def _compared(engines, rounds, given, environment, missing):
-    """(case, times, differences) for each case. What is refused once is not asked for again."""
+def _compare_cases(engines, rounds, given, environment, missing):
+    """Yields (case, times, differences) for each case. An engine that refuses one case is skipped in the following ones."""
     tolerances = {name: PRECISIONS[precision] for name, (_, precision) in VARIANTS.items()}
     for case in given.cases:
         say(f"{case}: WebGPU natively, {'; '.join(engine.name for engine in engines)}")
         models = environment.models
         times, differences, failures = compare(case, engines, rounds, given.seconds, models, tolerances)
-        missing.update({f"{_who(error, name)}, {name}, {case}": str(error) for name, error in failures.items()})
+        missing.update({f"{_missing_key(error, name)}, {name}, {case}": str(error) for name, error in failures.items()})
         engines = [engine for engine in engines if not isinstance(failures.get(engine.name), Refused)]
         yield case, times, differences
 
 
-def _who(error, name="shortcut"):
-    """What is refused is missing; whatever else goes wrong with our engine is its failure, and so the comparison's."""
+def _missing_key(error, name="shortcut"):
+    """Returns the key under which an error is listed as missing. Keys that start with `shortcut` make the comparison fail: those of
+    errors of our engine, unless it refused the case.
+    """
     return "WebGPU natively" if isinstance(error, Refused) or name == DAWN_PEER else "shortcut on WebGPU natively"
 
 
 def _table(layers):
-    """Operations are those carried out, of which Winograd's way has fewer than a direct convolution. MB are all that a layer
+    """The operations are those actually executed; Winograd convolutions need fewer than direct ones. MB are the bytes that a layer
     reads and writes, each counted once.
     """
     rows = [[f"{RESNET18}, layer", "algorithm", "us", "GFLOP", "GFLOP/s", "as direct", "MB", "GB/s", "MB of weights"]]
     for layer in layers:
         us, megabytes = layer["median_us"], layer.get("megabytes")
         per_second, direct = 2 * layer["gmacs"], 2 * layer["direct_gmacs"]
-        # A pool multiplies nothing.
+        # Pooling layers have no multiplications.
         products = [f"{per_second * us / 1e6:.3f}", f"{per_second:.1f}", f"{direct:.1f}"] if per_second else [""] * 3
-        moved = [f"{megabytes:.2f}", f"{megabytes / us * 1e3:.1f}"] if megabytes else [""] * 2
-        rows.append([layer["name"], layer["algorithm"], f"{us:.0f}", *products, *moved, f"{layer['weight_megabytes']:.2f}"])
+        traffic = [f"{megabytes:.2f}", f"{megabytes / us * 1e3:.1f}"] if megabytes else [""] * 2
+        rows.append([layer["name"], layer["algorithm"], f"{us:.0f}", *products, *traffic, f"{layer['weight_megabytes']:.2f}"])
     return report.table(rows)

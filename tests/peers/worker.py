@@ -1,9 +1,9 @@
-"""One engine of Python's as a worker: a request a line on stdin, an answer a line on stdout, both JSON.
+"""Runs one of the Python engines. It reads one request per line from stdin and writes one answer per line to stdout, as JSON.
 
     python worker.py onnxruntime|openvino|ncnn|torch THREADS
 
-{"load": {"folder": F, "network": N, "batch": B}} is answered by {"logits": [...]}, those of the images that all engines get;
-{"time": {"seconds": S}} by {"times_ms": [...]}, whole runs one after the other, after a warm-up.
+The answer to {"load": {"folder": F, "network": N, "batch": B}} is {"logits": [...]}, computed from the images that all engines
+get. The answer to {"time": {"seconds": S}} is {"times_ms": [...]}, the durations of consecutive runs after a warm-up.
 """
 
 import json
@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy
 
-# As in `trainer bench`: untimed runs first, a share of the time and at least one; a median of fewer says nothing.
+# As in `trainer bench`: untimed warm-up runs take this fraction of the time, at least one run; a median needs at
+# least this number of timed runs.
 WARM_UP = 0.2
-FEWEST_RUNS = 3
+MIN_RUNS = 3
 
 
 def onnxruntime(model, images, threads):
@@ -31,7 +32,7 @@ def onnxruntime(model, images, threads):
 def openvino(model, images, threads):
     import openvino
 
-    # Without the hint, a processor with bf16 instructions would compute in bf16.
+    # Without this hint, OpenVINO would compute in bf16 on processors with bf16 instructions.
     config = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
@@ -50,7 +51,7 @@ def openvino(model, images, threads):
 
 
 def ncnn(model, images, threads):
-    """It runs one image at a time: a batch is a loop."""
+    """ncnn runs one image at a time, so a batch is a loop."""
     import ncnn
 
     network = ncnn.Net()
@@ -88,7 +89,7 @@ def torch(model, images, threads):
 
 
 class Model:
-    """Where a network's files lie."""
+    """The files of a network, and the images."""
 
     def __init__(self, folder, network, batch):
         folder = Path(folder)
@@ -100,16 +101,16 @@ class Model:
 
 
 def timed(run, seconds):
-    def until(seconds, fewest):
+    def run_for(seconds, min_runs):
         end, times = time.perf_counter() + seconds, []
-        while len(times) < fewest or time.perf_counter() < end:
+        while len(times) < min_runs or time.perf_counter() < end:
             start = time.perf_counter()
             run()
             times.append((time.perf_counter() - start) * 1e3)
         return times
 
-    until(seconds * WARM_UP, 1)
-    return until(seconds, FEWEST_RUNS)
+    run_for(seconds * WARM_UP, 1)
+    return run_for(seconds, MIN_RUNS)
 
 
 def serve(load, threads, answers):
@@ -126,7 +127,7 @@ def serve(load, threads, answers):
 
 
 if __name__ == "__main__":
-    # What the libraries print must not get between the answers.
+    # Output of the libraries must not be mixed with the answers, so their stdout is redirected to stderr.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     engines = {"onnxruntime": onnxruntime, "openvino": openvino, "ncnn": ncnn, "torch": torch}

@@ -1,31 +1,31 @@
-//! Several engines of one model, which draw from one queue.
+//! Several engines of one model, which share one queue.
 
-use crate::own::Own;
-use crate::shared::{answer, photo};
+use crate::http::{photo, send};
+use crate::test_server::TestServer;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
 const PHOTOS: [&str; 5] = ["cat.jpg", "coffee.jpg", "flower.jpg", "palace.jpg", "rocket.jpg"];
 
-/// They answer what one engine answers.
-pub fn alike() -> Result<()> {
+/// Several engines return the same predictions as one.
+pub fn same_predictions() -> Result<()> {
     let photos = PHOTOS.map(photo).into_iter().collect::<Result<Vec<_>>>()?;
-    let expected = at_once(&Own::start([])?, &photos)?;
+    let expected = predict_concurrently(&TestServer::start([])?, &photos)?;
     for arguments in [["--device", "cpu,cpu"], ["--replicas", "2"]] {
-        let found = at_once(&Own::start(arguments)?, &photos)?;
-        ensure!(found == expected, "{arguments:?}: {found:?} instead of {expected:?}");
+        let actual = predict_concurrently(&TestServer::start(arguments)?, &photos)?;
+        ensure!(actual == expected, "{arguments:?}: got {actual:?}, expected {expected:?}");
     }
     Ok(())
 }
 
-/// What each gets while the others are asked about too.
-fn at_once(own: &Own, photos: &[Vec<u8>]) -> Result<Vec<Value>> {
+/// Sends all photos at the same time, and returns the predictions for each.
+fn predict_concurrently(server: &TestServer, photos: &[Vec<u8>]) -> Result<Vec<Value>> {
     std::thread::scope(|scope| {
-        let ask = |photo: &Vec<u8>| {
-            let prediction = answer(own.post("/predict?top_k=10").body(photo.clone()))?.json(200);
+        let predict = |photo: &Vec<u8>| {
+            let prediction = send(server.post("/predict?top_k=10").body(photo.clone()))?.json(200);
             Ok(prediction?["predictions"].take())
         };
-        let clients: Vec<_> = photos.iter().map(|photo| scope.spawn(move || ask(photo))).collect();
-        clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect()
+        let clients: Vec<_> = photos.iter().map(|photo| scope.spawn(move || predict(photo))).collect();
+        clients.into_iter().map(|client| client.join().expect("client threads do not panic")).collect()
     })
 }

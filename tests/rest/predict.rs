@@ -1,18 +1,18 @@
-//! What `POST /predict` answers when all is well, and to several photos of which some are not.
+//! `POST /predict`: predictions for one photo, and results for several, some of them invalid.
 
-use crate::shared::{Shared, answer, form as photos_form, photo};
+use crate::http::{SharedServer, form as photos_form, photo, send};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 const PHOTOS: [&str; 5] = ["cat.jpg", "coffee.jpg", "flower.jpg", "palace.jpg", "rocket.jpg"];
 
-/// ImageNet's domestic cats.
+/// Indices of domestic cats in ImageNet.
 const CATS: std::ops::RangeInclusive<u64> = 281..=285;
 
-pub fn form(shared: &Shared) -> Result<()> {
-    let prediction = answer(shared.post("/predict")?.multipart(photos_form([photo("cat.jpg")?])))?.json(200)?;
+pub fn form(shared: &SharedServer) -> Result<()> {
+    let prediction = send(shared.post("/predict")?.multipart(photos_form([photo("cat.jpg")?])))?.json(200)?;
     let indices = indices(&prediction)?;
-    ensure!(indices.len() == 5 && CATS.contains(&indices[0]), "no cat: {prediction}");
+    ensure!(indices.len() == 5 && CATS.contains(&indices[0]), "not a cat: {prediction}");
     ensure!(probabilities(&prediction)?.is_sorted_by(|a, b| a >= b), "not sorted: {prediction}");
     ensure!(prediction["model"] == "resnet50_v1-imagenet", "{prediction}");
     ensure!(prediction["architecture"] == "resnet50_v1", "{prediction}");
@@ -23,19 +23,19 @@ pub fn form(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-pub fn body(shared: &Shared) -> Result<()> {
+pub fn body(shared: &SharedServer) -> Result<()> {
     let cat = photo("cat.jpg")?;
-    let in_form = answer(shared.post("/predict")?.multipart(photos_form([cat.clone()])))?.json(200)?;
+    let in_form = send(shared.post("/predict")?.multipart(photos_form([cat.clone()])))?.json(200)?;
     for content_type in ["image/jpeg", "application/x-www-form-urlencoded", "text/plain"] {
         let request = shared.post("/predict")?.header("content-type", content_type).body(cat.clone());
-        ensure!(answer(request)?.json(200)?["predictions"] == in_form["predictions"], "{content_type}");
+        ensure!(send(request)?.json(200)?["predictions"] == in_form["predictions"], "{content_type}");
     }
     Ok(())
 }
 
-pub fn several(shared: &Shared) -> Result<()> {
+pub fn several(shared: &SharedServer) -> Result<()> {
     let photos = [photo("cat.jpg")?, b"no photo".to_vec(), photo("rocket.jpg")?, photo("cat.jpg")?[..200].to_vec()];
-    let results = answer(shared.post("/predict")?.multipart(photos_form(photos)))?.json(200)?;
+    let results = send(shared.post("/predict")?.multipart(photos_form(photos)))?.json(200)?;
     let results = results["results"].as_array().context("no results")?;
     ensure!(results.len() == 4, "{results:?}");
     for (result, name) in [(&results[0], "cat.jpg"), (&results[2], "rocket.jpg")] {
@@ -46,10 +46,10 @@ pub fn several(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-pub fn at_once(shared: &Shared) -> Result<()> {
+pub fn concurrent(shared: &SharedServer) -> Result<()> {
     let photos = PHOTOS.map(photo).into_iter().collect::<Result<Vec<_>>>()?;
-    let alone = |photo: &Vec<u8>| Ok(shared.predict("/predict", photo.clone())?["predictions"].take());
-    let expected = photos.iter().map(alone).collect::<Result<Vec<_>>>()?;
+    let predict = |photo: &Vec<u8>| Ok(shared.predict("/predict", photo.clone())?["predictions"].take());
+    let expected = photos.iter().map(predict).collect::<Result<Vec<_>>>()?;
     std::thread::scope(|scope| {
         let clients: Vec<_> = photos
             .iter()
@@ -57,26 +57,26 @@ pub fn at_once(shared: &Shared) -> Result<()> {
             .map(|photo| scope.spawn(move || shared.predict("/predict", photo.clone())))
             .collect();
         for (client, expected) in clients.into_iter().zip(expected.iter().chain(&expected)) {
-            let prediction = client.join().expect("a client does not panic")?;
-            ensure!(prediction["predictions"] == *expected, "{prediction} instead of {expected}");
+            let prediction = client.join().expect("client threads do not panic")?;
+            ensure!(prediction["predictions"] == *expected, "expected {expected}, got {prediction}");
         }
         Ok(())
     })
 }
 
-pub fn top_k(shared: &Shared) -> Result<()> {
+pub fn top_k(shared: &SharedServer) -> Result<()> {
     let cat = photo("cat.jpg")?;
-    for (top_k, named) in [("1", 1), ("3", 3), ("1000", 1000), ("5000", 1000)] {
+    for (top_k, classes) in [("1", 1), ("3", 3), ("1000", 1000), ("5000", 1000)] {
         let prediction = shared.predict(&format!("/predict?top_k={top_k}"), cat.clone())?;
-        ensure!(ranked(&prediction)?.len() == named, "top_k={top_k}: {}", ranked(&prediction)?.len());
+        ensure!(ranked(&prediction)?.len() == classes, "top_k={top_k}: {}", ranked(&prediction)?.len());
     }
     let all = shared.predict("/predict?top_k=1000", cat)?;
     let sum: f64 = probabilities(&all)?.iter().sum();
-    ensure!((sum - 1.0).abs() < 1e-3, "all probabilities make {sum}");
+    ensure!((sum - 1.0).abs() < 1e-3, "all probabilities add up to {sum}");
     Ok(())
 }
 
-pub fn model(shared: &Shared) -> Result<()> {
+pub fn model(shared: &SharedServer) -> Result<()> {
     let prediction = shared.predict("/predict?top_k=100&model=resnet18-imagenette", photo("cat.jpg")?)?;
     ensure!(prediction["model"] == "resnet18-imagenette" && prediction["architecture"] == "resnet18", "{prediction}");
     ensure!(ranked(&prediction)?.len() == 10, "{prediction}");

@@ -1,7 +1,7 @@
-//! Where settings come from, and what is said of them.
+//! Sources of settings, their precedence, and how they are logged.
 
-use crate::own::{SMALL, checkpoint, terminate};
-use crate::shared::{answer, form, photo};
+use crate::http::{form, photo, send};
+use crate::test_server::{SMALL, checkpoint, terminate};
 use anyhow::{Context, Result, ensure};
 use reqwest::blocking::Client;
 use std::io::Read;
@@ -14,7 +14,7 @@ cors-origins = "https://of-file.example"
 max-photos = 1
 "#;
 
-/// A flag counts more than a variable, and this more than the file.
+/// Flags override environment variables, which override the file.
 pub fn precedence() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("server.toml");
@@ -27,16 +27,16 @@ pub fn precedence() -> Result<()> {
     let mut log = server.process().stderr.take().context("no stderr")?;
 
     let client = Client::new();
-    let ask = |photos: usize, key: &str| -> Result<_> {
+    let predict = |photos: usize, key: &str| -> Result<_> {
         let photos = (0..photos).map(|_| photo("cat.jpg")).collect::<Result<Vec<_>>>()?;
         let request = client.post(format!("{}/predict", server.url())).multipart(form(photos));
-        answer(request.header("x-api-key", key).header("origin", "https://of-file.example"))
+        send(request.header("x-api-key", key).header("origin", "https://of-file.example"))
     };
     for key in ["of-file", "of-variable"] {
-        ask(1, key)?.failure(403, "forbidden").context(key)?;
+        predict(1, key)?.expect_error(403, "forbidden").context(key)?;
     }
-    ask(3, "of-flag")?.failure(413, "too_large")?;
-    let answered = ask(2, "of-flag")?;
+    predict(3, "of-flag")?.expect_error(413, "too_large")?;
+    let answered = predict(2, "of-flag")?;
     answered.json(200)?;
     let origin = answered.header("access-control-allow-origin");
     ensure!(origin == "https://of-file.example", "{:?}", answered.headers);

@@ -1,27 +1,27 @@
-//! How soon the server is there.
+//! Startup time of the server.
 
-use crate::own::{SMALL, checkpoint};
+use crate::test_server::{SMALL, checkpoint};
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 use tests::server::Server;
 
-/// From its start until it is ready, with a ResNet-18 on the CPU.
+/// Maximum time from start to ready, with a ResNet-18 on the CPU.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// The machine may be busy with something else meanwhile.
-const TRIES: usize = 5;
+/// Number of attempts, because the machine may be busy.
+const ATTEMPTS: usize = 5;
 
-pub fn ready_soon() -> Result<()> {
+pub fn startup_time() -> Result<()> {
     let model = format!("{SMALL}={}", checkpoint(SMALL).display());
-    let mut took = Vec::new();
-    while took.len() < TRIES {
-        let begun = Instant::now();
+    let mut durations = Vec::new();
+    while durations.len() < ATTEMPTS {
+        let start = Instant::now();
         let _server = Server::start_with(["--model", &model])?;
-        took.push(begun.elapsed());
-        if took.last() < Some(&LIMIT) {
+        durations.push(start.elapsed());
+        if durations.last() < Some(&LIMIT) {
             return Ok(());
         }
     }
-    ensure!(false, "it takes more than {LIMIT:?} to be ready: {took:?}");
+    ensure!(false, "not ready within {LIMIT:?}: {durations:?}");
     Ok(())
 }

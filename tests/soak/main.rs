@@ -1,73 +1,75 @@
-//! A server under everything at once: good photos, small and large, bad and hostile requests, slow and aborted ones, tensors,
-//! and models that are replaced meanwhile. Every answer must be the one of its own photo and of the checkpoint that it names,
-//! nothing may fail but what is meant to, memory must not grow, and nothing may be left behind. For two minutes, or for
+//! Soak test: one server under a mixed load of small and large photos, tensors, invalid and malicious requests, slow and aborted
+//! clients, while its models are replaced. Every response must match its own photo and the checkpoint that it names, only the
+//! expected requests may fail, memory must not grow, and no resources may be held afterwards. Runs for two minutes, or for
 //! `SHORTCUT_SOAK_SECONDS`.
 
-mod changes;
 mod clients;
 mod expected;
-mod levels;
+mod model_updates;
 mod photos;
+mod resource_checks;
 
 use anyhow::{Context, Result, ensure};
-use changes::{BY_HAND, Changes, TOKEN, WATCHED};
 use clients::Tally;
-use expected::Expected;
+use expected::ExpectedPredictions;
 use libtest_mimic::{Arguments, Trial};
+use model_updates::{ADMIN_TOKEN, LOADED_MODEL, ModelUpdates, WATCHED_MODEL};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tests::server::{self, Server};
 
-const VARIABLE: &str = "SHORTCUT_SOAK_SECONDS";
-const SECONDS: u64 = 120;
+const SECONDS_VARIABLE: &str = "SHORTCUT_SOAK_SECONDS";
+const DEFAULT_SECONDS: u64 = 120;
 
 fn main() {
-    let trial = Trial::test("every_answer_is_right_and_memory_is_flat_under_everything_at_once", || {
+    let trial = Trial::test("responses_are_correct_and_memory_is_stable_under_mixed_load", || {
         Ok(soak().map_err(|error| format!("{error:#}"))?)
     });
     libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit();
 }
 
 fn soak() -> Result<()> {
-    let seconds = std::env::var(VARIABLE).map_or(Ok(SECONDS), |text| text.parse().context(VARIABLE))?;
+    let seconds =
+        std::env::var(SECONDS_VARIABLE).map_or(Ok(DEFAULT_SECONDS), |text| text.parse().context(SECONDS_VARIABLE))?;
     let folder = tempfile::tempdir()?;
     let checkpoints = expected::checkpoints()?;
-    changes::put(folder.path(), BY_HAND, &checkpoints[0])?;
-    changes::put(folder.path(), WATCHED, &checkpoints[0])?;
-    let mut server = start(folder.path().to_str().context("the path is no text")?)?;
-    let changes = Arc::new(Changes { url: server.url().to_owned(), folder, checkpoints });
+    model_updates::write_checkpoint(folder.path(), LOADED_MODEL, &checkpoints[0])?;
+    model_updates::write_checkpoint(folder.path(), WATCHED_MODEL, &checkpoints[0])?;
+    let mut server = start_server(folder.path().to_str().context("path is not UTF-8")?)?;
+    let updates = Arc::new(ModelUpdates { url: server.url().to_owned(), folder, checkpoints });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(everything(&changes, Duration::from_secs(seconds)))?;
-    ensure!(server.process().try_wait()?.is_none(), "the server has ended");
+    runtime.block_on(run_load(&updates, Duration::from_secs(seconds)))?;
+    ensure!(server.process().try_wait()?.is_none(), "the server has exited");
     Ok(())
 }
 
-/// With small queues, so that they are full now and then, and two engines that draw from each. What is refused is not logged.
-fn start(folder: &str) -> Result<Server> {
-    let models = ["--models", folder, "--default", BY_HAND, "--watch", "1s", "--admin-token", TOKEN];
-    let small = ["--queue-size", "12", "--decode-queue", "12", "--replicas", "2", "--log", "error"];
+/// Starts a server whose queues are small enough to fill up now and then, with two engines per queue. Logs errors only, because
+/// rejected requests are expected.
+fn start_server(folder: &str) -> Result<Server> {
+    let models = ["--models", folder, "--default", LOADED_MODEL, "--watch", "1s", "--admin-token", ADMIN_TOKEN];
+    let limits = ["--queue-size", "12", "--decode-queue", "12", "--replicas", "2", "--log", "error"];
     let mut command = server::command()?;
-    command.args(models).args(small);
+    command.args(models).args(limits);
     Server::run(command)
 }
 
-async fn everything(changes: &Arc<Changes>, total: Duration) -> Result<()> {
-    let url = &changes.url;
-    let expected = Arc::new(Expected::ask(changes).await?);
-    let until = Instant::now() + total;
-    let mut clients = clients::start(url, &expected, until);
-    let replaced = tokio::spawn({
-        let changes = changes.clone();
-        async move { changes.repeat(until).await }
+async fn run_load(updates: &Arc<ModelUpdates>, duration: Duration) -> Result<()> {
+    let url = &updates.url;
+    let expected = Arc::new(ExpectedPredictions::collect(updates).await?);
+    let end = Instant::now() + duration;
+    let mut clients = clients::start(url, &expected, end);
+    let update_count = tokio::spawn({
+        let updates = updates.clone();
+        async move { updates.repeat_until(end).await }
     });
-    let memory = levels::watch_memory(url, total).await;
+    let memory = resource_checks::watch_memory(url, duration).await;
     let mut tally = Tally::default();
     while let Some(client) = clients.join_next().await {
         tally.add(client??);
     }
-    let replaced = replaced.await??;
-    println!("{:?}, while models were replaced {replaced} times; {}", tally.counts, memory?);
+    let update_count = update_count.await??;
+    println!("{:?}, {update_count} model updates; {}", tally.counts, memory?);
     tally.check()?;
-    ensure!(replaced >= total.as_secs() / 20, "models were replaced {replaced} times only");
-    levels::nothing_is_left(url).await
+    ensure!(update_count >= duration.as_secs() / 20, "only {update_count} model updates");
+    resource_checks::check_idle(url).await
 }

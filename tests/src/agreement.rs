@@ -1,23 +1,24 @@
-//! Whether two answers to one photo are the same.
+//! Comparison of two predictions for the same photo.
 
 use anyhow::{Result, ensure};
-use model::prediction::{Prediction, Ranked};
+use model::prediction::{ClassScore, Prediction};
 
-/// Probabilities nearer than this are equal.
+/// Probabilities that differ by less count as equal.
 const TOLERANCE: f32 = 0.01;
 
-/// The same classes with the same probabilities; entries of near probability may have changed places, and those at
-/// the end of the list may have changed with others that it does not show.
+/// Checks that both predictions list the same classes with the same probabilities. Classes of nearly equal
+/// probability may be in a different order, and at the end of the list they may be replaced by classes that the other
+/// list omits.
 pub fn assert_agreement(one: &Prediction, other: &Prediction) -> Result<()> {
     let (a, b) = (&one.predictions, &other.predictions);
     ensure!(a.len() == b.len() && !a.is_empty(), "{a:?} and {b:?}");
-    let last = |list: &[Ranked]| list.last().map_or(0.0, |ranked| ranked.probability);
+    let last = |list: &[ClassScore]| list.last().map_or(0.0, |score| score.probability);
     for (mine, theirs) in [(a, b), (b, a)] {
-        for ranked in mine {
-            let twin = theirs.iter().find(|twin| twin.index == ranked.index && twin.label == ranked.label);
+        for score in mine {
+            let twin = theirs.iter().find(|twin| twin.index == score.index && twin.label == score.label);
             let probability = twin.map_or(last(theirs), |twin| twin.probability);
-            let near = (ranked.probability - probability).abs() < TOLERANCE;
-            ensure!(near, "{} has {} here and {probability} there", ranked.label, ranked.probability);
+            let near = (score.probability - probability).abs() < TOLERANCE;
+            ensure!(near, "{} has the probabilities {} and {probability}", score.label, score.probability);
         }
     }
     for (a, b) in a.iter().zip(b) {

@@ -1,4 +1,4 @@
-//! Data that lies beside the checkout and may be absent: `SHORTCUT_DATA`, by default `../shared/data`.
+//! Optional test data outside the checkout, in the folder `SHORTCUT_DATA` (default: `../shared/data`).
 
 use crate::workspace;
 use anyhow::{Context, Result};
@@ -8,14 +8,15 @@ use std::path::PathBuf;
 
 const VARIABLE: &str = "SHORTCUT_DATA";
 
-/// Where the optional data lies, whether or not it is there; a relative path is one from the workspace's root.
+/// Returns the folder of the optional data, which may not exist. Relative paths are relative to the root of the
+/// workspace.
 pub fn folder() -> PathBuf {
     let folder = std::env::var_os(VARIABLE).map_or_else(|| "../shared/data".into(), PathBuf::from);
     workspace::root().join(folder)
 }
 
-/// A test that needs the optional data: listed as ignored, with the reason, where that is absent. Who names a folder
-/// that is not there has made a mistake, and the test fails.
+/// Creates a test that requires the optional data. Without data, it is listed as ignored, with the reason; but if
+/// `SHORTCUT_DATA` names a folder that does not exist, it fails.
 pub fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
     let trial = Trial::test(name, move || test().map_err(failed));
     if folder().is_dir() || std::env::var_os(VARIABLE).is_some() {
@@ -25,23 +26,23 @@ pub fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
     }
 }
 
-/// A test that a bare clone can run.
+/// Creates a test that runs in a bare clone.
 pub fn bare_trial(name: &str, test: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || test().map_err(failed))
 }
 
-/// With all its causes, which `Failed` would drop.
+/// Formats an error with all its causes, which `Failed` would drop.
 fn failed(error: anyhow::Error) -> Failed {
     Failed::from(format!("{error:#}"))
 }
 
-/// A file of the data.
+/// Reads a file of the data.
 pub fn read(path: &str) -> Result<Vec<u8>> {
     let path = folder().join(path);
-    std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
+    std::fs::read(&path).with_context(|| format!("failed to read {}", path.display()))
 }
 
-/// A JSON file of the data.
+/// Reads a JSON file of the data.
 pub fn read_json<T: DeserializeOwned>(path: &str) -> Result<T> {
-    serde_json::from_slice(&read(path)?).with_context(|| format!("{path} is not what was expected"))
+    serde_json::from_slice(&read(path)?).with_context(|| format!("{path} has an unexpected structure"))
 }

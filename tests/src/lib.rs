@@ -1,4 +1,4 @@
-//! What the tests that cross crates share: where things lie, and a running server.
+//! Shared code of the tests that span crates: paths, optional data, comparisons, and a running server.
 
 pub mod agreement;
 pub mod data;

@@ -1,4 +1,4 @@
-//! The built `server` as a child process on a port of its own; it ends when the handle is dropped.
+//! The built `server` as a child process on its own port; dropping the handle ends it.
 
 use crate::workspace;
 use anyhow::{Context, Result, bail};
@@ -12,30 +12,30 @@ pub struct Server {
 }
 
 impl Server {
-    /// With the bundled checkpoints, ready to answer.
+    /// Starts a server with the bundled checkpoints, and waits until it is ready.
     pub fn start() -> Result<Self> {
         Self::start_with([OsStr::new("--models"), workspace::root().join("checkpoints").as_os_str()])
     }
 
-    /// With these arguments beside `--listen`, ready to answer.
+    /// Starts a server with these arguments in addition to `--listen`, and waits until it is ready.
     pub fn start_with(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
         let mut command = command()?;
         command.args(arguments);
         Self::run(command)
     }
 
-    /// By this command line, to which `--listen` is added, ready to answer.
+    /// Starts a server by this command line, to which `--listen` is added, and waits until it is ready.
     pub fn run(mut command: Command) -> Result<Self> {
         let process = command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn();
-        let mut process = process.context("the server cannot be started")?;
+        let mut process = process.context("failed to start the server")?;
         let stdout = process.stdout.take().expect("stdout is piped");
-        // Made first, so that a server that never gets ready is ended too.
+        // Created before waiting, so that a server that never becomes ready is ended too.
         let mut server = Server { process, url: String::new() };
         server.url = wait_until_ready(stdout)?;
         Ok(server)
     }
 
-    /// `http://127.0.0.1:PORT`, without a slash at the end.
+    /// `http://127.0.0.1:PORT`, without a trailing slash.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -48,20 +48,20 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself, which is no reason to fail.
+        // Errors are ignored: the process may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The server's command line to complete, run in the workspace's root and quiet but for warnings.
+/// Returns the server's command line without arguments. It runs in the root of the workspace and logs only warnings.
 pub fn command() -> Result<Command> {
     let mut command = Command::new(workspace::binary("server")?);
     command.current_dir(workspace::root()).env("RUST_LOG", "warn").stdin(Stdio::null());
     Ok(command)
 }
 
-/// Reads what the server says until it is ready; returns its address.
+/// Reads the server's output until it is ready; returns its URL.
 fn wait_until_ready(stdout: ChildStdout) -> Result<String> {
     let mut lines = BufReader::new(stdout).lines();
     let mut url = None;
@@ -70,10 +70,10 @@ fn wait_until_ready(stdout: ChildStdout) -> Result<String> {
         if let Some(address) = line.strip_prefix("listening on ") {
             url = Some(address.to_owned());
         } else if line.starts_with("ready") {
-            // Read on, or the server would hang on a full pipe.
+            // The rest of the output is read and dropped, since the server would block on a full pipe.
             std::thread::spawn(move || lines.for_each(drop));
-            return url.context("the server was ready before it listened");
+            return url.context("the server reported that it is ready before it reported its address");
         }
     }
-    bail!("the server ended before it was ready; what it wrote to stderr says why")
+    bail!("the server exited before it was ready; see its output on stderr")
 }

@@ -1,35 +1,35 @@
-//! Where the workspace keeps what tests need: its files, and the programs that were built beside this test.
+//! Paths of the workspace's files, and of the programs that were built together with this test.
 
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
-/// The folder that holds the workspace's `Cargo.toml`.
+/// Returns the folder of the workspace's `Cargo.toml`.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in a folder of the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package of the tests is a folder of the workspace")
 }
 
-/// A program of the workspace, of the profile in which this test was built.
+/// Returns the path of a program of the workspace, built with the profile of this test.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let path = profile()?.join(name).with_extension(std::env::consts::EXE_EXTENSION);
-    ensure!(path.is_file(), "{} is not there: build it first, with `make` or `cargo build --release`", path.display());
+    ensure!(path.is_file(), "{} does not exist: build it with `make` or `cargo build --release`", path.display());
     Ok(path)
 }
 
-/// The module of the crate `simd128`.
+/// Returns the path of the wasm module of the crate `simd128`.
 pub fn module() -> Result<PathBuf> {
     let path = profile()?.with_file_name("wasm32-unknown-unknown").join("web/examples/module.wasm");
-    ensure!(path.is_file(), "{} is not there: `make kernels` builds it", path.display());
+    ensure!(path.is_file(), "{} does not exist: build it with `make kernels`", path.display());
     Ok(path)
 }
 
 /// `target/<profile>`
 fn profile() -> Result<PathBuf> {
-    let test = std::env::current_exe().context("this test does not know its own path")?;
+    let test = std::env::current_exe().context("the path of this test is unknown")?;
     // target/<profile>/deps/<test>-<hash>
-    Ok(test.ancestors().nth(2).context("this test does not lie in a target directory")?.to_owned())
+    Ok(test.ancestors().nth(2).context("this test is not in a target directory")?.to_owned())
 }
 
-/// One of the bundled photos, by file name.
+/// Returns the path of a bundled photo.
 pub fn sample(name: &str) -> PathBuf {
     root().join("samples").join(name)
 }

@@ -1,14 +1,14 @@
-//! `trainer`: trains networks and evaluates them, brings checkpoints in, changes how they are stored, tells what they are,
-//! classifies photos with them, and measures how fast.
-//!
-//! Results go to stdout, remarks and errors to stderr.
+//! `trainer`: the command line for training, evaluation, import, conversion and inspection of ResNets, for classification of
+//! photos, and for benchmarks. This file parses the command line; `commands` holds the sub-commands.
 
 mod commands;
+mod console;
 mod data;
 mod fetch;
 mod learning;
-mod output;
+mod output_folder;
 mod photos;
+mod progress;
 mod recipe;
 mod replicas;
 mod training;
@@ -17,10 +17,10 @@ use clap::{CommandFactory, Parser};
 use commands::{Command, Train};
 use std::process::ExitCode;
 
-/// Residual networks for photos: trained, evaluated, brought in, told apart, used, and how fast.
+/// Train, evaluate, import, convert and run ResNets that classify photos
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES)]
-// Options without a command are those of `train`.
+// Options without a sub-command are those of `train`.
 #[command(args_conflicts_with_subcommands = true)]
 struct CommandLine {
     #[command(subcommand)]
@@ -31,25 +31,25 @@ struct CommandLine {
 
 const EXAMPLES: &str = "\
 Examples:
-  Train a network that knows photos already on others, in folders train and val with a folder for each class
+  Fine-tune a pretrained network on photos in folders train and val with one folder per class
     trainer --data photos --recipe finetune
-  What is wrong with the photos, before a night is spent on them
+  Check the photos for problems before training
     trainer doctor --data photos
-  Photos in few large files, none larger than training needs
+  Pack the photos into shards, resized to what training needs
     trainer pack --data photos --output shards
-  How well it does
+  Evaluate the trained network
     trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
-  Bring in weights that PyTorch saved, and name their classes
+  Import PyTorch weights, with names of the classes
     trainer import resnet18.pth resnet18.safetensors --labels names.txt
-  Weights that others published, by name, with their labels
+  Download published weights, with labels and preprocessing
     trainer fetch resnet50@torchvision
-  A quarter of the size for the browser
+  Quantise a checkpoint to a quarter of its size, for a web page
     trainer convert resnet18.safetensors small.safetensors --dtype i8
-  What is in a file
+  Show the contents of a checkpoint
     trainer inspect small.safetensors
-  What a photo shows
+  Classify a photo
     trainer predict cat.jpg --checkpoint small.safetensors
-  How fast that is here
+  Measure the speed of that
     trainer bench --checkpoint small.safetensors";
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            console::error(&error);
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-//! Photos as they lie in folders.
+//! Photos in folders: which files are photos, their limits, and reading them.
 
 use anyhow::{Context, Result};
 use model::prediction::Failure;
@@ -7,13 +7,16 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What is taken from a folder; a file that is named itself may be called anything.
+/// Extensions of the files that count as photos in a folder. A file that is given explicitly may have any name.
 pub const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 
-/// One's own photos on one's own machine: far beyond what a server accepts, but not the whole memory.
+/// Limits for a user's own photos: far above those of the server, but below the memory of a common machine.
 pub const LIMITS: Limits = Limits { bytes: 256 << 20, pixels: 1 << 29, memory: 4 << 30 };
 
-/// The bytes of a file, unless there are too many: whatever it is, no more are read than a photo may have.
+/// Reads a file, up to one byte more than [`LIMITS`] allow, so that decoding rejects larger files.
+///
+/// # Errors
+/// Returns a failure with the code `unreadable` if the file cannot be read.
 pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let limit = LIMITS.bytes as u64 + 1;
@@ -22,25 +25,31 @@ pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Appends the photos of a folder and its subfolders, in order of their names; links to folders are not followed.
+/// Appends the photos of a folder and its subfolders, in order of their names. Links to folders are not followed.
+///
+/// # Errors
+/// Returns an error if a folder cannot be listed.
 pub fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     walk(folder, &mut |file| files.extend(is_photo(&file).then_some(file)))
 }
 
-/// By its name.
+/// Returns whether the file has a photo's extension.
 pub fn is_photo(file: &Path) -> bool {
     let extension = file.extension().unwrap_or_default().to_ascii_lowercase();
     EXTENSIONS.iter().any(|known| extension == *known)
 }
 
-/// Every file of a folder and its subfolders, in order of their names; links to folders are not followed.
+/// Visits all files of a folder and its subfolders, in order of their names. Links to folders are not followed.
+///
+/// # Errors
+/// Returns an error if a folder cannot be listed.
 pub fn walk(folder: &Path, visit: &mut impl FnMut(PathBuf)) -> Result<()> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    let mut entries = entries.with_context(|| format!("{} cannot be listed", folder.display()))?;
+    let mut entries = entries.with_context(|| format!("cannot list {}", folder.display()))?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        // A link to a folder may lead round in circles.
+        // `file_type` does not follow links, which may form cycles.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             walk(&path, visit)?;
         } else if path.is_file() {

@@ -1,4 +1,4 @@
-//! `trainer bench` on small images: what it prints, and what it refuses.
+//! `trainer bench` on small images: its output, and the arguments that it rejects.
 
 use serde_json::Value;
 use std::process::{Command, Output};
@@ -12,16 +12,16 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn random_weights_are_timed_in_words() {
+fn random_weights_have_a_text_report() {
     let output = bench(&["--size", "32", "--iterations", "3"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let words = text(&output.stdout);
-    assert!(words.starts_with("resnet18 on cpu, f32, batch 1, 32x32\nmedian of 3 runs"), "{words}");
-    assert!(words.contains("bytes to first logits"), "{words}");
+    let stdout = text(&output.stdout);
+    assert!(stdout.starts_with("resnet18 on cpu, f32, batch 1, 32x32\nmedian of 3 runs"), "{stdout}");
+    assert!(stdout.contains("bytes to first logits"), "{stdout}");
 }
 
 #[test]
-fn pixels_of_ones_own_give_their_logits() {
+fn reports_the_logits_of_given_pixels() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pixels.u8");
     let image: Vec<u8> = (0..32 * 32 * 3).map(|index| (index * 7 % 256) as u8).collect();
@@ -41,14 +41,14 @@ fn pixels_of_ones_own_give_their_logits() {
     assert!(report["start_ms"]["total"].as_f64().unwrap() > 0.0);
     if cfg!(target_os = "linux") {
         let memory = &report["memory"];
-        // 11.7 million weights are in memory at least once.
+        // The 11.7 million weights are in memory at least once.
         assert!(memory["peak"].as_u64() >= memory["resident"].as_u64(), "{memory}");
         assert!(memory["resident"].as_u64().unwrap() > 40_000_000, "{memory}");
     }
 }
 
 #[test]
-fn mistakes_are_named() {
+fn rejects_invalid_arguments() {
     let cases: [(&[&str], &str); 5] = [
         (&["--architecture", "vgg16"], "resnet50_v1"),
         (&["--pixels", "Cargo.toml"], "224x224"),

@@ -1,4 +1,4 @@
-//! The binary on files as a user has them: import, convert and inspect, and what they say when something is wrong.
+//! `trainer import`, `convert` and `inspect` on files: results and error messages.
 
 use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, Metadata};
@@ -14,7 +14,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Its stdout and stderr, or a panic with both.
+/// Runs the trainer and returns its stdout and stderr; panics if it fails.
 fn succeed(folder: &Path, arguments: &[&str]) -> (String, String) {
     let output = trainer(folder, arguments);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -22,15 +22,15 @@ fn succeed(folder: &Path, arguments: &[&str]) -> (String, String) {
     (out, err)
 }
 
-/// What it says on stderr when it fails.
+/// Runs the trainer and returns its stderr; panics if it succeeds.
 fn fail(folder: &Path, arguments: &[&str]) -> String {
     let output = trainer(folder, arguments);
     assert!(!output.status.success(), "{arguments:?}");
-    assert!(output.stdout.is_empty(), "errors are no results");
+    assert!(output.stdout.is_empty(), "errors do not go to stdout");
     text(&output.stderr)
 }
 
-/// A folder with `weights.safetensors` of the architecture, all of one value.
+/// Creates a folder with `weights.safetensors`, a checkpoint of the architecture in which all weights have one value.
 fn folder(architecture: &str, value: f32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let architecture = Architecture::new(architecture, 3).unwrap();
@@ -42,7 +42,7 @@ fn folder(architecture: &str, value: f32) -> tempfile::TempDir {
 }
 
 #[test]
-fn imported_converted_and_inspected() {
+fn imports_converts_and_inspects() {
     let folder = folder("resnet18", 0.25);
     let at = folder.path();
     fs::write(at.join("classes.json"), r#"["n1", "n2", "n3"]"#).unwrap();
@@ -74,11 +74,11 @@ fn imported_converted_and_inspected() {
     succeed(at, &["convert", "small.safetensors", "again.safetensors", "--dtype", "f32"]);
     let again = Checkpoint::from_path(at.join("again.safetensors")).unwrap();
     assert!(again.values("fc.weight").iter().all(|value| (value - 0.25).abs() < 1e-6));
-    assert_eq!(fs::read(at.join("weights.safetensors")).unwrap(), before, "what is read is left alone");
+    assert_eq!(fs::read(at.join("weights.safetensors")).unwrap(), before, "the input file is not modified");
 }
 
 #[test]
-fn mistakes_are_named() {
+fn errors_name_the_file_and_the_problem() {
     let folder = folder("resnet18", 1e6);
     let at = folder.path();
     fs::write(at.join("two.txt"), "ant\nbee\n").unwrap();
@@ -86,26 +86,26 @@ fn mistakes_are_named() {
     assert!(import(&["--labels", "two.txt"]).contains("two.txt has 2 names, but the network has 3 classes"));
     assert!(import(&["--labels", "none.txt"]).contains("none.txt"));
     assert!(import(&["--architecture", "resnet34"]).contains("resnet34"));
-    assert!(import(&["--architecture", "vgg16"]).contains("resnet50_v1"), "known names are listed");
+    assert!(import(&["--architecture", "vgg16"]).contains("resnet50_v1"), "known architectures are listed");
     assert!(import(&["--dtype", "f8"]).contains("f32, f16, i8"));
-    assert!(import(&["--dtype", "f16"]).contains("conv1.weight"), "too large for fp16");
+    assert!(import(&["--dtype", "f16"]).contains("conv1.weight"), "overflows fp16");
     assert!(import(&["--dtype", "i8", "--tensor", "bn1.weight=f16"]).contains("bn1.weight"));
     assert!(!at.join("out.safetensors").exists());
-    let same = fail(at, &["convert", "weights.safetensors", "./weights.safetensors", "--dtype", "i8"]);
-    assert!(same.contains("another file"), "{same}");
+    let same_file = fail(at, &["convert", "weights.safetensors", "./weights.safetensors", "--dtype", "i8"]);
+    assert!(same_file.contains("another file"), "{same_file}");
     let text = fail(at, &["inspect", "two.txt"]);
     assert_eq!(text.matches("two.txt").count(), 1, "said once: {text}");
     assert_eq!(text.matches("safetensors file?").count(), 1, "said once: {text}");
     assert!(fail(at, &["inspect", "none.safetensors"]).contains("none.safetensors"));
 }
 
-/// Other people's file of a bottleneck network: v1 or v1.5 is for the user to say.
+/// A checkpoint of a bottleneck network without our metadata: the user has to choose between v1 and v1.5.
 #[test]
-fn what_the_tensors_cannot_tell_is_said_aloud() {
+fn ambiguous_architecture_is_reported() {
     let folder = folder("resnet50", 0.5);
     let at = folder.path();
     let path = at.join("weights.safetensors");
-    // The key of our metadata, spelled otherwise, is no metadata of ours.
+    // Misspell the key of our metadata, so that the file has none.
     let mut bytes = fs::read(&path).unwrap();
     let key = bytes.windows(8).position(|window| window == b"shortcut").unwrap();
     bytes[key] = b'S';
@@ -125,7 +125,7 @@ fn what_the_tensors_cannot_tell_is_said_aloud() {
 }
 
 #[test]
-fn without_a_command_there_is_help() {
+fn prints_help_without_a_command() {
     let folder = tempfile::tempdir().unwrap();
     let (help, _) = succeed(folder.path(), &[]);
     assert!(help.contains("trainer import"), "{help}");

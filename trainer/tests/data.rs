@@ -1,4 +1,4 @@
-//! `trainer pack` and `doctor` on a few small photos made here.
+//! `trainer pack` and `trainer doctor` on a few small generated photos.
 
 use model::preprocess::{Limits, Photo};
 use serde_json::{Value, json};
@@ -16,21 +16,21 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// What it wrote to stdout and stderr.
+/// Runs the trainer and returns its stdout and stderr; panics if it fails.
 fn succeed(folder: &Path, arguments: &[&str]) -> (String, String) {
     let Output { status, stdout, stderr } = trainer(folder, arguments);
     assert!(status.success(), "{arguments:?}: {}{}", text(&stdout), text(&stderr));
     (text(&stdout), text(&stderr))
 }
 
-/// What it wrote to stdout and stderr before it failed.
+/// Runs the trainer and returns its stdout and stderr; panics unless it exits with status 1.
 fn fail(folder: &Path, arguments: &[&str]) -> (String, String) {
     let Output { status, stdout, stderr } = trainer(folder, arguments);
     assert!(status.code() == Some(1) && !text(&stderr).contains("panicked"), "{arguments:?}: {}", text(&stderr));
     (text(&stdout), text(&stderr))
 }
 
-/// Of a colour that tells it from others, lighter towards the right.
+/// Creates a photo with a colour that depends on `seed`, and a horizontal gradient.
 fn photo(width: u32, height: u32, seed: u8) -> Photo {
     let pixel = |x: u32| [seed.wrapping_mul(37), seed.wrapping_mul(91), (x * 255 / width) as u8, 255];
     let rgba: Vec<u8> = (0..height).flat_map(|_| (0..width).flat_map(pixel)).collect();
@@ -43,8 +43,8 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Six ants and two bees to train on, one of each to validate with; the first ant is large, the first bee a small PNG, and one
-/// is no photo.
+/// Creates a folder with six ants and two bees for training and one of each for validation. The first ant is large, the first bee
+/// is a small PNG, and one training file is not a photo.
 fn photos() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -54,13 +54,13 @@ fn photos() -> tempfile::TempDir {
     }
     write(at, "photos/train/bee/0.png", &photo(30, 20, 10).to_png());
     write(at, "photos/train/bee/1.png", &photo(64, 96, 11).to_png());
-    write(at, "photos/train/bee/broken.jpg", b"no photo");
+    write(at, "photos/train/bee/broken.jpg", b"not a photo");
     write(at, "photos/val/ant/0.jpg", &photo(40, 32, 20).to_jpeg(95).unwrap());
     write(at, "photos/val/bee/0.jpg", &photo(40, 32, 21).to_jpeg(95).unwrap());
     folder
 }
 
-/// The files of a shard by name, in order.
+/// Returns the names and contents of the members of a shard, in order.
 fn members(shard: &Path) -> Vec<(String, Vec<u8>)> {
     let mut archive = tar::Archive::new(File::open(shard).unwrap());
     let entry = |entry: std::io::Result<tar::Entry<File>>| {
@@ -73,14 +73,14 @@ fn members(shard: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn packed_photos_are_small_shuffled_and_the_same_each_time() {
+fn pack_resizes_shuffles_and_is_deterministic() {
     let folder = photos();
     let at = folder.path();
     let pack = ["pack", "--data", "photos", "--short-side", "32", "--shard-size", "5", "--output"];
     let (stdout, stderr) = succeed(at, &[&pack[..], &["shards"]].concat());
     assert!(stdout.starts_with("train: 8 photos in 2 shards, "), "{stdout}");
-    assert!(stdout.contains("(6 taken over unchanged, 1 left out)\nval: 2 photos in 1 shards"), "{stdout}");
-    assert!(stderr.contains("left out photos/train/bee/broken.jpg: not a photo"), "{stderr}");
+    assert!(stdout.contains("(6 copied unchanged, 1 skipped)\nval: 2 photos in 1 shards"), "{stdout}");
+    assert!(stderr.contains("skipped photos/train/bee/broken.jpg: not a photo"), "{stderr}");
 
     let mut names: Vec<_> = fs::read_dir(at.join("shards")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
@@ -104,38 +104,38 @@ fn packed_photos_are_small_shuffled_and_the_same_each_time() {
     let expected = [(jpg(48, 32), 1), (jpg(40, 32), 5), ((30, 20, "png".to_owned()), 1), (jpg(32, 48), 1)];
     assert_eq!(sizes, BTreeMap::from(expected));
     let small = fs::read(at.join("photos/train/ant/3.jpg")).unwrap();
-    assert!(all.iter().any(|(_, bytes)| *bytes == small), "a JPEG that is small enough is the same");
+    assert!(all.iter().any(|(_, bytes)| *bytes == small), "a JPEG that is small enough is copied unchanged");
 
     succeed(at, &[&pack[..], &["again"]].concat());
     succeed(at, &[&pack[..], &["other", "--seed", "1"]].concat());
     let read = |name: &str| fs::read(at.join(name)).unwrap();
-    assert!(read("again/train-000000.tar") == read("shards/train-000000.tar"), "equal photos give equal bytes");
+    assert!(read("again/train-000000.tar") == read("shards/train-000000.tar"), "equal photos give equal shards");
     assert!(read("other/train-000000.tar") != read("shards/train-000000.tar"));
 
     let train = ["train", "--data", "shards", "--recipe", "tutorial", "--set", "epochs=1", "--batch-size", "4"];
     let (stdout, _) = succeed(at, &[&train[..], &["--image-size", "32", "--output", "run"]].concat());
-    assert!(stdout.contains("2 classes, 8 photos to train on and 2 to validate with"), "{stdout}");
+    assert!(stdout.contains("2 classes, 8 training and 2 validation photos"), "{stdout}");
     let (stdout, _) = succeed(at, &["evaluate", "--checkpoint", "run/last.safetensors", "--data", "shards"]);
     assert!(stdout.contains("; 2 photos, 0 skipped"), "{stdout}");
 }
 
 #[test]
-fn what_cannot_be_packed_is_named_and_nothing_is_left() {
+fn pack_reports_errors_and_leaves_no_files() {
     let folder = photos();
     let at = folder.path();
     let pack = ["pack", "--data", "photos", "--output", "shards"];
     for name in ["0.png", "1.png"] {
-        write(at, &format!("photos/train/bee/{name}"), b"no photo");
+        write(at, &format!("photos/train/bee/{name}"), b"not a photo");
     }
     let (_, stderr) = fail(at, &pack);
     assert!(stderr.contains("error: none of the photos of bee could be read"), "{stderr}");
-    assert_eq!(fs::read_dir(at.join("shards")).unwrap().count(), 0, "nothing is left of it");
+    assert_eq!(fs::read_dir(at.join("shards")).unwrap().count(), 0, "no files are left");
     fs::create_dir_all(at.join("shards/more")).unwrap();
     assert!(fail(at, &pack).1.contains("shards is not empty"));
 }
 
 #[test]
-fn the_doctor_finds_what_would_spoil_a_training() {
+fn doctor_finds_problems_that_would_spoil_training() {
     let folder = photos();
     let at = folder.path();
     let read = |name: &str| fs::read(at.join(name)).unwrap();
@@ -147,7 +147,7 @@ fn the_doctor_finds_what_would_spoil_a_training() {
     ];
     for (from, to) in copies {
         let mut bytes = read(from);
-        // The cat's is another photo.
+        // The cat is a different photo.
         if to.contains("cat") {
             bytes = photo(300, 300, 50).to_jpeg(90).unwrap();
         }
@@ -160,7 +160,7 @@ fn the_doctor_finds_what_would_spoil_a_training() {
 
     let doctor = ["doctor", "--data", "photos"];
     let (stdout, stderr) = fail(at, &[&doctor[..], &["--json"]].concat());
-    assert_eq!(stderr, "error: 5 problems would spoil a training\n");
+    assert_eq!(stderr, "error: found 5 problems that would harm training\n");
     let mut json: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(json["classes"][0], json!({ "name": "ant", "train": 7, "val": 2 }));
     assert_eq!(json["imbalance"], 7.0);
@@ -179,8 +179,8 @@ fn the_doctor_finds_what_would_spoil_a_training() {
 
     let (words, _) = fail(at, &[&doctor[..], &["--grid", "grid.png", "--image-size", "25"]].concat());
     for expected in [
-        "5 classes, 12 photos to train on and 4 to validate with",
-        "problem: files that cannot be read (1)\n  photos/train/bee/broken.jpg: not a photo",
+        "5 classes, 12 training and 4 validation photos",
+        "problem: unreadable files (1)\n  photos/train/bee/broken.jpg: not a photo",
         "note: photos with a side below 25 pixels (1)\n  photos/train/bee/0.png",
         "row 2 of the grid: bee",
     ] {
@@ -191,18 +191,18 @@ fn the_doctor_finds_what_would_spoil_a_training() {
 }
 
 #[test]
-fn the_doctor_has_nothing_against_good_photos() {
+fn doctor_accepts_good_photos() {
     let folder = photos();
     let at = folder.path();
     fs::remove_file(at.join("photos/train/bee/broken.jpg")).unwrap();
     let (words, _) = succeed(at, &["doctor", "--data", "photos"]);
-    assert!(words.ends_with("nothing was found that would spoil a training\n"), "{words}");
+    assert!(words.ends_with("no problems found\n"), "{words}");
     succeed(at, &["pack", "--data", "photos", "--output", "shards"]);
     let (json, _) = succeed(at, &["doctor", "--data", "shards", "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["problems"], &json["classes"][0]["train"]), (&0.into(), &6.into()));
     let (words, _) = succeed(at, &["doctor", "--data", "photos/train"]);
-    assert!(words.contains("nothing to validate with"), "{words}");
+    assert!(words.contains("no validation photos"), "{words}");
     let (words, _) = succeed(at, &["doctor", "--data", "photos/train", "--val-split", "0.2"]);
-    assert!(words.starts_with("2 classes, 6 photos to train on and 2 to validate with"), "{words}");
+    assert!(words.starts_with("2 classes, 6 training and 2 validation photos"), "{words}");
 }

@@ -1,8 +1,8 @@
-//! `trainer train` and `evaluate` on a few small photos made here: what a run leaves behind, and what stops one.
+//! `trainer train` and `trainer evaluate` on a few small generated photos: the files of a run, and errors.
 
 mod common;
 
-use common::{command, fail, folder, lines, succeed, text, with};
+use common::{command, fail, folder, json_lines, succeed, text, train_arguments};
 use model::checkpoint::{Checkpoint, Metadata};
 use serde_json::Value;
 use std::fs;
@@ -10,25 +10,25 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 #[test]
-fn a_run_explains_itself_and_its_checkpoints_are_used_as_any_other() {
+fn run_folder_is_complete_and_its_checkpoints_are_usable() {
     let folder = folder();
     let at = folder.path();
-    let said = succeed(at, &with(&["--epochs", "8", "--output", "run"]));
-    assert!(said.starts_with("resnet18, 2 classes, 25 photos to train on and 8 to validate with, 32 px"), "{said}");
-    assert_eq!(said.matches("broken.jpg").count(), 1, "named once: {said}");
-    assert_eq!(said.lines().last(), Some("run/best.safetensors"));
+    let stdout = succeed(at, &train_arguments(&["--epochs", "8", "--output", "run"]));
+    assert!(stdout.starts_with("resnet18, 2 classes, 25 training and 8 validation photos, 32 px"), "{stdout}");
+    assert_eq!(stdout.matches("broken.jpg").count(), 1, "reported once: {stdout}");
+    assert_eq!(stdout.lines().last(), Some("run/best.safetensors"));
 
     let run = at.join("run");
     assert_eq!(fs::read_to_string(run.join("classes.txt")).unwrap(), "green_thing\nred_thing\n");
     assert_eq!(fs::read_to_string(run.join("labels.txt")).unwrap(), "green thing\nred thing\n");
     let log = fs::read_to_string(run.join("log.txt")).unwrap();
     assert!(log.contains("--recipe finetune") && log.contains("broken.jpg"), "{log}");
-    let epochs = lines(&run.join("metrics.jsonl"));
+    let epochs = json_lines(&run.join("metrics.jsonl"));
     let epochs: Vec<_> = epochs.iter().filter(|line| line["kind"] == "epoch").collect();
     assert_eq!(epochs.len(), 8);
     assert_eq!((&epochs[7]["skipped"], &epochs[7]["val"]["photos"]), (&1.into(), &8.into()));
     let loss = |index: usize| epochs[index]["train"]["loss"].as_f64().unwrap();
-    assert!(loss(7) < 0.7 * loss(0), "it learns: {} to {}", loss(0), loss(7));
+    assert!(loss(7) < 0.7 * loss(0), "loss {} to {}", loss(0), loss(7));
 
     let last = Checkpoint::from_path(run.join("last.safetensors")).unwrap();
     let Metadata { labels, preprocessing, recipe, metrics, .. } = last.metadata();
@@ -40,8 +40,8 @@ fn a_run_explains_itself_and_its_checkpoints_are_used_as_any_other() {
     let best = Checkpoint::from_path(run.join("best.safetensors")).unwrap();
     assert!(best.metadata().metrics.as_ref().unwrap()["top1"].as_f64() >= metrics["top1"].as_f64());
 
-    // A val with one class less, and one photo that is none.
-    fs::write(at.join("photos/val/red_thing/broken.jpg"), "no photo").unwrap();
+    // A validation set with an undecodable photo, and then with one class less.
+    fs::write(at.join("photos/val/red_thing/broken.jpg"), "not a photo").unwrap();
     let evaluate = ["evaluate", "--checkpoint", "run/last.safetensors", "--data", "photos", "--batch-size", "3"];
     let json: Value = serde_json::from_str(&succeed(at, &[&evaluate[..], &["--json"]].concat())).unwrap();
     assert_eq!((&json["photos"], &json["skipped"]), (&8.into(), &1.into()));
@@ -56,26 +56,26 @@ fn a_run_explains_itself_and_its_checkpoints_are_used_as_any_other() {
 }
 
 #[test]
-fn equal_seeds_train_equally_on_any_number_of_threads() {
+fn equal_seeds_give_equal_weights_for_any_number_of_threads() {
     let folder = folder();
     let train = |output: &str, more: &[&str]| {
-        succeed(folder.path(), &with(&[&["--epochs", "1", "--output", output], more].concat()));
+        succeed(folder.path(), &train_arguments(&[&["--epochs", "1", "--output", output], more].concat()));
         Checkpoint::from_path(folder.path().join(output).join("last.safetensors")).unwrap().values("conv1.weight")
     };
-    let alone = train("alone", &["--loader-threads", "1"]);
-    assert_eq!(train("together", &["--loader-threads", "3"]), alone);
-    assert_ne!(train("other", &["--seed", "1"]), alone);
-    // What a run resolved is a recipe.
-    succeed(folder.path(), &["train", "--data", "photos", "--recipe", "alone/recipe.toml", "--output", "again"]);
+    let expected = train("one-thread", &["--loader-threads", "1"]);
+    assert_eq!(train("three-threads", &["--loader-threads", "3"]), expected);
+    assert_ne!(train("other", &["--seed", "1"]), expected);
+    // The recipe in the folder of a run can be used for another run.
+    succeed(folder.path(), &["train", "--data", "photos", "--recipe", "one-thread/recipe.toml", "--output", "again"]);
     let again = Checkpoint::from_path(folder.path().join("again/last.safetensors")).unwrap();
-    assert_eq!(again.values("conv1.weight"), alone);
+    assert_eq!(again.values("conv1.weight"), expected);
 }
 
 #[cfg(unix)]
 #[test]
-fn an_interrupt_saves_and_stops() {
+fn interrupt_saves_and_stops() {
     let folder = folder();
-    let arguments = with(&["--epochs", "100000", "--output", "run"]);
+    let arguments = train_arguments(&["--epochs", "100000", "--output", "run"]);
     let mut child = command(folder.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let epoch = stdout.lines().map(Result::unwrap).find(|line| line.starts_with("epoch 1/"));
@@ -90,52 +90,52 @@ fn an_interrupt_saves_and_stops() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_ends_the_run_and_leaves_the_checkpoint() {
+fn non_finite_loss_ends_the_run_and_keeps_the_last_checkpoint() {
     let folder = folder();
-    // A warm-up that never ends: the first epoch is harmless, and later ones multiply the weights by -10 and more in a step.
-    let hot =
+    // A warm-up that never ends: the first epoch is harmless; later steps multiply the weights by -10 and more.
+    let divergent =
         ["learning-rate=100", "warmup-epochs=20", "warmup-factor=0", "weight-decay=1", "nesterov=false", "momentum=0"];
-    let hot = hot.iter().flat_map(|change| ["--set", change]);
-    let more: Vec<&str> = ["--epochs", "20", "--output", "run"].into_iter().chain(hot).collect();
-    let stderr = fail(folder.path(), &with(&more));
-    assert!(stderr.contains("--set learning-rate=1e1; run/last.safetensors holds what was saved last"), "{stderr}");
+    let divergent = divergent.iter().flat_map(|change| ["--set", change]);
+    let more: Vec<&str> = ["--epochs", "20", "--output", "run"].into_iter().chain(divergent).collect();
+    let stderr = fail(folder.path(), &train_arguments(&more));
+    assert!(stderr.contains("--set learning-rate=1e1 (last checkpoint: run/last.safetensors)"), "{stderr}");
     Checkpoint::from_path(folder.path().join("run/last.safetensors")).unwrap();
 }
 
 #[test]
-fn mistakes_are_named_before_anything_is_written() {
+fn errors_are_reported_before_anything_is_written() {
     let folder = folder();
     let at = folder.path();
     fs::create_dir_all(at.join("full/more")).unwrap();
     let cases: [(&[&str], &str); 12] = [
         (&["--replicas", "3"], "1 and 3 replicas it must be a multiple of 3"),
-        (&["--gpus", "64"], "--gpus 64: there are"),
+        (&["--gpus", "64"], "--gpus 64: available CUDA devices: "),
         (&["--set", "class-weights=[1, 2, 3]"], "3 weights for 2 classes"),
         (&["--precision", "f8"], "expected one of `f32`, `bf16`, `f16`"),
         (&["--output", "full"], "full is not empty"),
-        (&["--batch-size", "26"], "`batch-size` is 26, but there are 25 photos"),
-        (&["--val-split", "0.2"], "val validates already"),
-        (&["--val-split", "2"], "a share between 0 and 1"),
-        (&["--device", "webgpu"], "not trained on webgpu"),
+        (&["--batch-size", "26"], "`batch-size` is 26, but there are only 25 training photos"),
+        (&["--val-split", "0.2"], "has a validation set (val); remove --val-split"),
+        (&["--val-split", "2"], "a fraction between 0 and 1"),
+        (&["--device", "webgpu"], "training is not supported on webgpu"),
         (&["--set", "momentun=0.9"], "unknown field `momentun`"),
         (&["--set", "schedule=linear"], "expected one of `constant`, `cosine`, `step` in `schedule`"),
         (&["--architecture", "resnet18"], "cannot be used with"),
     ];
     for (more, expected) in cases {
-        let arguments = with(more);
+        let arguments = train_arguments(more);
         let stderr = fail(at, &arguments);
-        assert!(stderr.contains(expected), "{more:?} says {stderr:?}, not {expected:?}");
+        assert!(stderr.contains(expected), "{more:?}: {stderr:?}, not {expected:?}");
     }
     assert!(!at.join("runs").exists());
     let stderr = fail(at, &["evaluate", "--checkpoint", "start.safetensors", "--data", "photos"]);
-    assert!(stderr.contains("green_thing: none of the 3 classes is called so"), "{stderr}");
+    assert!(stderr.contains("green_thing: unknown class; expected one of the 3 classes"), "{stderr}");
 }
 
 #[test]
-fn replicas_validate_alike_and_learn_alike() {
+fn replicas_match_accumulation_and_are_deterministic() {
     let folder = folder();
     let run = |output: &str, more: &[&str]| {
-        succeed(folder.path(), &with(&[&["--epochs", "2", "--output", output], more].concat()));
+        succeed(folder.path(), &train_arguments(&[&["--epochs", "2", "--output", output], more].concat()));
         let last = Checkpoint::from_path(folder.path().join(output).join("last.safetensors")).unwrap();
         (last.values("layer1.0.conv1.weight"), last.metadata().metrics.clone().unwrap())
     };
@@ -144,27 +144,27 @@ fn replicas_validate_alike_and_learn_alike() {
     let largest = |values: &[f32]| values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let difference: Vec<f32> = parts.iter().zip(&replicas).map(|(a, b)| a - b).collect();
     assert!(largest(&difference) < 1e-4 * largest(&parts), "{} of {}", largest(&difference), largest(&parts));
-    assert_eq!(run("again", &["--replicas", "2"]), (replicas, metrics.clone()), "timing changes nothing");
+    assert_eq!(run("again", &["--replicas", "2"]), (replicas, metrics.clone()), "replicas are deterministic");
     assert_eq!((&parts_metrics["epoch"], &metrics["epoch"]), (&2.into(), &2.into()));
-    let records = lines(&folder.path().join("replicas/metrics.jsonl"));
+    let records = json_lines(&folder.path().join("replicas/metrics.jsonl"));
     assert_eq!(records.last().unwrap()["val"]["photos"], 8, "no photo is counted twice");
 }
 
 #[test]
-fn the_head_alone_learns_from_features() {
+fn classifier_alone_is_trained_on_cached_features() {
     let folder = folder();
     let head = ["--set", "layers=head", "--set", "learning-rate=0.05", "--epochs", "20", "--output", "run"];
-    succeed(folder.path(), &with(&head));
+    succeed(folder.path(), &train_arguments(&head));
     let open = |path: &str| Checkpoint::from_path(folder.path().join(path)).unwrap();
     let (start, last) = (open("start.safetensors"), open("run/last.safetensors"));
     for name in ["conv1.weight", "bn1.weight", "bn1.running_mean", "layer4.1.conv2.weight"] {
-        assert_eq!(last.values(name), start.values(name), "{name} is as it was");
+        assert_eq!(last.values(name), start.values(name), "{name} is unchanged");
     }
-    let records = lines(&folder.path().join("run/metrics.jsonl"));
+    let records = json_lines(&folder.path().join("run/metrics.jsonl"));
     let epochs: Vec<_> = records.iter().filter(|line| line["kind"] == "epoch").collect();
     let loss = |index: usize| epochs[index]["train"]["loss"].as_f64().unwrap();
     assert!(loss(19) < 0.8 * loss(0), "{} to {}", loss(0), loss(19));
-    // What features say is what photos say.
+    // Validation on cached features agrees with evaluation on photos.
     let evaluate = ["evaluate", "--checkpoint", "run/last.safetensors", "--data", "photos", "--json"];
     let json: Value = serde_json::from_str(&succeed(folder.path(), &evaluate)).unwrap();
     let val = &epochs[19]["val"];
@@ -172,9 +172,9 @@ fn the_head_alone_learns_from_features() {
     assert!((json["loss"].as_f64().unwrap() - val["loss"].as_f64().unwrap()).abs() < 1e-3, "{json} {val}");
 }
 
-/// What no recipe has all of: nothing stands in the way of anything else, and the run ends when nothing gets better.
+/// Combines options that no single recipe does, and ends by early stopping.
 #[test]
-fn all_that_a_recipe_may_have_goes_together() {
+fn all_recipe_options_can_be_combined() {
     let folder = folder();
     let keys = [
         "optimiser=lamb",
@@ -200,9 +200,10 @@ fn all_that_a_recipe_may_have_goes_together() {
     ];
     let keys = keys.iter().flat_map(|key| ["--set", key]);
     let more = ["--epochs", "30", "--precision", "f16", "--replicas", "2", "--output", "run"];
-    let said = succeed(folder.path(), &with(&more.into_iter().chain(keys).collect::<Vec<_>>()));
-    assert!(said.contains("stopped early: 2 epochs brought no better top-1"), "{said}");
-    let epochs = lines(&folder.path().join("run/metrics.jsonl")).iter().filter(|line| line["kind"] == "epoch").count();
+    let stdout = succeed(folder.path(), &train_arguments(&more.into_iter().chain(keys).collect::<Vec<_>>()));
+    assert!(stdout.contains("stopped early: no better top-1 for 2 epochs"), "{stdout}");
+    let epochs =
+        json_lines(&folder.path().join("run/metrics.jsonl")).iter().filter(|line| line["kind"] == "epoch").count();
     assert!((3..30).contains(&epochs), "{epochs}");
     Checkpoint::from_path(folder.path().join("run/best.safetensors")).unwrap();
 }

@@ -1,55 +1,91 @@
-//! The page as a whole: what stands where.
+//! The root component: the layout of the page.
 
-use crate::components::{Answer, Chooser, Header, Knowledge, Notice, Samples, Stage, Status, Strip};
-use crate::hooks::{Dropped, use_drop, use_paste};
-use crate::session::{Catalogue, Session};
+use crate::components::{AnswerPanel, ClassList, ModelSelect, ModelStatus, PhotoFrame, SamplePhotos, Thumbnails};
+use crate::hooks::{DropContent, use_drop, use_paste};
+use crate::queue;
+use crate::session::{ModelList, Session};
 use leptos::prelude::*;
 
 #[component]
 pub fn App() -> impl IntoView {
     let session = Session::new();
     provide_context(session);
-    session.open();
+    queue::start(session);
+    session.load_models();
 
     use_paste(move |files| session.add_files(files));
-    let dragging = use_drop(move |dropped| match dropped {
-        Dropped::Files(files) => session.add_files(files),
-        Dropped::NoFiles => session
-            .say("That is no file, so there is no photo in it. Save the picture first, or copy it and paste it here."),
+    let dragging = use_drop(move |content| match content {
+        DropContent::Files(files) => session.add_files(files),
+        DropContent::NoFiles => {
+            session.show_notice("That is not a file. Save the image to your device first, or copy and paste it here.");
+        }
     });
 
     view! {
         <Header />
         <main class="page">
-            <div class="looking">
+            <div class="photo-column">
                 <Notice />
-                <Stage dragging />
-                <Strip />
-                <Samples />
+                <PhotoFrame dragging />
+                <Thumbnails />
+                <SamplePhotos />
             </div>
-            <div class="reading">
+            <div class="answer-column">
                 {move || match session.models.get() {
-                    Catalogue::Loading => view! { <p class="quiet">"Asking the server for its models …"</p> }.into_any(),
-                    Catalogue::Failed(why) => {
+                    ModelList::Loading => view! { <p class="muted">"Loading the list of models …"</p> }.into_any(),
+                    ModelList::Failed(message) => {
                         view! {
-                            <div class="trouble" role="alert" data-testid="error">
-                                <p>{why}</p>
-                                <button on:click=move |_| session.open()>"Try again"</button>
+                            <div class="error" role="alert" data-testid="error">
+                                <p>{message}</p>
+                                <button on:click=move |_| session.load_models()>"Try again"</button>
                             </div>
                         }
                             .into_any()
                     }
-                    Catalogue::Ready(models) => {
+                    ModelList::Loaded(models) => {
                         view! {
-                            <Chooser models />
-                            <Status />
-                            <Answer />
-                            <Knowledge />
+                            <ModelSelect models />
+                            <ModelStatus />
+                            <AnswerPanel />
+                            <ClassList />
                         }
                             .into_any()
                     }
                 }}
             </div>
         </main>
+    }
+}
+
+#[component]
+fn Header() -> impl IntoView {
+    view! {
+        <header class="header">
+            // An image file, since the page's content security policy forbids inline styles within an SVG.
+            <img class="logo" src="icon.svg" alt="" />
+            <h1>"Shortcut"</h1>
+            <p>"See what a neural network recognises in your photos"</p>
+        </header>
+    }
+}
+
+/// Shows messages that do not belong to a photo.
+#[component]
+fn Notice() -> impl IntoView {
+    let session = expect_context::<Session>();
+    let content = move || {
+        session.notice.get().map(|message| {
+            view! {
+                <p>{message}</p>
+                <button class="dismiss" aria-label="Dismiss this message" on:click=move |_| session.notice.set(None)>
+                    "×"
+                </button>
+            }
+        })
+    };
+    view! {
+        <div class="notice" role="alert" data-testid="notice">
+            {content}
+        </div>
     }
 }

@@ -1,33 +1,33 @@
-//! The page: drop a photo, see what a residual network recognises in it.
+//! The page: the visitor drops a photo and sees what a residual network recognises in it.
 //!
-//! Nothing is computed here. A [`worker`] classifies, on the visitor's device; the server does where the worker cannot,
-//! and the page says which. [`session`] holds what there is to know, [`queue`] has photos answered one by one, and
-//! `components` show it.
+//! The page itself computes nothing. A [`worker`] classifies photos on the visitor's device, or the server does if
+//! the worker cannot, and the page shows which of the two answered. [`session`] holds the page's state, [`queue`] has
+//! the photos classified one at a time, and `components` display the results.
 
-mod address;
 mod app;
-mod catalogue;
 mod components;
-mod heat;
+mod format;
+mod heatmap;
 mod hooks;
-mod local;
+mod model_list;
 mod photo;
+mod photo_entry;
 mod queue;
 mod server;
 mod session;
-mod shot;
 mod transcode;
-mod turn;
-mod words;
+mod worker_client;
 
+use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 fn main() {
     console_error_panic_hook::set_once();
     spawn_local(async {
-        // The task that made an instance of this module was long enough. Leptos begins tasks only once it is mounted.
-        turn::turn().await;
+        // Ends the browser task that instantiated this module, so that no task gets too long. Leptos cannot run tasks
+        // before it is mounted.
+        TimeoutFuture::new(0).await;
         if let Some(placeholder) = document().get_element_by_id("without-wasm") {
             placeholder.remove();
         }

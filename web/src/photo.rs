@@ -1,4 +1,4 @@
-//! A photo in hand: its file, and an address under which the page shows it.
+//! A photo that the visitor has added: its file, and a URL for displaying it.
 
 use js_sys::ArrayBuffer;
 use std::rc::Rc;
@@ -6,23 +6,23 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, Url};
 
-/// Cheap to clone; the address is given back with the last of its clones.
+/// Cheap to clone; the object URL is revoked when the last clone is dropped.
 #[derive(Clone)]
-pub struct Photo(Rc<Held>);
+pub struct Photo(Rc<PhotoFile>);
 
-struct Held {
+struct PhotoFile {
     name: String,
     blob: Blob,
-    address: String,
+    object_url: String,
 }
 
 impl Photo {
     pub fn new(name: &str, blob: Blob) -> Self {
-        let address = Url::create_object_url_with_blob(&blob).unwrap_or_default();
-        Photo(Rc::new(Held { name: name.to_owned(), blob, address }))
+        let object_url = Url::create_object_url_with_blob(&blob).unwrap_or_default();
+        Photo(Rc::new(PhotoFile { name: name.to_owned(), blob, object_url }))
     }
 
-    /// Of the file; a person reads it.
+    /// Returns the file name, for display.
     pub fn name(&self) -> &str {
         &self.0.name
     }
@@ -31,19 +31,22 @@ impl Photo {
         &self.0.blob
     }
 
-    /// For `<img src>`.
-    pub fn address(&self) -> &str {
-        &self.0.address
+    /// Returns a URL for `<img src>`.
+    pub fn url(&self) -> &str {
+        &self.0.object_url
     }
 }
 
-impl Drop for Held {
+impl Drop for PhotoFile {
     fn drop(&mut self) {
-        let _ = Url::revoke_object_url(&self.address);
+        let _ = Url::revoke_object_url(&self.object_url);
     }
 }
 
-/// A copy of a file's bytes, made by the browser off the page's thread. Fails for folders and for files that are gone.
-pub async fn read(blob: &Blob) -> Result<ArrayBuffer, JsValue> {
+/// Returns a copy of a file's bytes. The browser reads them off the main thread.
+///
+/// # Errors
+/// Returns an error if the file is a folder or no longer exists.
+pub async fn read_bytes(blob: &Blob) -> Result<ArrayBuffer, JsValue> {
     JsFuture::from(blob.array_buffer()).await?.dyn_into()
 }

@@ -1,15 +1,15 @@
-//! Has the photos answered: one at a time, the one in sight first, in the page or on the server.
+//! Classifies the photos one at a time, the selected one first, in the page or on the server.
 //!
-//! An answer belongs to its photo and to the generation that asked, so none is ever shown beside another photo or
-//! under another model's name.
+//! A result is stored only if the model is still the one that computed it (see [`Session::generation`]), so no result
+//! is ever shown next to another photo or under another model's name.
 
-use crate::local::{Local, LocalError};
-use crate::photo::{Photo, read};
+use crate::format::failure_message;
+use crate::photo::{Photo, read_bytes};
+use crate::photo_entry::{Answer, ComputedIn, PhotoEntry, PhotoStatus};
 use crate::server::{self, ServerError};
 use crate::session::{Readiness, Session};
-use crate::shot::{Answer, Outcome, Place, Shot};
-use crate::transcode::as_png;
-use crate::words::explain;
+use crate::transcode::to_png;
+use crate::worker_client::{WorkerClient, WorkerError};
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use model::explain::Explanation;
@@ -18,131 +18,148 @@ use std::rc::Rc;
 use web_sys::Blob;
 use worker::message::UNSUPPORTED_FORMAT;
 
-/// How many of the likeliest classes are shown.
+/// Number of classes shown.
 const TOP_K: usize = 5;
 
-/// Works the queue off unless that is being done, or the model is not there yet.
-pub fn run(session: Session) {
+/// Runs the queue whenever the list of photos changes or the model becomes ready.
+pub fn start(session: Session) {
+    let ready = Memo::new(move |_| session.readiness.with(can_classify));
+    Effect::new(move |_| {
+        session.photos.track();
+        if ready.get() {
+            run(session);
+        }
+    });
+}
+
+/// Classifies the queued photos, unless the queue is already running for the current model.
+fn run(session: Session) {
     let generation = session.generation.get_value();
-    if session.running.get_value() == Some(generation) {
+    if session.running_generation.get_value() == Some(generation) {
         return;
     }
-    session.running.set_value(Some(generation));
+    session.running_generation.set_value(Some(generation));
     spawn_local(async move {
-        while let Some(shot) = next(session) {
-            record(session, shot.id, Outcome::Running);
-            let outcome = classify(session, generation, &shot.photo).await;
+        while let Some(entry) = next_queued(session) {
+            set_status(session, entry.id, PhotoStatus::Running);
+            let status = classify(session, generation, &entry.photo).await;
             if session.generation.get_value() != generation {
                 return;
             }
-            record(session, shot.id, outcome);
+            set_status(session, entry.id, status);
         }
-        session.running.set_value(None);
+        session.running_generation.set_value(None);
     });
 }
 
-fn next(session: Session) -> Option<Shot> {
-    if matches!(session.readiness.get_untracked(), Readiness::Idle | Readiness::Loading { .. }) {
+fn can_classify(readiness: &Readiness) -> bool {
+    matches!(readiness, Readiness::InPage | Readiness::OnServer(_))
+}
+
+fn next_queued(session: Session) -> Option<PhotoEntry> {
+    if !session.readiness.with_untracked(can_classify) {
         return None;
     }
-    let shown = session.shown.get_untracked();
-    session.shots.with_untracked(|shots| {
-        let mut waiting = shots.iter().filter(|shot| shot.outcome == Outcome::Waiting);
-        let first = waiting.clone().find(|shot| Some(shot.id) == shown);
-        first.or_else(|| waiting.next()).cloned()
+    let selected = session.selected.get_untracked();
+    session.photos.with_untracked(|photos| {
+        let mut queued = photos.iter().filter(|entry| entry.status == PhotoStatus::Queued);
+        let first = queued.clone().find(|entry| Some(entry.id) == selected);
+        first.or_else(|| queued.next()).cloned()
     })
 }
 
-/// A photo that has left the page meanwhile is forgotten.
-fn record(session: Session, id: u32, outcome: Outcome) {
-    session.shots.update(|shots| {
-        if let Some(shot) = shots.iter_mut().find(|shot| shot.id == id) {
-            shot.outcome = outcome;
+/// Does nothing if the photo has been removed from the list.
+fn set_status(session: Session, id: u32, status: PhotoStatus) {
+    session.photos.update(|photos| {
+        if let Some(entry) = photos.iter_mut().find(|entry| entry.id == id) {
+            entry.status = status;
         }
     });
 }
 
-/// Whom to ask.
 enum Classifier {
-    Page(Rc<Local>),
+    Worker(Rc<WorkerClient>),
     Server { model: String },
 }
 
-type Answered = (Prediction, Option<Explanation>);
+type ClassifyResult = Result<(Prediction, Option<Explanation>), ClassifyError>;
 
-enum Trouble {
-    Refused(FailureDetail),
-    WorkerGone(LocalError),
+enum ClassifyError {
+    /// The photo was rejected.
+    Rejected(FailureDetail),
+    WorkerTerminated(WorkerError),
     ServerUnreachable,
 }
 
-async fn classify(session: Session, generation: u32, photo: &Photo) -> Outcome {
+async fn classify(session: Session, generation: u32, photo: &Photo) -> PhotoStatus {
     let start = now();
-    let answered = |(prediction, explanation), place| {
-        Outcome::Answered(Answer { prediction, explanation, place, elapsed_ms: now() - start })
+    let answered = |(prediction, explanation), computed_in| {
+        PhotoStatus::Answered(Answer { prediction, explanation, computed_in, elapsed_ms: now() - start })
     };
-    if let Some(local) = session.local.get_value() {
-        match ask_twice(&Classifier::Page(local), photo).await {
-            Ok(answer) => return answered(answer, Place::Page),
-            Err(Trouble::WorkerGone(_)) if session.generation.get_value() != generation => return Outcome::Waiting,
-            Err(Trouble::WorkerGone(error)) => session.worker_lost(error),
-            Err(trouble) => return trouble.outcome(),
+    if let Some(worker) = session.worker.get_value() {
+        match classify_photo(&Classifier::Worker(worker), photo).await {
+            Ok(answer) => return answered(answer, ComputedIn::Page),
+            Err(ClassifyError::WorkerTerminated(_)) if session.generation.get_value() != generation => {
+                return PhotoStatus::Queued;
+            }
+            Err(ClassifyError::WorkerTerminated(error)) => session.handle_worker_crash(error),
+            Err(error) => return error.into_status(),
         }
     }
-    let Some(model) = session.model.get_untracked() else { return Outcome::Waiting };
-    match ask_twice(&Classifier::Server { model: model.name.clone() }, photo).await {
-        Ok(answer) => answered(answer, Place::Server),
-        Err(trouble) => trouble.outcome(),
+    let Some(model) = session.model.get_untracked() else { return PhotoStatus::Queued };
+    match classify_photo(&Classifier::Server { model: model.name.clone() }, photo).await {
+        Ok(answer) => answered(answer, ComputedIn::Server),
+        Err(error) => error.into_status(),
     }
 }
 
-/// What is refused for its format gets a second try as what the browser makes of it.
-async fn ask_twice(classifier: &Classifier, photo: &Photo) -> Result<Answered, Trouble> {
-    match ask(classifier, photo.blob()).await {
-        Err(Trouble::Refused(failure)) if failure.code == UNSUPPORTED_FORMAT => match as_png(photo).await {
-            Some(png) => ask(classifier, &png).await,
-            None => Err(Trouble::Refused(failure)),
+/// Classifies a photo. If its format is not supported, it is converted by the browser and tried once more.
+async fn classify_photo(classifier: &Classifier, photo: &Photo) -> ClassifyResult {
+    match classify_file(classifier, photo.blob()).await {
+        Err(ClassifyError::Rejected(failure)) if failure.code == UNSUPPORTED_FORMAT => match to_png(photo).await {
+            Some(png) => classify_file(classifier, &png).await,
+            None => Err(ClassifyError::Rejected(failure)),
         },
-        answer => answer,
+        result => result,
     }
 }
 
-async fn ask(classifier: &Classifier, photo: &Blob) -> Result<Answered, Trouble> {
+async fn classify_file(classifier: &Classifier, file: &Blob) -> ClassifyResult {
     match classifier {
-        Classifier::Page(local) => {
-            let bytes = read(photo).await.map_err(|_| Trouble::unreadable())?;
-            local.classify(bytes, TOP_K).await.map_err(|error| match error {
-                LocalError::Refused(failure) => Trouble::Refused(failure),
-                gone @ LocalError::Gone(_) => Trouble::WorkerGone(gone),
+        Classifier::Worker(worker) => {
+            let bytes = read_bytes(file).await.map_err(|_| ClassifyError::unreadable())?;
+            worker.classify(bytes, TOP_K).await.map_err(|error| match error {
+                WorkerError::Rejected(failure) => ClassifyError::Rejected(failure),
+                WorkerError::Terminated(_) => ClassifyError::WorkerTerminated(error),
             })
         }
-        Classifier::Server { model } => match server::predict(model, photo, TOP_K).await {
+        Classifier::Server { model } => match server::predict(model, file, TOP_K).await {
             Ok(prediction) => Ok((prediction, None)),
-            Err(ServerError::Refused(failure)) => Err(Trouble::Refused(failure)),
-            Err(ServerError::Unreachable) => Err(Trouble::ServerUnreachable),
+            Err(ServerError::Rejected(failure)) => Err(ClassifyError::Rejected(failure)),
+            Err(ServerError::Unreachable) => Err(ClassifyError::ServerUnreachable),
         },
     }
 }
 
-impl Trouble {
+impl ClassifyError {
     fn unreadable() -> Self {
-        let message = "this file cannot be opened; a folder, or one that has moved?".into();
-        Trouble::Refused(FailureDetail { code: "unreadable".into(), message })
+        let message = "this file could not be opened; it may be a folder, or may have been moved or deleted".into();
+        ClassifyError::Rejected(FailureDetail { code: "unreadable".into(), message })
     }
 
-    fn outcome(&self) -> Outcome {
-        let passing = !matches!(self, Trouble::Refused(_));
-        let why = match self {
-            Trouble::Refused(failure) => explain(failure),
-            Trouble::WorkerGone(_) => "The classifier in this page stopped.".into(),
-            Trouble::ServerUnreachable => {
-                "The server cannot be reached, and this model runs there. Check the connection, then try again.".into()
+    fn into_status(self) -> PhotoStatus {
+        let retryable = !matches!(self, ClassifyError::Rejected(_));
+        let message = match self {
+            ClassifyError::Rejected(failure) => failure_message(&failure),
+            ClassifyError::WorkerTerminated(_) => "The model in this page stopped unexpectedly.".into(),
+            ClassifyError::ServerUnreachable => {
+                "This model runs on the server, which cannot be reached. Check your connection, then try again.".into()
             }
         };
-        Outcome::Failed { why, passing }
+        PhotoStatus::Failed { message, retryable }
     }
 }
 
 fn now() -> f64 {
-    window().performance().map_or(0.0, |clock| clock.now())
+    window().performance().map_or(0.0, |performance| performance.now())
 }

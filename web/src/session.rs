@@ -1,161 +1,162 @@
-//! What the page knows and what a visitor can do, behind one handle that every component gets from the context.
+//! The state of the page and the actions of the visitor, in one handle that all components get from the context.
 
-use crate::address;
-use crate::catalogue::{Model, opening};
-use crate::local::{Local, LocalError};
+use crate::format::{failure_message, sentence};
+use crate::model_list::{ModelInfo, initial_model};
 use crate::photo::Photo;
-use crate::queue;
+use crate::photo_entry::{PhotoEntry, PhotoStatus};
 use crate::server::{self, ServerError};
-use crate::shot::{Outcome, Shot};
-use crate::turn::turn;
-use crate::words::{explain, sentence};
+use crate::worker_client::{WorkerClient, WorkerError};
+use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use std::rc::Rc;
 use std::sync::Arc;
-use web_sys::File;
+use web_sys::{File, UrlSearchParams};
+use worker::message::EngineChoice;
 
-/// Photos kept in sight; the oldest go first.
-const MOST_SHOTS: usize = 12;
-/// A worker that is lost this often is not started again.
-const MOST_CRASHES: u32 = 2;
+/// Maximum number of photos in the list; the oldest are removed first.
+const MAX_PHOTOS: usize = 12;
+/// After this number of crashes the worker is not started again.
+const MAX_WORKER_CRASHES: u32 = 2;
 
 #[derive(Clone, Copy)]
 pub struct Session {
-    pub models: RwSignal<Catalogue>,
-    /// The chosen model.
-    pub model: RwSignal<Option<Arc<Model>>>,
+    pub models: RwSignal<ModelList>,
+    /// The selected model.
+    pub model: RwSignal<Option<Arc<ModelInfo>>>,
     pub readiness: RwSignal<Readiness>,
-    /// In the order in which they came.
-    pub shots: RwSignal<Vec<Shot>, LocalStorage>,
+    /// In the order in which they were added.
+    pub photos: RwSignal<Vec<PhotoEntry>, LocalStorage>,
     /// The id of the photo in the large frame.
-    pub shown: RwSignal<Option<u32>>,
-    /// Whether what spoke for an answer is laid over its photo.
-    pub explaining: RwSignal<bool>,
-    /// Something to say that belongs to no photo.
+    pub selected: RwSignal<Option<u32>>,
+    /// Whether the heat map is shown over the photo.
+    pub show_heatmap: RwSignal<bool>,
+    /// A message that does not belong to a photo.
     pub notice: RwSignal<Option<String>>,
-    /// The worker that answers, once it is ready.
-    pub local: StoredValue<Option<Rc<Local>>, LocalStorage>,
-    /// Counts choices of a model: what was begun under another number is not for today's model.
+    /// The worker, if the selected model runs in the page.
+    pub worker: StoredValue<Option<Rc<WorkerClient>>, LocalStorage>,
+    /// Incremented whenever a model is selected. Work that started in an earlier generation is discarded.
     pub generation: StoredValue<u32>,
-    /// The generation whose queue is being worked off.
-    pub running: StoredValue<Option<u32>>,
-    crashes: StoredValue<u32>,
+    /// The generation for which the queue is running.
+    pub running_generation: StoredValue<Option<u32>>,
+    worker_crashes: StoredValue<u32>,
     next_id: StoredValue<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Catalogue {
+pub enum ModelList {
     Loading,
-    /// Why not, in words.
+    /// The error message for the visitor.
     Failed(String),
-    Ready(Vec<Arc<Model>>),
+    Loaded(Vec<Arc<ModelInfo>>),
 }
 
-/// Where the chosen model runs.
+/// Whether the selected model is ready, and where it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Readiness {
-    /// No model is chosen.
-    Idle,
-    /// Bytes of the weights; equal when the worker prepares them.
+    /// No model is selected.
+    NoModel,
+    /// Bytes of the weights. When both are equal, the worker is preparing the engine.
     Loading {
         received: u64,
         total: u64,
     },
     InPage,
-    OnServer(Reason),
+    OnServer(ServerReason),
 }
 
+/// Why the model runs on the server instead of in the page.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Reason {
-    /// More weights than a page should bring.
+pub enum ServerReason {
+    /// The weights are too large for a page.
     TooLarge,
-    /// The page tried; why it cannot, in words.
+    /// The model failed in the page; the error message for the visitor.
     Failed(String),
 }
 
 impl Session {
     pub fn new() -> Self {
         Session {
-            models: RwSignal::new(Catalogue::Loading),
+            models: RwSignal::new(ModelList::Loading),
             model: RwSignal::new(None),
-            readiness: RwSignal::new(Readiness::Idle),
-            shots: RwSignal::new_local(Vec::new()),
-            shown: RwSignal::new(None),
-            explaining: RwSignal::new(false),
+            readiness: RwSignal::new(Readiness::NoModel),
+            photos: RwSignal::new_local(Vec::new()),
+            selected: RwSignal::new(None),
+            show_heatmap: RwSignal::new(false),
             notice: RwSignal::new(None),
-            local: StoredValue::new_local(None),
+            worker: StoredValue::new_local(None),
             generation: StoredValue::new(0),
-            running: StoredValue::new(None),
-            crashes: StoredValue::new(0),
+            running_generation: StoredValue::new(None),
+            worker_crashes: StoredValue::new(0),
             next_id: StoredValue::new(0),
         }
     }
 
-    /// Asks the server for its models and opens on one.
-    pub fn open(self) {
-        self.models.set(Catalogue::Loading);
+    /// Requests the list of models from the server and selects one.
+    pub fn load_models(self) {
+        self.models.set(ModelList::Loading);
         spawn_local(async move {
-            match server::models().await {
+            match server::fetch_models().await {
                 Ok(models) => {
-                    let models: Vec<Arc<Model>> = models.into_iter().map(Arc::new).collect();
-                    match opening(&models) {
+                    let models: Vec<Arc<ModelInfo>> = models.into_iter().map(Arc::new).collect();
+                    match initial_model(&models) {
                         Some(model) => {
-                            self.choose(model);
-                            turn().await;
-                            self.models.set(Catalogue::Ready(models));
+                            self.select_model(model);
+                            // Splits the work into two browser tasks, so that none of them gets too long.
+                            TimeoutFuture::new(0).await;
+                            self.models.set(ModelList::Loaded(models));
                         }
-                        None => self.models.set(Catalogue::Failed("The server has no model.".into())),
+                        None => self.models.set(ModelList::Failed("The server has no models.".into())),
                     }
                 }
-                Err(ServerError::Unreachable) => self.models.set(Catalogue::Failed(
-                    "The server cannot be reached, so there is no model to ask. Check the connection, then try again."
+                Err(ServerError::Unreachable) => self.models.set(ModelList::Failed(
+                    "The server cannot be reached, so no model is available. Check your connection, then try again."
                         .into(),
                 )),
-                Err(ServerError::Refused(failure)) => self.models.set(Catalogue::Failed(explain(&failure))),
+                Err(ServerError::Rejected(failure)) => self.models.set(ModelList::Failed(failure_message(&failure))),
             }
         });
     }
 
-    /// Changes the model: the photos in sight are asked again.
-    pub fn choose(self, model: Arc<Model>) {
+    /// Switches to a model and classifies all photos again.
+    pub fn select_model(self, model: Arc<ModelInfo>) {
         self.generation.update_value(|generation| *generation += 1);
-        self.crashes.set_value(0);
-        self.shots.update(|shots| shots.iter_mut().for_each(|shot| shot.outcome = Outcome::Waiting));
+        self.worker_crashes.set_value(0);
+        self.photos.update(|photos| photos.iter_mut().for_each(|entry| entry.status = PhotoStatus::Queued));
         self.model.set(Some(model.clone()));
-        self.start(model);
+        self.start_model(model);
     }
 
-    /// Chooses the same model again: what failed may work now.
-    pub fn retry(self) {
+    /// Selects the current model again, after it failed in the page.
+    pub fn reload_model(self) {
         if let Some(model) = self.model.get_untracked() {
-            self.choose(model);
+            self.select_model(model);
         }
     }
 
-    /// Brings the model into a worker, or leaves it to the server.
-    fn start(self, model: Arc<Model>) {
-        self.end_worker();
+    /// Starts a worker with the model, or leaves the model to the server.
+    fn start_model(self, model: Arc<ModelInfo>) {
+        self.terminate_worker();
         if !model.fits_in_page() {
-            return self.settle(Readiness::OnServer(Reason::TooLarge));
+            return self.readiness.set(Readiness::OnServer(ServerReason::TooLarge));
         }
         let (generation, total) = (self.generation.get_value(), model.bytes);
         self.readiness.set(Readiness::Loading { received: 0, total });
         let on_progress = move |received| self.readiness.set(Readiness::Loading { received, total });
-        match Local::start(model.weights(), address::engine(), on_progress) {
-            Err(error) => self.settle(Readiness::OnServer(Reason::Failed(why(error)))),
-            Ok((local, ready)) => {
-                self.local.set_value(Some(Rc::new(local)));
+        match WorkerClient::start(model.weights_file(), engine_from_query(), on_progress) {
+            Err(error) => self.readiness.set(Readiness::OnServer(ServerReason::Failed(describe(error)))),
+            Ok((worker, ready)) => {
+                self.worker.set_value(Some(Rc::new(worker)));
                 spawn_local(async move {
-                    let loaded = ready.await;
+                    let result = ready.await;
                     if self.generation.get_value() != generation {
                         return;
                     }
-                    match loaded {
-                        Ok(_) => self.settle(Readiness::InPage),
+                    match result {
+                        Ok(_) => self.readiness.set(Readiness::InPage),
                         Err(error) => {
-                            self.end_worker();
-                            self.settle(Readiness::OnServer(Reason::Failed(why(error))));
+                            self.terminate_worker();
+                            self.readiness.set(Readiness::OnServer(ServerReason::Failed(describe(error))));
                         }
                     }
                 });
@@ -163,97 +164,102 @@ impl Session {
         }
     }
 
-    /// The worker is gone in the middle of its work: another one, but not for ever.
-    pub fn worker_lost(self, error: LocalError) {
-        self.crashes.update_value(|crashes| *crashes += 1);
+    /// Starts another worker after a crash, or switches to the server after [`MAX_WORKER_CRASHES`].
+    pub fn handle_worker_crash(self, error: WorkerError) {
+        self.worker_crashes.update_value(|crashes| *crashes += 1);
         match self.model.get_untracked() {
-            Some(model) if self.crashes.get_value() < MOST_CRASHES => self.start(model),
+            Some(model) if self.worker_crashes.get_value() < MAX_WORKER_CRASHES => self.start_model(model),
             _ => {
-                self.end_worker();
-                self.settle(Readiness::OnServer(Reason::Failed(why(error))));
+                self.terminate_worker();
+                self.readiness.set(Readiness::OnServer(ServerReason::Failed(describe(error))));
             }
         }
     }
 
-    fn settle(self, readiness: Readiness) {
-        self.readiness.set(readiness);
-        queue::run(self);
-    }
-
-    fn end_worker(self) {
-        if let Some(local) = self.local.try_update_value(Option::take).flatten() {
-            local.end();
+    fn terminate_worker(self) {
+        if let Some(worker) = self.worker.try_update_value(Option::take).flatten() {
+            worker.terminate();
         }
     }
 
-    /// Takes files as a visitor gave them, photos or not.
+    /// Adds the visitor's files, and shows a notice about those that are not images.
     pub fn add_files(self, files: Vec<File>) {
-        let (photos, others): (Vec<File>, Vec<File>) = files.into_iter().partition(may_be_photo);
+        let (images, others): (Vec<File>, Vec<File>) = files.into_iter().partition(may_be_image);
         match others.as_slice() {
             [] => self.notice.set(None),
-            [other] => self.notice.set(Some(format!("“{}” is not a photo.", other.name()))),
-            others => self.notice.set(Some(format!("{} of these files are not photos.", others.len()))),
+            [other] => self.notice.set(Some(format!("“{}” is not an image file.", other.name()))),
+            others => self.notice.set(Some(format!("{} of these files are not image files.", others.len()))),
         }
-        self.add(photos.into_iter().map(|file| Photo::new(&file.name(), file.into())).collect());
+        self.add_photos(images.into_iter().map(|file| Photo::new(&file.name(), file.into())).collect());
     }
 
-    /// Shows the first of these photos and has all of them classified in order.
-    pub fn add(self, mut photos: Vec<Photo>) {
-        if photos.len() > MOST_SHOTS {
-            photos.truncate(MOST_SHOTS);
-            self.say(&format!("Only the first {MOST_SHOTS} photos were taken."));
+    /// Adds photos to the list and selects the first of them.
+    pub fn add_photos(self, mut photos: Vec<Photo>) {
+        if photos.len() > MAX_PHOTOS {
+            photos.truncate(MAX_PHOTOS);
+            self.show_notice(&format!("Only the first {MAX_PHOTOS} photos were added."));
         }
         let mut first = None;
-        self.shots.update(|shots| {
+        self.photos.update(|entries| {
             for photo in photos {
                 let id = self.next_id.get_value();
                 self.next_id.set_value(id + 1);
                 first.get_or_insert(id);
-                shots.push(Shot { id, photo, outcome: Outcome::Waiting });
+                entries.push(PhotoEntry { id, photo, status: PhotoStatus::Queued });
             }
-            let surplus = shots.len().saturating_sub(MOST_SHOTS);
-            shots.drain(..surplus);
+            let surplus = entries.len().saturating_sub(MAX_PHOTOS);
+            entries.drain(..surplus);
         });
         if first.is_some() {
-            self.shown.set(first);
-            queue::run(self);
+            self.selected.set(first);
         }
     }
 
-    /// Puts another photo into the large frame; it is answered next if it has no answer yet.
-    pub fn show(self, id: u32) {
+    /// Shows a photo in the large frame. It is classified next, if it is still queued.
+    pub fn select_photo(self, id: u32) {
         self.notice.set(None);
-        self.shown.set(Some(id));
+        self.selected.set(Some(id));
     }
 
-    /// Puts a photo that failed back into the queue.
-    pub fn ask_again(self, id: u32) {
-        self.shots.update(|shots| {
-            shots.iter_mut().filter(|shot| shot.id == id).for_each(|shot| shot.outcome = Outcome::Waiting);
+    /// Queues a photo again after it failed.
+    pub fn retry_photo(self, id: u32) {
+        self.photos.update(|photos| {
+            photos.iter_mut().filter(|entry| entry.id == id).for_each(|entry| entry.status = PhotoStatus::Queued);
         });
-        queue::run(self);
     }
 
-    pub fn say(self, notice: &str) {
-        self.notice.set(Some(notice.to_owned()));
+    pub fn show_notice(self, message: &str) {
+        self.notice.set(Some(message.to_owned()));
     }
 
-    /// The photo in the large frame; tracks it.
-    pub fn shot(self) -> Option<Shot> {
-        let shown = self.shown.get()?;
-        self.shots.with(|shots| shots.iter().find(|shot| shot.id == shown).cloned())
+    /// Returns the photo in the large frame, and tracks it.
+    pub fn selected_photo(self) -> Option<PhotoEntry> {
+        let selected = self.selected.get()?;
+        self.photos.with(|photos| photos.iter().find(|entry| entry.id == selected).cloned())
     }
 }
 
-/// A file without a type may be anything, and the classifier looks at its bytes.
-fn may_be_photo(file: &File) -> bool {
+/// Files without a type are accepted: the classifier inspects their bytes.
+fn may_be_image(file: &File) -> bool {
     let kind = file.type_();
     kind.is_empty() || kind.starts_with("image/")
 }
 
-fn why(error: LocalError) -> String {
+fn describe(error: WorkerError) -> String {
     match error {
-        LocalError::Refused(failure) => sentence(&failure.message),
-        LocalError::Gone(reason) => sentence(&format!("the classifier in this page stopped: {reason}")),
+        WorkerError::Rejected(failure) => sentence(&failure.message),
+        WorkerError::Terminated(reason) => sentence(&format!("the model in this page stopped: {reason}")),
+    }
+}
+
+/// Returns the engine named by the parameter `engine` of the page's URL: `auto`, `cpu` or `webgpu`. Other values are
+/// ignored.
+fn engine_from_query() -> EngineChoice {
+    let query = web_sys::window().and_then(|window| window.location().search().ok());
+    let query = query.and_then(|query| UrlSearchParams::new_with_str(&query).ok());
+    match query.and_then(|query| query.get("engine")).as_deref() {
+        Some("cpu") => EngineChoice::Cpu,
+        Some("webgpu") => EngineChoice::WebGpu,
+        _ => EngineChoice::default(),
     }
 }

@@ -1,5 +1,5 @@
-//! The last chance of a photo that neither worker nor server reads: what the browser can show (SVG everywhere; AVIF or
-//! HEIC for the server) becomes a PNG.
+//! Converts photos that neither worker nor server can decode to PNG, if the browser can display them: SVG, and, when
+//! the model runs on the server, AVIF or HEIC.
 
 use crate::photo::Photo;
 use js_sys::{Function, Promise};
@@ -9,24 +9,24 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, CanvasRenderingContext2d, HtmlCanvasElement, HtmlImageElement};
 
-/// The short side that a drawing without pixels of its own gets; a network looks at 224.
+/// Length of the short side to which vector graphics are drawn; a network's input has 224.
 const VECTOR_SIDE: f64 = 512.0;
-/// Width times height; also the most that some browsers' canvases hold.
-const MOST_PIXELS: f64 = 16_777_216.0;
+/// Maximum number of pixels, which is also the limit of some browsers' canvases.
+const MAX_PIXELS: f64 = 16_777_216.0;
 
-/// None if the browser cannot show it either.
-pub async fn as_png(photo: &Photo) -> Option<Blob> {
+/// Returns the photo as PNG, or `None` if the browser cannot display it.
+pub async fn to_png(photo: &Photo) -> Option<Blob> {
     let image = HtmlImageElement::new().ok()?;
-    image.set_src(photo.address());
+    image.set_src(photo.url());
     JsFuture::from(image.decode()).await.ok()?;
 
     let (width, height) = (f64::from(image.natural_width()), f64::from(image.natural_height()));
     if width < 1.0 || height < 1.0 {
         return None;
     }
-    let vector = photo.blob().type_() == "image/svg+xml";
-    let wanted = if vector { VECTOR_SIDE / width.min(height) } else { 1.0 };
-    let scale = wanted.min((MOST_PIXELS / (width * height)).sqrt());
+    let is_vector = photo.blob().type_() == "image/svg+xml";
+    let scale = if is_vector { VECTOR_SIDE / width.min(height) } else { 1.0 };
+    let scale = scale.min((MAX_PIXELS / (width * height)).sqrt());
     let canvas = draw(&image, (width * scale).max(1.0), (height * scale).max(1.0)).ok()?;
     JsFuture::from(encode(&canvas)).await.ok()?.dyn_into().ok()
 }
@@ -40,11 +40,11 @@ fn draw(image: &HtmlImageElement, width: f64, height: f64) -> Result<HtmlCanvasE
     Ok(canvas)
 }
 
-/// `toBlob` as a promise.
+/// Wraps `toBlob` in a promise.
 fn encode(canvas: &HtmlCanvasElement) -> Promise {
     Promise::new(&mut |resolve: Function, reject: Function| {
-        let done = Closure::once_into_js(move |blob: JsValue| resolve.call1(&JsValue::NULL, &blob));
-        if let Err(error) = canvas.to_blob(done.unchecked_ref()) {
+        let callback = Closure::once_into_js(move |blob: JsValue| resolve.call1(&JsValue::NULL, &blob));
+        if let Err(error) = canvas.to_blob(callback.unchecked_ref()) {
             let _ = reject.call1(&JsValue::NULL, &error);
         }
     })

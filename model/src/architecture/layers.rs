@@ -1,16 +1,16 @@
-//! What the table unfolds to: the layers of stem and stages, in order.
+//! The layers of stem and stages that the table of architectures describes, in order.
 
 use super::{Architecture, Block, Stem, StridePlacement, Variant};
 
-/// Planes of the four stages.
+/// Number of planes of the four stages.
 const PLANES: [usize; 4] = [64, 128, 256, 512];
 
-/// A convolution without bias and the batch norm behind it. Kernels and strides are square.
+/// A convolution without bias, followed by a batch norm. Kernels and strides are square.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Convolution {
-    /// Prefix of the convolution's tensor: `layer1.0.conv1`.
+    /// Prefix of the convolution's tensor, such as `layer1.0.conv1`.
     pub name: String,
-    /// Prefix of the batch norm's tensors: `layer1.0.bn1`.
+    /// Prefix of the batch norm's tensors, such as `layer1.0.bn1`.
     pub norm: String,
     pub in_channels: usize,
     pub out_channels: usize,
@@ -26,13 +26,13 @@ impl Convolution {
         [self.out_channels, self.in_channels / self.groups, self.kernel, self.kernel]
     }
 
-    /// The side of the output for an input of side `size`.
+    /// Returns the output height (or width) for an input height (or width) of `size`.
     pub fn output_size(&self, size: usize) -> usize {
         output_size(size, self.kernel, self.stride, self.padding)
     }
 }
 
-/// A max-pool; padding counts as minus infinity.
+/// A max-pool; the padding is minus infinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxPool {
     pub kernel: usize,
@@ -50,25 +50,25 @@ fn output_size(size: usize, kernel: usize, stride: usize, padding: usize) -> usi
     (size + 2 * padding - kernel) / stride + 1
 }
 
-/// The first layers, before stage 1.
+/// The layers of the stem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StemLayers {
     pub convolution: Convolution,
     pub max_pool: Option<MaxPool>,
 }
 
-/// One residual block: its convolutions in order, and the projection of its shortcut where shapes differ.
-/// ReLU follows every convolution but the last; the last is added to the shortcut first.
+/// A residual block: its convolutions in order, and the projection of its shortcut if shapes differ. A ReLU follows
+/// each convolution; the output of the last one is added to the shortcut before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResidualBlock {
-    /// `layer1.0`
+    /// Prefix of the block's tensors, such as `layer1.0`.
     pub name: String,
     pub convolutions: Vec<Convolution>,
     pub downsample: Option<Convolution>,
 }
 
 impl Architecture {
-    /// The layers before `layer1`.
+    /// Returns the layers before `layer1`.
     pub fn stem(&self) -> StemLayers {
         let (kernel, stride) = match self.stem {
             Stem::Imagenet => (7, 2),
@@ -82,7 +82,7 @@ impl Architecture {
         StemLayers { convolution: convolution("", "conv1", "bn1", 3, PLANES[0], kernel, stride, 1), max_pool }
     }
 
-    /// The blocks of the four stages, torchvision's `layer1` to `layer4`.
+    /// Returns the blocks of the four stages, torchvision's `layer1` to `layer4`.
     pub fn stages(&self) -> [Vec<ResidualBlock>; 4] {
         let mut in_channels = PLANES[0];
         std::array::from_fn(|stage| {
@@ -125,12 +125,12 @@ impl Architecture {
         ResidualBlock { name, convolutions, downsample }
     }
 
-    /// Inputs of the classifier: channels of the last stage.
+    /// Returns the number of inputs of the classifier, which are the channels of the last stage.
     pub fn features(&self) -> usize {
         PLANES[3] * self.variant.block.expansion()
     }
 
-    /// Every convolution of the network, each with its batch norm, in torchvision's order.
+    /// Returns all convolutions of the network, each with its batch norm, in torchvision's order.
     pub fn convolutions(&self) -> Vec<Convolution> {
         let blocks = self.stages().into_iter().flatten();
         let blocks = blocks.flat_map(|block| block.convolutions.into_iter().chain(block.downsample));
@@ -138,8 +138,8 @@ impl Architecture {
     }
 }
 
-/// A convolution that keeps the resolution but for its stride.
-#[allow(clippy::too_many_arguments)] // a row of the table, private to it
+/// Creates a convolution whose padding preserves the resolution, except for its stride.
+#[allow(clippy::too_many_arguments)] // positional arguments keep the calls readable as rows of a table
 fn convolution(
     prefix: &str,
     name: &str,

@@ -1,8 +1,8 @@
-//! The one table of architectures: variants, stems, blocks, stages, parameter names.
+//! The single table of architectures: variants, stems, blocks, stages, parameter names.
 //!
-//! The Burn network, the plan, parameter counts, FLOPs and the checks of a checkpoint are derived from what
-//! [`Architecture::stem`] and [`Architecture::stages`] list; no second list of layers exists anywhere.
-//! Names and numbers follow torchvision's `resnet.py`.
+//! The Burn network, the plan, parameter counts, FLOPs and the validation of checkpoints derive from the layers that
+//! [`Architecture::stem`] and [`Architecture::stages`] return; there is no second list of layers. Names and numbers
+//! follow torchvision's `resnet.py`.
 
 mod layers;
 mod tensors;
@@ -18,12 +18,12 @@ use std::fmt;
 pub enum Block {
     /// Two 3x3 convolutions.
     Basic,
-    /// 1x1 down to the block's width, 3x3, 1x1 up to four times the planes.
+    /// 1x1 convolution to the block's width, 3x3, 1x1 to four times the planes.
     Bottleneck,
 }
 
 impl Block {
-    /// Channels that leave a block, in units of its planes.
+    /// Ratio of a block's output channels to its planes.
     const fn expansion(self) -> usize {
         match self {
             Block::Basic => 1,
@@ -35,14 +35,14 @@ impl Block {
 /// A row of the table.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variant {
-    /// torchvision's name of the constructor.
+    /// Name of torchvision's constructor.
     pub name: &'static str,
     pub block: Block,
-    /// Blocks of each of the four stages.
+    /// Number of blocks in each of the four stages.
     pub depths: [usize; 4],
-    /// Groups of a bottleneck's 3x3 convolution.
+    /// Number of groups of a bottleneck's 3x3 convolution.
     pub groups: usize,
-    /// Channels of one group in the first stage.
+    /// Channels per group in the first stage.
     pub width_per_group: usize,
 }
 
@@ -56,7 +56,7 @@ const fn variant(
     Variant { name, block, depths, groups, width_per_group }
 }
 
-/// Every variant there is.
+/// All variants.
 #[rustfmt::skip]
 pub static VARIANTS: [Variant; 10] = [
     variant("resnet18",         Block::Basic,      [2, 2, 2, 2],   1,  64),
@@ -71,38 +71,48 @@ pub static VARIANTS: [Variant; 10] = [
     variant("wide_resnet101_2", Block::Bottleneck, [3, 4, 23, 3],  1,  128),
 ];
 
-/// Added to a batch norm's variance before the square root.
+/// Epsilon added to a batch norm's variance before the square root.
 pub const NORM_EPSILON: f64 = 1e-5;
 
-/// What stands before the first stage.
+/// The layers before the first stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stem {
-    /// 7x7 convolution with stride 2, then 3x3 max-pool with stride 2: photos.
+    /// 7x7 convolution with stride 2, then 3x3 max-pool with stride 2, for photos.
     #[default]
     Imagenet,
-    /// The same with stride 1 in the convolution.
+    /// Like [`Stem::Imagenet`], with stride 1 in the convolution.
     ImagenetStride1,
-    /// 3x3 convolution with stride 1 and no pool: images of 32x32.
+    /// 3x3 convolution with stride 1 and no pool, for images of 32x32.
     Small,
 }
 
-/// Where a bottleneck that halves the resolution has its stride. Names and shapes of the weights are the same for both.
+/// The convolution of a bottleneck that halves the resolution. Names and shapes of the weights do not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StridePlacement {
-    /// "v1.5": on the 3x3 convolution, as in torchvision.
+    /// "v1.5": the 3x3 convolution, as in torchvision.
     #[default]
     Middle,
-    /// "v1": on the first 1x1 convolution, as in the paper, Caffe and Keras.
+    /// "v1": the first 1x1 convolution, as in the paper, Caffe and Keras.
     First,
 }
 
-/// The suffix by which a name asks for [`StridePlacement::First`].
+/// Suffix of the names of architectures with [`StridePlacement::First`].
 const V1_SUFFIX: &str = "_v1";
 
-/// A variant with its stem and its number of classes: everything that fixes the shapes of all tensors.
+/// A variant with its stem and its number of classes, which determine the shapes of all tensors.
+///
+/// ```
+/// use model::architecture::Architecture;
+///
+/// let resnet50 = Architecture::new("resnet50", 1000)?;
+/// assert_eq!(resnet50.parameter_count(), 25_557_032);
+/// assert_eq!(resnet50.tensors()[0].name, "conv1.weight");
+/// assert_eq!(resnet50.tensors()[0].shape, [64, 3, 7, 7]);
+/// # Ok::<(), model::architecture::ArchitectureError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Description", into = "Description")]
+#[serde(try_from = "ArchitectureRecord", into = "ArchitectureRecord")]
 pub struct Architecture {
     pub variant: &'static Variant,
     pub stride_placement: StridePlacement,
@@ -110,43 +120,48 @@ pub struct Architecture {
     pub classes: usize,
 }
 
-/// How an [`Architecture`] is written down in a checkpoint's metadata.
+/// The serialised form of an [`Architecture`] in a checkpoint's metadata.
 #[derive(Serialize, Deserialize)]
-struct Description {
+struct ArchitectureRecord {
     name: String,
     #[serde(default)]
     stem: Stem,
     classes: usize,
 }
 
-impl From<Architecture> for Description {
+impl From<Architecture> for ArchitectureRecord {
     fn from(architecture: Architecture) -> Self {
-        Description { name: architecture.name(), stem: architecture.stem, classes: architecture.classes }
+        ArchitectureRecord { name: architecture.name(), stem: architecture.stem, classes: architecture.classes }
     }
 }
 
-impl TryFrom<Description> for Architecture {
+impl TryFrom<ArchitectureRecord> for Architecture {
     type Error = ArchitectureError;
 
-    fn try_from(description: Description) -> Result<Self, ArchitectureError> {
+    fn try_from(description: ArchitectureRecord) -> Result<Self, ArchitectureError> {
         Ok(Architecture { stem: description.stem, ..Architecture::new(&description.name, description.classes)? })
     }
 }
 
-/// Why a name and a number of classes are no architecture.
+/// An invalid name or number of classes.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ArchitectureError {
     #[error("unknown architecture {0:?}; known are {known}", known = Architecture::names().join(", "))]
     UnknownName(String),
-    #[error("{0} classes: between 1 and {max} are possible", max = Architecture::MAX_CLASSES)]
+    #[error("invalid number of classes {0}: must be from 1 to {max}", max = Architecture::MAX_CLASSES)]
     Classes(usize),
 }
 
 impl Architecture {
-    /// More would be no classifier but a mistake (ImageNet-21k has 21,841).
+    /// Maximum number of classes; a larger number is assumed to be a mistake (ImageNet-21k has 21,841).
     pub const MAX_CLASSES: usize = 1 << 20;
 
-    /// By torchvision's name, or that name with `_v1` for a bottleneck variant whose stride sits on the first 1x1.
+    /// Returns the architecture of torchvision's name, or of that name with `_v1` for a bottleneck variant with the
+    /// stride on its first 1x1 convolution. The stem is [`Stem::Imagenet`].
+    ///
+    /// # Errors
+    /// Returns an error if the name is unknown, or if the number of classes is zero or above
+    /// [`Architecture::MAX_CLASSES`].
     pub fn new(name: &str, classes: usize) -> Result<Self, ArchitectureError> {
         if classes == 0 || classes > Self::MAX_CLASSES {
             return Err(ArchitectureError::Classes(classes));
@@ -163,7 +178,7 @@ impl Architecture {
         Ok(Architecture { variant, stride_placement, stem: Stem::Imagenet, classes })
     }
 
-    /// The name that [`Architecture::new`] takes.
+    /// Returns the name that [`Architecture::new`] accepts.
     pub fn name(&self) -> String {
         match self.stride_placement {
             StridePlacement::Middle => self.variant.name.to_owned(),
@@ -171,7 +186,7 @@ impl Architecture {
         }
     }
 
-    /// Every name that [`Architecture::new`] takes.
+    /// Returns all names that [`Architecture::new`] accepts.
     pub fn names() -> Vec<String> {
         let v1 = VARIANTS.iter().filter(|variant| variant.block == Block::Bottleneck);
         let v1 = v1.map(|variant| format!("{}{V1_SUFFIX}", variant.name));
@@ -199,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_and_class_counts_are_refused() {
+    fn rejects_unknown_names_and_zero_classes() {
         for name in ["resnet19", "resnet18_v1", "", "resnet50_v1_v1"] {
             let error = Architecture::new(name, 1000).unwrap_err();
             assert_eq!(error, ArchitectureError::UnknownName(name.to_owned()));

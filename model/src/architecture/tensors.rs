@@ -1,15 +1,15 @@
-//! What the layers amount to: tensors with their names and shapes, parameters, multiply-adds.
+//! Quantities derived from the layers: names and shapes of tensors, parameter counts, multiply-adds.
 
 use super::{Architecture, Convolution, StemLayers};
 
-/// What a tensor of a checkpoint is.
+/// The role of a tensor in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TensorKind {
-    /// Of a convolution or of the classifier: the bulk, and what int8 applies to.
+    /// Weight of a convolution or of the classifier. Matrices make up nearly all bytes, and only they can be int8.
     Matrix,
-    /// Scale or shift of a batch norm, or the classifier's bias.
+    /// Scale or shift of a batch norm, or bias of the classifier.
     Vector,
-    /// Running mean or variance of a batch norm: kept, but not trained.
+    /// Running mean or variance of a batch norm: stored, but not trained.
     Statistic,
 }
 
@@ -22,7 +22,8 @@ pub struct TensorSpec {
 }
 
 impl Architecture {
-    /// Name and shape of every tensor of torchvision's state dict, but for the counters `num_batches_tracked`.
+    /// Returns name and shape of every tensor of torchvision's state dict, except for the counters
+    /// `num_batches_tracked`.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let spec = |name: String, shape: &[usize], kind| TensorSpec { name, shape: shape.to_vec(), kind };
         let mut tensors = Vec::new();
@@ -41,14 +42,14 @@ impl Architecture {
         tensors
     }
 
-    /// Trainable parameters, as `sum(p.numel() for p in model.parameters())` counts them.
+    /// Returns the number of trainable parameters: PyTorch's `sum(p.numel() for p in model.parameters())`.
     pub fn parameter_count(&self) -> usize {
         let trained = self.tensors().into_iter().filter(|tensor| tensor.kind != TensorKind::Statistic);
         trained.map(|tensor| tensor.shape.iter().product::<usize>()).sum()
     }
 
-    /// Multiply-adds of the convolutions and the classifier for one image of `size` x `size`,
-    /// which is what torchvision calls GFLOPs.
+    /// Returns the number of multiply-adds of the convolutions and the classifier for one image of `size` x `size`;
+    /// torchvision publishes it as GFLOPS.
     pub fn multiply_adds(&self, size: usize) -> u64 {
         let StemLayers { convolution, max_pool } = self.stem();
         let mut size = convolution.output_size(size);
@@ -76,7 +77,8 @@ fn multiply_adds(convolution: &Convolution, output_size: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// torchvision's published numbers for 1000 classes: parameters, and GFLOPs at 224 (in its docs rounded to 1e-2).
+    /// torchvision's published numbers for 1000 classes: parameters, and GFLOPS at 224 (rounded to 1e-2 in its
+    /// documentation).
     #[rustfmt::skip]
     const PUBLISHED: [(&str, usize, f64); 10] = [
         ("resnet18",          11_689_512,  1.814),
@@ -92,7 +94,7 @@ mod tests {
     ];
 
     #[test]
-    fn counts_are_the_published_ones() {
+    fn counts_equal_the_published_ones() {
         for (name, parameters, gflops) in PUBLISHED {
             let architecture = Architecture::new(name, 1000).unwrap();
             assert_eq!(architecture.parameter_count(), parameters, "{name}");

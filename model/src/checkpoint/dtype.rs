@@ -1,22 +1,23 @@
-//! How numbers are stored.
+//! Number formats of a checkpoint's matrices.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How the numbers of a matrix (of a convolution or of the classifier) are stored. Vectors and statistics of batch
-/// norms are fp32 whatever is chosen: they are 0.1 % of the bytes, and a small running variance would vanish in fp16.
+/// Number format of the matrices: the weights of convolutions and of the classifier. Vectors and the statistics of
+/// batch norms are always fp32: they make up 0.1 % of the bytes, and a small running variance would underflow in
+/// fp16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dtype {
     F32,
     F16,
-    /// Symmetric int8 with one fp32 scale an output channel in a tensor `<name>.scale`: a value is `int8 * scale`.
+    /// Symmetric int8 with one fp32 scale per output channel in a tensor `<name>.scale`; a value is `int8 * scale`.
     I8,
 }
 
 impl Dtype {
     pub const ALL: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::I8];
 
-    /// The name on command lines and in reports: `f32`, `f16`, `i8`.
+    /// The name on command lines and in reports: `f32`, `f16` or `i8`.
     pub const fn name(self) -> &'static str {
         match self {
             Dtype::F32 => "f32",
@@ -32,8 +33,9 @@ impl fmt::Display for Dtype {
     }
 }
 
+/// A string is not the name of a [`Dtype`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown number format {0:?}; known are f32, f16, i8")]
+#[error("unknown number format {0:?}; expected f32, f16 or i8")]
 pub struct UnknownDtype(String);
 
 impl FromStr for Dtype {

@@ -1,6 +1,6 @@
-//! Checkpoints on a disk: read by path, and written so that a reader sees the old file or the new one, never a half.
+//! Checkpoints on disk: reading by path, and atomic writing, so that a reader sees either the old or the new file.
 
-use super::{Checkpoint, CheckpointError, Incoming};
+use super::{Checkpoint, CheckpointError, CheckpointStream};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
@@ -18,17 +18,17 @@ pub(super) fn from_path(path: &Path) -> Result<Checkpoint, CheckpointError> {
     result.and_then(|(file, length)| read(BufReader::new(file), length)).map_err(|error| in_file(path, error))
 }
 
-/// The header is judged as a whole before memory is taken for the tensors.
+/// Reads a file of `length` bytes. The whole header is validated before memory is allocated for the tensors.
 fn read(mut reader: impl Read, length: u64) -> Result<Checkpoint, CheckpointError> {
-    let mut incoming = Incoming::new(length);
-    // One for all: memory that is touched for the first time is what reading spends most of its time on.
+    let mut stream = CheckpointStream::new(length);
+    // One buffer for all tensors: most of the time of reading is spent on touching memory for the first time.
     let mut bytes = Vec::new();
-    while let Some(needed) = incoming.needed()? {
-        bytes.resize(needed, 0);
+    while let Some(size) = stream.next_part_size()? {
+        bytes.resize(size, 0);
         reader.read_exact(&mut bytes)?;
-        incoming.take(&bytes)?;
+        stream.push_part(&bytes)?;
     }
-    incoming.finish()
+    stream.finish()
 }
 
 pub(super) fn save(checkpoint: &Checkpoint, path: &Path) -> Result<(), CheckpointError> {
@@ -39,11 +39,14 @@ fn in_file(path: &Path, reason: CheckpointError) -> CheckpointError {
     CheckpointError::File { path: path.to_owned(), reason: Box::new(reason) }
 }
 
-/// Writes a neighbour, brings it to the disk, and renames it: whenever the machine stops, the file is the old one or the
-/// new one.
+/// Writes a file by writing a temporary file in the same folder, syncing it to disk and renaming it. If the machine
+/// stops at any time, the file is either the old or the new one.
+///
+/// # Errors
+/// Returns an error if `path` has no file name, if its folder does not exist, or if writing fails.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::other("no file name"))?;
-    // The parent of a bare name is the empty path, which cannot be opened.
+    // The parent of a bare file name is the empty path, which cannot be opened.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
         let message = format!("there is no folder {}", folder.display());
@@ -52,14 +55,14 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let prefix = format!(".{}.", name.to_string_lossy());
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(".partial");
-    // Temporary files are private by default; a checkpoint is as readable as any file that the user makes.
+    // Temporary files are private by default; a checkpoint gets the permissions of any new file of the user.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    // The rename itself; a folder that cannot be opened for it has the file all the same.
+    // Syncs the rename itself. If the folder cannot be opened for that, the file has been written nevertheless.
     #[cfg(unix)]
     File::open(folder).and_then(|folder| folder.sync_all()).ok();
     Ok(())

@@ -1,8 +1,9 @@
-//! The header of a safetensors file: 8 bytes of length, then a JSON table of names, formats, shapes and offsets.
+//! The header of a safetensors file: 8 bytes of length, then a JSON table of names, dtypes, shapes and offsets.
+//! <https://github.com/huggingface/safetensors>
 //!
-//! The entries are the `safetensors` crate's own type; the table is read and written here, because the crate's reader
-//! (0.8) adds hostile offsets up without a check, keeps the last of two tensors of one name, and does not say what is
-//! wrong where, and its writer puts the metadata down in random order. <https://github.com/huggingface/safetensors>
+//! The entries are types of the crate `safetensors`. The table is parsed and written here instead of by that crate
+//! (0.8), because its reader adds untrusted offsets without overflow checks, silently keeps the last of two tensors
+//! of the same name and does not locate errors, and its writer emits the metadata in random order.
 
 use super::CheckpointError;
 use safetensors::tensor::TensorInfo;
@@ -11,16 +12,16 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-/// The key under which the format keeps strings about the whole file.
+/// The key of the format for string metadata of the whole file.
 const METADATA: &str = "__metadata__";
 
-/// Bytes of JSON, as the reference implementation limits them.
-const MAX_BYTES: u64 = 100_000_000;
+/// Maximum size of the JSON in bytes, the limit of the reference implementation.
+const MAX_JSON_BYTES: u64 = 100_000_000;
 
-/// Bytes of the length in front of the JSON; also what the JSON is padded to a multiple of.
+/// Size of the length that precedes the JSON, in bytes; the JSON is padded to a multiple of it.
 const ALIGNMENT: usize = 8;
 
-/// Tensors lie in the order listed, without gaps, once [`Header::from_json`] has returned.
+/// After [`Header::from_json`], tensors are listed in the order of their data, which has no gaps.
 #[derive(Debug, Default)]
 pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, String>,
@@ -28,36 +29,37 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Bytes of what a file of `length` bytes begins with.
+    /// Returns the size of the prefix of a file of `length` bytes, in bytes.
     pub(super) fn prefix(length: u64) -> Result<usize, CheckpointError> {
         let needed = ALIGNMENT as u64;
         if length < needed { Err(CheckpointError::Truncated { length, needed }) } else { Ok(ALIGNMENT) }
     }
 
-    /// Bytes of the JSON behind such a beginning: no more than a file of `length` bytes can hold.
+    /// Returns the size of the JSON that the prefix declares, in bytes, if a file of `length` bytes can hold it.
     pub(super) fn json_bytes(prefix: &[u8], length: u64) -> Result<usize, CheckpointError> {
-        let announced: [u8; ALIGNMENT] = prefix.try_into().expect("as many as were asked for");
-        let bytes = u64::from_le_bytes(announced);
-        // A zip archive, or a bare pickle: the commonest mistake, and no length below the limit begins so.
-        if bytes > MAX_BYTES && (announced.starts_with(b"PK") || announced[0] == 0x80) {
-            return Err(CheckpointError::PyTorch);
+        let declared: [u8; ALIGNMENT] = prefix.try_into().expect("the prefix has this size");
+        let bytes = u64::from_le_bytes(declared);
+        // A zip archive or a bare pickle is the most common mistake; no length within the limit looks like either.
+        if bytes > MAX_JSON_BYTES && (declared.starts_with(b"PK") || declared[0] == 0x80) {
+            return Err(CheckpointError::PyTorchFile);
         }
-        if bytes > MAX_BYTES {
-            return Err(CheckpointError::HeaderTooLarge { bytes, max: MAX_BYTES });
+        if bytes > MAX_JSON_BYTES {
+            return Err(CheckpointError::HeaderTooLarge { bytes, max: MAX_JSON_BYTES });
         }
         let needed = ALIGNMENT as u64 + bytes;
         if needed > length { Err(CheckpointError::Truncated { length, needed }) } else { Ok(bytes as usize) }
     }
 
-    /// The table of a file of `length` bytes.
+    /// Parses and validates the table of a file of `length` bytes.
     pub(super) fn from_json(json: &[u8], length: u64) -> Result<Self, CheckpointError> {
-        let mut header: Header = serde_json::from_slice(json).map_err(CheckpointError::Header)?;
+        let mut header: Header = serde_json::from_slice(json).map_err(CheckpointError::InvalidHeader)?;
         header.tensors.sort_by_key(|(_, info)| info.data_offsets);
         header.check((ALIGNMENT + json.len()) as u64, length)?;
         Ok(header)
     }
 
-    /// Every tensor has a name of its own, begins where the one before ends, and fills its place; the last ends the file.
+    /// Checks that names are unique, that each tensor starts where the previous one ends and matches the size of its
+    /// range, and that the last one ends with the file.
     fn check(&self, begin: u64, length: u64) -> Result<(), CheckpointError> {
         let mut names = HashSet::with_capacity(self.tensors.len());
         let mut expected = 0;
@@ -67,7 +69,7 @@ impl Header {
             }
             let (start, end) = info.data_offsets;
             if start != expected || end < start {
-                return Err(CheckpointError::Offsets { name: name.clone(), start, end, expected });
+                return Err(CheckpointError::InvalidOffsets { name: name.clone(), start, end, expected });
             }
             let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |bits, side| bits.checked_mul(*side));
             if bits.is_none_or(|bits| bits % 8 != 0 || bits / 8 != end - start) {
@@ -84,9 +86,9 @@ impl Header {
         }
     }
 
-    /// The bytes in front of the data, padded with spaces so that the data is aligned.
+    /// Serialises the header, padded with spaces so that the data is aligned.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut json = serde_json::to_vec(self).expect("strings and numbers are JSON");
+        let mut json = serde_json::to_vec(self).expect("strings and numbers serialise as JSON");
         json.resize(json.len().next_multiple_of(ALIGNMENT), b' ');
         let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
         bytes.append(&mut json);
@@ -107,13 +109,13 @@ impl Serialize for Header {
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Table)
+        deserializer.deserialize_map(TableVisitor)
     }
 }
 
-struct Table;
+struct TableVisitor;
 
-impl<'de> Visitor<'de> for Table {
+impl<'de> Visitor<'de> for TableVisitor {
     type Value = Header;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,7 +141,7 @@ mod tests {
     use super::*;
     use CheckpointError as E;
 
-    /// A file with this header and so many bytes of data.
+    /// A file with this header and `data` bytes of data.
     fn file(json: &str, data: usize) -> Vec<u8> {
         let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
         bytes.extend(json.as_bytes());
@@ -156,7 +158,7 @@ mod tests {
     const TWO: &str = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"I8","shape":[3,1],"data_offsets":[8,11]}}"#;
 
     #[test]
-    fn a_file_cut_anywhere_is_truncated() {
+    fn every_prefix_of_a_file_is_truncated() {
         let whole = file(TWO, 11);
         assert_eq!(read(&whole).unwrap().tensors.len(), 2);
         for length in 0..whole.len() {
@@ -169,18 +171,18 @@ mod tests {
     }
 
     #[test]
-    fn absurd_lengths_are_refused_before_memory_is_taken() {
-        for announced in [MAX_BYTES + 1, u64::MAX, u64::MAX - 7, 1 << 63] {
+    fn rejects_header_lengths_out_of_range() {
+        for declared in [MAX_JSON_BYTES + 1, u64::MAX, u64::MAX - 7, 1 << 63] {
             let mut bytes = file(TWO, 11);
-            bytes[..8].copy_from_slice(&announced.to_le_bytes());
-            assert!(matches!(read(&bytes), Err(E::HeaderTooLarge { .. })), "{announced}");
+            bytes[..8].copy_from_slice(&declared.to_le_bytes());
+            assert!(matches!(read(&bytes), Err(E::HeaderTooLarge { .. })), "{declared}");
         }
         let mut bytes = file(TWO, 11);
-        bytes[..8].copy_from_slice(&MAX_BYTES.to_le_bytes());
+        bytes[..8].copy_from_slice(&MAX_JSON_BYTES.to_le_bytes());
         assert!(matches!(read(&bytes), Err(E::Truncated { .. })));
     }
 
-    /// A header of one tensor `a`, of two with `b`, each as dtype, shape, offsets.
+    /// The JSON of a header; each entry is a name, dtype, shape and offsets.
     fn table(entries: &[(&str, &str, &str, &str)]) -> String {
         let entries = entries.iter().map(|(name, dtype, shape, offsets)| {
             format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}"#)
@@ -189,15 +191,15 @@ mod tests {
     }
 
     #[test]
-    fn offsets_that_overlap_leave_gaps_or_run_backwards_are_refused() {
+    fn rejects_overlapping_gapped_and_reversed_offsets() {
         for second in ["[4,8]", "[12,16]", "[0,4]", "[8,4]", "[18446744073709551615,3]"] {
             let json = table(&[("a", "F32", "[2]", "[0,8]"), ("b", "F32", "[1]", second)]);
-            assert!(matches!(read(&file(&json, 16)), Err(E::Offsets { .. })), "{second}");
+            assert!(matches!(read(&file(&json, 16)), Err(E::InvalidOffsets { .. })), "{second}");
         }
     }
 
     #[test]
-    fn shapes_that_do_not_fill_their_place_or_overflow_are_refused() {
+    fn rejects_shapes_that_do_not_match_their_bytes_or_overflow() {
         for (dtype, shape) in [
             ("F32", "[3]"),
             ("F16", "[2]"),
@@ -211,7 +213,7 @@ mod tests {
         }
     }
 
-    /// Sums beyond 64 bits would pass for the file's length in arithmetic that wraps.
+    /// With wrapping arithmetic, these sums beyond 64 bits would equal the file's length.
     #[test]
     fn sums_of_huge_tensors_do_not_wrap() {
         let step = 1u64 << 60;
@@ -226,24 +228,24 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_are_refused() {
+    fn rejects_duplicate_names() {
         let json = table(&[("a", "F32", "[1]", "[0,4]"), ("a", "F32", "[1]", "[4,8]")]);
         assert!(matches!(read(&file(&json, 8)), Err(E::DuplicateTensor { name }) if name == "a"));
     }
 
     #[test]
-    fn what_is_no_table_is_refused_and_the_tensor_named() {
+    fn invalid_json_is_rejected_and_the_tensor_named() {
         let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         for json in ["", "[]", "{", "\u{0}", r#"{"__metadata__":{"format":1}}"#, &nested] {
-            assert!(matches!(read(&file(json, 0)), Err(E::Header(_))), "{json:.20}");
+            assert!(matches!(read(&file(json, 0)), Err(E::InvalidHeader(_))), "{json:.20}");
         }
         for entry in [r#"{"dtype":"F7","shape":[1],"data_offsets":[0,4]}"#, r#"{"dtype":"F32","shape":[-1]}"#, "7"] {
             let error = read(&file(&format!(r#"{{"conv1.weight":{entry}}}"#), 4)).unwrap_err();
             assert!(error.to_string().contains("conv1.weight"), "{error}");
         }
-        assert!(matches!(read(&file("{\"\u{80}", 0)), Err(E::Header(_))));
+        assert!(matches!(read(&file("{\"\u{80}", 0)), Err(E::InvalidHeader(_))));
         let mut bytes = file("{\"ab\":{}}", 0);
         bytes[11] = 0xff;
-        assert!(matches!(read(&bytes), Err(E::Header(_))), "not UTF-8");
+        assert!(matches!(read(&bytes), Err(E::InvalidHeader(_))), "not UTF-8");
     }
 }

@@ -1,20 +1,20 @@
-//! Weights at rest: one safetensors file that explains itself.
+//! Checkpoints: weights in one self-describing safetensors file.
 //!
-//! Tensor names and shapes are torchvision's, so that PyTorch loads fp32 and fp16 files without a key map;
-//! `__metadata__` holds `format` = `pt` and one key `shortcut` with [`Metadata`] as JSON. Equal content gives equal bytes.
-//! Counters (`num_batches_tracked`) may be in a file that is read, and are not kept.
-//! Pickle is read by [`pth`] only, natively, and never executed.
+//! Tensor names and shapes are torchvision's, so that PyTorch loads fp32 and fp16 files without a key map.
+//! `__metadata__` holds `format` = `pt` and the key `shortcut` with [`Metadata`] as JSON. Equal content gives equal
+//! bytes. Counters (`num_batches_tracked`) are accepted in files, and dropped. Pickles are read by [`pth`] only, on
+//! native targets only, and are never executed.
 
 mod dtype;
 mod error;
 #[cfg(not(target_arch = "wasm32"))]
 mod file;
 mod header;
-mod incoming;
+mod infer;
 mod metadata;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod pth;
-mod recognise;
+mod stream;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -24,39 +24,57 @@ pub use dtype::{Dtype, UnknownDtype};
 pub use error::CheckpointError;
 #[cfg(not(target_arch = "wasm32"))]
 pub use file::write_atomically;
-pub use incoming::Incoming;
 pub use metadata::Metadata;
+pub use stream::CheckpointStream;
 
 use crate::architecture::{Architecture, Block, TensorKind, TensorSpec};
-use recognise::{Shapes, check};
+use infer::{TensorShapes, check_shapes};
 use std::collections::BTreeMap;
 use tensor::{Elements, StoredTensor};
 
-/// The key of our document in a safetensors file's `__metadata__`.
+/// The key of [`Metadata`] in a safetensors file's `__metadata__`.
 const METADATA_KEY: &str = "shortcut";
 
 /// A validated checkpoint: exactly the tensors of its architecture, with their shapes.
+///
+/// ```
+/// use model::architecture::Architecture;
+/// use model::checkpoint::{Checkpoint, Dtype};
+/// use model::random;
+///
+/// let checkpoint = random::checkpoint(Architecture::new("resnet18", 10)?);
+/// let bytes = checkpoint.convert(Dtype::F16)?.to_bytes();
+///
+/// let checkpoint = Checkpoint::from_bytes(&bytes)?;
+/// assert_eq!(checkpoint.metadata().labels.len(), 10);
+/// assert_eq!(checkpoint.values("fc.bias").len(), 10);
+/// # Ok::<(), model::checkpoint::CheckpointError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     metadata: Metadata,
-    /// Whether the architecture was read off the tensors, because nothing described it.
-    inferred: bool,
-    /// By torchvision's name.
+    /// Whether the architecture was inferred from the tensors, because the file had no metadata.
+    architecture_inferred: bool,
+    /// Tensors by torchvision's name.
     tensors: BTreeMap<String, StoredTensor>,
 }
 
-/// A tensor as it is stored.
+/// A description of a tensor as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry<'a> {
     pub name: &'a str,
     pub shape: &'a [usize],
     pub dtype: Dtype,
-    /// In a file, the scales of int8 included.
+    /// Size in a file, in bytes, including the scales of int8.
     pub bytes: usize,
 }
 
 impl Checkpoint {
-    /// From fp32 values, row by row, by torchvision's names: exactly those of the architecture that `metadata` names.
+    /// Creates a checkpoint from fp32 values in row-major order, by torchvision's names.
+    ///
+    /// # Errors
+    /// Returns an error if the metadata is invalid, if the tensors are not exactly those of its architecture, or if a
+    /// value is not finite or a variance negative.
     pub fn new(metadata: Metadata, tensors: BTreeMap<String, Vec<f32>>) -> Result<Self, CheckpointError> {
         metadata.validate()?;
         let architecture = metadata.architecture.name();
@@ -78,30 +96,40 @@ impl Checkpoint {
         for (name, tensor) in &stored {
             tensor.check(name)?;
         }
-        Ok(Checkpoint { metadata, inferred: false, tensors: stored })
+        Ok(Checkpoint { metadata, architecture_inferred: false, tensors: stored })
     }
 
-    /// From a safetensors file of ours, or of anybody's with torchvision's names: without our metadata the
-    /// architecture is inferred from the tensors (a bottleneck is taken for v1.5: see [`Checkpoint::assumption`]) and
-    /// classes are named by index.
+    /// Reads a safetensors file with torchvision's tensor names. If it lacks our metadata, the architecture is
+    /// inferred from the tensors (bottlenecks are assumed to be v1.5, see [`Checkpoint::assumption`]) and classes are
+    /// named by index.
+    ///
+    /// # Errors
+    /// Returns an error if the file is malformed, its metadata is invalid, or its tensors do not match an architecture.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let mut incoming = Incoming::new(bytes.len() as u64);
-        incoming.push(bytes)?;
-        incoming.finish()
+        let mut stream = CheckpointStream::new(bytes.len() as u64);
+        stream.push(bytes)?;
+        stream.finish()
     }
 
-    /// The same from a file; errors name it. Its header is judged before memory is taken for the tensors.
+    /// Reads a file like [`Checkpoint::from_bytes`]. Its header is validated before memory is allocated for the
+    /// tensors.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Checkpoint::from_bytes`] and of reading the file, with its path.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn from_path(path: impl AsRef<std::path::Path>) -> Result<Self, CheckpointError> {
         file::from_path(path.as_ref())
     }
 
-    /// As a safetensors file. Equal content gives equal bytes.
+    /// Serialises the checkpoint as a safetensors file. Equal content gives equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         write::to_bytes(self)
     }
 
-    /// Writes [`Checkpoint::to_bytes`] to a file beside `path`, brings it to the disk, and renames it to `path`.
+    /// Writes [`Checkpoint::to_bytes`] to a file, atomically: see [`write_atomically`].
+    ///
+    /// # Errors
+    /// Returns an error with the path if the file cannot be written.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn save(&self, path: impl AsRef<std::path::Path>) -> Result<(), CheckpointError> {
         file::save(self, path.as_ref())
@@ -115,10 +143,10 @@ impl Checkpoint {
         self.metadata.architecture
     }
 
-    /// The values of a tensor as f32 (fp16 widened, int8 times its scale), row by row; empty shapes do not occur.
+    /// Returns the values of a tensor as f32 (fp16 widened, int8 multiplied by its scales), in row-major order.
     ///
     /// # Panics
-    /// If the architecture has no tensor of this name.
+    /// Panics if the architecture has no tensor of this name.
     pub fn values(&self, name: &str) -> Vec<f32> {
         match self.tensors.get(name) {
             Some(tensor) => tensor.values(),
@@ -126,12 +154,12 @@ impl Checkpoint {
         }
     }
 
-    /// All tensors as f32, by name.
+    /// Returns all tensors as f32, by name.
     pub fn into_values(self) -> BTreeMap<String, Vec<f32>> {
         self.tensors.into_iter().map(|(name, tensor)| (name, tensor.into_values())).collect()
     }
 
-    /// Every tensor as it is stored, by name.
+    /// Describes every tensor as it is stored, in the order of names.
     pub fn entries(&self) -> impl Iterator<Item = TensorEntry<'_>> {
         self.tensors.iter().map(|(name, tensor)| TensorEntry {
             name,
@@ -141,14 +169,19 @@ impl Checkpoint {
         })
     }
 
-    /// All matrices stored as `dtype`, the rest as fp32. What is stored so already stays as it is, bit by bit.
+    /// Converts all matrices to `dtype` and everything else to fp32. Tensors that already have that format are
+    /// unchanged.
     ///
-    /// Fails for values that `dtype` cannot hold: not finite, or beyond 65,504 for fp16.
+    /// # Errors
+    /// Returns an error for a value that `dtype` cannot represent, such as one beyond 65,504 in fp16.
     pub fn convert(&self, dtype: Dtype) -> Result<Self, CheckpointError> {
         self.convert_each(|_| dtype)
     }
 
-    /// The same with a choice for each matrix, so that a stem can stay fp16 where the rest is int8.
+    /// Like [`Checkpoint::convert`], with a dtype for each matrix, so that a stem can stay fp16 while the rest is int8.
+    ///
+    /// # Errors
+    /// Returns an error for a value that its dtype cannot represent.
     pub fn convert_each(&self, dtype_of: impl Fn(&TensorSpec) -> Dtype) -> Result<Self, CheckpointError> {
         let convert = |spec: TensorSpec| {
             let dtype = if spec.kind == TensorKind::Matrix { dtype_of(&spec) } else { Dtype::F32 };
@@ -156,37 +189,43 @@ impl Checkpoint {
             Ok((spec.name, tensor))
         };
         let tensors = self.architecture().tensors().into_iter().map(convert).collect::<Result<_, CheckpointError>>()?;
-        Ok(Checkpoint { metadata: self.metadata.clone(), inferred: self.inferred, tensors })
+        Ok(Checkpoint { metadata: self.metadata.clone(), architecture_inferred: self.architecture_inferred, tensors })
     }
 
-    /// The same weights under another description; its architecture must have the same tensors.
+    /// Replaces the metadata.
+    ///
+    /// # Errors
+    /// Returns an error if the metadata is invalid, or if its architecture has other tensors.
     pub fn with_metadata(self, metadata: Metadata) -> Result<Self, CheckpointError> {
         metadata.validate()?;
-        let shapes: Shapes =
+        let shapes: TensorShapes =
             self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
-        check(&metadata.architecture, &shapes)?;
-        // Who describes weights without naming another architecture has decided nothing about strides.
-        let inferred = self.inferred && metadata.architecture == self.architecture();
-        Ok(Checkpoint { metadata, inferred, tensors: self.tensors })
+        check_shapes(&metadata.architecture, &shapes)?;
+        // Metadata with the same architecture says nothing about the placement of strides, so that remains inferred.
+        let architecture_inferred = self.architecture_inferred && metadata.architecture == self.architecture();
+        Ok(Checkpoint { metadata, architecture_inferred, tensors: self.tensors })
     }
 
-    /// The same weights as those of `name`, where the tensors cannot tell: `resnet50_v1` instead of `resnet50`.
-    /// Stem and classes stay.
+    /// Changes the architecture to one with the same tensors, which they cannot distinguish: `resnet50_v1` instead of
+    /// `resnet50`. Stem and classes stay.
+    ///
+    /// # Errors
+    /// Returns an error if the name is unknown, or if the architecture has other tensors.
     pub fn with_architecture(self, name: &str) -> Result<Self, CheckpointError> {
         let Architecture { stem, classes, .. } = self.architecture();
         let architecture = Architecture { stem, ..Architecture::new(name, classes)? };
         let metadata = Metadata { architecture, ..self.metadata.clone() };
-        Ok(Checkpoint { inferred: false, ..self.with_metadata(metadata)? })
+        Ok(Checkpoint { architecture_inferred: false, ..self.with_metadata(metadata)? })
     }
 
-    /// What was taken for granted about weights that nothing described, in a sentence to be said aloud; `None` if
-    /// there was nothing to guess.
+    /// Returns a message for the user about what was assumed of weights without metadata, or `None` if nothing was
+    /// assumed.
     pub fn assumption(&self) -> Option<String> {
         let Architecture { variant, .. } = self.architecture();
-        (self.inferred && variant.block == Block::Bottleneck).then(|| {
+        (self.architecture_inferred && variant.block == Block::Bottleneck).then(|| {
             format!(
-                "the tensors are those of {name} and of {name}_v1; taken for {name} (v1.5, torchvision's: the stride is \
-                 on the 3x3 convolution). If they come from Caffe, Keras or the paper, ask for {name}_v1",
+                "the tensors match both {name} and {name}_v1; assuming {name} (v1.5, as in torchvision: the stride is on the \
+                 3x3 convolution). For weights from Caffe, Keras or the original paper, choose {name}_v1",
                 name = variant.name
             )
         })

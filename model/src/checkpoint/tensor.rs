@@ -1,11 +1,11 @@
-//! One tensor in memory, in the format in which it is stored.
+//! A tensor in memory, in its stored number format.
 
 use super::{CheckpointError, Dtype};
 use crate::large_pages;
 use half::{bf16, f16};
 use safetensors::Dtype as FileDtype;
 
-/// Numbers in row-major order, and their shape. The shape is never empty.
+/// A tensor in row-major order. The shape has at least one dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct StoredTensor {
     shape: Vec<usize>,
@@ -16,7 +16,7 @@ pub(super) struct StoredTensor {
 pub(super) enum Elements {
     F32(Vec<f32>),
     F16(Vec<f16>),
-    /// One scale for each index of the first dimension.
+    /// One scale per index of the first dimension.
     I8 {
         values: Vec<i8>,
         scales: Vec<f32>,
@@ -24,8 +24,8 @@ pub(super) enum Elements {
 }
 
 impl Elements {
-    /// From the little-endian bytes of a file. BF16 and F64 become fp32, which holds the former exactly.
-    /// `None` for what is no float; int8 needs its scales and is put together elsewhere.
+    /// Decodes the little-endian bytes of a file. BF16 and F64 become fp32, which represents BF16 exactly.
+    /// Returns `None` for dtypes other than floats; int8 is combined with its scales elsewhere.
     pub(super) fn from_le_bytes(dtype: FileDtype, bytes: &[u8]) -> Option<Self> {
         Some(match dtype {
             FileDtype::F32 => Elements::F32(map_chunks(bytes, f32::from_le_bytes)),
@@ -37,16 +37,16 @@ impl Elements {
     }
 }
 
-/// Whole chunks of `N` bytes, each turned into a number.
+/// Converts each whole chunk of `N` bytes into a number.
 pub(super) fn map_chunks<const N: usize, T>(bytes: &[u8], number: impl Fn([u8; N]) -> T) -> Vec<T> {
     let chunks = bytes.as_chunks::<N>().0;
     let mut numbers = Vec::with_capacity(chunks.len());
-    large_pages::prefer(numbers.spare_capacity_mut());
+    large_pages::advise(numbers.spare_capacity_mut());
     numbers.extend(chunks.iter().map(|chunk| number(*chunk)));
     numbers
 }
 
-/// The reverse of [`map_chunks`].
+/// The inverse of [`map_chunks`].
 pub(super) fn to_bytes<const N: usize, T: Copy>(values: &[T], bytes_of: impl Fn(T) -> [u8; N]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(N * values.len());
     for value in values {
@@ -56,7 +56,7 @@ pub(super) fn to_bytes<const N: usize, T: Copy>(values: &[T], bytes_of: impl Fn(
 }
 
 impl StoredTensor {
-    /// The caller has checked that the elements fill the shape.
+    /// Creates a tensor; the caller has checked that the number of elements matches the shape.
     pub(super) fn new(shape: Vec<usize>, elements: Elements) -> Self {
         StoredTensor { shape, elements }
     }
@@ -77,7 +77,7 @@ impl StoredTensor {
         }
     }
 
-    /// In a file, scales included.
+    /// Size in a file, in bytes, scales included.
     pub(super) fn byte_count(&self) -> usize {
         match &self.elements {
             Elements::F32(values) => 4 * values.len(),
@@ -97,7 +97,7 @@ impl StoredTensor {
         }
     }
 
-    /// As [`values`](Self::values), without a copy of what is fp32 already.
+    /// Like [`values`](Self::values), but does not copy values that are fp32 already.
     pub(super) fn into_values(self) -> Vec<f32> {
         match self.elements {
             Elements::F32(values) => values,
@@ -105,29 +105,30 @@ impl StoredTensor {
         }
     }
 
-    /// A network with a weight that is no number has only answers that are none.
+    /// Checks that all values are finite and variances are not negative: otherwise every output of the network could
+    /// be NaN.
     pub(super) fn check(&self, name: &str) -> Result<(), CheckpointError> {
-        match self.first_impossible(name) {
+        match self.first_invalid(name) {
             None => Ok(()),
             Some(index) => {
-                Err(CheckpointError::Impossible { name: name.to_owned(), index, value: self.values()[index] })
+                Err(CheckpointError::InvalidValue { name: name.to_owned(), index, value: self.values()[index] })
             }
         }
     }
 
-    /// The index of the first value that is no number, or for a variance below zero, that is no variance.
-    fn first_impossible(&self, name: &str) -> Option<usize> {
+    /// Returns the index of the first value that is not finite or, in a variance, negative.
+    fn first_invalid(&self, name: &str) -> Option<usize> {
         let is_variance = name.ends_with(".running_var");
         let wrong = |value: f32| !value.is_finite() || (is_variance && value < 0.0);
         match &self.elements {
             Elements::F32(values) => values.iter().position(|value| wrong(*value)),
             Elements::F16(values) => values.iter().position(|value| wrong(value.to_f32())),
-            // Their scales are checked where they are read or made.
+            // Scales are checked where they are read or computed.
             Elements::I8 { .. } => None,
         }
     }
 
-    /// The same numbers as nearly as `dtype` can hold them; `name` is for the error.
+    /// Converts the values to `dtype`, rounding to nearest; `name` is used in the error.
     pub(super) fn convert(&self, name: &str, dtype: Dtype) -> Result<Self, CheckpointError> {
         if self.dtype() == dtype {
             return Ok(self.clone());
@@ -136,10 +137,10 @@ impl StoredTensor {
         let largest = match dtype {
             Dtype::F32 => f32::INFINITY,
             Dtype::F16 => f16::MAX.to_f32(),
-            // 127 times a rounded-up 127th must not overflow.
+            // 127 times a scale that was rounded up must not overflow.
             Dtype::I8 => f32::MAX / 2.0,
         };
-        // Written so that a NaN counts as too large.
+        // The comparison is written so that NaN counts as too large.
         let wrong = |value: &f32| dtype != Dtype::F32 && !matches!(value.abs(), size if size <= largest);
         if let Some(index) = values.iter().position(wrong) {
             return Err(CheckpointError::Unrepresentable { name: name.to_owned(), index, value: values[index], dtype });
@@ -153,13 +154,14 @@ impl StoredTensor {
     }
 }
 
-/// Symmetric int8, row by row: the largest magnitude of a row becomes 127, the rest is rounded to nearest.
+/// Quantises to symmetric int8, row by row: the largest magnitude of a row becomes 127, other values are rounded to
+/// nearest.
 fn quantise(values: &[f32], rows: usize) -> Elements {
     let mut scales = Vec::with_capacity(rows);
     let mut quantised = Vec::with_capacity(values.len());
     for row in values.chunks_exact(values.len() / rows) {
         let largest = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        // A row of zeros, or of numbers so small that the quotient is zero, has no scale of its own: any does.
+        // For a row of zeros, or of values so small that the quotient underflows, any scale will do.
         let scale = if largest / 127.0 > 0.0 { largest / 127.0 } else { 1.0 };
         scales.push(scale);
         quantised.extend(row.iter().map(|value| (value / scale).round_ties_even().clamp(-127.0, 127.0) as i8));
@@ -190,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn int8_rounds_to_nearest_and_keeps_zero_and_extremes() {
+    fn int8_rounds_to_nearest_and_preserves_zero_and_extremes() {
         let row = [127.0, -127.0, 0.0, 0.4, 0.6, -63.5, 62.5];
         let converted = tensor(&[1, 7], &row).convert("w", Dtype::I8).unwrap();
         assert_eq!(converted.values(), [127.0, -127.0, 0.0, 0.0, 1.0, -64.0, 62.0]);
     }
 
     #[test]
-    fn rows_of_zeros_and_of_tiny_numbers_stay_finite() {
+    fn int8_rows_of_zeros_or_tiny_values_stay_finite() {
         let values = [0.0, -0.0, 1e-45, -1e-45, f32::MIN_POSITIVE, -f32::MIN_POSITIVE, f32::MAX / 2.0, -f32::MAX / 2.0];
         let converted = tensor(&[4, 2], &values).convert("w", Dtype::I8).unwrap().values();
         assert!(converted.iter().all(|value| value.is_finite()), "{converted:?}");
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_format_cannot_hold_is_refused_with_name_and_index() {
+    fn unrepresentable_values_are_rejected_by_name_and_index() {
         let cases = [
             (f32::NAN, Dtype::I8),
             (f32::INFINITY, Dtype::I8),
@@ -224,11 +226,11 @@ mod tests {
 
     #[test]
     fn other_float_formats_are_widened() {
-        let wide =
+        let widened =
             |dtype, bytes: &[u8]| StoredTensor::new(vec![1], Elements::from_le_bytes(dtype, bytes).unwrap()).values();
-        assert_eq!(wide(FileDtype::BF16, &bf16::from_f32(1.5).to_le_bytes()), [1.5]);
-        assert_eq!(wide(FileDtype::F64, &(-0.25f64).to_le_bytes()), [-0.25]);
-        assert_eq!(wide(FileDtype::F16, &f16::from_f32(3.0).to_le_bytes()), [3.0]);
+        assert_eq!(widened(FileDtype::BF16, &bf16::from_f32(1.5).to_le_bytes()), [1.5]);
+        assert_eq!(widened(FileDtype::F64, &(-0.25f64).to_le_bytes()), [-0.25]);
+        assert_eq!(widened(FileDtype::F16, &f16::from_f32(3.0).to_le_bytes()), [3.0]);
         assert_eq!(Elements::from_le_bytes(FileDtype::I64, &[0; 8]), None);
     }
 }

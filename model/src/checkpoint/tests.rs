@@ -1,4 +1,4 @@
-//! Whole checkpoints: what is written is read again, by us and by the `safetensors` crate; what is wrong is named.
+//! Tests of whole checkpoints: round trips, files that the crate `safetensors` reads and writes, and errors.
 
 use super::*;
 use crate::architecture::Stem;
@@ -6,13 +6,13 @@ use CheckpointError as E;
 use safetensors::{SafeTensors, tensor::TensorView};
 use std::sync::LazyLock;
 
-/// A small network with numbers that look random, described.
+/// A small network with pseudo-random values and metadata.
 fn checkpoint() -> Checkpoint {
-    static CHECKPOINT: LazyLock<Checkpoint> = LazyLock::new(make);
+    static CHECKPOINT: LazyLock<Checkpoint> = LazyLock::new(small_network);
     CHECKPOINT.clone()
 }
 
-/// The same as int8: a quarter of the bytes for tests that rewrite files.
+/// The same network as int8, with a quarter of the bytes, for tests that rewrite files.
 fn int8() -> (Checkpoint, Vec<u8>) {
     static INT8: LazyLock<(Checkpoint, Vec<u8>)> = LazyLock::new(|| {
         let checkpoint = checkpoint().convert(Dtype::I8).unwrap();
@@ -22,7 +22,7 @@ fn int8() -> (Checkpoint, Vec<u8>) {
     INT8.clone()
 }
 
-fn make() -> Checkpoint {
+fn small_network() -> Checkpoint {
     let architecture = Architecture { stem: Stem::Small, ..Architecture::new("resnet18", 3).unwrap() };
     let names = |prefix: &str| (0..3).map(|index| format!("{prefix}{index}")).collect();
     let metadata = Metadata {
@@ -46,7 +46,7 @@ fn make() -> Checkpoint {
     Checkpoint::new(metadata, tensors.collect()).unwrap()
 }
 
-/// The same file as somebody else would write it: changed tensor by tensor, with these metadata.
+/// The file as the crate `safetensors` writes it, with these metadata, after applying `change` to each tensor.
 fn rewritten(
     bytes: &[u8],
     metadata: Option<&str>,
@@ -62,7 +62,7 @@ fn rewritten(
 }
 
 #[test]
-fn what_is_written_is_read_again_and_equal_content_gives_equal_bytes() {
+fn round_trips_through_bytes_and_equal_content_gives_equal_bytes() {
     let original = checkpoint();
     for dtype in Dtype::ALL {
         let written = original.convert(dtype).unwrap();
@@ -76,7 +76,7 @@ fn what_is_written_is_read_again_and_equal_content_gives_equal_bytes() {
 }
 
 #[test]
-fn the_file_is_what_the_format_asks_for() {
+fn written_file_conforms_to_the_format() {
     let (_, bytes) = int8();
     let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
     assert_eq!(header % 8, 0);
@@ -89,7 +89,7 @@ fn the_file_is_what_the_format_asks_for() {
 }
 
 #[test]
-fn vectors_stay_fp32_and_matrices_are_chosen_one_by_one() {
+fn vectors_stay_fp32_and_matrices_are_converted_individually() {
     let stem = |spec: &TensorSpec| if spec.name == "conv1.weight" { Dtype::F16 } else { Dtype::I8 };
     let mixed = checkpoint().convert_each(stem).unwrap();
     let read = Checkpoint::from_bytes(&mixed.to_bytes()).unwrap();
@@ -104,7 +104,7 @@ fn vectors_stay_fp32_and_matrices_are_chosen_one_by_one() {
 }
 
 #[test]
-fn a_file_without_our_metadata_is_recognised() {
+fn architecture_of_a_file_without_metadata_is_inferred() {
     let (original, bytes) = int8();
     let foreign = rewritten(&bytes, None, |_, view| Some(view));
     let read = Checkpoint::from_bytes(&foreign).unwrap();
@@ -114,9 +114,9 @@ fn a_file_without_our_metadata_is_recognised() {
 }
 
 #[test]
-fn counters_are_ignored_and_other_tensors_are_not() {
+fn counters_are_ignored_and_unknown_tensors_rejected() {
     let (_, bytes) = int8();
-    let renamed = |name: &str, count: usize| {
+    let with_extra_tensor = |name: &str, count: usize| {
         let text = String::from_utf8_lossy(&bytes[..8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize]);
         let json = text[8..].trim_end().strip_suffix('}').unwrap();
         let end = SafeTensors::read_metadata(&bytes).unwrap().1.data_len();
@@ -125,16 +125,16 @@ fn counters_are_ignored_and_other_tensors_are_not() {
         let data = &bytes[bytes.len() - end..];
         [&(json.len() as u64).to_le_bytes(), json.as_bytes(), data, &[7; 8][..count]].concat()
     };
-    let read = Checkpoint::from_bytes(&renamed("bn1.num_batches_tracked", 8)).unwrap();
+    let read = Checkpoint::from_bytes(&with_extra_tensor("bn1.num_batches_tracked", 8)).unwrap();
     assert_eq!(read.to_bytes(), bytes);
     for name in ["extra", "fc.bias.scale", "bn1.weight.scale"] {
-        let error = Checkpoint::from_bytes(&renamed(name, 8)).unwrap_err();
+        let error = Checkpoint::from_bytes(&with_extra_tensor(name, 8)).unwrap_err();
         assert!(matches!(&error, E::UnexpectedTensor { name: found, .. } if found == name), "{error}");
     }
 }
 
 #[test]
-fn missing_misshapen_and_mistyped_tensors_are_named() {
+fn missing_and_mistyped_tensors_are_named() {
     let (_, original) = int8();
     let json = checkpoint().metadata().to_json().unwrap();
     let read = |change: &dyn Fn(TensorView<'static>) -> Option<TensorView<'static>>| {
@@ -149,51 +149,51 @@ fn missing_misshapen_and_mistyped_tensors_are_named() {
     assert!(matches!(read(&|old| view(F::F32, &[127], &old.data()[4..])), E::WrongShape { .. }));
     assert!(matches!(read(&|old| view(F::F32, &[128, 1], old.data())), E::WrongShape { .. }));
     assert!(matches!(read(&|old| view(F::I32, &[128], old.data())), E::UnsupportedDtype { .. }));
-    assert!(matches!(read(&|old| view(F::I8, &[128], &old.data()[..128])), E::UnsupportedDtype { .. }), "no matrix");
+    assert!(matches!(read(&|old| view(F::I8, &[128], &old.data()[..128])), E::UnsupportedDtype { .. }), "not a matrix");
 }
 
 #[test]
-fn int8_needs_its_scales() {
+fn int8_requires_valid_scales() {
     let (_, bytes) = int8();
     let json = checkpoint().metadata().to_json().unwrap();
     let read = |change: &dyn Fn(TensorView<'static>) -> Option<TensorView<'static>>| {
         let change = |name: &str, view| if name == "fc.weight.scale" { change(view) } else { Some(view) };
         Checkpoint::from_bytes(&rewritten(&bytes, Some(&json), change)).unwrap_err()
     };
-    let is_fault = |error| matches!(error, E::Scales { name, rows: 3 } if name == "fc.weight");
-    assert!(is_fault(read(&|_| None)));
-    assert!(is_fault(read(&|old| TensorView::new(safetensors::Dtype::F32, vec![2], &old.data()[4..]).ok())));
+    let is_invalid = |error| matches!(error, E::InvalidScales { name, rows: 3 } if name == "fc.weight");
+    assert!(is_invalid(read(&|_| None)));
+    assert!(is_invalid(read(&|old| TensorView::new(safetensors::Dtype::F32, vec![2], &old.data()[4..]).ok())));
     let infinite: &'static [u8] = f32::INFINITY.to_le_bytes().repeat(3).leak();
-    assert!(is_fault(read(&|_| TensorView::new(safetensors::Dtype::F32, vec![3], infinite).ok())));
+    assert!(is_invalid(read(&|_| TensorView::new(safetensors::Dtype::F32, vec![3], infinite).ok())));
 }
 
 #[test]
-fn metadata_that_cannot_be_trusted_are_refused() {
+fn rejects_invalid_metadata() {
     let (_, bytes) = int8();
     let json = checkpoint().metadata().to_json().unwrap();
     let read = |json: &str| Checkpoint::from_bytes(&rewritten(&bytes, Some(json), |_, view| Some(view)));
     assert!(read(&json).is_ok());
     let error = read(&json.replace(r#""version":1"#, r#""version":2"#)).unwrap_err();
-    assert_eq!(error.to_string(), "the metadata is of version 2; this program understands version 1");
+    assert_eq!(error.to_string(), "unsupported metadata version 2; this program reads version 1");
     let error = read(&json.replace(r#""n0","#, "")).unwrap_err();
     assert!(matches!(error, E::ClassCount { what: "classes", found: 2, expected: 3 }), "{error}");
     let error = read(&json.replace(r#"resnet18"#, "resnet34")).unwrap_err();
     assert!(matches!(error, E::MissingTensor { .. }), "{error}");
     for (from, to) in [("resnet18", "vgg16"), ("0.485", "NaN"), ("0.485", "null"), ("}", ""), ("3", "1e99")] {
-        assert!(matches!(read(&json.replace(from, to)), Err(E::Metadata(_))), "{from} -> {to}");
+        assert!(matches!(read(&json.replace(from, to)), Err(E::InvalidMetadata(_))), "{from} -> {to}");
     }
-    assert!(matches!(read(""), Err(E::Metadata(_))));
+    assert!(matches!(read(""), Err(E::InvalidMetadata(_))));
 }
 
 #[test]
-fn what_is_made_must_pass_what_is_read() {
+fn new_applies_the_checks_of_reading() {
     let original = checkpoint();
     let values = || -> BTreeMap<String, Vec<f32>> {
         original.entries().map(|entry| (entry.name.to_owned(), original.values(entry.name))).collect()
     };
     let mut nan = original.metadata().clone();
     nan.preprocessing.mean[1] = f32::NAN;
-    assert!(matches!(Checkpoint::new(nan, values()), Err(E::Metadata(_))));
+    assert!(matches!(Checkpoint::new(nan, values()), Err(E::InvalidMetadata(_))));
     let mut few = original.metadata().clone();
     few.labels.pop();
     assert!(matches!(Checkpoint::new(few, values()), Err(E::ClassCount { what: "labels", .. })));
@@ -210,7 +210,7 @@ fn what_is_made_must_pass_what_is_read() {
 }
 
 #[test]
-fn another_architecture_needs_the_same_tensors() {
+fn with_architecture_requires_the_same_tensors() {
     let error = checkpoint().with_architecture("resnet34").unwrap_err();
     assert!(matches!(error, E::MissingTensor { .. }), "{error}");
     assert!(matches!(checkpoint().with_architecture("resnet18_v1"), Err(E::Architecture(_))));
@@ -218,15 +218,15 @@ fn another_architecture_needs_the_same_tensors() {
     assert_eq!(same.architecture(), checkpoint().architecture(), "the stem stays");
 }
 
-/// Nobody can tell v1 from v1.5 by the tensors, so it is said until somebody decides.
+/// Tensors do not distinguish v1 from v1.5, so the assumption is reported until the user decides.
 #[test]
-fn an_inferred_bottleneck_is_said_aloud() {
+fn inferred_bottlenecks_are_reported_as_an_assumption() {
     let architecture = Architecture::new("resnet50", 2).unwrap();
     let zeros = architecture.tensors().into_iter();
     let zeros = zeros.map(|spec| (spec.name, vec![0.0; spec.shape.iter().product()])).collect();
     let described = Checkpoint::new(Metadata::new(architecture), zeros).unwrap().convert(Dtype::I8).unwrap();
     assert_eq!(described.assumption(), None);
-    let inferred = Checkpoint { inferred: true, ..described };
+    let inferred = Checkpoint { architecture_inferred: true, ..described };
     assert!(inferred.assumption().unwrap().contains("resnet50_v1"));
     assert!(inferred.convert(Dtype::F16).unwrap().assumption().is_some());
     let decided = inferred.with_architecture("resnet50_v1").unwrap();
@@ -238,7 +238,7 @@ mod on_disk {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+    fn saving_replaces_the_file_and_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         std::fs::write(&path, "old").unwrap();
@@ -267,7 +267,7 @@ mod on_disk {
 }
 
 #[test]
-fn values_that_are_no_weights_are_refused_by_name() {
+fn rejects_non_finite_values_and_negative_variances_by_name() {
     for (name, index, value) in
         [("fc.bias", 1, f32::NAN), ("conv1.weight", 7, f32::INFINITY), ("bn1.running_var", 3, -1.0)]
     {
@@ -276,58 +276,59 @@ fn values_that_are_no_weights_are_refused_by_name() {
         let mut tensors: BTreeMap<_, _> = names.map(|name| (name.clone(), checkpoint.values(&name))).collect();
         tensors.get_mut(name).unwrap()[index] = value;
         let error = Checkpoint::new(checkpoint.metadata().clone(), tensors).unwrap_err();
-        let expected = matches!(&error, E::Impossible { name: n, index: i, .. } if n == name && *i == index);
+        let expected = matches!(&error, E::InvalidValue { name: n, index: i, .. } if n == name && *i == index);
         assert!(expected, "{error}");
     }
 }
 
 #[test]
-fn pytorchs_own_files_are_told_from_damaged_ones() {
+fn pytorch_files_have_their_own_error() {
     for bytes in [&b"PK\x03\x04\0\0\x08\x08\0\0\0\0"[..], &b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."[..]] {
-        assert!(matches!(Checkpoint::from_bytes(bytes), Err(E::PyTorch)));
+        assert!(matches!(Checkpoint::from_bytes(bytes), Err(E::PyTorchFile)));
     }
 }
 
 #[test]
-fn a_file_that_comes_in_pieces_is_the_same_and_its_tensors_can_be_had_on_the_way() {
+fn stream_yields_tensors_early_and_the_same_checkpoint() {
     let (checkpoint, bytes) = int8();
     for piece in [1000, 4096, 70_000, bytes.len()] {
-        let mut incoming = Incoming::new(bytes.len() as u64);
-        let mut whole = Vec::new();
+        let mut stream = CheckpointStream::new(bytes.len() as u64);
+        let mut complete_counts = Vec::new();
         for chunk in bytes.chunks(piece) {
-            assert!(!incoming.has("layer4.1.conv2.weight"), "it comes last");
-            incoming.push(chunk).unwrap();
-            whole.push(checkpoint.entries().filter(|entry| incoming.has(entry.name)).count());
+            assert!(!stream.has("layer4.1.conv2.weight"), "it is the last tensor");
+            stream.push(chunk).unwrap();
+            complete_counts.push(checkpoint.entries().filter(|entry| stream.has(entry.name)).count());
         }
-        assert_eq!(incoming.metadata(), Some(checkpoint.metadata()));
-        assert!(whole.is_sorted() && whole.last() == Some(&checkpoint.entries().count()), "{whole:?}");
-        assert_eq!(incoming.values("layer4.1.conv2.weight"), checkpoint.values("layer4.1.conv2.weight"));
-        assert_eq!(incoming.finish().unwrap().to_bytes(), bytes);
+        assert_eq!(stream.metadata(), Some(checkpoint.metadata()));
+        assert!(complete_counts.is_sorted(), "{complete_counts:?}");
+        assert_eq!(complete_counts.last(), Some(&checkpoint.entries().count()));
+        assert_eq!(stream.values("layer4.1.conv2.weight"), checkpoint.values("layer4.1.conv2.weight"));
+        assert_eq!(stream.finish().unwrap().to_bytes(), bytes);
     }
 }
 
 #[test]
-fn a_file_that_stops_coming_is_truncated_and_one_that_goes_on_is_refused() {
+fn stream_rejects_too_few_and_too_many_bytes() {
     let (_, bytes) = int8();
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    for come in [0, 5, 8, header - 1, header, header + 10, bytes.len() / 2, bytes.len() - 1] {
-        let mut incoming = Incoming::new(bytes.len() as u64);
-        incoming.push(&bytes[..come]).unwrap();
-        let error = incoming.finish().err().unwrap();
+    for received in [0, 5, 8, header - 1, header, header + 10, bytes.len() / 2, bytes.len() - 1] {
+        let mut stream = CheckpointStream::new(bytes.len() as u64);
+        stream.push(&bytes[..received]).unwrap();
+        let error = stream.finish().err().unwrap();
         let E::Truncated { length, needed } = error else { panic!("{error}") };
-        assert_eq!((length, needed), (come as u64, bytes.len() as u64));
+        assert_eq!((length, needed), (received as u64, bytes.len() as u64));
     }
-    let mut incoming = Incoming::new(bytes.len() as u64);
-    incoming.push(&bytes).unwrap();
-    assert!(matches!(incoming.push(&[0]), Err(E::TrailingBytes { .. })));
+    let mut stream = CheckpointStream::new(bytes.len() as u64);
+    stream.push(&bytes).unwrap();
+    assert!(matches!(stream.push(&[0]), Err(E::TrailingBytes { .. })));
 }
 
-/// Piece by piece: what a page would otherwise learn after 25 MB.
+/// Otherwise a page would download 25 MB before it reports the error.
 #[test]
-fn a_file_that_is_wrong_is_refused_as_soon_as_that_shows() {
+fn stream_rejects_an_invalid_file_before_it_is_complete() {
     let (_, mut bytes) = int8();
     bytes[20] = b'!';
-    let mut incoming = Incoming::new(bytes.len() as u64);
-    let refused = bytes.chunks(1000).position(|chunk| incoming.push(chunk).is_err());
-    assert!(refused.is_some_and(|piece| piece < 20), "{refused:?}");
+    let mut stream = CheckpointStream::new(bytes.len() as u64);
+    let rejected = bytes.chunks(1000).position(|chunk| stream.push(chunk).is_err());
+    assert!(rejected.is_some_and(|piece| piece < 20), "{rejected:?}");
 }

@@ -1,9 +1,10 @@
-//! The plan on any device of Burn: flex, CUDA, and wgpu on Vulkan or, in a page, WebGPU. Nothing of Burn's types leaves this file.
+//! The engine for all devices of Burn: flex, CUDA, and wgpu on Vulkan or, in a page, WebGPU. Except for [`open`],
+//! Burn's types do not appear outside this file.
 
-use super::{Device, DeviceError, EngineError, Input, Kept, Logits, Output};
+use super::{Activation, Device, DeviceError, EngineError, Input, Logits, Output};
 use crate::architecture::MaxPool;
 use crate::network::normalise;
-use crate::plan::{FoldedConvolution, Linear, Operation, Plan, Tap, Value};
+use crate::plan::{FoldedConvolution, Linear, Operation, Plan, Tap, ValueId};
 use burn::tensor::activation::relu;
 use burn::tensor::module::{conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
@@ -14,32 +15,32 @@ pub(super) struct BurnEngine {
     name: Device,
     device: burn::tensor::Device,
     steps: Vec<Step>,
-    /// Which value each tap is.
-    taps: [(Tap, Value); Tap::ALL.len()],
-    /// By value: the step behind which it is dropped.
+    /// Value that belongs to each tap.
+    tap_values: [(Tap, ValueId); Tap::ALL.len()],
+    /// Index of the last step that reads each value, after which the value is dropped.
     last_reads: Vec<Option<usize>>,
     classes: usize,
 }
 
-/// An [`Operation`] with its weights as tensors.
+/// An [`Operation`] whose weights are tensors on the device.
 enum Step {
     Convolution {
-        input: Value,
-        residual: Option<Value>,
+        input: ValueId,
+        residual: Option<ValueId>,
         relu: bool,
         weight: Tensor<4>,
         bias: Tensor<1>,
         options: ConvOptions<2>,
     },
     MaxPool {
-        input: Value,
+        input: ValueId,
         pool: MaxPool,
     },
     GlobalAveragePool {
-        input: Value,
+        input: ValueId,
     },
     Linear {
-        input: Value,
+        input: ValueId,
         weight: Tensor<2>,
         bias: Tensor<2>,
     },
@@ -48,14 +49,14 @@ enum Step {
 impl BurnEngine {
     pub(super) async fn prepare(plan: Plan, name: Device) -> Result<Self, EngineError> {
         let device = open(name).await?;
-        let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
+        let tap_values = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
         let last_reads = plan.last_reads();
         let classes = plan.architecture.classes;
         let steps = plan.operations.into_iter().map(|operation| Step::new(operation, &device)).collect();
-        Ok(BurnEngine { name, device, steps, taps, last_reads, classes })
+        Ok(BurnEngine { name, device, steps, tap_values, last_reads, classes })
     }
 
-    pub(super) async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
+    pub(super) async fn run(&self, input: &Input, taps: &[Tap]) -> Result<Output, EngineError> {
         let [batch, height, width] = input.shape();
         let images = match input {
             Input::Pixels(pixels) => normalise(pixels, &self.device),
@@ -67,12 +68,12 @@ impl BurnEngine {
 
         let mut values: Vec<Option<Tensor<4>>> = vec![None; self.steps.len() + 1];
         values[Plan::INPUT] = Some(images);
-        let mut kept: Vec<Option<Tensor<4>>> = vec![None; keep.len()];
+        let mut activations: Vec<Option<Tensor<4>>> = vec![None; taps.len()];
         for (index, step) in self.steps.iter().enumerate() {
             let output = step.run(&values);
-            for (kept, tap) in kept.iter_mut().zip(keep) {
-                if self.taps.contains(&(*tap, index + 1)) {
-                    *kept = Some(output.clone());
+            for (activation, tap) in activations.iter_mut().zip(taps) {
+                if self.tap_values.contains(&(*tap, index + 1)) {
+                    *activation = Some(output.clone());
                 }
             }
             values[index + 1] = Some(output);
@@ -85,10 +86,10 @@ impl BurnEngine {
 
         let logits = values.pop().flatten().expect("the last step writes the logits");
         let logits = Logits::new(self.read(logits).await?.0, [batch, self.classes], self.name)?;
-        let mut output = Output { logits, kept: Vec::with_capacity(keep.len()) };
-        for (tap, tensor) in keep.iter().zip(kept) {
+        let mut output = Output { logits, activations: Vec::with_capacity(taps.len()) };
+        for (tap, tensor) in taps.iter().zip(activations) {
             let (values, shape) = self.read(tensor.expect("every tap is written by some step")).await?;
-            output.kept.push(Kept { tap: *tap, values, shape });
+            output.activations.push(Activation { tap: *tap, values, shape });
         }
         Ok(output)
     }
@@ -127,9 +128,9 @@ impl Step {
         }
     }
 
-    /// Flat values are `[batch, features, 1, 1]` here.
+    /// Computes the output. Flat values have the shape `[batch, features, 1, 1]` here.
     fn run(&self, values: &[Option<Tensor<4>>]) -> Tensor<4> {
-        let value = |index: Value| values[index].clone().expect("a value lives until its last read");
+        let value = |index: ValueId| values[index].clone().expect("a value lives until its last read");
         match self {
             Step::Convolution { input, residual, relu: activate, weight, bias, options } => {
                 let mut output = conv2d(value(*input), weight.clone(), Some(bias.clone()), options.clone());
@@ -152,7 +153,10 @@ impl Step {
     }
 }
 
-/// Burn's device of a name, or why there is none.
+/// Opens the Burn device of a name.
+///
+/// # Errors
+/// Returns [`DeviceError`] if this build does not support the device or the machine does not have it.
 pub async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
     match name {
         Device::Flex => Ok(burn::tensor::Device::flex()),
@@ -163,17 +167,21 @@ pub async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
         #[cfg(all(feature = "burn-webgpu", target_arch = "wasm32"))]
         Device::Wgpu(_) => {
             let options = burn::tensor::Device::wgpu_options().graphics_api(burn::tensor::wgpu::WgpuBackend::WebGpu);
-            options.init_async().await.map_err(|error| DeviceError::Absent { device: name, reason: error.to_string() })
+            options
+                .init_async()
+                .await
+                .map_err(|error| DeviceError::NotFound { device: name, reason: error.to_string() })
         }
-        #[allow(unreachable_patterns)] // with all features on
+        #[allow(unreachable_patterns)] // if all features are enabled
         _ => Err(DeviceError::NotCompiledIn(name)),
     }
 }
 
-/// The `index`-th device of a kind, of those that this machine has.
+/// Returns device number `index` of those of a kind that the machine has.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn enumerated(name: Device, kind: burn::tensor::DeviceType, index: usize) -> Result<burn::tensor::Device, DeviceError> {
     let devices = burn::tensor::Device::enumerate(kind).into_vec();
-    let absent = || DeviceError::Absent { device: name, reason: format!("{} of its kind were found", devices.len()) };
-    devices.get(index).cloned().ok_or_else(absent)
+    let not_found =
+        || DeviceError::NotFound { device: name, reason: format!("the machine has {} of this kind", devices.len()) };
+    devices.get(index).cloned().ok_or_else(not_found)
 }

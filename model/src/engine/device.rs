@@ -1,40 +1,42 @@
-//! The names of devices, the same on every command line and as `backend` in answers.
+//! Names of devices, which are the same on every command line and as `backend` in answers.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A place where a plan is executed: `cpu`, `flex`, `wgpu[:N]`, `cuda[:N]`, `webgpu[:N]`.
+/// A device that executes plans: `cpu`, `flex`, `wgpu[:N]`, `cuda[:N]` or `webgpu[:N]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Device {
-    /// The engine of our own.
+    /// This crate's CPU engine.
     #[default]
     Cpu,
     /// Burn's CPU backend.
     Flex,
-    /// Burn on the N-th GPU through Vulkan; in a page, on the browser's.
+    /// Burn on GPU number N through Vulkan; in a page, on the GPU that the browser selects.
     Wgpu(usize),
-    /// Burn on the N-th CUDA device.
+    /// Burn on CUDA device number N.
     Cuda(usize),
-    /// The engine of our own on the N-th GPU, whatever it is driven by; in a page, on the browser's.
+    /// This crate's WebGPU engine on GPU number N with any graphics API; in a page, on the GPU that the browser
+    /// selects.
     WebGpu(usize),
 }
 
-/// Why there is no device of a name.
+/// Error of parsing the name of a device or opening it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DeviceError {
-    #[error("unknown device {0:?}; known are cpu, webgpu[:N], flex, wgpu[:N] and cuda[:N]")]
+    #[error("unknown device {0:?}; valid devices are cpu, webgpu[:N], flex, wgpu[:N] and cuda[:N]")]
     UnknownName(String),
-    #[error("this program was built without the device {0}{hint}", hint = feature_hint(.0))]
+    #[error("this program was built without support for device {0}{hint}", hint = feature_hint(.0))]
     NotCompiledIn(Device),
-    #[error("there is no device {device}: {reason}")]
-    Absent { device: Device, reason: String },
+    #[error("device {device} not found: {reason}")]
+    NotFound { device: Device, reason: String },
 }
 
+/// Explains which feature enables the device, as the end of an error message.
 fn feature_hint(device: &Device) -> &'static str {
     match device {
         Device::Cuda(_) => "; build it with `--features cuda`",
         Device::Wgpu(_) => "; build it with `--features wgpu`",
-        Device::Flex => "; it comes with the features `cuda` and `wgpu`",
+        Device::Flex => "; the features `cuda` and `wgpu` include it",
         Device::WebGpu(_) => "; build it with `--features webgpu`",
         Device::Cpu => "",
     }
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_refused() {
+    fn rejects_unknown_names() {
         for name in ["", "gpu", "cpu:1", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
             assert_eq!(name.parse::<Device>(), Err(DeviceError::UnknownName(name.to_owned())));
         }

@@ -1,178 +1,68 @@
-//! Who executes a [`Plan`](crate::plan::Plan). An engine is the only code that knows hardware; a new one touches one folder
-//! and one match, the one in [`Engine::prepare_with`].
+//! Engines, which execute a [`Plan`](crate::plan::Plan) on a device.
+//!
+//! Only engines contain code for specific hardware. A new engine takes one folder and one arm of the match in
+//! [`Engine::prepare_with`].
 
-// Threads share engines natively; in a browser, where there is one, a GPU's handles belong to it.
+// Natively, threads share engines. In a browser, the handles of a GPU belong to the only thread that uses them.
 #![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
 
-#[cfg(feature = "webgpu")]
-mod awaiting;
 #[cfg(feature = "burn")]
 mod burn;
 pub mod cpu;
 mod device;
-mod enduring;
+mod error;
+mod fallback;
+mod input;
 mod options;
+mod output;
 mod profile;
+#[cfg(feature = "webgpu")]
+mod streaming;
 #[cfg(feature = "webgpu")]
 mod webgpu;
 mod winograd;
 
-#[cfg(feature = "webgpu")]
-pub use awaiting::AwaitingEngine;
 #[cfg(feature = "burn")]
 pub use burn::open as burn_device;
 pub use device::{Device, DeviceError};
-pub use enduring::{EnduringEngine, Report};
-pub use options::{AdapterKind, EngineOptions, NoAdapterKind, NoPrecision, Precision, threads};
+pub use error::EngineError;
+pub use fallback::{FallbackEngine, OnFallback};
+pub use input::{Input, Normalised};
+pub use options::{AdapterKind, EngineOptions, Precision, UnknownAdapterKind, UnknownPrecision, parse_thread_count};
+pub use output::{Activation, Logits, Output};
 pub use profile::OperationProfile;
+#[cfg(feature = "webgpu")]
+pub use streaming::StreamingEngine;
 
 use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, Tap};
-use crate::preprocess::ImageBatch;
 use cpu::CpuEngine;
 #[cfg(feature = "webgpu")]
 use std::sync::Arc;
 
-/// What a run reads.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// Bytes, normalised by the engine.
-    Pixels(ImageBatch),
-    /// For those who bring tensors.
-    Normalised(Normalised),
-}
-
-/// f32 `[batch, 3, height, width]`, the mean subtracted and divided by the standard deviation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Normalised {
-    values: Vec<f32>,
-    shape: [usize; 3],
-}
-
-impl Normalised {
-    /// `values` is `[batch, 3, height, width]`.
-    pub fn new(values: Vec<f32>, [batch, height, width]: [usize; 3]) -> Result<Self, EngineError> {
-        let shape = [batch, height, width];
-        let expected = shape.iter().try_fold(3usize, |product, side| product.checked_mul(*side));
-        if values.is_empty() || expected != Some(values.len()) {
-            return Err(EngineError::Input(format!(
-                "{} values are no batch [{batch}, 3, {height}, {width}]",
-                values.len()
-            )));
-        }
-        Ok(Normalised { values, shape })
-    }
-
-    /// One batch of several, in their order.
-    pub fn stack(batches: impl IntoIterator<Item = Normalised>) -> Result<Self, EngineError> {
-        let mut batches = batches.into_iter();
-        let mut all = batches.next().ok_or_else(|| EngineError::Input("a batch needs at least one image".into()))?;
-        for next in batches {
-            if all.shape[1..] != next.shape[1..] {
-                return Err(EngineError::Input("images of different size cannot share a batch".into()));
-            }
-            all.values.extend_from_slice(&next.values);
-            all.shape[0] += next.shape[0];
-        }
-        Ok(all)
-    }
-
-    /// Image `index` as a batch of one.
-    ///
-    /// # Panics
-    /// If there is no such image.
-    pub fn image(&self, index: usize) -> Self {
-        let [_, height, width] = self.shape;
-        let size = 3 * height * width;
-        Normalised { values: self.values[index * size..][..size].to_vec(), shape: [1, height, width] }
-    }
-
-    /// `[batch, 3, height, width]`
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    /// `[batch, height, width]`
-    pub fn shape(&self) -> [usize; 3] {
-        self.shape
-    }
-}
-
-impl Input {
-    /// `[batch, height, width]`
-    pub fn shape(&self) -> [usize; 3] {
-        match self {
-            Input::Pixels(batch) => batch.shape(),
-            Input::Normalised(batch) => batch.shape(),
-        }
-    }
-}
-
-/// f32 `[batch, classes]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Logits {
-    pub values: Vec<f32>,
-    pub batch: usize,
-    pub classes: usize,
-}
-
-impl Logits {
-    /// What an engine computed, `[batch, classes]`. A value that is no number is a failure of the device or of the
-    /// input, never an answer.
-    pub fn new(values: Vec<f32>, [batch, classes]: [usize; 2], device: Device) -> Result<Self, EngineError> {
-        match values.iter().find(|value| !value.is_finite()) {
-            Some(&value) => Err(EngineError::NotFinite { device, value }),
-            None => Ok(Logits { values, batch, classes }),
-        }
-    }
-
-    /// The logits of one image: `[classes]`.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.classes..][..self.classes]
-    }
-}
-
-/// A value that a run was asked to keep: f32 `[batch, channels, height, width]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Kept {
-    pub tap: Tap,
-    pub values: Vec<f32>,
-    pub shape: [usize; 4],
-}
-
-/// What a run yields.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Output {
-    pub logits: Logits,
-    /// In the order in which they were asked for.
-    pub kept: Vec<Kept>,
-}
-
-/// Why a plan was not prepared or not executed.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-    #[error("{0} takes {takes}", takes = .0.takes())]
-    Precision(Precision),
-    #[error("input: {0}")]
-    Input(String),
-    #[error("the device {device} failed: {reason}")]
-    Failed { device: Device, reason: String },
-    /// The device has failed, or the values of the input are too large to compute with.
-    #[error("a logit that {device} computed is {value}")]
-    NotFinite { device: Device, value: f32 },
-    /// A GPU that was taken away: nothing more comes from this engine, but another one can be prepared.
-    #[error("the device {device} is gone: {reason}")]
-    Lost { device: Device, reason: String },
-}
-
 /// A plan prepared on a device.
+///
+/// ```
+/// use model::architecture::Architecture;
+/// use model::engine::{Device, Engine, Input, Normalised};
+/// use model::plan::Plan;
+///
+/// # pollster::block_on(async {
+/// let checkpoint = model::random::checkpoint(Architecture::new("resnet18", 10).unwrap());
+/// let engine = Engine::prepare(Plan::from(checkpoint), Device::Cpu).await?;
+/// let [batch, height, width] = [2, 32, 32];
+/// let images = Normalised::new(vec![0.5; batch * 3 * height * width], [batch, height, width])?;
+/// let output = engine.run(&Input::Normalised(images), &[]).await?;
+/// assert_eq!((output.logits.batch, output.logits.classes), (2, 10));
+/// # Ok::<(), model::engine::EngineError>(())
+/// # }).unwrap();
+/// ```
 pub struct Engine {
     device: Device,
     runner: Runner,
 }
 
+/// The implementation that executes the plan.
 enum Runner {
     Cpu(Box<CpuEngine>),
     #[cfg(feature = "webgpu")]
@@ -182,19 +72,19 @@ enum Runner {
 }
 
 impl Engine {
-    /// Brings the plan's weights to the device.
+    /// Uploads the weights of a plan to a device, with default options.
     ///
     /// # Errors
-    /// [`EngineError::Device`] if this build does not know the device, or the machine has none.
+    /// Returns [`EngineError::Device`] if this build does not support the device or the machine does not have it.
     pub async fn prepare(plan: Plan, device: Device) -> Result<Self, EngineError> {
         Engine::prepare_with(plan, device, EngineOptions::default()).await
     }
 
-    /// As [`prepare`](Self::prepare); a device ignores the options that are none of its own.
+    /// Uploads the weights of a plan to a device. Options that concern other devices are ignored, except the precision.
     ///
     /// # Errors
-    /// Those of [`prepare`](Self::prepare), [`EngineError::Failed`] if threads cannot be started, and
-    /// [`EngineError::Precision(Precision::Bf16)`] if that is asked for where it is not, on another device above all.
+    /// Returns the errors of [`prepare`](Self::prepare), [`EngineError::Failed`] if threads cannot be started, and
+    /// [`EngineError::UnsupportedPrecision`] if the device or the processor does not support the requested precision.
     pub async fn prepare_with(plan: Plan, device: Device, options: EngineOptions) -> Result<Self, EngineError> {
         options.check(device)?;
         match device {
@@ -215,11 +105,11 @@ impl Engine {
         }
     }
 
-    /// As [`prepare_with`](Self::prepare_with), of a checkpoint that is needed further. A GPU gets it layer by layer, so
-    /// that memory never holds all of them as f32.
+    /// Uploads the weights of a checkpoint to a device without consuming it. The device `webgpu` receives them layer by
+    /// layer, so that main memory never holds all layers as f32.
     ///
     /// # Errors
-    /// Those of [`prepare_with`](Self::prepare_with).
+    /// Returns the errors of [`prepare_with`](Self::prepare_with).
     pub async fn prepare_from(
         checkpoint: &Checkpoint,
         device: Device,
@@ -229,9 +119,9 @@ impl Engine {
         match device {
             #[cfg(feature = "webgpu")]
             Device::WebGpu(index) => {
-                let usual_side = options.usual_side.or(Some(checkpoint.metadata().preprocessing.crop as usize));
-                let options = EngineOptions { usual_side, ..options };
-                AwaitingEngine::open(checkpoint.architecture(), index, options).await?.fill(checkpoint).await
+                let nominal_side = options.nominal_side.or(Some(checkpoint.metadata().preprocessing.crop as usize));
+                let options = EngineOptions { nominal_side, ..options };
+                StreamingEngine::open(checkpoint.architecture(), index, options).await?.upload_all(checkpoint).await
             }
             _ => Engine::prepare_with(Plan::new(checkpoint), device, options).await,
         }
@@ -241,7 +131,7 @@ impl Engine {
         self.device
     }
 
-    /// What computes, in words, where the name of the device does not tell: a GPU's.
+    /// Description of the GPU that the engine runs on; `None` for devices other than `webgpu`.
     pub fn adapter(&self) -> Option<&str> {
         match &self.runner {
             #[cfg(feature = "webgpu")]
@@ -250,33 +140,34 @@ impl Engine {
         }
     }
 
-    /// Loses its GPU, as a driver's crash does.
+    /// Simulates the loss of the GPU, as after a crash of its driver.
     #[cfg(all(test, feature = "webgpu"))]
-    fn lose(&self) {
+    fn simulate_loss(&self) {
         if let Runner::WebGpu(engine) = &self.runner {
-            engine.lose();
+            engine.simulate_loss();
         }
     }
 
-    /// Executes the plan for a batch of any size and resolution, and keeps the values of `keep`.
+    /// Executes the plan for a batch of any size and resolution. The output also holds the activations at `taps`.
     ///
     /// # Errors
-    /// [`EngineError::Input`] for an input that the engine refuses, [`EngineError::Failed`] if the device fails,
-    /// [`EngineError::NotFinite`] if a logit is no number, and [`EngineError::Lost`] if a GPU was taken away.
-    pub async fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
+    /// Returns [`EngineError::InvalidInput`] if the engine rejects the input, [`EngineError::Failed`] if the device
+    /// fails, [`EngineError::NotFinite`] if a logit is infinite or NaN, and [`EngineError::Lost`] if the GPU was lost.
+    pub async fn run(&self, input: &Input, taps: &[Tap]) -> Result<Output, EngineError> {
         match &self.runner {
-            Runner::Cpu(engine) => engine.run(input, keep),
+            Runner::Cpu(engine) => engine.run(input, taps),
             #[cfg(feature = "webgpu")]
-            Runner::WebGpu(engine) => engine.run(input, keep).await,
+            Runner::WebGpu(engine) => engine.run(input, taps).await,
             #[cfg(feature = "burn")]
-            Runner::Burn(engine) => engine.run(input, keep).await,
+            Runner::Burn(engine) => engine.run(input, taps).await,
         }
     }
 
-    /// The operations of one run in the order of the network, each with its time. `None` if the device does not tell.
+    /// Runs once and returns the operations in the order of the network, each with its time, or `None` if the device
+    /// does not measure them.
     ///
     /// # Errors
-    /// Those of [`run`](Self::run).
+    /// Returns the errors of [`run`](Self::run).
     pub async fn profile(&self, input: &Input) -> Result<Option<Vec<OperationProfile>>, EngineError> {
         match &self.runner {
             Runner::Cpu(engine) => engine.profile(input).map(Some),

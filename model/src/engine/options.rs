@@ -1,4 +1,4 @@
-//! How an engine computes, where one does not leave that to it.
+//! Options of an engine.
 
 use super::cpu::InstructionSet;
 use super::{Device, EngineError};
@@ -6,115 +6,120 @@ use std::fmt;
 use std::num::{NonZero, ParseIntError};
 use std::str::FromStr;
 
-/// What is left at its default is chosen by the engine.
+/// Options of an engine. The engine chooses a value for each option that is `None`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineOptions {
-    /// Of the device `cpu`: as many as there are cores, if not given. WebAssembly has one.
+    /// Device `cpu`: number of threads, by default the number of cores. WebAssembly has one thread.
     pub threads: Option<NonZero<usize>>,
-    /// Of the device `cpu`: the best of the processor, if not given.
+    /// Device `cpu`: instruction set, by default the fastest one of the processor.
     pub instruction_set: Option<InstructionSet>,
     pub precision: Precision,
-    /// Of the device `webgpu`: kernels for this kind of GPU, whatever it is.
-    pub kernels: Option<AdapterKind>,
-    /// Of the device `webgpu`, where it is chosen for them how weights are kept: height and width of the images that are
-    /// asked for most. A checkpoint knows its own; otherwise 224, which most networks of today are trained for.
-    pub usual_side: Option<usize>,
+    /// Device `webgpu`: uses the kernels for this kind of GPU instead of those for the detected kind.
+    pub adapter_kind: Option<AdapterKind>,
+    /// Device `webgpu`: height and width of the most frequent images, in pixels. The format of the weights is chosen
+    /// for this size. By default the size in the checkpoint's preprocessing if there is a checkpoint, and otherwise
+    /// 224, for which most networks are trained.
+    pub nominal_side: Option<usize>,
 }
 
 impl EngineOptions {
-    /// Fails if the device never has the precision.
+    /// Returns an error if the device does not support the precision on any machine.
     pub(super) fn check(&self, device: Device) -> Result<(), EngineError> {
-        let has_precision = match self.precision {
+        let supported = match self.precision {
             Precision::F32 => true,
             Precision::Bf16 => device == Device::Cpu,
             Precision::F16 => matches!(device, Device::WebGpu(_)),
         };
-        if has_precision { Ok(()) } else { Err(EngineError::Precision(self.precision)) }
+        if supported { Ok(()) } else { Err(EngineError::UnsupportedPrecision(self.precision)) }
     }
 }
 
-/// Threads for each processor that may be asked for. More of them only wait for each other.
-const MOST_THREADS: usize = 4;
+/// Maximum number of threads per processor. More threads would only wait for each other.
+const MAX_THREADS_PER_PROCESSOR: usize = 4;
 
-/// A number of threads as somebody types it.
+/// Parses a number of threads from the command line.
 ///
 /// # Errors
-/// For none, and for more than make sense on this machine.
-pub fn threads(text: &str) -> Result<NonZero<usize>, String> {
+/// Returns an error if `text` is not a positive integer, or if it exceeds four times the number of processors.
+pub fn parse_thread_count(text: &str) -> Result<NonZero<usize>, String> {
     let threads: NonZero<usize> = text.parse().map_err(|error: ParseIntError| error.to_string())?;
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let most = MOST_THREADS * processors;
-    if threads.get() > most { Err(format!("at most {most}, {MOST_THREADS} for each processor")) } else { Ok(threads) }
+    let max = MAX_THREADS_PER_PROCESSOR * processors;
+    if threads.get() > max {
+        return Err(format!("must be at most {max}, {MAX_THREADS_PER_PROCESSOR} threads per processor"));
+    }
+    Ok(threads)
 }
 
-/// What kind of GPU the kernels of the device `webgpu` are for.
+/// Kind of GPU for which the kernels of the device `webgpu` are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdapterKind {
-    /// A processor that emulates one. What counts is that every value which is read takes part in many products; barriers are
-    /// slow, and there are few invocations at a time.
+    /// A GPU emulated on a processor. Kernels use every value that they read for many products, because barriers are
+    /// slow and few invocations run at the same time.
     Software,
-    /// A GPU whose caches are as good as its workgroup memory, or that is not known.
+    /// A GPU whose caches are as fast as its workgroup memory, or an unknown GPU.
     Direct,
     /// A GPU with fast workgroup memory.
     Tiled,
 }
 
-/// Words of the names of processors that emulate a GPU: Mesa's, Chromium's and Windows'.
+/// Parts of the names of GPUs that are emulated on a processor by Mesa, Chromium or Windows.
 const SOFTWARE_NAMES: [&str; 4] = ["llvmpipe", "lavapipe", "swiftshader", "basic render"];
 
 impl AdapterKind {
-    /// Whether an adapter's names, of whatever case, are those of a processor that emulates one.
-    pub fn names_software(names: &str) -> bool {
+    /// Whether the names of an adapter, in any case, are those of a GPU emulated on a processor.
+    pub fn is_software_name(names: &str) -> bool {
         let names = names.to_lowercase();
         SOFTWARE_NAMES.iter().any(|software| names.contains(software))
     }
 }
 
-/// There is no kind of GPU of a name.
+/// Error of parsing an [`AdapterKind`].
 #[derive(Debug, thiserror::Error)]
-#[error("unknown kind of GPU {0:?}; known are software, direct and tiled")]
-pub struct NoAdapterKind(String);
+#[error("unknown kind of GPU {0:?}; valid kinds are software, direct and tiled")]
+pub struct UnknownAdapterKind(String);
 
 impl FromStr for AdapterKind {
-    type Err = NoAdapterKind;
+    type Err = UnknownAdapterKind;
 
-    fn from_str(name: &str) -> Result<Self, NoAdapterKind> {
+    fn from_str(name: &str) -> Result<Self, UnknownAdapterKind> {
         match name {
             "software" => Ok(AdapterKind::Software),
             "direct" => Ok(AdapterKind::Direct),
             "tiled" => Ok(AdapterKind::Tiled),
-            _ => Err(NoAdapterKind(name.to_owned())),
+            _ => Err(UnknownAdapterKind(name.to_owned())),
         }
     }
 }
 
-/// What convolutions multiply. Sums are f32 throughout.
+/// Precision of the factors that convolutions multiply. Sums are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     #[default]
     F32,
-    /// Of the device `cpu`, where it is faster, on a processor with AVX512-BF16 (the plain instruction set emulates it when
-    /// it is chosen by name). The stem, the classifier, which waits for memory, and convolutions by Winograd stay f32.
+    /// bf16 on the device `cpu`, in the layers where it is faster. Requires a processor with AVX512-BF16; the
+    /// instruction set `scalar`, if chosen explicitly, emulates it. The stem, Winograd convolutions and the classifier,
+    /// which is bound by memory bandwidth, stay f32.
     Bf16,
-    /// Of the device `webgpu`: weights, and on an adapter with `shader-f16` values too. Values beyond 65,504 end in an
-    /// error, never in an answer.
+    /// f16 on the device `webgpu`: the weights, and on adapters with `shader-f16` the values between layers too. Values
+    /// beyond 65,504 lead to an error, never to a wrong answer.
     F16,
 }
 
-/// There is no precision of a name.
+/// Error of parsing a [`Precision`].
 #[derive(Debug, thiserror::Error)]
-#[error("unknown precision {0:?}; known are f32, bf16 and f16")]
-pub struct NoPrecision(String);
+#[error("unknown precision {0:?}; valid precisions are f32, bf16 and f16")]
+pub struct UnknownPrecision(String);
 
 impl FromStr for Precision {
-    type Err = NoPrecision;
+    type Err = UnknownPrecision;
 
-    fn from_str(name: &str) -> Result<Self, NoPrecision> {
+    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
         match name {
             "f32" => Ok(Precision::F32),
             "bf16" => Ok(Precision::Bf16),
             "f16" => Ok(Precision::F16),
-            _ => Err(NoPrecision(name.to_owned())),
+            _ => Err(UnknownPrecision(name.to_owned())),
         }
     }
 }
@@ -130,10 +135,10 @@ impl fmt::Display for Precision {
 }
 
 impl Precision {
-    /// What it takes, for who lacks it.
-    pub(super) fn takes(self) -> &'static str {
+    /// Device and hardware that the precision requires, for error messages.
+    pub(super) fn requirement(self) -> &'static str {
         match self {
-            Precision::F32 => "a device",
+            Precision::F32 => "any device",
             Precision::Bf16 => "the device cpu and a processor with AVX512-BF16",
             Precision::F16 => "the device webgpu",
         }
@@ -145,10 +150,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_are_some_and_not_thousands() {
-        assert_eq!(threads("2"), Ok(NonZero::new(2).unwrap()));
-        assert!(threads("99999").unwrap_err().starts_with("at most"));
-        ["0", "-1", "many"].into_iter().for_each(|text| assert!(threads(text).is_err(), "{text}"));
+    fn thread_counts_must_be_positive_and_limited() {
+        assert_eq!(parse_thread_count("2"), Ok(NonZero::new(2).unwrap()));
+        assert!(parse_thread_count("99999").unwrap_err().starts_with("must be at most"));
+        ["0", "-1", "many"].into_iter().for_each(|text| assert!(parse_thread_count(text).is_err(), "{text}"));
     }
 
     #[test]
@@ -158,7 +163,7 @@ mod tests {
         }
         assert_eq!(
             "fp8".parse::<Precision>().unwrap_err().to_string(),
-            "unknown precision \"fp8\"; known are f32, bf16 and f16"
+            "unknown precision \"fp8\"; valid precisions are f32, bf16 and f16"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a run's time goes to.
+//! Profile of a run: the time and the amount of work of each operation.
 
 use super::Precision;
 use std::time::Duration;
@@ -6,29 +6,29 @@ use std::time::Duration;
 /// One operation in one run.
 #[derive(Clone, Debug)]
 pub struct OperationProfile {
-    /// `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
+    /// `layer1.0.conv1`, `maxpool`, `avgpool` or `fc`, for example.
     pub name: String,
-    /// How it was computed: `winograd 4x4`, `direct 8x8`, `pool`
+    /// Algorithm and kernel: `winograd 4x4`, `direct 8x8` or `pool`, for example.
     pub algorithm: String,
-    /// What its products were of.
+    /// Precision of the factors that were multiplied.
     pub precision: Precision,
     pub time: Duration,
-    /// Multiply-adds of the operation as it is defined.
+    /// Multiply-adds of the operation by its definition.
     pub multiply_adds: u64,
-    /// Multiply-adds that were carried out between its transforms; the CPU engine counts padded channels too.
-    pub products: u64,
-    /// Bytes of packed weights, each read once if the caches are large enough.
+    /// Multiply-adds that were executed, without those of Winograd transforms. The CPU engine includes padded channels.
+    pub executed_multiply_adds: u64,
+    /// Bytes of the packed weights. Each is read once if the caches are large enough.
     pub weight_bytes: u64,
-    /// Bytes of all that it reads and writes, each counted once. `None` if the engine does not tell.
+    /// Bytes that the operation reads and writes, each counted once. `None` if the engine does not report them.
     pub moved_bytes: Option<u64>,
 }
 
 impl OperationProfile {
-    /// A further part of the same operation, or it on further images.
+    /// Adds another part of the same operation, or the same operation for further images.
     pub(super) fn add(&mut self, other: &OperationProfile) {
         self.time += other.time;
         self.multiply_adds += other.multiply_adds;
-        self.products += other.products;
+        self.executed_multiply_adds += other.executed_multiply_adds;
         self.weight_bytes = self.weight_bytes.max(other.weight_bytes);
         self.moved_bytes = self.moved_bytes.zip(other.moved_bytes).map(|(one, other)| one + other);
     }

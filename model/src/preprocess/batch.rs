@@ -1,7 +1,17 @@
-//! A batch of preprocessed images as it crosses every bus: bytes, with what normalises them.
+//! A batch of preprocessed images: bytes, together with the mean and standard deviation that normalise them.
 
-/// u8 RGB `[batch, height, width, 3]`, not normalised; the engine subtracts `mean` and divides by `std` as its first
-/// step (padding is zero after that, so it cannot be folded into the stem).
+/// u8 RGB `[batch, height, width, 3]`, not normalised. The engine subtracts `mean` and divides by `std` as its first
+/// step: the stem's padding is zero after normalisation, so normalisation cannot be folded into the stem.
+///
+/// ```
+/// use model::preprocess::{ImageBatch, Preprocessing};
+///
+/// let Preprocessing { mean, std, .. } = Preprocessing::default();
+/// let black = ImageBatch::new(vec![0; 224 * 224 * 3], [1, 224, 224], mean, std)?;
+/// let batch = ImageBatch::stack([black.clone(), black])?;
+/// assert_eq!(batch.shape(), [2, 224, 224]);
+/// # Ok::<(), model::preprocess::BatchError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageBatch {
     pixels: Vec<u8>,
@@ -12,10 +22,10 @@ pub struct ImageBatch {
     std: [f32; 3],
 }
 
-/// Why images make no batch.
+/// Reasons why images cannot form a batch.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BatchError {
-    #[error("{bytes} bytes are no batch of {batch} RGB images of {height}x{width}")]
+    #[error("{bytes} bytes do not hold a batch of {batch} RGB images of {height}x{width}")]
     Length { bytes: usize, batch: usize, height: usize, width: usize },
     #[error("images of different size or normalisation cannot share a batch")]
     Mixed,
@@ -24,7 +34,10 @@ pub enum BatchError {
 }
 
 impl ImageBatch {
-    /// `pixels` is u8 RGB `[batch, height, width, 3]`.
+    /// Creates a batch from u8 RGB pixels, `[batch, height, width, 3]`.
+    ///
+    /// # Errors
+    /// Returns an error if a dimension is zero, or if the number of bytes does not match the shape.
     pub fn new(
         pixels: Vec<u8>,
         [batch, height, width]: [usize; 3],
@@ -41,7 +54,10 @@ impl ImageBatch {
         Ok(ImageBatch { pixels, batch, height, width, mean, std })
     }
 
-    /// One batch of several, in their order.
+    /// Concatenates batches, in their order.
+    ///
+    /// # Errors
+    /// Returns an error if there are no batches, or if they differ in image size, mean or standard deviation.
     pub fn stack(batches: impl IntoIterator<Item = ImageBatch>) -> Result<Self, BatchError> {
         let mut batches = batches.into_iter();
         let mut all = batches.next().ok_or(BatchError::Empty)?;
@@ -56,10 +72,10 @@ impl ImageBatch {
         Ok(all)
     }
 
-    /// Image `index` as a batch of one.
+    /// Returns image `index` as a batch of one.
     ///
     /// # Panics
-    /// If there is no such image.
+    /// Panics if the batch has no image `index`.
     pub fn image(&self, index: usize) -> Self {
         let size = self.height * self.width * 3;
         ImageBatch { pixels: self.pixels[index * size..][..size].to_vec(), batch: 1, ..*self }

@@ -1,25 +1,28 @@
-//! From bytes to a picture: the format is what the bytes say.
+//! Decoding of encoded images. The format is detected from the bytes, never from a file name.
 
 use std::panic::AssertUnwindSafe;
 
 use image::ImageFormat;
 
+use super::decoded_image::DecodedImage;
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
-use super::picture::Picture;
-use super::{Preprocessing, jpeg, raster};
+use super::{Preprocessing, image_crate, jpeg};
 
-/// The whole picture, or at least those of its columns that `excerpt` looks at.
-pub(super) fn decode(bytes: &[u8], limits: &Limits, excerpt: Option<&Preprocessing>) -> Result<Picture, PhotoError> {
-    let (format, name) = format(bytes, limits)?;
-    guarded(name, || match format {
-        ImageFormat::Jpeg => jpeg::decode(bytes, limits, excerpt),
-        _ => raster::decode(bytes, format, name, limits),
+/// Message of the error into which a decoder's panic is turned.
+const DECODER_PANICKED: &str = "the decoder panicked";
+
+/// Decodes the whole image, or, given `crop`, at least the columns that this preprocessing reads.
+pub(super) fn decode(bytes: &[u8], limits: &Limits, crop: Option<&Preprocessing>) -> Result<DecodedImage, PhotoError> {
+    let (format, name) = detect_format(bytes, limits)?;
+    catch_panics(name, || match format {
+        ImageFormat::Jpeg => jpeg::decode(bytes, limits, crop),
+        _ => image_crate::decode(bytes, format, name, limits),
     })
 }
 
-/// What the bytes say that they are, and how that is called.
-pub(super) fn format(bytes: &[u8], limits: &Limits) -> Result<(ImageFormat, &'static str), PhotoError> {
+/// Detects the format from the first bytes; returns it with its name for error messages.
+pub(super) fn detect_format(bytes: &[u8], limits: &Limits) -> Result<(ImageFormat, &'static str), PhotoError> {
     if bytes.is_empty() {
         return Err(PhotoError::Empty);
     }
@@ -38,15 +41,15 @@ pub(super) fn format(bytes: &[u8], limits: &Limits) -> Result<(ImageFormat, &'st
     Ok((format, name))
 }
 
-/// What a decoder of this format yields.
-pub(super) fn guarded<T>(
+/// Runs a decoder and turns its panics into errors.
+pub(super) fn catch_panics<T>(
     format: &'static str,
     decode: impl FnOnce() -> Result<T, PhotoError>,
 ) -> Result<T, PhotoError> {
-    // What is known to make a decoder panic is refused before it, but the bytes are a stranger's and the decoders are not ours.
-    // Where panics abort (wasm), this changes nothing.
+    // Inputs that are known to make a decoder panic are rejected before it runs. This is a second line of defence,
+    // since the bytes are untrusted and the decoders are third-party code. It has no effect where panics abort (wasm).
     let decoded = std::panic::catch_unwind(AssertUnwindSafe(decode));
-    decoded.unwrap_or_else(|_| Err(undecodable(format, "its decoder failed")))
+    decoded.unwrap_or_else(|_| Err(undecodable(format, DECODER_PANICKED)))
 }
 
 #[cfg(test)]

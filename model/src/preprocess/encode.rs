@@ -1,4 +1,4 @@
-//! From a photo back to bytes: what data sets are packed with.
+//! Encoding of photos as JPEG and PNG, for packing data sets.
 
 use image::ImageFormat;
 use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress_optimized};
@@ -6,33 +6,33 @@ use std::io::Cursor;
 
 use super::Photo;
 
-/// The longest side that a JPEG can have, in pixels.
-const LONGEST: u32 = 65_535;
+/// Maximum width and height of a JPEG, in pixels.
+const MAX_JPEG_SIDE: u32 = 65_535;
 
-/// Why there is no JPEG.
+/// The photo is wider or higher than a JPEG can be.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("{width}x{height} pixels; the sides of a JPEG have at most {LONGEST}")]
-pub struct TooLong {
+#[error("photo has {width}x{height} pixels; the sides of a JPEG have at most {MAX_JPEG_SIDE}")]
+pub struct JpegTooLarge {
     width: u32,
     height: u32,
 }
 
 impl Photo {
-    /// A JPEG of a quality of 1 to 100, as libjpeg counts it, whose chroma has half the size (4:2:0).
+    /// Encodes the photo as a JPEG with 4:2:0 chroma subsampling; `quality` is libjpeg's, 1 to 100.
     ///
     /// # Errors
-    /// If a side is longer than a JPEG's can be.
-    pub fn to_jpeg(&self, quality: u8) -> Result<Vec<u8>, TooLong> {
+    /// Returns an error if a side is longer than a JPEG allows.
+    pub fn to_jpeg(&self, quality: u8) -> Result<Vec<u8>, JpegTooLarge> {
         let Photo { width, height, ref pixels } = *self;
-        if width.max(height) > LONGEST {
-            return Err(TooLong { width, height });
+        if width.max(height) > MAX_JPEG_SIDE {
+            return Err(JpegTooLarge { width, height });
         }
         let (columns, rows) = (width as usize, height as usize);
         let encoded = compress_optimized(pixels, columns, rows, PixelFormat::Rgb, quality, Subsampling::S420);
-        Ok(encoded.expect("the pixels are as many as the sides say"))
+        Ok(encoded.expect("the number of pixels matches width and height"))
     }
 
-    /// A PNG.
+    /// Encodes the photo as a PNG.
     pub fn to_png(&self) -> Vec<u8> {
         let mut file = Cursor::new(Vec::new());
         let (width, height) = (self.width, self.height);
@@ -44,7 +44,7 @@ impl Photo {
             image::ColorType::Rgb8,
             ImageFormat::Png,
         )
-        .expect("the pixels are as many as the sides say");
+        .expect("the number of pixels matches width and height");
         file.into_inner()
     }
 }
@@ -61,13 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_read_again() {
+    fn encoded_photos_decode_to_the_same_pixels() {
         for (width, height) in [(1, 1), (17, 9), (64, 48)] {
             let photo = photo(width, height);
             assert_eq!(Photo::decode(&photo.to_png(), &Limits::default()).unwrap(), photo);
-            let again = Photo::decode(&photo.to_jpeg(95).unwrap(), &Limits::default()).unwrap();
-            assert_eq!((again.width, again.height), (width, height));
-            let differences = again.pixels.iter().zip(&photo.pixels).map(|(a, b)| a.abs_diff(*b));
+            let decoded = Photo::decode(&photo.to_jpeg(95).unwrap(), &Limits::default()).unwrap();
+            assert_eq!((decoded.width, decoded.height), (width, height));
+            let differences = decoded.pixels.iter().zip(&photo.pixels).map(|(a, b)| a.abs_diff(*b));
             assert!(differences.max() < Some(16), "{width}x{height}");
         }
         let (low, high) = (photo(64, 48).to_jpeg(30).unwrap(), photo(64, 48).to_jpeg(90).unwrap());
@@ -75,8 +75,8 @@ mod tests {
     }
 
     #[test]
-    fn a_jpeg_has_no_longer_sides() {
+    fn rejects_sides_longer_than_a_jpeg_allows() {
         let long = Photo { width: 70_000, height: 1, pixels: vec![0; 210_000] };
-        assert_eq!(long.to_jpeg(90), Err(TooLong { width: 70_000, height: 1 }));
+        assert_eq!(long.to_jpeg(90), Err(JpegTooLarge { width: 70_000, height: 1 }));
     }
 }

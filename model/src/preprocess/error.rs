@@ -1,26 +1,26 @@
-//! The ways in which a photo can be refused.
+//! Reasons for rejecting a photo.
 
-/// Why there is no photo.
+/// A photo could not be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum PhotoError {
     #[error("the file is empty")]
     Empty,
-    #[error("{bytes} bytes; at most {limit} are accepted")]
+    #[error("the file has {bytes} bytes; at most {limit} are accepted")]
     TooManyBytes { bytes: usize, limit: usize },
-    #[error("{width}x{height} pixels; at most {limit} pixels are accepted")]
+    #[error("the photo has {width}x{height} pixels; at most {limit} pixels are accepted")]
     TooManyPixels { width: u32, height: u32, limit: u64 },
-    #[error("decoding would take more than the {limit} bytes of memory that are allowed")]
+    #[error("decoding the photo would take more than {limit} bytes of memory")]
     TooMuchMemory { limit: u64 },
     #[error("not a photo in a supported format (JPEG, PNG, WebP, GIF, BMP)")]
     UnsupportedFormat,
     #[error("the {format} photo cannot be decoded: {reason}")]
     Undecodable { format: &'static str, reason: String },
-    #[error("{bytes} bytes are no RGBA image of {width}x{height}")]
+    #[error("{bytes} bytes do not hold an RGBA image of {width}x{height}")]
     PixelCount { bytes: usize, width: u32, height: u32 },
 }
 
 impl PhotoError {
-    /// The code of a [`Failure`](crate::prediction::Failure), the same on every interface.
+    /// Returns the code of the [`Failure`](crate::prediction::Failure), the same on every interface.
     pub fn code(&self) -> &'static str {
         match self {
             PhotoError::Empty => "nothing_to_classify",

@@ -1,35 +1,37 @@
-//! JPEG, decoded as libjpeg-turbo does it and therefore as Pillow does.
+//! JPEG decoding that is bit-identical to libjpeg-turbo, and therefore to Pillow, by the crate `libjpeg-turbo-rs`.
 //!
-//! Not with `image`'s own decoder: its inverse DCT and chroma upsampling differ from libjpeg-turbo's by up to 6 of
-//! 255, which survives the resizing of small photos. This one is equal to the bit.
+//! `image`'s own decoder was considered: its inverse DCT and chroma upsampling differ from libjpeg-turbo's by up to 6
+//! of 255, which is still visible after resizing small photos.
 
 use std::ops::Range;
 
 use image::metadata::Orientation;
 use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegError, PixelFormat};
 
+use super::decoded_image::DecodedImage;
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
-use super::picture::Picture;
 use super::{Preprocessing, Rectangle, resize};
 
 const FORMAT: &str = "JPEG";
 
-/// Progressive photos have about ten scans. Each walks the whole picture, so thousands of empty ones are an attack.
+/// Maximum number of scans. Progressive photos have about ten; each one traverses the whole image, so thousands of
+/// empty scans are an attack.
 const MAX_SCANS: usize = 100;
 
-/// The whole picture, or at least those of its columns that `excerpt` looks at.
-pub(super) fn decode(bytes: &[u8], limits: &Limits, excerpt: Option<&Preprocessing>) -> Result<Picture, PhotoError> {
-    let encoded = Encoded::open(bytes, limits)?;
-    let (size, orientation) = (encoded.size, encoded.orientation);
-    let needed = excerpt.map(|preprocessing| resize::columns(preprocessing, size, orientation));
-    let columns = needed.and_then(|needed| cut(encoded.decoder.header(), needed)).unwrap_or(0..size.0 as usize);
-    let pixels = encoded.decode(columns.clone(), 0..size.1 as usize)?;
-    Ok(Picture { size, orientation, columns, pixels })
+/// Decodes the whole image, or, given `crop`, at least the columns that this preprocessing reads.
+pub(super) fn decode(bytes: &[u8], limits: &Limits, crop: Option<&Preprocessing>) -> Result<DecodedImage, PhotoError> {
+    let jpeg = JpegImage::open(bytes, limits)?;
+    let (size, orientation) = (jpeg.size, jpeg.orientation);
+    let needed = crop.map(|preprocessing| resize::source_columns(preprocessing, size, orientation));
+    let columns = needed.and_then(|needed| decodable_columns(jpeg.decoder.header(), needed));
+    let columns = columns.unwrap_or(0..size.0 as usize);
+    let pixels = jpeg.decode(columns.clone(), 0..size.1 as usize)?;
+    Ok(DecodedImage { size, orientation, columns, pixels })
 }
 
-/// A picture whose header was read and found to be acceptable.
-pub(super) struct Encoded<'a> {
+/// A JPEG whose header has been read and accepted, before its pixels are decoded.
+pub(super) struct JpegImage<'a> {
     bytes: &'a [u8],
     limits: Limits,
     decoder: Decoder<'a>,
@@ -38,10 +40,10 @@ pub(super) struct Encoded<'a> {
     pub(super) orientation: Orientation,
 }
 
-impl<'a> Encoded<'a> {
+impl<'a> JpegImage<'a> {
     pub(super) fn open(bytes: &'a [u8], limits: &Limits) -> Result<Self, PhotoError> {
         let decode_limits = DecodeLimits {
-            // Pixels are checked here, for an error that names them.
+            // The number of pixels is checked below, so that the error states it.
             max_width: usize::MAX,
             max_height: usize::MAX,
             max_pixels: u64::MAX,
@@ -55,26 +57,29 @@ impl<'a> Encoded<'a> {
         check_supported(header)?;
         let orientation =
             decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
-        Ok(Encoded { bytes, limits: *limits, decoder, size, orientation })
+        Ok(JpegImage { bytes, limits: *limits, decoder, size, orientation })
     }
 
-    /// A picture of at least this part, as stored, and where in it the part lies. It shows what it shows in the whole picture.
-    pub(super) fn decode_part(self, part: Rectangle) -> Result<(Picture, Rectangle), PhotoError> {
+    /// Decodes at least `part` of the stored image. Returns what was decoded, and the position of `part` in it; its
+    /// pixels are those of the whole image.
+    pub(super) fn decode_part(self, part: Rectangle) -> Result<(DecodedImage, Rectangle), PhotoError> {
         let range = |from: u32, size: u32| from as usize..(from + size) as usize;
         let (orientation, rows) = (self.orientation, range(part.top, part.height));
-        let columns = cut(self.decoder.header(), range(part.left, part.width)).unwrap_or(0..self.size.0 as usize);
+        let columns = decodable_columns(self.decoder.header(), range(part.left, part.width));
+        let columns = columns.unwrap_or(0..self.size.0 as usize);
         let pixels = self.decode(columns.clone(), rows.clone())?;
         let within = Rectangle { left: part.left - columns.start as u32, top: 0, ..part };
         let size = (columns.len() as u32, rows.len() as u32);
-        Ok((Picture { size, orientation, columns: 0..columns.len(), pixels }, within))
+        Ok((DecodedImage { size, orientation, columns: 0..columns.len(), pixels }, within))
     }
 
-    /// u8 RGB `[rows, columns, 3]`, as stored. Columns have to begin where [`cut`] lets them.
+    /// Decodes to u8 RGB `[rows, columns, 3]`, as stored. `columns` must come from [`decodable_columns`], or be all
+    /// columns.
     fn decode(self, columns: Range<usize>, rows: Range<usize>) -> Result<Vec<u8>, PhotoError> {
-        let Encoded { bytes, limits, decoder, size, .. } = self;
+        let JpegImage { bytes, limits, decoder, size, .. } = self;
         let cmyk = decoder.header().components.len() == 4;
         let output = if cmyk { PixelFormat::Cmyk } else { PixelFormat::Rgb };
-        // Lenient as libjpeg is: after corrupt data it goes on, and a grey patch is still a photo.
+        // Lenient like libjpeg, which continues after corrupt data: a photo with a grey patch is still a photo.
         let mut decoder = decoder.with_lenient(true).with_output_format(output);
         if columns.len() < size.0 as usize {
             decoder.set_crop(columns.start, columns.len());
@@ -83,9 +88,9 @@ impl<'a> Encoded<'a> {
             decoder.set_crop_y(rows.start, rows.len());
         }
         let image = decoder.decode_image().map_err(|error| photo_error(error, &limits))?;
-        let cut_short = image.warnings.iter().any(|warning| matches!(warning, DecodeWarning::TruncatedData { .. }));
-        if cut_short && !is_terminated(bytes) {
-            return Err(undecodable(FORMAT, "the file ends before the picture does"));
+        let truncated = image.warnings.iter().any(|warning| matches!(warning, DecodeWarning::TruncatedData { .. }));
+        if truncated && !is_terminated(bytes) {
+            return Err(undecodable(FORMAT, "the file is truncated"));
         }
         let pixels = if cmyk { rgb_from_inverted_cmyk(&image.data) } else { image.data };
         if pixels.len() != columns.len() * rows.len() * 3 {
@@ -95,26 +100,27 @@ impl<'a> Encoded<'a> {
     }
 }
 
-/// Which columns to decode so that those `needed` are the same as in the whole picture; none if that is hardly less
-/// than the whole. Brings the colour conversion down to what counts, and the memory that has to be fetched for it.
-fn cut(header: &FrameHeader, needed: Range<usize>) -> Option<Range<usize>> {
-    /// At its edges a cut shows other colours, for there the decoder interpolates chroma as if the picture ended: a
-    /// pixel's worth of chroma, which is 4 pixels at most.
+/// Returns the columns to decode so that those `needed` have the same values as in the whole image, or `None` if that
+/// is hardly fewer than all columns. Decoding fewer columns saves colour conversion, and memory traffic for its
+/// output.
+fn decodable_columns(header: &FrameHeader, needed: Range<usize>) -> Option<Range<usize>> {
+    /// Columns whose colours are wrong at the edges of the decoded range, since the decoder interpolates chroma there
+    /// as if the image ended: the width of one chroma sample, which is at most 4 pixels.
     const MARGIN: usize = 4;
-    /// The decoder begins at multiples of the widest interleaved block: 8 pixels times a sampling of 1, 2 or 4.
+    /// The decoder starts at multiples of the widest interleaved block: 8 pixels times a sampling factor of 1, 2 or 4.
     const STEP: usize = 32;
 
     let [luma, blue, red] = header.components.as_slice() else { return None };
-    let plain = matches!(luma.horizontal_sampling, 1 | 2 | 4)
+    let common_sampling = matches!(luma.horizontal_sampling, 1 | 2 | 4)
         && [blue, red].iter().all(|chroma| (chroma.horizontal_sampling, chroma.vertical_sampling) == (1, 1));
     let width = usize::from(header.width);
     let start = needed.start.saturating_sub(MARGIN) / STEP * STEP;
     let end = (needed.end + MARGIN).min(width);
-    (plain && (end - start) * 16 < width * 15).then_some(start..end)
+    (common_sampling && (end - start) * 16 < width * 15).then_some(start..end)
 }
 
-/// Output, the components' planes, chroma brought to full size where its factors are unusual, and in progressive
-/// files 16-bit coefficients.
+/// Bytes per pixel of the output, the components' planes, chroma upsampled to full size if its sampling factors are
+/// unusual, and in progressive files 16-bit coefficients.
 fn bytes_per_pixel(header: &FrameHeader) -> u64 {
     let components = header.components.len() as u64;
     let coefficients = if header.is_progressive { 2 * components } else { 0 };
@@ -125,36 +131,36 @@ fn check_supported(header: &FrameHeader) -> Result<(), PhotoError> {
     if header.is_lossless || header.precision != 8 {
         return Err(undecodable(FORMAT, "only 8-bit lossy JPEG is supported"));
     }
-    // The decoder takes it for granted that black is sampled like the first component, and the other two alike.
+    // The decoder assumes that black is sampled like the first component, and the other two components alike.
     if let [first, second, third, black] = header.components.as_slice() {
         let sampling = [first, second, third, black].map(|c| (c.horizontal_sampling, c.vertical_sampling));
         let divides = |(h, v): (u8, u8)| h > 0 && v > 0 && sampling[0].0 % h == 0 && sampling[0].1 % v == 0;
         if sampling[3] != sampling[0] || sampling[2] != sampling[1] || !divides(sampling[1]) {
-            return Err(undecodable(FORMAT, "unusual sampling of its four components"));
+            return Err(undecodable(FORMAT, "unsupported sampling factors of its four components"));
         }
     }
     Ok(())
 }
 
-/// Whether the last scan has an end-of-image marker behind it: then data that is missing was never written, and
-/// libjpeg shows what there is; else the file was cut off.
+/// Whether an end-of-image marker follows the last scan. If so, missing data was never written, and libjpeg shows what
+/// there is; otherwise the file is truncated.
 fn is_terminated(bytes: &[u8]) -> bool {
     let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
     last([0xff, 0xd9]) > last([0xff, 0xda])
 }
 
-/// u8 CMYK as Adobe stores it, inverted, to RGB with Pillow's rounding.
+/// Converts u8 CMYK, inverted as Adobe stores it, to RGB with Pillow's rounding.
 fn rgb_from_inverted_cmyk(cmyk: &[u8]) -> Vec<u8> {
     let (cmyk, _) = cmyk.as_chunks::<4>();
     let mut rgb = Vec::with_capacity(cmyk.len() * 3);
     for &[cyan, magenta, yellow, light] in cmyk {
-        rgb.extend([cyan, magenta, yellow].map(|ink| light - scale(255 - ink, light)));
+        rgb.extend([cyan, magenta, yellow].map(|ink| light - muldiv255(255 - ink, light)));
     }
     rgb
 }
 
-/// `a * b / 255`, rounded: Pillow's `MULDIV255`. At most `b`.
-fn scale(a: u8, b: u8) -> u8 {
+/// `a * b / 255`, rounded, as Pillow's `MULDIV255` computes it. The result is at most `b`.
+fn muldiv255(a: u8, b: u8) -> u8 {
     let product = u32::from(a) * u32::from(b) + 128;
     (((product >> 8) + product) >> 8) as u8
 }

@@ -1,15 +1,15 @@
-//! What a photo may cost, checked before memory is taken.
+//! Limits on the resources that one photo may take, checked before memory is allocated.
 
 use super::error::{PhotoError, undecodable};
 
-/// What a photo may cost.
+/// Limits on the resources that one photo may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of the encoded file.
+    /// Maximum size of the encoded file, in bytes.
     pub bytes: usize,
-    /// Width times height.
+    /// Maximum number of pixels: width times height.
     pub pixels: u64,
-    /// Of all buffers of one decode, in bytes.
+    /// Maximum size of all buffers of one decode together, in bytes.
     pub memory: u64,
 }
 
@@ -20,8 +20,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Refuses what the header announces before anything is allocated for it. `bytes_per_pixel` counts the buffers that
-    /// live at once while decoding; turning a photo upright takes two copies of it.
+    /// Checks the size that an image's header declares, before anything is allocated for it. `bytes_per_pixel` counts
+    /// the buffers that are alive at the same time while decoding; turning a photo upright takes two copies of it.
     pub(super) fn check(
         &self,
         (width, height): (u32, u32),

@@ -1,34 +1,36 @@
-//! From bytes or pixels to what a network sees: decoded, upright, resized, cropped.
+//! Preprocessing: from encoded bytes or pixels to the network's input, by decoding, turning upright, resizing and
+//! cropping.
 //!
-//! Equal to torchvision's `Resize(antialias)` and `CenterCrop` on Pillow's decoding, but for three deliberate
-//! deviations: EXIF orientation is honoured, alpha is laid over white, 16-bit samples are scaled instead of clipped.
-//! Nothing here normalises: what leaves is [`ImageBatch`], bytes with their mean and standard deviation.
+//! Equal to torchvision's `Resize(antialias)` and `CenterCrop` applied to Pillow's decoding, except for three
+//! deliberate deviations: EXIF orientation is applied, alpha is composited over white, 16-bit samples are scaled
+//! instead of clipped. This module does not normalise: its output is an [`ImageBatch`], bytes with their mean and
+//! standard deviation.
 
 mod batch;
 mod convolve;
+mod cropped_decode;
 mod decode;
+mod decoded_image;
+mod downscale;
 mod encode;
-mod encoded;
 mod error;
-mod excerpt;
+mod filter_taps;
+mod flatten_alpha;
+mod image_crate;
 mod jpeg;
+mod lazy_image;
 mod limits;
-mod opaque;
 mod photo;
-mod picture;
-mod raster;
 mod rectangle;
 mod region;
 mod resize;
-mod shrink;
 mod webp;
-mod windows;
 
 pub use batch::{BatchError, ImageBatch};
-pub use encode::TooLong;
-pub use encoded::Encoded;
+pub use cropped_decode::CroppedDecode;
+pub use encode::JpegTooLarge;
 pub use error::PhotoError;
-pub use excerpt::Excerpt;
+pub use lazy_image::LazyImage;
 pub use limits::Limits;
 pub use photo::Photo;
 pub use rectangle::Rectangle;
@@ -36,7 +38,7 @@ pub use region::Region;
 
 use serde::{Deserialize, Serialize};
 
-/// The filter of a resize, antialiased as Pillow does it.
+/// The filter of a resize, antialiased like Pillow's.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,35 +48,51 @@ pub enum Interpolation {
     Bicubic,
 }
 
-/// The numbers that parametrise preprocessing; they travel in a checkpoint's metadata. What is read with serde has
-/// passed [`Preprocessing::validate`].
+/// The parameters of preprocessing, stored in a checkpoint's metadata. Deserialised values have passed
+/// [`Preprocessing::validate`].
+///
+/// ```
+/// use model::preprocess::{CroppedDecode, Limits, Photo, Preprocessing};
+///
+/// let photo = Photo::from_rgba(4, 3, &[255; 4 * 3 * 4])?;
+/// let preprocessing = Preprocessing { resize: 256, crop: 224, ..Preprocessing::default() };
+/// let batch = preprocessing.apply(&photo);
+/// assert_eq!(batch.shape(), [1, 224, 224]);
+///
+/// // Encoded photos take less time and memory this way, with the same result.
+/// let (file, limits) = (photo.to_png(), Limits::default());
+/// assert_eq!(CroppedDecode::decode(&file, &limits, &preprocessing)?.resize(), batch);
+/// # Ok::<(), model::preprocess::PhotoError>(())
+/// ```
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Unchecked")]
+#[serde(try_from = "UncheckedPreprocessing")]
 pub struct Preprocessing {
-    /// The short side after resizing, in pixels.
+    /// Length of the short side after resizing, in pixels.
     pub resize: u32,
-    /// The side of the square cut from the middle, in pixels; at most `resize`.
+    /// Side of the square centre crop, in pixels; at most `resize`.
     pub crop: u32,
     pub interpolation: Interpolation,
-    /// Of red, green, blue in 0..1; subtracted by the engine.
+    /// Mean of red, green and blue, for samples in 0..1. The engine subtracts it.
     pub mean: [f32; 3],
-    /// Of red, green, blue in 0..1; divided by in the engine.
+    /// Standard deviation of red, green and blue, for samples in 0..1. The engine divides by it.
     pub std: [f32; 3],
 }
 
-/// Why numbers cannot parametrise preprocessing.
+/// Invalid parameters of preprocessing.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum PreprocessingError {
-    #[error("a short side of {resize} px; 1 to {} are possible", Preprocessing::MAX_SIZE)]
+    #[error("invalid short side of {resize} px: must be from 1 to {}", Preprocessing::MAX_SIZE)]
     Resize { resize: u32 },
-    #[error("a crop of {crop} px; 1 to {resize} are possible, the short side after resizing")]
+    #[error("invalid crop of {crop} px: must be from 1 to {resize}, the short side after resizing")]
     Crop { crop: u32, resize: u32 },
-    #[error("mean {mean:?} and standard deviation {std:?} must be finite, and the latter above zero")]
+    #[error(
+        "mean {mean:?} and standard deviation {std:?} must be finite, and the standard deviation greater than zero"
+    )]
     Normalisation { mean: [f32; 3], std: [f32; 3] },
 }
 
-/// torchvision's for the V1 weights of ImageNet.
+/// torchvision's parameters for its V1 ImageNet weights.
 impl Default for Preprocessing {
     fn default() -> Self {
         Preprocessing {
@@ -88,10 +106,13 @@ impl Default for Preprocessing {
 }
 
 impl Preprocessing {
-    /// Of `resize`, in pixels: bounds what a checkpoint from elsewhere can ask for.
+    /// Maximum of `resize`, in pixels. It bounds the work that an untrusted checkpoint can cause.
     pub const MAX_SIZE: u32 = 4096;
 
-    /// Whether [`Preprocessing::apply`] can work with these numbers.
+    /// Checks that [`Preprocessing::apply`] accepts these parameters.
+    ///
+    /// # Errors
+    /// Returns an error if a size is out of range, or if mean or standard deviation cannot normalise an image.
     pub fn validate(&self) -> Result<(), PreprocessingError> {
         let Preprocessing { resize, crop, mean, std, .. } = *self;
         if !(1..=Self::MAX_SIZE).contains(&resize) {
@@ -107,33 +128,33 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// The photo resized and cropped: a batch of one, `[1, crop, crop, 3]`. Of an encoded photo, [`Excerpt`] makes the
-    /// same in less time.
+    /// Resizes and crops a photo: a batch of one, `[1, crop, crop, 3]`. For an encoded photo, [`CroppedDecode`]
+    /// computes the same faster.
     ///
     /// # Panics
-    /// If the numbers were put together in code and do not pass [`Preprocessing::validate`].
+    /// Panics if the parameters do not pass [`Preprocessing::validate`], which is possible if they were set in code.
     pub fn apply(&self, photo: &Photo) -> ImageBatch {
         self.assert_valid();
-        self.batch(resize::resize_and_crop(&photo.stored(), self))
+        self.batch(resize::resize_and_crop(&photo.view(), self))
     }
 
     fn assert_valid(&self) {
         if let Err(error) = self.validate() {
-            panic!("preprocessing: {error}");
+            panic!("invalid preprocessing: {error}");
         }
     }
 
-    /// `pixels` is u8 RGB `[crop, crop, 3]`.
+    /// Creates a batch of one from u8 RGB `[crop, crop, 3]`.
     fn batch(&self, pixels: Vec<u8>) -> ImageBatch {
         let side = self.crop as usize;
-        ImageBatch::new(pixels, [1, side, side], self.mean, self.std).expect("the crop has its size")
+        ImageBatch::new(pixels, [1, side, side], self.mean, self.std).expect("the number of bytes matches the crop")
     }
 }
 
-/// As it is stored, before anybody looked at the numbers.
+/// [`Preprocessing`] as stored, before validation.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Unchecked {
+struct UncheckedPreprocessing {
     resize: u32,
     crop: u32,
     interpolation: Interpolation,
@@ -141,11 +162,11 @@ struct Unchecked {
     std: [f32; 3],
 }
 
-impl TryFrom<Unchecked> for Preprocessing {
+impl TryFrom<UncheckedPreprocessing> for Preprocessing {
     type Error = PreprocessingError;
 
-    fn try_from(stored: Unchecked) -> Result<Self, Self::Error> {
-        let Unchecked { resize, crop, interpolation, mean, std } = stored;
+    fn try_from(stored: UncheckedPreprocessing) -> Result<Self, Self::Error> {
+        let UncheckedPreprocessing { resize, crop, interpolation, mean, std } = stored;
         let preprocessing = Preprocessing { resize, crop, interpolation, mean, std };
         preprocessing.validate()?;
         Ok(preprocessing)
@@ -165,30 +186,30 @@ mod tests {
     }
 
     #[test]
-    fn survives_json() {
+    fn round_trips_through_json() {
         assert_eq!(read(&[]), Ok(Preprocessing::default()));
         assert_eq!(read(&[("interpolation", "bicubic".into())]).unwrap().interpolation, Interpolation::Bicubic);
     }
 
     #[test]
-    fn impossible_numbers_are_refused_at_the_door() {
-        let refused = [
-            ("resize", 0.into(), "a short side of 0 px; 1 to 4096 are possible"),
-            ("resize", 4097.into(), "a short side of 4097 px"),
-            ("resize", 200.into(), "a crop of 224 px; 1 to 200 are possible"),
-            ("crop", 0.into(), "a crop of 0 px"),
+    fn rejects_invalid_parameters() {
+        let invalid = [
+            ("resize", 0.into(), "short side of 0 px: must be from 1 to 4096"),
+            ("resize", 4097.into(), "short side of 4097 px"),
+            ("resize", 200.into(), "crop of 224 px: must be from 1 to 200"),
+            ("crop", 0.into(), "crop of 0 px"),
             ("std", serde_json::json!([0.2, 0.0, 0.2]), "must be finite"),
             ("mean", serde_json::json!([0.2, 1e300, 0.2]), "must be finite"),
             ("scale", 1.into(), "unknown field"),
         ];
-        for (key, value, reason) in refused {
+        for (key, value, reason) in invalid {
             let error = read(&[(key, value)]).unwrap_err();
             assert!(error.contains(reason), "{key}: {error}");
         }
     }
 
     #[test]
-    fn a_batch_of_one_leaves() {
+    fn apply_returns_a_batch_of_one() {
         let photo = Photo { width: 300, height: 200, pixels: vec![9; 300 * 200 * 3] };
         let batch = Preprocessing::default().apply(&photo);
         assert_eq!((batch.shape(), batch.mean()), ([1, 224, 224], [0.485, 0.456, 0.406]));

@@ -1,15 +1,15 @@
-//! What a photo is, wherever it came from.
+//! A decoded photo, from whatever source.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
 
+use super::decoded_image::DecodedImage;
 use super::error::PhotoError;
 use super::limits::Limits;
-use super::picture::Picture;
-use super::resize::Stored;
-use super::{decode, opaque};
+use super::resize::ImageView;
+use super::{decode, flatten_alpha};
 
-/// Upright, opaque, u8 RGB; at least one pixel.
+/// An upright, opaque u8 RGB image of at least one pixel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Photo {
     pub(super) width: u32,
@@ -19,22 +19,29 @@ pub struct Photo {
 }
 
 impl Photo {
-    /// Decodes JPEG, PNG, WebP, GIF (first frame) or BMP; the format is what the bytes say.
+    /// Decodes JPEG, PNG, WebP, GIF (first frame) or BMP; the format is detected from the bytes.
     ///
-    /// Equal to Pillow's `convert("RGB")`, JPEG to the bit, but for three deliberate deviations: EXIF orientation is
-    /// honoured, alpha is laid over white, 16-bit samples are scaled to 8 bits instead of clipped or cut.
+    /// Equal to Pillow's `convert("RGB")`, JPEG bit for bit, except for three deliberate deviations: EXIF orientation
+    /// is applied, alpha is composited over white, 16-bit samples are scaled to 8 bits instead of clipped or
+    /// truncated.
+    ///
+    /// # Errors
+    /// Returns an error if the photo exceeds `limits`, has another format, or cannot be decoded.
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Self, PhotoError> {
         Ok(Photo::upright(decode::decode(bytes, limits, None)?))
     }
 
-    /// From u8 RGBA `[height, width, 4]` with straight alpha, upright already: a canvas, a camera, or a format that
-    /// only a browser decodes. Alpha is laid over white.
+    /// Converts u8 RGBA `[height, width, 4]` with straight alpha, already upright: a canvas, a camera frame, or an
+    /// image in a format that only the browser decodes. Alpha is composited over white.
+    ///
+    /// # Errors
+    /// Returns an error if the number of bytes does not match the size, or if there are no pixels.
     pub fn from_rgba(width: u32, height: u32, rgba: &[u8]) -> Result<Self, PhotoError> {
         let expected = (u64::from(width) * u64::from(height)).checked_mul(4);
         if rgba.is_empty() || expected != Some(rgba.len() as u64) {
             return Err(PhotoError::PixelCount { bytes: rgba.len(), width, height });
         }
-        Ok(Photo { width, height, pixels: opaque::from_rgba8(rgba) })
+        Ok(Photo { width, height, pixels: flatten_alpha::from_rgba8(rgba) })
     }
 
     pub fn width(&self) -> u32 {
@@ -50,14 +57,14 @@ impl Photo {
         &self.pixels
     }
 
-    pub(super) fn stored(&self) -> Stored<'_> {
+    pub(super) fn view(&self) -> ImageView<'_> {
         let Photo { width, height, ref pixels } = *self;
-        Stored { size: (width, height), orientation: Orientation::NoTransforms, columns: 0..width as usize, pixels }
+        ImageView { size: (width, height), orientation: Orientation::NoTransforms, columns: 0..width as usize, pixels }
     }
 
-    /// Of a whole picture.
-    pub(super) fn upright(Picture { size, orientation, pixels, .. }: Picture) -> Self {
-        let rgb = RgbImage::from_raw(size.0, size.1, pixels).expect("a whole picture has all its pixels");
+    /// Turns an image upright, all columns of which were decoded.
+    pub(super) fn upright(DecodedImage { size, orientation, pixels, .. }: DecodedImage) -> Self {
+        let rgb = RgbImage::from_raw(size.0, size.1, pixels).expect("all columns were decoded");
         let mut image = DynamicImage::ImageRgb8(rgb);
         image.apply_orientation(orientation);
         let rgb = image.into_rgb8();

@@ -1,11 +1,11 @@
-//! A part of a photo, resized as if it were all of it: what training augments with.
+//! Resizing of a part of a photo, for the random resized crops of training.
 
 use super::convolve::Pixels;
+use super::filter_taps::{self, FilterTaps};
 use super::resize::{both_passes, height_first};
-use super::windows::{self, Window};
 use super::{Interpolation, Photo};
 
-/// A part of an upright photo, in pixels.
+/// A rectangular part of an upright photo, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rectangle {
     pub left: u32,
@@ -17,31 +17,31 @@ pub struct Rectangle {
 }
 
 impl Rectangle {
-    /// Panics if it has no pixels or goes beyond a photo of this size.
+    /// Panics if the rectangle is empty or reaches beyond a photo of this size.
     pub(super) fn assert_within(self, size: (u32, u32)) {
         let within = |from: u32, size: u32, whole: u32| size > 0 && u64::from(from) + u64::from(size) <= whole.into();
         let fits = within(self.left, self.width, size.0) && within(self.top, self.height, size.1);
-        assert!(fits, "{self:?} of {}x{}", size.0, size.1);
+        assert!(fits, "{self:?} does not lie within a photo of {}x{}", size.0, size.1);
     }
 }
 
 impl Photo {
-    /// u8 RGB `[side, side, 3]`: the part resized, whatever its proportions, and mirrored from left to right if `flipped`.
-    /// Equal to torchvision's `resized_crop` and `hflip` on Pillow, which never look beyond the part's edges either.
+    /// Resizes a part of any aspect ratio to u8 RGB `[side, side, 3]`, mirrored from left to right if `flipped`.
+    /// Equal to torchvision's `resized_crop` and `hflip` on Pillow, which do not read beyond the part's edges either.
     ///
     /// # Panics
-    /// If the part has no pixels or goes beyond the photo, or if `side` is zero.
+    /// Panics if the part is empty or reaches beyond the photo, or if `side` is zero.
     pub fn resized_crop(&self, part: Rectangle, side: u32, interpolation: Interpolation, flipped: bool) -> Vec<u8> {
         part.assert_within((self.width, self.height));
-        assert!(side > 0, "{part:?} to no pixels");
+        assert!(side > 0, "{part:?} cannot be resized to zero pixels");
         let Rectangle { left, top, width, height } = part;
 
-        let axis = |size, from| {
-            let mut windows = windows::windows(size, side.into(), side, interpolation);
-            windows.iter_mut().for_each(|window: &mut Window| window.first += from as usize);
-            windows
+        let taps = |size, from| {
+            let mut taps = filter_taps::centre_crop_taps(size, side.into(), side, interpolation);
+            taps.iter_mut().for_each(|taps: &mut FilterTaps| taps.first += from as usize);
+            taps
         };
-        let (mut columns, rows) = (axis(width, left), axis(height, top));
+        let (mut columns, rows) = (taps(width, left), taps(height, top));
         if flipped {
             columns.reverse();
         }
@@ -55,8 +55,9 @@ mod tests {
     use super::*;
     use Interpolation::{Bicubic, Bilinear};
 
-    /// Made with Pillow 13: `photo.crop((left, top, left + width, top + height)).resize((4, 4), filter)` of a photo of 40x30
-    /// whose samples are `index * 7 % 251`. The third part drops far more rows than columns, the last one grows.
+    /// Computed with Pillow 13: `photo.crop((left, top, left + width, top + height)).resize((4, 4), filter)` of a
+    /// photo of 40x30 whose samples are `index * 7 % 251`. The third part loses far more rows than columns, the last
+    /// one is enlarged.
     #[rustfmt::skip]
     const GOLDEN: [([u32; 4], Interpolation, [u8; 48]); 4] = [
         ([5, 3, 21, 13], Bilinear, [
@@ -78,7 +79,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_part_is_resized_as_pillow_does_it_and_mirrored() {
+    fn resized_crop_equals_pillow_and_can_be_mirrored() {
         let pixels = (0..40 * 30 * 3).map(|index| (index * 7 % 251) as u8).collect();
         let photo = Photo { width: 40, height: 30, pixels };
         for ([left, top, width, height], interpolation, expected) in GOLDEN {
@@ -92,8 +93,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "of 40x30")]
-    fn a_part_beyond_the_photo_is_a_mistake() {
+    #[should_panic(expected = "within a photo of 40x30")]
+    fn part_beyond_the_photo_panics() {
         let photo = Photo { width: 40, height: 30, pixels: vec![0; 40 * 30 * 3] };
         photo.resized_crop(Rectangle { left: 30, top: 0, width: 11, height: 5 }, 4, Bilinear, false);
     }

@@ -1,11 +1,11 @@
-//! What of a photo a network sees.
+//! The part of a photo that the network sees.
 
+use super::filter_taps::crop_offset;
 use super::resize::resized_size;
-use super::windows::crop_offset;
 use super::{ImageBatch, Photo, Preprocessing};
 use serde::{Deserialize, Serialize};
 
-/// The part of an upright photo that is left after cropping, in pixels of the photo.
+/// The part of an upright photo that remains after cropping, in pixels of the photo.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Region {
@@ -18,8 +18,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// Of a photo with this width and height.
-    pub(super) fn new((width, height): (u32, u32), preprocessing: &Preprocessing) -> Self {
+    /// Returns the part of a photo of this width and height that `preprocessing` crops.
+    pub(super) fn of_crop((width, height): (u32, u32), preprocessing: &Preprocessing) -> Self {
         let &Preprocessing { resize, crop, .. } = preprocessing;
         let resized = resized_size(width, height, resize);
         let along = |size: u32, resized: u64| {
@@ -30,7 +30,7 @@ impl Region {
         Region { photo: (width, height), left, top, width: width_seen, height: height_seen }
     }
 
-    /// Of an image that nothing was cut off.
+    /// Returns the region of an image that was not cropped.
     pub fn whole(image: &ImageBatch) -> Self {
         let [_, height, width] = image.shape();
         Region { photo: (width as u32, height as u32), left: 0.0, top: 0.0, width: width as f64, height: height as f64 }
@@ -38,9 +38,9 @@ impl Region {
 }
 
 impl Preprocessing {
-    /// What [`Preprocessing::apply`] leaves of a photo.
+    /// Returns the part of the photo that [`Preprocessing::apply`] crops.
     pub fn region(&self, photo: &Photo) -> Region {
-        Region::new((photo.width(), photo.height()), self)
+        Region::of_crop((photo.width(), photo.height()), self)
     }
 }
 
@@ -49,13 +49,13 @@ mod tests {
     use super::*;
 
     fn region(size: (u32, u32)) -> [f64; 4] {
-        let Region { photo, left, top, width, height } = Region::new(size, &Preprocessing::default());
+        let Region { photo, left, top, width, height } = Region::of_crop(size, &Preprocessing::default());
         assert_eq!(photo, size);
         [left, top, width, height]
     }
 
     #[test]
-    fn it_is_the_middle() {
+    fn region_is_the_centre_of_the_photo() {
         assert_eq!(region((256, 256)), [16.0, 16.0, 224.0, 224.0]);
         assert_eq!(region((400, 200)), [112.5, 12.5, 175.0, 175.0]);
         assert_eq!(region((200, 400)), [12.5, 112.5, 175.0, 175.0]);

@@ -1,14 +1,14 @@
-//! What of a WebP file has to be looked at before its decoder is: that takes as much memory for metadata as their chunk
-//! announces, up to 4 GB, and decodes a frame before it asks whether that has the size that the file announced.
+//! Checks of WebP files that must precede decoding: the decoder of the crate `image` allocates whatever size a metadata
+//! chunk declares, up to 4 GB, and decodes a frame before it compares its size with the one declared in the header.
 
-/// EXIF of a file of the extended format, if all of it is there.
+/// Returns the EXIF data of a file in the extended format, if the chunk is complete.
 pub(super) fn exif(file: &[u8]) -> Option<&[u8]> {
     let chunk = extended(file)?.find(|chunk| chunk.name == b"EXIF")?;
     (chunk.data.len() == chunk.size).then_some(chunk.data)
 }
 
-/// Whether the frame that is decoded has the size of what holds it: the canvas, or in an animation the frame's own place.
-/// What else is wrong with a file, its decoder finds.
+/// Whether the frame to decode is as large as declared: as the canvas or, in an animation, as the frame's header
+/// says. All other errors are left to the decoder.
 pub(super) fn frame_fits(file: &[u8], canvas: (u32, u32)) -> bool {
     let first = |name: &[u8; 4]| extended(file).and_then(|mut chunks| chunks.find(|chunk| chunk.name == name));
     let still = first(b"VP8 ").is_none_or(|frame| frame.lossy_size().is_none_or(|size| size == canvas));
@@ -22,9 +22,10 @@ pub(super) fn frame_fits(file: &[u8], canvas: (u32, u32)) -> bool {
     still && animated
 }
 
-/// Bytes a pixel of what lives beside the decoder's output: of an animation the canvas and a frame with alpha, of a picture
-/// with alpha its planes and the one of alpha as it is decoded, and else the planes or four channels.
-pub(super) fn beside_output(file: &[u8]) -> u64 {
+/// Bytes per pixel of the buffers that are alive in addition to the decoder's output: for an animation, the canvas
+/// and a frame with alpha; for an image with alpha, its planes and the alpha plane being decoded; otherwise the
+/// planes, or four channels.
+pub(super) fn extra_bytes_per_pixel(file: &[u8]) -> u64 {
     const ANIMATED: u8 = 0x02;
     const ALPHA: u8 = 0x10;
     let flags = extended(file).and_then(|mut chunks| chunks.next()?.data.first().copied()).unwrap_or(0);
@@ -35,7 +36,7 @@ pub(super) fn beside_output(file: &[u8]) -> u64 {
     }
 }
 
-/// The chunks of a file of the extended format.
+/// Returns the chunks of a file in the extended format.
 fn extended(file: &[u8]) -> Option<Chunks<'_>> {
     const HEADER: usize = 12;
     let chunks = file.get(HEADER..)?;
@@ -44,23 +45,23 @@ fn extended(file: &[u8]) -> Option<Chunks<'_>> {
 
 struct Chunk<'a> {
     name: &'a [u8],
-    /// As it is announced, in bytes.
+    /// Declared size, in bytes.
     size: usize,
-    /// As much of it as there is.
+    /// The data present, which may be shorter than `size`.
     data: &'a [u8],
 }
 
 impl Chunk<'_> {
-    /// Width and height of a lossy frame.
+    /// Returns width and height, if this is a lossy frame.
     fn lossy_size(&self) -> Option<(u32, u32)> {
-        // Behind three bytes of tag and three of signature, each beside two bits of scaling.
+        // They follow three bytes of tag and three of signature; the upper two bits of each are a scaling factor.
         let [.., width, more_width, height, more_height] = *self.data.first_chunk::<10>()?;
         let side = |bytes| u32::from(u16::from_le_bytes(bytes) & 0x3fff);
         (self.name == b"VP8 ").then(|| (side([width, more_width]), side([height, more_height])))
     }
 }
 
-/// One after the other, each behind its name and its size, and of even length.
+/// Iterates over chunks, each of which is preceded by its name and size and padded to an even length.
 struct Chunks<'a>(&'a [u8]);
 
 impl<'a> Iterator for Chunks<'a> {
@@ -69,7 +70,7 @@ impl<'a> Iterator for Chunks<'a> {
     fn next(&mut self) -> Option<Chunk<'a>> {
         let (header, rest) = self.0.split_at_checked(8)?;
         let (name, size) = header.split_at(4);
-        let size = u32::from_le_bytes(size.try_into().expect("four are left")) as usize;
+        let size = u32::from_le_bytes(size.try_into().expect("four bytes remain")) as usize;
         self.0 = rest.get(size.next_multiple_of(2)..).unwrap_or_default();
         Some(Chunk { name, size, data: &rest[..size.min(rest.len())] })
     }
@@ -95,16 +96,16 @@ mod tests {
     }
 
     #[test]
-    fn exif_is_found_behind_chunks_of_odd_length() {
+    fn finds_exif_after_chunks_of_odd_length() {
         let pieces = [HEAD, (b"VP8L", &[0; 4], 3), (b"EXIF", b"II", 2)];
         let whole = file(&pieces);
         assert_eq!(exif(&whole), Some(&b"II"[..]));
         assert_eq!(exif(&whole[..whole.len() - 1]), None);
-        assert_eq!(exif(&file(&pieces[1..])), None, "no extended file");
+        assert_eq!(exif(&file(&pieces[1..])), None, "not the extended format");
     }
 
     #[test]
-    fn what_is_announced_and_not_there_is_none() {
+    fn ignores_chunks_that_are_longer_than_the_file() {
         for size in [3, u32::MAX - 1, u32::MAX] {
             assert_eq!(exif(&file(&[HEAD, (b"EXIF", b"II", size)])), None);
             assert_eq!(exif(&file(&[(HEAD.0, HEAD.1, size), (b"EXIF", b"II", 2)])), None);
@@ -112,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_another_size_does_not_fit() {
+    fn rejects_frames_of_another_size_than_declared() {
         assert!(frame_fits(&file(&[HEAD, FRAME]), (5, 3)));
         assert!(!frame_fits(&file(&[HEAD, FRAME]), (5, 4)));
         assert!(frame_fits(&file(&[HEAD]), (5, 3)));
-        // Its place has 5x3 pixels, then 6x3.
+        // The header of the animation frame declares 5x3 pixels, then 6x3.
         for (width, fits) in [(4, true), (5, false)] {
-            let place = [&[0, 0, 0, 0, 0, 0, width, 0, 0, 2, 0, 0, 0, 0, 0, 0], &chunks(&[FRAME])[..]].concat();
-            let animated = file(&[HEAD, (b"ANMF", &place, place.len() as u32)]);
+            let frame = [&[0, 0, 0, 0, 0, 0, width, 0, 0, 2, 0, 0, 0, 0, 0, 0], &chunks(&[FRAME])[..]].concat();
+            let animated = file(&[HEAD, (b"ANMF", &frame, frame.len() as u32)]);
             assert_eq!(frame_fits(&animated, (80, 60)), fits);
         }
     }

@@ -1,4 +1,4 @@
-//! What the tests of engines share; each uses a part of it.
+//! Helper functions of the engine tests; each test uses some of them.
 #![allow(dead_code)]
 
 use model::engine::{Engine, Input, Normalised, Output};
@@ -7,13 +7,13 @@ use model::preprocess::ImageBatch;
 use model::random;
 use pollster::block_on;
 
-/// Random bytes, with ImageNet's mean and standard deviation.
+/// Returns random images `[batch, height, width, 3]` with ImageNet's mean and standard deviation.
 pub fn images(shape: [usize; 3]) -> Input {
     let pixels = random::pixels(3, shape.iter().product::<usize>() * 3);
     Input::Pixels(ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).unwrap())
 }
 
-/// The same input as planes of floats.
+/// Normalises images to planes of floats, `[batch, 3, height, width]`.
 pub fn normalised(images: &ImageBatch) -> Normalised {
     let [batch, height, width] = images.shape();
     let mut planes = vec![0.0; images.pixels().len()];
@@ -30,7 +30,7 @@ pub fn run(engine: &Engine, input: &Input) -> Output {
     block_on(engine.run(input, &Tap::ALL)).unwrap()
 }
 
-/// `max|difference| / max|reference|`
+/// Returns `max|difference| / max|reference|`.
 pub fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
     assert_eq!(values.len(), reference.len());
     let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
@@ -38,12 +38,12 @@ pub fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
     values.iter().zip(reference).fold(0.0f32, |difference, (a, b)| difference.max((a - b).abs())) / largest
 }
 
-/// Logits and all taps; `what` is said of those that differ by `tolerance` or more.
+/// Asserts that logits and all activations differ by less than `tolerance`; the message starts with `what`.
 pub fn assert_near(output: &Output, reference: &Output, tolerance: f32, what: &str) {
     let difference = relative_difference(&output.logits.values, &reference.logits.values);
     assert!(difference < tolerance, "{what}: logits differ by {difference}");
-    assert_eq!(output.kept.len(), reference.kept.len());
-    for (ours, reference) in output.kept.iter().zip(&reference.kept) {
+    assert_eq!(output.activations.len(), reference.activations.len());
+    for (ours, reference) in output.activations.iter().zip(&reference.activations) {
         assert_eq!(ours.shape, reference.shape);
         let (tap, difference) = (ours.tap, relative_difference(&ours.values, &reference.values));
         assert!(difference < tolerance, "{what}: {tap:?} differs by {difference}");

@@ -1,6 +1,7 @@
-"""Makes the small .pth files beside this script: python3 make.py (PyTorch 2; the files are committed).
+"""Writes the small .pth files in this folder: python3 make.py (requires PyTorch 2; the files are committed).
 
-Every file holds the same few tensors, in the ways in which people's files differ; those that must be refused say why.
+Each file holds the same few tensors, saved in one of the ways in which files differ in practice, or something that the
+importer must reject.
 """
 
 import io
@@ -15,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def weights():
-    """What `expected` in ../pth.rs lists, and a counter."""
+    """The tensors that `expected` in ../pth.rs lists, and a counter."""
     return {
         "conv1.weight": torch.arange(24.0).reshape(2, 3, 2, 2) / 4,
         "bn1.weight": torch.tensor([1.0, 2.0]),
@@ -27,7 +28,7 @@ def weights():
 
 
 def floats(change):
-    """The weights with every tensor of floats changed."""
+    """The weights with `change` applied to every floating-point tensor."""
     return {name: change(value) if value.is_floating_point() else value for name, value in weights().items()}
 
 
@@ -40,18 +41,18 @@ def save(name, value, **options):
 
 
 class Unknown:
-    """A class that the reader does not know."""
+    """A class that is unknown to the importer."""
 
 
 class Attack:
-    """Runs a command in a reader that executes pickles."""
+    """Runs a command if the reader executes the pickle."""
 
     def __reduce__(self):
         return os.system, ("touch executed-by-pickle",)
 
 
 def shared():
-    """Every tensor a view of one storage, at an offset."""
+    """The weights as views of one storage, each at an offset."""
     tensors = floats(lambda value: value)
     flat = torch.cat([torch.full((3,), 99.0)] + [value.flatten() for value in tensors.values() if value.dim()])
     offset = 3
@@ -68,7 +69,7 @@ def with_attribute(value):
 
 
 def rezipped(name, compression=zipfile.ZIP_STORED, replace=None):
-    """zip.pth packed anew."""
+    """Writes the entries of zip.pth to a new archive, with another compression or with entries replaced."""
     replace = replace or {}
     with zipfile.ZipFile(HERE / "zip.pth") as old, zipfile.ZipFile(HERE / f"{name}.pth", "w", compression) as new:
         for entry in old.namelist():
@@ -98,10 +99,10 @@ def main():
     module.add_module("fc", nn.Linear(2, 3))
     save("ordered_dict", nn.Sequential(nn.Linear(2, 1)).state_dict())
 
-    save("unknown_beside", {"state_dict": weights(), "arguments": Unknown(), "set": {1, 2}})
-    save("unknown_inside", weights() | {"layer1.weight": Unknown()})
-    save("attack_beside", {"state_dict": weights(), "arguments": Attack()})
-    save("attack_inside", weights() | {"layer1.weight": Attack()})
+    save("unknown_outside_weights", {"state_dict": weights(), "arguments": Unknown(), "set": {1, 2}})
+    save("unknown_in_weights", weights() | {"layer1.weight": Unknown()})
+    save("attack_outside_weights", {"state_dict": weights(), "arguments": Attack()})
+    save("attack_in_weights", weights() | {"layer1.weight": Attack()})
     save("attack_legacy", weights() | {"layer1.weight": Attack()}, _use_new_zipfile_serialization=False)
     save("module", module)
     save("module_nested", {"model": module})

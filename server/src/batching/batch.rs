@@ -1,7 +1,7 @@
-//! Images that go through an engine together, and come apart again behind it.
+//! A batch of images on its way through an engine: stacked before inference, split into one output per image afterwards.
 
-use super::{Answered, BatchingMetrics, Execute, Job, Sizes, Unanswered};
-use model::engine::{Device, EngineError, Input, Kept, Logits, Normalised, Output};
+use super::{BatchError, BatchSizes, BatchingMetrics, Execute, InferenceOutput, Job};
+use model::engine::{Activation, Device, EngineError, Input, Logits, Normalised, Output};
 use model::plan::Tap;
 use model::preprocess::ImageBatch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,147 +9,155 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub struct Batch {
-    /// Those of `owners` in their order, then what fills the batch up.
+    /// The images of `waiters`, in their order, followed by padding.
     input: Input,
-    owners: Vec<Owner>,
+    waiters: Vec<Waiter>,
 }
 
-struct Owner {
+/// The part of a job that remains when its image has been stacked: the receiver of the output.
+struct Waiter {
     keep: &'static [Tap],
-    queued: Instant,
-    reply: oneshot::Sender<Result<Answered, Unanswered>>,
+    queued_at: Instant,
+    reply: oneshot::Sender<Result<InferenceOutput, BatchError>>,
 }
 
 impl Batch {
-    /// Of at least one image, all of one kind and size.
-    pub fn new(jobs: Vec<Job>, sizes: Sizes) -> Self {
-        let (mut inputs, mut owners) = (Vec::new(), Vec::new());
-        for Job { input, keep, queued, reply } in jobs {
+    /// Stacks the images of at least one job; all have the same kind and size.
+    pub fn new(jobs: Vec<Job>, sizes: BatchSizes) -> Self {
+        let (mut inputs, mut waiters) = (Vec::new(), Vec::new());
+        for Job { input, keep, queued_at, reply } in jobs {
             inputs.push(input);
-            owners.push(Owner { keep, queued, reply });
+            waiters.push(Waiter { keep, queued_at, reply });
         }
-        Batch { input: filled(inputs, sizes), owners }
+        Batch { input: stack_padded(inputs, sizes), waiters }
     }
 
-    /// How many images somebody wants answered.
+    /// Number of images without padding.
     pub fn images(&self) -> usize {
-        self.owners.len()
+        self.waiters.len()
     }
 
-    /// How many images it has, those that fill it up among them.
-    pub fn size(&self) -> usize {
+    /// Number of images including padding.
+    pub fn padded_size(&self) -> usize {
         self.input.shape()[0]
     }
 
-    /// What is left of it without images that nobody waits for any more, if anything is.
-    pub fn without_abandoned(mut self, sizes: Sizes) -> Option<Self> {
-        // Asked once, for the answer may change any time.
-        let left: Vec<bool> = self.owners.iter().map(|owner| !owner.reply.is_closed()).collect();
-        if left.iter().all(|left| *left) {
+    /// Removes images whose receiver was dropped; returns `None` if none is left.
+    pub fn without_abandoned(mut self, sizes: BatchSizes) -> Option<Self> {
+        // Read once, because a receiver can be dropped at any time.
+        let is_live: Vec<bool> = self.waiters.iter().map(|waiter| !waiter.reply.is_closed()).collect();
+        if is_live.iter().all(|is_live| *is_live) {
             return Some(self);
         }
-        let images = (0..left.len()).filter(|index| left[*index]).map(|index| image(&self.input, index));
-        let inputs: Vec<Input> = images.collect();
-        let mut left = left.iter();
-        self.owners.retain(|_| *left.next().expect("one for each"));
-        (!inputs.is_empty()).then(|| Batch { input: filled(inputs, sizes), owners: self.owners })
+        let live = (0..is_live.len()).filter(|index| is_live[*index]).map(|index| image(&self.input, index));
+        let inputs: Vec<Input> = live.collect();
+        let mut is_live = is_live.iter();
+        self.waiters.retain(|_| *is_live.next().expect("one flag per waiter"));
+        (!inputs.is_empty()).then(|| Batch { input: stack_padded(inputs, sizes), waiters: self.waiters })
     }
 
-    /// Answers every owner.
+    /// Runs the batch and replies to every waiter.
     pub fn run(self, engine: &impl Execute, metrics: &BatchingMetrics) {
-        let begun = Instant::now();
-        let keep = self.owners.iter().find(|owner| !owner.keep.is_empty()).map_or(&[][..], |owner| owner.keep);
-        metrics.size.observe(self.owners.len() as f64);
+        let start = Instant::now();
+        let keep = self.waiters.iter().find(|waiter| !waiter.keep.is_empty()).map_or(&[][..], |waiter| waiter.keep);
+        metrics.batch_size.observe(self.waiters.len() as f64);
         match run(engine, &self.input, keep) {
             Ok((output, device)) => {
-                let inference = begun.elapsed();
-                metrics.inference.observe(inference.as_secs_f64());
-                for (index, owner) in self.owners.into_iter().enumerate() {
-                    owner.answer(&output, index, device, begun, inference, metrics);
+                let inference = start.elapsed();
+                metrics.inference_seconds.observe(inference.as_secs_f64());
+                for (index, waiter) in self.waiters.into_iter().enumerate() {
+                    waiter.send_output(&output, index, device, start, inference, metrics);
                 }
             }
-            Err(error) => match self.owners.len() {
-                1 => self.owners.into_iter().zip([error]).for_each(|(owner, error)| owner.refuse(error)),
-                // One image must not fail those that happen to be beside it.
+            Err(error) => match self.waiters.len() {
+                1 => self.waiters.into_iter().zip([error]).for_each(|(waiter, error)| waiter.send_error(error)),
+                // One invalid image must not fail the others of its batch.
                 _ => self.run_one_by_one(engine, metrics),
             },
         }
     }
 
     fn run_one_by_one(self, engine: &impl Execute, metrics: &BatchingMetrics) {
-        for (index, owner) in self.owners.into_iter().enumerate() {
-            let begun = Instant::now();
-            match run(engine, &image(&self.input, index), owner.keep) {
-                Ok((output, device)) => owner.answer(&output, 0, device, begun, begun.elapsed(), metrics),
-                Err(error) => owner.refuse(error),
+        for (index, waiter) in self.waiters.into_iter().enumerate() {
+            let start = Instant::now();
+            match run(engine, &image(&self.input, index), waiter.keep) {
+                Ok((output, device)) => waiter.send_output(&output, 0, device, start, start.elapsed(), metrics),
+                Err(error) => waiter.send_error(error),
             }
         }
     }
 }
 
-impl Owner {
-    fn refuse(self, error: Unanswered) {
-        // The client may have gone meanwhile.
+impl Waiter {
+    fn send_error(self, error: BatchError) {
+        // Fails if the client has disconnected in the meantime.
         let _ = self.reply.send(Err(error));
     }
 
-    fn answer(
+    fn send_output(
         self,
         output: &Output,
         row: usize,
         device: Device,
-        begun: Instant,
+        start: Instant,
         inference: Duration,
         metrics: &BatchingMetrics,
     ) {
-        let queue = begun - self.queued;
-        metrics.wait.observe(queue.as_secs_f64());
+        let queue = start - self.queued_at;
+        metrics.queue_seconds.observe(queue.as_secs_f64());
         let classes = output.logits.classes;
         let logits = Logits { values: output.logits.row(row).to_vec(), batch: 1, classes };
-        let kept =
-            if self.keep.is_empty() { Vec::new() } else { output.kept.iter().map(|kept| of(kept, row)).collect() };
-        // The client may have gone meanwhile.
-        let _ = self.reply.send(Ok(Answered { logits, kept, device, queue, inference }));
+        let activations = if self.keep.is_empty() {
+            Vec::new()
+        } else {
+            output.activations.iter().map(|activation| activation_of(activation, row)).collect()
+        };
+        // Fails if the client has disconnected in the meantime.
+        let _ = self.reply.send(Ok(InferenceOutput { logits, activations, device, queue, inference }));
     }
 }
 
-/// An engine keeps nothing between two runs, so a panic costs this one only.
-pub fn run(engine: &impl Execute, input: &Input, keep: &[Tap]) -> Result<(Output, Device), Unanswered> {
-    let ran: Result<Result<_, EngineError>, _> = catch_unwind(AssertUnwindSafe(|| engine.execute(input, keep)));
-    ran.map_or(Err(Unanswered::Panicked), |ran| ran.map_err(Unanswered::Engine))
+/// Runs the engine. Engines hold no state between runs, so they remain usable after a panic.
+pub fn run(engine: &impl Execute, input: &Input, keep: &[Tap]) -> Result<(Output, Device), BatchError> {
+    let result: Result<Result<_, EngineError>, _> = catch_unwind(AssertUnwindSafe(|| engine.execute(input, keep)));
+    result.map_or(Err(BatchError::EnginePanicked), |result| result.map_err(BatchError::Engine))
 }
 
-/// What was kept of one image.
-fn of(kept: &Kept, row: usize) -> Kept {
-    let [_, channels, height, width] = kept.shape;
+/// Copies the activation of one image out of that of a batch.
+fn activation_of(activation: &Activation, row: usize) -> Activation {
+    let [_, channels, height, width] = activation.shape;
     let size = channels * height * width;
-    Kept { tap: kept.tap, values: kept.values[row * size..][..size].to_vec(), shape: [1, channels, height, width] }
+    Activation {
+        tap: activation.tap,
+        values: activation.values[row * size..][..size].to_vec(),
+        shape: [1, channels, height, width],
+    }
 }
 
-/// One batch of them, and of the last one once more as often as it takes to fill it up.
-fn filled(mut inputs: Vec<Input>, sizes: Sizes) -> Input {
-    let size = sizes.filled(inputs.len());
+/// Stacks images into one batch, padded with copies of the last image.
+fn stack_padded(mut inputs: Vec<Input>, sizes: BatchSizes) -> Input {
+    let size = sizes.padded_size(inputs.len());
     if size > inputs.len() {
-        inputs.resize(size, inputs.last().expect("a batch has images").clone());
+        inputs.resize(size, inputs.last().expect("a batch has at least one image").clone());
     }
     stack(inputs)
 }
 
 fn stack(inputs: Vec<Input>) -> Input {
-    const ALIKE: &str = "the queue gives images of one kind and size";
+    const SAME_SHAPE: &str = "the queue batches only images of the same kind and size";
     let pixels = matches!(inputs[0], Input::Pixels(_));
     if pixels {
         let images = inputs.into_iter().filter_map(|input| match input {
             Input::Pixels(image) => Some(image),
             Input::Normalised(_) => None,
         });
-        Input::Pixels(ImageBatch::stack(images).expect(ALIKE))
+        Input::Pixels(ImageBatch::stack(images).expect(SAME_SHAPE))
     } else {
         let images = inputs.into_iter().filter_map(|input| match input {
             Input::Normalised(image) => Some(image),
             Input::Pixels(_) => None,
         });
-        Input::Normalised(Normalised::stack(images).expect(ALIKE))
+        Input::Normalised(Normalised::stack(images).expect(SAME_SHAPE))
     }
 }
 

@@ -1,11 +1,11 @@
-//! The two threads of an engine: one that alone touches it, and one that makes the next batch ready while it runs.
+//! The two threads of an engine: one owns and runs it, the other prefetches the next batch in the meantime.
 //!
-//! GPU backends keep memory and streams by thread, so an engine stays on one that lives as long as it; and a thread that
-//! computes for milliseconds must be none of the async ones.
+//! GPU backends keep memory and streams per thread, so an engine stays on one thread for its whole life. Neither is an async
+//! thread, because both compute for milliseconds at a time.
 
 use super::batch::{self, Batch};
-use super::queue::{Next, Queue};
-use super::{BatchingMetrics, Execute, Sizes, State};
+use super::queue::{Queue, Work};
+use super::{BatchSizes, BatchingMetrics, EngineStatus, Execute};
 use anyhow::Result;
 use model::engine::{Input, Normalised};
 use model::preprocess::ImageBatch;
@@ -17,9 +17,9 @@ use tokio::sync::watch;
 pub struct EngineThread {
     pub index: usize,
     pub queue: Arc<Queue>,
-    pub sizes: Sizes,
+    pub sizes: BatchSizes,
     pub metrics: BatchingMetrics,
-    /// An image to warm up with.
+    /// Image to warm up with.
     pub example: Input,
 }
 
@@ -28,59 +28,60 @@ impl EngineThread {
         self,
         name: &str,
         prepare: impl FnOnce() -> Result<E> + Send + 'static,
-    ) -> std::io::Result<watch::Receiver<State>> {
-        let (announce, state) = watch::channel(State::Preparing);
+    ) -> std::io::Result<watch::Receiver<EngineStatus>> {
+        let (status, receiver) = watch::channel(EngineStatus::Preparing);
         let (index, queue, sizes) = (self.index, self.queue.clone(), self.sizes);
-        Builder::new().name(format!("batch {name}")).spawn(move || make_ahead(index, &queue, sizes))?;
+        Builder::new().name(format!("batch {name}")).spawn(move || prefetch_batches(index, &queue, sizes))?;
         Builder::new().name(format!("engine {name}")).spawn(move || {
-            let _ended = Ended(self.queue.clone(), self.index);
+            let _removal = RemoveOnDrop(self.queue.clone(), self.index);
             match prepare().and_then(|engine| self.warm_up(&engine, 1).map(|()| engine)) {
                 Ok(engine) => {
-                    announce.send_replace(State::Ready);
-                    self.work(&engine);
+                    status.send_replace(EngineStatus::Ready);
+                    self.process_queue(&engine);
                 }
                 Err(error) => {
-                    announce.send_replace(State::Failed(format!("{error:#}")));
+                    status.send_replace(EngineStatus::Failed(format!("{error:#}")));
                 }
             }
         })?;
-        Ok(state)
+        Ok(receiver)
     }
 
-    fn work(&self, engine: &impl Execute) {
-        // The next one last.
-        let mut cold: Vec<usize> = self.sizes.cold().collect();
-        cold.reverse();
+    fn process_queue(&self, engine: &impl Execute) {
+        // In reverse order, because the next size is popped off the end.
+        let mut warmup_sizes: Vec<usize> = self.sizes.warmup_sizes().collect();
+        warmup_sizes.reverse();
         loop {
-            let next = self.queue.next(self.index, cold.is_empty());
-            if matches!(next, Next::End) {
+            let work = self.queue.next(self.index, warmup_sizes.is_empty());
+            if matches!(work, Work::Finished) {
                 return;
             }
-            guarded(|| {
-                let batch = match next {
-                    Next::Batch(batch) => batch.without_abandoned(self.sizes),
-                    Next::Jobs(jobs) => Some(Batch::new(jobs, self.sizes)),
-                    Next::Nothing | Next::End => None,
+            catch_panic(|| {
+                let batch = match work {
+                    Work::Batch(batch) => batch.without_abandoned(self.sizes),
+                    Work::Jobs(jobs) => Some(Batch::new(jobs, self.sizes)),
+                    Work::Nothing | Work::Finished => None,
                 };
                 if let Some(batch) = batch {
                     batch.run(engine, &self.metrics);
                 }
             });
-            // Other sizes are warmed up behind the first one: at once if nobody waits, else one behind each batch.
-            if let Some(size) = cold.pop() {
+            // The larger sizes are warmed up once the engine is ready: immediately while the queue is empty, otherwise one size
+            // after each batch.
+            if let Some(size) = warmup_sizes.pop() {
                 match self.warm_up(engine, size) {
-                    Ok(()) => self.queue.warm(self.index, size),
+                    Ok(()) => self.queue.set_max_batch(self.index, size),
                     Err(error) => {
-                        tracing::warn!("batches of {size} images and more are not used: {error:#}");
-                        cold.clear();
+                        tracing::warn!("cannot warm up batches of {size} images; using smaller batches: {error:#}");
+                        warmup_sizes.clear();
                     }
                 }
             }
         }
     }
 
-    /// The first run of a size takes longer than all others, so it is nobody's photo. It also tells whether the network
-    /// computes numbers at all.
+    /// Runs a batch of example images, because the first run of each size is slower than all later ones. It also verifies that
+    /// the network computes finite numbers.
     fn warm_up(&self, engine: &impl Execute, size: usize) -> Result<()> {
         let images = match &self.example {
             Input::Pixels(image) => Input::Pixels(ImageBatch::stack(vec![image.clone(); size])?),
@@ -91,22 +92,22 @@ impl EngineThread {
     }
 }
 
-/// However an engine's thread ends, nobody waits for it in vain.
-struct Ended(Arc<Queue>, usize);
+/// Removes an engine from the queue however its thread ends, so that no job waits for it.
+struct RemoveOnDrop(Arc<Queue>, usize);
 
-impl Drop for Ended {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
-        self.0.abandon(self.1);
+        self.0.remove_engine(self.1);
     }
 }
 
-fn make_ahead(index: usize, queue: &Queue, sizes: Sizes) {
-    while let Some(jobs) = queue.ahead(index) {
-        queue.made(index, guarded(|| Batch::new(jobs, sizes)));
+fn prefetch_batches(index: usize, queue: &Queue, sizes: BatchSizes) {
+    while let Some(jobs) = queue.prefetch(index) {
+        queue.store_prefetched(index, catch_panic(|| Batch::new(jobs, sizes)));
     }
 }
 
-/// A panic costs those their answers whose images it is about, and nobody else.
-fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(work)).inspect_err(|_| tracing::error!("a batch was lost in a panic")).ok()
+/// Catches panics, which drop the jobs of the current batch but leave the thread running.
+fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).inspect_err(|_| tracing::error!("dropped a batch after a panic")).ok()
 }

@@ -1,18 +1,18 @@
-//! Dynamic batching: images wait in one queue for whichever engine is free, and go through it together.
+//! Dynamic batching: images wait in one queue per model until an engine is free, and run through it as a batch.
 //!
-//! It is driven by idle engines, not by a timer: an engine that has nothing to do takes what waits, up to the largest batch;
-//! one that is busy has one full batch made ready behind its back. Several engines draw from the same queue, so that work
-//! goes to whoever has least. It knows neither HTTP nor what is inside an engine.
+//! Idle engines drive it, not a timer: an engine without work takes what is queued, up to its largest batch; while it is
+//! busy, one full batch is prefetched for it. Several engines share one queue, which balances the load between them. This
+//! module deals neither with HTTP nor with the internals of engines.
 
 mod batch;
+mod batch_sizes;
 mod engine_thread;
 mod queue;
-mod sizes;
 
-pub use sizes::Sizes;
+pub use batch_sizes::BatchSizes;
 
 use engine_thread::EngineThread;
-use model::engine::{Device, EnduringEngine, EngineError, Input, Kept, Logits, Output};
+use model::engine::{Activation, Device, EngineError, FallbackEngine, Input, Logits, Output};
 use model::plan::Tap;
 use prometheus::Histogram;
 use queue::Queue;
@@ -20,111 +20,115 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
-/// What executes a batch. [`EnduringEngine`] but for tests.
+/// Executes a batch. Implemented by [`FallbackEngine`], and by fake engines in tests.
 pub trait Execute: 'static {
-    /// `input` has as many images as [`Sizes`] allows; `keep` as in [`model::engine::Engine::run`].
+    /// Runs `input`, whose number of images is one that [`BatchSizes`] allows; `keep` as in [`model::engine::Engine::run`].
     fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError>;
 }
 
-impl Execute for EnduringEngine {
+impl Execute for FallbackEngine {
     fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
         pollster::block_on(self.run(input, keep))
     }
 }
 
-/// How a batcher works.
+/// Options of a batcher.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchingOptions {
-    /// Images that may wait.
-    pub queue: usize,
-    /// How long the first image of a batch waits for others, though an engine is free.
-    pub delay: Duration,
+    /// Maximum number of queued images.
+    pub queue_size: usize,
+    /// How long an idle engine waits for a batch to fill, counted from when its first image was queued.
+    pub max_delay: Duration,
 }
 
-/// Where a batcher writes what it did, in seconds and images.
+/// Histograms of a batcher, in seconds and images.
 #[derive(Clone)]
 pub struct BatchingMetrics {
-    pub wait: Histogram,
-    pub inference: Histogram,
-    pub size: Histogram,
+    pub queue_seconds: Histogram,
+    pub inference_seconds: Histogram,
+    pub batch_size: Histogram,
 }
 
-/// What one image got.
+/// Result of inference for one image.
 #[derive(Debug)]
-pub struct Answered {
-    /// Of one image.
+pub struct InferenceOutput {
+    /// Logits of this image, a batch of one.
     pub logits: Logits,
-    /// What was to be kept, of this image.
-    pub kept: Vec<Kept>,
+    /// Activations of this image at the taps that its job requested.
+    pub activations: Vec<Activation>,
     pub device: Device,
-    /// From when it was queued until its batch began.
+    /// Time from when the image was queued until its batch started.
     pub queue: Duration,
-    /// Of its batch.
+    /// Time that the engine took for the whole batch.
     pub inference: Duration,
 }
 
-/// Images that wait for an engine.
+/// Number of images that wait for an engine.
 #[derive(Clone, Copy, Debug)]
-pub struct Waiting {
+pub struct QueueDepth {
     pub queued: usize,
-    /// In batches that were taken from the queue for engines that are busy.
-    pub ahead: usize,
+    /// Images in batches that were taken off the queue for busy engines.
+    pub prefetched: usize,
 }
 
-impl Waiting {
-    pub fn images(self) -> usize {
-        self.queued + self.ahead
+impl QueueDepth {
+    pub fn total(self) -> usize {
+        self.queued + self.prefetched
     }
 }
 
-/// Why an image has no answer.
+/// Reason why an image has no output.
 #[derive(Debug, thiserror::Error)]
-pub enum Unanswered {
-    #[error("the queue is full")]
-    Full,
+pub enum BatchError {
+    #[error("inference queue is full")]
+    QueueFull,
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("the engine panicked")]
-    Panicked,
-    #[error("the engine's thread has ended; what it wrote to stderr says why")]
-    Ended,
+    #[error("engine panicked")]
+    EnginePanicked,
+    /// The thread of the engine has ended, or the image was dropped because of a panic while its batch was being stacked.
+    #[error("engine stopped or dropped the image; see stderr for the cause")]
+    EngineStopped,
 }
 
-/// An image that waits, with who waits for it.
+/// A queued image and the channel for its output.
 struct Job {
-    /// A batch of one.
+    /// A batch of one image.
     input: Input,
     keep: &'static [Tap],
-    queued: Instant,
-    reply: oneshot::Sender<Result<Answered, Unanswered>>,
+    queued_at: Instant,
+    reply: oneshot::Sender<Result<InferenceOutput, BatchError>>,
 }
 
 impl Job {
-    /// Nobody waits for the answer any more: the client has gone, or its deadline is over.
+    /// Returns whether the receiver of the output was dropped, because the client disconnected or its deadline passed.
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
 }
 
-/// Engines with the queue in front of them. They answer what was queued, and end, when this is dropped.
+/// Engines and the queue that feeds them. When this is dropped, the engines finish the queued jobs and then stop.
 pub struct Batcher {
     queue: Arc<Queue>,
-    engines: Vec<watch::Receiver<State>>,
+    engines: Vec<watch::Receiver<EngineStatus>>,
 }
 
 #[derive(Clone, PartialEq)]
-enum State {
+enum EngineStatus {
     Preparing,
     Ready,
     Failed(String),
 }
 
 impl Batcher {
-    /// Each of `engines` is made on a thread of its own, named after `name`, where it then stays: making it brings the weights to
-    /// its device. Images may come before that is done.
+    /// Starts one thread per engine, named after `name`, which creates its engine (and so copies the weights to the device) and
+    /// owns it from then on. Images can be submitted before the engines are ready. `example` is the image to warm up with.
+    ///
+    /// # Errors
+    /// Returns an error if a thread cannot be started.
     pub fn start<E: Execute, P>(
         name: &str,
-        engines: Vec<(Sizes, P)>,
+        engines: Vec<(BatchSizes, P)>,
         options: BatchingOptions,
         metrics: &BatchingMetrics,
         example: Input,
@@ -133,7 +137,7 @@ impl Batcher {
         P: FnOnce() -> anyhow::Result<E> + Send + 'static,
     {
         let queue = Arc::new(Queue::new(options, engines.iter().map(|(sizes, _)| *sizes)));
-        // Made first: if a thread cannot be started, those that run already end with it.
+        // Created before the threads: if one cannot be started, dropping the batcher stops those that already run.
         let mut batcher = Batcher { queue: queue.clone(), engines: Vec::new() };
         for (index, (sizes, prepare)) in engines.into_iter().enumerate() {
             let (queue, example) = (queue.clone(), example.clone());
@@ -143,12 +147,15 @@ impl Batcher {
         Ok(batcher)
     }
 
-    /// Waits until every engine is warm, or until one cannot get so.
-    pub async fn prepared(&self) -> anyhow::Result<()> {
+    /// Waits until every engine has run its first warm-up batch.
+    ///
+    /// # Errors
+    /// Returns an error as soon as an engine that is waited for has failed to start.
+    pub async fn wait_until_ready(&self) -> anyhow::Result<()> {
         for engine in &self.engines {
-            let mut state = engine.clone();
-            let state = state.wait_for(|state| *state != State::Preparing).await;
-            if let State::Failed(reason) = &*state.map_err(|_| Unanswered::Ended)? {
+            let mut status = engine.clone();
+            let status = status.wait_for(|status| *status != EngineStatus::Preparing).await;
+            if let EngineStatus::Failed(reason) = &*status.map_err(|_| BatchError::EngineStopped)? {
                 anyhow::bail!("{reason}");
             }
         }
@@ -156,37 +163,38 @@ impl Batcher {
     }
 
     pub fn is_ready(&self) -> bool {
-        self.engines.iter().all(|state| *state.borrow() == State::Ready) && self.is_whole()
+        self.engines.iter().all(|status| *status.borrow() == EngineStatus::Ready) && self.is_alive()
     }
 
-    /// False if the thread of an engine has ended, which does not come back.
-    pub fn is_whole(&self) -> bool {
-        self.queue.is_whole()
+    /// Returns false if the thread of an engine has ended; engines are not restarted.
+    pub fn is_alive(&self) -> bool {
+        self.queue.is_alive()
     }
 
-    /// Whether there is no room for so many images more.
+    /// Returns whether the queue has no room for `images` more images.
     pub fn is_full(&self, images: usize) -> bool {
         self.queue.is_full(images)
     }
 
-    pub fn waiting(&self) -> Waiting {
-        self.queue.waiting()
+    pub fn queue_depth(&self) -> QueueDepth {
+        self.queue.depth()
     }
 
-    /// Queues images, batches of one, all of them or none; who drops what this returns does not want the answers any more.
+    /// Queues images (batches of one), either all of them or none. Dropping a [`PendingOutput`] cancels its image.
     ///
     /// # Errors
-    /// [`Unanswered::Full`] at once, if there is no room for all.
+    /// Returns [`BatchError::QueueFull`] immediately if the queue has no room for all of them, and
+    /// [`BatchError::EngineStopped`] if no engine is left.
     pub fn submit(
         &self,
         images: impl IntoIterator<Item = Input>,
         keep: &'static [Tap],
-    ) -> Result<Vec<Pending>, Unanswered> {
+    ) -> Result<Vec<PendingOutput>, BatchError> {
         let (mut jobs, mut pending) = (Vec::new(), Vec::new());
         for input in images {
-            let (reply, answer) = oneshot::channel();
-            jobs.push(Job { input, keep, queued: Instant::now(), reply });
-            pending.push(Pending(answer));
+            let (reply, output) = oneshot::channel();
+            jobs.push(Job { input, keep, queued_at: Instant::now(), reply });
+            pending.push(PendingOutput(output));
         }
         self.queue.push(jobs)?;
         Ok(pending)
@@ -199,12 +207,12 @@ impl Drop for Batcher {
     }
 }
 
-/// An answer that is still to come.
-pub struct Pending(oneshot::Receiver<Result<Answered, Unanswered>>);
+/// The output of a submitted image, available once its batch has run.
+pub struct PendingOutput(oneshot::Receiver<Result<InferenceOutput, BatchError>>);
 
-impl Pending {
-    pub async fn answer(self) -> Result<Answered, Unanswered> {
-        self.0.await.map_err(|_| Unanswered::Ended)?
+impl PendingOutput {
+    pub async fn wait(self) -> Result<InferenceOutput, BatchError> {
+        self.0.await.map_err(|_| BatchError::EngineStopped)?
     }
 }
 

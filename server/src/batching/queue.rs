@@ -1,304 +1,304 @@
-//! Images that wait, and which engine may take how many of them when.
+//! The queue of a model: decides which engine takes which images, and when.
 
 use super::batch::Batch;
-use super::{BatchingOptions, Job, Sizes, Unanswered, Waiting};
+use super::{BatchError, BatchSizes, BatchingOptions, Job, QueueDepth};
 use model::engine::Input;
+use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant, replace};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub struct Queue {
-    state: Mutex<State>,
-    /// For engines that are idle.
-    work: Condvar,
-    /// For those who make batches ready.
-    ahead: Condvar,
+    state: Mutex<QueueState>,
+    /// Wakes idle engines.
+    work_available: Condvar,
+    /// Wakes the threads that prefetch batches.
+    prefetch_needed: Condvar,
     options: BatchingOptions,
 }
 
-struct State {
+struct QueueState {
     waiting: VecDeque<Job>,
-    engines: Vec<Place>,
-    /// Whether each can run what was made ready for another.
-    alike: bool,
-    /// Of these, those whose threads have not ended.
-    living: usize,
+    engines: Vec<EngineSlot>,
+    /// Whether every engine can run a batch that was prefetched for another one, because all have the same batch sizes.
+    interchangeable: bool,
+    /// Number of engines whose threads have not ended.
+    running_engines: usize,
     closed: bool,
 }
 
-/// An engine.
-struct Place {
+/// State of one engine.
+struct EngineSlot {
     stage: Stage,
-    ahead: Ahead,
-    /// The largest batch that it is warm for.
-    most: usize,
+    prefetch: Prefetch,
+    /// Largest batch that the engine is warmed up for.
+    max_batch: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
-    /// Takes nothing yet: it might never get ready, and what it had would be lost.
-    Cold,
+    /// Does not take images yet: if the engine never becomes ready, they would be lost.
+    Starting,
     Idle,
     Busy,
-    /// Takes nothing more.
-    Gone,
+    /// The engine's thread has ended.
+    Stopped,
 }
 
-/// What is made ready for an engine while it runs.
-enum Ahead {
-    Nothing,
-    /// Of so many images.
-    BeingMade(usize),
-    Batch(Batch),
+/// The batch that is prepared for an engine while it runs another one.
+enum Prefetch {
+    Empty,
+    /// Being stacked from this number of images.
+    InProgress(usize),
+    Ready(Batch),
 }
 
-/// What there is for an engine to do.
-pub enum Next {
+/// Work for an engine.
+pub enum Work {
     Batch(Batch),
-    /// To be made a batch of.
+    /// Jobs to stack into a batch.
     Jobs(Vec<Job>),
-    /// At the moment.
+    /// Nothing to do at the moment.
     Nothing,
-    /// Nor will there be.
-    End,
+    /// The queue is closed and empty.
+    Finished,
 }
 
-/// When an engine that is idle may take what waits.
-enum When {
+/// When an idle engine may take the next work.
+enum Availability {
     Now,
-    /// Unless something changes before.
-    In(Duration),
-    /// When something changes.
-    Later,
+    /// After this time, unless the queue changes before.
+    After(Duration),
+    /// When the queue changes.
+    OnChange,
 }
 
 impl Queue {
-    /// With the sizes of each engine's batches.
-    pub fn new(options: BatchingOptions, engines: impl IntoIterator<Item = Sizes>) -> Self {
-        let place = |sizes: Sizes| {
-            let most = if sizes.rounded { 1 } else { sizes.most };
-            Place { stage: Stage::Cold, ahead: Ahead::Nothing, most }
+    /// Creates a queue for engines with these batch sizes.
+    pub fn new(options: BatchingOptions, engines: impl IntoIterator<Item = BatchSizes>) -> Self {
+        let slot = |sizes: BatchSizes| {
+            let max_batch = if sizes.padded { 1 } else { sizes.max };
+            EngineSlot { stage: Stage::Starting, prefetch: Prefetch::Empty, max_batch }
         };
-        let sizes: Vec<Sizes> = engines.into_iter().collect();
-        let alike = sizes.windows(2).all(|two| two[0] == two[1]);
-        let engines: Vec<Place> = sizes.into_iter().map(place).collect();
-        let state = State { waiting: VecDeque::new(), living: engines.len(), engines, alike, closed: false };
-        Queue { state: Mutex::new(state), work: Condvar::new(), ahead: Condvar::new(), options }
+        let sizes: Vec<BatchSizes> = engines.into_iter().collect();
+        let interchangeable = sizes.windows(2).all(|pair| pair[0] == pair[1]);
+        let engines: Vec<EngineSlot> = sizes.into_iter().map(slot).collect();
+        let running_engines = engines.len();
+        let state = QueueState { waiting: VecDeque::new(), engines, interchangeable, running_engines, closed: false };
+        Queue { state: Mutex::new(state), work_available: Condvar::new(), prefetch_needed: Condvar::new(), options }
     }
 
-    /// All of them, or none if there is no room.
-    pub fn push(&self, jobs: Vec<Job>) -> Result<(), Unanswered> {
-        let mut state = self.lock();
+    /// Appends all jobs, or none of them if there is no room.
+    pub fn push(&self, jobs: Vec<Job>) -> Result<(), BatchError> {
+        let mut state = self.state.lock();
         if state.closed {
-            return Err(Unanswered::Ended);
+            return Err(BatchError::EngineStopped);
         }
-        if state.is_full(jobs.len(), self.options.queue) {
-            return Err(Unanswered::Full);
+        if state.is_full(jobs.len(), self.options.queue_size) {
+            return Err(BatchError::QueueFull);
         }
         state.waiting.extend(jobs);
-        self.tell(&state);
+        self.notify(&state);
         Ok(())
     }
 
-    /// What this engine is to run, now that it is idle: what was made ready for it or for another one, else what waits. If it
-    /// `may_wait`, it does so until there is something.
-    pub fn next(&self, engine: usize, may_wait: bool) -> Next {
-        let mut state = self.lock();
+    /// Marks the engine as idle and returns its next work: a batch prefetched for it or for another engine, otherwise queued jobs.
+    /// Blocks until there is work if `may_wait` is set.
+    pub fn next(&self, engine: usize, may_wait: bool) -> Work {
+        let mut state = self.state.lock();
         state.engines[engine].stage = Stage::Idle;
         loop {
-            state.forget_abandoned();
-            let ready = state.ready(engine);
-            let when = match state.engines[engine].ahead {
-                _ if ready.is_some() => When::Now,
-                Ahead::BeingMade(_) => When::Later,
-                _ if state.waiting.is_empty() && state.closed => return Next::End,
-                _ => self.when(&state, engine),
+            state.remove_abandoned();
+            let prefetched = state.find_prefetched(engine);
+            let availability = match state.engines[engine].prefetch {
+                _ if prefetched.is_some() => Availability::Now,
+                Prefetch::InProgress(_) => Availability::OnChange,
+                _ if state.waiting.is_empty() && state.closed => return Work::Finished,
+                _ => self.availability(&state, engine),
             };
-            state = match when {
-                When::Now => {
-                    let ready = ready.map(|whose| replace(&mut state.engines[whose].ahead, Ahead::Nothing));
-                    let next = match ready {
-                        Some(Ahead::Batch(batch)) => Next::Batch(batch),
-                        _ => Next::Jobs(state.take(engine)),
+            match availability {
+                Availability::Now => {
+                    let prefetched = prefetched.map(|slot| replace(&mut state.engines[slot].prefetch, Prefetch::Empty));
+                    let work = match prefetched {
+                        Some(Prefetch::Ready(batch)) => Work::Batch(batch),
+                        _ => Work::Jobs(state.take_jobs(engine)),
                     };
                     state.engines[engine].stage = Stage::Busy;
-                    // With nobody idle any more, another batch may be made ready.
-                    self.tell(&state);
-                    return next;
+                    // If no engine is idle any more, another batch can be prefetched.
+                    self.notify(&state);
+                    return work;
                 }
                 _ if !may_wait => {
                     state.engines[engine].stage = Stage::Busy;
-                    return Next::Nothing;
+                    return Work::Nothing;
                 }
-                When::In(wait) => self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0,
-                When::Later => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+                Availability::After(delay) => {
+                    self.work_available.wait_for(&mut state, delay);
+                }
+                Availability::OnChange => self.work_available.wait(&mut state),
+            }
         }
     }
 
-    /// Images of one kind to make a batch ready of for this engine while it runs, handed over by [`Queue::made`]; `None` when
-    /// there is nothing more to do.
-    pub fn ahead(&self, engine: usize) -> Option<Vec<Job>> {
-        let mut state = self.lock();
+    /// Blocks until a batch should be prefetched for this engine, and returns its jobs, all of the same kind and size; the caller
+    /// passes the batch to [`Queue::store_prefetched`]. Returns `None` when there is nothing more to prefetch.
+    pub fn prefetch(&self, engine: usize) -> Option<Vec<Job>> {
+        let mut state = self.state.lock();
         loop {
-            state.forget_abandoned();
-            if state.waiting.is_empty() && state.closed || state.engines[engine].stage == Stage::Gone {
+            state.remove_abandoned();
+            if state.waiting.is_empty() && state.closed || state.engines[engine].stage == Stage::Stopped {
                 return None;
             }
-            if state.is_wanted_ahead(engine) {
-                let jobs = state.take(engine);
-                state.engines[engine].ahead = Ahead::BeingMade(jobs.len());
+            if state.needs_prefetch(engine) {
+                let jobs = state.take_jobs(engine);
+                state.engines[engine].prefetch = Prefetch::InProgress(jobs.len());
                 return Some(jobs);
             }
-            state = self.ahead.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.prefetch_needed.wait(&mut state);
         }
     }
 
-    /// Hands it over, or says that nothing came of it.
-    pub fn made(&self, engine: usize, batch: Option<Batch>) {
-        let mut state = self.lock();
-        if state.engines[engine].stage != Stage::Gone {
-            state.engines[engine].ahead = batch.map_or(Ahead::Nothing, Ahead::Batch);
+    /// Stores a prefetched batch, or `None` if it could not be made.
+    pub fn store_prefetched(&self, engine: usize, batch: Option<Batch>) {
+        let mut state = self.state.lock();
+        if state.engines[engine].stage != Stage::Stopped {
+            state.engines[engine].prefetch = batch.map_or(Prefetch::Empty, Prefetch::Ready);
         }
-        self.tell(&state);
+        self.notify(&state);
     }
 
-    /// From now on the engine is warm for so many images.
-    pub fn warm(&self, engine: usize, most: usize) {
-        let mut state = self.lock();
-        state.engines[engine].most = most;
-        self.tell(&state);
+    /// Records that the engine is warmed up for batches of up to `max_batch` images.
+    pub fn set_max_batch(&self, engine: usize, max_batch: usize) {
+        let mut state = self.state.lock();
+        state.engines[engine].max_batch = max_batch;
+        self.notify(&state);
     }
 
-    /// What waits is still answered.
+    /// Rejects further jobs; those already queued are still processed.
     pub fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closed = true;
-        self.tell(&state);
+        self.notify(&state);
     }
 
-    /// Takes an engine off that never got ready, or has ended; behind the last one nobody is left to answer.
-    pub fn abandon(&self, engine: usize) {
-        let mut state = self.lock();
-        let place = &mut state.engines[engine];
-        (place.stage, place.ahead) = (Stage::Gone, Ahead::Nothing);
-        state.living -= 1;
-        if state.living == 0 {
+    /// Removes an engine that failed to start or whose thread has ended. When the last one is removed, all queued jobs are
+    /// dropped.
+    pub fn remove_engine(&self, engine: usize) {
+        let mut state = self.state.lock();
+        let slot = &mut state.engines[engine];
+        (slot.stage, slot.prefetch) = (Stage::Stopped, Prefetch::Empty);
+        state.running_engines -= 1;
+        if state.running_engines == 0 {
             state.closed = true;
             state.waiting.clear();
         }
-        self.tell(&state);
-        self.ahead.notify_all();
+        self.notify(&state);
+        self.prefetch_needed.notify_all();
     }
 
-    /// Whether the thread of every engine still runs.
-    pub fn is_whole(&self) -> bool {
-        let state = self.lock();
-        state.living == state.engines.len()
+    /// Returns whether the threads of all engines are running.
+    pub fn is_alive(&self) -> bool {
+        let state = self.state.lock();
+        state.running_engines == state.engines.len()
     }
 
-    pub fn waiting(&self) -> Waiting {
-        let state = self.lock();
-        let ahead = state.engines.iter().map(|place| match &place.ahead {
-            Ahead::Nothing => 0,
-            Ahead::BeingMade(images) => *images,
-            Ahead::Batch(batch) => batch.images(),
+    pub fn depth(&self) -> QueueDepth {
+        let state = self.state.lock();
+        let prefetched = state.engines.iter().map(|slot| match &slot.prefetch {
+            Prefetch::Empty => 0,
+            Prefetch::InProgress(images) => *images,
+            Prefetch::Ready(batch) => batch.images(),
         });
-        Waiting { queued: state.waiting.len(), ahead: ahead.sum() }
+        QueueDepth { queued: state.waiting.len(), prefetched: prefetched.sum() }
     }
 
-    /// Whether there is no room for so many images more.
+    /// Returns whether there is no room for `images` more images.
     pub fn is_full(&self, images: usize) -> bool {
-        self.lock().is_full(images, self.options.queue)
+        self.state.lock().is_full(images, self.options.queue_size)
     }
 
-    fn when(&self, state: &State, engine: usize) -> When {
-        let Some(first) = state.waiting.front() else { return When::Later };
+    fn availability(&self, state: &QueueState, engine: usize) -> Availability {
+        let Some(first) = state.waiting.front() else { return Availability::OnChange };
         if state.closed || state.has_full_batch(engine) {
-            return When::Now;
+            return Availability::Now;
         }
-        match self.options.delay.saturating_sub(first.queued.elapsed()) {
-            Duration::ZERO => When::Now,
-            wait => When::In(wait),
-        }
-    }
-
-    /// Wakes engines if one is idle, and those who make batches ready if one is wanted: waking a thread costs more than all that
-    /// is done here.
-    fn tell(&self, state: &State) {
-        if state.engines.iter().any(|place| place.stage == Stage::Idle) {
-            self.work.notify_all();
-        }
-        if state.closed || (0..state.engines.len()).any(|engine| state.is_wanted_ahead(engine)) {
-            self.ahead.notify_all();
+        match self.options.max_delay.saturating_sub(first.queued_at.elapsed()) {
+            Duration::ZERO => Availability::Now,
+            delay => Availability::After(delay),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Wakes the engines if one is idle, and the prefetching threads if a batch is to be prefetched. The conditions are checked
+    /// because waking a thread costs more than everything else that happens here.
+    fn notify(&self, state: &QueueState) {
+        if state.engines.iter().any(|slot| slot.stage == Stage::Idle) {
+            self.work_available.notify_all();
+        }
+        if state.closed || (0..state.engines.len()).any(|engine| state.needs_prefetch(engine)) {
+            self.prefetch_needed.notify_all();
+        }
     }
 }
 
-impl State {
-    /// Whether there is no room in a queue of `most` for so many images more.
-    fn is_full(&mut self, images: usize, most: usize) -> bool {
-        if self.waiting.len() + images > most {
-            self.forget_abandoned();
+impl QueueState {
+    /// Returns whether a queue of at most `limit` images has no room for `images` more.
+    fn is_full(&mut self, images: usize, limit: usize) -> bool {
+        if self.waiting.len() + images > limit {
+            self.remove_abandoned();
         }
-        self.waiting.len() + images > most
+        self.waiting.len() + images > limit
     }
 
-    /// Before they cost anything.
-    fn forget_abandoned(&mut self) {
+    /// Removes jobs whose receiver was dropped, so that no engine spends time on them.
+    fn remove_abandoned(&mut self) {
         self.waiting.retain(|job| !job.is_abandoned());
     }
 
-    /// Whether a batch is to be made ready behind this engine: if nobody is there who would begin with it now.
-    fn is_wanted_ahead(&self, engine: usize) -> bool {
-        let place = &self.engines[engine];
-        place.stage == Stage::Busy
-            && matches!(place.ahead, Ahead::Nothing)
-            && self.engines.iter().all(|place| place.stage != Stage::Idle)
+    /// Returns whether to prefetch a batch for this engine: a full one is queued and no engine is idle to run it immediately.
+    fn needs_prefetch(&self, engine: usize) -> bool {
+        let slot = &self.engines[engine];
+        slot.stage == Stage::Busy
+            && matches!(slot.prefetch, Prefetch::Empty)
+            && self.engines.iter().all(|slot| slot.stage != Stage::Idle)
             && self.has_full_batch(engine)
     }
 
-    /// Whose batch this engine is to run: its own, or that of one that is still busy.
-    fn ready(&self, engine: usize) -> Option<usize> {
-        let most = self.engines[engine].most;
-        let fits = |whose: &usize| match &self.engines[*whose].ahead {
-            Ahead::Batch(batch) => *whose == engine || self.alike && batch.size() <= most,
+    /// Returns the slot with the prefetched batch that this engine should run: its own, or that of a busy engine.
+    fn find_prefetched(&self, engine: usize) -> Option<usize> {
+        let max_batch = self.engines[engine].max_batch;
+        let fits = |slot: &usize| match &self.engines[*slot].prefetch {
+            Prefetch::Ready(batch) => *slot == engine || self.interchangeable && batch.padded_size() <= max_batch,
             _ => false,
         };
         std::iter::once(engine).chain(0..self.engines.len()).find(fits)
     }
 
     fn has_full_batch(&self, engine: usize) -> bool {
-        let most = self.engines[engine].most;
-        let first = self.waiting.front().map(kind);
-        self.waiting.iter().filter(|job| Some(kind(job)) == first).take(most).count() == most
+        let max_batch = self.engines[engine].max_batch;
+        let first = self.waiting.front().map(batch_key);
+        self.waiting.iter().filter(|job| Some(batch_key(job)) == first).take(max_batch).count() == max_batch
     }
 
-    /// The first and those like it, for pixels and tensors do not share a batch.
-    fn take(&mut self, engine: usize) -> Vec<Job> {
-        let most = self.engines[engine].most;
-        let first = self.waiting.front().map(kind);
-        let (mut taken, mut index) = (Vec::new(), 0);
-        while taken.len() < most
+    /// Takes the first job and those that can share a batch with it, up to the engine's largest batch.
+    fn take_jobs(&mut self, engine: usize) -> Vec<Job> {
+        let max_batch = self.engines[engine].max_batch;
+        let first = self.waiting.front().map(batch_key);
+        let (mut jobs, mut index) = (Vec::new(), 0);
+        while jobs.len() < max_batch
             && let Some(job) = self.waiting.get(index)
         {
-            if Some(kind(job)) == first {
-                taken.extend(self.waiting.remove(index));
+            if Some(batch_key(job)) == first {
+                jobs.extend(self.waiting.remove(index));
             } else {
                 index += 1;
             }
         }
-        taken
+        jobs
     }
 }
 
-/// Images of one kind and size can share a batch.
-fn kind(job: &Job) -> (Discriminant<Input>, [usize; 2]) {
+/// Images can share a batch if they are of the same kind (pixels or normalised tensors) and size.
+fn batch_key(job: &Job) -> (Discriminant<Input>, [usize; 2]) {
     let [_, height, width] = job.input.shape();
     (discriminant(&job.input), [height, width])
 }

@@ -1,6 +1,5 @@
-//! Who may ask: keys for predictions, a token for changes, origins for pages of others.
+//! Access control: API keys for predictions, a token for changing models, and CORS for pages of other origins.
 
-use crate::app::App;
 use crate::error::ApiError;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -13,8 +12,8 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Headers that pages of others may send, and read.
-const SENT: [&str; 10] = [
+/// Request headers that pages of other origins may send.
+const ALLOWED_HEADERS: [&str; 10] = [
     "accept",
     "authorization",
     "content-type",
@@ -26,7 +25,9 @@ const SENT: [&str; 10] = [
     "x-request-id",
     "x-timeout-ms",
 ];
-const RECEIVED: [&str; 7] = [
+
+/// Response headers that pages of other origins may read.
+const EXPOSED_HEADERS: [&str; 7] = [
     "accept-ranges",
     "content-range",
     "etag",
@@ -36,50 +37,63 @@ const RECEIVED: [&str; 7] = [
     "x-request-id",
 ];
 
-/// What opens which doors.
+/// The keys and the token that the server accepts.
 #[derive(Default)]
-pub struct Access {
-    /// Empty if predictions are for everybody.
+pub struct AccessControl {
+    /// Keys for predictions; empty if predictions need no key.
     pub api_keys: Vec<String>,
-    /// `None` if nobody may change what is served.
+    /// Token for changing the served models; `None` if they cannot be changed over HTTP.
     pub admin_token: Option<String>,
 }
 
-/// Lets a request for predictions pass.
-pub async fn predictions(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.access.may_predict(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.respond_at(request.uri().path()),
-    }
+/// Rejects requests for predictions without a valid key.
+pub async fn require_api_key(
+    State(access): State<Arc<AccessControl>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    access.check_api_key(request.headers())?;
+    Ok(next.run(request).await)
 }
 
-/// Lets a request for changes pass.
-pub async fn changes(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.access.may_change(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.respond_at(request.uri().path()),
-    }
+/// Rejects requests to change models without the admin token.
+pub async fn require_admin_token(
+    State(access): State<Arc<AccessControl>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    access.check_admin_token(request.headers())?;
+    Ok(next.run(request).await)
 }
 
-impl Access {
-    fn may_predict(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+impl AccessControl {
+    fn check_api_key(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         if self.api_keys.is_empty() {
             return Ok(());
         }
         let key = bearer(headers).or_else(|| headers.get(API_KEY).map(HeaderValue::as_bytes));
-        let missing = || ApiError::key_missing("a key is expected, as `Authorization: Bearer KEY` or `x-api-key: KEY`");
-        if any_is(&self.api_keys, key.ok_or_else(missing)?) { Ok(()) } else { Err(ApiError::forbidden("unknown key")) }
+        let missing =
+            || ApiError::key_missing("an API key is required: send `Authorization: Bearer KEY` or `x-api-key: KEY`");
+        if contains(&self.api_keys, key.ok_or_else(missing)?) {
+            Ok(())
+        } else {
+            Err(ApiError::forbidden("invalid API key"))
+        }
     }
 
-    fn may_change(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    fn check_admin_token(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some(token) = &self.admin_token else {
             return Err(ApiError::forbidden(
-                "models cannot be changed over HTTP: this server was given no admin token",
+                "models cannot be changed over HTTP: the server was started without --admin-token",
             ));
         };
-        let missing = || ApiError::key_missing("the admin token is expected, as `Authorization: Bearer TOKEN`");
-        let given = bearer(headers).ok_or_else(missing)?;
-        if any_is(std::slice::from_ref(token), given) { Ok(()) } else { Err(ApiError::forbidden("unknown token")) }
+        let missing = || ApiError::key_missing("the admin token is required: send `Authorization: Bearer TOKEN`");
+        let sent = bearer(headers).ok_or_else(missing)?;
+        if contains(std::slice::from_ref(token), sent) {
+            Ok(())
+        } else {
+            Err(ApiError::forbidden("invalid admin token"))
+        }
     }
 }
 
@@ -89,16 +103,17 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(key.trim_ascii())
 }
 
-/// In a time that tells nothing about how much of a key is right, nor which one.
-fn any_is(keys: &[String], given: &[u8]) -> bool {
-    let equal = keys.iter().fold(Choice::from(0), |any, key| any | key.as_bytes().ct_eq(given));
+/// Returns whether `key` is one of `keys`. The time that this takes reveals neither how much of a key is right nor
+/// which one.
+fn contains(keys: &[String], key: &[u8]) -> bool {
+    let equal = keys.iter().fold(Choice::from(0), |any, valid| any | valid.as_bytes().ct_eq(key));
     equal.into()
 }
 
-/// For pages of these origins, and of all for `*`.
+/// Returns a layer that allows requests from pages of these origins, or of all origins for `*`.
 ///
 /// # Errors
-/// For an origin that no header can hold.
+/// Returns an error for an origin that is not a valid header value.
 pub fn cors(origins: &[String]) -> anyhow::Result<CorsLayer> {
     let origin = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::from(Any)
@@ -108,8 +123,8 @@ pub fn cors(origins: &[String]) -> anyhow::Result<CorsLayer> {
     Ok(CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers(SENT.map(HeaderName::from_static))
-        .expose_headers(RECEIVED.map(HeaderName::from_static))
+        .allow_headers(ALLOWED_HEADERS.map(HeaderName::from_static))
+        .expose_headers(EXPOSED_HEADERS.map(HeaderName::from_static))
         .max_age(Duration::from_secs(3600)))
 }
 
@@ -126,9 +141,9 @@ mod tests {
     }
 
     #[test]
-    fn predictions_are_for_everybody_unless_there_are_keys() {
-        assert_eq!(status(Access::default().may_predict(&HeaderMap::new())), 200);
-        let access = Access { api_keys: vec!["one".into(), "two".into()], ..Access::default() };
+    fn predictions_need_a_key_only_if_keys_are_configured() {
+        assert_eq!(status(AccessControl::default().check_api_key(&HeaderMap::new())), 200);
+        let access = AccessControl { api_keys: vec!["one".into(), "two".into()], ..AccessControl::default() };
         for (headers, expected) in [
             (HeaderMap::new(), 401),
             (headers(API_KEY, "two"), 200),
@@ -140,17 +155,17 @@ mod tests {
             (headers(API_KEY, "one1"), 403),
             (headers(API_KEY, ""), 403),
         ] {
-            assert_eq!(status(access.may_predict(&headers)), expected, "{headers:?}");
+            assert_eq!(status(access.check_api_key(&headers)), expected, "{headers:?}");
         }
     }
 
     #[test]
-    fn changes_take_the_token_and_one_must_be_set() {
-        let right = headers(header::AUTHORIZATION, "Bearer hush");
-        assert_eq!(status(Access::default().may_change(&right)), 403);
-        let access = Access { admin_token: Some("hush".into()), ..Access::default() };
-        assert_eq!(status(access.may_change(&right)), 200);
-        assert_eq!(status(access.may_change(&HeaderMap::new())), 401);
-        assert_eq!(status(access.may_change(&headers(header::AUTHORIZATION, "Bearer hus"))), 403);
+    fn changes_need_the_configured_admin_token() {
+        let valid = headers(header::AUTHORIZATION, "Bearer hush");
+        assert_eq!(status(AccessControl::default().check_admin_token(&valid)), 403);
+        let access = AccessControl { admin_token: Some("hush".into()), ..AccessControl::default() };
+        assert_eq!(status(access.check_admin_token(&valid)), 200);
+        assert_eq!(status(access.check_admin_token(&HeaderMap::new())), 401);
+        assert_eq!(status(access.check_admin_token(&headers(header::AUTHORIZATION, "Bearer hus"))), 403);
     }
 }

@@ -1,4 +1,5 @@
-//! How long a request may take, its transfer included. Dropping its handler drops its images out of every queue.
+//! Limits how long a request may take, including its transfer. Dropping the handler removes its images from every
+//! queue.
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -9,52 +10,47 @@ use axum::response::Response;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Milliseconds that the client will wait.
+/// Request header with the number of milliseconds that the client will wait.
 const TIMEOUT: &str = "x-timeout-ms";
 
-pub async fn within_deadline(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let allowed = match allowed(request.headers(), app.timeout) {
-        Ok(allowed) => allowed,
-        Err(error) => return error.respond_at(request.uri().path()),
-    };
-    let path = request.uri().path().to_owned();
-    let answer = tokio::time::timeout(allowed, next.run(request)).await;
-    answer.unwrap_or_else(|_| ApiError::deadline(allowed).respond_at(&path))
+pub async fn enforce_deadline(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let timeout = requested_timeout(request.headers(), app.timeout)?;
+    let response = tokio::time::timeout(timeout, next.run(request)).await;
+    response.map_err(|_| ApiError::deadline_exceeded(timeout))
 }
 
-/// What the client will wait, but no longer than `most`.
-fn allowed(headers: &HeaderMap, most: Duration) -> Result<Duration, ApiError> {
-    let Some(value) = headers.get(TIMEOUT) else { return Ok(most) };
+/// Returns the timeout that the client requested, but at most `max`.
+fn requested_timeout(headers: &HeaderMap, max: Duration) -> Result<Duration, ApiError> {
+    let Some(value) = headers.get(TIMEOUT) else { return Ok(max) };
     let milliseconds = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|&milliseconds| milliseconds > 0);
-    let malformed = || ApiError::malformed(format!("{TIMEOUT}: a whole number of milliseconds from 1 is expected"));
-    Ok(Duration::from_millis(milliseconds.ok_or_else(malformed)?).min(most))
+    let invalid = || ApiError::malformed(format!("invalid {TIMEOUT}: expected a positive integer (milliseconds)"));
+    Ok(Duration::from_millis(milliseconds.ok_or_else(invalid)?).min(max))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{answer, app_of, cold_model, photo};
+    use crate::fixture::{app_with_model, loading_model, photo, send};
     use axum::body::Body;
 
     #[tokio::test]
-    async fn who_waits_too_long_is_told() {
-        let (model, _go) = cold_model("cold");
-        let app = app_of(model);
+    async fn request_fails_at_its_deadline_and_frees_its_queue_slot() {
+        let (model, _go) = loading_model("cold");
+        let app = app_with_model(model);
         let request = Request::post("/predict").header(TIMEOUT, "20").body(Body::from(photo(0))).unwrap();
-        let answer = answer(&app, request).await;
-        assert_eq!((answer.status, answer.code().as_str()), (504, "deadline_exceeded"));
-        // It does not wait any more, so it does not take a place either.
+        let response = send(&app, request).await;
+        assert_eq!((response.status, response.code().as_str()), (504, "deadline_exceeded"));
         let model = app.registry.get(None).unwrap();
-        let room = (0..1000).filter(|_| model.batcher.submit([crate::fixture::grey(0)], &[]).is_ok()).count();
-        assert_eq!(room, 1000);
+        let queued = (0..1000).filter(|_| model.batcher.submit([crate::fixture::grey(0)], &[]).is_ok()).count();
+        assert_eq!(queued, 1000);
     }
 
     #[test]
-    fn a_client_may_ask_for_less_time_and_not_for_more() {
-        let most = Duration::from_secs(30);
+    fn clients_may_shorten_the_timeout_but_not_extend_it() {
+        let max = Duration::from_secs(30);
         for (value, expected) in [("100", Some(100)), ("60000", Some(30_000)), ("0", None), ("1.5", None), ("", None)] {
             let headers = HeaderMap::from_iter([(TIMEOUT.parse().unwrap(), value.parse().unwrap())]);
-            assert_eq!(allowed(&headers, most).ok(), expected.map(Duration::from_millis), "{value:?}");
+            assert_eq!(requested_timeout(&headers, max).ok(), expected.map(Duration::from_millis), "{value:?}");
         }
     }
 }

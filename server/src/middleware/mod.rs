@@ -1,7 +1,8 @@
-//! What is the same for many routes: one concern a file.
+//! What many routes share: one concern per file.
 
 pub mod access;
 pub mod deadline;
-pub mod headers;
+pub mod drain_body;
+pub mod hold_memory;
 pub mod observe;
-pub mod unread;
+pub mod request_id;

@@ -1,102 +1,80 @@
-//! Every answer has its id, its line in the log, its time in `Server-Timing`, and its place in the metrics.
+//! Observability: logs every response, counts it in the metrics, and adds its `Server-Timing`.
 
+use super::request_id::REQUEST_ID;
 use crate::app::App;
-use crate::error::Refusal;
+use crate::error::ErrorDetails;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use model::prediction::Timing;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tracing::Instrument;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-/// The longest id of a client's that is taken over.
-const LONGEST_ID: usize = 128;
 
-/// Left on an answer by its handler: which model was asked.
+/// Response extension set by handlers: the name of the model that processed the request.
 #[derive(Clone)]
-pub struct Asked(pub String);
+pub struct RequestedModel(pub String);
 
-/// Left on an answer by its handler: what took how long, of the slowest image.
+/// Response extension set by handlers: the duration of each phase, for the slowest image.
 #[derive(Clone, Copy)]
-pub struct Phases(pub Timing);
+pub struct PhaseTimings(pub Timing);
 
 pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
-    let id = id(request.headers());
-    // By its pattern: paths of whatever clients think up would be metrics without end.
+    let start = Instant::now();
+    // The pattern of the route, because arbitrary paths would create an unbounded number of metrics.
     let route = match request.extensions().get::<MatchedPath>() {
-        // A browser's question whether a page of others may ask, which no handler sees.
+        // The CORS layer answers these; no handler is called.
         _ if request.method() == Method::OPTIONS => "preflight",
         Some(path) => path.as_str(),
         None => "page",
     };
     let route = route.to_owned();
+    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let span = tracing::info_span!(
         "request",
         method = %request.method(),
         path = request.uri().path(),
-        id = id.to_str().unwrap_or_default()
+        id = id.unwrap_or_default()
     );
-    let gone = Gone { app: &app, route: &route, begun };
+    let disconnect_guard = DisconnectGuard { app: &app, route: &route, start };
     let mut response = next.run(request).instrument(span.clone()).await;
-    std::mem::forget(gone);
+    std::mem::forget(disconnect_guard);
 
-    let took = begun.elapsed();
+    let duration = start.elapsed();
     let status = response.status().as_u16();
     let extensions = response.extensions();
-    let model = extensions.get::<Asked>().map_or("", |asked| &asked.0);
-    let refusal = extensions.get::<Refusal>().map(|refusal| refusal.0);
-    app.metrics.answered(&route, status, model, refusal, took);
+    let model = extensions.get::<RequestedModel>().map_or("", |model| &model.0);
+    let error_code = extensions.get::<ErrorDetails>().map(|error| error.code);
+    app.metrics.record_response(&route, status, model, error_code, duration);
     span.in_scope(|| {
-        let ms = (took.as_secs_f64() * 1e4).round() / 10.0;
+        let ms = (duration.as_secs_f64() * 1e4).round() / 10.0;
         tracing::info!(status, ms, "answered");
     });
 
-    let timing = server_timing(took, extensions.get());
-    let headers = response.headers_mut();
-    headers.insert(SERVER_TIMING, timing);
-    headers.insert(REQUEST_ID, id);
+    let timing = server_timing(duration, extensions.get());
+    response.headers_mut().insert(SERVER_TIMING, timing);
     response
 }
 
-/// Dropped with a handler that does not end, for its client has gone: counted as nginx does it.
-struct Gone<'a> {
+/// Counts a request whose handler is dropped because its client has disconnected, with the status that nginx uses.
+struct DisconnectGuard<'a> {
     app: &'a App,
     route: &'a str,
-    begun: Instant,
+    start: Instant,
 }
 
-impl Drop for Gone<'_> {
+impl Drop for DisconnectGuard<'_> {
     fn drop(&mut self) {
-        self.app.metrics.answered(self.route, 499, "", Some("client_gone"), self.begun.elapsed());
+        self.app.metrics.record_response(self.route, 499, "", Some("client_gone"), self.start.elapsed());
     }
 }
 
-/// The client's, or one that nobody else has.
-fn id(headers: &HeaderMap) -> HeaderValue {
-    let is_fit = |id: &&HeaderValue| (1..=LONGEST_ID).contains(&id.len()) && id.to_str().is_ok();
-    headers.get(REQUEST_ID).filter(is_fit).cloned().unwrap_or_else(new_id)
-}
-
-/// When the first was needed, and how many there were since.
-fn new_id() -> HeaderValue {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    static START: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        since.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(48)
-    });
-    let id = format!("{:016x}-{:08x}", *START, COUNT.fetch_add(1, Ordering::Relaxed));
-    HeaderValue::from_str(&id).expect("hexadecimal is visible ASCII")
-}
-
-fn server_timing(total: Duration, phases: Option<&Phases>) -> HeaderValue {
+fn server_timing(total: Duration, phases: Option<&PhaseTimings>) -> HeaderValue {
     let mut text = String::new();
-    if let Some(Phases(Timing { decode, preprocess, queue, inference, .. })) = phases {
+    if let Some(PhaseTimings(Timing { decode, preprocess, queue, inference, .. })) = phases {
         for (name, ms) in [("decode", decode), ("preprocess", preprocess), ("queue", queue), ("inference", inference)] {
             text += &format!("{name};dur={ms:.3}, ");
         }
@@ -107,23 +85,10 @@ fn server_timing(total: Duration, phases: Option<&Phases>) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{answer, app, get, photo, post};
-    use axum::body::Body;
-    use axum::http::Request;
+    use crate::fixture::{app, get, photo, post};
 
     #[tokio::test]
-    async fn an_id_comes_back_or_is_given() {
-        let request = Request::get("/healthz").header("x-request-id", "mine").body(Body::empty()).unwrap();
-        assert_eq!(answer(&app(), request).await.headers["x-request-id"], "mine");
-        let (first, second) = (get(&app(), "/healthz").await, get(&app(), "/nowhere").await);
-        assert_ne!(first.headers["x-request-id"], second.headers["x-request-id"]);
-        let long = "x".repeat(200);
-        let request = Request::get("/healthz").header("x-request-id", &long).body(Body::empty()).unwrap();
-        assert_ne!(answer(&app(), request).await.headers["x-request-id"], long.as_str());
-    }
-
-    #[tokio::test]
-    async fn every_answer_says_how_long_it_took() {
+    async fn every_response_has_a_server_timing() {
         let timing = get(&app(), "/nowhere").await.headers["server-timing"].to_str().unwrap().to_owned();
         assert!(timing.starts_with("total;dur="), "{timing}");
         let timing = post(&app(), "/predict", "", photo(0)).await.headers["server-timing"].to_str().unwrap().to_owned();

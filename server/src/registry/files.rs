@@ -1,17 +1,17 @@
-//! Which checkpoints there are to serve, under which names.
+//! Finds the checkpoint files to serve, and their names.
 
 use crate::settings::{DEFAULT_FOLDER, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
-/// A checkpoint to serve.
+/// A checkpoint file and the name of its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFile {
     pub name: String,
     pub path: PathBuf,
 }
 
-/// Where checkpoints are looked for: some by name, and a folder's, which may change.
+/// Where to look for checkpoints: files given by `--model`, and a folder, whose content may change.
 #[derive(Clone, Debug, Default)]
 pub struct ModelFiles {
     named: Vec<ModelFile>,
@@ -19,29 +19,33 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
-    pub fn of(settings: &Settings) -> Self {
+    pub fn from_settings(settings: &Settings) -> Self {
         let named = settings.model.iter().map(|(name, path)| ModelFile { name: name.clone(), path: path.clone() });
         let named: Vec<_> = named.collect();
         let folder = settings.models.clone().or_else(|| named.is_empty().then(default_folder));
         ModelFiles { named, folder }
     }
 
-    /// Those named one by one, in their order, then those of the folder, by name, as they are now; and a sentence for each that
-    /// does not count, for one before it has its name.
+    /// Lists the current files: first those given by `--model`, in their order, then those of the folder, sorted by name. Files
+    /// whose name is already taken are left out; the second list has a warning for each of them.
+    ///
+    /// # Errors
+    /// Returns an error if the folder cannot be read.
     pub fn list(&self) -> Result<(Vec<ModelFile>, Vec<String>)> {
-        let (mut files, mut remarks): (Vec<ModelFile>, _) = (Vec::new(), Vec::new());
+        let (mut files, mut warnings): (Vec<ModelFile>, _) = (Vec::new(), Vec::new());
         for file in self.all()? {
             match files.iter().find(|other| other.name == file.name) {
                 Some(ModelFile { path, .. }) => {
-                    remarks.push(format!("{} is not served: {} has its name", file.path.display(), path.display()));
+                    let (file, other) = (file.path.display(), path.display());
+                    warnings.push(format!("{file} is not served, because {other} has the same name"));
                 }
                 None => files.push(file),
             }
         }
-        Ok((files, remarks))
+        Ok((files, warnings))
     }
 
-    /// The one of this name, for which the folder is read only if none was named so.
+    /// Returns the file of this name. Reads the folder only if no file of this name was given by `--model`.
     pub fn find(&self, name: &str) -> Result<Option<ModelFile>> {
         if let Some(named) = self.named.iter().find(|file| file.name == name) {
             return Ok(Some(named.clone()));
@@ -57,32 +61,35 @@ impl ModelFiles {
         Ok(files)
     }
 
-    /// The same for who begins: there is at least one, and no name twice.
-    pub fn list_at_start(&self) -> Result<Vec<ModelFile>> {
+    /// Lists the files at startup, when mistakes are errors instead of warnings.
+    ///
+    /// # Errors
+    /// Returns an error if there is no file, or if two files have the same name.
+    pub fn list_at_startup(&self) -> Result<Vec<ModelFile>> {
         let files = self.all()?;
         for (index, file) in files.iter().enumerate() {
             if let Some(other) = files[..index].iter().find(|other| other.name == file.name) {
                 let (path, other) = (file.path.display(), other.path.display());
-                bail!("two models are named {:?}: {other} and {path}; name one with --model NAME=PATH", file.name);
+                bail!("two models are named {:?}: {other} and {path}; rename one with --model NAME=PATH", file.name);
             }
         }
         let folder = self.folder.as_deref().unwrap_or(Path::new("")).display();
-        ensure!(!files.is_empty(), "the folder {folder} holds no *.safetensors");
+        ensure!(!files.is_empty(), "no *.safetensors files in the model folder {folder}");
         Ok(files)
     }
 }
 
-/// In the working directory, or where there is none, beside this program.
+/// Returns the default folder in the working directory or, if that does not exist, next to the executable.
 fn default_folder() -> PathBuf {
     let here = PathBuf::from(DEFAULT_FOLDER);
-    let beside = std::env::current_exe().ok().map(|program| program.with_file_name(DEFAULT_FOLDER));
-    beside.filter(|beside| !here.is_dir() && beside.is_dir()).unwrap_or(here)
+    let next_to_executable = std::env::current_exe().ok().map(|program| program.with_file_name(DEFAULT_FOLDER));
+    next_to_executable.filter(|folder| !here.is_dir() && folder.is_dir()).unwrap_or(here)
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<ModelFile>> {
     let unreadable = || {
         format!(
-            "cannot read the folder of models {}; name one with --models, or a checkpoint with --model",
+            "cannot read the model folder {}; choose a folder with --models or a checkpoint with --model",
             folder.display()
         )
     };
@@ -107,7 +114,7 @@ mod tests {
 
     fn names(arguments: &[&str]) -> Result<Vec<String>> {
         let settings = Settings::try_parse_from([&["server"], arguments].concat())?;
-        Ok(ModelFiles::of(&settings).list_at_start()?.into_iter().map(|file| file.name).collect())
+        Ok(ModelFiles::from_settings(&settings).list_at_startup()?.into_iter().map(|file| file.name).collect())
     }
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
@@ -119,45 +126,45 @@ mod tests {
     }
 
     #[test]
-    fn named_models_come_first_and_the_folder_is_sorted() {
+    fn named_models_come_first_and_folder_is_sorted() {
         let folder = folder(&["b.safetensors", "a.safetensors", "readme.md"]);
         let arguments = ["--models", folder.path().to_str().unwrap(), "--model", "z=z.safetensors"];
         assert_eq!(names(&arguments).unwrap(), ["z", "a", "b"]);
     }
 
     #[test]
-    fn a_named_model_needs_no_folder() {
+    fn folder_is_optional_if_a_model_is_named() {
         assert_eq!(names(&["--model", "z=z.safetensors"]).unwrap(), ["z"]);
     }
 
     #[test]
-    fn a_name_given_twice_is_refused_with_both_files() {
+    fn rejects_duplicate_names_and_reports_both_files() {
         let error = names(&["--model", "a=1.safetensors", "--model", "a=2.safetensors"]).unwrap_err().to_string();
         assert!(error.contains("1.safetensors and 2.safetensors"), "{error}");
     }
 
     #[test]
-    fn a_named_model_is_found_though_the_folder_is_gone() {
+    fn finds_named_model_after_folder_was_deleted() {
         let folder = folder(&["a.safetensors", "z.safetensors"]);
         let arguments = ["server", "--models", folder.path().to_str().unwrap(), "--model", "z=other.safetensors"];
-        let files = ModelFiles::of(&Settings::try_parse_from(arguments).unwrap());
-        let (listed, remarks) = files.list().unwrap();
+        let files = ModelFiles::from_settings(&Settings::try_parse_from(arguments).unwrap());
+        let (listed, warnings) = files.list().unwrap();
         assert_eq!(listed.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["z", "a"]);
-        assert!(remarks.len() == 1 && remarks[0].contains("other.safetensors has its name"), "{remarks:?}");
+        assert!(warnings.len() == 1 && warnings[0].contains("other.safetensors has the same name"), "{warnings:?}");
         folder.close().unwrap();
         assert!(files.find("a").is_err());
         assert_eq!(files.find("z").unwrap().unwrap().path, PathBuf::from("other.safetensors"));
     }
 
     #[test]
-    fn a_folder_without_checkpoints_is_refused_by_name() {
+    fn empty_folder_is_rejected_with_its_path() {
         let folder = folder(&["readme.md"]);
         let error = names(&["--models", folder.path().to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains(folder.path().to_str().unwrap()), "{error}");
     }
 
     #[test]
-    fn a_missing_folder_is_refused_by_name() {
+    fn missing_folder_is_rejected_with_its_path() {
         let error = names(&["--models", "no/such/folder"]).unwrap_err().to_string();
         assert!(error.contains("no/such/folder"), "{error}");
     }

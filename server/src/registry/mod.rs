@@ -1,130 +1,150 @@
-//! The models that are served, which may come, change and go meanwhile. Who has found one keeps it until its answer is
-//! there, so a change fails no request; and a checkpoint that cannot be prepared takes no other's place.
+//! The models that are served. They can be loaded, replaced and unloaded while the server runs: a request keeps the model that
+//! it has looked up until its response is complete, so changes fail no request. A checkpoint that cannot be loaded never
+//! replaces the model that is served.
 
 mod files;
 mod model;
 mod watch;
 
 pub use files::{ModelFile, ModelFiles};
-pub use model::{Loader, Model, Stamp};
+pub use model::{FileFingerprint, Loader, Model};
 pub use watch::watch;
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 pub struct Registry {
     loader: Loader,
     files: Arc<ModelFiles>,
-    /// The name of the default, if one was chosen.
-    chosen: Option<String>,
+    /// Value of `--default`.
+    default_name: Option<String>,
     metrics: Arc<Metrics>,
     models: Mutex<Arc<Models>>,
-    /// One change at a time.
-    changing: tokio::sync::Mutex<()>,
-    /// Why a model could not be loaded when it was last tried, by name.
+    /// Serialises loading and unloading.
+    change_lock: tokio::sync::Mutex<()>,
+    /// Error of the last attempt to load a model, by name, if it failed.
     failures: Mutex<BTreeMap<String, String>>,
 }
 
-/// The models at a moment.
+/// A snapshot of the served models.
 #[derive(Default)]
 pub struct Models {
-    /// In the order in which they were named, then came.
+    /// In the order in which they were loaded, starting with the order of [`ModelFiles::list_at_startup`].
     list: Vec<Arc<Model>>,
-    /// The chosen one, else the first of those with the most classes.
+    /// The model named by `--default`, otherwise the first of those with the most classes.
     default: Option<Arc<Model>>,
 }
 
 impl Registry {
-    /// Reads all that there are; at least one. Their engines get ready behind.
-    pub fn load_all(loader: Loader, files: ModelFiles, chosen: Option<String>, metrics: Arc<Metrics>) -> Result<Self> {
+    /// Loads all checkpoints. Their engines start in the background; see [`Registry::wait_until_ready`].
+    ///
+    /// # Errors
+    /// Returns an error if there is no checkpoint, if one cannot be read, or if there is no model `default_name`.
+    pub fn load_all(
+        loader: Loader,
+        files: ModelFiles,
+        default_name: Option<String>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self> {
         let load = |file: &ModelFile| {
-            let loaded = loader.load(file, &metrics.batching(&file.name)).map(Arc::new);
-            loaded.with_context(|| format!("model {:?}, {}", file.name, file.path.display()))
+            let model = loader.load(file, &metrics.batching(&file.name)).map(Arc::new);
+            model.with_context(|| format!("cannot load model {:?} from {}", file.name, file.path.display()))
         };
-        let list = files.list_at_start()?.iter().map(load).collect::<Result<Vec<_>>>()?;
-        Registry::new(loader, files, list, chosen, metrics)
+        let list = files.list_at_startup()?.iter().map(load).collect::<Result<Vec<_>>>()?;
+        Registry::new(loader, files, list, default_name, metrics)
     }
 
     pub fn new(
         loader: Loader,
         files: ModelFiles,
         list: Vec<Arc<Model>>,
-        chosen: Option<String>,
+        default_name: Option<String>,
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
-        let models = Models::new(list, chosen.as_deref());
-        if let Some(name) = &chosen
+        let models = Models::new(list, default_name.as_deref());
+        if let Some(name) = &default_name
             && models.find(name).is_none()
         {
-            bail!("--default {name}: there is no such model; there are {}", models.names());
+            bail!("--default {name}: unknown model; available models: {}", models.names());
         }
-        let (models, changing, failures) = (Mutex::new(Arc::new(models)), Default::default(), Default::default());
-        Ok(Registry { loader, files: files.into(), chosen, metrics, models, changing, failures })
+        let (models, change_lock, failures) = (Mutex::new(Arc::new(models)), Default::default(), Default::default());
+        Ok(Registry { loader, files: files.into(), default_name, metrics, models, change_lock, failures })
     }
 
     pub fn current(&self) -> Arc<Models> {
-        lock(&self.models).clone()
+        self.models.lock().clone()
     }
 
-    /// The model of this name, or the default.
+    /// Returns the model of this name, or the default model if `name` is `None`.
+    ///
+    /// # Errors
+    /// Returns 404 if there is no such model.
     pub fn get(&self, name: Option<&str>) -> Result<Arc<Model>, ApiError> {
         let models = self.current();
         let model = name.map_or(models.default.as_ref(), |name| models.find(name));
         model.cloned().ok_or_else(|| match name {
-            Some(name) => ApiError::unknown_model(format!("there is no model {name:?}; there are {}", models.names())),
-            None => ApiError::unknown_model("there is no model at the moment"),
+            Some(name) => {
+                ApiError::unknown_model(format!("unknown model {name:?}; available models: {}", models.names()))
+            }
+            None => ApiError::unknown_model("no model is loaded"),
         })
     }
 
-    /// Waits until every engine is warm, or until one cannot get so.
-    pub async fn prepared(&self) -> Result<()> {
-        let models = self.current();
-        try_join_all(models.list.iter().map(|model| prepared(model))).await?;
-        Ok(())
-    }
-
-    /// Loads a model anew, or for the first time; it takes over when it is warm. One that cannot be prepared changes nothing.
+    /// Waits until the engines of all models are ready.
     ///
     /// # Errors
-    /// Why it cannot be loaded, and `None` if there is no checkpoint of the name.
-    pub async fn load(&self, name: &str) -> Result<Option<Arc<Model>>> {
-        let _changing = self.changing.lock().await;
-        self.load_now(name).await
+    /// Returns an error as soon as an engine fails to start.
+    pub async fn wait_until_ready(&self) -> Result<()> {
+        let models = self.current();
+        try_join_all(models.list.iter().map(|model| wait_until_model_is_ready(model))).await?;
+        Ok(())
     }
 
-    /// The same, unless the file of this stamp is served already: somebody else may have had it loaded meanwhile.
-    async fn load_file(&self, name: &str, stamp: Stamp) -> Result<()> {
-        let _changing = self.changing.lock().await;
-        if self.served(name) != Some(stamp) {
-            self.load_now(name).await?;
+    /// Loads or reloads a model, which is served from when its engines are ready. Returns `None` if there is no checkpoint of this
+    /// name.
+    ///
+    /// # Errors
+    /// Returns an error if the checkpoint cannot be loaded or an engine fails to start; the models that are served do not change.
+    pub async fn load(&self, name: &str) -> Result<Option<Arc<Model>>> {
+        let _guard = self.change_lock.lock().await;
+        self.load_locked(name).await
+    }
+
+    /// Loads a model like [`Registry::load`], unless it was already loaded from the file with this fingerprint, which an API
+    /// request may have caused in the meantime.
+    async fn load_if_changed(&self, name: &str, fingerprint: FileFingerprint) -> Result<()> {
+        let _guard = self.change_lock.lock().await;
+        if self.loaded_fingerprint(name) != Some(fingerprint) {
+            self.load_locked(name).await?;
         }
         Ok(())
     }
 
-    /// The stamp of the file that a model was read from.
-    fn served(&self, name: &str) -> Option<Stamp> {
-        self.current().find(name)?.stamp
+    /// Returns the fingerprint of the file from which a served model was loaded.
+    fn loaded_fingerprint(&self, name: &str) -> Option<FileFingerprint> {
+        self.current().find(name)?.fingerprint
     }
 
-    async fn load_now(&self, name: &str) -> Result<Option<Arc<Model>>> {
-        let (files, sought) = (self.files.clone(), name.to_owned());
-        let file = spawn_blocking(move || files.find(&sought)).await?.inspect_err(|error| tracing::warn!("{error:#}"));
-        // Whoever asks is not told where it lies.
-        let Some(file) = file.map_err(|_| anyhow!("the folder of models cannot be read"))? else { return Ok(None) };
-        let loaded = self.prepare(file).await;
-        match &loaded {
-            Ok(_) => lock(&self.failures).remove(name),
-            Err(error) => lock(&self.failures).insert(name.to_owned(), format!("{error:#}")),
+    async fn load_locked(&self, name: &str) -> Result<Option<Arc<Model>>> {
+        let (files, wanted) = (self.files.clone(), name.to_owned());
+        let file = spawn_blocking(move || files.find(&wanted)).await?.inspect_err(|error| tracing::warn!("{error:#}"));
+        // The path is logged but not included in the error, which may be sent to a client.
+        let Some(file) = file.map_err(|_| anyhow!("cannot read the model folder"))? else { return Ok(None) };
+        let result = self.load_file(file).await;
+        match &result {
+            Ok(_) => self.failures.lock().remove(name),
+            Err(error) => self.failures.lock().insert(name.to_owned(), format!("{error:#}")),
         };
-        if loaded.is_err() && self.current().find(name).is_none() {
-            self.metrics.forget(name);
+        if result.is_err() && self.current().find(name).is_none() {
+            self.metrics.remove_model(name);
         }
-        let model = loaded?;
+        let model = result?;
         self.change(|list| match list.iter_mut().find(|other| other.name() == name) {
             Some(other) => *other = model.clone(),
             None => list.push(model.clone()),
@@ -133,66 +153,68 @@ impl Registry {
         Ok(Some(model))
     }
 
-    async fn prepare(&self, file: ModelFile) -> Result<Arc<Model>> {
+    async fn load_file(&self, file: ModelFile) -> Result<Arc<Model>> {
         let (loader, metrics) = (self.loader.clone(), self.metrics.batching(&file.name));
         let model = spawn_blocking(move || loader.load(&file, &metrics)).await??;
-        prepared(&model).await?;
+        wait_until_model_is_ready(&model).await?;
         Ok(Arc::new(model))
     }
 
-    /// Takes a model out of service; what it has begun it finishes. False if there is none of the name.
+    /// Stops serving a model; its running requests are completed. Returns false if there is no such model.
     pub async fn unload(&self, name: &str) -> bool {
-        let _changing = self.changing.lock().await;
-        let known = self.current().find(name).is_some();
-        if known {
+        let _guard = self.change_lock.lock().await;
+        let exists = self.current().find(name).is_some();
+        if exists {
             self.change(|list| list.retain(|model| model.name() != name));
-            self.metrics.forget(name);
+            self.metrics.remove_model(name);
             tracing::info!(model = name, "unloaded");
         }
-        known
+        exists
     }
 
-    /// Every model that is served or could be, by name: with why it could not, if that was tried.
-    pub async fn index(&self) -> Vec<Entry> {
+    /// Lists every model that is served or that has a checkpoint to load, sorted by name.
+    pub async fn index(&self) -> Vec<ModelStatus> {
         let files = self.files.clone();
-        // A folder that cannot be read has no models.
-        let listed = spawn_blocking(move || files.list().map_or(Vec::new(), |(files, _)| files)).await;
+        // A folder that cannot be read counts as empty.
+        let files = spawn_blocking(move || files.list().map_or(Vec::new(), |(files, _)| files)).await;
         let models = self.current();
-        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-        let entry = |name: &str, model: Option<Arc<Model>>| Entry {
+        let mut index: BTreeMap<String, ModelStatus> = BTreeMap::new();
+        let status = |name: &str, model: Option<Arc<Model>>| ModelStatus {
             name: name.to_owned(),
             model,
-            failure: lock(&self.failures).get(name).cloned(),
+            failure: self.failures.lock().get(name).cloned(),
         };
-        for file in listed.unwrap_or_default() {
-            entries.insert(file.name.clone(), entry(&file.name, None));
+        for file in files.unwrap_or_default() {
+            index.insert(file.name.clone(), status(&file.name, None));
         }
         for model in &models.list {
-            entries.insert(model.name().to_owned(), entry(model.name(), Some(model.clone())));
+            index.insert(model.name().to_owned(), status(model.name(), Some(model.clone())));
         }
-        entries.into_values().collect()
+        index.into_values().collect()
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Model>>)) {
         let mut list = self.current().list.clone();
         change(&mut list);
-        *lock(&self.models) = Arc::new(Models::new(list, self.chosen.as_deref()));
+        *self.models.lock() = Arc::new(Models::new(list, self.default_name.as_deref()));
     }
 }
 
-/// What is known of a name.
-pub struct Entry {
+/// Status of a model that is served or could be loaded.
+pub struct ModelStatus {
     pub name: String,
+    /// `None` if the model is not served.
     pub model: Option<Arc<Model>>,
+    /// Error of the last attempt to load the model, if it failed.
     pub failure: Option<String>,
 }
 
 impl Models {
-    fn new(list: Vec<Arc<Model>>, chosen: Option<&str>) -> Self {
-        let chosen = chosen.and_then(|name| list.iter().find(|model| model.name() == name));
-        // Of equals, `max_by_key` takes the last.
-        let largest = || list.iter().rev().max_by_key(|model| model.metadata.labels.len());
-        let default = chosen.or_else(largest).cloned();
+    fn new(list: Vec<Arc<Model>>, default_name: Option<&str>) -> Self {
+        let named = default_name.and_then(|name| list.iter().find(|model| model.name() == name));
+        // Reversed, because `max_by_key` returns the last of several maxima.
+        let most_classes = || list.iter().rev().max_by_key(|model| model.metadata.labels.len());
+        let default = named.or_else(most_classes).cloned();
         Models { list, default }
     }
 
@@ -213,12 +235,12 @@ impl Models {
     }
 }
 
-async fn prepared(model: &Model) -> Result<()> {
-    model.batcher.prepared().await.with_context(|| format!("model {:?} cannot be prepared", model.name()))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+async fn wait_until_model_is_ready(model: &Model) -> Result<()> {
+    model
+        .batcher
+        .wait_until_ready()
+        .await
+        .with_context(|| format!("cannot start the engines of model {:?}", model.name()))
 }
 
 #[cfg(test)]
@@ -232,23 +254,23 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_the_first_with_the_most_classes() {
+    fn default_is_the_first_model_with_the_most_classes() {
         assert_eq!(default(vec![model("small", 2), model("a", 3), model("b", 3)], None).unwrap(), "a");
     }
 
     #[test]
-    fn the_default_can_be_chosen() {
+    fn default_can_be_configured() {
         assert_eq!(default(vec![model("small", 2), model("large", 3)], Some("small")).unwrap(), "small");
     }
 
     #[test]
-    fn an_unknown_default_is_refused_with_those_there_are() {
+    fn unknown_default_is_rejected_with_the_available_models() {
         let error = default(vec![model("small", 2), model("large", 3)], Some("medium")).unwrap_err().to_string();
         assert!(error.contains("medium") && error.contains("small, large"), "{error}");
     }
 
     #[tokio::test]
-    async fn the_default_that_is_gone_has_a_successor() {
+    async fn another_model_becomes_default_after_unloading() {
         let registry = registry(vec![model("small", 2), model("large", 3)], Some("large")).unwrap();
         assert!(registry.unload("large").await && !registry.unload("large").await);
         assert_eq!(registry.get(None).unwrap().name(), "small");
@@ -257,11 +279,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_found_a_model_keeps_it() {
+    async fn unloaded_model_remains_usable_while_referenced() {
         let registry = registry(vec![model("small", 2)], None).unwrap();
-        registry.prepared().await.unwrap();
-        let found = registry.get(None).unwrap();
+        registry.wait_until_ready().await.unwrap();
+        let model = registry.get(None).unwrap();
         registry.unload("small").await;
-        assert!(found.batcher.is_ready());
+        assert!(model.batcher.is_ready());
     }
 }

@@ -1,14 +1,14 @@
-//! A model that is served: a checkpoint as it was read once, with the engines that execute it. The file may change since.
+//! A served model: a checkpoint, read once, and the engines that run it. Later changes to the file do not affect it.
 
 use super::files::ModelFile;
-use crate::batching::{Batcher, BatchingMetrics, BatchingOptions, Sizes};
-use crate::content::Content;
+use crate::batching::{BatchSizes, Batcher, BatchingMetrics, BatchingOptions};
 use crate::settings::Settings;
+use crate::static_asset::StaticAsset;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use model::checkpoint::{self, Checkpoint};
-use model::engine::{Device, EnduringEngine, EngineError, EngineOptions, Input};
-use model::explain::ClassWeights;
+use model::engine::{Device, EngineError, EngineOptions, FallbackEngine, Input};
+use model::explain::ClassifierWeights;
 use model::prediction::ModelId;
 use model::preprocess::{ImageBatch, Preprocessing};
 use std::fs::Metadata;
@@ -16,94 +16,101 @@ use std::io::Read;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-/// Images of a batch on a GPU, if nobody says.
-const MOST_ON_A_GPU: usize = 32;
-/// Bytes of a checkpoint, of which the largest network has 508 MB in f32.
-const LARGEST: u64 = 4 << 30;
-/// Images of a batch for every so many threads on the CPU. The engine takes them one after the other, so that more would only
-/// make the first wait for the last; these few save waking threads for each.
-const IMAGES_OF_THREADS: usize = 4;
-const THREADS: usize = 4;
+/// Default maximum batch size on a GPU.
+const GPU_BATCH: usize = 32;
+/// Maximum size of a checkpoint, in bytes. The largest network takes 508 MB in f32.
+const MAX_CHECKPOINT: u64 = 4 << 30;
+/// Default maximum batch size on the CPU: `CPU_BATCH` images for every `CPU_BATCH_THREADS` threads. The CPU engine processes
+/// images one after the other, so larger batches would only delay the first image; small ones save waking threads for each.
+const CPU_BATCH: usize = 4;
+const CPU_BATCH_THREADS: usize = 4;
 
 pub struct Model {
     pub id: ModelId,
     pub metadata: Arc<checkpoint::Metadata>,
-    /// The checkpoint, byte by byte.
-    pub weights: Content,
-    pub class_weights: ClassWeights,
-    /// One for each engine.
+    /// The bytes of the checkpoint file.
+    pub weights: StaticAsset,
+    pub class_weights: ClassifierWeights,
+    /// The device of each engine.
     pub devices: Vec<Device>,
     pub batcher: Batcher,
-    /// Of the file, before it was read.
-    pub stamp: Option<Stamp>,
+    /// Fingerprint of the file, taken before it was read.
+    pub fingerprint: Option<FileFingerprint>,
 }
 
-/// What tells that a file is another than before, without reading it.
+/// Size and modification time of a file, to detect changes without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp(u64, Option<SystemTime>);
+pub struct FileFingerprint(u64, Option<SystemTime>);
 
-/// How models are brought to which devices.
+/// Loads checkpoints and starts their engines.
 #[derive(Clone, Debug)]
 pub struct Loader {
-    /// One for each engine.
+    /// The device of each engine.
     devices: Vec<Device>,
-    options: EngineOptions,
-    /// If somebody has said.
+    engine_options: EngineOptions,
+    /// Value of `--max-batch-size`.
     max_batch_size: Option<usize>,
-    queue: usize,
-    delay: Duration,
+    batching_options: BatchingOptions,
 }
 
 impl Loader {
-    pub fn of(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings) -> Self {
         let devices: Vec<Device> =
             settings.device.iter().flat_map(|&device| vec![device; settings.replicas.get()]).collect();
-        // Engines on the CPU share the cores; each of them would take all.
-        let engines = devices.iter().filter(|device| on_cpu(**device)).count().max(1);
+        // Engines on the CPU share the cores; by default, each of them would use all.
+        let engines = devices.iter().filter(|device| is_cpu(**device)).count().max(1);
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = settings.threads.or(NonZero::new((cores / engines).max(1)));
         Loader {
             devices,
-            options: EngineOptions { threads, precision: settings.precision, ..EngineOptions::default() },
+            engine_options: EngineOptions { threads, precision: settings.precision, ..EngineOptions::default() },
             max_batch_size: settings.max_batch_size.map(NonZero::get),
-            queue: settings.queue_size.get(),
-            delay: settings.max_queue_delay,
+            batching_options: BatchingOptions {
+                queue_size: settings.queue_size.get(),
+                max_delay: settings.max_queue_delay,
+            },
         }
     }
 
-    fn sizes(&self, device: Device) -> Sizes {
-        let threads = self.options.threads.map_or(1, NonZero::get);
-        let usual = if on_cpu(device) { IMAGES_OF_THREADS * threads.div_ceil(THREADS) } else { MOST_ON_A_GPU };
-        Sizes::of(device, self.max_batch_size.unwrap_or(usual))
+    fn batch_sizes(&self, device: Device) -> BatchSizes {
+        let threads = self.engine_options.threads.map_or(1, NonZero::get);
+        let default = if is_cpu(device) { CPU_BATCH * threads.div_ceil(CPU_BATCH_THREADS) } else { GPU_BATCH };
+        BatchSizes::for_device(device, self.max_batch_size.unwrap_or(default))
     }
 
-    /// Reads and checks a checkpoint; its engines get ready behind. Errors do not tell where it lies, for a client may hear them.
+    /// Reads and validates a checkpoint, and starts its engines in the background.
+    ///
+    /// # Errors
+    /// Returns an error if the checkpoint cannot be read or is invalid. The error does not contain the path, because it may be
+    /// sent to a client.
     pub fn load(&self, file: &ModelFile, metrics: &BatchingMetrics) -> Result<Model> {
         let ModelFile { name, path } = file;
-        let stamp = Stamp::of(path);
+        let fingerprint = FileFingerprint::of(path);
         let bytes = read(path)?;
         let checkpoint = Checkpoint::from_bytes(&bytes)?;
         if let Some(assumption) = checkpoint.assumption() {
             tracing::warn!("model {name:?}, {}: {assumption}", path.display());
         }
-        let class_weights = ClassWeights::of(&checkpoint);
+        let class_weights = ClassifierWeights::from_checkpoint(&checkpoint);
         let metadata = checkpoint.metadata().clone();
         let prepare = self.devices.iter().map(|&device| {
-            let (name, checkpoint, options) = (name.clone(), checkpoint.clone(), self.options);
+            let (name, checkpoint, options) = (name.clone(), checkpoint.clone(), self.engine_options);
             move || {
-                let engine = pollster::block_on(EnduringEngine::prepare(checkpoint, device, options, warn))?;
+                let engine =
+                    pollster::block_on(FallbackEngine::prepare(checkpoint, device, options, warn_of_fallback))?;
                 if let Some(adapter) = engine.engine().adapter() {
-                    tracing::info!("{name}: {device} is {adapter}");
+                    tracing::info!("model {name:?} runs on {device} ({adapter})");
                 }
                 Ok(engine)
             }
         });
-        let sizes = self.devices.iter().map(|&device| self.sizes(device));
-        let options = BatchingOptions { queue: self.queue, delay: self.delay };
-        let batcher = Batcher::start(name, sizes.zip(prepare).collect(), options, metrics, example(&metadata)?)?;
-        Ok(Model::new(name, metadata, bytes.into(), class_weights, self.devices.clone(), batcher).stamped(stamp))
+        let sizes = self.devices.iter().map(|&device| self.batch_sizes(device));
+        let engines = sizes.zip(prepare).collect();
+        let batcher = Batcher::start(name, engines, self.batching_options, metrics, example(&metadata)?)?;
+        let model = Model::new(name, metadata, bytes.into(), class_weights, self.devices.clone(), batcher);
+        Ok(Model { fingerprint, ..model })
     }
 }
 
@@ -112,17 +119,13 @@ impl Model {
         name: &str,
         metadata: checkpoint::Metadata,
         bytes: Bytes,
-        class_weights: ClassWeights,
+        class_weights: ClassifierWeights,
         devices: Vec<Device>,
         batcher: Batcher,
     ) -> Self {
-        let id = ModelId::of_bytes(name, &bytes);
-        let weights = Content::immutable(bytes, "application/octet-stream", &id.version);
-        Model { id, metadata: Arc::new(metadata), weights, class_weights, devices, batcher, stamp: None }
-    }
-
-    fn stamped(self, stamp: Option<Stamp>) -> Self {
-        Model { stamp, ..self }
+        let id = ModelId::from_bytes(name, &bytes);
+        let weights = StaticAsset::immutable(bytes, "application/octet-stream", &id.version);
+        Model { id, metadata: Arc::new(metadata), weights, class_weights, devices, batcher, fingerprint: None }
     }
 
     pub fn name(&self) -> &str {
@@ -130,33 +133,33 @@ impl Model {
     }
 }
 
-impl Stamp {
-    /// `None` if there is no file.
+impl FileFingerprint {
+    /// Returns `None` if the path is not a file.
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
-        Some(Stamp(metadata.len(), metadata.modified().ok()))
+        Some(FileFingerprint(metadata.len(), metadata.modified().ok()))
     }
 }
 
-/// A file's bytes. A pipe, which might never give any, is none.
+/// Reads a regular file. Reading a pipe could block indefinitely.
 fn read(path: &Path) -> Result<Vec<u8>> {
     let metadata = std::fs::metadata(path)?;
-    ensure!(metadata.is_file(), "this is no file");
-    ensure!(metadata.len() <= LARGEST, "{} bytes; at most {LARGEST} are read", metadata.len());
+    ensure!(metadata.is_file(), "not a regular file");
+    ensure!(metadata.len() <= MAX_CHECKPOINT, "{} bytes exceed the maximum of {MAX_CHECKPOINT}", metadata.len());
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    std::fs::File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(MAX_CHECKPOINT).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn on_cpu(device: Device) -> bool {
+fn is_cpu(device: Device) -> bool {
     matches!(device, Device::Cpu | Device::Flex)
 }
 
-fn warn(error: &EngineError, device: Device) {
-    tracing::warn!("{error}; {device} answers now");
+fn warn_of_fallback(error: &EngineError, device: Device) {
+    tracing::warn!("{error}; falling back to {device}");
 }
 
-/// A grey image, as the network of these metadata sees one.
+/// Returns a grey image of the network's input size.
 fn example(metadata: &checkpoint::Metadata) -> Result<Input> {
     let Preprocessing { crop, mean, std, .. } = metadata.preprocessing;
     let side = crop as usize;

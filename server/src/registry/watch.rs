@@ -1,94 +1,99 @@
-//! A folder whose checkpoints are served as they come, change and go.
+//! Watches the model folder, and loads and unloads models as checkpoints are added, changed and removed.
 
-use super::{ModelFile, ModelFiles, Registry, Stamp};
+use super::{FileFingerprint, ModelFile, ModelFiles, Registry};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
-/// Looks after which what could not be loaded is tried again at the latest.
-const PAUSE: u32 = 64;
+/// Maximum number of scans after which a checkpoint that failed to load is tried again.
+const MAX_BACKOFF: u32 = 64;
 
-/// Looks every so often, for as long as the server runs. Asking works where notifications do not: on network file systems
-/// and mounted volumes. A file is loaded when it has stayed the same from one look to the next, for who copies one takes a
-/// while.
-pub async fn watch(registry: Arc<Registry>, every: Duration) {
-    let mut remarks = Vec::new();
-    let mut seen = look(&registry.files, &mut remarks).await.unwrap_or_default();
-    let mut tried: BTreeMap<String, Tried> = BTreeMap::new();
+/// Scans the folder every `interval`, for as long as the server runs. Polling also works on network file systems and mounted
+/// volumes, where notifications do not. A file is loaded when two successive scans find it unchanged, because copying one
+/// takes a while.
+pub async fn watch(registry: Arc<Registry>, interval: Duration) {
+    let mut warnings = Vec::new();
+    let mut previous = scan(&registry.files, &mut warnings).await.unwrap_or_default();
+    let mut backoffs: BTreeMap<String, Backoff> = BTreeMap::new();
     loop {
-        tokio::time::sleep(every).await;
-        // A folder that cannot be read at the moment says nothing about what is served.
-        let Some(now) = look(&registry.files, &mut remarks).await else { continue };
-        for (name, stamp) in &now {
-            if registry.served(name) == Some(*stamp) || seen.get(name) != Some(stamp) {
+        tokio::time::sleep(interval).await;
+        // A folder that is temporarily unreadable changes nothing.
+        let Some(current) = scan(&registry.files, &mut warnings).await else { continue };
+        for (name, fingerprint) in &current {
+            if registry.loaded_fingerprint(name) == Some(*fingerprint) || previous.get(name) != Some(fingerprint) {
                 continue;
             }
-            if !tried.entry(name.clone()).or_insert(Tried::never(*stamp)).is_due(*stamp) {
+            if !backoffs.entry(name.clone()).or_insert(Backoff::new(*fingerprint)).is_due(*fingerprint) {
                 continue;
             }
-            match registry.load_file(name, *stamp).await {
-                Ok(()) => drop(tried.remove(name)),
-                Err(error) => tracing::warn!("model {name:?} is not loaded: {error:#}"),
+            match registry.load_if_changed(name, *fingerprint).await {
+                Ok(()) => drop(backoffs.remove(name)),
+                Err(error) => tracing::warn!("cannot load model {name:?}: {error:#}"),
             }
         }
         for model in registry.current().iter() {
-            // Missing twice, for a file is gone for a moment when another one is moved to its place.
+            // Missing in two successive scans, because a file can be absent for a moment while another one replaces it.
             let name = model.name();
-            if !now.contains_key(name) && !seen.contains_key(name) {
+            if !current.contains_key(name) && !previous.contains_key(name) {
                 registry.unload(name).await;
-                tried.remove(name);
+                backoffs.remove(name);
             }
         }
-        seen = now;
+        previous = current;
     }
 }
 
-/// A file that could not be loaded, which may have been the machine's fault: it is tried again, after 1, 2, 4, ... looks.
-struct Tried {
-    stamp: Stamp,
-    /// Looks until it is tried again, of which so many are left.
-    pause: u32,
-    left: u32,
+/// Exponential backoff for a checkpoint that failed to load, possibly for a temporary reason: it is tried again after 1, 2, 4,
+/// ... scans.
+struct Backoff {
+    fingerprint: FileFingerprint,
+    /// Scans to skip after the next attempt.
+    next_skip: u32,
+    /// Scans still to skip before the next attempt.
+    remaining: u32,
 }
 
-impl Tried {
-    fn never(stamp: Stamp) -> Self {
-        Tried { stamp, pause: 1, left: 0 }
+impl Backoff {
+    /// Creates a backoff whose first attempt is due immediately.
+    fn new(fingerprint: FileFingerprint) -> Self {
+        Backoff { fingerprint, next_skip: 1, remaining: 0 }
     }
 
-    /// Whether it is to be tried at this look.
-    fn is_due(&mut self, stamp: Stamp) -> bool {
-        if self.stamp != stamp {
-            *self = Tried::never(stamp);
+    /// Returns whether to try at this scan; a changed file is tried immediately.
+    fn is_due(&mut self, fingerprint: FileFingerprint) -> bool {
+        if self.fingerprint != fingerprint {
+            *self = Backoff::new(fingerprint);
         }
-        if self.left > 0 {
-            self.left -= 1;
+        if self.remaining > 0 {
+            self.remaining -= 1;
             return false;
         }
-        self.left = self.pause;
-        self.pause = (2 * self.pause).min(PAUSE);
+        self.remaining = self.next_skip;
+        self.next_skip = (2 * self.next_skip).min(MAX_BACKOFF);
         true
     }
 }
 
-/// The files that there are. What is odd about them is said when it is other than at the last look.
-async fn look(files: &Arc<ModelFiles>, remarks: &mut Vec<String>) -> Option<BTreeMap<String, Stamp>> {
+/// Lists the files with their fingerprints, or returns `None` if that fails. Logs warnings that differ from those of the last
+/// scan.
+async fn scan(files: &Arc<ModelFiles>, last_warnings: &mut Vec<String>) -> Option<BTreeMap<String, FileFingerprint>> {
     let files = files.clone();
-    let looked = spawn_blocking(move || {
-        let (files, remarks) = files.list()?;
-        let stamped = files.into_iter().filter_map(|ModelFile { name, path }| Some((name, Stamp::of(&path)?)));
-        anyhow::Ok((stamped.collect(), remarks))
+    let listing = spawn_blocking(move || {
+        let (files, warnings) = files.list()?;
+        let fingerprints =
+            files.into_iter().filter_map(|ModelFile { name, path }| Some((name, FileFingerprint::of(&path)?)));
+        anyhow::Ok((fingerprints.collect(), warnings))
     });
-    let (stamps, found) = match looked.await.ok()? {
-        Ok((stamps, remarks)) => (Some(stamps), remarks),
+    let (fingerprints, warnings) = match listing.await.ok()? {
+        Ok((fingerprints, warnings)) => (Some(fingerprints), warnings),
         Err(error) => (None, vec![format!("{error:#}")]),
     };
-    if *remarks != found {
-        found.iter().for_each(|remark| tracing::warn!("{remark}"));
-        *remarks = found;
+    if *last_warnings != warnings {
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        *last_warnings = warnings;
     }
-    stamps
+    fingerprints
 }
 
 #[cfg(test)]
@@ -96,16 +101,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_loaded_is_tried_again_less_and_less_often() {
+    fn failed_loads_are_retried_with_exponential_backoff() {
         let folder = tempfile::tempdir().unwrap();
-        let [stamp, other] = ["a", "ab"].map(|content| {
+        let [fingerprint, other] = ["a", "ab"].map(|content| {
             let path = folder.path().join(content);
             std::fs::write(&path, content).unwrap();
-            Stamp::of(&path).unwrap()
+            FileFingerprint::of(&path).unwrap()
         });
-        let mut tried = Tried::never(stamp);
-        let due: Vec<u32> = (0..40).filter(|_| tried.is_due(stamp)).collect();
+        let mut backoff = Backoff::new(fingerprint);
+        let due: Vec<u32> = (0..40).filter(|_| backoff.is_due(fingerprint)).collect();
         assert_eq!(due, [0, 2, 5, 10, 19, 36]);
-        assert!(tried.is_due(other), "another file is tried at once");
+        assert!(backoff.is_due(other), "a changed file is tried immediately");
     }
 }

@@ -1,7 +1,7 @@
-//! `GET /docs` and `GET /openapi.json`: the interface described, for people and for programs, from what the routes are
-//! registered with.
+//! `GET /docs` and `GET /openapi.json`: documentation of the API, for people and for programs, generated from the
+//! registered routes.
 
-use crate::content::Content;
+use crate::static_asset::StaticAsset;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::response::Response;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use utoipa::openapi::OpenApi;
 
-/// The page has a style and nothing that runs.
+/// Content security policy of the page, which has a style sheet and no scripts.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'";
 
 const STYLE: &str = "
@@ -25,19 +25,22 @@ const STYLE: &str = "
   pre { overflow: auto; padding: .8rem; background: color-mix(in srgb, currentColor 7%, transparent); border-radius: .4rem }
   summary { cursor: pointer }";
 
-/// Both, made once.
+/// Prefix of references to schemas.
+const SCHEMA_PREFIX: &str = "#/components/schemas/";
+
+/// The documentation, generated once.
 pub struct Docs {
-    page: Content,
-    document: Content,
+    page: StaticAsset,
+    document: StaticAsset,
 }
 
 impl Docs {
     pub fn new(api: &OpenApi) -> Self {
-        let json = serde_json::to_string_pretty(api).expect("an OpenAPI document is JSON");
-        let page = page(&serde_json::from_str(&json).expect("it was written just now"));
+        let json = serde_json::to_string_pretty(api).expect("an OpenAPI document serializes to JSON");
+        let page = render_page(&serde_json::from_str(&json).expect("the JSON was serialized above"));
         Docs {
-            page: Content::revalidated(page.clone().into(), "text/html; charset=utf-8", &hash(&page)),
-            document: Content::revalidated(json.clone().into(), "application/json", &hash(&json)),
+            page: StaticAsset::revalidated(page.clone().into(), "text/html; charset=utf-8", &sha256_hex(&page)),
+            document: StaticAsset::revalidated(json.clone().into(), "application/json", &sha256_hex(&json)),
         }
     }
 
@@ -52,70 +55,70 @@ impl Docs {
     }
 }
 
-fn hash(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+fn sha256_hex(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
 }
 
-fn page(api: &Value) -> String {
+fn render_page(api: &Value) -> String {
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>{title}</title><style>{STYLE}</style><h1>{title}</h1>{description}\
-         <p>For programs: <a href=\"openapi.json\">openapi.json</a></p>",
-        title = text(&api["info"]["title"]),
+         <p>OpenAPI document: <a href=\"openapi.json\">openapi.json</a></p>",
+        title = escaped_text(&api["info"]["title"]),
         description = paragraphs(&api["info"]["description"]),
     );
     let mut tags: Vec<&Value> = Vec::new();
-    each_operation(api, |_, _, operation| {
+    for_each_operation(api, |_, _, operation| {
         if !tags.contains(&&operation["tags"][0]) {
             tags.push(&operation["tags"][0]);
         }
     });
     for tag in tags {
-        let _ = write!(html, "<h2>{}</h2>", text(tag));
-        each_operation(api, |path, method, operation| {
+        let _ = write!(html, "<h2>{}</h2>", escaped_text(tag));
+        for_each_operation(api, |path, method, operation| {
             if operation["tags"][0] == *tag {
-                html += &article(api, path, method, operation);
+                html += &render_operation(api, path, method, operation);
             }
         });
     }
     html
 }
 
-fn each_operation<'a>(api: &'a Value, mut visit: impl FnMut(&'a str, &'a str, &'a Value)) {
+fn for_each_operation<'a>(api: &'a Value, mut visit: impl FnMut(&'a str, &'a str, &'a Value)) {
     let paths = api["paths"].as_object().into_iter().flatten();
     for (path, methods) in paths {
         methods.as_object().into_iter().flatten().for_each(|(method, operation)| visit(path, method, operation));
     }
 }
 
-fn article(api: &Value, path: &str, method: &str, operation: &Value) -> String {
-    let id = text(&operation["operationId"]);
+fn render_operation(api: &Value, path: &str, method: &str, operation: &Value) -> String {
+    let id = escaped_text(&operation["operationId"]);
     let method = method.to_uppercase();
     let mut html = format!("<article id=\"{id}\"><h3><b>{method}</b> <a href=\"#{id}\">{}</a></h3>", escaped(path));
     html += &paragraphs(&operation["summary"]);
     html += &paragraphs(&operation["description"]);
     if operation.get("security").is_some() {
-        html += "<p>Takes the admin token.</p>";
+        html += "<p>Requires the admin token.</p>";
     }
     let parameters = operation["parameters"].as_array().into_iter().flatten().map(|parameter| {
-        let place = format!("{} ({})", text(&parameter["name"]), text(&parameter["in"]));
-        (place, text(&parameter["description"]))
+        let name = format!("{} ({})", escaped_text(&parameter["name"]), escaped_text(&parameter["in"]));
+        (name, escaped_text(&parameter["description"]))
     });
-    html += &table("Parameters", parameters);
-    html += &bodies(api, "Body", &operation["requestBody"]["content"]);
+    html += &render_table("Parameters", parameters);
+    html += &render_schemas(api, "Request body", &operation["requestBody"]["content"]);
     let responses = operation["responses"].as_object().into_iter().flatten();
     let responses = responses.map(|(status, response)| {
-        let kinds = response["content"].as_object().into_iter().flatten().map(|(kind, _)| escaped(kind));
-        let kinds: Vec<String> = kinds.collect();
-        (escaped(status), [text(&response["description"]), kinds.join(", ")].join(" "))
+        let content_types = response["content"].as_object().into_iter().flatten().map(|(kind, _)| escaped(kind));
+        let content_types: Vec<String> = content_types.collect();
+        (escaped(status), [escaped_text(&response["description"]), content_types.join(", ")].join(" "))
     });
-    html += &table("Answers", responses);
-    html += &bodies(api, "Answer", &operation["responses"]["200"]["content"]);
+    html += &render_table("Responses", responses);
+    html += &render_schemas(api, "Response body", &operation["responses"]["200"]["content"]);
     html + "</article>"
 }
 
-fn table(title: &str, rows: impl Iterator<Item = (String, String)>) -> String {
-    let rows: String = rows.map(|(name, words)| format!("<tr><td>{name}<td>{words}")).collect();
+fn render_table(title: &str, rows: impl Iterator<Item = (String, String)>) -> String {
+    let rows: String = rows.map(|(name, description)| format!("<tr><td>{name}<td>{description}")).collect();
     if rows.is_empty() {
         rows
     } else {
@@ -123,50 +126,53 @@ fn table(title: &str, rows: impl Iterator<Item = (String, String)>) -> String {
     }
 }
 
-/// The schemas of what may be sent or comes back, with everything that they name.
-fn bodies(api: &Value, title: &str, content: &Value) -> String {
+/// Renders the schema of each content type, with all schemas that it refers to.
+fn render_schemas(api: &Value, title: &str, content: &Value) -> String {
     let mut html = String::new();
-    for (kind, body) in content.as_object().into_iter().flatten() {
+    for (content_type, body) in content.as_object().into_iter().flatten() {
         let mut schemas = vec![body["schema"].clone()];
-        let mut named = Vec::new();
+        let mut names = Vec::new();
         let mut index = 0;
         while index < schemas.len() {
-            references(&schemas[index].clone(), &mut |name| {
-                if !named.contains(name) {
-                    named.push(name.clone());
+            visit_references(&schemas[index].clone(), &mut |name| {
+                if !names.contains(name) {
+                    names.push(name.clone());
                     schemas.push(api["components"]["schemas"][name.as_str()].clone());
                 }
             });
             index += 1;
         }
-        let mut shown = serde_json::to_string_pretty(&schemas[0]).expect("a value is JSON");
-        for (name, schema) in named.iter().zip(&schemas[1..]) {
-            let _ = write!(shown, "\n\n{name} = {}", serde_json::to_string_pretty(schema).expect("a value is JSON"));
+        let mut json = serde_json::to_string_pretty(&schemas[0]).expect("a value serializes to JSON");
+        for (name, schema) in names.iter().zip(&schemas[1..]) {
+            let schema = serde_json::to_string_pretty(schema).expect("a value serializes to JSON");
+            let _ = write!(json, "\n\n{name} = {schema}");
         }
-        let shown = escaped(&shown.replace("#/components/schemas/", ""));
-        let _ = write!(html, "<details><summary>{title}: {}</summary><pre>{shown}</pre></details>", escaped(kind));
+        let json = escaped(&json.replace(SCHEMA_PREFIX, ""));
+        let _ =
+            write!(html, "<details><summary>{title}: {}</summary><pre>{json}</pre></details>", escaped(content_type));
     }
     html
 }
 
-fn references(schema: &Value, found: &mut impl FnMut(&String)) {
+/// Calls `visit` with the name of every schema that `schema` refers to.
+fn visit_references(schema: &Value, visit: &mut impl FnMut(&String)) {
     match schema {
         Value::Object(members) => members.iter().for_each(|(key, value)| match (key.as_str(), value) {
-            ("$ref", Value::String(path)) => found(&path.replace("#/components/schemas/", "")),
-            _ => references(value, found),
+            ("$ref", Value::String(path)) => visit(&path.replace(SCHEMA_PREFIX, "")),
+            _ => visit_references(value, visit),
         }),
-        Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+        Value::Array(values) => values.iter().for_each(|value| visit_references(value, visit)),
         _ => (),
     }
 }
 
-fn paragraphs(words: &Value) -> String {
-    let words = text(words);
-    let each = words.split("\n\n").filter(|words| !words.is_empty()).map(|words| format!("<p>{words}</p>"));
-    each.collect()
+fn paragraphs(value: &Value) -> String {
+    let text = escaped_text(value);
+    let paragraphs = text.split("\n\n").filter(|paragraph| !paragraph.is_empty());
+    paragraphs.map(|paragraph| format!("<p>{paragraph}</p>")).collect()
 }
 
-fn text(value: &Value) -> String {
+fn escaped_text(value: &Value) -> String {
     escaped(value.as_str().unwrap_or_default())
 }
 
@@ -178,20 +184,23 @@ fn escaped(text: &str) -> String {
 mod tests {
     use crate::fixture::{app, get};
 
-    /// `SHORTCUT_BLESS=1 cargo test` writes it anew.
+    /// `SHORTCUT_BLESS=1 cargo test` regenerates the file.
     #[tokio::test]
-    async fn the_document_is_the_one_that_was_read() {
+    async fn openapi_json_is_up_to_date() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
-        let found = get(&app(), "/openapi.json").await.body;
+        let actual = get(&app(), "/openapi.json").await.body;
         if std::env::var_os("SHORTCUT_BLESS").is_some() {
-            std::fs::write(path, &found).unwrap();
+            std::fs::write(path, &actual).unwrap();
         }
         let expected = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(found == expected, "server/openapi.json is out of date; SHORTCUT_BLESS=1 writes it anew");
+        assert!(
+            actual == expected,
+            "server/openapi.json is out of date; regenerate it with SHORTCUT_BLESS=1 cargo test"
+        );
     }
 
     #[tokio::test]
-    async fn every_operation_is_on_the_page() {
+    async fn page_documents_every_operation() {
         let document = get(&app(), "/openapi.json").await.json();
         let page = get(&app(), "/docs").await;
         assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");

@@ -1,22 +1,41 @@
-//! `GET /metrics`, for Prometheus.
+//! `GET /metrics`: metrics for Prometheus.
 
 use crate::app::App;
-use crate::metrics::Levels;
+use crate::metrics::{Gauges, ModelGauges};
+use crate::registry::Model;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use std::sync::Arc;
 
-/// Prometheus' text format, version 0.0.4.
-const FORMAT: &str = "text/plain; version=0.0.4";
+/// Content type of Prometheus' text format, version 0.0.4.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 
-/// What the server counts and measures
+/// Metrics of the server
 ///
-/// For Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "Operating", responses((status = OK, body = String)))]
+/// In Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "Operations", responses((status = OK, body = String)))]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let levels = Levels { models: &app.registry, decoding: app.decoding.busy(), in_flight_bytes: app.in_flight.held() };
-    ([(header::CONTENT_TYPE, FORMAT)], app.metrics.text(levels))
+    let served = app.registry.current();
+    let models: Vec<ModelGauges> = served.iter().map(|model| model_gauges(model)).collect();
+    let gauges = Gauges {
+        models: &models,
+        decode_queue_depth: app.decode_pool.permits_in_use(),
+        in_flight_bytes: app.memory.reserved(),
+    };
+    ([(header::CONTENT_TYPE, TEXT_FORMAT)], app.metrics.encode(gauges))
+}
+
+fn model_gauges(model: &Model) -> ModelGauges<'_> {
+    ModelGauges {
+        name: model.name(),
+        version: &model.id.version,
+        architecture: model.metadata.architecture.name(),
+        devices: &model.devices,
+        is_ready: model.batcher.is_ready(),
+        queue_depth: model.batcher.queue_depth().total(),
+        weights_bytes: model.weights.len(),
+    }
 }
 
 #[cfg(test)]
@@ -24,9 +43,9 @@ mod tests {
     use crate::fixture::{app, get, photo, post};
 
     #[tokio::test]
-    async fn what_happened_is_counted() {
+    async fn requests_and_models_are_counted() {
         let app = app();
-        app.registry.prepared().await.unwrap();
+        app.registry.wait_until_ready().await.unwrap();
         post(&app, "/predict?model=small", "", photo(0)).await;
         post(&app, "/predict", "", "no photo").await;
         let text = get(&app, "/metrics").await.body;

@@ -1,4 +1,4 @@
-//! `GET /models`: what is served, and where its weights are.
+//! `GET /models`: lists the served models and the URLs of their weights.
 
 use crate::app::App;
 use crate::registry::Model;
@@ -13,61 +13,63 @@ use utoipa::ToSchema;
 
 #[derive(Serialize, ToSchema)]
 pub struct Models<'a> {
-    /// In the order in which they were named.
-    models: Vec<Description<'a>>,
+    /// In the order in which they were configured or loaded.
+    models: Vec<ModelDescription<'a>>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Description<'a> {
-    /// What `?model=` takes.
+#[schema(as = Description)]
+struct ModelDescription<'a> {
+    /// Value for `?model=`.
     name: &'a str,
-    /// Of one model: it answers when none is named, and the page opens on it.
+    /// True for one model, which is used if a request names none, and which the page selects at first.
     default: bool,
-    /// As torchvision names it; with `_v1` where the stride sits on a bottleneck's first convolution.
+    /// Torchvision's name; with the suffix `_v1` if the stride is in the first convolution of a bottleneck.
     architecture: String,
-    /// How many.
+    /// Number of classes.
     classes: usize,
-    /// Readable names by index; not always unique.
+    /// Human-readable class names by index, not necessarily unique.
     labels: &'a [String],
-    input: Input<'a>,
-    /// Where the weights come from and on what terms.
+    input: ModelInput<'a>,
+    /// Origin and licence of the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     provenance: Option<&'a str>,
-    /// Size of the checkpoint.
+    /// Size of the checkpoint, in bytes.
     bytes: usize,
-    /// Of the checkpoint, in hexadecimal.
+    /// SHA-256 of the checkpoint, in hexadecimal.
     sha256: &'a str,
-    /// Address of the checkpoint.
+    /// Path of the checkpoint on this server.
     weights: String,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Input<'a> {
+#[schema(as = Input)]
+struct ModelInput<'a> {
     /// `[height, width]`
     size: [u32; 2],
     #[serde(flatten)]
     preprocessing: &'a Preprocessing,
 }
 
-/// What is served, and where its weights are
+/// List the models and their weights
 #[utoipa::path(get, path = "/models", tag = "Models", responses((status = OK, body = Models)))]
 pub async fn models(State(app): State<Arc<App>>) -> impl IntoResponse {
     let served = app.registry.current();
-    let models = served.iter().map(|model| Description::new(model, served.is_default(model))).collect();
+    let models = served.iter().map(|model| ModelDescription::new(model, served.is_default(model))).collect();
     ([(header::CACHE_CONTROL, "no-cache")], Json(Models { models })).into_response()
 }
 
-impl<'a> Description<'a> {
+impl<'a> ModelDescription<'a> {
     fn new(model: &'a Model, default: bool) -> Self {
         let metadata = &model.metadata;
         let side = metadata.preprocessing.crop;
-        Description {
+        ModelDescription {
             name: model.name(),
             default,
             architecture: metadata.architecture.name(),
             classes: metadata.labels.len(),
             labels: &metadata.labels,
-            input: Input { size: [side, side], preprocessing: &metadata.preprocessing },
+            input: ModelInput { size: [side, side], preprocessing: &metadata.preprocessing },
             provenance: metadata.provenance.as_deref(),
             bytes: model.weights.len(),
             sha256: &model.id.version,
@@ -82,7 +84,7 @@ mod tests {
     use serde_json::json;
 
     #[tokio::test]
-    async fn a_model_says_what_it_knows_and_where_its_weights_are() {
+    async fn models_are_described_with_the_url_of_their_weights() {
         let mut small = get(&app(), "/models").await.json()["models"][0].take();
         let sha256 = small["sha256"].take();
         assert_eq!(small["weights"].take(), format!("/weights/{}", sha256.as_str().unwrap()));

@@ -1,13 +1,13 @@
-//! What an operator may set: by flag, by environment variable or in a TOML file, in this order of precedence, all under the
-//! same names. [`Settings`] is the one list; a file's values become the defaults of its flags.
+//! The settings of the server. Each can be set by a flag, by an environment variable or in a TOML file, in this order of
+//! precedence, under the same name. [`Settings`] is the single definition; values of the file become defaults of the flags.
 
-mod effective;
-mod file;
+mod config_file;
+mod resolved;
 mod units;
 mod values;
 
-pub use effective::Effective;
-pub use units::Bytes;
+pub use resolved::ResolvedSettings;
+pub use units::ByteCount;
 
 use anyhow::{Result, ensure};
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
@@ -17,118 +17,119 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How many times the bytes of a body it takes with what is made of it at most: half-precision numbers become twice as many.
-const TAKEN: usize = 3;
+/// Maximum memory for a request body and the data decoded from it, as a multiple of the body: half-precision tensors double in
+/// size.
+const BODY_MEMORY_FACTOR: usize = 3;
 
-/// What a small photo takes that is large when it is decoded.
-const LEAST_IN_FLIGHT: usize = 1_000_000;
+/// Minimum of `--max-in-flight`: the memory for a photo that is small as a file and large when it is decoded.
+const MIN_IN_FLIGHT: usize = 1_000_000;
 
-/// Where checkpoints are looked for when none is named.
+/// Default model folder.
 pub const DEFAULT_FOLDER: &str = "checkpoints";
 
-/// Classifies photos over HTTP, and shows a page that does so in the browser.
+/// Serve ResNet image classification over HTTP, together with a page that classifies photos in the browser.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub struct Settings {
-    /// A TOML file with any of these settings under their long names; flags and variables count more
+    /// TOML file with any of these settings under their long names; flags and environment variables take precedence
     #[arg(long, env = "SHORTCUT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// A checkpoint (safetensors) and the name that answers give it; may be repeated
+    /// Checkpoint to serve (safetensors) and the name of the model; may be repeated
     #[arg(long = "model", env = "SHORTCUT_MODEL", value_name = "NAME=PATH", value_parser = values::named_path)]
     #[arg(value_delimiter = ',', help_heading = "Models")]
     pub model: Vec<(String, PathBuf)>,
 
-    /// A folder whose every *.safetensors is served under its file's name; `checkpoints` if no model is named
+    /// Folder of checkpoints; every *.safetensors is served under its file name [default: checkpoints, unless --model is given]
     #[arg(long, env = "SHORTCUT_MODELS", value_name = "FOLDER", help_heading = "Models")]
     pub models: Option<PathBuf>,
 
-    /// The model that answers when a request names none, and on which the page opens; else the one with the most classes
+    /// Model for requests that do not name one, and preselected on the page [default: the one with the most classes]
     #[arg(long, env = "SHORTCUT_DEFAULT", value_name = "NAME", help_heading = "Models")]
     pub default: Option<String>,
 
-    /// How often the folder is looked at for checkpoints that are new, other or gone; 0s never. What is unloaded by request comes
-    /// back then, unless its file is gone
+    /// Interval at which to check the model folder for added, changed and removed checkpoints; 0s disables it. Models unloaded
+    /// through the API are loaded again as long as their file exists
     #[arg(long, env = "SHORTCUT_WATCH", value_name = "TIME", default_value = "0s", value_parser = units::interval)]
     #[arg(help_heading = "Models")]
     pub watch: Duration,
 
-    /// Where to listen; port 0 takes a free one, 0.0.0.0 opens the server to the network
+    /// Address to listen on; port 0 selects a free port, 0.0.0.0 accepts connections from the network
     #[arg(long, env = "SHORTCUT_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: String,
 
-    /// What computes: cpu, or if they were built in, flex, webgpu[:N], wgpu[:N] and cuda[:N] (the N-th GPU); several with
-    /// commas draw from one queue
+    /// Devices for inference, separated by commas: cpu, and depending on the build flex, webgpu[:N], wgpu[:N] and cuda[:N] (the
+    /// N-th GPU); several devices share one queue
     #[arg(long, env = "SHORTCUT_DEVICE", value_name = "DEVICE", default_value = "cpu", value_delimiter = ',')]
     #[arg(help_heading = "Computing")]
     pub device: Vec<Device>,
 
-    /// Engines for each model on each device
+    /// Number of engines per model and device
     #[arg(long, env = "SHORTCUT_REPLICAS", value_name = "N", default_value = "1", value_parser = values::replicas)]
     #[arg(help_heading = "Computing")]
     pub replicas: NonZero<usize>,
 
-    /// Threads for each engine on the device cpu; by default the cores divided by the replicas
-    #[arg(long, env = "SHORTCUT_THREADS", value_name = "N", value_parser = engine::threads, help_heading = "Computing")]
+    /// Number of threads per engine on device cpu [default: the cores divided by the number of engines on the CPU]
+    #[arg(long, env = "SHORTCUT_THREADS", value_name = "N", value_parser = engine::parse_thread_count, help_heading = "Computing")]
     pub threads: Option<NonZero<usize>>,
 
-    /// What is multiplied: f32; bf16 on the device cpu, if the processor has AVX512-BF16; f16 on the device webgpu (both
-    /// faster, answers differ a little)
+    /// Precision of multiplications: f32; bf16 on device cpu with AVX512-BF16; f16 on device webgpu. bf16 and f16 are faster but
+    /// slightly less accurate
     #[arg(long, env = "SHORTCUT_PRECISION", value_name = "NAME", default_value_t, help_heading = "Computing")]
     pub precision: Precision,
 
-    /// Images that go through an engine together; by default 32 on a GPU, and on the CPU, which gains little from more, four
-    /// for every four threads
+    /// Maximum number of images per batch [default: 32 on a GPU; on the CPU, which gains little from batching, 4 for every 4
+    /// threads]
     #[arg(long, env = "SHORTCUT_MAX_BATCH_SIZE", value_name = "N", help_heading = "Computing")]
     pub max_batch_size: Option<NonZero<usize>>,
 
-    /// How long an idle engine waits for a batch to fill
+    /// Maximum time that an idle engine waits for more images to fill a batch
     #[arg(long, env = "SHORTCUT_MAX_QUEUE_DELAY", value_name = "TIME", default_value = "0s")]
     #[arg(value_parser = units::duration, help_heading = "Computing")]
     pub max_queue_delay: Duration,
 
-    /// Images that may wait for each model; more are refused with 503
+    /// Maximum number of images queued per model; further ones are rejected with 503
     #[arg(long, env = "SHORTCUT_QUEUE_SIZE", value_name = "N", default_value = "512", help_heading = "Computing")]
     pub queue_size: NonZero<usize>,
 
-    /// Threads that decode photos; by default as many as there are cores
-    #[arg(long, env = "SHORTCUT_DECODE_THREADS", value_name = "N", value_parser = engine::threads)]
+    /// Number of threads that decode photos [default: the number of cores]
+    #[arg(long, env = "SHORTCUT_DECODE_THREADS", value_name = "N", value_parser = engine::parse_thread_count)]
     #[arg(help_heading = "Computing")]
     pub decode_threads: Option<NonZero<usize>>,
 
-    /// Photos that may wait to be decoded; more are refused with 503
+    /// Maximum number of photos waiting to be decoded; further ones are rejected with 503
     #[arg(long, env = "SHORTCUT_DECODE_QUEUE", value_name = "N", default_value = "512", help_heading = "Computing")]
     pub decode_queue: NonZero<usize>,
 
-    /// How long a request may take, its transfer included, before it is answered with 504; the header x-timeout-ms asks for
-    /// less
+    /// Time limit for a request, including its upload, after which the server responds with 504; clients can set a lower limit
+    /// with the header x-timeout-ms
     #[arg(long, env = "SHORTCUT_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = units::time_limit)]
     #[arg(help_heading = "Limits")]
     pub timeout: Duration,
 
-    /// How long a connection may take to send the head of a request, and may stay without one
+    /// Time limit for receiving the headers of a request, and for idle connections
     #[arg(long, env = "SHORTCUT_HEADER_TIMEOUT", value_name = "TIME", default_value = "10s")]
     #[arg(value_parser = units::time_limit, help_heading = "Limits")]
     pub header_timeout: Duration,
 
-    /// How long a connection may go on without taking or sending any of a body
+    /// Time limit for a connection that makes no progress while it transfers a request or response body
     #[arg(long, env = "SHORTCUT_STALL_TIMEOUT", value_name = "TIME", default_value = "10s")]
     #[arg(value_parser = units::time_limit, help_heading = "Limits")]
     pub stall_timeout: Duration,
 
-    /// Bytes of a request's body, and of a photo
+    /// Maximum size of a request body, and of each photo in it
     #[arg(long, env = "SHORTCUT_MAX_BODY", value_name = "BYTES", default_value = "20MB", help_heading = "Limits")]
-    pub max_body: Bytes,
+    pub max_body: ByteCount,
 
-    /// Photos of one request, but no more than --queue-size and --decode-queue, for these would never be taken
+    /// Maximum number of photos per request; also limited by --queue-size and --decode-queue
     #[arg(long, env = "SHORTCUT_MAX_PHOTOS", value_name = "N", default_value = "32", help_heading = "Limits")]
     pub max_photos: NonZero<usize>,
 
-    /// Pixels of a photo, in millions
+    /// Maximum number of pixels of a photo, in millions
     #[arg(long, env = "SHORTCUT_MAX_MEGAPIXELS", value_name = "N", default_value = "50", help_heading = "Limits")]
     pub max_megapixels: NonZero<u32>,
 
-    /// Memory of one decode
+    /// Maximum memory for decoding a photo
     #[arg(
         long,
         env = "SHORTCUT_MAX_DECODE_MEMORY",
@@ -136,9 +137,10 @@ pub struct Settings {
         default_value = "512MiB",
         help_heading = "Limits"
     )]
-    pub max_decode_memory: Bytes,
+    pub max_decode_memory: ByteCount,
 
-    /// Bytes of all bodies that are being read or worked on, and of what is made of them; more are refused with 503
+    /// Maximum memory for the request bodies being processed and the data decoded from them; further requests are rejected with
+    /// 503
     #[arg(
         long,
         env = "SHORTCUT_MAX_IN_FLIGHT",
@@ -146,44 +148,44 @@ pub struct Settings {
         default_value = "256MB",
         help_heading = "Limits"
     )]
-    pub max_in_flight: Bytes,
+    pub max_in_flight: ByteCount,
 
-    /// Connections at a time; more are refused with 503
+    /// Maximum number of simultaneous connections; further ones are rejected with 503
     #[arg(long, env = "SHORTCUT_MAX_CONNECTIONS", value_name = "N", default_value = "1024", help_heading = "Limits")]
     pub max_connections: NonZero<usize>,
 
-    /// Keys of which a request for predictions has to bring one, as `Authorization: Bearer KEY` or `x-api-key: KEY`; by
-    /// default everybody may ask
+    /// API keys, separated by commas, one of which is required for predictions, as `Authorization: Bearer KEY` or `x-api-key:
+    /// KEY` [default: no key is required]
     #[arg(long, env = "SHORTCUT_API_KEYS", value_name = "KEY", value_delimiter = ',', value_parser = values::secret)]
     #[arg(hide_env_values = true, help_heading = "Access")]
     pub api_keys: Vec<String>,
 
-    /// The token that loads and unloads models over HTTP, as `Authorization: Bearer TOKEN`; without one nobody can
+    /// Token for loading and unloading models over HTTP, as `Authorization: Bearer TOKEN` [default: disabled]
     #[arg(long, env = "SHORTCUT_ADMIN_TOKEN", value_name = "TOKEN", value_parser = values::secret)]
     #[arg(hide_env_values = true, help_heading = "Access")]
     pub admin_token: Option<String>,
 
-    /// Origins whose pages may ask from a browser, such as https://example.org; * for all
+    /// Origins allowed by CORS, separated by commas, such as https://example.org; * allows all
     #[arg(long, env = "SHORTCUT_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', value_parser = values::origin)]
     #[arg(help_heading = "Access")]
     pub cors_origins: Vec<String>,
 
-    /// How long the server, told to stop, still takes requests while it says that it is not ready: as long as who sends them
-    /// needs to notice
+    /// Time after a stop signal during which the server still accepts requests but reports that it is not ready, so that load
+    /// balancers notice
     #[arg(long, env = "SHORTCUT_SHUTDOWN_DELAY", value_name = "TIME", default_value = "0s")]
     #[arg(value_parser = units::duration, help_heading = "Operating")]
     pub shutdown_delay: Duration,
 
-    /// How long requests that were begun may take after that
+    /// Time limit after --shutdown-delay for open requests to finish
     #[arg(long, env = "SHORTCUT_SHUTDOWN_GRACE", value_name = "TIME", default_value = "10s")]
     #[arg(value_parser = units::duration, help_heading = "Operating")]
     pub shutdown_grace: Duration,
 
-    /// Of the log, which goes to stderr
+    /// Format of the log on stderr
     #[arg(long, env = "SHORTCUT_LOG_FORMAT", value_name = "NAME", default_value = "text", help_heading = "Operating")]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, also for parts, as tracing's EnvFilter reads it
+    /// Log level (error, warn, info, debug or trace), or a filter per module in the syntax of tracing's EnvFilter
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", help_heading = "Operating")]
     pub log: String,
 }
@@ -191,54 +193,56 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     Text,
-    /// A JSON object a line
+    /// One JSON object per line
     Json,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  server                                      the bundled models, on http://127.0.0.1:8080
-  server --model birds=birds.safetensors      a model of your own
+  server                                      serve the bundled models on http://127.0.0.1:8080
+  server --model birds=birds.safetensors      serve your own model
   server --models /srv/models --watch 5s --listen 0.0.0.0:80
   server --config server.toml                 `models = \"/srv/models\"`, `watch = \"5s\"`, ...
 
-  curl -F file=@photo.jpg http://127.0.0.1:8080/predict                   a photo; several with more -F
-  curl --data-binary @photo.jpg 'http://127.0.0.1:8080/predict?top_k=3'   a photo as it is
-  curl http://127.0.0.1:8080/models                                       what is served
+  curl -F file=@photo.jpg http://127.0.0.1:8080/predict                   classify a photo, or several with more -F
+  curl --data-binary @photo.jpg 'http://127.0.0.1:8080/predict?top_k=3'   send a photo as the request body
+  curl http://127.0.0.1:8080/models                                       list the models
 
-Every route is described at /docs.";
+The API is documented at /docs.";
 
 impl Settings {
-    /// From a command line with the program's name in front, the environment, and the file that one of them names.
+    /// Reads the settings from a command line (including the program name), the environment, and the file named by `--config`.
     ///
     /// # Errors
-    /// What clap says of a command line, to be shown as it says; or what is wrong with the file.
-    pub fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<(Self, Effective)> {
+    /// Returns a `clap::Error` if an argument or environment variable is invalid and for `--help` and `--version`, and other errors
+    /// if the file is invalid or settings contradict each other.
+    pub fn load(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<(Self, ResolvedSettings)> {
         let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
         let mut command = Settings::command();
-        let file = file::named(&arguments);
+        let file = config_file::find_path(&arguments);
         if let Some(path) = &file {
-            command = file::into_defaults(command, path)?;
+            command = config_file::apply_as_defaults(command, path)?;
         }
         let matches = command.clone().try_get_matches_from(arguments)?;
         let settings = Settings::from_arg_matches(&matches)?;
         settings.check()?;
-        Ok((settings, Effective::new(&command, &matches, file.is_some())))
+        Ok((settings, ResolvedSettings::new(&command, &matches, file.is_some())))
     }
 
-    /// The photos that a request may have: more than may wait would be told for ever to come again later.
-    pub fn photos_at_most(&self) -> usize {
+    /// Returns the maximum number of photos per request. A request with more photos than fit into the queues would be rejected
+    /// with 503 on every retry.
+    pub fn max_photos_per_request(&self) -> usize {
         self.max_photos.min(self.queue_size).min(self.decode_queue).get()
     }
 
-    /// What only two together get wrong.
+    /// Checks constraints between settings.
     fn check(&self) -> Result<()> {
         let Settings { max_body, max_in_flight, .. } = self;
-        let least = max_body.get().saturating_mul(TAKEN).max(LEAST_IN_FLIGHT);
+        let minimum = max_body.get().saturating_mul(BODY_MEMORY_FACTOR).max(MIN_IN_FLIGHT);
         ensure!(
-            max_in_flight.get() >= least,
-            "--max-in-flight {max_in_flight} is less than the {least} bytes that a request as large as --max-body {max_body} allows may \
-             take with what is made of it, so that such could never be answered"
+            max_in_flight.get() >= minimum,
+            "--max-in-flight {max_in_flight} is too small for --max-body {max_body}: a request of that size may need \
+             {minimum} bytes"
         );
         Ok(())
     }
@@ -249,12 +253,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn command_line_definition_is_valid() {
         Settings::command().debug_assert();
     }
 
     #[test]
-    fn every_setting_has_a_flag_a_variable_and_a_help() {
+    fn every_setting_has_a_flag_a_variable_and_a_help_text() {
         for argument in Settings::command().get_arguments() {
             let name = argument.get_id().as_str();
             let variable = format!("SHORTCUT_{}", name.to_uppercase());
@@ -265,24 +269,24 @@ mod tests {
         }
     }
 
-    pub(super) fn read(file: &str, flags: &[&str]) -> Result<(Settings, Effective)> {
+    pub(super) fn load(file: &str, flags: &[&str]) -> Result<(Settings, ResolvedSettings)> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.toml");
         std::fs::write(&path, file).unwrap();
-        Settings::read([&["server", "--config", path.to_str().unwrap()], flags].concat())
+        Settings::load([&["server", "--config", path.to_str().unwrap()], flags].concat())
     }
 
     #[test]
-    fn a_file_sets_what_no_flag_does() {
+    fn flags_take_precedence_over_the_file() {
         let file = "listen = \"0.0.0.0:80\"\nqueue-size = 7\nmodel = [\"a=1\", \"b=2\"]\ntimeout = \"5s\"\nmax-body = \"1MiB\"";
-        let (settings, _) = read(file, &["--queue-size", "9"]).unwrap();
+        let (settings, _) = load(file, &["--queue-size", "9"]).unwrap();
         assert_eq!((settings.listen.as_str(), settings.queue_size.get()), ("0.0.0.0:80", 9));
         assert_eq!(settings.model.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((settings.timeout, settings.max_body.get()), (Duration::from_secs(5), 1 << 20));
     }
 
     #[test]
-    fn the_file_is_named_anywhere() {
+    fn config_flag_may_be_at_any_position() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("server.toml");
         std::fs::write(&path, "queue-size = 7").unwrap();
@@ -292,14 +296,14 @@ mod tests {
             &["--watch", "1s", "--config", path],
             &["--watch=1s", &format!("--config={path}")],
         ] {
-            let (settings, _) = Settings::read([&["server"], arguments].concat()).unwrap();
+            let (settings, _) = Settings::load([&["server"], arguments].concat()).unwrap();
             assert_eq!((settings.queue_size.get(), settings.watch), (7, Duration::from_secs(1)), "{arguments:?}");
         }
-        assert!(Settings::read(["server", "--watch", "1s", "--config", "no/such.toml"]).is_err());
+        assert!(Settings::load(["server", "--watch", "1s", "--config", "no/such.toml"]).is_err());
     }
 
     #[test]
-    fn what_a_file_gets_wrong_is_said() {
+    fn invalid_files_are_reported() {
         for (file, words) in [
             ("listn = 1", &["listn", "listen"][..]),
             ("queue-size = 0", &["--queue-size", "0"]),
@@ -307,58 +311,58 @@ mod tests {
             ("queue-size = ", &["server.toml"]),
             ("config = \"other.toml\"", &["config"]),
         ] {
-            let error = format!("{:#}", read(file, &[]).unwrap_err());
+            let error = format!("{:#}", load(file, &[]).unwrap_err());
             assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
         }
-        let error = Settings::read(["server", "--config", "no/such.toml"]).unwrap_err();
+        let error = Settings::load(["server", "--config", "no/such.toml"]).unwrap_err();
         assert!(format!("{error:#}").contains("no/such.toml"), "{error:#}");
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn rejects_values_out_of_range_and_contradictions() {
         for (flags, words) in [
             (&["--timeout=0s"][..], &["--timeout", "at least 1ms"][..]),
             (&["--header-timeout=0s"], &["--header-timeout", "at least 1ms"]),
             (&["--stall-timeout=0s"], &["--stall-timeout", "at least 1ms"]),
             (&["--watch=5ms"], &["--watch", "at least 10ms"]),
-            (&["--shutdown-grace=400d"], &["--shutdown-grace", "at most a year"]),
-            (&["--max-body=0"], &["--max-body", "no bytes"]),
-            (&["--max-decode-memory=0MB"], &["--max-decode-memory", "no bytes"]),
+            (&["--shutdown-grace=400d"], &["--shutdown-grace", "at most 365d"]),
+            (&["--max-body=0"], &["--max-body", "greater than zero"]),
+            (&["--max-decode-memory=0MB"], &["--max-decode-memory", "greater than zero"]),
             (&["--max-body=1000000", "--max-in-flight=2999999"], &["--max-body 1000000", "--max-in-flight 2999999"]),
             (&["--max-body=1000", "--max-in-flight=999999"], &["--max-body 1000", "--max-in-flight 999999"]),
         ] {
-            let error = format!("{:#}", Settings::read([&["server"], flags].concat()).unwrap_err());
+            let error = format!("{:#}", Settings::load([&["server"], flags].concat()).unwrap_err());
             assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
         }
-        let none = ["server", "--watch=0s", "--max-queue-delay=0s", "--shutdown-delay=0s", "--shutdown-grace=0s"];
-        assert!(Settings::read(none).is_ok());
-        assert!(Settings::read(["server", "--max-body=1000000", "--max-in-flight=3000000"]).is_ok());
+        let zero = ["server", "--watch=0s", "--max-queue-delay=0s", "--shutdown-delay=0s", "--shutdown-grace=0s"];
+        assert!(Settings::load(zero).is_ok());
+        assert!(Settings::load(["server", "--max-body=1000000", "--max-in-flight=3000000"]).is_ok());
     }
 
     #[test]
-    fn a_request_has_no_more_photos_than_may_wait() {
-        for (flags, most) in [
+    fn photos_per_request_are_limited_by_the_queues() {
+        for (flags, limit) in [
             (&["--max-photos=3"][..], 3),
             (&["--max-photos=3", "--queue-size=2"], 2),
             (&["--max-photos=3", "--decode-queue=1"], 1),
         ] {
-            let (settings, _) = Settings::read([&["server"], flags].concat()).unwrap();
-            assert_eq!(settings.photos_at_most(), most, "{flags:?}");
+            let (settings, _) = Settings::load([&["server"], flags].concat()).unwrap();
+            assert_eq!(settings.max_photos_per_request(), limit, "{flags:?}");
         }
     }
 
     #[test]
-    fn an_empty_secret_is_refused() {
+    fn rejects_empty_secrets() {
         for flag in ["--api-keys=", "--api-keys=one,", "--admin-token= "] {
-            assert!(Settings::read(["server", flag]).unwrap_err().to_string().contains("empty"), "{flag}");
+            assert!(Settings::load(["server", flag]).unwrap_err().to_string().contains("empty"), "{flag}");
         }
     }
 
     #[test]
-    fn what_could_never_match_is_refused() {
+    fn rejects_values_that_could_never_match() {
         for flag in ["--api-keys= one", "--cors-origins=a b", "--cors-origins=https://example.org/", "--replicas=65"] {
-            assert!(Settings::read(["server", flag]).is_err(), "{flag}");
+            assert!(Settings::load(["server", flag]).is_err(), "{flag}");
         }
-        assert!(Settings::read(["server", "--cors-origins=https://example.org:8443,*"]).is_ok());
+        assert!(Settings::load(["server", "--cors-origins=https://example.org:8443,*"]).is_ok());
     }
 }

@@ -1,34 +1,36 @@
-//! Values of settings that have rules of their own.
+//! Parsers for settings with special rules.
 
 use std::num::NonZero;
 use std::path::PathBuf;
 
-/// Engines of a model on one device.
-const MOST_REPLICAS: usize = 64;
+/// Maximum number of engines per model and device.
+const MAX_REPLICAS: usize = 64;
 
-/// An empty one would be known to everybody.
+/// Parses an API key or token. An empty one would grant access to everyone.
 pub fn secret(text: &str) -> Result<String, String> {
     match text {
-        _ if text.trim().is_empty() => Err("it is empty".to_owned()),
-        _ if text.trim() != text => Err("no header holds spaces at the ends".to_owned()),
+        _ if text.trim().is_empty() => Err("must not be empty".to_owned()),
+        _ if text.trim() != text => {
+            Err("must not start or end with a space, which HTTP headers do not preserve".to_owned())
+        }
         _ => Ok(text.to_owned()),
     }
 }
 
-/// As browsers name it.
+/// Parses an origin as browsers send it in the `Origin` header, or `*`.
 pub fn origin(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let is_host = |rest: &str| !rest.is_empty() && !rest.contains(['/', ' ', '?', '#', '@']);
     if text == "*" || rest.is_some_and(is_host) {
         Ok(text.to_owned())
     } else {
-        Err("expected scheme and host, such as https://example.org, or *".to_owned())
+        Err("expected a scheme and host, such as https://example.org, or *".to_owned())
     }
 }
 
 pub fn replicas(text: &str) -> Result<NonZero<usize>, String> {
     let replicas: NonZero<usize> = text.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
-    if replicas.get() > MOST_REPLICAS { Err(format!("at most {MOST_REPLICAS}")) } else { Ok(replicas) }
+    if replicas.get() > MAX_REPLICAS { Err(format!("must be at most {MAX_REPLICAS}")) } else { Ok(replicas) }
 }
 
 pub fn named_path(text: &str) -> Result<(String, PathBuf), String> {
@@ -43,12 +45,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_may_hold_an_equals_sign() {
+    fn path_may_contain_an_equals_sign() {
         assert_eq!(named_path("a=b=c"), Ok(("a".to_owned(), PathBuf::from("b=c"))));
     }
 
     #[test]
-    fn name_and_path_are_both_needed() {
+    fn requires_name_and_path() {
         for text in ["birds", "=birds.safetensors", "birds="] {
             assert!(named_path(text).unwrap_err().contains("NAME=PATH"), "{text}");
         }

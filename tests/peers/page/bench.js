@@ -1,19 +1,22 @@
-// The engines of one page, each in a worker of its own. The driver calls load() and time() by name, one at a time.
+// Measures the engines of one page, each in its own worker. The driver calls load() and time() with an engine's name,
+// one call at a time.
 
-// As natively: untimed runs first, a share of the time and at least one; a median of fewer says nothing.
+// As in native measurements: untimed warm-up runs take this fraction of the time, at least one run; a median needs at
+// least this number of timed runs.
 const WARM_UP = 0.2;
-const FEWEST_RUNS = 3;
+const MIN_RUNS = 3;
 const SIDE = 224;
 const MARGIN = 16;
 
-const file = async (url) => (await fetch(url)).arrayBuffer();
+const fetchBytes = async (url) => (await fetch(url)).arrayBuffer();
 
-// The image that all engines get, as u8 RGB [224, 224, 3], and the same normalised, f32 [3, 224, 224].
-const pixels = new Uint8Array(await file("/models/pixels-b1.u8"));
-const normalised = new Float32Array(await file("/models/input.f32")).slice(0, 3 * SIDE * SIDE);
+// The image that all engines get, as u8 RGB [224, 224, 3], and normalised as f32 [3, 224, 224].
+const pixels = new Uint8Array(await fetchBytes("/models/pixels-b1.u8"));
+const normalised = new Float32Array(await fetchBytes("/models/input.f32")).slice(0, 3 * SIDE * SIDE);
 
-// The page's classifier resizes to 256 and cuts the middle out: a frame around the image makes that the image itself.
-function framed() {
+// Returns the image with a margin, as RGBA. Our worker resizes photos to 256 and crops the centre; with the margin,
+// the crop is exactly the image.
+function withMargin() {
   const side = SIDE + 2 * MARGIN;
   const rgba = new Uint8Array(side * side * 4).fill(255);
   for (let y = 0; y < SIDE; y++) {
@@ -25,54 +28,55 @@ function framed() {
   return { width: side, height: side, rgba: rgba.buffer };
 }
 
-function workerAt(url) {
+function startWorker(url) {
   const worker = new Worker(url, { type: "module" });
-  let settle;
-  worker.onmessage = ({ data }) => data.Progress || settle(data);
-  worker.onerror = (event) => settle({ error: event.message || `${url} does not load` });
-  const next = () => new Promise((resolve) => (settle = resolve));
-  const ask = async (message, transfers = []) => {
-    const reply = next();
+  let resolveReply;
+  worker.onmessage = ({ data }) => data.Progress || resolveReply(data);
+  worker.onerror = (event) => resolveReply({ error: event.message || `${url} cannot be loaded` });
+  const nextReply = () => new Promise((resolve) => (resolveReply = resolve));
+  const request = async (message, transfers = []) => {
+    const pending = nextReply();
     worker.postMessage(message, transfers);
-    const answer = await reply;
-    const error = answer.error ?? answer.Failure?.error.message;
+    const reply = await pending;
+    const error = reply.error ?? reply.Failure?.error.message;
     if (error) throw new Error(error);
-    return answer;
+    return reply;
   };
-  return { next, ask };
+  return { nextReply, request };
 }
 
-// In the terms of web/worker/src/message.rs. `backend` must answer: a worker without WebGPU does so by its CPU engine.
-const shortcut = (folder, engine, backend) => async ({ network, bytes, sha256, classes }, loaded) => {
-  const worker = workerAt(`/${folder}/worker_loader.js`);
-  const awake = await worker.next();
-  if (awake.error) throw new Error(awake.error);
+// Uses the messages of web/worker/src/message.rs. Fails if the answer comes from another device than `backend`: a
+// worker without WebGPU answers with its CPU engine.
+const shortcut = (folder, engine, backend) => async ({ network, bytes, sha256, classes }, onLoaded) => {
+  const worker = startWorker(`/${folder}/worker_loader.js`);
+  const listening = await worker.nextReply();
+  if (listening.error) throw new Error(listening.error);
   const url = new URL(`/models/${network}.safetensors`, location).href;
-  await worker.ask({ Load: { weights: { name: network, url, sha256, bytes }, engine } });
-  loaded();
+  await worker.request({ Load: { weights: { name: network, url, sha256, bytes }, engine } });
+  onLoaded();
   const run = async () => {
-    const photo = { Pixels: framed() };
-    const answer = await worker.ask({ Classify: { id: 0, photo, top_k: classes } }, [photo.Pixels.rgba]);
-    const { prediction } = answer.Prediction;
-    if (prediction.backend !== backend) throw new Error(`${prediction.backend} answers instead of ${backend}`);
+    const photo = { Pixels: withMargin() };
+    const reply = await worker.request({ Classify: { id: 0, photo, top_k: classes } }, [photo.Pixels.rgba]);
+    const { prediction } = reply.Prediction;
+    if (prediction.backend !== backend) throw new Error(`answered by ${prediction.backend} instead of ${backend}`);
     return prediction;
   };
-  // Logarithms of probabilities are logits but for a constant.
+  // Logarithms of probabilities equal the logits up to a constant.
   const logits = new Array(classes);
   for (const { index, probability } of (await run()).predictions) logits[index] = Math.log(probability);
   return { logits, run: async () => (await run()).timing_ms.inference };
 };
 
-const onnxruntime = (provider) => async ({ network }, loaded) => {
-  const worker = workerAt(`ort_worker.js?provider=${provider}`);
-  const model = await file(`/models/${network}-b1.onnx`);
-  await worker.ask({ load: { model, image: normalised } }, [model]);
-  loaded();
-  const run = () => worker.ask({ run: {} });
+const onnxruntime = (provider) => async ({ network }, onLoaded) => {
+  const worker = startWorker(`ort_worker.js?provider=${provider}`);
+  const model = await fetchBytes(`/models/${network}-b1.onnx`);
+  await worker.request({ load: { model, image: normalised } }, [model]);
+  onLoaded();
+  const run = () => worker.request({ run: {} });
   return { logits: Array.from((await run()).logits), run: async () => (await run()).ms };
 };
 
-const makers = {
+const factories = {
   shortcut: shortcut("dist", "Cpu", "cpu"),
   "onnxruntime-web": onnxruntime("wasm"),
   "shortcut-webgpu": shortcut("dist", "WebGpu", "webgpu"),
@@ -81,24 +85,25 @@ const makers = {
 };
 const engines = {};
 
-// First logits, and the milliseconds from the creation of the engine's worker until it is loaded and until these.
+// Creates an engine. Returns its first logits, and the milliseconds from the creation of its worker until it was
+// loaded and until it returned these logits.
 window.load = async (name, settings) => {
   const start = performance.now();
   let loaded;
-  engines[name] = await makers[name](settings, () => (loaded = performance.now() - start));
+  engines[name] = await factories[name](settings, () => (loaded = performance.now() - start));
   return { logits: engines[name].logits, ms: { loaded, answered: performance.now() - start } };
 };
 
-// Milliseconds of each run, taken inside the worker around inference alone.
+// Returns the milliseconds of each run. They are measured in the worker and cover inference alone.
 window.time = async (name, seconds) => {
-  const until = async (seconds, fewest) => {
+  const runFor = async (seconds, minRuns) => {
     const end = performance.now() + seconds * 1e3;
     const times = [];
-    while (times.length < fewest || performance.now() < end) times.push(await engines[name].run());
+    while (times.length < minRuns || performance.now() < end) times.push(await engines[name].run());
     return times;
   };
-  await until(seconds * WARM_UP, 1);
-  return until(seconds, FEWEST_RUNS);
+  await runFor(seconds * WARM_UP, 1);
+  return runFor(seconds, MIN_RUNS);
 };
 
 window.ready = true;

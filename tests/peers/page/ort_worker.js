@@ -1,11 +1,11 @@
-// onnxruntime-web off the page's thread, as ours is: WebAssembly with SIMD on one thread, or WebGPU.
+// Runs onnxruntime-web in a web worker, like our engines: WebAssembly with SIMD on one thread, or WebGPU.
 
 const provider = new URLSearchParams(location.search).get("provider");
-const loading = import(`/ort/ort.${provider}.bundle.min.mjs`);
+const ortModule = import(`/ort/ort.${provider}.bundle.min.mjs`);
 let session, feeds;
 
 async function load({ model, image }) {
-  const ort = await loading;
+  const ort = await ortModule;
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = "/ort/";
   session = await ort.InferenceSession.create(new Uint8Array(model), {

@@ -1,18 +1,18 @@
-"""mosec in front of ONNX Runtime.
+"""mosec with ONNX Runtime.
 
     python mosec_server.py PORT photo|tensor ONNX BATCH WAIT_MS WORKERS THREADS SPIN
 
-Photos are decoded by a stage of its own, a process for each core; tensors go to the network at once. The HTTP side is its
-own, in Rust.
+Photos are decoded in a separate stage with one process per core; tensors go directly to the network. mosec's HTTP server is
+written in Rust.
 """
 
 import os
 import sys
 
 from mosec import Server, Worker
-from network import READERS, Network
+from classifier import PARSERS, Classifier
 
-# mosec reads the command line for options of its own, and starts its processes with the same.
+# mosec also parses the command line, and starts its processes with the same arguments.
 PORT, WORKLOAD, ONNX, BATCH, WAIT_MS, WORKERS, THREADS, SPIN = sys.argv[1:9]
 
 
@@ -21,25 +21,25 @@ class Decode(Worker):
         return data
 
     def forward(self, data):
-        return READERS[WORKLOAD](data)
+        return PARSERS[WORKLOAD](data)
 
 
 class Classify(Worker):
     def __init__(self):
         super().__init__()
-        self.network = Network(ONNX, int(THREADS), int(SPIN))
+        self.classifier = Classifier(ONNX, int(THREADS), int(SPIN))
 
     def deserialize(self, data):
-        """Called where this is the first stage."""
-        return READERS[WORKLOAD](data)
+        """Called only if this is the first stage."""
+        return PARSERS[WORKLOAD](data)
 
     def forward(self, data):
-        # One by one, unless more than one was allowed.
-        return self.network(data) if int(BATCH) > 1 else self.network([data])[0]
+        # With a batch size of 1, mosec passes single images instead of lists.
+        return self.classifier(data) if int(BATCH) > 1 else self.classifier([data])[0]
 
 
 if __name__ == "__main__":
-    # Answers may wait for a queue of hundreds: 3 s, its default, would refuse some.
+    # Requests may wait in a queue of hundreds; the default timeout of 3 s would reject some.
     options = dict(ADDRESS="127.0.0.1", PORT=PORT, TIMEOUT="60000", LOG_LEVEL="warning")
     os.environ.update({f"MOSEC_{name}": value for name, value in options.items()})
     server = Server()

@@ -1,8 +1,8 @@
--- For wrk: one body, posted again and again.
+-- Script for wrk that posts the same body repeatedly.
 --
 --     wrk ... -s post.lua URL -- BODY [NAME VALUE]...
 --
--- Prints what it counted, and every latency in microseconds with how often it was seen, as one line of JSON.
+-- Prints the statistics as one line of JSON, with the number of occurrences of each latency in microseconds.
 
 local function integer(number)
    return string.format("%.0f", number)
@@ -18,16 +18,16 @@ function init(args)
 end
 
 function done(summary, latency)
-   local seen = {}
+   local latencies = {}
    for index = 1, #latency do
       local us, count = latency(index)
-      seen[index] = string.format("[%s,%s]", integer(us), integer(count))
+      latencies[index] = string.format("[%s,%s]", integer(us), integer(count))
    end
-   local counted = {}
+   local errors = {}
    for name, value in pairs(summary.errors) do
-      counted[#counted + 1] = string.format('"%s":%s', name, integer(value))
+      errors[#errors + 1] = string.format('"%s":%s', name, integer(value))
    end
    local report = '{"requests":%s,"us":%s,"errors":{%s},"latencies":[%s]}'
-   print(string.format(report, integer(summary.requests), integer(summary.duration), table.concat(counted, ","),
-      table.concat(seen, ",")))
+   print(string.format(report, integer(summary.requests), integer(summary.duration), table.concat(errors, ","),
+      table.concat(latencies, ",")))
 end

@@ -1,12 +1,13 @@
-//! What the browser loads, linked and optimised as the page's worker is.
+//! The module that the browser loads. It is linked and optimised like the worker of the page.
 
 use model::engine::cpu::InstructionSet;
 
-/// Where a run's logits lie, after how many there are.
+/// Computes run number `index` of [`simd128::RUNS`]. Returns the address of the number of logits, which the logits
+/// follow.
 #[unsafe(no_mangle)]
 pub extern "C" fn run(index: usize) -> *const f32 {
     let logits = simd128::logits(index, InstructionSet::best());
     let length = logits.len() as f32;
-    let answer: &[f32] = [vec![length], logits].concat().leak();
-    answer.as_ptr()
+    let output: &[f32] = [vec![length], logits].concat().leak();
+    output.as_ptr()
 }

@@ -1,12 +1,12 @@
-//! Who asks the server for what, again and again.
+//! The clients of the soak test, each of which sends one kind of request repeatedly.
 
-mod bad;
-mod good;
+mod invalid;
 mod slow;
+mod valid;
 
-use crate::expected::Expected;
+use crate::expected::ExpectedPredictions;
 use anyhow::{Context, Result, ensure};
-use bad::Bad;
+use invalid::InvalidRequest;
 use reqwest::{Client, Response};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,110 +15,123 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Clients of each kind; those of one photo are twice as many.
+/// Number of clients of each kind; twice as many send single photos.
 const CLIENTS: usize = 2;
-/// How long any of them waits: longer than the server lets anybody wait.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long who was refused stays away.
-const RETRY: Duration = Duration::from_millis(100);
+/// Time limit for each request, longer than all time limits of the server.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause after a rejected request.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-const REFUSED: &str = "refused";
+const REJECTED: &str = "rejected";
 
-/// What happened.
+/// Counts of completed requests.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub counts: BTreeMap<&'static str, u64>,
-    /// The models that answered one photo, with their versions.
-    seen: BTreeSet<(String, String)>,
+    /// Names and versions of the models that classified a photo.
+    versions: BTreeSet<(String, String)>,
 }
 
 impl Tally {
     pub fn add(&mut self, other: Tally) {
-        other.counts.iter().for_each(|(what, count)| *self.counts.entry(what).or_default() += count);
-        self.seen.extend(other.seen);
+        other.counts.iter().for_each(|(kind, count)| *self.counts.entry(kind).or_default() += count);
+        self.versions.extend(other.versions);
     }
 
-    /// Whether enough of everything happened, and both models answered by both checkpoints.
+    /// Checks that there were enough requests of every kind, and that both models used both checkpoints.
     pub fn check(&self) -> Result<()> {
-        let least = [("photos", 50), ("large photos", 5), ("tensors", 10), ("bad requests", 40), ("given up", 10)];
-        for (what, least) in least.into_iter().chain([("slow photos", 5), ("checkpoints", 2), (REFUSED, 1)]) {
-            ensure!(self.of(what) >= least, "too few {what}: {self:?}");
+        let minimums = [
+            ("photos", 50),
+            ("large photos", 5),
+            ("slow photos", 5),
+            ("tensors", 10),
+            ("checkpoints", 2),
+            ("invalid requests", 40),
+            ("aborted requests", 10),
+            (REJECTED, 1),
+        ];
+        for (kind, minimum) in minimums {
+            ensure!(self.get(kind) >= minimum, "too few {kind}: {self:?}");
         }
-        ensure!(self.seen.len() == 4, "not every version of every model was seen: {self:?}");
+        ensure!(self.versions.len() == 4, "not every version of every model was used: {self:?}");
         Ok(())
     }
 
-    fn of(&self, what: &str) -> u64 {
-        self.counts.get(what).copied().unwrap_or(0)
+    fn get(&self, kind: &str) -> u64 {
+        self.counts.get(kind).copied().unwrap_or(0)
     }
 
-    fn count(&mut self, what: &'static str) {
-        *self.counts.entry(what).or_default() += 1;
+    fn count(&mut self, kind: &'static str) {
+        *self.counts.entry(kind).or_default() += 1;
     }
 
-    /// False, and counted, if the server had too much to do and said so.
-    fn took(&mut self, answer: &Response) -> Result<bool> {
-        if answer.status() != 503 {
+    /// Returns false and counts the request if the server was overloaded and rejected it.
+    fn is_accepted(&mut self, response: &Response) -> Result<bool> {
+        if response.status() != 503 {
             return Ok(true);
         }
-        ensure!(answer.headers().get("retry-after").is_some(), "503 without Retry-After");
-        self.count(REFUSED);
+        ensure!(response.headers().get("retry-after").is_some(), "503 without Retry-After");
+        self.count(REJECTED);
         Ok(false)
     }
 }
 
-/// What a client needs.
+/// State shared by all clients.
 #[derive(Clone)]
-struct Visit {
-    client: Client,
+struct ClientContext {
+    http: Client,
     url: String,
-    expected: Arc<Expected>,
-    bad: Arc<[Bad]>,
+    expected: Arc<ExpectedPredictions>,
+    invalid_requests: Arc<[InvalidRequest]>,
 }
 
-pub fn start(url: &str, expected: &Arc<Expected>, until: Instant) -> JoinSet<Result<Tally>> {
-    let bad = bad::all(&expected.photos[0]).into();
-    let visit = Visit { client: Client::new(), url: url.to_owned(), expected: expected.clone(), bad };
+pub fn start(url: &str, expected: &Arc<ExpectedPredictions>, end: Instant) -> JoinSet<Result<Tally>> {
+    let context = ClientContext {
+        http: Client::new(),
+        url: url.to_owned(),
+        expected: expected.clone(),
+        invalid_requests: invalid::all_requests(&expected.photos[0]).into(),
+    };
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
-        clients.spawn(repeat(visit.clone(), until, number, good::one));
-        clients.spawn(repeat(visit.clone(), until, number + CLIENTS, good::one));
-        clients.spawn(repeat(visit.clone(), until, number, good::of_watched));
-        clients.spawn(repeat(visit.clone(), until, number, good::large));
-        clients.spawn(repeat(visit.clone(), until, number, good::several));
-        clients.spawn(repeat(visit.clone(), until, number, good::tensors));
-        clients.spawn(repeat(visit.clone(), until, number, bad::one));
-        clients.spawn(repeat(visit.clone(), until, number, slow::sender));
-        clients.spawn(repeat(visit.clone(), until, number, slow::reader));
-        clients.spawn(repeat(visit.clone(), until, number, slow::aborted));
-        clients.spawn(repeat(visit.clone(), until, number, slow::late));
+        clients.spawn(repeat(context.clone(), end, number, valid::photo));
+        clients.spawn(repeat(context.clone(), end, number + CLIENTS, valid::photo));
+        clients.spawn(repeat(context.clone(), end, number, valid::photo_for_watched_model));
+        clients.spawn(repeat(context.clone(), end, number, valid::large_photo));
+        clients.spawn(repeat(context.clone(), end, number, valid::several_photos));
+        clients.spawn(repeat(context.clone(), end, number, valid::tensors));
+        clients.spawn(repeat(context.clone(), end, number, invalid::request));
+        clients.spawn(repeat(context.clone(), end, number, slow::upload));
+        clients.spawn(repeat(context.clone(), end, number, slow::download));
+        clients.spawn(repeat(context.clone(), end, number, slow::aborted));
+        clients.spawn(repeat(context.clone(), end, number, slow::short_deadline));
     }
     clients
 }
 
 async fn repeat(
-    visit: Visit,
-    until: Instant,
-    number: usize,
-    ask: impl AsyncFn(&Visit, usize, &mut Tally) -> Result<()>,
+    context: ClientContext,
+    end: Instant,
+    first: usize,
+    request: impl AsyncFn(&ClientContext, usize, &mut Tally) -> Result<()>,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut count = number;
-    while Instant::now() < until {
-        let refused = tally.of(REFUSED);
-        let asked = timeout(PATIENCE, ask(&visit, count, &mut tally)).await;
-        asked.with_context(|| format!("{} hangs", std::any::type_name_of_val(&ask)))??;
-        if tally.of(REFUSED) > refused {
-            sleep(RETRY).await;
+    let mut index = first;
+    while Instant::now() < end {
+        let rejected = tally.get(REJECTED);
+        let result = timeout(REQUEST_TIMEOUT, request(&context, index, &mut tally)).await;
+        result.with_context(|| format!("{} timed out", std::any::type_name_of_val(&request)))??;
+        if tally.get(REJECTED) > rejected {
+            sleep(RETRY_PAUSE).await;
         }
-        count += 1;
+        index += 1;
     }
     Ok(tally)
 }
 
-async fn json_of(answer: Response) -> Result<Value> {
-    let status = answer.status();
-    let text = answer.text().await?;
+async fn successful_json(response: Response) -> Result<Value> {
+    let status = response.status();
+    let text = response.text().await?;
     ensure!(status == 200, "{status}: {text}");
     Ok(serde_json::from_str(&text)?)
 }

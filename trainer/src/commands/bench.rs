@@ -1,10 +1,11 @@
-//! `trainer bench`: how fast a network answers on a device, how soon it first does, and in how much memory.
+//! `trainer bench`: inference speed, startup time and memory usage of a network on a device.
 
-use super::memory::{self, Memory};
-use super::processor::Processor;
-use super::roofline::{self, Layer};
-use super::{answer, formats::readable};
+use super::arguments::DeviceArgs;
+use super::memory::{Baseline, MemoryUsage};
+use super::roofline::{self, LayerTiming};
+use crate::console;
 use anyhow::{Context, Result};
+use bytesize::ByteSize;
 use clap::Args;
 use model::architecture::Architecture;
 use model::checkpoint::Checkpoint;
@@ -17,50 +18,50 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Untimed runs before those that count: this share of the time, and at least one.
+/// Duration of the warm-up as a fraction of the measurement; at least one run.
 const WARM_UP: f64 = 0.2;
-/// A median of fewer says nothing.
-const FEWEST_RUNS: usize = 3;
-/// Runs behind the medians of `--layers`.
+/// Minimum number of timed runs, for a meaningful median.
+const MIN_RUNS: usize = 3;
+/// Number of runs for the medians of `--layers`.
 const PROFILED_RUNS: usize = 100;
 
-/// Measure how fast a network answers
+/// Measure inference speed
 ///
-/// Times whole runs from u8 pixels to logits, one after the other, after a warm-up. Beforehand, and once, what passes
-/// between having a checkpoint's bytes in memory and its first logits.
+/// Times whole runs from u8 pixels to logits, one after another, after a warm-up. Before that, it times the startup once: from
+/// a checkpoint's bytes in memory to the first logits.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Bench {
-    /// Weights to use; by default random ones
+    /// Checkpoint to run [default: random weights]
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// The network, by default resnet18; beside --checkpoint, what its tensors cannot tell (resnet50_v1)
+    /// Architecture [default: resnet18]; with --checkpoint, only if the tensors do not determine it (resnet50_v1)
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
     #[command(flatten)]
-    processor: Processor,
-    /// Images in a run
+    device_args: DeviceArgs,
+    /// Batch size
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
-    /// Height and width of the images
+    /// Height and width of the images, in pixels
     #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=4096))]
     size: u32,
-    /// For how long to measure
+    /// Duration of the measurement, in seconds
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
-    /// Measure so many runs instead
+    /// Number of runs to measure, instead of --seconds
     #[arg(long, conflicts_with = "seconds", value_parser = clap::value_parser!(u32).range(1..))]
     iterations: Option<u32>,
-    /// Pixels to run instead of random ones: u8 RGB [batch, size, size, 3], and nothing else in the file
+    /// File of pixels to use instead of random ones: raw u8 RGB [batch, size, size, 3]
     #[arg(long, value_name = "FILE")]
     pixels: Option<PathBuf>,
-    /// Kernels for another kind of GPU than the device webgpu is: software, direct or tiled
+    /// Use the kernels for another kind of GPU (device webgpu): software, direct or tiled
     #[arg(long, value_name = "KIND")]
     kernels: Option<AdapterKind>,
-    /// Time every layer as well (device cpu, beside the peak of the processor, or webgpu)
+    /// Also time each layer (devices cpu, compared with the processor's peak, and webgpu)
     #[arg(long)]
     layers: bool,
-    /// As a line of JSON, with the logits if --pixels are given
+    /// Print one line of JSON; with --pixels, it includes the logits
     #[arg(long)]
     json: bool,
 }
@@ -74,49 +75,49 @@ Examples:
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
-    seconds.ok_or_else(|| "a number of seconds up to 3600 is wanted".to_owned())
+    seconds.ok_or_else(|| "expected a number of seconds up to 3600".to_owned())
 }
 
-/// What `--json` prints. Times are in milliseconds.
+/// The output of `--json`. Times are in milliseconds.
 #[derive(Serialize)]
-struct Report {
+struct BenchReport {
     architecture: String,
     device: String,
-    /// What the device is, of a GPU.
+    /// Name of the GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter: Option<String>,
     precision: String,
     batch: usize,
     size: usize,
     #[serde(flatten)]
-    runs: Runs,
-    start_ms: Start,
-    /// Absent where the system does not tell.
+    runs: RunTimes,
+    start_ms: StartTimes,
+    /// Absent if the system does not report it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    memory: Option<Memory>,
-    /// Multiply-adds a second at best, of `--layers`.
+    memory: Option<MemoryUsage>,
+    /// Peak multiply-adds per second, with `--layers`.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    layers: Vec<Layer>,
-    /// `[batch, classes]`, of `--pixels`.
+    layers: Vec<LayerTiming>,
+    /// `[batch, classes]`, with `--pixels`.
     #[serde(skip_serializing_if = "Option::is_none")]
     logits: Option<Vec<f32>>,
 }
 
-/// The runs that count.
+/// Times of the runs after the warm-up.
 #[derive(Serialize)]
-struct Runs {
+struct RunTimes {
     runs: usize,
     min_ms: f64,
     median_ms: f64,
-    /// Nine in ten took no longer.
+    /// 90th percentile.
     p90_ms: f64,
 }
 
-/// From a checkpoint's bytes in memory to its first logits.
+/// Times of the startup, from a checkpoint's bytes in memory to its first logits.
 #[derive(Serialize)]
-struct Start {
+struct StartTimes {
     parse: f64,
     plan: f64,
     prepare: f64,
@@ -127,39 +128,39 @@ struct Start {
 impl Bench {
     pub fn run(self) -> Result<()> {
         let report = self.measure()?;
-        answer(&if self.json { serde_json::to_string(&report)? } else { report.in_words() })
+        console::print_result(&if self.json { serde_json::to_string(&report)? } else { report.to_text() })
     }
 
-    fn measure(&self) -> Result<Report> {
-        let bytes = self.weights()?;
+    fn measure(&self) -> Result<BenchReport> {
+        let bytes = self.checkpoint_bytes()?;
         let start = Instant::now();
         let checkpoint = Checkpoint::from_bytes(&bytes)?;
         let parsed = Instant::now();
         let metadata = checkpoint.metadata().clone();
         let plan = Plan::from(checkpoint);
         let planned = Instant::now();
-        let options = EngineOptions { kernels: self.kernels, ..self.processor.into() };
-        let engine = block_on(Engine::prepare_with(plan, self.processor.device, options))?;
+        let options = EngineOptions { adapter_kind: self.kernels, ..self.device_args.into() };
+        let engine = block_on(Engine::prepare_with(plan, self.device_args.device, options))?;
         let prepared = Instant::now();
 
         let input = Input::Pixels(self.images(&metadata.preprocessing)?);
         drop(bytes);
-        let before = memory::mark();
+        let baseline = Baseline::record();
         let run = Instant::now();
         let output = block_on(engine.run(&input, &[]))?;
         let first_run = run.elapsed();
         let runs = self.time(&engine, &input)?;
-        let memory = before.and_then(memory::since);
+        let memory = baseline.and_then(Baseline::usage);
         let (peak, layers) = if self.layers { self.profile(&engine, &input)? } else { (None, Vec::new()) };
-        Ok(Report {
+        Ok(BenchReport {
             architecture: metadata.architecture.name(),
-            device: self.processor.device.to_string(),
+            device: self.device_args.device.to_string(),
             adapter: engine.adapter().map(str::to_owned),
-            precision: self.processor.precision().to_string(),
+            precision: self.device_args.precision.to_string(),
             batch: self.batch as usize,
             size: self.size as usize,
             runs,
-            start_ms: Start {
+            start_ms: StartTimes {
                 parse: milliseconds(parsed - start),
                 plan: milliseconds(planned - parsed),
                 prepare: milliseconds(prepared - planned),
@@ -173,8 +174,8 @@ impl Bench {
         })
     }
 
-    /// A checkpoint as it comes from a disk or a network.
-    fn weights(&self) -> Result<Vec<u8>> {
+    /// Returns the bytes of a checkpoint, as read from a disk or a network.
+    fn checkpoint_bytes(&self) -> Result<Vec<u8>> {
         let Some(path) = &self.checkpoint else {
             let name = self.architecture.as_deref().unwrap_or("resnet18");
             return Ok(random::checkpoint(Architecture::new(name, 1000)?).to_bytes());
@@ -185,7 +186,7 @@ impl Bench {
         }
     }
 
-    /// The batch that every run reads.
+    /// Returns the batch that every run reads.
     fn images(&self, preprocessing: &Preprocessing) -> Result<ImageBatch> {
         let shape = [self.batch, self.size, self.size].map(|side| side as usize);
         let count = shape.iter().product::<usize>() * 3;
@@ -196,29 +197,29 @@ impl Bench {
         Ok(ImageBatch::new(pixels, shape, preprocessing.mean, preprocessing.std)?)
     }
 
-    /// The processor's peak, if it is what computes, and a hundred runs layer by layer.
-    fn profile(&self, engine: &Engine, input: &Input) -> Result<(Option<f64>, Vec<Layer>)> {
+    /// Returns the processor's peak, on device cpu, and the times of the layers.
+    fn profile(&self, engine: &Engine, input: &Input) -> Result<(Option<f64>, Vec<LayerTiming>)> {
         let runs = (0..PROFILED_RUNS).map(|_| {
-            let told = block_on(engine.profile(input))?;
-            told.with_context(|| format!("the device {} does not tell times of layers", self.processor.device))
+            let profile = block_on(engine.profile(input))?;
+            profile.with_context(|| format!("device {} does not support --layers", self.device_args.device))
         });
         let runs: Vec<_> = runs.collect::<Result<_>>()?;
-        let peak = match self.processor.device {
-            Device::Cpu => Some(model::engine::cpu::peak(self.processor.into()).map_err(anyhow::Error::msg)?),
+        let peak = match self.device_args.device {
+            Device::Cpu => Some(model::engine::cpu::measure_peak(self.device_args.into()).map_err(anyhow::Error::msg)?),
             _ => None,
         };
         Ok((peak, roofline::layers(&runs, peak)))
     }
 
-    fn time(&self, engine: &Engine, input: &Input) -> Result<Runs> {
+    fn time(&self, engine: &Engine, input: &Input) -> Result<RunTimes> {
         let run = || -> Result<f64> {
             let start = Instant::now();
             block_on(engine.run(input, &[]))?;
             Ok(milliseconds(start.elapsed()))
         };
-        let until = |end: Instant, fewest: usize, most: usize| -> Result<Vec<f64>> {
+        let run_until = |end: Instant, min: usize, max: usize| -> Result<Vec<f64>> {
             let mut times = Vec::new();
-            while times.len() < fewest || (times.len() < most && Instant::now() < end) {
+            while times.len() < min || (times.len() < max && Instant::now() < end) {
                 times.push(run()?);
             }
             Ok(times)
@@ -227,15 +228,15 @@ impl Bench {
         let mut times = match self.iterations {
             Some(count) => {
                 run()?;
-                until(now(), count as usize, count as usize)?
+                run_until(now(), count as usize, count as usize)?
             }
             None => {
-                until(now() + Duration::from_secs_f64(self.seconds * WARM_UP), 1, usize::MAX)?;
-                until(now() + Duration::from_secs_f64(self.seconds), FEWEST_RUNS, usize::MAX)?
+                run_until(now() + Duration::from_secs_f64(self.seconds * WARM_UP), 1, usize::MAX)?;
+                run_until(now() + Duration::from_secs_f64(self.seconds), MIN_RUNS, usize::MAX)?
             }
         };
         times.sort_by(f64::total_cmp);
-        Ok(Runs {
+        Ok(RunTimes {
             runs: times.len(),
             min_ms: times[0],
             median_ms: quantile(&times, 0.5),
@@ -244,21 +245,21 @@ impl Bench {
     }
 }
 
-impl Report {
-    fn in_words(&self) -> String {
-        let Report { architecture, device, adapter, precision, batch, size, runs, start_ms, memory, .. } = self;
+impl BenchReport {
+    fn to_text(&self) -> String {
+        let BenchReport { architecture, device, adapter, precision, batch, size, runs, start_ms, memory, .. } = self;
         let adapter = adapter.as_ref().map_or_else(String::new, |adapter| format!(" ({adapter})"));
-        let Runs { runs, min_ms, median_ms, p90_ms } = runs;
+        let RunTimes { runs, min_ms, median_ms, p90_ms } = runs;
         let per_second = *batch as f64 / median_ms * 1e3;
-        let Start { parse, plan, prepare, first_run, total } = start_ms;
+        let StartTimes { parse, plan, prepare, first_run, total } = start_ms;
         let mut text = format!(
             "{architecture} on {device}{adapter}, {precision}, batch {batch}, {size}x{size}\n\
              median of {runs} runs  {median_ms:.2} ms (min {min_ms:.2}, p90 {p90_ms:.2}), {per_second:.1} images/s\n\
              bytes to first logits  {total:.0} ms (parse {parse:.0}, plan {plan:.0}, prepare {prepare:.0}, \
              first run {first_run:.0})"
         );
-        if let Some(Memory { peak, resident, runs }) = memory {
-            let [peak, resident, runs] = [peak, resident, runs].map(|bytes| readable(*bytes));
+        if let Some(MemoryUsage { peak, resident, runs }) = memory {
+            let [peak, resident, runs] = [peak, resident, runs].map(|bytes| ByteSize(*bytes as u64).display().si());
             text +=
                 &format!("\nresident memory        {peak} at most; {resident} before the first run, which add {runs}");
         }
@@ -269,9 +270,9 @@ impl Report {
     }
 }
 
-/// The smallest of ascending `times` that a share of them does not exceed.
-fn quantile(times: &[f64], share: f64) -> f64 {
-    times[((times.len() as f64 * share).ceil() as usize).saturating_sub(1)]
+/// Returns the nearest-rank quantile of ascending `times`.
+fn quantile(times: &[f64], fraction: f64) -> f64 {
+    times[((times.len() as f64 * fraction).ceil() as usize).saturating_sub(1)]
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn quantiles_are_nearest_ranks() {
         let times: Vec<f64> = (1..=10).map(f64::from).collect();
-        assert_eq!([0.5, 0.9, 1.0].map(|share| quantile(&times, share)), [5.0, 9.0, 10.0]);
+        assert_eq!([0.5, 0.9, 1.0].map(|fraction| quantile(&times, fraction)), [5.0, 9.0, 10.0]);
         assert_eq!(quantile(&[3.0], 0.5), 3.0);
         assert_eq!(quantile(&times[..3], 0.5), 2.0);
     }

@@ -1,7 +1,10 @@
-//! `trainer bench-loading`: how fast photos become batches to train on, and nothing else.
+//! `trainer bench-loading`: speed of loading photos into training batches, without training.
 
-use super::{answer, remark};
-use crate::data::{Augmentation, Cache, CacheSize, Dataset, Loader, Source, View, in_order, shuffled, threads};
+use crate::console;
+use crate::data::{
+    Augmentation, CacheSize, DataLoader, Dataset, PhotoCache, SampleLoader, Transform, loader_threads,
+    sequential_batches, shuffled_batches,
+};
 use crate::recipe::Recipe;
 use anyhow::{Result, ensure};
 use clap::{Args, value_parser};
@@ -13,32 +16,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Measure how fast photos are loaded
+/// Measure how fast photos are loaded for training
 ///
-/// As for training: read, decoded, a random part of them resized, mirrored by chance, stacked as u8. The first epoch is not
-/// timed: it brings the files into the system's memory.
+/// Reads, decodes, randomly crops, resizes and flips photos, and stacks them into u8 batches. The first epoch is not timed: it
+/// fills the file cache of the operating system.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchLoading {
-    /// Photos as `trainer train` takes them
+    /// Folder of the photos or shards, as for `trainer train`
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
-    /// Side of what the network sees, in pixels
+    /// Width and height of the network's input, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = value_parser!(u32).range(1..=4096))]
     image_size: u32,
-    /// Photos of a batch
+    /// Batch size
     #[arg(long, value_name = "N", default_value = "64")]
     batch_size: NonZero<usize>,
-    /// Threads that decode photos; by default as many as there are cores
-    #[arg(long, value_name = "N", value_parser = engine::threads)]
+    /// Number of threads that decode photos [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = engine::parse_thread_count)]
     loader_threads: Option<NonZero<usize>>,
-    /// Keep decoded photos in memory if all fit, as `trainer train` does: off, auto, or a size such as 8GB
+    /// Memory for decoded photos, as for `trainer train`: off, auto, or a size such as 8GB
     #[arg(long, value_name = "SIZE", default_value_t = CacheSize::Off)]
     cache: CacheSize,
-    /// For how long to measure, in whole epochs
+    /// Minimum duration of the measurement, in seconds; only whole epochs are timed
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// As a line of JSON
+    /// Print one line of JSON
     #[arg(long)]
     json: bool,
 }
@@ -48,9 +51,9 @@ Examples:
   trainer bench-loading --data photos
   trainer bench-loading --data shards --loader-threads 1 --json | jq .images_per_second";
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
-struct Report {
+struct LoadingReport {
     images: usize,
     seconds: f64,
     images_per_second: f64,
@@ -59,48 +62,50 @@ struct Report {
 
 impl BenchLoading {
     pub fn run(self) -> Result<()> {
-        // What is measured are the photos to train on: all but one of each class where nothing validates.
+        // Only training photos are loaded. Without validation photos, a split takes as few as possible: one per class.
         let dataset = Dataset::open(&self.data, None, 0, &[])
             .or_else(|_| Dataset::open(&self.data, Some(f64::MIN_POSITIVE), 0, &[]))?;
-        let threads = threads(self.loader_threads)?;
+        let threads = loader_threads(self.loader_threads)?;
         let crop = self.image_size;
         let preprocessing = Preprocessing { resize: crop, crop, ..Preprocessing::default() };
-        // torchvision's.
         let augmentation = Augmentation::new(&Recipe::resolve("torchvision-v1", &[])?);
         let count = dataset.train.len();
-        let (cache, said) = Cache::new(&dataset.train, self.cache);
+        let (cache, note) = PhotoCache::new(&dataset.train, self.cache);
         let cache = cache.map(Arc::new);
-        said.iter().for_each(|said| remark(said));
+        note.iter().for_each(console::note);
         let epoch = |epoch: usize| -> Result<usize> {
-            let view = View::Drawn { augmentation, seed: 0, epoch };
+            let transform = Transform::Train { augmentation, seed: 0, epoch };
             let (samples, preprocessing) = (dataset.train.clone(), preprocessing.clone());
-            let source = Source { samples, preprocessing, view, cache: cache.clone() };
-            let mut batches = shuffled(count, self.batch_size.get().min(count), 1, 0, epoch);
-            // All of them, so that a cache is full after the first.
+            let sample_loader = SampleLoader { samples, preprocessing, transform, cache: cache.clone() };
+            let mut batches = shuffled_batches(count, self.batch_size.get().min(count), 1, 0, epoch);
+            // The first epoch loads all photos, to fill the cache.
             if epoch == 0 {
-                batches = in_order(count, self.batch_size.get());
+                batches = sequential_batches(count, self.batch_size.get());
             }
-            let loaded: usize = Loader::new(source, batches, threads.clone()).map(|batch| batch.classes.len()).sum();
+            let loaded: usize =
+                DataLoader::new(sample_loader, batches, threads.clone()).map(|batch| batch.classes.len()).sum();
             ensure!(loaded > 0, "none of the photos of {} could be decoded", self.data.display());
             Ok(loaded)
         };
         epoch(0)?;
-        let (start, mut images, mut number) = (Instant::now(), 0, 0);
-        while number == 0 || start.elapsed() < Duration::from_secs_f64(self.seconds) {
-            number += 1;
-            images += epoch(number)?;
+        let (start, mut images, mut epochs) = (Instant::now(), 0, 0);
+        while epochs == 0 || start.elapsed() < Duration::from_secs_f64(self.seconds) {
+            epochs += 1;
+            images += epoch(epochs)?;
         }
         let seconds = start.elapsed().as_secs_f64();
-        let report = Report {
+        let report = LoadingReport {
             images,
             seconds,
             images_per_second: images as f64 / seconds,
             threads: threads.current_num_threads(),
         };
         if self.json {
-            return answer(&serde_json::to_string(&report)?);
+            return console::print_result(&serde_json::to_string(&report)?);
         }
-        let Report { images_per_second, threads, .. } = report;
-        answer(&format!("{images_per_second:.0} images/s on {threads} threads, {images} in {seconds:.1} s, {crop} px"))
+        let LoadingReport { images_per_second, threads, .. } = report;
+        console::print_result(&format!(
+            "{images_per_second:.0} images/s on {threads} threads, {images} in {seconds:.1} s, {crop} px"
+        ))
     }
 }

@@ -1,41 +1,42 @@
-//! `trainer bench-training`: how long a step of training takes, and where its time goes.
+//! `trainer bench-training`: duration of a training step and of its parts.
 
-use super::answer;
-use crate::learning::{Timing, time};
+use crate::console;
+use crate::learning::{StepTiming, measure_step};
 use crate::recipe::Recipe;
 use crate::replicas::replica_devices;
 use anyhow::Result;
 use clap::{Args, value_parser};
-use comfy_table::{CellAlignment, Table, presets};
 use model::architecture::Architecture;
 use model::engine::Device;
 use std::num::NonZero;
 use std::time::Duration;
 
-/// Measure how long a step of training takes
+/// Measure the duration of a training step
 ///
-/// Forwards, backwards and SGD on random photos, without loading them; then each convolution by itself.
+/// Times the forward pass, the backward pass and the SGD update on random photos, without loading; then each convolution
+/// separately.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchTraining {
+    /// Architecture to train
     #[arg(long, value_name = "NAME", default_value = "resnet18")]
     architecture: String,
-    /// Side of what the network sees, in pixels
+    /// Width and height of the network's input, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 128, value_parser = value_parser!(u32).range(32..=1024))]
     image_size: u32,
-    /// Photos of a step
+    /// Batch size
     #[arg(long, value_name = "N", default_value = "32")]
     batch_size: NonZero<usize>,
-    /// What is multiplied: f32, bf16 or f16
+    /// Precision of convolutions and matrix products: f32, bf16 or f16
     #[arg(long, value_name = "NAME", default_value = "f32")]
     precision: String,
-    /// Where to train: cpu, which for training is Burn's backend flex, or if they were built in, wgpu[:N] and cuda[:N]
+    /// Device to train on: cpu (Burn's flex backend), or, if compiled in, wgpu[:N] or cuda[:N]
     #[arg(long, default_value_t)]
     device: Device,
-    /// For how long to measure steps
+    /// Duration of the measurement of steps, in seconds
     #[arg(long, default_value_t = 20.0)]
     seconds: f64,
-    /// As a line of JSON, in seconds
+    /// Print one line of JSON, with times in seconds
     #[arg(long)]
     json: bool,
 }
@@ -45,7 +46,7 @@ Examples:
   trainer bench-training
   trainer bench-training --architecture resnet50 --image-size 224 --batch-size 64 --precision bf16 --device cuda";
 
-/// Of classes, as many as ImageNet has.
+/// Number of classes of ImageNet.
 const CLASSES: usize = 1000;
 
 impl BenchTraining {
@@ -62,29 +63,28 @@ impl BenchTraining {
         let architecture = Architecture::new(&self.architecture, CLASSES)?;
         let device = replica_devices(self.device, None, None)?.remove(0).device;
         let longest = Duration::try_from_secs_f64(self.seconds)?;
-        let timing = time(&recipe, &architecture, self.image_size as usize, batch, &device, longest)?;
+        let timing = measure_step(&recipe, &architecture, self.image_size as usize, batch, &device, longest)?;
         if self.json {
-            return answer(&serde_json::to_string(&timing)?);
+            return console::print_result(&serde_json::to_string(&timing)?);
         }
-        answer(&table(&timing))?;
-        answer(&format!("{:.3} s a step, {:.1} images/s", timing.step, batch as f64 / timing.step))
+        console::print_result(&table(&timing))?;
+        console::print_result(&format!("{:.3} s per step, {:.1} images/s", timing.step, batch as f64 / timing.step))
     }
 }
 
-fn table(timing: &Timing) -> String {
-    let Timing { step, convolutions_forward, convolutions_to_inputs, convolutions_to_weights, rest } = *timing;
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["of a step", "seconds", "share"]);
+fn table(timing: &StepTiming) -> String {
+    let StepTiming { step, convolutions_forward, convolutions_input_gradients, convolutions_weight_gradients, rest } =
+        *timing;
+    let mut table = console::table();
+    table.set_header(["part of a step", "seconds", "share"]);
     for (name, seconds) in [
         ("convolutions, forward", convolutions_forward),
-        ("convolutions, gradients of inputs", convolutions_to_inputs),
-        ("convolutions, gradients of weights", convolutions_to_weights),
+        ("convolutions, gradients of inputs", convolutions_input_gradients),
+        ("convolutions, gradients of weights", convolutions_weight_gradients),
         ("norms, activations, pools, classifier, optimiser", rest),
     ] {
         table.add_row([name.to_owned(), format!("{seconds:.3}"), format!("{:.0} %", 100.0 * seconds / step)]);
     }
-    for column in [1, 2] {
-        table.column_mut(column).expect("there are three").set_cell_alignment(CellAlignment::Right);
-    }
+    console::align_right(&mut table, [1, 2]);
     table.to_string()
 }

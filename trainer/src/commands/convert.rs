@@ -1,20 +1,18 @@
-//! `trainer convert`: the same checkpoint, its numbers stored otherwise.
+//! `trainer convert`: conversion of a checkpoint to another number format.
 
-use super::formats::{self, Exceptions, dtype_parser};
-use super::{
-    answer,
-    open::{open, save},
-    remark,
-};
+use super::dtypes::{self, DtypeOverrides, dtype_parser};
+use super::weights_file::{open, save};
+use crate::console;
 use anyhow::Result;
 use clap::Args;
 use model::checkpoint::Dtype;
 use std::path::PathBuf;
 
-/// Store a checkpoint's numbers in another format
+/// Convert a checkpoint to another number format
 ///
-/// f32 and f16 files load in PyTorch as they are; i8 is a quarter of f32, for the browser, and f32 or f16 turns it back.
-/// Vectors and statistics of batch norms stay f32 in any case. IN stays as it is; an OUT that exists is replaced.
+/// f32 and f16 files load in PyTorch directly. i8 files have a quarter of the size of f32, for web pages, and can be converted
+/// back to f32 or f16. Vectors and batch-norm statistics are always stored as f32. IN is not modified; an existing OUT is
+/// replaced.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Convert {
@@ -24,11 +22,11 @@ pub struct Convert {
     /// Checkpoint to write: .safetensors
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// How matrices are stored
+    /// Format of the matrices
     #[arg(long, value_parser = dtype_parser())]
     dtype: Dtype,
     #[command(flatten)]
-    exceptions: Exceptions,
+    overrides: DtypeOverrides,
 }
 
 const EXAMPLES: &str = "\
@@ -41,10 +39,10 @@ impl Convert {
     pub fn run(self) -> Result<()> {
         let checkpoint = open(&self.input)?;
         if let Some(assumption) = checkpoint.assumption() {
-            remark(&assumption);
+            console::note(&assumption);
         }
-        let checkpoint = formats::convert(&checkpoint, Some(self.dtype), &self.exceptions)?;
+        let checkpoint = dtypes::convert(&checkpoint, Some(self.dtype), &self.overrides)?;
         save(&checkpoint, &self.input, &self.output)?;
-        answer(&format!("{}: {}", self.output.display(), formats::summary(&checkpoint)))
+        console::print_result(&format!("{}: {}", self.output.display(), dtypes::summary(&checkpoint)))
     }
 }

@@ -1,9 +1,10 @@
-//! `trainer evaluate`: how well a checkpoint does on photos whose class is known.
+//! `trainer evaluate`: metrics of a checkpoint on labelled photos.
 
-use super::processor::Processor;
-use super::train::share;
-use super::{answer, remark};
-use crate::data::{Dataset, Loader, Source, View, in_order, samples, threads};
+use super::arguments::{DeviceArgs, fraction};
+use crate::console;
+use crate::data::{
+    DataLoader, Dataset, SampleLoader, Transform, evaluation_samples, loader_threads, sequential_batches,
+};
 use crate::training;
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -13,31 +14,31 @@ use pollster::block_on;
 use std::num::NonZero;
 use std::path::PathBuf;
 
-/// Measure top-1, top-5 and loss on photos whose class is known
+/// Evaluate a checkpoint on labelled photos: top-1, top-5 and loss
 ///
-/// Every photo is looked at once, as predict would; what cannot be read is said to be so and does not count.
+/// Photos are preprocessed as by `trainer predict`. Unreadable files are reported and skipped.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Evaluate {
-    /// Weights to evaluate: a checkpoint of ours
+    /// Checkpoint to evaluate
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// A folder for each class, named as in the checkpoint's `classes`; or a folder that holds them in val, or in
+    /// Folder with one folder per class, named as the checkpoint's classes; or a folder that contains these in val, or
     /// WebDataset shards val-*.tar
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
-    /// Of class folders alone: the share of each class that a training with this --val-split, and this seed, kept apart
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    /// Evaluate on the photos that a training run with this --val-split and --seed held out
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     val_split: Option<f64>,
-    /// Of that training
+    /// Random seed of the split
     #[arg(long, value_name = "N", default_value = "0", requires = "val_split")]
     seed: u64,
-    /// Photos that are classified at once
+    /// Batch size
     #[arg(long, value_name = "N", default_value = "16")]
     batch_size: NonZero<usize>,
     #[command(flatten)]
-    processor: Processor,
-    /// As JSON, with shares of 1
+    device_args: DeviceArgs,
+    /// Print one line of JSON, with top-1 and top-5 as fractions
     #[arg(long)]
     json: bool,
 }
@@ -52,27 +53,31 @@ impl Evaluate {
         let checkpoint = Checkpoint::from_path(&self.checkpoint)?;
         let classes = &checkpoint.metadata().classes;
         let samples = match self.val_split {
-            None => samples(&self.data, classes)?.into(),
+            None => evaluation_samples(&self.data, classes)?.into(),
             split => {
                 let dataset = Dataset::open(&self.data, split, self.seed, classes)?;
-                ensure!(dataset.classes == *classes, "{} holds other classes than the checkpoint", self.data.display());
+                ensure!(
+                    dataset.classes == *classes,
+                    "{}: classes differ from those of the checkpoint",
+                    self.data.display()
+                );
                 dataset.val
             }
         };
-        let batches = in_order(samples.len(), self.batch_size.get());
+        let batches = sequential_batches(samples.len(), self.batch_size.get());
         let preprocessing = checkpoint.metadata().preprocessing.clone();
-        let source = Source { samples, preprocessing, view: View::Middle, cache: None };
-        let engine = block_on(Engine::prepare_from(&checkpoint, self.processor.device, self.processor.into()))?;
-        let loader = Loader::new(source, batches, threads(None)?);
-        // Nothing is left of an evaluation that is interrupted, so Ctrl-C ends it as it ends any program.
-        let (counts, skipped) = training::count(&engine, loader, || false)?;
+        let sample_loader = SampleLoader { samples, preprocessing, transform: Transform::Eval, cache: None };
+        let engine = block_on(Engine::prepare_from(&checkpoint, self.device_args.device, self.device_args.into()))?;
+        let loader = DataLoader::new(sample_loader, batches, loader_threads(None)?);
+        // There is nothing to save on Ctrl-C, so its default behaviour is kept.
+        let (sums, skipped) = training::evaluate(&engine, loader, || false)?;
         for skipped in &skipped {
-            remark(&format!("skipped {}: {}", skipped.place, skipped.reason));
+            console::note(format_args!("skipped {}: {}", skipped.location, skipped.reason));
         }
-        let evaluation = counts.evaluation()?;
+        let evaluation = sums.means()?;
         if self.json {
-            return answer(&serde_json::to_string(&evaluation)?);
+            return console::print_result(&serde_json::to_string(&evaluation)?);
         }
-        answer(&format!("{evaluation}; {} photos, {} skipped", evaluation.photos, evaluation.skipped))
+        console::print_result(&format!("{evaluation}; {} photos, {} skipped", evaluation.photos, evaluation.skipped))
     }
 }

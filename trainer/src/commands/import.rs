@@ -1,11 +1,9 @@
-//! `trainer import`: anybody's weights into a checkpoint that explains itself.
+//! `trainer import`: conversion of PyTorch weights to a self-describing checkpoint.
 
-use super::formats::{self, Exceptions, dtype_parser};
-use super::{
-    answer, names,
-    open::{open, save},
-    remark,
-};
+use super::class_names;
+use super::dtypes::{self, DtypeOverrides, dtype_parser};
+use super::weights_file::{open, save};
+use crate::console;
 use anyhow::{Result, ensure};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -14,11 +12,11 @@ use model::checkpoint::{Checkpoint, Dtype, Metadata};
 use model::preprocess::Interpolation;
 use std::path::PathBuf;
 
-/// Turn weights from PyTorch into a checkpoint with labels
+/// Import PyTorch weights into a checkpoint with labels
 ///
-/// IN is what torch.save wrote (.pth, .pt: a state dict, plain or inside a training checkpoint) or a safetensors file
-/// with torchvision's tensor names. Nothing in it is executed. The architecture is read off the tensors. IN stays as
-/// it is; an OUT that exists is replaced.
+/// IN is a file written by torch.save (.pth, .pt: a state dict, or a training checkpoint that contains one), or a safetensors
+/// file with torchvision's tensor names. Code in it is never executed. The architecture is inferred from the tensors. IN is not
+/// modified; an existing OUT is replaced.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Import {
@@ -28,36 +26,37 @@ pub struct Import {
     /// Checkpoint to write: .safetensors
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// Say what the tensors cannot: resnet50_v1 has its strides on the first 1x1 convolutions (Caffe, Keras, the paper)
+    /// Architecture, if the tensors do not determine it: resnet50_v1 has its strides in the first 1x1 convolutions (Caffe,
+    /// Keras, the original paper)
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
-    /// Say what a 7x7 stem has for a stride, which its tensors do not show either
+    /// Stem, whose stride the tensors do not determine either: 2 in imagenet, 1 in imagenet-stride1
     #[arg(long, value_parser = stem_parser())]
     stem: Option<Stem>,
-    /// Identifiers of the classes in order, one a line or a JSON list: n01440764
+    /// File with the identifiers of the classes in order (n01440764), one per line or as a JSON list
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// Readable names of the classes in order, one a line or a JSON list: tench
+    /// File with the readable names of the classes in order (tench), one per line or as a JSON list
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Take identifiers and readable names of the classes from another checkpoint
+    /// Checkpoint to take the identifiers and readable names of the classes from
     #[arg(long, value_name = "CHECKPOINT")]
     names_from: Option<PathBuf>,
-    /// How matrices are stored; by default as in IN
+    /// Format of the matrices [default: as in IN]
     #[arg(long, value_parser = dtype_parser())]
     dtype: Option<Dtype>,
     #[command(flatten)]
-    exceptions: Exceptions,
-    /// Where the weights come from and on what terms, in words
+    overrides: DtypeOverrides,
+    /// Source and license of the weights, as free text
     #[arg(long, value_name = "TEXT")]
     provenance: Option<String>,
     /// Short side of a photo after resizing, in pixels (torchvision's V2 weights: 232)
     #[arg(long, value_name = "PIXELS")]
     resize: Option<u32>,
-    /// Side of the square that is cut from the middle, in pixels
+    /// Side of the centre crop, in pixels
     #[arg(long, value_name = "PIXELS")]
     crop: Option<u32>,
-    /// Filter of the resize
+    /// Filter for resizing
     #[arg(long, value_parser = interpolation_parser())]
     interpolation: Option<Interpolation>,
 }
@@ -90,40 +89,40 @@ impl Import {
             checkpoint = checkpoint.with_architecture(name)?;
         }
         if let Some(assumption) = checkpoint.assumption() {
-            remark(&assumption);
+            console::note(&assumption);
         }
-        let metadata = self.described(&checkpoint)?;
+        let metadata = self.metadata(&checkpoint)?;
         if metadata.labels == Metadata::new(metadata.architecture).labels {
-            remark("the classes have no names but their index; --labels FILE gives them some");
+            console::note("classes have no labels except their indices; set them with --labels FILE");
         }
         let checkpoint = checkpoint.with_metadata(metadata)?;
-        let checkpoint = formats::convert(&checkpoint, self.dtype, &self.exceptions)?;
+        let checkpoint = dtypes::convert(&checkpoint, self.dtype, &self.overrides)?;
         save(&checkpoint, &self.input, &self.output)?;
-        answer(&format!("{}: {}", self.output.display(), formats::summary(&checkpoint)))
+        console::print_result(&format!("{}: {}", self.output.display(), dtypes::summary(&checkpoint)))
     }
 
-    /// What the file says of itself, and over it what the command line says.
-    fn described(&self, checkpoint: &Checkpoint) -> Result<Metadata> {
+    /// Returns the metadata of the file, with the changes of the command line.
+    fn metadata(&self, checkpoint: &Checkpoint) -> Result<Metadata> {
         let mut metadata = checkpoint.metadata().clone();
         metadata.architecture.stem = self.stem.unwrap_or(metadata.architecture.stem);
         let count = metadata.architecture.classes;
         if let Some(path) = &self.names_from {
             let other = Checkpoint::from_path(path)?;
             let Metadata { classes, labels, .. } = other.metadata();
-            let found = labels.len();
-            ensure!(found == count, "{} names {found} classes, but the network has {count}", path.display());
+            let actual = labels.len();
+            ensure!(actual == count, "{} has {actual} classes, but the network has {count}", path.display());
             (metadata.classes, metadata.labels) = (classes.clone(), labels.clone());
         }
         if let Some(path) = &self.classes {
-            let classes = names::read(path, count)?;
-            // Labels that were no more readable than the identifiers follow them.
+            let classes = class_names::read(path, count)?;
+            // Labels that equal the identifiers change with them.
             if metadata.labels == metadata.classes {
                 metadata.labels = classes.clone();
             }
             metadata.classes = classes;
         }
         if let Some(path) = &self.labels {
-            metadata.labels = names::read(path, count)?;
+            metadata.labels = class_names::read(path, count)?;
         }
         let preprocessing = &mut metadata.preprocessing;
         preprocessing.resize = self.resize.unwrap_or(preprocessing.resize);

@@ -1,41 +1,43 @@
-//! How much memory this process holds, where the system tells: Linux's `/proc`.
+//! Memory usage of this process, from Linux's `/proc`. Other systems have none.
 
 use serde::Serialize;
 use std::fs;
 
-/// In bytes.
+/// Memory usage, in bytes.
 #[derive(Serialize)]
-pub struct Memory {
-    /// The most that was resident since the process began.
+pub struct MemoryUsage {
+    /// Peak resident memory since the process started.
     pub peak: usize,
-    /// Resident at the mark.
+    /// Resident memory at the baseline.
     pub resident: usize,
-    /// How much more at most since the mark.
+    /// Peak increase since the baseline.
     pub runs: usize,
 }
 
-/// What was resident when the runs began.
-pub struct Mark {
+/// Memory usage when the measurement started.
+pub struct Baseline {
     peak: usize,
     resident: usize,
 }
 
-/// Notes what is resident, and has the peak counted anew from here.
-pub fn mark() -> Option<Mark> {
-    let mark = Mark { peak: status("VmHWM")?, resident: status("VmRSS")? };
-    // 5: proc_pid_clear_refs(5)
-    fs::write("/proc/self/clear_refs", "5").ok()?;
-    Some(mark)
+impl Baseline {
+    /// Records the current usage, and resets the peak.
+    pub fn record() -> Option<Self> {
+        let baseline = Baseline { peak: status("VmHWM")?, resident: status("VmRSS")? };
+        // The value 5 resets the peak: see proc_pid_clear_refs(5).
+        fs::write("/proc/self/clear_refs", "5").ok()?;
+        Some(baseline)
+    }
+
+    /// Returns the usage since this baseline.
+    pub fn usage(self) -> Option<MemoryUsage> {
+        let Baseline { peak, resident } = self;
+        let peak_since = status("VmHWM")?;
+        Some(MemoryUsage { peak: peak.max(peak_since), resident, runs: peak_since.saturating_sub(resident) })
+    }
 }
 
-/// What has been resident since the mark.
-pub fn since(mark: Mark) -> Option<Memory> {
-    let Mark { peak, resident } = mark;
-    let peak_since = status("VmHWM")?;
-    Some(Memory { peak: peak.max(peak_since), resident, runs: peak_since.saturating_sub(resident) })
-}
-
-/// A line of `/proc/self/status`, which counts in units of 1024 bytes.
+/// Returns a field of `/proc/self/status`, in bytes. The file's unit is 1024 bytes.
 fn status(field: &str) -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;

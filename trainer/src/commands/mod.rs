@@ -1,31 +1,29 @@
-//! The sub-commands, a file each, and what they share.
+//! The sub-commands, one file each. They parse arguments, call the other modules, and print results.
 
-mod bar;
+mod arguments;
 mod bench;
 mod bench_loading;
 mod bench_training;
+mod class_names;
 mod convert;
 mod doctor;
+mod dtypes;
 mod evaluate;
 mod fetch;
-pub mod formats;
-mod grid;
 mod import;
 mod inspect;
 mod memory;
-mod names;
-pub mod open;
 mod pack;
+mod photo_grid;
 mod predict;
-mod processor;
 mod roofline;
 mod train;
+mod weights_file;
 
 pub use train::Train;
 
 use anyhow::Result;
 use clap::Subcommand;
-use std::io::{self, Write};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -60,17 +58,4 @@ impl Command {
             Command::BenchTraining(arguments) => arguments.run(),
         }
     }
-}
-
-/// Prints a result. Whoever stops reading (`| head`) has had enough: that ends the program, and is no error.
-fn answer(text: &str) -> Result<()> {
-    match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => Ok(result?),
-    }
-}
-
-/// Says what is worth knowing, but no result.
-pub fn remark(text: &str) {
-    eprintln!("note: {text}");
 }

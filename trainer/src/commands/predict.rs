@@ -1,45 +1,44 @@
-//! `trainer predict`: what photos show, as a table, as JSON lines, as CSV.
+//! `trainer predict`: classification of photos, with output as tables, JSON lines or CSV.
 
-use super::processor::Processor;
-use super::{answer, remark};
+use super::arguments::DeviceArgs;
+use crate::console;
 use crate::photos::{self, EXTENSIONS, LIMITS};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use model::checkpoint::Checkpoint;
-use model::classifier::{Classifier, Prepared};
-use model::engine::Report;
-use model::prediction::{Failure, ModelId, Outcome, Prediction};
+use model::classifier::{Classifier, PreparedPhoto};
+use model::engine::OnFallback;
+use model::prediction::{Failure, ModelId, PhotoOutcome, Prediction};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Say what photos show
+/// Classify photos
 ///
-/// JPEG, PNG, WebP, GIF and BMP, whatever the files are called. A photo that cannot be read is said to be so, the others
-/// are still answered, and the exit status tells.
+/// Reads JPEG, PNG, WebP, GIF and BMP, whatever the extensions of the files. If a photo cannot be read, an error takes the place
+/// of its classes, the others are still classified, and the exit status is 1.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Predict {
-    /// Photos, and folders whose photos (jpg, png, webp, gif, bmp) are all taken, in order of their names
+    /// Photos, or folders whose photos (jpg, png, webp, gif, bmp) are all classified, in order of their names
     #[arg(required = true, value_name = "PHOTO|FOLDER")]
     photos: Vec<PathBuf>,
-    /// Weights to use: a checkpoint of ours, or safetensors with torchvision's names
+    /// Checkpoint, or safetensors file with torchvision's tensor names
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// What the tensors cannot tell: `resnet50_v1` for a stride on the first 1x1 convolution
+    /// Architecture, if the tensors do not determine it: resnet50_v1 has its strides in the first 1x1 convolutions
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
-    /// How many classes to name
+    /// Number of classes per photo
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
     #[command(flatten)]
-    processor: Processor,
-    /// One line of JSON a photo, in the order given
+    device_args: DeviceArgs,
+    /// Print one line of JSON per photo, in the given order
     #[arg(long)]
     json: bool,
-    /// Write a table for spreadsheets as well: file, rank, index, label, probability, error
+    /// Also write a CSV file with the columns file, rank, index, label, probability, error
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 }
@@ -52,14 +51,17 @@ Examples:
 
 /// A line of `--json`.
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     file: Cow<'a, str>,
     #[serde(flatten)]
-    outcome: &'a Outcome,
+    outcome: &'a PhotoOutcome,
 }
 
 impl Predict {
-    /// Answers every photo that can be answered; an error at the end counts the others.
+    /// Classifies all photos.
+    ///
+    /// # Errors
+    /// Returns an error at the end if some photos could not be read or decoded.
     pub fn run(self) -> Result<()> {
         let files = files(&self.photos)?;
         let mut checkpoint = Checkpoint::from_path(&self.checkpoint)?;
@@ -67,28 +69,28 @@ impl Predict {
             checkpoint = checkpoint.with_architecture(name)?;
         }
         if let Some(assumption) = checkpoint.assumption() {
-            remark(&assumption);
+            console::note(&assumption);
         }
         let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
-        let (device, options) = (self.processor.device, self.processor.into());
-        let report: Report = |error, device| remark(&format!("{error}; {device} answers now"));
-        let id = ModelId::of_file(&name, &self.checkpoint)
+        let (device, options) = (self.device_args.device, self.device_args.into());
+        let report: OnFallback = |error, device| console::note(format_args!("{error}; falling back to {device}"));
+        let id = ModelId::from_file(&name, &self.checkpoint)
             .with_context(|| format!("cannot read {}", self.checkpoint.display()))?;
         let classifier = pollster::block_on(Classifier::new(id, checkpoint, device, options, report))?;
         if let Some(adapter) = classifier.adapter() {
-            remark(&format!("{device} is {adapter}"));
+            console::note(format_args!("running on {device}: {adapter}"));
         }
-        let mut csv = self.csv.as_deref().map(Csv::create).transpose()?;
+        let mut csv = self.csv.as_deref().map(CsvWriter::create).transpose()?;
 
         let mut failures = 0;
         for file in &files {
             let outcome = self.predict(&classifier, file)?;
-            failures += usize::from(matches!(outcome, Outcome::Failure(_)));
+            failures += usize::from(matches!(outcome, PhotoOutcome::Failure(_)));
             if let Some(csv) = &mut csv {
                 csv.write(file, &outcome)?;
             }
             let text = if self.json { json(file, &outcome)? } else { table(file, &outcome) };
-            answer(&text)?;
+            console::print_result(&text)?;
         }
         if let Some(csv) = csv {
             csv.finish()?;
@@ -97,23 +99,23 @@ impl Predict {
         Ok(())
     }
 
-    /// A photo that cannot be read or decoded is an outcome; a device that fails is an error.
-    fn predict(&self, classifier: &Classifier, file: &Path) -> Result<Outcome> {
+    /// Classifies one photo. An unreadable photo is an outcome; a failing device is an error.
+    fn predict(&self, classifier: &Classifier, file: &Path) -> Result<PhotoOutcome> {
         let prepared = match photos::read(file) {
-            Ok(bytes) => Prepared::from_bytes(&bytes, &LIMITS, classifier.metadata())
+            Ok(bytes) => PreparedPhoto::from_bytes(&bytes, &LIMITS, classifier.metadata())
                 .map_err(|error| Failure::new(error.code(), error)),
             Err(failure) => Err(failure),
         };
         Ok(match prepared {
             Ok(prepared) => {
-                Outcome::Prediction(pollster::block_on(classifier.classify(prepared, 0.0, self.top_k as usize))?)
+                PhotoOutcome::Prediction(pollster::block_on(classifier.classify(prepared, 0.0, self.top_k as usize))?)
             }
-            Err(failure) => Outcome::Failure(failure),
+            Err(failure) => PhotoOutcome::Failure(failure),
         })
     }
 }
 
-/// What was given, folders replaced by their photos.
+/// Replaces folders by their photos.
 fn files(photos: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in photos {
@@ -124,53 +126,50 @@ fn files(photos: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let before = files.len();
         photos::collect(path, &mut files)?;
         if files.len() == before {
-            bail!("{} holds no photos ({})", path.display(), EXTENSIONS.join(", "));
+            bail!("no photos in {} ({})", path.display(), EXTENSIONS.join(", "));
         }
     }
     Ok(files)
 }
 
-fn json(file: &Path, outcome: &Outcome) -> Result<String> {
-    Ok(serde_json::to_string(&Line { file: file.to_string_lossy(), outcome })?)
+fn json(file: &Path, outcome: &PhotoOutcome) -> Result<String> {
+    Ok(serde_json::to_string(&JsonLine { file: file.to_string_lossy(), outcome })?)
 }
 
-fn table(file: &Path, outcome: &Outcome) -> String {
+fn table(file: &Path, outcome: &PhotoOutcome) -> String {
     match outcome {
-        Outcome::Failure(failure) => format!("{}\n  {}\n", file.display(), failure.error.message),
-        Outcome::Prediction(Prediction { predictions, backend, timing_ms, .. }) => {
-            let mut table = Table::new();
-            table.load_style(presets::NOTHING);
+        PhotoOutcome::Failure(failure) => format!("{}\n  {}\n", file.display(), failure.error.message),
+        PhotoOutcome::Prediction(Prediction { predictions, backend, timing_ms, .. }) => {
+            let mut table = console::table();
             for ranked in predictions {
                 table.add_row([format!("{:.1} %", 100.0 * ranked.probability), ranked.label.clone()]);
             }
-            if let Some(column) = table.column_mut(0) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
+            console::align_right(&mut table, [0]);
             let table = table.trim_fmt();
             format!("{}  ({:.0} ms on {backend})\n{table}\n", file.display(), timing_ms.total)
         }
     }
 }
 
-/// A table in long form: a row a class of a photo, or one for a photo's error.
-struct Csv {
+/// Writes predictions in long form: one row per photo and class, or one row with the error.
+struct CsvWriter {
     path: PathBuf,
     writer: csv::Writer<File>,
 }
 
-impl Csv {
+impl CsvWriter {
     fn create(path: &Path) -> Result<Self> {
-        let writer = csv::Writer::from_path(path).with_context(|| format!("{} cannot be written", path.display()))?;
-        let mut csv = Csv { path: path.to_owned(), writer };
+        let writer = csv::Writer::from_path(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut csv = CsvWriter { path: path.to_owned(), writer };
         csv.record(["file", "rank", "index", "label", "probability", "error"])?;
         Ok(csv)
     }
 
-    fn write(&mut self, file: &Path, outcome: &Outcome) -> Result<()> {
+    fn write(&mut self, file: &Path, outcome: &PhotoOutcome) -> Result<()> {
         let file = file.to_string_lossy();
         match outcome {
-            Outcome::Failure(failure) => self.record([&file, "", "", "", "", &failure.error.message]),
-            Outcome::Prediction(prediction) => {
+            PhotoOutcome::Failure(failure) => self.record([&file, "", "", "", "", &failure.error.message]),
+            PhotoOutcome::Prediction(prediction) => {
                 prediction.predictions.iter().enumerate().try_for_each(|(rank, ranked)| {
                     let [rank, index] = [rank + 1, ranked.index].map(|number| number.to_string());
                     self.record([&file, &rank, &index, &ranked.label, &ranked.probability.to_string(), ""])
@@ -180,10 +179,10 @@ impl Csv {
     }
 
     fn record(&mut self, fields: [&str; 6]) -> Result<()> {
-        self.writer.write_record(fields).with_context(|| format!("{} cannot be written", self.path.display()))
+        self.writer.write_record(fields).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     fn finish(mut self) -> Result<()> {
-        self.writer.flush().with_context(|| format!("{} cannot be written", self.path.display()))
+        self.writer.flush().with_context(|| format!("cannot write {}", self.path.display()))
     }
 }

@@ -1,40 +1,41 @@
-//! The table of `trainer bench --layers`: where a run's time goes, and how far each layer is from the processor's peak.
+//! The table of `trainer bench --layers`: the time of each layer, and its throughput compared with the processor's peak.
 
-use comfy_table::{CellAlignment, ColumnConstraint, Table, presets};
+use crate::console;
+use comfy_table::ColumnConstraint;
 use model::engine::{OperationProfile, Precision};
 use serde::Serialize;
 use std::time::Duration;
 
-/// A layer over several runs.
+/// Times of a layer over several runs. It is serialised by `trainer bench --json`.
 #[derive(Serialize)]
-pub struct Layer {
+pub struct LayerTiming {
     name: String,
     algorithm: String,
-    /// Median, in microseconds.
+    /// Median time, in microseconds.
     median_us: f64,
-    /// Billions of multiply-adds carried out a second.
+    /// Billions of multiply-adds per second.
     gmacs: f64,
-    /// The same as a share of the measured peak, which is that of f32.
+    /// The same as a fraction of the measured peak of f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     of_peak: Option<f64>,
-    /// Billions of multiply-adds a second that a direct convolution would need to be as fast.
+    /// Billions of multiply-adds per second that a direct convolution would need for the same time.
     direct_gmacs: f64,
-    /// Packed weights, read at least once a run.
+    /// Size of the packed weights, which are read at least once per run.
     weight_megabytes: f64,
-    /// Of all that is read and written, each counted once.
+    /// Size of everything read and written, each counted once.
     #[serde(skip_serializing_if = "Option::is_none")]
     megabytes: Option<f64>,
 }
 
-/// Medians over the runs of each layer, beside the peak of f32 in multiply-adds a second, if there is one.
-pub fn layers(runs: &[Vec<OperationProfile>], peak: Option<f64>) -> Vec<Layer> {
+/// Computes the median of each layer over the runs. `peak` is the peak of f32, in multiply-adds per second, if known.
+pub fn layers(runs: &[Vec<OperationProfile>], peak: Option<f64>) -> Vec<LayerTiming> {
     let Some(first) = runs.first() else { return Vec::new() };
     let layer = |(index, operation): (usize, &OperationProfile)| {
         let mut times: Vec<Duration> = runs.iter().map(|run| run[index].time).collect();
         times.sort();
         let seconds = times[times.len() / 2].as_secs_f64();
-        let per_second = operation.products as f64 / seconds;
-        Layer {
+        let per_second = operation.executed_multiply_adds as f64 / seconds;
+        LayerTiming {
             name: operation.name.clone(),
             algorithm: operation.algorithm.clone(),
             median_us: seconds * 1e6,
@@ -48,14 +49,14 @@ pub fn layers(runs: &[Vec<OperationProfile>], peak: Option<f64>) -> Vec<Layer> {
     first.iter().enumerate().map(layer).collect()
 }
 
-/// For people.
-pub fn table(layers: &[Layer], peak: Option<f64>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+/// Formats the layers as a table.
+pub fn table(layers: &[LayerTiming], peak: Option<f64>) -> String {
+    let mut table = console::table();
     table.set_header(["layer", "algorithm", "us", "GMAC/s", "of peak", "as direct GMAC/s", "weights MB", "moved MB"]);
     for layer in layers {
-        let Layer { name, algorithm, median_us, gmacs, of_peak, direct_gmacs, weight_megabytes, megabytes } = layer;
-        // A pool multiplies nothing.
+        let LayerTiming { name, algorithm, median_us, gmacs, of_peak, direct_gmacs, weight_megabytes, megabytes } =
+            layer;
+        // Pools have no multiplications.
         let products = |cell: String| if *gmacs > 0.0 { cell } else { String::new() };
         table.add_row([
             name.clone(),
@@ -68,13 +69,11 @@ pub fn table(layers: &[Layer], peak: Option<f64>) -> String {
             megabytes.map_or_else(String::new, |megabytes| format!("{megabytes:.1}")),
         ]);
     }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    // Columns that would be empty.
+    console::align_right(&mut table, 2..8);
+    // Hide columns without values.
     let is_empty = [(4, peak.is_none()), (7, layers.iter().all(|layer| layer.megabytes.is_none()))];
     for (index, _) in is_empty.into_iter().filter(|(_, is_empty)| *is_empty) {
-        table.column_mut(index).expect("it is in the header").set_constraint(ColumnConstraint::Hidden);
+        table.column_mut(index).expect("the header has this column").set_constraint(ColumnConstraint::Hidden);
     }
     let peak = peak.map(|peak| format!("peak of the multiply-add units in f32, measured: {:.1} GMAC/s\n", peak / 1e9));
     peak.unwrap_or_default() + &table.to_string()

@@ -1,10 +1,14 @@
-//! `trainer train`, and `trainer` without a command: from photos to a checkpoint.
+//! `trainer train`, and `trainer` without a command: training of a network on photos.
 
-use super::{answer, remark};
-use crate::data::{Cache, CacheSize, Dataset, threads};
-use crate::recipe::{self, Change, Layers, Recipe};
+use super::arguments::fraction;
+use crate::console;
+use crate::data::{CacheSize, Dataset, PhotoCache, loader_threads};
+use crate::recipe::{self, Recipe, RecipeOverride, TrainedLayers};
 use crate::replicas::{ReplicaDevice, replica_devices};
-use crate::training::{BEST, Interrupt, Run, Setup, State, Training, located, open, start};
+use crate::training::{
+    BEST, Interrupt, RunFolder, RunSetup, Training, TrainingState, initial_weights, open_checkpoint,
+    resolve_checkpoint_path,
+};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use model::checkpoint::Checkpoint;
@@ -15,80 +19,80 @@ use std::sync::Arc;
 use std::time::Duration;
 use toml::Value;
 
-/// Train a network on folders of photos; what happens without a command
+/// Train a network on folders or shards of photos (the default command)
 ///
-/// The run's folder gets the resolved recipe, the log, metrics as JSON lines, names of the classes, states to go on from,
-/// and the checkpoints last.safetensors and best.safetensors, which predict, server and page load. Ctrl-C saves after the
-/// current step and stops; twice stops at once.
+/// The output folder receives the resolved recipe, a log, metrics as JSON lines, the names of the classes, states to resume
+/// from, and the checkpoints last.safetensors and best.safetensors, which `trainer predict`, the server and the web page load.
+/// Ctrl-C saves and stops after the current step; a second Ctrl-C stops at once.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
-    /// Folders train and val with a folder for each class; or one folder of class folders, with --val-split; or a folder of
-    /// WebDataset shards train-*.tar and val-*.tar, with the names of the classes in classes.txt (see trainer pack); by
-    /// default data, or with --resume what the run was trained on
+    /// Folder with train and val, each with one folder per class; or with one folder per class, with --val-split; or with
+    /// WebDataset shards train-*.tar and val-*.tar, and classes.txt (see `trainer pack`) [default: data, or that of the
+    /// resumed run]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Keep this share of each class for validation, where there is no val
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    /// Fraction of each class to hold out for validation, if there is no val
+    #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     val_split: Option<f64>,
-    /// How to train: cifar, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
+    /// Recipe: cifar, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "torchvision-v1")]
     recipe: String,
-    /// Weights to start from; their classifier is replaced if the classes are others
+    /// Checkpoint to start from; its classifier is replaced if the classes differ
     #[arg(long, value_name = "FILE", conflicts_with = "architecture")]
     checkpoint: Option<String>,
-    /// Start from nothing, with a network of this architecture
+    /// Architecture to train from scratch
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
-    /// Go on with a run that was interrupted or killed, as if it had not been; it keeps its recipe
-    #[arg(long, value_name = "RUN", conflicts_with_all = DECIDED)]
+    /// Resume an interrupted or killed run with its recipe; the result is the same as without the interruption
+    #[arg(long, value_name = "RUN", conflicts_with_all = FIXED_BY_RUN)]
     resume: Option<PathBuf>,
-    /// Folder of the run, new or empty; by default runs/RECIPE-N
+    /// Output folder, new or empty [default: runs/RECIPE-N]
     #[arg(long, value_name = "RUN")]
     output: Option<PathBuf>,
-    /// How often the photos are gone through
+    /// Number of epochs
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Photos of one step, which replicas divide among them
+    /// Global batch size, divided among the replicas
     #[arg(long, value_name = "N")]
     batch_size: Option<u32>,
-    /// Side of what the network sees, in pixels
+    /// Width and height of the network's input, in pixels
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<u32>,
-    /// What is multiplied: f32, bf16 or f16; weights and norms stay f32
+    /// Precision of convolutions and matrix products: f32, bf16 or f16; weights and batch norms stay in f32
     #[arg(long, value_name = "NAME")]
     precision: Option<String>,
-    /// Of all that is random; equal seeds train equally
+    /// Random seed; runs with equal seeds are identical
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
-    /// Any other key of the recipe, such as learning-rate=0.01; more than once if need be
-    #[arg(long, value_name = "KEY=VALUE", value_parser = recipe::change, conflicts_with = "resume")]
-    set: Vec<Change>,
-    /// Threads that decode photos; by default as many as there are cores
-    #[arg(long, value_name = "N", value_parser = engine::threads)]
+    /// Set any key of the recipe, such as learning-rate=0.01, or remove it (KEY=); may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = recipe::parse_override, conflicts_with = "resume")]
+    set: Vec<RecipeOverride>,
+    /// Number of threads that decode photos [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = engine::parse_thread_count)]
     loader_threads: Option<NonZero<usize>>,
-    /// Keep decoded photos in memory if all to train on fit: off, auto (half of what is available), or a size such as 8GB
+    /// Memory for decoded training photos, which are kept if all fit: off, auto (half of the available memory), or a size
+    /// such as 8GB
     #[arg(long, value_name = "SIZE", default_value_t = CacheSize::Auto)]
     cache: CacheSize,
-    /// Where to train: cpu, which for training is Burn's backend flex, or if they were built in, wgpu[:N] and cuda[:N]
-    ///
-    /// By default cpu, or with --resume where the run was; so are --gpus and --replicas.
+    /// Device to train on: cpu (Burn's flex backend), or, if compiled in, wgpu[:N] or cuda[:N] [default: cpu, or the devices
+    /// of the resumed run]
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
-    /// Train on so many GPUs, with a replica on each; 0 is --device cpu
+    /// Number of GPUs to train on, one replica per GPU; 0 is --device cpu
     #[arg(long, value_name = "N", conflicts_with = "device")]
     gpus: Option<usize>,
-    /// Copies of the network that divide each batch among them, all on --device
+    /// Number of replicas on --device, among which each batch is divided
     #[arg(long, value_name = "N", conflicts_with = "gpus")]
     replicas: Option<NonZero<usize>>,
-    /// Save the state so often within an epoch, so that a run that is killed loses no more; it is saved after each epoch
-    /// in any case
+    /// Interval between saved states within an epoch: the most that a killed run loses. States are also saved after each
+    /// epoch
     #[arg(long, value_name = "MINUTES", default_value = "10", value_parser = minutes)]
     save_every: Duration,
 }
 
-/// What a run has decided that goes on.
-const DECIDED: [&str; 10] = [
+/// Flags that cannot change when a run is resumed.
+const FIXED_BY_RUN: [&str; 10] = [
     "val_split",
     "recipe",
     "checkpoint",
@@ -110,71 +114,70 @@ Examples:
   trainer --resume runs/mine
   trainer --data imagenet --gpus 4 --precision bf16";
 
-pub(super) fn share(text: &str) -> Result<f64> {
-    match text.parse() {
-        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
-        _ => bail!("a share between 0 and 1 is expected, such as 0.1"),
-    }
-}
-
 fn minutes(text: &str) -> Result<Duration> {
     match text.parse() {
         Ok(minutes) if (0.0..=1e6).contains(&minutes) => Ok(Duration::from_secs_f64(60.0 * minutes)),
-        _ => bail!("a number of minutes is expected, such as 10"),
+        _ => bail!("expected a number of minutes, such as 10"),
     }
 }
 
-/// What a training begins or goes on with.
-struct Prepared {
+/// What a new or a resumed run needs.
+struct PreparedRun {
     recipe: Recipe,
     dataset: Dataset,
-    start: Checkpoint,
-    state: Option<State>,
+    initial_weights: Checkpoint,
+    state: Option<TrainingState>,
     devices: Vec<ReplicaDevice>,
-    run: Run,
+    run_folder: RunFolder,
 }
 
 impl Train {
-    /// What can be wrong is looked at before anything is written.
+    /// Trains. All arguments are validated before anything is written.
     pub fn run(self) -> Result<()> {
-        let threads = threads(self.loader_threads)?;
+        let threads = loader_threads(self.loader_threads)?;
         let prepared = match &self.resume {
-            Some(folder) => self.resumed(folder)?,
-            None => self.begun()?,
+            Some(folder) => self.resume_run(folder)?,
+            None => self.new_run()?,
         };
-        let Prepared { recipe, mut dataset, start, state, devices, mut run } = prepared;
-        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-        run.log(&format!("{}  (version {})", words.collect::<Vec<_>>().join(" "), env!("CARGO_PKG_VERSION")))?;
-        if recipe.layers == Layers::All {
-            let (cache, said) = Cache::new(&dataset.train, self.cache);
+        let PreparedRun { recipe, mut dataset, initial_weights, state, devices, mut run_folder } = prepared;
+        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+        run_folder.log(&format!(
+            "{}  (version {})",
+            arguments.collect::<Vec<_>>().join(" "),
+            env!("CARGO_PKG_VERSION")
+        ))?;
+        if recipe.layers == TrainedLayers::All {
+            let (cache, note) = PhotoCache::new(&dataset.train, self.cache);
             dataset.cache = cache.map(Arc::new);
-            if let Some(said) = said {
-                run.log(&said)?;
-                remark(&said);
+            if let Some(note) = note {
+                run_folder.log(&note)?;
+                console::note(note);
             }
         }
-        let best = run.folder().join(BEST);
+        let best = run_folder.path().join(BEST);
         let (interrupt, save_every) = (Interrupt::listen()?, self.save_every);
-        Training { recipe, dataset, start, state, run, devices, threads, interrupt, save_every }.run()?;
-        answer(&best.display().to_string())
+        let training =
+            Training { recipe, dataset, initial_weights, state, run_folder, devices, threads, interrupt, save_every };
+        training.run()?;
+        console::print_result(&best.display().to_string())
     }
 
-    fn begun(&self) -> Result<Prepared> {
+    fn new_run(&self) -> Result<PreparedRun> {
         let devices = self.devices()?;
-        let recipe = located(Recipe::resolve(&self.recipe, &self.changes())?)?;
-        let checkpoint = open(&recipe)?;
+        let recipe = resolve_checkpoint_path(Recipe::resolve(&self.recipe, &self.recipe_overrides())?)?;
+        let checkpoint = open_checkpoint(&recipe)?;
         let known = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.metadata().classes);
         let data = std::path::absolute(self.data.as_deref().unwrap_or(Path::new("data")))?;
         let dataset = Dataset::open(&data, self.val_split, recipe.seed, known)?;
-        let start = start(&recipe, checkpoint, &dataset.classes)?;
-        // What the checkpoint decided, so that the run tells it.
-        let recipe = Recipe { image_size: Some(start.metadata().preprocessing.crop), ..recipe };
-        ensure!(dataset.classes.len() > 1, "{} has one class alone, and nothing to tell it from", data.display());
-        recipe.check_photos(dataset.train.len())?;
-        recipe.check_parts(devices.len())?;
-        recipe.check_classes(dataset.classes.len())?;
-        let run = Run::create(self.output.clone(), &self.recipe)?;
-        run.write_setup(&Setup {
+        let initial_weights = initial_weights(&recipe, checkpoint, &dataset.classes)?;
+        // The run's recipe records the image size that the checkpoint determined.
+        let recipe = Recipe { image_size: Some(initial_weights.metadata().preprocessing.crop), ..recipe };
+        ensure!(dataset.classes.len() > 1, "{} has only one class; at least two are required", data.display());
+        recipe.check_photo_count(dataset.train.len())?;
+        recipe.check_replicas(devices.len())?;
+        recipe.check_class_count(dataset.classes.len())?;
+        let run_folder = RunFolder::create(self.output.clone(), &self.recipe)?;
+        run_folder.write_setup(&RunSetup {
             data: data.clone(),
             val_split: self.val_split,
             photos: dataset.fingerprint(&data),
@@ -182,11 +185,11 @@ impl Train {
             gpus: self.gpus,
             replicas: self.replicas,
         })?;
-        Ok(Prepared { recipe, dataset, start, state: None, devices, run })
+        Ok(PreparedRun { recipe, dataset, initial_weights, state: None, devices, run_folder })
     }
 
-    fn resumed(&self, folder: &Path) -> Result<Prepared> {
-        let Setup { data: recorded, val_split, photos, device, gpus, replicas } = Run::setup(folder)?;
+    fn resume_run(&self, folder: &Path) -> Result<PreparedRun> {
+        let RunSetup { data: recorded_data, val_split, photos, device, gpus, replicas } = RunFolder::setup(folder)?;
         let devices = if (self.device, self.gpus, self.replicas) == (None, None, None) {
             let device = device.map(|name| name.parse()).transpose()?;
             replica_devices(device.unwrap_or_default(), gpus, replicas)?
@@ -194,28 +197,28 @@ impl Train {
             self.devices()?
         };
         let recipe = Recipe::resolve(&folder.join("recipe.toml").display().to_string(), &[])?;
-        recipe.check_parts(devices.len())?;
-        let (run, state) = Run::reopen(folder)?;
-        let data = self.data.clone().unwrap_or(recorded);
+        recipe.check_replicas(devices.len())?;
+        let (run_folder, state) = RunFolder::reopen(folder)?;
+        let data = self.data.clone().unwrap_or(recorded_data);
         let dataset = Dataset::open(&data, val_split, recipe.seed, &state.metadata.classes)?;
         ensure!(
             dataset.classes == state.metadata.classes && dataset.fingerprint(&data) == photos,
-            "{} does not hold the photos that the run was trained on: begin anew",
+            "photos in {} differ from those that the run was trained on; start a new run",
             data.display()
         );
-        let start = Checkpoint::new(state.metadata.clone(), state.memory.network.clone())?;
-        Ok(Prepared { recipe, dataset, start, state: Some(state), devices, run })
+        let initial_weights = Checkpoint::new(state.metadata.clone(), state.learner.network.clone())?;
+        Ok(PreparedRun { recipe, dataset, initial_weights, state: Some(state), devices, run_folder })
     }
 
     fn devices(&self) -> Result<Vec<ReplicaDevice>> {
         replica_devices(self.device.unwrap_or_default(), self.gpus, self.replicas)
     }
 
-    /// The flags that name a key of the recipe.
-    fn changes(&self) -> Vec<Change> {
+    /// Returns the changes to the recipe: those of `--set`, then those of the flags.
+    fn recipe_overrides(&self) -> Vec<RecipeOverride> {
         let number = |value: Option<u32>| value.map(|value| Value::Integer(value.into()));
         let text = |value: &Option<String>| value.clone().map(Value::String);
-        let named = [
+        let flags = [
             ("checkpoint", text(&self.checkpoint)),
             ("architecture", text(&self.architecture)),
             ("epochs", number(self.epochs)),
@@ -224,7 +227,7 @@ impl Train {
             ("precision", text(&self.precision)),
             ("seed", number(self.seed)),
         ];
-        let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Some(value?))));
-        self.set.iter().cloned().chain(named).collect()
+        let flags = flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Some(value?))));
+        self.set.iter().cloned().chain(flags).collect()
     }
 }

@@ -1,125 +1,107 @@
-//! What is trained on and what validates, whether it lies in folders or in shards.
+//! A dataset with a training and a validation set, from class folders or shards.
 
-use super::{Cache, Draws, Place, Purpose, folders, shards};
+use super::listing::{Listing, class_indices};
+use super::{CounterRng, PhotoCache, Purpose, Sample, folders, shards};
 use anyhow::{Result, bail, ensure};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A photo and what it shows.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Sample {
-    pub place: Place,
-    /// By index.
-    pub class: usize,
-}
-
+/// Training and validation samples.
 #[derive(Debug)]
 pub struct Dataset {
-    /// Names by index.
+    /// Names of the classes, by index.
     pub classes: Vec<String>,
     pub train: Arc<[Sample]>,
     pub val: Arc<[Sample]>,
-    /// Of `train`, where all of it is to stay in memory.
-    pub cache: Option<Arc<Cache>>,
-}
-
-/// What lies in a folder, before anybody decided how to validate.
-pub(super) struct Listing {
-    /// Names by index; each has a photo in `train`.
-    pub(super) classes: Vec<String>,
-    pub(super) train: Vec<Sample>,
-    pub(super) val: Option<Vec<Sample>>,
+    /// Cache of decoded photos of `train`, if they are to be kept in memory.
+    pub cache: Option<Arc<PhotoCache>>,
 }
 
 impl Dataset {
-    /// Folders of class folders, or shards where there are any. Classes come in the order that lies there, or in that of
-    /// `known` if they are the same.
+    /// Opens the shards in `data` if there are any, otherwise its class folders. The classes keep their order in `data`, or get
+    /// that of `known` if these are the same classes. Without a validation set in `data`, the fraction `val_split` of each
+    /// class is held out for validation.
     ///
     /// # Errors
-    /// If something is missing, empty, not whole, or validates what is not trained, or if there is not one way to validate.
+    /// Returns an error if a class or set is missing or empty, if a shard is invalid, if the validation set has a class that the
+    /// training set lacks, or if both or neither of a validation set and `val_split` are given.
     pub fn open(data: &Path, val_split: Option<f64>, seed: u64, known: &[String]) -> Result<Self> {
         let listing = if shards::are_in(data)? { shards::list(data)? } else { folders::list(data)? };
         let Listing { classes, mut train, mut val } = listing;
-        let classes = if same(&classes, known) {
-            let positions = positions(known);
-            let class = |index: usize| positions[classes[index].as_str()];
+        let classes = if same_classes(&classes, known) {
+            let class_indices = class_indices(known);
+            let class = |index: usize| class_indices[classes[index].as_str()];
             let samples = train.iter_mut().chain(val.iter_mut().flatten());
             samples.for_each(|sample| sample.class = class(sample.class));
             known.to_vec()
         } else {
             classes
         };
-        // An index is the same sample whatever was known: a training that goes on knows more than one that begins.
+        // Sort, so that the indices of samples do not depend on `known`, which may be empty in a new run but not in a resumed one.
         std::iter::once(&mut train).chain(&mut val).for_each(|samples| samples.sort_by_key(|sample| sample.class));
         let val = match (val, val_split) {
-            (Some(_), Some(_)) => bail!("{}: val validates already: leave out --val-split", data.display()),
+            (Some(_), Some(_)) => bail!("{} has a validation set (val); remove --val-split", data.display()),
             (Some(val), None) => val,
-            (None, Some(share)) => split(&mut train, share, seed),
+            (None, Some(share)) => split_off_validation(&mut train, share, seed),
             (None, None) => bail!(
-                "{} has no val to validate with; --val-split 0.1 keeps a tenth of each class for that",
+                "{} has no validation set (val); use --val-split 0.1 to hold out a tenth of each class",
                 data.display()
             ),
         };
-        ensure!(!val.is_empty(), "no photo of {} is left to validate with", data.display());
+        ensure!(!val.is_empty(), "the validation set of {} contains no photos", data.display());
         Ok(Dataset { classes, train: train.into(), val: val.into(), cache: None })
     }
-}
 
-impl Dataset {
-    /// In hexadecimal: the same for the same photos, by name, in the same order, wherever `data` lies.
+    /// Returns a hash, in hexadecimal, of the names, classes and order of the samples. It does not depend on the location of
+    /// `data`, nor on the contents of the files.
     pub fn fingerprint(&self, data: &Path) -> String {
         let mut hash = Sha256::new();
         let data = data.display().to_string();
-        for Sample { place, class } in self.train.iter().chain(&*self.val) {
-            let place = place.to_string();
-            hash.update(place.strip_prefix(&data).unwrap_or(&place));
+        for Sample { location, class } in self.train.iter().chain(&*self.val) {
+            let location = location.to_string();
+            hash.update(location.strip_prefix(&data).unwrap_or(&location));
             hash.update([0]);
             hash.update((*class as u64).to_le_bytes());
         }
         hash.update((self.train.len() as u64).to_le_bytes());
-        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&hash.finalize()[..16])
     }
 }
 
-/// What there is to evaluate these classes on: `val`, or the class folders of `data` themselves. A class may have no photo.
+/// Lists the samples for evaluating a model with these classes: those of `val`, or else of the class folders in `data` itself. A
+/// class may have no photos.
 ///
 /// # Errors
-/// If there is a class that is none of `classes`.
-pub fn samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
-    if shards::are_in(data)? { shards::samples(data, classes) } else { folders::samples(data, classes) }
+/// Returns an error if a photo belongs to a class that is not among `classes`.
+pub fn evaluation_samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
+    if shards::are_in(data)? {
+        shards::evaluation_samples(data, classes)
+    } else {
+        folders::evaluation_samples(data, classes)
+    }
 }
 
-fn same(classes: &[String], known: &[String]) -> bool {
+/// Returns whether both lists hold the same classes, in any order.
+fn same_classes(classes: &[String], known: &[String]) -> bool {
     known.len() == classes.len() && known.iter().collect::<BTreeSet<_>>() == classes.iter().collect()
 }
 
-/// Indices by name.
-pub(super) fn positions(classes: &[String]) -> HashMap<&str, usize> {
-    classes.iter().enumerate().map(|(index, class)| (class.as_str(), index)).collect()
-}
-
-/// `name` is none of `classes`, in words.
-pub(super) fn unknown(name: &impl std::fmt::Display, classes: &[String]) -> anyhow::Error {
-    let some = classes.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-    anyhow::anyhow!("{name}: none of the {} classes is called so ({some} ...)", classes.len())
-}
-
-/// Takes a share of each class out of `samples`: at least one photo, and never the last one.
-pub(super) fn split(samples: &mut Vec<Sample>, share: f64, seed: u64) -> Vec<Sample> {
-    let by_class = |a: &Sample, b: &Sample| (a.class, &a.place).cmp(&(b.class, &b.place));
+/// Moves the fraction `share` of each class out of `samples`: at least one photo, but never the last one.
+pub(super) fn split_off_validation(samples: &mut Vec<Sample>, share: f64, seed: u64) -> Vec<Sample> {
+    let by_class = |a: &Sample, b: &Sample| (a.class, &a.location).cmp(&(b.class, &b.location));
     samples.sort_by(by_class);
     let (mut train, mut val) = (Vec::new(), Vec::new());
     for class in samples.chunk_by(|a, b| a.class == b.class) {
         let mut class = class.to_vec();
-        Draws::new(seed, Purpose::Split, &[class[0].class as u64]).shuffle(&mut class);
-        let wanted = (class.len() as f64 * share).round() as usize;
-        let kept = wanted.max(1).min(class.len() - 1);
-        train.extend(class.split_off(kept));
+        CounterRng::new(seed, Purpose::Split, &[class[0].class as u64]).shuffle(&mut class);
+        let rounded = (class.len() as f64 * share).round() as usize;
+        let count = rounded.max(1).min(class.len() - 1);
+        train.extend(class.split_off(count));
         val.extend(class);
     }
-    // In order of class and name again, so that an index is the same sample whatever the order of the draws.
+    // Restore the order by class and name, so that a sample's index does not depend on the shuffled order.
     train.sort_by(by_class);
     val.sort_by(by_class);
     *samples = train;

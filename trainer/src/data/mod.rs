@@ -1,29 +1,30 @@
-//! From folders or shards of photos to batches: listed, put in order, cropped, decoded ahead of need.
+//! Data loading: lists the photos of folders or shards, samples batches, and decodes and augments photos ahead of need.
 //!
-//! Nothing here has random state: what is drawn is a function of the seed and of what it is drawn for, so that any number
-//! of threads makes the same batches.
+//! There is no random state: random numbers are a function of the seed and of what they are used for, so that batches do not
+//! depend on the number of threads.
 
 mod augmentation;
-mod cache;
+mod data_loader;
 mod dataset;
-mod draws;
-mod epoch;
 mod folders;
-mod loader;
-mod place;
+mod listing;
+mod photo_cache;
+mod rng;
+mod sample;
+mod sample_loader;
+mod sampler;
+mod scan;
 mod shard_writer;
 mod shards;
-mod source;
-mod survey;
 
 pub use augmentation::Augmentation;
-pub use cache::{Cache, CacheSize};
-pub use dataset::{Dataset, Sample, samples};
-pub use draws::{Draws, Purpose};
-pub use epoch::{Item, in_order, part, shuffled};
-pub use loader::{Loader, Skipped, Threads, threads};
-pub use place::Place;
-pub use shard_writer::{ShardWriter, Written};
-pub use shards::CLASSES;
-pub use source::{Source, View};
-pub use survey::Survey;
+pub use data_loader::{DataLoader, LoaderThreads, loader_threads};
+pub use dataset::{Dataset, evaluation_samples};
+pub use photo_cache::{CacheSize, PhotoCache};
+pub use rng::{CounterRng, Purpose};
+pub use sample::{Sample, SampleLocation};
+pub use sample_loader::{SampleLoader, SkippedSample, Transform};
+pub use sampler::{EpochItem, sequential_batches, shuffled_batches, strided_part};
+pub use scan::DatasetScan;
+pub use shard_writer::{ShardWriter, SplitStats};
+pub use shards::CLASSES_FILE;

@@ -1,4 +1,4 @@
-//! A split written as WebDataset's shards.
+//! Writes a split of a dataset as WebDataset shards.
 
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -7,22 +7,23 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 
-/// Tar files `SPLIT-000000.tar`... of at most so many photos each. Equal photos make equal bytes.
+/// Writes tar files `SPLIT-000000.tar`... with at most `photos_per_shard` photos each. The output is deterministic.
 pub struct ShardWriter {
     folder: PathBuf,
     split: &'static str,
     photos_per_shard: NonZero<usize>,
     photos: usize,
+    /// Total size of the photos, in bytes.
     bytes: usize,
     shard: Option<(PathBuf, Builder<BufWriter<File>>)>,
 }
 
-/// What a split came to.
+/// Size of a written split.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Written {
+pub struct SplitStats {
     pub photos: usize,
     pub shards: usize,
-    /// Of the photos.
+    /// Total size of the photos, in bytes.
     pub bytes: usize,
 }
 
@@ -31,43 +32,43 @@ impl ShardWriter {
         ShardWriter { folder: folder.to_owned(), split, photos_per_shard, photos: 0, bytes: 0, shard: None }
     }
 
-    /// The next photo, as `00000000.EXTENSION` with its class beside it.
+    /// Appends a photo as `00000000.EXTENSION` (numbered consecutively) and its class as `00000000.cls`.
     pub fn add(&mut self, photo: &[u8], extension: &str, class: usize) -> Result<()> {
         if self.photos.is_multiple_of(self.photos_per_shard.get()) {
             self.close()?;
             let number = self.photos / self.photos_per_shard;
             let path = self.folder.join(format!("{}-{number:06}.tar", self.split));
-            let file = File::create_new(&path).with_context(|| cannot(&path))?;
+            let file = File::create_new(&path).with_context(|| write_error(&path))?;
             self.shard = Some((path, Builder::new(BufWriter::new(file))));
         }
         let (path, tar) = self.shard.as_mut().expect("the first photo opens the first shard");
         let key = format!("{:08}", self.photos);
-        member(tar, &format!("{key}.{extension}"), photo).with_context(|| cannot(path))?;
-        member(tar, &format!("{key}.cls"), class.to_string().as_bytes()).with_context(|| cannot(path))?;
+        append_member(tar, &format!("{key}.{extension}"), photo).with_context(|| write_error(path))?;
+        append_member(tar, &format!("{key}.cls"), class.to_string().as_bytes()).with_context(|| write_error(path))?;
         self.photos += 1;
         self.bytes += photo.len();
         Ok(())
     }
 
-    /// All of it is on its way to the disk.
-    pub fn finish(mut self) -> Result<Written> {
+    /// Finishes the last shard and flushes it to the operating system.
+    pub fn finish(mut self) -> Result<SplitStats> {
         self.close()?;
         let ShardWriter { photos, bytes, photos_per_shard, .. } = self;
-        Ok(Written { photos, shards: photos.div_ceil(photos_per_shard.get()), bytes })
+        Ok(SplitStats { photos, shards: photos.div_ceil(photos_per_shard.get()), bytes })
     }
 
     fn close(&mut self) -> Result<()> {
         let Some((path, tar)) = self.shard.take() else { return Ok(()) };
-        tar.into_inner().and_then(|mut file| file.flush()).with_context(|| cannot(&path))
+        tar.into_inner().and_then(|mut file| file.flush()).with_context(|| write_error(&path))
     }
 }
 
-fn cannot(path: &Path) -> String {
-    format!("{} cannot be written", path.display())
+fn write_error(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
-/// A file that belongs to nobody and has no age.
-fn member(tar: &mut Builder<BufWriter<File>>, name: &str, data: &[u8]) -> std::io::Result<()> {
+/// Appends a file with owner 0 and modification time 0, so that the output is deterministic.
+fn append_member(tar: &mut Builder<BufWriter<File>>, name: &str, data: &[u8]) -> std::io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);
     header.set_size(data.len() as u64);

@@ -1,80 +1,84 @@
-//! The folder where what was fetched stays: `downloads` as they came, `checkpoints` as they were made of them.
+//! The download cache: a folder with `downloads`, as published, and `checkpoints`, as imported from them.
 
-use super::address::variable_of;
+use super::endpoints::env_var;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
-pub struct Cache {
+/// Environment variable that sets the cache folder.
+const VARIABLE: &str = "SHORTCUT_CACHE";
+
+pub struct DownloadCache {
     folder: PathBuf,
 }
 
-/// Held by the process that fills a part of the cache; the system lets go of it when that process ends.
+/// A lock on one file of the cache. The operating system releases it when the process ends.
 #[must_use]
-pub struct Lock(#[expect(dead_code, reason = "it is open as long as it is held")] File);
+pub struct CacheLock(#[expect(dead_code, reason = "the lock is held while the file is open")] File);
 
-/// The variable of the environment that names the folder.
-pub const VARIABLE: &str = "SHORTCUT_CACHE";
-
-impl Cache {
-    /// The folder that is named, or that of the environment, or else the user's.
+impl DownloadCache {
+    /// Opens the given folder, else that of the environment variable, else `shortcut` in the user's cache folder.
     ///
     /// # Errors
-    /// If there is no home, or the folder cannot be made.
-    pub fn open(named: Option<PathBuf>) -> Result<Self> {
-        let of = |variable: &str| variable_of(variable).map(PathBuf::from);
-        // A relative one is to be ignored, says the XDG Base Directory Specification.
-        let xdg = || of("XDG_CACHE_HOME").filter(|folder| folder.is_absolute());
-        let users =
+    /// Returns an error if there is no home directory, or if the folder cannot be created.
+    pub fn open(folder: Option<PathBuf>) -> Result<Self> {
+        let from_env = |variable: &str| env_var(variable).map(PathBuf::from);
+        // The XDG Base Directory Specification says that relative paths are to be ignored.
+        let xdg = || from_env("XDG_CACHE_HOME").filter(|folder| folder.is_absolute());
+        let default =
             || xdg().or_else(|| Some(std::env::home_dir()?.join(".cache"))).map(|folder| folder.join("shortcut"));
-        let Some(folder) = named.or_else(|| of(VARIABLE)).or_else(users) else {
-            bail!("there is no home to keep a cache in: name a folder with --cache or {VARIABLE}");
+        let Some(folder) = folder.or_else(|| from_env(VARIABLE)).or_else(default) else {
+            bail!("no home directory for the cache; set a folder with --cache or {VARIABLE}");
         };
-        let cache = Cache { folder: std::path::absolute(folder)? };
-        for part in ["downloads", "checkpoints"] {
-            let part = cache.folder.join(part);
-            fs::create_dir_all(&part).with_context(|| {
-                format!("the cache {} cannot be made; name another with --cache or {VARIABLE}", part.display())
+        let cache = DownloadCache { folder: std::path::absolute(folder)? };
+        for subfolder in ["downloads", "checkpoints"] {
+            let subfolder = cache.folder.join(subfolder);
+            fs::create_dir_all(&subfolder).with_context(|| {
+                format!(
+                    "cannot create the cache folder {}; set another with --cache or {VARIABLE}",
+                    subfolder.display()
+                )
             })?;
         }
         Ok(cache)
     }
 
-    /// Where a file of this name lies, or is to lie.
+    /// Returns the path of the download of this name, whether it exists or not.
     pub fn download(&self, name: &str) -> PathBuf {
         self.folder.join("downloads").join(name)
     }
 
+    /// Returns the path of the checkpoint of this name, whether it exists or not.
     pub fn checkpoint(&self, name: &str) -> PathBuf {
         self.folder.join("checkpoints").join(name)
     }
 
-    /// Waits until no other process fetches the same. `waiting` is called if there is one.
+    /// Locks a file of the cache, waiting while another process holds the lock. Calls `on_wait` before it waits.
     ///
     /// # Errors
-    /// If the file system knows no locks.
-    pub fn lock(&self, path: &Path, waiting: impl FnOnce()) -> Result<Lock> {
+    /// Returns an error if the file system does not support locks.
+    pub fn lock(&self, path: &Path, on_wait: impl FnOnce()) -> Result<CacheLock> {
         let path = with_suffix(path, ".lock");
         let lock = || -> std::io::Result<File> {
-            // It stays: whoever deleted it would part those who wait for it from those who come.
+            // The lock file is never deleted: waiting and new processes would then lock different files.
             let file = File::options().create(true).append(true).open(&path)?;
             match file.try_lock() {
                 Ok(()) => (),
                 Err(TryLockError::Error(error)) => return Err(error),
                 Err(TryLockError::WouldBlock) => {
-                    waiting();
+                    on_wait();
                     file.lock()?;
                 }
             }
             Ok(file)
         };
-        Ok(Lock(lock().with_context(|| format!("{} cannot be locked", path.display()))?))
+        Ok(CacheLock(lock().with_context(|| format!("cannot lock {}", path.display()))?))
     }
 }
 
-/// `model.safetensors.part`, whatever the name ends with.
+/// Appends a suffix to the file name, after its extension: `model.safetensors.part`.
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut whole = path.as_os_str().to_owned();
-    whole.push(suffix);
-    PathBuf::from(whole)
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    PathBuf::from(path)
 }

@@ -1,6 +1,6 @@
-//! HTTP as far as files need it: one request, with the way through its redirects, and what went wrong with it.
+//! A blocking HTTP client for downloads: single requests, redirects, and the classification of errors.
 
-use super::roots;
+use super::tls_roots;
 use anyhow::{Error, anyhow};
 use std::time::Duration;
 use std::{fmt, io};
@@ -9,188 +9,215 @@ use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 use url::Url;
 
-/// Why a request did not end well.
+/// Why a request failed, and whether a retry may succeed.
 #[derive(Debug)]
-pub enum Failure {
-    /// Without any network it is in vain to try again; in the middle of a download it is not.
-    Unreached(Unreached),
-    /// It may go better next time.
-    Passing(Error),
-    /// It will go the same way next time.
-    Final(Error),
+pub enum RequestError {
+    /// The server could not be reached. A retry is futile without a network, but not in the middle of a download.
+    Unreachable(Unreachable),
+    /// A retry may succeed.
+    Transient {
+        error: Error,
+        /// Delay before a retry that the server asked for (`Retry-After`).
+        retry_after: Option<Duration>,
+    },
+    /// A retry would fail in the same way.
+    Permanent(Error),
 }
 
-/// Why nobody answered; with the name of the one that was to.
+/// The reason why a server could not be reached, with its name.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unreached(String);
+pub struct Unreachable(String);
 
-impl Failure {
-    pub fn into_error(self) -> Error {
-        match self {
-            Failure::Unreached(unreached) => unreached.into(),
-            Failure::Passing(error) | Failure::Final(error) => error,
-        }
+impl RequestError {
+    pub fn transient(error: Error) -> Self {
+        RequestError::Transient { error, retry_after: None }
     }
 
-    pub fn unreached(why: impl Into<String>) -> Self {
-        Failure::Unreached(Unreached(why.into()))
+    pub fn unreachable(reason: impl Into<String>) -> Self {
+        RequestError::Unreachable(Unreachable(reason.into()))
+    }
+
+    pub fn into_error(self) -> Error {
+        match self {
+            RequestError::Unreachable(unreachable) => unreachable.into(),
+            RequestError::Transient { error, .. } | RequestError::Permanent(error) => error,
+        }
     }
 }
 
-/// Proves who asks. It goes to one server only: no redirect takes it anywhere else, nor does it travel unencrypted.
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestError::Unreachable(unreachable) => unreachable.fmt(f),
+            RequestError::Transient { error, .. } | RequestError::Permanent(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+/// A bearer token. It is sent to one server only, never to the target of a redirect, and never unencrypted.
 #[derive(Clone)]
-pub struct Token {
-    /// Of the header `authorization`.
+pub struct BearerToken {
+    /// Value of the header `authorization`.
     value: HeaderValue,
     server: Url,
 }
 
-impl Token {
+impl BearerToken {
     /// # Errors
-    /// If the text is none that a header can hold.
-    pub fn new(text: &str, server: &Url) -> Result<Self, Error> {
-        let mut value =
-            HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| anyhow!("it holds more than a token"))?;
+    /// Returns an error if the token contains characters that a header cannot hold.
+    pub fn new(token: &str, server: &Url) -> Result<Self, Error> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| anyhow!("token contains characters that are not allowed in an HTTP header"))?;
         value.set_sensitive(true);
-        Ok(Token { value, server: server.clone() })
+        Ok(BearerToken { value, server: server.clone() })
     }
 
-    /// Scheme, host and port are the server's. A machine may talk to itself in the clear.
-    fn belongs_to(&self, address: &Url) -> bool {
-        let is_local = matches!(address.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        address.origin() == self.server.origin() && (address.scheme() == "https" || is_local)
+    /// Returns whether the URL has the server's scheme, host and port. Without TLS, only the local machine qualifies.
+    fn may_be_sent_to(&self, url: &Url) -> bool {
+        let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        url.origin() == self.server.origin() && (url.scheme() == "https" || is_local)
     }
 }
 
-/// Blocking. Connecting, and any single wait for bytes, have a limit; a download as a whole has none.
+/// A blocking HTTP client. Connecting and every single read or write have a timeout; a download as a whole has none.
 pub struct Client {
     agent: Agent,
-    patience: Duration,
+    timeout: Duration,
 }
 
-/// More would be a circle.
 const MAX_REDIRECTS: usize = 10;
 
 impl Client {
-    pub fn new(patience: Duration) -> Self {
+    pub fn new(timeout: Duration) -> Self {
         let config = Agent::config_builder()
             .user_agent(concat!("shortcut-trainer/", env!("CARGO_PKG_VERSION")))
-            // Hashes and ranges are of the file as it is.
+            // Hashes and byte ranges refer to the uncompressed file.
             .accept_encoding("identity")
-            // Redirects are followed here, where the token is watched; a status is judged by who asked.
+            // `get` follows redirects, because it has to withhold the token; callers interpret the status.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
-            .tls_config(TlsConfig::builder().root_certs(roots::trusted()).build())
-            .timeout_resolve(Some(patience))
-            .timeout_connect(Some(patience))
-            .timeout_recv_response(Some(patience))
-            .timeout_per_read(Some(patience))
-            .timeout_per_write(Some(patience))
+            .tls_config(TlsConfig::builder().root_certs(tls_roots::root_certificates()).build())
+            .timeout_resolve(Some(timeout))
+            .timeout_connect(Some(timeout))
+            .timeout_recv_response(Some(timeout))
+            .timeout_per_read(Some(timeout))
+            .timeout_per_write(Some(timeout))
             .build();
-        Client { agent: config.new_agent(), patience }
+        Client { agent: config.new_agent(), timeout }
     }
 
-    /// The answer of the last server in a chain of redirects.
+    /// Sends a GET request, follows redirects, and returns the last response, whatever its status.
+    ///
+    /// # Errors
+    /// Returns an error if a server cannot be reached, or if there are too many redirects or an invalid one.
     pub fn get(
         &self,
-        address: &Url,
+        url: &Url,
         headers: &[(&str, String)],
-        token: Option<&Token>,
-    ) -> Result<Response<Body>, Failure> {
-        let mut address = address.clone();
+        token: Option<&BearerToken>,
+    ) -> Result<Response<Body>, RequestError> {
+        let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.once(Method::GET, &address, headers, token)?;
-            match redirect(&address, &response)? {
-                Some(next) => address = next,
+            let response = self.send(Method::GET, &url, headers, token)?;
+            match redirect_target(&url, &response)? {
+                Some(target) => url = target,
                 None => return Ok(response),
             }
         }
-        Err(Failure::Final(anyhow!("{address}: more than {MAX_REDIRECTS} redirects")))
+        Err(RequestError::Permanent(anyhow!("{url}: more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// The answer to a single request, be it a redirect.
-    pub fn once(
+    /// Sends a single request and returns its response, which may be a redirect.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot be reached or does not respond in time.
+    pub fn send(
         &self,
         method: Method,
-        address: &Url,
+        url: &Url,
         headers: &[(&str, String)],
-        token: Option<&Token>,
-    ) -> Result<Response<Body>, Failure> {
-        let mut request = ureq::http::Request::builder().method(method).uri(address.as_str());
+        token: Option<&BearerToken>,
+    ) -> Result<Response<Body>, RequestError> {
+        let mut request = ureq::http::Request::builder().method(method).uri(url.as_str());
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        if let Some(token) = token.filter(|token| token.belongs_to(address)) {
+        if let Some(token) = token.filter(|token| token.may_be_sent_to(url)) {
             request = request.header("authorization", &token.value);
         }
-        let request = request.body(()).map_err(|error| Failure::Final(anyhow!("{address}: {error}")))?;
-        self.agent.run(request).map_err(|error| self.explained(address, error))
+        let request = request.body(()).map_err(|error| RequestError::Permanent(anyhow!("{url}: {error}")))?;
+        self.agent.run(request).map_err(|error| self.classify(url, error))
     }
 
-    /// Why a body ended before it was whole; `error` is its reader's.
-    pub fn broken(&self, address: &Url, error: io::Error) -> Failure {
-        let host = address.host_str().unwrap_or_default();
-        Failure::Passing(match ureq::Error::from(error) {
-            ureq::Error::Timeout(_) => anyhow!("{host} sent nothing for {} s", self.patience.as_secs_f32()),
-            ureq::Error::Io(error) => anyhow!("the connection to {host} broke: {error}"),
-            error => anyhow!("the connection to {host} broke: {error}"),
+    /// Classifies an error of reading a response body.
+    pub fn body_error(&self, url: &Url, error: io::Error) -> RequestError {
+        let host = url.host_str().unwrap_or_default();
+        RequestError::transient(match ureq::Error::from(error) {
+            ureq::Error::Timeout(_) => anyhow!("{host} sent no data for {} s", self.timeout.as_secs_f32()),
+            ureq::Error::Io(error) => anyhow!("connection to {host} was lost: {error}"),
+            error => anyhow!("connection to {host} was lost: {error}"),
         })
     }
 
-    fn explained(&self, address: &Url, error: ureq::Error) -> Failure {
+    fn classify(&self, url: &Url, error: ureq::Error) -> RequestError {
         use io::ErrorKind as Kind;
-        let host = address.host_str().unwrap_or_default();
-        let seconds = self.patience.as_secs_f32();
+        let host = url.host_str().unwrap_or_default();
+        let seconds = self.timeout.as_secs_f32();
         match error {
-            ureq::Error::HostNotFound => Failure::unreached(format!("{host} cannot be found: is there a network?")),
-            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                Failure::unreached(format!("{host} did not answer within {seconds} s"))
+            ureq::Error::HostNotFound => {
+                RequestError::unreachable(format!("cannot resolve {host}; check your network connection"))
             }
-            error @ ureq::Error::Timeout(_) => self.broken(address, error.into_io()),
+            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                RequestError::unreachable(format!("connecting to {host} timed out after {seconds} s"))
+            }
+            error @ ureq::Error::Timeout(_) => self.body_error(url, error.into_io()),
             ureq::Error::Io(error) => match error.kind() {
                 Kind::ConnectionRefused | Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
-                    Failure::unreached(format!("{host} cannot be reached: {error}"))
+                    RequestError::unreachable(format!("cannot connect to {host}: {error}"))
                 }
-                // rustls has refused the server's certificate.
-                Kind::InvalidData => distrusted(host, error),
-                // The standard library has no kind of error for a name that cannot be looked up.
+                // rustls rejects a certificate with this kind.
+                Kind::InvalidData => untrusted_certificate(host, error),
+                // The standard library has no error kind for a failed name lookup.
                 _ if error.to_string().contains("lookup address") => {
-                    Failure::unreached(format!("{host} cannot be found ({error}): is there a network?"))
+                    RequestError::unreachable(format!("cannot resolve {host} ({error}); check your network connection"))
                 }
-                _ => self.broken(address, error),
+                _ => self.body_error(url, error),
             },
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => distrusted(host, error),
-            error @ ureq::Error::Protocol(_) => Failure::Passing(anyhow!("{host} does not speak HTTP: {error}")),
-            error => Failure::Final(anyhow!("{address}: {error}")),
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => untrusted_certificate(host, error),
+            error @ ureq::Error::Protocol(_) => {
+                RequestError::transient(anyhow!("invalid HTTP response from {host}: {error}"))
+            }
+            error => RequestError::Permanent(anyhow!("{url}: {error}")),
         }
     }
 }
 
-fn distrusted(host: &str, error: impl fmt::Display) -> Failure {
-    Failure::Final(anyhow!(
-        "whoever answers in the name of {host} cannot be trusted: {error}. If your network looks into connections, its \
-         certificates are taken from the file that {} names",
-        roots::VARIABLE
+fn untrusted_certificate(host: &str, error: impl fmt::Display) -> RequestError {
+    RequestError::Permanent(anyhow!(
+        "TLS certificate of {host} is not trusted: {error}. If a proxy inspects the connections of your network, set {} \
+         to a PEM file with its certificate",
+        tls_roots::VARIABLE
     ))
 }
 
-/// Where a redirect leads, if it is one.
+/// Returns the target of a redirect, or `None` if the response is none.
 ///
 /// # Errors
-/// If it leads nowhere, or out of HTTPS.
-pub fn redirect(address: &Url, response: &Response<Body>) -> Result<Option<Url>, Failure> {
+/// Returns an error if the target is missing or invalid, or if it would leave HTTPS.
+pub fn redirect_target(url: &Url, response: &Response<Body>) -> Result<Option<Url>, RequestError> {
     if ![301, 302, 303, 307, 308].contains(&response.status().as_u16()) {
         return Ok(None);
     }
     let location = response.headers().get("location").and_then(|location| location.to_str().ok());
-    let next = location.and_then(|location| address.join(location).ok());
-    let next = next.ok_or_else(|| Failure::Final(anyhow!("{address}: a redirect to nowhere: {location:?}")))?;
-    let is_kept = next.scheme() == "https" || (next.scheme() == "http" && address.scheme() == "http");
-    match is_kept {
-        true => Ok(Some(next)),
-        false => Err(Failure::Final(anyhow!("{address}: a redirect out of HTTPS, to {next}, is not followed"))),
+    let target = location.and_then(|location| url.join(location).ok());
+    let target =
+        target.ok_or_else(|| RequestError::Permanent(anyhow!("{url}: redirect to an invalid URL: {location:?}")))?;
+    let is_allowed = target.scheme() == "https" || (target.scheme() == "http" && url.scheme() == "http");
+    match is_allowed {
+        true => Ok(Some(target)),
+        false => Err(RequestError::Permanent(anyhow!("{url}: insecure redirect to {target} is not followed"))),
     }
 }
 
@@ -203,26 +230,26 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stays_with_its_server() {
-        let token = |server: &str| Token::new("hf_secret", &url(server)).unwrap();
+    fn token_is_sent_to_its_server_only() {
+        let token = |server: &str| BearerToken::new("hf_secret", &url(server)).unwrap();
         let hub = token("https://huggingface.co");
-        assert!(hub.belongs_to(&url("https://huggingface.co/me/birds?x")));
+        assert!(hub.may_be_sent_to(&url("https://huggingface.co/me/birds?x")));
         for other in
             ["http://huggingface.co/", "https://huggingface.co:444/", "https://cdn.huggingface.co/", "https://evil/"]
         {
-            assert!(!hub.belongs_to(&url(other)), "{other}");
+            assert!(!hub.may_be_sent_to(&url(other)), "{other}");
         }
-        assert!(token("http://127.0.0.1:81").belongs_to(&url("http://127.0.0.1:81/me/birds")));
-        assert!(!token("http://mirror").belongs_to(&url("http://mirror/me/birds")), "in the clear");
-        assert!(Token::new("two\nlines", &url("https://huggingface.co")).is_err());
+        assert!(token("http://127.0.0.1:81").may_be_sent_to(&url("http://127.0.0.1:81/me/birds")));
+        assert!(!token("http://mirror").may_be_sent_to(&url("http://mirror/me/birds")), "unencrypted");
+        assert!(BearerToken::new("two\nlines", &url("https://huggingface.co")).is_err());
     }
 
     #[test]
-    fn redirects_stay_within_https() {
+    fn redirects_never_leave_https() {
         let to = |status: u16, from: &str, location: Option<&str>| {
             let response = Response::builder().status(status);
             let response = location.into_iter().fold(response, |response, to| response.header("location", to));
-            redirect(&url(from), &response.body(Body::builder().data("")).unwrap())
+            redirect_target(&url(from), &response.body(Body::builder().data("")).unwrap())
         };
         let from = "https://host/one/two?three";
         for (location, expected) in [
@@ -236,7 +263,7 @@ mod tests {
         assert_eq!(to(200, from, Some("/file")).unwrap(), None);
         assert_eq!(to(307, "http://host/", Some("http://other/")).unwrap(), Some(url("http://other/")));
         for location in [None, Some("http://host/file"), Some("ftp://host/file"), Some("https://")] {
-            assert!(matches!(to(302, from, location), Err(Failure::Final(_))), "{location:?}");
+            assert!(matches!(to(302, from, location), Err(RequestError::Permanent(_))), "{location:?}");
         }
     }
 }

@@ -1,185 +1,207 @@
-//! One file from the network to the disk: resumed where it broke off, and given its name only when its hash is right.
+//! Downloads of single files: resumed where they were interrupted, and moved to their path only if the hash is right.
 
-use super::client::{Client, Failure, Token};
-use super::part::{MAX_BYTES, Part};
-use super::progress::Progress;
-use super::retries::Retries;
-use crate::commands::{formats::readable, remark};
+use super::client::{BearerToken, Client, RequestError};
+use super::partial_download::{MAX_BYTES, PartialDownload};
+use super::retry::Retries;
+use crate::console;
+use crate::progress::Progress;
 use anyhow::{Result, anyhow, bail};
+use bytesize::ByteSize;
+use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
+use std::time::Duration;
 use ureq::Body;
 use ureq::http::Response;
 use url::Url;
 
-/// What is to be downloaded, and how it is known again.
-pub struct Source {
-    pub address: Url,
-    pub token: Option<Token>,
-    pub expected: Expected,
+/// A file to download.
+pub struct RemoteFile {
+    pub url: Url,
+    pub token: Option<BearerToken>,
+    pub expected: ExpectedHash,
+    /// Path to download to.
     pub path: PathBuf,
 }
 
-/// Of a file's SHA-256, in lower case.
+/// The expected SHA-256 of a file, as lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// Its first digits, as many as torchvision publishes.
-    Beginning(String),
-    Whole(String),
+pub enum ExpectedHash {
+    /// Its first digits, which torchvision publishes.
+    Prefix(String),
+    Full(String),
 }
 
-impl Expected {
-    pub fn is_met_by(&self, found: &str) -> bool {
+impl ExpectedHash {
+    pub fn matches(&self, actual: &str) -> bool {
         match self {
-            Expected::Beginning(digits) => found.starts_with(digits.as_str()),
-            Expected::Whole(digits) => found == digits,
+            ExpectedHash::Prefix(digits) => actual.starts_with(digits.as_str()),
+            ExpectedHash::Full(digits) => actual == digits,
         }
     }
 }
 
-impl std::fmt::Display for Expected {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ExpectedHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Expected::Beginning(digits) => write!(f, "{digits}..."),
-            Expected::Whole(digits) => f.write_str(digits),
+            ExpectedHash::Prefix(digits) => write!(f, "{digits}..."),
+            ExpectedHash::Full(digits) => f.write_str(digits),
         }
     }
 }
 
-/// Downloads `source` to its path. `retries` is how often in a row it may come no further.
-pub fn download(client: &Client, source: &Source, retries: u32) -> Result<()> {
-    let Source { address, expected, path, .. } = source;
-    let mut part = Part::open(path)?;
+/// Downloads a file to its path, with at most `max_retries` retries in a row without progress.
+///
+/// # Errors
+/// Returns an error if the file cannot be downloaded or written, or if its hash is wrong.
+pub fn download(client: &Client, remote: &RemoteFile, max_retries: u32) -> Result<()> {
+    let RemoteFile { url, expected, path, .. } = remote;
+    let mut partial = PartialDownload::open(path)?;
     loop {
-        fill(client, source, &mut part, retries)?;
-        let found = part.hash();
-        if expected.is_met_by(&found) {
-            return part.finish();
+        download_all_bytes(client, remote, &mut partial, max_retries)?;
+        let actual = partial.hash();
+        if expected.matches(&actual) {
+            return partial.finish();
         }
-        // What is older than this process may be of another version, on a server that has no word for versions.
-        if !part.is_inherited() {
-            part.delete()?;
+        // Bytes of an earlier process may belong to another version of the file, if the server does not send ETags.
+        if !partial.is_resumed() {
+            partial.delete()?;
             bail!(
-                "{address}: the file has the SHA-256 {found}, but {expected} is right. It was damaged or exchanged on \
-                 its way, and has been deleted; try again, or another mirror"
+                "{url}: SHA-256 of the download is {actual}, expected {expected}; the file was damaged or replaced on \
+                 the way and has been deleted. Try again, or use another mirror"
             );
         }
-        remark("what lay here of an earlier download does not go with the rest: everything is downloaded anew");
-        part.restart(None)?;
+        console::note("partial download is stale; restarting it");
+        partial.restart(None)?;
     }
 }
 
-/// Tries until all bytes are there, whatever they are. Who comes further than ever may try as often as it takes.
-fn fill(client: &Client, source: &Source, part: &mut Part, retries: u32) -> Result<()> {
-    let (mut retries, mut furthest) = (Retries::new(retries), part.length());
-    while let Err(failure) = advance(client, source, part) {
-        if part.length() > furthest {
-            furthest = part.length();
-            retries.forget();
+/// Requests the file until all bytes have arrived, whatever their hash. New bytes restore the full number of retries.
+fn download_all_bytes(
+    client: &Client,
+    remote: &RemoteFile,
+    partial: &mut PartialDownload,
+    max_retries: u32,
+) -> Result<()> {
+    let (retries, mut furthest) = (Retries::new(max_retries), partial.length());
+    let result = retries.run(|| {
+        let result = request_remaining(client, remote, partial);
+        if partial.length() > furthest {
+            furthest = partial.length();
+            retries.reset();
         }
-        let is_final = matches!(failure, Failure::Final(_));
-        retries.pause(failure).map_err(|error| match part.length() {
-            length if length > 0 && !is_final => {
-                let (length, address) = (readable(length as usize), &source.address);
-                error.context(format!("{length} of {address} are here, and the same command goes on from there"))
-            }
-            _ => error,
-        })?;
-    }
-    Ok(())
+        result
+    });
+    result.map_err(|failure| match (partial.length(), failure) {
+        (0, failure) | (_, failure @ RequestError::Permanent(_)) => failure.into_error(),
+        (length, failure) => {
+            let (length, url) = (ByteSize(length).display().si(), &remote.url);
+            let advice = format!("downloaded {length} of {url}; run the same command again to resume");
+            failure.into_error().context(advice)
+        }
+    })
 }
 
-/// One request, and what comes of it.
-fn advance(client: &Client, source: &Source, part: &mut Part) -> Result<(), Failure> {
-    let Source { address, token, .. } = source;
+/// Sends one request for the bytes that are missing, and appends its response.
+fn request_remaining(client: &Client, remote: &RemoteFile, partial: &mut PartialDownload) -> Result<(), RequestError> {
+    let RemoteFile { url, token, .. } = remote;
     let mut headers = Vec::new();
-    if part.length() > 0 {
-        headers.push(("range", format!("bytes={}-", part.length())));
-        // A weak one does not vouch for bytes, and must not be sent (RFC 9110, 13.1.5).
-        if let Some(version) = part.version().filter(|version| !version.starts_with("W/")) {
-            headers.push(("if-range", version.to_owned()));
+    if partial.length() > 0 {
+        headers.push(("range", format!("bytes={}-", partial.length())));
+        // A weak ETag does not guarantee equal bytes and must not be sent in If-Range (RFC 9110, section 13.1.5).
+        if let Some(etag) = partial.etag().filter(|etag| !etag.starts_with("W/")) {
+            headers.push(("if-range", etag.to_owned()));
         }
     }
-    let mut response = client.get(address, &headers, token.as_ref())?;
-    let version = header(&response, "etag").map(str::to_owned);
+    let mut response = client.get(url, &headers, token.as_ref())?;
+    let etag = header(&response, "etag").map(str::to_owned);
     let total = match response.status().as_u16() {
         200 => {
-            if part.length() > 0 {
-                remark("the server begins anew: it has another file by now, or does not send parts");
+            if partial.length() > 0 {
+                console::note(
+                    "restarting the download: the file has changed, or the server does not support byte ranges",
+                );
             }
-            part.restart(version).map_err(Failure::Final)?;
+            partial.restart(etag).map_err(RequestError::Permanent)?;
             header(&response, "content-length").and_then(|length| length.parse().ok())
         }
         206 | 416 => {
-            let range = content_range(&response);
-            let is_other = version.is_some() && part.version().is_some() && version.as_deref() != part.version();
-            match range {
-                // Everything was there already.
-                Some((None, total)) if total == part.length() && !is_other => return Ok(()),
-                Some((Some(start), total)) if start == part.length() && !is_other => Some(total),
-                // No part was asked for.
-                _ if part.length() == 0 => return Err(refused(address, &response)),
+            let has_changed = etag.is_some() && partial.etag().is_some() && etag.as_deref() != partial.etag();
+            match content_range(&response) {
+                // The partial download is complete.
+                Some((None, total)) if total == partial.length() && !has_changed => return Ok(()),
+                Some((Some(start), total)) if start == partial.length() && !has_changed => Some(total),
+                // The request had no range.
+                _ if partial.length() == 0 => return Err(status_error(url, &response)),
                 _ => {
-                    remark("the server has another file by now: everything is downloaded anew");
-                    part.restart(None).map_err(Failure::Final)?;
-                    return advance(client, source, part);
+                    console::note("restarting the download: the file has changed on the server");
+                    partial.restart(None).map_err(RequestError::Permanent)?;
+                    return request_remaining(client, remote, partial);
                 }
             }
         }
-        _ => return Err(refused(address, &response)),
+        _ => return Err(status_error(url, &response)),
     };
     if let Some(total) = total.filter(|total| *total > MAX_BYTES) {
-        return Err(Failure::Final(anyhow!("{address} has {total} bytes; at most {MAX_BYTES} are downloaded")));
+        return Err(RequestError::Permanent(anyhow!(
+            "{url}: file has {total} bytes, more than the limit of {MAX_BYTES} bytes"
+        )));
     }
-    announce(address, total, part.length());
-    let progress = Progress::new(total, part.length());
+    announce(url, total, partial.length());
+    let progress = Progress::of_bytes(total);
+    progress.start_at(partial.length());
     let (mut reader, mut buffer) = (response.body_mut().as_reader(), vec![0; 1 << 16]);
     loop {
         let count = match reader.read(&mut buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(client.broken(address, error)),
+            Err(error) => return Err(client.body_error(url, error)),
         };
         if count == 0 {
             break;
         }
-        part.append(&buffer[..count]).map_err(Failure::Final)?;
+        partial.append(&buffer[..count]).map_err(RequestError::Permanent)?;
         progress.advance(count);
     }
     match total {
-        Some(total) if total != part.length() => {
-            let length = part.length();
-            Err(Failure::Passing(anyhow!("{address} ended at byte {length}, but {total} were announced")))
+        Some(total) if total != partial.length() => {
+            let length = partial.length();
+            Err(RequestError::transient(anyhow!("{url}: response ended after {length} of {total} bytes")))
         }
         _ => Ok(()),
     }
 }
 
-fn announce(address: &Url, total: Option<u64>, done: u64) {
-    let total = total.map_or("of unknown size".to_owned(), |total| readable(total as usize));
+fn announce(url: &Url, total: Option<u64>, done: u64) {
+    let total = total.map_or("unknown size".to_owned(), |total| ByteSize(total).display().si().to_string());
     match done {
-        0 => eprintln!("downloading {address}, {total}"),
-        done => eprintln!("downloading the rest of {address}, {total}, from {} on", readable(done as usize)),
+        0 => console::status(format_args!("downloading {url} ({total})")),
+        done => console::status(format_args!("resuming {url} at {} ({total})", ByteSize(done).display().si())),
     }
 }
 
-/// A status that brings no file.
-pub fn refused(address: &Url, response: &Response<Body>) -> Failure {
+/// Returns the error of a response whose status is no success.
+pub fn status_error(url: &Url, response: &Response<Body>) -> RequestError {
     let status = response.status();
-    let error = anyhow!("{address}: the server answers {status}");
+    let error = anyhow!("{url}: server responded with {status}");
     match status.as_u16() {
-        408 | 425 | 429 | 500.. => Failure::Passing(error),
-        401 | 403 => Failure::Final(error.context("the server does not give this file to everybody")),
-        404 | 410 => Failure::Final(error.context("there is no such file")),
-        _ => Failure::Final(error),
+        408 | 425 | 429 | 500.. => RequestError::Transient { error, retry_after: retry_after(response) },
+        401 | 403 => RequestError::Permanent(error.context("access denied")),
+        404 | 410 => RequestError::Permanent(error.context("file not found")),
+        _ => RequestError::Permanent(error),
     }
+}
+
+/// Returns the delay of the header `Retry-After`, if it is given in seconds; dates are ignored.
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    header(response, "retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
 
 pub fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// The first byte, if there are any, and how many the whole file has: `bytes 100-199/200`, `bytes */200`.
+/// Parses the header `Content-Range` (`bytes 100-199/200`, `bytes */200`) into the first byte, if any, and the file's size.
 fn content_range(response: &Response<Body>) -> Option<(Option<u64>, u64)> {
     let (range, total) = header(response, "content-range")?.strip_prefix("bytes ")?.split_once('/')?;
     let start = match range {
@@ -189,23 +211,26 @@ fn content_range(response: &Response<Body>) -> Option<(Option<u64>, u64)> {
     Some((start, total.parse().ok()?))
 }
 
-/// A small text, in memory; `None` if there is no such file.
-pub fn text(client: &Client, address: &Url, token: Option<&Token>) -> Result<Option<String>, Failure> {
-    /// timm's descriptions have a kilobyte, and with the names of many classes a few hundred.
-    const MAX_TEXT: u64 = 8_000_000;
-    let mut response = client.get(address, &[], token)?;
+/// Downloads a small text file into memory. Returns `None` if the file does not exist.
+///
+/// # Errors
+/// Returns an error if the request fails, or if the file is not UTF-8.
+pub fn download_text(client: &Client, url: &Url, token: Option<&BearerToken>) -> Result<Option<String>, RequestError> {
+    /// timm's configurations have about 1 kB, and a few hundred kB if they name many classes.
+    const MAX_BYTES: u64 = 8_000_000;
+    let mut response = client.get(url, &[], token)?;
     match response.status().as_u16() {
         404 => Ok(None),
         200 => {
             let mut text = String::new();
-            match response.body_mut().as_reader().take(MAX_TEXT).read_to_string(&mut text) {
+            match response.body_mut().as_reader().take(MAX_BYTES).read_to_string(&mut text) {
                 Ok(_) => Ok(Some(text)),
                 Err(error) if error.kind() == ErrorKind::InvalidData => {
-                    Err(Failure::Final(anyhow!("{address} is no text: {error}")))
+                    Err(RequestError::Permanent(anyhow!("{url}: response is not text: {error}")))
                 }
-                Err(error) => Err(client.broken(address, error)),
+                Err(error) => Err(client.body_error(url, error)),
             }
         }
-        _ => Err(refused(address, &response)),
+        _ => Err(status_error(url, &response)),
     }
 }

@@ -1,17 +1,17 @@
-//! Repositories on Hugging Face: a safetensors file, its hash, and `config.json` beside it.
+//! Weights on Hugging Face: a safetensors file of a repository, its hash, and the `config.json` next to it.
 //!
-//! The crate `hf-hub` was looked at and does not serve: neither 0.5 nor 1.0 compares what it downloads with its hash
-//! (0.5 takes the hash for a file's name only), and 1.0 brings an asynchronous runtime, a second client and a storage
-//! protocol. Two requests are all that is needed.
+//! The crate `hf-hub` was considered and rejected: neither 0.5 nor 1.0 compares a download with its hash (0.5 uses the hash
+//! as a file name only), and 1.0 adds an asynchronous runtime, a second HTTP client and a storage protocol. Two requests
+//! are all that is needed.
 
-use super::address::variable_of;
-use super::client::{Client, Failure, Token, redirect};
-use super::download::{Expected, Source, header, refused, text};
-use super::name::Repository;
-use super::retries::persistently;
-use super::timm::Config;
-use super::{Fetcher, Name};
-use crate::commands::remark;
+use super::client::{BearerToken, Client, RequestError, redirect_target};
+use super::download::{ExpectedHash, RemoteFile, download_text, header, status_error};
+use super::endpoints::{HUGGING_FACE_URL, env_var};
+use super::fetcher::Fetcher;
+use super::retry::retry;
+use super::timm::TimmConfig;
+use super::weights_name::{Repository, WeightsName};
+use crate::console;
 use anyhow::{Context, Result, anyhow};
 use model::checkpoint::{Checkpoint, Metadata, write_atomically};
 use serde::{Deserialize, Serialize};
@@ -19,163 +19,163 @@ use std::path::Path;
 use ureq::http::Method;
 use url::Url;
 
-/// Where repositories lie if no mirror is named.
-pub const ADDRESS: &str = "https://huggingface.co";
-
-/// The variable that everybody's tools take the token from.
+/// Environment variable of the access token, which Hugging Face's own tools read, too.
 const TOKEN_VARIABLE: &str = "HF_TOKEN";
 
-/// What a revision was when somebody asked; kept, so that nobody has to ask again.
+/// What a revision referred to when the server was last asked. It is cached, so that fetching again needs no network.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    /// The commit that the revision meant.
+struct ResolvedRevision {
     commit: String,
-    /// Of the file of weights, in hexadecimal digits.
+    /// SHA-256 of the weights, as hexadecimal digits.
     sha256: String,
-    /// `config.json` of that commit, if there is one.
+    /// `config.json` of the commit, if it has one.
     config: Option<String>,
 }
 
-/// The file, downloaded if need be, as a checkpoint that says what its neighbour says of it.
+/// Downloads the file if necessary, and imports it with the labels and the preprocessing of its `config.json`.
+///
+/// # Errors
+/// Returns an error if the file cannot be downloaded or verified, or if it is no supported ResNet.
 pub fn checkpoint(repository: &Repository, fetcher: &Fetcher) -> Result<Checkpoint> {
-    let token = variable_of(TOKEN_VARIABLE).map(|value| Token::new(value.trim(), fetcher.addresses.hugging_face.url()));
+    let token =
+        env_var(TOKEN_VARIABLE).map(|value| BearerToken::new(value.trim(), fetcher.endpoints.hugging_face.url()));
     let token = token.transpose().context(TOKEN_VARIABLE)?;
-    let path = fetcher.cache.download(&format!("{}.json", Name::HuggingFace(repository.clone()).stem()));
-    let record = match kept(&path).filter(|_| !fetcher.update) {
-        Some(record) => record,
+    let path = fetcher.cache.download(&format!("{}.json", WeightsName::HuggingFace(repository.clone()).stem()));
+    let resolved = match read_resolved(&path).filter(|_| !fetcher.update) {
+        Some(resolved) => resolved,
         None => {
-            let record = ask(repository, fetcher, token.as_ref())?;
-            // Refused before anything large is downloaded.
-            record.config(repository)?.architecture().with_context(|| repository.to_string())?;
-            let json = serde_json::to_string_pretty(&record)?;
+            let resolved = resolve_revision(repository, fetcher, token.as_ref())?;
+            // Unsupported networks are rejected before their weights are downloaded.
+            resolved.config(repository)?.architecture().with_context(|| repository.to_string())?;
+            let json = serde_json::to_string_pretty(&resolved)?;
             write_atomically(&path, json.as_bytes()).with_context(|| path.display().to_string())?;
-            record
+            resolved
         }
     };
     let Repository { owner, name, file, .. } = repository;
-    let source = Source {
-        address: resolve(fetcher, repository, &record.commit, file),
+    let remote = RemoteFile {
+        url: file_url(fetcher, repository, &resolved.commit, file),
         token,
-        expected: Expected::Whole(record.sha256.clone()),
-        path: fetcher.cache.download(&format!("{}.safetensors", record.sha256)),
+        expected: ExpectedHash::Full(resolved.sha256.clone()),
+        path: fetcher.cache.download(&format!("{}.safetensors", resolved.sha256)),
     };
-    fetcher.obtain(&source)?;
+    fetcher.ensure_downloaded(&remote)?;
 
-    let checkpoint = Checkpoint::from_path(&source.path)
-        .with_context(|| format!("{repository}: ResNets under torchvision's or timm's names are taken"))?;
-    let config = record.config(repository)?;
+    let checkpoint = Checkpoint::from_path(&remote.path)
+        .with_context(|| format!("{repository}: not a ResNet with torchvision's or timm's tensor names"))?;
+    let config = resolved.config(repository)?;
     let checkpoint = match config.architecture()? {
         Some(architecture) => checkpoint.with_architecture(architecture).with_context(|| repository.to_string())?,
         None => checkpoint,
     };
     if let Some(assumption) = checkpoint.assumption() {
-        remark(&assumption);
+        console::note(assumption);
     }
     let mut metadata = checkpoint.metadata().clone();
-    // A checkpoint of ours that somebody put there explains itself.
+    // A checkpoint of this project has metadata already.
     if metadata == Metadata::new(metadata.architecture) {
-        config.describe(&mut metadata).with_context(|| format!("{repository}: config.json"))?;
+        config.apply_to(&mut metadata).with_context(|| format!("{repository}: config.json"))?;
         let license = config.license().map(|license| format!(", {license}")).unwrap_or_default();
-        metadata.provenance = Some(format!("{ADDRESS}/{owner}/{name}, {file} at {}{license}", record.commit));
+        metadata.provenance =
+            Some(format!("{HUGGING_FACE_URL}/{owner}/{name}, {file} at {}{license}", resolved.commit));
     }
     Ok(checkpoint.with_metadata(metadata)?)
 }
 
-impl Record {
-    fn config(&self, repository: &Repository) -> Result<Config> {
-        let config = self.config.as_deref().map(Config::parse).transpose();
+impl ResolvedRevision {
+    fn config(&self, repository: &Repository) -> Result<TimmConfig> {
+        let config = self.config.as_deref().map(TimmConfig::parse).transpose();
         Ok(config.with_context(|| format!("{repository}: config.json"))?.unwrap_or_default())
     }
 }
 
-/// One that cannot be read is as good as none.
-fn kept(path: &Path) -> Option<Record> {
+/// Reads the cached answer of the server. An unreadable file counts as absent.
+fn read_resolved(path: &Path) -> Option<ResolvedRevision> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-fn resolve(fetcher: &Fetcher, Repository { owner, name, .. }: &Repository, revision: &str, file: &str) -> Url {
-    fetcher.addresses.hugging_face.join(&format!("{owner}/{name}/resolve/{revision}/{file}"))
+fn file_url(fetcher: &Fetcher, Repository { owner, name, .. }: &Repository, revision: &str, file: &str) -> Url {
+    fetcher.endpoints.hugging_face.join(&format!("{owner}/{name}/resolve/{revision}/{file}"))
 }
 
-/// Asks what the revision means now.
-fn ask(repository: &Repository, fetcher: &Fetcher, token: Option<&Token>) -> Result<Record> {
+/// Asks the server which commit the revision refers to.
+fn resolve_revision(
+    repository: &Repository,
+    fetcher: &Fetcher,
+    token: Option<&BearerToken>,
+) -> Result<ResolvedRevision> {
     let Repository { revision, file, .. } = repository;
-    let address = resolve(fetcher, repository, revision, file);
+    let url = file_url(fetcher, repository, revision, file);
     let client = &fetcher.client;
-    let (commit, sha256) = persistently(fetcher.retries, || identity(client, repository, &address, token))?;
-    let address = resolve(fetcher, repository, &commit, "config.json");
-    let config = persistently(fetcher.retries, || text(client, &address, token))?;
+    let (commit, sha256) = retry(fetcher.retries, || commit_and_hash(client, repository, &url, token))?;
+    let url = file_url(fetcher, repository, &commit, "config.json");
+    let config = retry(fetcher.retries, || download_text(client, &url, token))?;
     if config.is_none() {
-        remark("there is no config.json: preprocessing is taken to be torchvision's");
+        console::note("the repository has no config.json; assuming torchvision's preprocessing");
     }
-    Ok(Record { commit, sha256, config })
+    Ok(ResolvedRevision { commit, sha256, config })
 }
 
-/// The commit and the SHA-256, which stand in the answer before the redirect that leads away to where large files lie.
-fn identity(
+/// Returns the commit and the SHA-256. Hugging Face sends them in the response that redirects to the storage of large files.
+fn commit_and_hash(
     client: &Client,
     repository: &Repository,
-    address: &Url,
-    token: Option<&Token>,
-) -> Result<(String, String), Failure> {
-    let mut address = address.clone();
-    // A repository that was renamed redirects to its new name first.
+    url: &Url,
+    token: Option<&BearerToken>,
+) -> Result<(String, String), RequestError> {
+    let mut url = url.clone();
+    // A renamed repository first redirects to its new name.
     for _ in 0..4 {
-        let response = client.once(Method::HEAD, &address, &[], token)?;
+        let response = client.send(Method::HEAD, &url, &[], token)?;
         let status = response.status();
         if status.is_client_error() || status.is_server_error() {
-            return Err(denied(
-                repository,
-                token.is_some(),
-                header(&response, "x-error-code"),
-                refused(&address, &response),
-            ));
+            let error = status_error(&url, &response);
+            return Err(explain_refusal(repository, token.is_some(), header(&response, "x-error-code"), error));
         }
-        let hash = header(&response, "x-linked-etag").map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
+        let hash = header(&response, "x-linked-etag").map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
         if let Some(hash) = hash {
             let sha256 = hash.to_ascii_lowercase();
             let commit = header(&response, "x-repo-commit").unwrap_or(&repository.revision).to_owned();
             let is_hexadecimal = |text: &str| text.chars().all(|digit| digit.is_ascii_hexdigit());
             if sha256.len() != 64 || !is_hexadecimal(&sha256) {
-                return Err(Failure::Final(anyhow!("{address}: x-linked-etag is {hash:?}, but a SHA-256 is wanted")));
+                return Err(RequestError::Permanent(anyhow!("{url}: x-linked-etag is {hash:?}, expected a SHA-256")));
             }
             if commit != repository.revision && !is_hexadecimal(&commit) {
-                return Err(Failure::Final(anyhow!("{address}: x-repo-commit is {commit:?}, but a commit is wanted")));
+                return Err(RequestError::Permanent(anyhow!("{url}: x-repo-commit is {commit:?}, expected a commit")));
             }
             return Ok((commit, sha256));
         }
-        match redirect(&address, &response)?.filter(|next| next.origin() == address.origin()) {
-            Some(next) => address = next,
+        match redirect_target(&url, &response)?.filter(|target| target.origin() == url.origin()) {
+            Some(target) => url = target,
             None => break,
         }
     }
-    Err(Failure::Final(anyhow!(
-        "{address}: the server does not tell the file's SHA-256 (x-linked-etag), and without it nothing is imported"
+    Err(RequestError::Permanent(anyhow!(
+        "{url}: server did not send the file's SHA-256 (x-linked-etag), without which nothing is imported"
     )))
 }
 
-/// What Hugging Face means by its refusals.
-fn denied(repository: &Repository, has_token: bool, code: Option<&str>, failure: Failure) -> Failure {
+/// Adds what Hugging Face's error code means, and what to do about it.
+fn explain_refusal(repository: &Repository, has_token: bool, code: Option<&str>, error: RequestError) -> RequestError {
     let Repository { owner, name, revision, file } = repository;
     let advice = match (code, has_token) {
         (Some("EntryNotFound"), _) => {
             format!(
-                "{owner}/{name} has no {file} at {revision}; another file is named by \
+                "{owner}/{name} has no {file} at {revision}; to fetch another file, use \
                  hf://{owner}/{name}/FILE.safetensors"
             )
         }
         (Some("RevisionNotFound"), _) => format!("{owner}/{name} has no revision {revision}"),
         (Some("GatedRepo"), true) => {
-            format!("{owner}/{name} is gated, and {TOKEN_VARIABLE} has no access: ask for it on its page")
+            format!("{owner}/{name} is gated, and the token in {TOKEN_VARIABLE} has no access; request it on its page")
         }
-        (Some("RepoNotFound"), true) => format!("there is no {owner}/{name}, or {TOKEN_VARIABLE} has no access to it"),
+        (Some("RepoNotFound"), true) => {
+            format!("{owner}/{name} does not exist, or the token in {TOKEN_VARIABLE} has no access to it")
+        }
         (Some("GatedRepo" | "RepoNotFound"), false) => {
-            format!(
-                "there is no {owner}/{name} for everybody; if it is private or gated, {TOKEN_VARIABLE} must hold a \
-                 token"
-            )
+            format!("{owner}/{name} does not exist, or is private or gated; set {TOKEN_VARIABLE} to an access token")
         }
-        _ => return failure,
+        _ => return error,
     };
-    Failure::Final(failure.into_error().context(advice))
+    RequestError::Permanent(error.into_error().context(advice))
 }

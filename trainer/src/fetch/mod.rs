@@ -1,90 +1,58 @@
-//! Weights by name: downloaded once, checked, imported, and kept. It is the only part of the workspace that goes out to
-//! the network, and the server knows nothing of it.
+//! `trainer fetch`: published weights by name, downloaded once, verified, imported, and cached.
+//!
+//! This is the only part of the workspace that connects to other machines; the server never does.
 //!
 //! ```text
-//! name --> source: address, hash --> part --> download --> checkpoint, with labels and preprocessing
-//!          torchvision | hugging_face       (cache)       (cache)
+//! name --> URL and hash --> partial download --> download --> checkpoint with labels and preprocessing
+//!          torchvision | hugging_face            (cache)      (cache)
 //! ```
 
-mod address;
 mod cache;
 mod client;
 mod download;
+mod endpoints;
+mod fetcher;
 mod hugging_face;
 mod imagenet;
-mod name;
-mod part;
-mod progress;
-mod retries;
-mod roots;
+mod partial_download;
+mod retry;
 mod timm;
+mod tls_roots;
 mod torchvision;
+mod weights_name;
 
-pub use address::{Addresses, HUGGING_FACE_VARIABLE, TORCHVISION_VARIABLE};
-pub use cache::Cache;
-pub use client::{Client, Unreached};
-pub use name::Name;
-pub use torchvision::{WEIGHTS, Weights};
+pub use cache::DownloadCache;
+pub use client::{Client, Unreachable};
+pub use endpoints::{Endpoints, HUGGING_FACE_VARIABLE, TORCHVISION_VARIABLE};
+pub use fetcher::Fetcher;
+pub use torchvision::{TORCHVISION_WEIGHTS, TorchvisionWeights};
+pub use weights_name::WeightsName;
 
-use crate::commands::remark;
 use anyhow::{Context, Result};
-use download::{Source, download};
 use model::checkpoint::{Checkpoint, Dtype};
 use std::path::PathBuf;
 
-/// All that fetching needs beside a name.
-pub struct Fetcher {
-    pub cache: Cache,
-    pub addresses: Addresses,
-    pub client: Client,
-    /// How often in a row a download may come no further.
-    pub retries: u32,
-    /// Whether to ask what a name means now, be the cache as it may.
-    pub update: bool,
-}
-
-impl Fetcher {
-    /// The checkpoint of this name, with matrices stored as `dtype`, and where it lies in the cache. What is there
-    /// opens no connection.
-    pub fn fetch(&self, name: &Name, dtype: Dtype) -> Result<(PathBuf, Checkpoint)> {
-        let path = self.cache.checkpoint(&format!("{}.{dtype}.safetensors", name.stem()));
-        // One that cannot be read, as it is of another version of this program, is made anew.
-        let kept = || Checkpoint::from_path(&path).ok();
-        if let Some(checkpoint) = kept().filter(|_| !self.update) {
-            return Ok((path, checkpoint));
-        }
-        let _lock = self.cache.lock(&path, || waiting(name))?;
-        if let Some(checkpoint) = kept().filter(|_| !self.update) {
-            return Ok((path, checkpoint));
-        }
-        let checkpoint = match name {
-            Name::Torchvision(weights) => torchvision::checkpoint(weights, self)?,
-            Name::HuggingFace(repository) => hugging_face::checkpoint(repository, self)?,
-        };
-        let checkpoint = checkpoint.convert(dtype).with_context(|| name.to_string())?;
-        checkpoint.save(&path)?;
-        Ok((path, checkpoint))
+/// Returns the checkpoint of this name, with matrices stored as `dtype`, and its path in the cache. A cached checkpoint is
+/// returned without a connection, unless the fetcher updates names.
+///
+/// # Errors
+/// Returns an error if the weights cannot be downloaded, verified or imported.
+pub fn fetch(name: &WeightsName, dtype: Dtype, fetcher: &Fetcher) -> Result<(PathBuf, Checkpoint)> {
+    let path = fetcher.cache.checkpoint(&format!("{}.{dtype}.safetensors", name.stem()));
+    // An unreadable checkpoint, such as one of another version of this program, is replaced.
+    let cached = || Checkpoint::from_path(&path).ok().filter(|_| !fetcher.update);
+    if let Some(checkpoint) = cached() {
+        return Ok((path, checkpoint));
     }
-
-    /// Sees to it that the source's file is there, and is what it should be.
-    fn obtain(&self, source: &Source) -> Result<()> {
-        let Source { path, expected, address, .. } = source;
-        // The same file can be on its way to another checkpoint.
-        let _lock = self.cache.lock(path, || waiting(address))?;
-        if path.exists() {
-            let found = part::sha256(path).with_context(|| path.display().to_string())?;
-            if expected.is_met_by(&found) {
-                return Ok(());
-            }
-            remark(&format!(
-                "{} has the SHA-256 {found}, but {expected} is right: it is downloaded anew",
-                path.display()
-            ));
-        }
-        download(&self.client, source, self.retries)
+    let _lock = fetcher.lock(&path, name)?;
+    if let Some(checkpoint) = cached() {
+        return Ok((path, checkpoint));
     }
-}
-
-fn waiting(what: impl std::fmt::Display) {
-    remark(&format!("another process fetches {what}; waiting for it"));
+    let checkpoint = match name {
+        WeightsName::Torchvision(weights) => torchvision::checkpoint(weights, fetcher)?,
+        WeightsName::HuggingFace(repository) => hugging_face::checkpoint(repository, fetcher)?,
+    };
+    let checkpoint = checkpoint.convert(dtype).with_context(|| name.to_string())?;
+    checkpoint.save(&path)?;
+    Ok((path, checkpoint))
 }

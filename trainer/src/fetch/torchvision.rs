@@ -1,38 +1,42 @@
-//! torchvision's weights: the table of `torchvision/models/resnet.py` (0.29), and what is known of the files behind it.
+//! torchvision's weights: the table of `torchvision/models/resnet.py` (0.29), and the metadata of its files.
 
-use super::download::{Expected, Source};
-use super::{Fetcher, imagenet};
-use crate::commands::open::open;
+use super::download::{ExpectedHash, RemoteFile};
+use super::endpoints::TORCHVISION_URL;
+use super::fetcher::Fetcher;
+use super::imagenet;
 use anyhow::Result;
 use model::architecture::VARIANTS;
-use model::checkpoint::{Checkpoint, Metadata};
+use model::checkpoint::{Checkpoint, Metadata, pth};
 use model::preprocess::Preprocessing;
 
-/// Where the files lie if no mirror is named.
-pub const ADDRESS: &str = "https://download.pytorch.org/models";
-
-/// A row of the table.
+/// A row of the table: one file of weights.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Weights {
-    /// As `model::architecture` and torchvision call it.
+pub struct TorchvisionWeights {
+    /// Name of the architecture, in `model::architecture` and in torchvision.
     pub architecture: &'static str,
     /// 1 for IMAGENET1K_V1, 2 for IMAGENET1K_V2.
     pub version: u8,
-    /// What the file's SHA-256 begins with. That tells damage, and hardly malice: the way there is HTTPS.
+    /// First 8 digits of the file's SHA-256. They detect damage, but hardly an attack, which HTTPS has to prevent.
     pub hash: &'static str,
-    /// The short side of a photo after resizing; the crop is 224 for all.
+    /// Short side of a photo after resizing, in pixels; the crop is always 224.
     pub resize: u32,
-    /// Thousandths of a percent of ImageNet's validation photos that are classified right, as torchvision counts them.
+    /// Top-1 accuracy on ImageNet's validation set as torchvision reports it, in thousandths of a percent.
     top1: u32,
 }
 
-const fn weights(architecture: &'static str, version: u8, hash: &'static str, resize: u32, top1: u32) -> Weights {
-    Weights { architecture, version, hash, resize, top1 }
+const fn weights(
+    architecture: &'static str,
+    version: u8,
+    hash: &'static str,
+    resize: u32,
+    top1: u32,
+) -> TorchvisionWeights {
+    TorchvisionWeights { architecture, version, hash, resize, top1 }
 }
 
-/// Every file for an architecture of the one table.
+/// All files for architectures of `model::architecture`.
 #[rustfmt::skip]
-pub static WEIGHTS: [Weights; 17] = [
+pub static TORCHVISION_WEIGHTS: [TorchvisionWeights; 17] = [
     weights("resnet18",         1, "f37072fd", 256, 69_758),
     weights("resnet34",         1, "b627a593", 256, 73_314),
     weights("resnet50",         1, "0676ba61", 256, 76_130),
@@ -52,8 +56,8 @@ pub static WEIGHTS: [Weights; 17] = [
     weights("wide_resnet101_2", 2, "d733dc28", 232, 82_510),
 ];
 
-impl Weights {
-    /// The name that means these weights whatever comes after them.
+impl TorchvisionWeights {
+    /// Returns the name with the version, which keeps its meaning when torchvision publishes newer weights.
     pub fn name(&self) -> String {
         format!("{}@torchvision-v{}", self.architecture, self.version)
     }
@@ -62,21 +66,21 @@ impl Weights {
         format!("{}-{}.pth", self.architecture, self.hash)
     }
 
-    /// In percent of ImageNet's validation photos.
+    /// Returns the top-1 accuracy on ImageNet's validation set as torchvision reports it, in percent.
     pub fn top1(&self) -> f64 {
         f64::from(self.top1) / 1e3
     }
 
-    /// Whether `ARCHITECTURE@torchvision` means these, as torchvision's DEFAULT does.
+    /// Returns whether `ARCHITECTURE@torchvision` refers to these weights, as torchvision's `DEFAULT` does.
     pub fn is_default(&self) -> bool {
-        !WEIGHTS.iter().any(|other| other.architecture == self.architecture && other.version > self.version)
+        !TORCHVISION_WEIGHTS.iter().any(|other| other.architecture == self.architecture && other.version > self.version)
     }
 
     fn provenance(&self) -> String {
         format!(
-            "torchvision's {} with the weights IMAGENET1K_V{}: {ADDRESS}/{}, trained on ImageNet. Of ImageNet's \
-             validation photos {} % are classified right, as torchvision counts them. torchvision is under \
-             BSD-3-Clause; ImageNet's terms may apply",
+            "torchvision's {} with weights IMAGENET1K_V{}, trained on ImageNet: {TORCHVISION_URL}/{}. Top-1 accuracy on \
+             ImageNet's validation set, as reported by torchvision: {} %. torchvision's license is BSD-3-Clause; \
+             ImageNet's terms may apply",
             self.architecture,
             self.version,
             self.file(),
@@ -85,39 +89,43 @@ impl Weights {
     }
 }
 
-/// What `ARCHITECTURE@SOURCE` names.
-pub fn find(architecture: &str, source: &str) -> Result<&'static Weights, String> {
-    let versions: Vec<&Weights> = WEIGHTS.iter().filter(|weights| weights.architecture == architecture).collect();
+/// Returns the weights that `ARCHITECTURE@SOURCE` refers to.
+///
+/// # Errors
+/// Returns a message with the available names if there are none.
+pub fn find(architecture: &str, source: &str) -> Result<&'static TorchvisionWeights, String> {
+    let versions: Vec<&TorchvisionWeights> =
+        TORCHVISION_WEIGHTS.iter().filter(|weights| weights.architecture == architecture).collect();
     if source == "timm" {
-        return Err(format!("timm's weights lie on Hugging Face: hf://timm/{architecture}.a1_in1k, for one"));
+        return Err(format!("timm's weights are on Hugging Face: use a name such as hf://timm/{architecture}.a1_in1k"));
     }
     if versions.is_empty() {
         let known: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
-        return Err(format!("torchvision has no weights for {architecture:?} here; known are {}", known.join(", ")));
+        return Err(format!("no torchvision weights for {architecture:?}; known architectures: {}", known.join(", ")));
     }
-    let is_meant = |weights: &&&Weights| match source {
+    let is_requested = |weights: &&&TorchvisionWeights| match source {
         "torchvision" => weights.is_default(),
         _ => weights.name() == format!("{architecture}@{source}"),
     };
-    versions.iter().find(is_meant).copied().ok_or_else(|| {
+    versions.iter().find(is_requested).copied().ok_or_else(|| {
         let names: Vec<String> = versions.iter().map(|weights| weights.name()).collect();
-        format!(
-            "{architecture}@{source} is unknown; there is {architecture}@torchvision, and of it {}",
-            names.join(", ")
-        )
+        format!("unknown weights {architecture}@{source}; available: {architecture}@torchvision, {}", names.join(", "))
     })
 }
 
-/// The file, downloaded if need be, as a checkpoint that says what torchvision says of it.
-pub fn checkpoint(weights: &Weights, fetcher: &Fetcher) -> Result<Checkpoint> {
-    let source = Source {
-        address: fetcher.addresses.torchvision.join(&weights.file()),
+/// Downloads the file if necessary, and imports it with torchvision's labels and preprocessing.
+///
+/// # Errors
+/// Returns an error if the file cannot be downloaded, verified or imported.
+pub fn checkpoint(weights: &TorchvisionWeights, fetcher: &Fetcher) -> Result<Checkpoint> {
+    let remote = RemoteFile {
+        url: fetcher.endpoints.torchvision.join(&weights.file()),
         token: None,
-        expected: Expected::Beginning(weights.hash.to_owned()),
+        expected: ExpectedHash::Prefix(weights.hash.to_owned()),
         path: fetcher.cache.download(&weights.file()),
     };
-    fetcher.obtain(&source)?;
-    let checkpoint = open(&source.path)?.with_architecture(weights.architecture)?;
+    fetcher.ensure_downloaded(&remote)?;
+    let checkpoint = pth::import(&remote.path)?.with_architecture(weights.architecture)?;
     let (classes, labels) = imagenet::names();
     let metadata = Metadata {
         classes,
@@ -134,13 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_one_table_of_architectures_is_covered() {
+    fn every_architecture_has_default_weights() {
         for variant in &VARIANTS {
-            let defaults =
-                WEIGHTS.iter().filter(|weights| weights.architecture == variant.name && weights.is_default());
+            let defaults = TORCHVISION_WEIGHTS
+                .iter()
+                .filter(|weights| weights.architecture == variant.name && weights.is_default());
             assert_eq!(defaults.count(), 1, "{}", variant.name);
         }
-        for weights in &WEIGHTS {
+        for weights in &TORCHVISION_WEIGHTS {
             assert!(VARIANTS.iter().any(|variant| variant.name == weights.architecture), "{weights:?}");
             assert!(
                 weights.hash.len() == 8 && weights.hash.chars().all(|digit| digit.is_ascii_hexdigit()),
@@ -151,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_called_as_torchvision_calls_them() {
+    fn file_names_are_torchvisions() {
         let file = |source: &str| find("resnet50", source).unwrap().file();
         assert_eq!(file("torchvision-v1"), "resnet50-0676ba61.pth");
         assert_eq!(file("torchvision"), "resnet50-11ad3fa6.pth");

@@ -1,10 +1,11 @@
-//! Twenty steps beside PyTorch's, in every way that a recipe can ask for. `tests/golden/training.py` tells what is compared.
+//! Golden test: twenty training steps in several configurations of a recipe, compared with PyTorch. The expected values come
+//! from `tests/golden/training.py`, which documents them.
 
-use super::learner::{Inputs, Learner, Update};
-use super::mixing::Plan;
-use crate::data::part;
+use super::learner::{Learner, LearnerInput, StepOutcome};
+use super::mixing::MixingPlan;
+use crate::data::strided_part;
 use crate::recipe::{ClassWeights, Recipe};
-use crate::replicas::{Collective, HostThreads};
+use crate::replicas::{Collective, HostCollective};
 use burn::tensor::Device;
 use model::architecture::{Architecture, Block, Stem, StridePlacement, Variant};
 use model::checkpoint::Checkpoint;
@@ -19,72 +20,77 @@ struct Golden {
     steps: usize,
     batch: usize,
     side: usize,
-    start: Start,
+    start: ExpectedStart,
     configurations: BTreeMap<String, Configuration>,
 }
 
 #[derive(Deserialize)]
-struct Start {
+struct ExpectedStart {
     tensors: BTreeMap<String, Vec<f64>>,
     pixel_sum: u64,
 }
 
 #[derive(Deserialize)]
 struct Configuration {
-    /// Keys of a recipe.
+    /// Keys of the recipe and their values.
     settings: BTreeMap<String, Value>,
     losses: Vec<f64>,
     tensors: BTreeMap<String, Summary>,
 }
 
-/// Of a tensor at the end: its norm, and values at even distances.
+/// L2 norm of a tensor after the last step, and values at evenly spaced positions.
 #[derive(Deserialize)]
 struct Summary {
     l2: f64,
     values: Vec<f64>,
 }
 
-static ONE_BLOCK_A_STAGE: Variant =
+static ONE_BLOCK_PER_STAGE: Variant =
     Variant { name: "resnet18", block: Block::Basic, depths: [1; 4], groups: 1, width_per_group: 64 };
 
 fn golden() -> Golden {
     serde_json::from_str(include_str!("../../tests/golden/training.json")).unwrap()
 }
 
-/// A network small enough for a test.
-pub fn start() -> Checkpoint {
+/// Returns a network with one block per stage and 10 classes.
+pub fn small_checkpoint() -> Checkpoint {
     let (stride_placement, stem) = (StridePlacement::Middle, Stem::Imagenet);
-    random::checkpoint(Architecture { variant: &ONE_BLOCK_A_STAGE, stride_placement, stem, classes: 10 })
+    random::checkpoint(Architecture { variant: &ONE_BLOCK_PER_STAGE, stride_placement, stem, classes: 10 })
 }
 
-/// The photos of a step, and their classes.
+/// Returns the pixels of the images of a step, u8 RGB `[count, side, side, 3]`, and their classes.
 pub fn batch(step: usize, count: usize, side: usize) -> (Vec<u8>, Vec<usize>) {
     let pixels = random::pixels(1000 + step as u64, count * side * side * 3);
     (pixels, (0..count).map(|index| (7 * index + 3 * step) % 10).collect())
 }
 
-/// The `own`-th of so many parts of a batch.
-pub fn study(learner: &mut Learner, (pixels, classes): &(Vec<u8>, Vec<usize>), own: usize, parts: usize) {
+/// Runs the forward and backward pass on the part with this index of a batch that is divided into `parts`.
+pub fn forward_backward_part(
+    learner: &mut Learner,
+    (pixels, classes): &(Vec<u8>, Vec<usize>),
+    index: usize,
+    parts: usize,
+) {
     let images: Vec<&[u8]> = pixels.chunks_exact(pixels.len() / classes.len()).collect();
-    let (images, classes) = (part(&images, own, parts), part(classes, own, parts));
+    let (images, classes) = (strided_part(&images, index, parts), strided_part(classes, index, parts));
     let side = (images[0].len() / 3).isqrt();
     let Preprocessing { mean, std, .. } = Preprocessing::default();
     let images = ImageBatch::new(images.concat(), [classes.len(), side, side], mean, std).unwrap();
-    learner.study(Inputs::Photos(&images, Plan::default()), &classes);
+    learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
 }
 
-/// `finetune` with settings of a configuration instead of its own.
+/// Returns the recipe `finetune` with the settings of a configuration; optional settings of `finetune` itself are removed.
 fn recipe(settings: &BTreeMap<String, Value>) -> Recipe {
-    let without =
+    let removed =
         ["momentum=", "nesterov=", "label-smoothing=", "warmup-epochs=0", "warmup-factor=", "schedule=constant"];
     let settings = settings.iter().map(|(key, value)| format!("{key}={value}"));
     let changes: Vec<String> =
-        without.map(str::to_owned).into_iter().chain(settings).chain(["batch-size=32".to_owned()]).collect();
-    Recipe::changed(&changes.iter().map(String::as_str).collect::<Vec<_>>())
+        removed.map(str::to_owned).into_iter().chain(settings).chain(["batch-size=32".to_owned()]).collect();
+    Recipe::finetune_with(&changes.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// As many as a summary holds.
-fn picked(values: &[f32]) -> impl Iterator<Item = f64> {
+/// Returns the values at the positions that a [`Summary`] holds.
+fn sampled_values(values: &[f32]) -> impl Iterator<Item = f64> {
     let count = values.len().min(32);
     (0..count).map(move |index| f64::from(values[index * values.len() / count]))
 }
@@ -94,17 +100,20 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 #[test]
-fn both_languages_start_alike() {
-    let Golden { start: Start { tensors, pixel_sum }, batch: count, side, .. } = golden();
-    let start = start();
+fn initial_weights_and_images_match_python() {
+    let Golden { start: ExpectedStart { tensors, pixel_sum }, batch: count, side, .. } = golden();
+    let start = small_checkpoint();
     for (name, expected) in tensors {
-        let found: Vec<f64> = start.values(&name)[..4].iter().map(|&value| f64::from(value)).collect();
-        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-8), "{name}: {found:?}, not {expected:?}");
+        let actual: Vec<f64> = start.values(&name)[..4].iter().map(|&value| f64::from(value)).collect();
+        assert!(
+            actual.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-8),
+            "{name}: {actual:?}, not {expected:?}"
+        );
     }
     assert_eq!(batch(0, count, side).0.iter().map(|&value| u64::from(value)).sum::<u64>(), pixel_sum);
 }
 
-fn assert_steps_are_pytorchs(names: &[&str]) {
+fn assert_steps_match_pytorch(names: &[&str]) {
     let Golden { steps, batch: count, side, configurations, .. } = golden();
     for name in names {
         let Configuration { settings, losses, tensors } = &configurations[*name];
@@ -113,53 +122,54 @@ fn assert_steps_are_pytorchs(names: &[&str]) {
             Some(ClassWeights::Each(weights)) => Some(weights.clone()),
             _ => None,
         };
-        let start = start();
+        let start = small_checkpoint();
         let mut learner = Learner::new(&start, &recipe, class_weights, 0, &Device::flex());
-        let alone = HostThreads::new(1).remove(0);
+        let collective = HostCollective::new(1).remove(0);
         for (step, expected) in losses.iter().enumerate().take(steps) {
             let batch = batch(step, count, side);
-            (0..recipe.accumulate).for_each(|own| study(&mut learner, &batch, own, recipe.accumulate));
-            let (Update::Done(found), _) =
-                learner.update(recipe.learning_rate, 0.0, &alone as &dyn Collective).unwrap()
+            (0..recipe.accumulate)
+                .for_each(|index| forward_backward_part(&mut learner, &batch, index, recipe.accumulate));
+            let (StepOutcome::Applied(metrics), _) =
+                learner.update(recipe.learning_rate, 0.0, &collective as &dyn Collective).unwrap()
             else {
                 panic!("{name} diverged");
             };
-            let loss = found.loss / found.weight;
+            let loss = metrics.loss / metrics.weight;
             assert!((loss / expected - 1.0).abs() < 1e-5, "{name}, step {step}: {loss}, not {expected}");
         }
         let end = learner.checkpoint(start.metadata().clone()).unwrap();
         for (tensor, Summary { l2, values }) in tensors {
-            let (found, before) = (end.values(tensor), start.values(tensor));
-            let largest = found.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
-            let differences: Vec<f64> = picked(&found).zip(values).map(|(a, b)| a - b).collect();
-            let furthest = differences.iter().fold(0.0_f64, |furthest, value| furthest.max(value.abs()));
-            assert!(furthest < 1e-4 * f64::from(largest), "{name}, {tensor}: {furthest} away");
-            // Twenty small steps do not lead far: what is compared is also how far they led.
-            let moved = norm(picked(&before).zip(values).map(|(a, b)| a - b));
-            let away = norm(differences.into_iter());
-            assert!(away < 0.02 * moved + 1e-6, "{name}, {tensor}: {away} away after a way of {moved}");
-            let length = norm(found.iter().map(|&value| f64::from(value)));
-            assert!((length / l2 - 1.0).abs() < 1e-4, "{name}, {tensor}: {length} long, not {l2}");
+            let (actual, before) = (end.values(tensor), start.values(tensor));
+            let largest = actual.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
+            let differences: Vec<f64> = sampled_values(&actual).zip(values).map(|(a, b)| a - b).collect();
+            let max_error = differences.iter().fold(0.0_f64, |max_error, value| max_error.max(value.abs()));
+            assert!(max_error < 1e-4 * f64::from(largest), "{name}, {tensor}: maximum error {max_error}");
+            // Twenty small steps change the weights little; compare the error also with the size of the change.
+            let change = norm(sampled_values(&before).zip(values).map(|(a, b)| a - b));
+            let error = norm(differences.into_iter());
+            assert!(error < 0.02 * change + 1e-6, "{name}, {tensor}: error {error} after a change of {change}");
+            let length = norm(actual.iter().map(|&value| f64::from(value)));
+            assert!((length / l2 - 1.0).abs() < 1e-4, "{name}, {tensor}: norm {length}, not {l2}");
         }
     }
 }
 
 #[test]
-fn sgd_steps_as_pytorch_does() {
-    assert_steps_are_pytorchs(&["sgd", "sgd-plain"]);
+fn sgd_matches_pytorch() {
+    assert_steps_match_pytorch(&["sgd", "sgd-plain"]);
 }
 
 #[test]
-fn adamw_steps_as_pytorch_does_and_lamb_as_its_paper() {
-    assert_steps_are_pytorchs(&["adamw", "lamb"]);
+fn adamw_matches_pytorch_and_lamb_matches_the_paper() {
+    assert_steps_match_pytorch(&["adamw", "lamb"]);
 }
 
 #[test]
-fn losses_are_weighted_and_smoothed_as_pytorch_does() {
-    assert_steps_are_pytorchs(&["smoothing", "weights", "weights-smoothing"]);
+fn class_weights_and_label_smoothing_match_pytorch() {
+    assert_steps_match_pytorch(&["smoothing", "weights", "weights-smoothing"]);
 }
 
 #[test]
-fn averages_parts_and_clipping_are_pytorchs() {
-    assert_steps_are_pytorchs(&["ema", "accumulation", "clip"]);
+fn ema_accumulation_and_clipping_match_pytorch() {
+    assert_steps_match_pytorch(&["ema", "accumulation", "clip"]);
 }

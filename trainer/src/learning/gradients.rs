@@ -1,4 +1,5 @@
-//! Gradients of all parameters in a few long tensors, which are summed, scaled and sent around at once.
+//! Gradient buckets: the gradients of all parameters, flattened into a few long tensors that are accumulated, scaled and
+//! reduced as a whole.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -6,79 +7,86 @@ use burn::tensor::{Device, Gradients, Tensor};
 use model::network::ResNet;
 use std::ops::Range;
 
-/// f32 values of a bucket, unless a single parameter has more: 4 MiB.
-const BUCKET: usize = 1 << 20;
+/// Maximum number of f32 values in a bucket (4 MiB), unless a single parameter has more.
+const BUCKET_VALUES: usize = 1 << 20;
 
-/// Which parameter's gradient lies where.
+/// Position of the gradient of each trained parameter in the buckets.
 #[derive(Clone, Debug)]
-pub struct Layout {
-    /// In the module's order.
-    places: Vec<Place>,
-    /// Values of each bucket.
-    sizes: Vec<usize>,
+pub struct BucketLayout {
+    /// One slice per parameter, in the order of the module.
+    slices: Vec<GradientSlice>,
+    /// Number of values in each bucket.
+    bucket_sizes: Vec<usize>,
 }
 
+/// Range of a bucket that holds the gradient of a parameter.
 #[derive(Clone, Debug)]
-struct Place {
+struct GradientSlice {
     id: ParamId,
     bucket: usize,
     range: Range<usize>,
 }
 
-impl Layout {
-    /// For the parameters of `network` whose name `learns`.
-    pub fn new(network: &ResNet, learns: impl Fn(&str) -> bool) -> Self {
-        let mut survey = Survey { path: Vec::new(), learns, found: Vec::new() };
-        network.visit(&mut survey);
-        let (mut places, mut sizes) = (Vec::new(), vec![0]);
-        for (id, size) in survey.found {
-            let last = *sizes.last().expect("there is a bucket");
-            if last > 0 && last + size > BUCKET {
-                sizes.push(0);
+impl BucketLayout {
+    /// Assigns buckets to the parameters of `network` whose names satisfy `is_trained`.
+    pub fn new(network: &ResNet, is_trained: impl Fn(&str) -> bool) -> Self {
+        let mut parameters = TrainedParameters { path: Vec::new(), is_trained, sizes: Vec::new() };
+        network.visit(&mut parameters);
+        let (mut slices, mut bucket_sizes) = (Vec::new(), vec![0]);
+        for (id, size) in parameters.sizes {
+            let last = *bucket_sizes.last().expect("there is a bucket");
+            if last > 0 && last + size > BUCKET_VALUES {
+                bucket_sizes.push(0);
             }
-            let bucket = sizes.len() - 1;
-            places.push(Place { id, bucket, range: sizes[bucket]..sizes[bucket] + size });
-            sizes[bucket] += size;
+            let bucket = bucket_sizes.len() - 1;
+            slices.push(GradientSlice { id, bucket, range: bucket_sizes[bucket]..bucket_sizes[bucket] + size });
+            bucket_sizes[bucket] += size;
         }
-        Layout { places, sizes }
+        BucketLayout { slices, bucket_sizes }
     }
 
-    /// The buckets of what went backwards through `network`.
-    pub fn collect(&self, gradients: Gradients, network: &ResNet) -> Vec<Tensor<1>> {
-        let wanted: Vec<ParamId> = self.places.iter().map(|place| place.id).collect();
+    /// Copies the gradients of a backward pass through `network` into buckets.
+    ///
+    /// # Panics
+    /// Panics if a parameter has no gradient.
+    pub fn flatten(&self, gradients: Gradients, network: &ResNet) -> Vec<Tensor<1>> {
+        let ids: Vec<ParamId> = self.slices.iter().map(|slice| slice.id).collect();
         let mut gradients = gradients;
-        let mut flatten =
-            Flatten { gradients: GradientsParams::from_params(&mut gradients, network, &wanted), flat: Vec::new() };
-        network.visit(&mut flatten);
-        assert_eq!(flatten.flat.len(), self.places.len(), "every parameter has a gradient");
-        let mut flat = flatten.flat.into_iter();
+        let mut visitor = FlattenGradients {
+            gradients: GradientsParams::from_params(&mut gradients, network, &ids),
+            flat: Vec::new(),
+        };
+        network.visit(&mut visitor);
+        assert_eq!(visitor.flat.len(), self.slices.len(), "every parameter has a gradient");
+        let mut flat = visitor.flat.into_iter();
         let bucket = |index: usize| {
-            let count = self.places.iter().filter(|place| place.bucket == index).count();
+            let count = self.slices.iter().filter(|slice| slice.bucket == index).count();
             Tensor::cat(flat.by_ref().take(count).collect(), 0)
         };
-        (0..self.sizes.len()).map(bucket).collect()
+        (0..self.bucket_sizes.len()).map(bucket).collect()
     }
 
-    /// What nothing went backwards through gives.
+    /// Returns buckets of zeros, for a step without any images.
     pub fn zeros(&self, device: &Device) -> Vec<Tensor<1>> {
-        self.sizes.iter().map(|&size| Tensor::zeros([size], device)).collect()
+        self.bucket_sizes.iter().map(|&size| Tensor::zeros([size], device)).collect()
     }
 
-    /// As an optimiser takes them.
-    pub fn gradients(&self, buckets: &[Tensor<1>], network: &ResNet) -> GradientsParams {
-        let mut shape = Shape { layout: self, buckets, next: 0, gradients: GradientsParams::new() };
-        network.visit(&mut shape);
-        shape.gradients
+    /// Converts buckets to the gradients that an optimiser takes.
+    pub fn unflatten(&self, buckets: &[Tensor<1>], network: &ResNet) -> GradientsParams {
+        let mut visitor = UnflattenGradients { layout: self, buckets, next: 0, gradients: GradientsParams::new() };
+        network.visit(&mut visitor);
+        visitor.gradients
     }
 }
 
-struct Survey<F> {
+/// Collects the identifiers and sizes of the parameters that are trained.
+struct TrainedParameters<F> {
     path: Vec<String>,
-    learns: F,
-    found: Vec<(ParamId, usize)>,
+    is_trained: F,
+    sizes: Vec<(ParamId, usize)>,
 }
 
-impl<F: Fn(&str) -> bool> ModuleVisitor for Survey<F> {
+impl<F: Fn(&str) -> bool> ModuleVisitor for TrainedParameters<F> {
     fn enter_module(&mut self, name: &str, _: &str) {
         self.path.push(name.to_owned());
     }
@@ -88,18 +96,19 @@ impl<F: Fn(&str) -> bool> ModuleVisitor for Survey<F> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if param.is_require_grad() && (self.learns)(&self.path.join(".")) {
-            self.found.push((param.id, param.val().shape().num_elements()));
+        if param.is_require_grad() && (self.is_trained)(&self.path.join(".")) {
+            self.sizes.push((param.id, param.val().shape().num_elements()));
         }
     }
 }
 
-struct Flatten {
+/// Collects the gradients of all visited parameters as 1-dimensional tensors.
+struct FlattenGradients {
     gradients: GradientsParams,
     flat: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for Flatten {
+impl ModuleVisitor for FlattenGradients {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
             self.flat.push(gradient.reshape([-1]));
@@ -107,18 +116,19 @@ impl ModuleVisitor for Flatten {
     }
 }
 
-struct Shape<'a> {
-    layout: &'a Layout,
+/// Cuts the gradient of each visited parameter out of the buckets and restores its shape.
+struct UnflattenGradients<'a> {
+    layout: &'a BucketLayout,
     buckets: &'a [Tensor<1>],
     next: usize,
     gradients: GradientsParams,
 }
 
-impl ModuleVisitor for Shape<'_> {
+impl ModuleVisitor for UnflattenGradients<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(place) = self.layout.places.get(self.next).filter(|place| place.id == param.id) else { return };
+        let Some(slice) = self.layout.slices.get(self.next).filter(|slice| slice.id == param.id) else { return };
         self.next += 1;
-        let gradient = self.buckets[place.bucket].clone().slice(place.range.clone());
+        let gradient = self.buckets[slice.bucket].clone().slice(slice.range.clone());
         self.gradients.register(param.id, gradient.reshape(param.val().dims()));
     }
 }

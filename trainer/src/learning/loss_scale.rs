@@ -1,22 +1,25 @@
-//! What a loss in f16 is multiplied by, so that small gradients do not vanish: PyTorch's `GradScaler`.
+//! Dynamic loss scaling for f16, as in `torch.amp.GradScaler`: the loss is multiplied by a factor so that small gradients do
+//! not underflow.
 
 use serde::{Deserialize, Serialize};
 
-/// A power of two.
+/// Loss scale, a power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     factor: f64,
-    /// Steps since the factor changed.
-    good: usize,
+    /// Number of consecutive steps with finite gradients since the factor changed.
+    #[serde(rename = "good")]
+    finite_steps: usize,
 }
 
-const FIRST: f64 = 65536.0;
-/// Finite steps after which a larger factor is tried.
-const PATIENCE: usize = 2000;
+/// `init_scale` of `GradScaler`.
+const INITIAL_FACTOR: f64 = 65536.0;
+/// Number of consecutive finite steps after which the factor is doubled, `growth_interval` of `GradScaler`.
+const GROWTH_INTERVAL: usize = 2000;
 
 impl Default for LossScale {
     fn default() -> Self {
-        LossScale { factor: FIRST, good: 0 }
+        LossScale { factor: INITIAL_FACTOR, finite_steps: 0 }
     }
 }
 
@@ -25,13 +28,13 @@ impl LossScale {
         self.factor
     }
 
-    /// A step whose gradients were finite, or were not, and which was skipped.
-    pub fn stepped(&mut self, finite: bool) {
-        self.good = if finite { self.good + 1 } else { 0 };
+    /// Updates the factor after a step. If the gradients were not finite, the factor is halved; the caller skips the step.
+    pub fn update(&mut self, finite: bool) {
+        self.finite_steps = if finite { self.finite_steps + 1 } else { 0 };
         if !finite {
             self.factor /= 2.0;
-        } else if self.good == PATIENCE {
-            *self = LossScale { factor: self.factor * 2.0, good: 0 };
+        } else if self.finite_steps == GROWTH_INTERVAL {
+            *self = LossScale { factor: self.factor * 2.0, finite_steps: 0 };
         }
     }
 }
@@ -41,17 +44,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_overflow_halves_and_many_good_steps_double() {
+    fn overflow_halves_and_growth_interval_doubles() {
         let mut scale = LossScale::default();
-        scale.stepped(false);
+        scale.update(false);
         assert_eq!(scale.factor(), 32768.0);
-        (0..PATIENCE - 1).for_each(|_| scale.stepped(true));
+        (0..GROWTH_INTERVAL - 1).for_each(|_| scale.update(true));
         assert_eq!(scale.factor(), 32768.0);
-        scale.stepped(true);
+        scale.update(true);
         assert_eq!(scale.factor(), 65536.0);
-        (0..PATIENCE - 1).for_each(|_| scale.stepped(true));
-        scale.stepped(false);
-        (0..PATIENCE - 1).for_each(|_| scale.stepped(true));
-        assert_eq!(scale.factor(), 32768.0, "an overflow begins the count anew");
+        (0..GROWTH_INTERVAL - 1).for_each(|_| scale.update(true));
+        scale.update(false);
+        (0..GROWTH_INTERVAL - 1).for_each(|_| scale.update(true));
+        assert_eq!(scale.factor(), 32768.0, "an overflow resets the count");
     }
 }

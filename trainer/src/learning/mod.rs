@@ -1,24 +1,22 @@
-//! How a network learns: what a step computes, and what changes the weights.
+//! Optimisation of a network: forward and backward pass, loss, optimiser, and everything else that changes the weights.
 
-mod average;
-mod found;
+mod cross_entropy;
+mod ema;
 #[cfg(test)]
 mod golden;
 #[cfg(all(test, any(feature = "wgpu", feature = "cuda")))]
 mod gpu;
 mod gradients;
 mod learner;
-mod loss;
 mod loss_scale;
+mod metrics;
 mod mixing;
+mod network_tensors;
 mod optimiser;
-mod rank;
 mod timing;
-mod weights;
 
-pub use found::Found;
-pub use learner::{Inputs, Learner, Memory, Update};
+pub use learner::{Learner, LearnerInput, LearnerState, StepOutcome};
 pub use loss_scale::LossScale;
+pub use metrics::{StepMetrics, class_rank};
 pub use mixing::Mixing;
-pub use rank::rank;
-pub use timing::{Timing, time};
+pub use timing::{StepTiming, measure_step};

@@ -1,4 +1,4 @@
-//! Burn's optimisers, told to be PyTorch's.
+//! Burn's optimisers, configured to match PyTorch's.
 
 use crate::recipe::{OptimiserKind, Recipe};
 use burn::module::ParamGroup;
@@ -6,19 +6,25 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamWConfig, DynOptimizer, LambConfig, ModuleOptimizer, SgdConfig};
 
-/// For a [`ResNet`](model::network::ResNet): one-dimensional parameters decay only if the recipe says so.
+/// Returns the recipe's optimiser for a [`ResNet`](model::network::ResNet). Weight decay is applied to one-dimensional
+/// parameters only with `decay-norms-and-biases`.
 pub fn optimiser(recipe: &Recipe) -> ModuleOptimizer {
     match recipe.optimiser {
-        OptimiserKind::Sgd => grouped(recipe, |decay| sgd(recipe, decay).build(), |decay| sgd(recipe, decay).init()),
-        OptimiserKind::Adamw => {
-            grouped(recipe, |decay| adamw(recipe, decay).build(), |decay| adamw(recipe, decay).init())
+        OptimiserKind::Sgd => {
+            with_decay_groups(recipe, |decay| sgd(recipe, decay).build(), |decay| sgd(recipe, decay).init())
         }
-        OptimiserKind::Lamb => grouped(recipe, |decay| lamb(recipe, decay).build(), |decay| lamb(recipe, decay).init()),
+        OptimiserKind::Adamw => {
+            with_decay_groups(recipe, |decay| adamw(recipe, decay).build(), |decay| adamw(recipe, decay).init())
+        }
+        OptimiserKind::Lamb => {
+            with_decay_groups(recipe, |decay| lamb(recipe, decay).build(), |decay| lamb(recipe, decay).init())
+        }
     }
 }
 
-/// One for all parameters, and one of its own for those that do not decay; `build` and `init` take the decay.
-fn grouped<O: DynOptimizer + 'static>(
+/// Combines an optimiser for all parameters with a parameter group without weight decay, if the recipe needs one. `build` and
+/// `init` take the weight decay.
+fn with_decay_groups<O: DynOptimizer + 'static>(
     recipe: &Recipe,
     build: impl Fn(f64) -> O,
     init: impl Fn(f64) -> ModuleOptimizer,
@@ -27,14 +33,14 @@ fn grouped<O: DynOptimizer + 'static>(
     if recipe.decay_norms_and_biases {
         return optimiser;
     }
-    let group = ParamGroup::from_regex(r"(^|\.)(gamma|beta|bias)$").expect("the pattern is one");
+    let group = ParamGroup::from_regex(r"(^|\.)(gamma|beta|bias)$").expect("the pattern is valid");
     optimiser.with_group(group, build(0.0), None)
 }
 
-/// Weight decay is added to the gradient.
+/// As in `torch.optim.SGD`, weight decay is added to the gradient.
 fn sgd(recipe: &Recipe, decay: f64) -> SgdConfig {
     let momentum = recipe.momentum.filter(|momentum| *momentum > 0.0).map(|momentum| {
-        // Burn dampens by 0.1 if nothing is said.
+        // Burn's default dampening is 0.1, PyTorch's is 0.
         MomentumConfig::new().with_momentum(momentum).with_dampening(0.0).with_nesterov(recipe.nesterov)
     });
     let decay = (decay > 0.0).then(|| WeightDecayConfig::new(decay as f32));
@@ -63,19 +69,19 @@ mod tests {
     use burn::tensor::{Device, Tensor};
 
     #[derive(Module, Debug)]
-    struct Two {
+    struct WeightAndBias {
         weight: Param<Tensor<1>>,
         bias: Param<Tensor<1>>,
     }
 
-    /// Five steps on `weight * 3 + bias * 3`, and the same on two numbers by the lines of PyTorch's documentation.
+    /// Takes five steps on `weight * 3 + bias * 3`, and compares them with the algorithm in PyTorch's documentation of `SGD`.
     fn assert_steps(changes: &[&str], decay_bias: bool, nesterov: bool) {
-        let recipe = Recipe::changed(changes);
+        let recipe = Recipe::finetune_with(changes);
         let momentum = recipe.momentum.unwrap();
         let mut optimiser = super::optimiser(&recipe);
         let device = Device::flex().autodiff();
         let parameter = || Param::from_tensor(Tensor::<1>::from_floats([2.0], &device));
-        let mut module = Two { weight: parameter(), bias: parameter() };
+        let mut module = WeightAndBias { weight: parameter(), bias: parameter() };
         let (mut expected, mut velocity) = ([2.0_f64; 2], [0.0; 2]);
         for step in 0..5 {
             let rate = 0.1 / (step + 1) as f64;
@@ -90,13 +96,13 @@ mod tests {
             }
         }
         for (parameter, expected) in [&module.weight, &module.bias].into_iter().zip(expected) {
-            let found = parameter.val().into_data().iter::<f64>().next().unwrap();
-            assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}: {changes:?}");
+            let actual = parameter.val().into_data().iter::<f64>().next().unwrap();
+            assert!((actual - expected).abs() < 1e-5, "{actual}, not {expected}: {changes:?}");
         }
     }
 
     #[test]
-    fn steps_are_those_of_pytorch() {
+    fn sgd_steps_match_pytorch() {
         assert_steps(&["weight-decay=0.1"], false, true);
         assert_steps(&["weight-decay=0.1", "decay-norms-and-biases=true", "nesterov=false"], true, false);
         assert_steps(&["weight-decay=0.1", "momentum=0", "nesterov=false"], false, false);

@@ -1,9 +1,9 @@
-//! How long a step takes, and where its time goes.
+//! Benchmark of a training step: its total time, and the share of the convolutions.
 
-use super::learner::{Inputs, Learner};
-use super::mixing::Plan;
+use super::learner::{Learner, LearnerInput};
+use super::mixing::MixingPlan;
 use crate::recipe::Recipe;
-use crate::replicas::HostThreads;
+use crate::replicas::HostCollective;
 use anyhow::Result;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
@@ -16,77 +16,83 @@ use model::random;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// In seconds, medians over repetitions.
+/// Median times in seconds.
 #[derive(Debug, Serialize)]
-pub struct Timing {
+pub struct StepTiming {
+    /// A whole training step.
     pub step: f64,
-    /// Of all convolutions, one after the other: forwards, to their inputs, and to their weights.
+    /// Forward pass of all convolutions, measured one by one.
     pub convolutions_forward: f64,
-    pub convolutions_to_inputs: f64,
-    pub convolutions_to_weights: f64,
-    /// Norms, activations, pools, classifier, loss, optimiser.
+    /// Gradients of the convolutions' inputs, measured one by one.
+    #[serde(rename = "convolutions_to_inputs")]
+    pub convolutions_input_gradients: f64,
+    /// Gradients of the convolutions' weights, measured one by one.
+    #[serde(rename = "convolutions_to_weights")]
+    pub convolutions_weight_gradients: f64,
+    /// Everything else: norms, activations, pools, classifier, loss, optimiser.
     pub rest: f64,
 }
 
-/// Fewest times that something is measured, and longest that all of them take together.
-const REPETITIONS: usize = 5;
-const PER_LAYER: Duration = Duration::from_millis(500);
+/// Minimum number of repetitions of a measurement.
+const MIN_REPETITIONS: usize = 5;
+/// Minimum total duration of the repetitions for one layer.
+const DURATION_PER_LAYER: Duration = Duration::from_millis(500);
 
-/// Of a step on `batch` random photos of `side` by `side` pixels, without loading them, for so long.
+/// Measures steps on `batch` random images of `side` by `side` pixels, without data loading, for at least `duration`.
 ///
 /// # Errors
-/// If the network cannot be made.
-pub fn time(
+/// Returns an error if the network cannot be created.
+pub fn measure_step(
     recipe: &Recipe,
     architecture: &Architecture,
     side: usize,
     batch: usize,
     device: &Device,
-    longest: Duration,
-) -> Result<Timing> {
+    duration: Duration,
+) -> Result<StepTiming> {
     let network = ResNet::new(architecture, Initialisation::default(), &Device::flex());
     let start = Checkpoint::new(Metadata::new(*architecture), network.tensors(architecture))?;
     let mut learner = Learner::new(&start, recipe, None, 0, device);
     let Preprocessing { mean, std, .. } = Preprocessing::default();
     let images = ImageBatch::new(random::pixels(1, batch * side * side * 3), [batch, side, side], mean, std)?;
     let classes: Vec<usize> = (0..batch).map(|index| index % architecture.classes).collect();
-    let alone = HostThreads::new(1).remove(0);
+    let collective = HostCollective::new(1).remove(0);
     let mut result = Ok(());
-    let step = median(longest, || {
-        learner.study(Inputs::Photos(&images, Plan::default()), &classes);
-        if let Err(lost) = learner.update(1e-4, 0.0, &alone) {
+    let step = median(duration, || {
+        learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
+        if let Err(lost) = learner.update(1e-4, 0.0, &collective) {
             result = Err(lost);
         }
         device.sync().ok();
     });
     result?;
 
-    let [mut forward, mut to_inputs, mut to_weights] = [0.0; 3];
-    for (index, (layer, side)) in layers(architecture, side).into_iter().enumerate() {
+    let [mut forward, mut input_gradients, mut weight_gradients] = [0.0; 3];
+    for (index, (layer, side)) in convolutions_with_sides(architecture, side).into_iter().enumerate() {
         let shape = [batch, layer.in_channels, side, side];
         let input = || Tensor::<4>::random(shape, Distribution::Default, device);
         let weight = || Tensor::<4>::random(layer.weight_shape(), Distribution::Default, device);
         let options = || ConvOptions::new([layer.stride; 2], [layer.padding; 2], [1, 1], layer.groups);
         let (plain_input, plain_weight) = (input(), weight());
-        forward += median(PER_LAYER, || {
+        forward += median(DURATION_PER_LAYER, || {
             conv2d(plain_input.clone(), plain_weight.clone(), None, options());
             device.sync().ok();
         });
-        let tracked = |tensor: Tensor<4>, is: bool| {
-            if is { Tensor::from_inner(tensor).require_grad() } else { Tensor::from_inner(tensor) }
+        let track = |tensor: Tensor<4>, requires_grad: bool| {
+            if requires_grad { Tensor::from_inner(tensor).require_grad() } else { Tensor::from_inner(tensor) }
         };
         let backward = |for_input: bool| {
-            // A gradient that is not all alike, as a sum's would be.
+            // A random gradient of the output; that of a plain sum would be constant.
             let size = layer.output_size(side);
-            let onto = Tensor::from_inner(Tensor::random(
+            let output_gradient = Tensor::from_inner(Tensor::random(
                 [batch, layer.out_channels, size, size],
                 Distribution::Default,
                 device,
             ));
-            median_of(PER_LAYER, || {
-                let input = tracked(plain_input.clone(), for_input);
-                let weight = tracked(plain_weight.clone(), !for_input);
-                let output = (conv2d(input, weight, None, options()) * onto.clone()).sum();
+            median_of(DURATION_PER_LAYER, || {
+                let input = track(plain_input.clone(), for_input);
+                let weight = track(plain_weight.clone(), !for_input);
+                let output = (conv2d(input, weight, None, options()) * output_gradient.clone()).sum();
                 device.sync().ok();
                 let start = Instant::now();
                 output.backward();
@@ -94,24 +100,24 @@ pub fn time(
                 start.elapsed()
             })
         };
-        // Nobody asks for a photo's gradient.
+        // The gradient with respect to the images is not needed.
         if index > 0 {
-            to_inputs += backward(true);
+            input_gradients += backward(true);
         }
-        to_weights += backward(false);
+        weight_gradients += backward(false);
     }
-    let rest = step - forward - to_inputs - to_weights;
-    Ok(Timing {
+    let rest = step - forward - input_gradients - weight_gradients;
+    Ok(StepTiming {
         step,
         convolutions_forward: forward,
-        convolutions_to_inputs: to_inputs,
-        convolutions_to_weights: to_weights,
+        convolutions_input_gradients: input_gradients,
+        convolutions_weight_gradients: weight_gradients,
         rest,
     })
 }
 
-/// Every convolution with the side of its input, for photos of `side` by `side` pixels.
-fn layers(architecture: &Architecture, side: usize) -> Vec<(Convolution, usize)> {
+/// Returns every convolution with the side of its input, for images of `side` by `side` pixels.
+fn convolutions_with_sides(architecture: &Architecture, side: usize) -> Vec<(Convolution, usize)> {
     let StemLayers { convolution, max_pool } = architecture.stem();
     let mut side = side;
     let mut layers = vec![(convolution.clone(), side)];
@@ -128,20 +134,21 @@ fn layers(architecture: &Architecture, side: usize) -> Vec<(Convolution, usize)>
     layers
 }
 
-fn median(longest: Duration, mut run: impl FnMut()) -> f64 {
-    median_of(longest, || {
+/// Returns the median wall-clock time of `run`, in seconds.
+fn median(duration: Duration, mut run: impl FnMut()) -> f64 {
+    median_of(duration, || {
         let start = Instant::now();
         run();
         start.elapsed()
     })
 }
 
-/// Of what `run` measures; the first time warms up.
-fn median_of(longest: Duration, mut run: impl FnMut() -> Duration) -> f64 {
+/// Returns the median of the times that `run` returns, in seconds, without the first, which is a warm-up.
+fn median_of(duration: Duration, mut run: impl FnMut() -> Duration) -> f64 {
     run();
-    let begun = Instant::now();
+    let start = Instant::now();
     let mut times = Vec::new();
-    while times.len() < REPETITIONS || begun.elapsed() < longest {
+    while times.len() < MIN_REPETITIONS || start.elapsed() < duration {
         times.push(run());
     }
     times.sort();
@@ -153,9 +160,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_as_many_as_convolutions_and_shrink_to_a_thirty_second() {
+    fn lists_all_convolutions_with_their_input_sides() {
         let architecture = Architecture::new("resnet50", 10).unwrap();
-        let layers = layers(&architecture, 224);
+        let layers = convolutions_with_sides(&architecture, 224);
         assert_eq!(layers.len(), architecture.convolutions().len());
         assert_eq!(layers.last().map(|(_, side)| *side), Some(7));
     }

@@ -1,71 +1,76 @@
-//! What a recipe chooses between.
+//! Values of the recipe keys that select one of several options.
 
 use serde::{Deserialize, Serialize};
 
-/// Which weights learn.
+/// Layers that are trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Layers {
+pub enum TrainedLayers {
     #[default]
     All,
-    /// The classifier alone. Photos are seen once, as `predict` sees them, and what the other layers make of them is kept.
+    /// Only the classifier. Features of the other layers are computed once, with the preprocessing of `predict`, and cached.
     Head,
 }
 
-/// What is multiplied. Weights, batch norms, the classifier, the loss and the optimiser's state are f32 in any case.
+/// Number format of the operands of convolutions. Weights, batch norms, the classifier, the loss and the state of
+/// the optimiser are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     #[default]
     F32,
     Bf16,
-    /// With a loss that is scaled up as far as gradients stay finite.
+    /// With dynamic loss scaling, as `torch.amp.GradScaler`.
     F16,
 }
 
+/// Optimisation algorithm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimiserKind {
     #[default]
     Sgd,
-    /// Loshchilov and Hutter, 2019, <https://arxiv.org/abs/1711.05101>.
+    /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019, <https://arxiv.org/abs/1711.05101>).
     Adamw,
-    /// You et al., 2019, <https://arxiv.org/abs/1904.00962>.
+    /// LAMB (You et al., 2019, <https://arxiv.org/abs/1904.00962>).
     Lamb,
 }
 
-/// How the learning rate falls.
+/// Learning-rate schedule after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Schedule {
+pub enum ScheduleKind {
     Constant,
+    /// `torch.optim.lr_scheduler.CosineAnnealingLR`, down to 0 at the end of the last epoch.
     Cosine,
+    /// `torch.optim.lr_scheduler.StepLR`.
     Step,
 }
 
-/// How much a photo of each class counts.
+/// Weights of the classes in the loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected \"balanced\" or a list of numbers, one for each class")]
+#[serde(untagged, expecting = "expected \"balanced\" or a list of numbers, one per class")]
 pub enum ClassWeights {
-    Named(NamedWeights),
-    /// One for each class, in their order.
+    Named(NamedClassWeights),
+    /// One weight per class, in the order of the classes.
     Each(Vec<f64>),
 }
 
+/// Class weights that are computed from the training set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum NamedWeights {
-    /// In inverse proportion to the class's photos; 1 on average over them.
+pub enum NamedClassWeights {
+    /// Inversely proportional to the number of training photos of the class, with a mean of 1 over all photos.
     Balanced,
 }
 
-/// Augmentation by a policy that needs no tuning.
+/// Automatic augmentation policy without search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AutoAugment {
-    /// torchvision's `TrivialAugmentWide` (Müller and Hutter, 2021, <https://arxiv.org/abs/2103.10158>).
+    /// `torchvision.transforms.TrivialAugmentWide` (Müller and Hutter, 2021, <https://arxiv.org/abs/2103.10158>).
     TrivialaugmentWide,
-    /// torchvision's `RandAugment` with its default two operations of magnitude 9 (Cubuk et al., 2019,
+    /// `torchvision.transforms.RandAugment` with its defaults, two operations of magnitude 9 (Cubuk et al., 2019,
     /// <https://arxiv.org/abs/1909.13719>).
     Randaugment,
 }

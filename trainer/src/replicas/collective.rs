@@ -1,111 +1,110 @@
-//! How replicas, each on a thread of its own, come to one result.
+//! Collective operations between the threads of replicas.
 
 #[cfg(feature = "cuda")]
 mod nccl;
 
 #[cfg(feature = "cuda")]
-pub use nccl::Nccl;
+pub use nccl::NcclCollective;
 
 use burn::tensor::{Tensor, TensorData};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 
-/// What a replica has to do with the others. All of them make the same calls in the same order.
+/// Handle of one replica to the group of all replicas. All replicas must make the same calls in the same order.
 ///
-/// Whoever drops theirs, by the end of a run, an error or a panic, is gone: others that wait for it get [`Lost`] instead.
+/// A replica leaves the group by dropping its handle, at the end of a run, on an error or on a panic. Others that wait for it
+/// then get [`ReplicaLost`].
 pub trait Collective: Send {
-    /// Of this replica, from 0.
+    /// Returns the rank of this replica, counted from 0.
     fn rank(&self) -> usize;
 
-    /// How many replicas there are.
+    /// Returns the number of replicas.
     fn world_size(&self) -> usize;
 
-    /// Tensors and numbers summed over all replicas, the same bits in each of them. Each replica brings as many of both.
+    /// Sums tensors and numbers element-wise over all replicas; the results are bit-identical in all of them. All replicas
+    /// must pass equally many numbers, and tensors of the same shapes.
     ///
     /// # Errors
-    /// If a replica is gone.
-    fn sum(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), Lost>;
+    /// Returns an error if another replica has left the group.
+    fn all_reduce(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), ReplicaLost>;
 
-    /// Whether a replica is gone already, for those who have long to do until the next sum.
+    /// Returns whether a replica has left the group. To be polled during long work between two calls of `all_reduce`.
     fn is_broken(&self) -> bool;
 }
 
-/// Another replica ended; what it says of that is the run's error.
+/// Another replica has ended. Its own error is the cause to report.
 #[derive(Debug, thiserror::Error)]
-#[error("replica {0} is gone")]
-pub struct Lost(usize);
+#[error("replica {0} has ended")]
+pub struct ReplicaLost(usize);
 
-/// Through the memory of the host, summed in order of rank: for every device that has nothing better.
-pub struct HostThreads {
+/// All-reduce in host memory, summed in order of rank. Works for every device.
+pub struct HostCollective {
     rank: usize,
     world_size: usize,
-    meeting: Arc<Meeting>,
+    rendezvous: Arc<Rendezvous>,
 }
 
-/// Where replicas meet, once for every sum.
-struct Meeting {
-    state: Mutex<State>,
+/// State shared by all replicas, at which they meet once per all-reduce.
+struct Rendezvous {
+    state: Mutex<RendezvousState>,
     changed: Condvar,
 }
 
-struct State {
-    /// What each replica brought to the sum that is being made.
-    brought: Vec<Option<Brought>>,
-    /// What all brought to the last whole one, and how many there were.
-    complete: Arc<Vec<Brought>>,
-    sums: usize,
-    gone: Option<usize>,
+struct RendezvousState {
+    /// Contributions to the current round, by rank.
+    contributions: Vec<Option<Contribution>>,
+    /// All contributions to the last completed round, by rank.
+    complete: Arc<Vec<Contribution>>,
+    /// Number of completed rounds.
+    rounds: usize,
+    /// First replica that has left the group.
+    lost_rank: Option<usize>,
 }
 
-struct Brought {
+/// Values that one replica passes to an all-reduce.
+struct Contribution {
     tensors: Vec<TensorData>,
     numbers: Vec<f64>,
 }
 
-impl HostThreads {
-    /// One for each replica, by rank.
+impl HostCollective {
+    /// Returns one handle per replica, ordered by rank.
     pub fn new(world_size: usize) -> Vec<Self> {
-        let brought = (0..world_size).map(|_| None).collect();
-        let state = State { brought, complete: Arc::new(Vec::new()), sums: 0, gone: None };
-        let meeting = Arc::new(Meeting { state: Mutex::new(state), changed: Condvar::new() });
-        (0..world_size).map(|rank| HostThreads { rank, world_size, meeting: meeting.clone() }).collect()
+        let contributions = (0..world_size).map(|_| None).collect();
+        let state = RendezvousState { contributions, complete: Arc::new(Vec::new()), rounds: 0, lost_rank: None };
+        let rendezvous = Arc::new(Rendezvous { state: Mutex::new(state), changed: Condvar::new() });
+        (0..world_size).map(|rank| HostCollective { rank, world_size, rendezvous: rendezvous.clone() }).collect()
     }
 
-    /// What every replica brings, by rank.
-    fn exchange(&self, mine: Brought) -> Result<Arc<Vec<Brought>>, Lost> {
-        let mut state = self.meeting.lock();
-        let awaited = state.sums + 1;
-        state.brought[self.rank] = Some(mine);
-        if state.brought.iter().all(Option::is_some) {
-            let all = state.brought.iter_mut().filter_map(Option::take).collect();
+    /// Waits for the contributions of all replicas and returns them, ordered by rank.
+    fn exchange(&self, contribution: Contribution) -> Result<Arc<Vec<Contribution>>, ReplicaLost> {
+        let mut state = self.rendezvous.state.lock();
+        let round = state.rounds + 1;
+        state.contributions[self.rank] = Some(contribution);
+        if state.contributions.iter().all(Option::is_some) {
+            let all = state.contributions.iter_mut().filter_map(Option::take).collect();
             state.complete = Arc::new(all);
-            state.sums += 1;
-            self.meeting.changed.notify_all();
+            state.rounds += 1;
+            self.rendezvous.changed.notify_all();
         }
-        while state.sums < awaited {
-            if let Some(rank) = state.gone {
-                return Err(Lost(rank));
+        while state.rounds < round {
+            if let Some(rank) = state.lost_rank {
+                return Err(ReplicaLost(rank));
             }
-            state = self.meeting.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.rendezvous.changed.wait(&mut state);
         }
         Ok(state.complete.clone())
     }
 }
 
-impl Meeting {
-    /// Nothing is left half done in a state whose holder panicked.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for HostThreads {
+impl Drop for HostCollective {
     fn drop(&mut self) {
-        self.meeting.lock().gone.get_or_insert(self.rank);
-        self.meeting.changed.notify_all();
+        self.rendezvous.state.lock().lost_rank.get_or_insert(self.rank);
+        self.rendezvous.changed.notify_all();
     }
 }
 
-impl Collective for HostThreads {
+impl Collective for HostCollective {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -115,24 +114,24 @@ impl Collective for HostThreads {
     }
 
     fn is_broken(&self) -> bool {
-        self.meeting.lock().gone.is_some()
+        self.rendezvous.state.lock().lost_rank.is_some()
     }
 
-    fn sum(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), Lost> {
+    fn all_reduce(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), ReplicaLost> {
         if self.world_size == 1 {
             return Ok((tensors, numbers.to_vec()));
         }
         let devices: Vec<_> = tensors.iter().map(Tensor::device).collect();
         let tensors = tensors.into_iter().map(Tensor::into_data).collect();
-        let all = self.exchange(Brought { tensors, numbers: numbers.to_vec() })?;
+        let all = self.exchange(Contribution { tensors, numbers: numbers.to_vec() })?;
         let sum = |index: usize| {
             let mut sum = f32s(&all[0].tensors[index]).to_vec();
-            for brought in &all[1..] {
-                sum.iter_mut().zip(f32s(&brought.tensors[index])).for_each(|(sum, value)| *sum += value);
+            for contribution in &all[1..] {
+                sum.iter_mut().zip(f32s(&contribution.tensors[index])).for_each(|(sum, value)| *sum += value);
             }
             Tensor::from_data(TensorData::new(sum, all[0].tensors[index].shape().clone()), &devices[index])
         };
-        let number = |index: usize| all.iter().map(|brought| brought.numbers[index]).sum();
+        let number = |index: usize| all.iter().map(|contribution| contribution.numbers[index]).sum();
         Ok(((0..devices.len()).map(sum).collect(), (0..numbers.len()).map(number).collect()))
     }
 }
@@ -147,53 +146,53 @@ mod tests {
     use burn::tensor::Device;
     use std::time::{Duration, Instant};
 
-    /// What each replica's thread returns, by rank.
-    fn replicas<T: Send>(count: usize, replica: impl Fn(HostThreads) -> T + Sync) -> Vec<T> {
+    /// Runs `replica` on `count` threads and returns the results, ordered by rank.
+    fn run_threads<T: Send>(count: usize, replica: impl Fn(HostCollective) -> T + Sync) -> Vec<T> {
         std::thread::scope(|scope| {
             let replica = &replica;
             let threads =
-                HostThreads::new(count).into_iter().map(|collective| scope.spawn(move || replica(collective)));
+                HostCollective::new(count).into_iter().map(|collective| scope.spawn(move || replica(collective)));
             threads.collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).collect()
         })
     }
 
     #[test]
-    fn sums_are_the_same_bits_in_every_replica_whatever_their_timing() {
+    fn sums_are_bit_identical_in_all_replicas_for_any_timing() {
         let run = |delays: [u64; 3]| {
-            replicas(3, |collective| {
-                let mut found = Vec::new();
+            run_threads(3, |collective| {
+                let mut actual = Vec::new();
                 for step in 0..20 {
                     std::thread::sleep(Duration::from_micros(delays[(collective.rank() + step) % 3]));
-                    // Of very different sizes, so that another order of the summands would show.
+                    // Very different magnitudes, so that a different summation order would change the result.
                     let value = [1e8_f32, 1.0, -1e8][collective.rank()] + step as f32;
                     let tensor = Tensor::<1>::from_data([value, 1.0], &Device::flex());
-                    let (tensors, numbers) = collective.sum(vec![tensor], &[collective.rank() as f64]).unwrap();
+                    let (tensors, numbers) = collective.all_reduce(vec![tensor], &[collective.rank() as f64]).unwrap();
                     let values: Vec<f32> = tensors[0].clone().into_data().iter().collect();
                     assert_eq!((values[1], numbers[0]), (3.0, 3.0));
-                    found.push(values[0].to_bits());
+                    actual.push(values[0].to_bits());
                 }
-                found
+                actual
             })
         };
         let expected = run([0, 0, 0]);
-        assert!(expected.iter().all(|found| *found == expected[0]));
+        assert!(expected.iter().all(|actual| *actual == expected[0]));
         assert_eq!(run([0, 300, 900]), expected);
         assert_eq!(run([900, 0, 100]), expected);
     }
 
     #[test]
-    fn nobody_waits_for_a_replica_that_is_gone() {
+    fn waiting_replicas_are_notified_when_another_ends() {
         let start = Instant::now();
-        let found = replicas(3, |collective| {
+        let actual = run_threads(3, |collective| {
             for step in 0..5 {
                 if collective.rank() == 1 && step == 2 {
                     return Ok(());
                 }
-                collective.sum(Vec::new(), &[1.0]).map_err(|lost| lost.to_string())?;
+                collective.all_reduce(Vec::new(), &[1.0]).map_err(|lost| lost.to_string())?;
             }
             Ok(())
         });
-        assert_eq!(found, [Err("replica 1 is gone".to_owned()), Ok(()), Err("replica 1 is gone".to_owned())]);
+        assert_eq!(actual, [Err("replica 1 has ended".to_owned()), Ok(()), Err("replica 1 has ended".to_owned())]);
         assert!(start.elapsed() < Duration::from_secs(5));
     }
 }

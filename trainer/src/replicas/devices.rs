@@ -1,60 +1,64 @@
-//! Where replicas compute.
+//! Selection of the devices of the replicas, and of the collective between them.
 
-use super::collective::{Collective, HostThreads};
+use super::collective::{Collective, HostCollective};
 use anyhow::{Result, bail};
 use model::engine::{self, Device};
 use pollster::block_on;
 use std::num::NonZero;
 
-/// Where a replica computes, by our name for it and as Burn's.
+/// Device of a replica: its name on the command line, and the corresponding Burn device.
 #[derive(Clone, Debug)]
 pub struct ReplicaDevice {
     pub name: Device,
     pub device: burn::tensor::Device,
 }
 
-/// One for each replica: the first `gpus` CUDA devices, or `replicas` times `device`, by default once.
+/// Returns one device per replica: the first `gpus` CUDA devices, or `replicas` times `device` (default: once). `gpus` = 0
+/// selects the CPU.
 ///
 /// # Errors
-/// If there are fewer, with those that there are.
+/// Returns an error if fewer than `gpus` CUDA devices are available, naming those that are, or if `device` cannot be used for
+/// training.
 pub fn replica_devices(
     device: Device,
     gpus: Option<usize>,
     replicas: Option<NonZero<usize>>,
 ) -> Result<Vec<ReplicaDevice>> {
     if let Some(gpus) = gpus.filter(|gpus| *gpus > 0) {
-        let found: Vec<_> = (0..).map_while(|index| open(Device::Cuda(index)).ok()).take(gpus).collect();
-        if found.len() < gpus {
-            // Says why, if the program has no CUDA at all.
-            let reason = open(Device::Cuda(found.len())).err().map(|error| error.to_string()).unwrap_or_default();
-            let names: Vec<_> = found.iter().map(|device| device.name.to_string()).collect();
-            let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            bail!("--gpus {gpus}: there are {there} ({reason}); --device cpu trains without");
+        let devices: Vec<_> = (0..).map_while(|index| open(Device::Cuda(index)).ok()).take(gpus).collect();
+        if devices.len() < gpus {
+            // The error explains why no further device is available, e.g. that the program was built without CUDA.
+            let reason = open(Device::Cuda(devices.len())).err().map(|error| error.to_string()).unwrap_or_default();
+            let names: Vec<_> = devices.iter().map(|device| device.name.to_string()).collect();
+            let available = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            bail!(
+                "--gpus {gpus}: available CUDA devices: {available} ({reason}); use --device cpu to train without a GPU"
+            );
         }
-        return Ok(found);
+        return Ok(devices);
     }
     let device = if gpus.is_some() { Device::Cpu } else { device };
     Ok(vec![open(device)?; replicas.map_or(1, NonZero::get)])
 }
 
 fn open(name: Device) -> Result<ReplicaDevice> {
-    // Our own engine for the CPU does not learn; Burn's does.
+    // The CPU engine of `model` only does inference; training on the CPU uses Burn's backend flex.
     let device = match name {
         Device::Cpu => burn::tensor::Device::flex(),
-        Device::WebGpu(_) => bail!("networks are not trained on {name}, but on cpu, flex, wgpu[:N] and cuda[:N]"),
+        Device::WebGpu(_) => bail!("training is not supported on {name}; use cpu, flex, wgpu[:N] or cuda[:N]"),
         _ => block_on(engine::burn_device(name))?,
     };
     Ok(ReplicaDevice { name, device })
 }
 
-/// How replicas on these devices come to one result, by rank.
+/// Returns one collective per replica, ordered by rank: NCCL if all devices are CUDA devices, otherwise host memory.
 pub fn collectives(devices: &[ReplicaDevice]) -> Vec<Box<dyn Collective>> {
     #[cfg(feature = "cuda")]
     if devices.iter().all(|device| matches!(device.name, Device::Cuda(_))) {
         let devices: Vec<_> = devices.iter().map(|device| device.device.clone()).collect();
-        return super::collective::Nccl::new(&devices).into_iter().map(|one| Box::new(one) as _).collect();
+        return super::collective::NcclCollective::new(&devices).into_iter().map(|one| Box::new(one) as _).collect();
     }
-    HostThreads::new(devices.len()).into_iter().map(|one| Box::new(one) as _).collect()
+    HostCollective::new(devices.len()).into_iter().map(|one| Box::new(one) as _).collect()
 }
 
 #[cfg(test)]
@@ -62,15 +66,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_replica_has_a_device() {
+    fn selects_one_device_per_replica() {
         let names = |device, gpus, replicas| -> Vec<_> {
             replica_devices(device, gpus, NonZero::new(replicas)).unwrap().iter().map(|device| device.name).collect()
         };
         assert_eq!(names(Device::Cpu, None, 3), [Device::Cpu; 3]);
         assert_eq!(names(Device::Flex, Some(0), 1), [Device::Cpu]);
         let error = replica_devices(Device::Cpu, Some(64), None).unwrap_err().to_string();
-        assert!(error.starts_with("--gpus 64: there are"), "{error}");
+        assert!(error.starts_with("--gpus 64: available CUDA devices: "), "{error}");
         let error = replica_devices(Device::WebGpu(0), None, None).unwrap_err().to_string();
-        assert!(error.contains("not trained on webgpu"), "{error}");
+        assert!(error.contains("training is not supported on webgpu"), "{error}");
     }
 }

@@ -1,9 +1,9 @@
-//! Replicas of a network on devices and threads of their own, which come to one result.
+//! Data-parallel training: replicas of a network, one thread and one device each, synchronised by all-reduce.
 
 mod collective;
 mod devices;
-mod together;
+mod run;
 
-pub use collective::{Collective, HostThreads, Lost};
+pub use collective::{Collective, HostCollective, ReplicaLost};
 pub use devices::{ReplicaDevice, collectives, replica_devices};
-pub use together::together;
+pub use run::run_replicas;

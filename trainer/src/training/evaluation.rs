@@ -1,24 +1,24 @@
-//! How well a checkpoint does on photos whose class is known, by the engine that answers with it.
+//! Evaluation of a checkpoint on labelled photos, with the engine that serves it.
 
-use crate::data::{Loader, Skipped};
-use crate::learning::rank;
+use crate::data::{DataLoader, SkippedSample};
+use crate::learning::class_rank;
 use anyhow::{Result, ensure};
 use model::engine::{Engine, Input};
 use pollster::block_on;
 use serde::Serialize;
 use std::fmt;
 
-/// Over every photo that could be decoded.
+/// Metrics over all photos that could be decoded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Mean cross-entropy.
     pub loss: f64,
-    /// Share of photos whose likeliest class is theirs.
+    /// Fraction of photos whose most likely class is correct.
     pub top1: f64,
-    /// Share of photos whose class is among the five likeliest.
+    /// Fraction of photos whose class is among the five most likely ones.
     pub top5: f64,
     pub photos: usize,
-    /// Files that could not be decoded.
+    /// Number of files that could not be decoded.
     pub skipped: usize,
 }
 
@@ -28,9 +28,9 @@ impl fmt::Display for Evaluation {
     }
 }
 
-/// Sums over photos, which replicas add up.
+/// Sums over photos, which are added up over the replicas.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Counts {
+pub struct EvaluationSums {
     pub loss: f64,
     pub top1: f64,
     pub top5: f64,
@@ -38,41 +38,48 @@ pub struct Counts {
     pub skipped: f64,
 }
 
-/// Classifies all that the loader brings, unless it is to stop before. And the files that it could not decode.
+/// Classifies all photos of the loader, or stops early if `should_stop` returns true. Also returns the files that could not be
+/// decoded.
 ///
 /// # Errors
-/// If the device fails.
-pub fn count(engine: &Engine, loader: Loader, stops: impl Fn() -> bool) -> Result<(Counts, Vec<Skipped>)> {
-    let (mut counts, mut skipped) = (Counts::default(), Vec::new());
+/// Returns an error if the device fails.
+pub fn evaluate(
+    engine: &Engine,
+    loader: DataLoader,
+    should_stop: impl Fn() -> bool,
+) -> Result<(EvaluationSums, Vec<SkippedSample>)> {
+    let (mut sums, mut skipped) = (EvaluationSums::default(), Vec::new());
     for batch in loader {
-        if stops() {
+        if should_stop() {
             break;
         }
         skipped.extend(batch.skipped);
         if let Some(images) = batch.images {
             let logits = block_on(engine.run(&Input::Pixels(images), &[]))?.logits;
             for (row, &class) in batch.classes.iter().enumerate() {
-                counts.add(logits.row(row), class);
+                sums.add(logits.row(row), class);
             }
         }
     }
-    counts.skipped = skipped.len() as f64;
-    Ok((counts, skipped))
+    sums.skipped = skipped.len() as f64;
+    Ok((sums, skipped))
 }
 
-impl Counts {
+impl EvaluationSums {
     pub fn add(&mut self, logits: &[f32], class: usize) {
-        let rank = rank(logits, class);
+        let rank = class_rank(logits, class);
         self.loss += cross_entropy(logits, class);
         self.top1 += f64::from(u8::from(rank < 1));
         self.top5 += f64::from(u8::from(rank < 5));
         self.photos += 1.0;
     }
 
+    /// Returns the means.
+    ///
     /// # Errors
-    /// If there are no photos.
-    pub fn evaluation(self) -> Result<Evaluation> {
-        let Counts { loss, top1, top5, photos, skipped } = self;
+    /// Returns an error if no photo could be decoded.
+    pub fn means(self) -> Result<Evaluation> {
+        let EvaluationSums { loss, top1, top5, photos, skipped } = self;
         ensure!(photos > 0.0, "none of {skipped} photos could be decoded");
         Ok(Evaluation {
             loss: loss / photos,
@@ -84,7 +91,7 @@ impl Counts {
     }
 }
 
-/// `-ln softmax(logits)[class]`
+/// Returns `-ln softmax(logits)[class]`.
 fn cross_entropy(logits: &[f32], class: usize) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
@@ -95,17 +102,17 @@ fn cross_entropy(logits: &[f32], class: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// By `torch.nn.functional.cross_entropy`'s definition: `ln(e^1 + e^2 + e^3) - 3` and so on.
+    /// Expected losses follow the definition of `torch.nn.functional.cross_entropy`: `ln(e^1 + e^2 + e^3) - 3` etc.
     #[test]
-    fn counts_add_up() {
-        let mut counts = Counts::default();
+    fn sums_loss_and_top_k_hits() {
+        let mut sums = EvaluationSums::default();
         let logits = [3.0, 2.0, 1.0, 0.0, -1.0, -2.0];
         for class in [0, 4, 5] {
-            counts.add(&logits, class);
+            sums.add(&logits, class);
         }
-        assert_eq!((counts.photos, counts.top1, counts.top5), (3.0, 1.0, 2.0));
-        let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
-        assert!((counts.loss - (3.0 * sum.ln() - 3.0 + 1.0 + 2.0)).abs() < 1e-9, "{}", counts.loss);
+        assert_eq!((sums.photos, sums.top1, sums.top5), (3.0, 1.0, 2.0));
+        let exponentials: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+        assert!((sums.loss - (3.0 * exponentials.ln() - 3.0 + 1.0 + 2.0)).abs() < 1e-9, "{}", sums.loss);
         assert!(cross_entropy(&[1000.0, 0.0], 1) == 1000.0, "large logits do not overflow");
     }
 }

@@ -1,8 +1,9 @@
-//! What the layers in front of the classifier make of photos, computed once: training the classifier alone then takes
-//! seconds.
+//! Features in front of the classifier, computed once for all photos: training the classifier alone then takes seconds.
 
 use super::interrupt::Interrupt;
-use crate::data::{Dataset, Item, Loader, Sample, Skipped, Source, Threads, View, in_order};
+use crate::data::{
+    DataLoader, Dataset, EpochItem, LoaderThreads, Sample, SampleLoader, SkippedSample, Transform, sequential_batches,
+};
 use anyhow::{Result, ensure};
 use model::checkpoint::Checkpoint;
 use model::engine::{Device, Engine, EngineOptions, Input};
@@ -10,61 +11,63 @@ use model::plan::{Stage, Tap};
 use pollster::block_on;
 use std::sync::Arc;
 
-/// Photos that go through the network at once.
+/// Batch size of the computation.
 const BATCH: usize = 16;
 
-/// Of all photos of a dataset, as `predict` sees them.
-pub struct Features {
-    pub train: Rows,
-    pub val: Rows,
+/// Features of all photos of a dataset, preprocessed as for evaluation.
+pub struct CachedFeatures {
+    pub train: FeatureTable,
+    pub val: FeatureTable,
 }
 
-/// By sample: `[features]`, unless its photo could not be decoded.
-pub struct Rows(Vec<Option<Vec<f32>>>);
+/// One row `[features]` per sample, or `None` if its photo could not be decoded.
+pub struct FeatureTable(Vec<Option<Vec<f32>>>);
 
-impl Features {
-    /// By the checkpoint's layers; and the files that are no photos.
+impl CachedFeatures {
+    /// Computes the features with the checkpoint's layers. Also returns the files that could not be decoded.
     ///
     /// # Errors
-    /// If the device fails, if somebody interrupts, or if none of the photos could be decoded.
+    /// Returns an error if the device fails, if the run is interrupted, or if none of the photos could be decoded.
     pub fn compute(
         checkpoint: &Checkpoint,
         dataset: &Dataset,
         device: Device,
-        threads: &Threads,
+        threads: &LoaderThreads,
         interrupt: &Interrupt,
-    ) -> Result<(Self, Vec<Skipped>)> {
+    ) -> Result<(Self, Vec<SkippedSample>)> {
         let engine = block_on(Engine::prepare_from(checkpoint, device, EngineOptions::default()))?;
         let mut skipped = Vec::new();
-        let mut rows = |samples: &Arc<[Sample]>| -> Result<Rows> {
+        let mut compute = |samples: &Arc<[Sample]>| -> Result<FeatureTable> {
             let preprocessing = checkpoint.metadata().preprocessing.clone();
-            let source = Source { samples: samples.clone(), preprocessing, view: View::Middle, cache: None };
+            let samples = samples.clone();
             let mut rows = vec![None; samples.len()];
-            for batch in Loader::new(source, in_order(samples.len(), BATCH), threads.clone()) {
-                ensure!(!interrupt.is_raised(), "interrupted before the first step: there is nothing to go on from");
+            let batches = sequential_batches(samples.len(), BATCH);
+            let sample_loader = SampleLoader { samples, preprocessing, transform: Transform::Eval, cache: None };
+            for batch in DataLoader::new(sample_loader, batches, threads.clone()) {
+                ensure!(!interrupt.is_raised(), "interrupted before the first step; no state was saved");
                 skipped.extend(batch.skipped);
                 let Some(images) = batch.images else { continue };
                 let output = block_on(engine.run(&Input::Pixels(images), &[Tap::Stage(Stage::Four)]))?;
-                let [_, channels, height, width] = output.kept[0].shape;
-                let of_image = output.kept[0].values.chunks_exact(channels * height * width);
-                for (item, values) in batch.items.iter().zip(of_image) {
+                let [_, channels, height, width] = output.activations[0].shape;
+                let per_image = output.activations[0].values.chunks_exact(channels * height * width);
+                for (item, values) in batch.items.iter().zip(per_image) {
                     let mean = |plane: &[f32]| plane.iter().sum::<f32>() / plane.len() as f32;
                     rows[item.index] = Some(values.chunks_exact(height * width).map(mean).collect());
                 }
             }
             ensure!(rows.iter().any(Option::is_some), "none of the {} photos could be decoded", rows.len());
-            Ok(Rows(rows))
+            Ok(FeatureTable(rows))
         };
-        let (train, val) = (rows(&dataset.train)?, rows(&dataset.val)?);
-        Ok((Features { train, val }, skipped))
+        let (train, val) = (compute(&dataset.train)?, compute(&dataset.val)?);
+        Ok((CachedFeatures { train, val }, skipped))
     }
 }
 
-impl Rows {
-    /// Of the items that there are features of: these row by row, `[batch, features]`, and the items' classes.
-    pub fn batch(&self, items: &[Item], samples: &[Sample]) -> (Vec<f32>, Vec<usize>) {
-        let there = items.iter().filter_map(|item| Some((self.0[item.index].as_ref()?, samples[item.index].class)));
-        let (rows, classes): (Vec<_>, Vec<_>) = there.unzip();
+impl FeatureTable {
+    /// Returns the features `[batch, features]` and the classes of those items that could be decoded.
+    pub fn batch(&self, items: &[EpochItem], samples: &[Sample]) -> (Vec<f32>, Vec<usize>) {
+        let decoded = items.iter().filter_map(|item| Some((self.0[item.index].as_ref()?, samples[item.index].class)));
+        let (rows, classes): (Vec<_>, Vec<_>) = decoded.unzip();
         (rows.into_iter().flatten().copied().collect(), classes)
     }
 }

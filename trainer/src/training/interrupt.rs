@@ -1,18 +1,23 @@
-//! Ctrl-C: once stops after the current step, twice at once. Other signals do what they always do, so that `nohup` works.
+//! Ctrl-C: the first one stops the run after the current step, the second one ends the process at once. Other signals keep
+//! their default behaviour, so that `nohup` works.
 
+use crate::console;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether somebody asked to stop.
+/// Whether the user has asked to stop.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
-/// What a shell reports of a program that Ctrl-C ended.
+/// Exit status that shells report for a program ended by Ctrl-C.
 const EXIT_STATUS: i32 = 130;
 
 impl Interrupt {
-    /// Takes the signal over from the system, which a process can do once.
+    /// Installs the signal handler, which is possible once per process.
+    ///
+    /// # Errors
+    /// Returns an error if the handler cannot be installed.
     pub fn listen() -> Result<Self> {
         let interrupt = Interrupt::default();
         let flag = interrupt.clone();
@@ -20,9 +25,9 @@ impl Interrupt {
             if flag.0.swap(true, Ordering::Relaxed) {
                 std::process::exit(EXIT_STATUS);
             }
-            eprintln!("\nstops after this step and saves; once more stops at once");
+            console::status("\nstopping after this step and saving; press Ctrl-C again to stop at once");
         })
-        .context("Ctrl-C cannot be listened to")?;
+        .context("cannot install a handler for Ctrl-C")?;
         Ok(interrupt)
     }
 

@@ -1,56 +1,57 @@
-//! A training from its first step, or where it stopped, to its last, with one replica or many.
+//! Starts the replicas of a training run, and reports how the run ends.
 
-use super::features::Features;
+use super::features::CachedFeatures;
 use super::interrupt::Interrupt;
-use super::replica::{Common, Replica};
-use super::report::Report;
-use super::run::{BEST, LAST, Run};
+use super::replica::{Replica, TrainingContext};
+use super::reporter::Reporter;
+use super::run_folder::{BEST, LAST, RunFolder};
 use super::schedule::LearningRate;
-use super::state::{Standing, State};
-use crate::data::{Dataset, Sample, Threads};
+use super::state::{TrainingPosition, TrainingState};
+use crate::data::{Dataset, LoaderThreads, Sample};
 use crate::learning::{Learner, Mixing};
-use crate::recipe::{ClassWeights, Layers, NamedWeights, Recipe};
-use crate::replicas::{ReplicaDevice, collectives, together};
+use crate::recipe::{ClassWeights, NamedClassWeights, Recipe, TrainedLayers};
+use crate::replicas::{ReplicaDevice, collectives, run_replicas};
 use anyhow::{Error, Result};
 use indicatif::HumanDuration;
 use model::checkpoint::{Checkpoint, Metadata};
+use parking_lot::Mutex;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// All that a training is made of.
+/// A training run that is ready to start or to be resumed.
 pub struct Training {
     pub recipe: Recipe,
     pub dataset: Dataset,
-    /// The weights to start from, which describe what comes out.
-    pub start: Checkpoint,
-    /// Where it stopped, if it goes on.
-    pub state: Option<State>,
-    pub run: Run,
-    /// One for each replica.
+    /// Weights to start from. Their metadata becomes that of the checkpoints.
+    pub initial_weights: Checkpoint,
+    /// State to resume from.
+    pub state: Option<TrainingState>,
+    pub run_folder: RunFolder,
+    /// Device of each replica.
     pub devices: Vec<ReplicaDevice>,
-    pub threads: Threads,
+    pub threads: LoaderThreads,
     pub interrupt: Interrupt,
-    /// From one state to the next, within an epoch.
+    /// Interval between two states within an epoch.
     pub save_every: Duration,
 }
 
 impl Training {
-    /// Trains, and fills the run's folder.
+    /// Trains until the last epoch, and fills the run's folder.
     ///
     /// # Errors
-    /// Whatever ends a replica; what was saved before stays.
+    /// Returns the error that ended a replica. Saved states and checkpoints remain.
     pub fn run(self) -> Result<()> {
-        let begun = Instant::now();
-        let Training { recipe, dataset, start, state, run, devices, threads, interrupt, save_every } = self;
+        let start_time = Instant::now();
+        let Training { recipe, dataset, initial_weights, state, run_folder, devices, threads, interrupt, save_every } =
+            self;
         let class_weights = class_weights(&recipe, &dataset);
         let steps_per_epoch = dataset.train.len() / recipe.batch_size;
         let learning_rate = LearningRate::new(&recipe, steps_per_epoch);
-        let report = Mutex::new(Report::new(run, recipe.epochs, steps_per_epoch));
-        let metadata = Metadata { recipe: Some(serde_json::to_value(&recipe)?), ..start.metadata().clone() };
+        let reporter = Mutex::new(Reporter::new(run_folder, recipe.epochs, steps_per_epoch));
+        let metadata = Metadata { recipe: Some(serde_json::to_value(&recipe)?), ..initial_weights.metadata().clone() };
         let warmup = learning_rate.warmup();
-        let standing = state.as_ref().map(|state| state.standing.clone()).unwrap_or_default();
-        let mut common = Common {
+        let position = state.as_ref().map(|state| state.position.clone()).unwrap_or_default();
+        let mut context = TrainingContext {
             mixing: Mixing::new(&recipe, devices.len() * recipe.accumulate),
             recipe,
             dataset,
@@ -60,117 +61,124 @@ impl Training {
             features: None,
             threads,
             interrupt,
-            report,
+            reporter,
             save_every,
         };
         let mut prepare = || -> Result<()> {
-            introduce(&common, &standing, &devices)?;
-            if common.recipe.layers == Layers::Head {
-                common.features = Some(features(&common, &start, &devices[0])?);
+            log_run_header(&context, &position, &devices)?;
+            if context.recipe.layers == TrainedLayers::Head {
+                context.features = Some(compute_features(&context, &initial_weights, &devices[0])?);
             }
             Ok(())
         };
         let prepared = prepare();
         let replica = |device: &ReplicaDevice, collective| -> Result<()> {
-            let mut learner = Learner::new(&start, &common.recipe, class_weights.clone(), warmup, &device.device);
+            let mut learner =
+                Learner::new(&initial_weights, &context.recipe, class_weights.clone(), warmup, &device.device);
             if let Some(state) = &state {
-                learner.remember(&state.metadata, state.memory.clone())?;
+                learner.load_state(&state.metadata, state.learner.clone())?;
             }
-            Replica::new(&common, collective, learner, device.name, standing.clone()).run()
+            Replica::new(&context, collective, learner, device.name, position.clone()).run()
         };
         let result = prepared
-            .and_then(|()| together(collectives(&devices), |rank, collective| replica(&devices[rank], collective)));
-        let mut report = common.report();
+            .and_then(|()| run_replicas(collectives(&devices), |rank, collective| replica(&devices[rank], collective)));
+        let mut reporter = context.reporter();
         if let Err(error) = result {
-            let error = explained(error, &common.recipe, devices.len(), report.run().folder());
-            report.ended_by(&error);
+            let error = with_advice(error, &context.recipe, devices.len(), reporter.run_folder().path());
+            reporter.log_error(&error);
             return Err(error);
         }
-        let best = report.run().folder().join(BEST);
-        let took = HumanDuration(begun.elapsed());
-        report.say(&format!("done in {took}: {} is the best, {LAST} the last", best.display()))
+        let best = reporter.run_folder().path().join(BEST);
+        let duration = HumanDuration(start_time.elapsed());
+        reporter.log(&format!("done in {duration}; best checkpoint: {}, last: {LAST}", best.display()))
     }
 }
 
-/// What can be done, if something can.
-fn explained(error: Error, recipe: &Recipe, replicas: usize, run: &Path) -> Error {
-    // Causes are of many types, and a device that is short of memory says so in words alone.
+/// Adds advice to an error of a full disk, or of exhausted memory.
+fn with_advice(error: Error, recipe: &Recipe, replicas: usize, run_folder: &Path) -> Error {
+    // Causes have many types, and devices report exhausted memory in their messages only.
     let text = format!("{error:#}").to_lowercase();
-    let says = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
-    if says(&["no space left", "file too large", "quota exceeded"]) {
+    let mentions = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+    if mentions(&["no space left", "file too large", "quota exceeded"]) {
         let advice =
-            format!("the disk is full: make room, and trainer --resume {} goes on from its last state", run.display());
+            format!("disk is full; free some space and resume with `trainer --resume {}`", run_folder.display());
         return error.context(advice);
     }
-    if !says(&["out of memory", "outofmemory", "out_of_memory", "buffer too big"]) {
+    if !mentions(&["out of memory", "outofmemory", "out_of_memory", "buffer too big"]) {
         return error;
     }
     let Recipe { batch_size, accumulate, .. } = *recipe;
     let parts = replicas * accumulate;
     let half = (batch_size / 2 / parts * parts).max(2 * parts);
     error.context(format!(
-        "memory is short: try --batch-size {half}, or --set accumulate={}, which computes the same in more parts",
+        "out of memory; try --batch-size {half}, or --set accumulate={}, which splits each batch into more parts",
         2 * accumulate
     ))
 }
 
-/// What begins or goes on, and the files that tell what it is.
-fn introduce(common: &Common, standing: &Standing, devices: &[ReplicaDevice]) -> Result<()> {
-    let Common { recipe, dataset, metadata, .. } = common;
+/// Logs what is trained or resumed, and writes the files that describe a new run.
+fn log_run_header(context: &TrainingContext, position: &TrainingPosition, devices: &[ReplicaDevice]) -> Result<()> {
+    let TrainingContext { recipe, dataset, metadata, .. } = context;
     let Metadata { architecture, labels, preprocessing, .. } = metadata;
-    let mut report = common.report();
-    report.at(standing);
-    let folder = report.run().folder().to_owned();
+    let mut reporter = context.reporter();
+    reporter.start_at(position);
+    let folder = reporter.run_folder().path().to_owned();
     let names: Vec<_> = devices.iter().map(|device| device.name.to_string()).collect();
-    let on = names.join(", ");
-    if standing.epoch > 0 {
-        let Standing { epoch, step, .. } = standing;
-        return report.say(&format!("{} goes on in epoch {epoch} after step {step}, on {on}", folder.display()));
+    let devices = names.join(", ");
+    if position.epoch > 0 {
+        let TrainingPosition { epoch, step, .. } = position;
+        return reporter
+            .log(&format!("resuming {} in epoch {epoch} after step {step}, on {devices}", folder.display()));
     }
     let sides: Vec<_> = recipe.train_sizes.iter().map(|(_, side)| side.to_string()).collect();
-    let trained = if sides.is_empty() { String::new() } else { format!(" (trained at {})", sides.join(", ")) };
-    let begins = format!(
-        "{architecture}, {} classes, {} photos to train on and {} to validate with, {} px{trained}, {} epochs of {} steps \
-         on {on}, into {}",
+    let train_sizes = if sides.is_empty() { String::new() } else { format!(" (training at {})", sides.join(", ")) };
+    let header = format!(
+        "{architecture}, {} classes, {} training and {} validation photos, {} px{train_sizes}, {} epochs of {} steps on \
+         {devices}, output folder {}",
         dataset.classes.len(),
         dataset.train.len(),
         dataset.val.len(),
         preprocessing.crop,
         recipe.epochs,
-        common.steps_per_epoch,
+        context.steps_per_epoch,
         folder.display()
     );
     let lines = |names: &[String]| names.join("\n") + "\n";
-    report.run().write("classes.txt", &lines(&dataset.classes))?;
-    report.run().write("labels.txt", &lines(labels))?;
-    report.run().write("recipe.toml", &recipe.to_toml()?)?;
-    report.say(&begins)?;
-    let unseen = |class: &usize| !dataset.val.iter().any(|sample| sample.class == *class);
-    let unseen: Vec<_> =
-        (0..dataset.classes.len()).filter(unseen).map(|class| dataset.classes[class].as_str()).collect();
-    if !unseen.is_empty() {
-        report.say(&format!("nothing validates {}", unseen.join(", ")))?;
+    reporter.run_folder().write("classes.txt", &lines(&dataset.classes))?;
+    reporter.run_folder().write("labels.txt", &lines(labels))?;
+    reporter.run_folder().write("recipe.toml", &recipe.to_toml()?)?;
+    reporter.log(&header)?;
+    let is_missing = |class: &usize| !dataset.val.iter().any(|sample| sample.class == *class);
+    let missing: Vec<_> =
+        (0..dataset.classes.len()).filter(is_missing).map(|class| dataset.classes[class].as_str()).collect();
+    if !missing.is_empty() {
+        reporter.log(&format!("no validation photos of {}", missing.join(", ")))?;
     }
     Ok(())
 }
 
-fn features(common: &Common, start: &Checkpoint, device: &ReplicaDevice) -> Result<Features> {
-    let begun = Instant::now();
-    let Common { dataset, threads, interrupt, .. } = common;
+fn compute_features(
+    context: &TrainingContext,
+    initial_weights: &Checkpoint,
+    device: &ReplicaDevice,
+) -> Result<CachedFeatures> {
+    let start_time = Instant::now();
+    let TrainingContext { dataset, threads, interrupt, .. } = context;
     let photos = dataset.train.len() + dataset.val.len();
-    let says = format!("what the layers in front of the classifier make of {photos} photos is computed, once");
-    common.report().say(&says)?;
-    let (features, skipped) = Features::compute(start, dataset, device.name, threads, interrupt)?;
-    common.report().skip(&skipped)?;
-    common.report().say(&format!("that took {:.1} s", begun.elapsed().as_secs_f64()))?;
+    context
+        .reporter()
+        .log(&format!("computing the features of {photos} photos, on which the classifier is trained"))?;
+    let (features, skipped) = CachedFeatures::compute(initial_weights, dataset, device.name, threads, interrupt)?;
+    context.reporter().report_skipped(&skipped)?;
+    context.reporter().log(&format!("computed the features in {:.1} s", start_time.elapsed().as_secs_f64()))?;
     Ok(features)
 }
 
-/// By class, if they do not all count alike.
+/// Returns the weight of each class, or `None` if all have the same.
 fn class_weights(recipe: &Recipe, dataset: &Dataset) -> Option<Vec<f64>> {
     match recipe.class_weights.as_ref()? {
         ClassWeights::Each(weights) => Some(weights.clone()),
-        ClassWeights::Named(NamedWeights::Balanced) => {
+        ClassWeights::Named(NamedClassWeights::Balanced) => {
             let mut counts = vec![0.0; dataset.classes.len()];
             dataset.train.iter().for_each(|Sample { class, .. }| counts[*class] += 1.0);
             let mean = dataset.train.len() as f64 / counts.len() as f64;
@@ -185,11 +193,11 @@ mod tests {
     use anyhow::anyhow;
 
     #[test]
-    fn short_memory_names_a_batch_size_to_try() {
-        let recipe = Recipe::changed(&["batch-size=64", "accumulate=2"]);
-        let error = explained(anyhow!("a replica failed: CUDA_ERROR_OUT_OF_MEMORY"), &recipe, 1, Path::new("run"));
+    fn out_of_memory_suggests_a_smaller_batch() {
+        let recipe = Recipe::finetune_with(&["batch-size=64", "accumulate=2"]);
+        let error = with_advice(anyhow!("a replica failed: CUDA_ERROR_OUT_OF_MEMORY"), &recipe, 1, Path::new("run"));
         let text = format!("{error:#}");
         assert!(text.contains("--batch-size 32, or --set accumulate=4") && text.contains("CUDA"), "{text}");
-        assert_eq!(explained(anyhow!("no disk"), &recipe, 1, Path::new("run")).to_string(), "no disk");
+        assert_eq!(with_advice(anyhow!("no disk"), &recipe, 1, Path::new("run")).to_string(), "no disk");
     }
 }

@@ -1,21 +1,20 @@
-//! A run from its start, or where it stopped, to its end: epochs of steps, evaluation, states, and what it tells.
+//! A training run from its start, or from the state it is resumed from, to its end: steps, evaluation, states, reporting.
 
 mod evaluation;
 mod features;
+mod initial_weights;
 mod interrupt;
 mod launch;
-mod progress;
+mod metric_accumulator;
 mod replica;
-mod report;
-mod run;
+mod reporter;
+mod run_folder;
 mod schedule;
-mod start;
 mod state;
-mod tally;
 
-pub use evaluation::count;
+pub use evaluation::evaluate;
+pub use initial_weights::{initial_weights, open_checkpoint, resolve_checkpoint_path};
 pub use interrupt::Interrupt;
 pub use launch::Training;
-pub use run::{BEST, Run, Setup};
-pub use start::{located, open, start};
-pub use state::State;
+pub use run_folder::{BEST, RunFolder, RunSetup};
+pub use state::TrainingState;

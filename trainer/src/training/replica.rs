@@ -1,319 +1,329 @@
-//! What each replica does: epochs of steps, and an evaluation behind each.
+//! One replica of a training run: epochs of steps, each followed by an evaluation.
 
-use super::evaluation::{Counts, count};
-use super::features::Features;
+use super::evaluation::{EvaluationSums, evaluate};
+use super::features::CachedFeatures;
 use super::interrupt::Interrupt;
-use super::report::{Report, STEPS_PER_RECORD};
-use super::run::{BEST, LAST};
+use super::metric_accumulator::{MetricAccumulator, MetricSummary};
+use super::reporter::{Reporter, STEPS_PER_RECORD};
+use super::run_folder::{BEST, LAST};
 use super::schedule::LearningRate;
-use super::state::{Best, Standing, State};
-use super::tally::{Summary, Tally};
-use crate::data::{Augmentation, Dataset, Item, Loader, Source, Threads, View, in_order, part, shuffled};
-use crate::learning::{Inputs, Learner, Mixing, Update};
+use super::state::{BestEpoch, TrainingPosition, TrainingState};
+use crate::data::{
+    Augmentation, DataLoader, Dataset, EpochItem, LoaderThreads, SampleLoader, Transform, sequential_batches,
+    shuffled_batches, strided_part,
+};
+use crate::learning::{Learner, LearnerInput, Mixing, StepOutcome};
 use crate::recipe::Recipe;
 use crate::replicas::Collective;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, EngineError, EngineOptions};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use std::num::NonZero;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What all replicas of a training have in common.
-pub struct Common {
+/// What all replicas of a run share.
+pub struct TrainingContext {
     pub recipe: Recipe,
     pub dataset: Dataset,
-    /// Of every checkpoint, but for its metrics.
+    /// Metadata of every checkpoint, except its metrics.
     pub metadata: Metadata,
     pub learning_rate: LearningRate,
     pub mixing: Option<Mixing>,
     pub steps_per_epoch: usize,
-    /// Of a training of the head alone.
-    pub features: Option<Features>,
-    pub threads: Threads,
+    /// Cached features, if only the classifier is trained.
+    pub features: Option<CachedFeatures>,
+    pub threads: LoaderThreads,
     pub interrupt: Interrupt,
-    pub report: Mutex<Report>,
-    /// From one state to the next, within an epoch.
+    pub reporter: Mutex<Reporter>,
+    /// Interval between two states within an epoch.
     pub save_every: Duration,
 }
 
-impl Common {
-    pub fn report(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+impl TrainingContext {
+    pub fn reporter(&self) -> MutexGuard<'_, Reporter> {
+        self.reporter.lock()
     }
 }
 
-/// One of them. The first one, of rank 0, also reports and saves.
+/// One replica. The replica of rank 0 also reports and saves.
 pub struct Replica<'a> {
-    common: &'a Common,
+    context: &'a TrainingContext,
     collective: Box<dyn Collective>,
     learner: Learner,
-    /// Where it evaluates.
+    /// Device of the evaluation.
     device: Device,
-    standing: Standing,
-    saved: Instant,
+    position: TrainingPosition,
+    last_save: Instant,
 }
 
 impl<'a> Replica<'a> {
     pub fn new(
-        common: &'a Common,
+        context: &'a TrainingContext,
         collective: Box<dyn Collective>,
         learner: Learner,
         device: Device,
-        standing: Standing,
+        position: TrainingPosition,
     ) -> Self {
-        Replica { common, collective, learner, device, standing, saved: Instant::now() }
+        Replica { context, collective, learner, device, position, last_save: Instant::now() }
     }
 
-    /// Trains to the end.
+    /// Trains until the last epoch.
     ///
     /// # Errors
-    /// If the loss is not finite, if nothing can be decoded or written, if somebody interrupts, and if another replica is
-    /// gone; what was saved before stays.
+    /// Returns an error if the loss is not finite, if no photo can be decoded, if a file cannot be written, if the run is
+    /// interrupted, or if another replica has ended. Saved states and checkpoints remain.
     pub fn run(mut self) -> Result<()> {
-        if self.standing.epoch == 0 {
-            self.standing.epoch = 1;
-            // From here on, a training that is killed can go on.
+        if self.position.epoch == 0 {
+            self.position.epoch = 1;
+            // A run that is killed from here on can be resumed.
             self.save()?;
         }
         loop {
-            let epoch = self.standing.epoch;
+            let epoch = self.position.epoch;
             let trained = self.train()?;
-            let checkpoint = self.learner.checkpoint(self.common.metadata.clone());
+            let checkpoint = self.learner.checkpoint(self.context.metadata.clone());
             let checkpoint = checkpoint.map_err(|error| self.diverged(&error.to_string()))?;
             self.save()?;
             self.evaluate(trained, checkpoint)?;
-            let since = self.standing.best.map_or(0, |best| epoch - best.epoch);
-            if self.common.recipe.early_stopping.is_some_and(|patience| since >= patience) {
-                return self.say(&format!("stopped early: {since} epochs brought no better top-1"));
+            let epochs_since_best = self.position.best.map_or(0, |best| epoch - best.epoch);
+            if self.context.recipe.early_stopping.is_some_and(|patience| epochs_since_best >= patience) {
+                return self.log(&format!("stopped early: no better top-1 for {epochs_since_best} epochs"));
             }
-            if epoch == self.common.recipe.epochs {
+            if epoch == self.context.recipe.epochs {
                 return Ok(());
             }
-            self.standing = Standing { epoch: epoch + 1, best: self.standing.best, ..Standing::default() };
+            self.position =
+                TrainingPosition { epoch: epoch + 1, best: self.position.best, ..TrainingPosition::default() };
         }
     }
 
-    /// The steps of an epoch that are not done.
-    fn train(&mut self) -> Result<Summary> {
-        let Common { ref recipe, ref dataset, steps_per_epoch, .. } = *self.common;
-        let Standing { epoch, step: done, found, seconds, .. } = self.standing;
-        let batches = shuffled(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
-        let mut lessons = self.lessons(batches.into_iter().skip(done), epoch);
+    /// Runs the remaining steps of the epoch.
+    fn train(&mut self) -> Result<MetricSummary> {
+        let TrainingContext { ref recipe, ref dataset, steps_per_epoch, .. } = *self.context;
+        let TrainingPosition { epoch, step: done, metrics, seconds, .. } = self.position;
+        let batches = shuffled_batches(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
+        let mut inputs = self.inputs(batches.into_iter().skip(done), epoch);
 
-        let (mut whole, mut recent) = (Tally::since(found, seconds), Tally::since(Default::default(), 0.0));
+        let (mut whole_epoch, mut recent) = (MetricAccumulator::resume(metrics, seconds), MetricAccumulator::new());
         for step in done + 1..=steps_per_epoch {
-            let mut waited = Duration::ZERO;
+            let mut wait_time = Duration::ZERO;
             for _ in 0..recipe.accumulate {
-                waited += lessons.give(epoch, &mut self.learner, self.common)?;
+                wait_time += inputs.run(epoch, &mut self.learner, self.context)?;
             }
-            let learning_rate = self.common.learning_rate.at((epoch - 1) * steps_per_epoch + step - 1);
-            let interrupted = f64::from(u8::from(self.common.interrupt.is_raised()));
-            let (update, interrupted) = self.learner.update(learning_rate, interrupted, &*self.collective)?;
-            let found = match update {
-                Update::Done(found) => found,
-                Update::Diverged(why) => return Err(self.diverged(&format!("epoch {epoch}, step {step}: {why}"))),
+            let learning_rate = self.context.learning_rate.at((epoch - 1) * steps_per_epoch + step - 1);
+            let interrupted = f64::from(u8::from(self.context.interrupt.is_raised()));
+            let (outcome, interrupted) = self.learner.update(learning_rate, interrupted, &*self.collective)?;
+            let metrics = match outcome {
+                StepOutcome::Applied(metrics) => metrics,
+                StepOutcome::Diverged(reason) => {
+                    return Err(self.diverged(&format!("epoch {epoch}, step {step}: {reason}")));
+                }
             };
-            whole.add(found, waited);
-            recent.add(found, waited);
-            (self.standing.step, self.standing.found, self.standing.seconds) = (step, whole.found(), whole.seconds());
-            if self.reports() {
-                self.report().step(epoch, &whole);
+            whole_epoch.add(metrics, wait_time);
+            recent.add(metrics, wait_time);
+            self.position.step = step;
+            (self.position.metrics, self.position.seconds) = (whole_epoch.sums(), whole_epoch.seconds());
+            if self.is_reporting() {
+                self.reporter().advance(epoch, &whole_epoch);
                 if (step % STEPS_PER_RECORD == 0 || step == steps_per_epoch) && !recent.is_empty() {
-                    let recent = std::mem::replace(&mut recent, Tally::since(Default::default(), 0.0));
-                    self.report().steps(epoch, step, learning_rate, recent.summary())?;
+                    let recent = std::mem::replace(&mut recent, MetricAccumulator::new());
+                    self.reporter().report_steps(epoch, step, learning_rate, recent.summary())?;
                 }
             }
             if interrupted > 0.0 {
                 return self.stop();
             }
-            // The last step's is saved in any case.
-            if step < steps_per_epoch && self.saved.elapsed() >= self.common.save_every {
+            // `run` saves the state after the last step.
+            if step < steps_per_epoch && self.last_save.elapsed() >= self.context.save_every {
                 self.save()?;
             }
         }
-        ensure!(!whole.is_empty(), "none of the {} photos could be decoded", dataset.train.len());
-        Ok(whole.summary())
+        ensure!(!whole_epoch.is_empty(), "none of the {} photos could be decoded", dataset.train.len());
+        Ok(whole_epoch.summary())
     }
 
-    /// This replica's parts of batches.
-    fn lessons(&self, batches: impl Iterator<Item = Vec<Item>>, epoch: usize) -> Lessons {
-        let Common { recipe, dataset, metadata, threads, .. } = self.common;
+    /// Returns this replica's parts of the batches.
+    fn inputs(&self, batches: impl Iterator<Item = Vec<EpochItem>>, epoch: usize) -> StepInputs {
+        let TrainingContext { recipe, dataset, metadata, threads, .. } = self.context;
         let parts = self.collective.world_size() * recipe.accumulate;
         let first = self.collective.rank() * recipe.accumulate;
-        let mine: Vec<_> = batches
-            .flat_map(|batch| (first..first + recipe.accumulate).map(move |own| part(&batch, own, parts)))
+        let parts_of_replica: Vec<_> = batches
+            .flat_map(|batch| (first..first + recipe.accumulate).map(move |part| strided_part(&batch, part, parts)))
             .collect();
-        if self.common.features.is_some() {
-            return Lessons::Features(mine.into_iter());
+        if self.context.features.is_some() {
+            return StepInputs::Features(parts_of_replica.into_iter());
         }
-        let view = View::Drawn { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch };
-        let preprocessing = recipe.preprocessing_at(epoch, &metadata.preprocessing);
-        let source = Source { samples: dataset.train.clone(), preprocessing, view, cache: dataset.cache.clone() };
-        Lessons::Photos(Loader::new(source, mine, threads.clone()))
+        let transform = Transform::Train { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch };
+        let preprocessing = recipe.training_preprocessing(epoch, &metadata.preprocessing);
+        let sample_loader =
+            SampleLoader { samples: dataset.train.clone(), preprocessing, transform, cache: dataset.cache.clone() };
+        StepInputs::Photos(DataLoader::new(sample_loader, parts_of_replica, threads.clone()))
     }
 
-    /// Evaluates the weights of an epoch, a part in each replica, and puts their metrics beside them.
-    fn evaluate(&mut self, trained: Summary, checkpoint: Checkpoint) -> Result<()> {
-        let counts = self.count(&checkpoint)?;
-        let Counts { loss, top1, top5, photos, skipped } = counts;
-        let interrupted = f64::from(u8::from(self.common.interrupt.is_raised()));
-        let (_, sums) = self.collective.sum(Vec::new(), &[loss, top1, top5, photos, skipped, interrupted])?;
+    /// Evaluates the weights of the epoch, divided among the replicas, and saves them with their metrics.
+    fn evaluate(&mut self, trained: MetricSummary, checkpoint: Checkpoint) -> Result<()> {
+        let EvaluationSums { loss, top1, top5, photos, skipped } = self.evaluate_part(&checkpoint)?;
+        let interrupted = f64::from(u8::from(self.context.interrupt.is_raised()));
+        let (_, sums) = self.collective.all_reduce(Vec::new(), &[loss, top1, top5, photos, skipped, interrupted])?;
         if sums[5] > 0.0 {
             return self.stop();
         }
-        let counts = Counts { loss: sums[0], top1: sums[1], top5: sums[2], photos: sums[3], skipped: sums[4] };
-        let val = counts.evaluation()?;
+        let sums = EvaluationSums { loss: sums[0], top1: sums[1], top5: sums[2], photos: sums[3], skipped: sums[4] };
+        let val = sums.means()?;
 
-        let epoch = self.standing.epoch;
-        let before = self.standing.best;
-        let better = before.is_none_or(|best| val.top1 > best.top1 || (val.top1 == best.top1 && val.loss < best.loss));
-        if better {
-            self.standing.best = Some(Best { epoch, top1: val.top1, loss: val.loss });
+        let epoch = self.position.epoch;
+        let is_best = self
+            .position
+            .best
+            .is_none_or(|best| val.top1 > best.top1 || (val.top1 == best.top1 && val.loss < best.loss));
+        if is_best {
+            self.position.best = Some(BestEpoch { epoch, top1: val.top1, loss: val.loss });
         }
-        if !self.reports() {
+        if !self.is_reporting() {
             return Ok(());
         }
         let metrics = json!({ "epoch": epoch, "top1": val.top1, "top5": val.top5, "loss": val.loss });
-        let metadata = Metadata { metrics: Some(metrics), ..self.common.metadata.clone() };
+        let metadata = Metadata { metrics: Some(metrics), ..self.context.metadata.clone() };
         let checkpoint = checkpoint.with_metadata(metadata)?;
-        let mut report = self.report();
-        report.run().save(LAST, &checkpoint)?;
-        if better {
-            report.run().save(BEST, &checkpoint)?;
+        let mut reporter = self.reporter();
+        reporter.run_folder().save(LAST, &checkpoint)?;
+        if is_best {
+            reporter.run_folder().save(BEST, &checkpoint)?;
         }
-        let learning_rate = self.common.learning_rate.at(epoch * self.common.steps_per_epoch - 1);
-        report.epoch(epoch, learning_rate, trained, &val, better)
+        let learning_rate = self.context.learning_rate.at(epoch * self.context.steps_per_epoch - 1);
+        reporter.report_epoch(epoch, learning_rate, trained, &val, is_best)
     }
 
-    /// What this replica's share of the validation comes to.
-    fn count(&self, checkpoint: &Checkpoint) -> Result<Counts> {
-        let Common { recipe, dataset, metadata, threads, interrupt, features, .. } = self.common;
-        let stops = || interrupt.is_raised() || self.collective.is_broken();
+    /// Evaluates this replica's part of the validation photos.
+    fn evaluate_part(&self, checkpoint: &Checkpoint) -> Result<EvaluationSums> {
+        let TrainingContext { recipe, dataset, metadata, threads, interrupt, features, .. } = self.context;
+        let should_stop = || interrupt.is_raised() || self.collective.is_broken();
         let (rank, replicas) = (self.collective.rank(), self.collective.world_size());
-        let batches = in_order(dataset.val.len(), recipe.batch_size / replicas / recipe.accumulate);
-        let batches = part(&batches, rank, replicas);
+        let batches = sequential_batches(dataset.val.len(), recipe.batch_size / replicas / recipe.accumulate);
+        let batches = strided_part(&batches, rank, replicas);
         if let Some(features) = features {
-            let (mut counts, classify) = (Counts::default(), self.learner.classifier());
+            let (mut sums, classify) = (EvaluationSums::default(), self.learner.classifier());
             for batch in batches {
                 let (rows, classes) = features.val.batch(&batch, &dataset.val);
-                counts.skipped += (batch.len() - classes.len()) as f64;
+                sums.skipped += (batch.len() - classes.len()) as f64;
                 let logits = classify(rows);
                 let rows = logits.chunks_exact(dataset.classes.len()).zip(classes);
-                rows.for_each(|(row, class)| counts.add(row, class));
+                rows.for_each(|(row, class)| sums.add(row, class));
             }
-            return Ok(counts);
+            return Ok(sums);
         }
-        let source = Source {
+        let sample_loader = SampleLoader {
             samples: dataset.val.clone(),
             preprocessing: metadata.preprocessing.clone(),
-            view: View::Middle,
+            transform: Transform::Eval,
             cache: None,
         };
-        let loader = Loader::new(source, batches, threads.clone());
-        // What will answer with these weights; on a CPU, Burn would take many times as long.
+        let loader = DataLoader::new(sample_loader, batches, threads.clone());
+        // The inference engine: Burn would take many times as long on a CPU.
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let options = EngineOptions { threads: NonZero::new((cores / replicas).max(1)), ..EngineOptions::default() };
         let engine = Engine::prepare_from(checkpoint, self.device, options);
-        let counted = pollster::block_on(engine).map_err(Into::into).and_then(|engine| count(&engine, loader, stops));
-        let (counts, skipped) = counted.map_err(|error| match error.downcast::<EngineError>() {
-            // Weights that are finite may still be too large to compute with.
+        let result = pollster::block_on(engine).map_err(Into::into);
+        let result = result.and_then(|engine| evaluate(&engine, loader, should_stop));
+        let (sums, skipped) = result.map_err(|error| match error.downcast::<EngineError>() {
+            // Finite weights may still be too large for finite activations.
             Ok(error) => self.diverged(&error.to_string()),
             Err(error) => error,
         })?;
-        self.report().skip(&skipped)?;
-        Ok(counts)
+        self.reporter().report_skipped(&skipped)?;
+        Ok(sums)
     }
 
-    fn reports(&self) -> bool {
+    fn is_reporting(&self) -> bool {
         self.collective.rank() == 0
     }
 
-    fn report(&self) -> MutexGuard<'_, Report> {
-        self.common.report()
+    fn reporter(&self) -> MutexGuard<'_, Reporter> {
+        self.context.reporter()
     }
 
-    fn say(&self, line: &str) -> Result<()> {
-        if self.reports() { self.report().say(line) } else { Ok(()) }
+    fn log(&self, line: &str) -> Result<()> {
+        if self.is_reporting() { self.reporter().log(line) } else { Ok(()) }
     }
 
-    /// The state, by which a training that is killed goes on.
+    /// Saves the state, from which the run can be resumed.
     fn save(&mut self) -> Result<()> {
-        if self.reports() {
-            let memory = self.learner.memory()?;
-            let metadata = self.common.metadata.clone();
-            let report = self.report();
-            let standing = Standing { skipped: report.skipped().clone(), ..self.standing.clone() };
-            report.run().save_state(&State { standing, metadata, memory })?;
+        if self.is_reporting() {
+            let learner = self.learner.state()?;
+            let metadata = self.context.metadata.clone();
+            let reporter = self.reporter();
+            let position = TrainingPosition { skipped: reporter.skipped().clone(), ..self.position.clone() };
+            reporter.run_folder().save_state(&TrainingState { position, metadata, learner })?;
         }
-        self.saved = Instant::now();
+        self.last_save = Instant::now();
         Ok(())
     }
 
-    /// `what` is wrong.
-    fn diverged(&self, what: &str) -> anyhow::Error {
-        let lower = self.common.recipe.learning_rate / 10.0;
-        let last = self.report().run().folder().join(LAST);
+    /// Returns the error of a diverged run, with advice.
+    fn diverged(&self, problem: &str) -> anyhow::Error {
+        let lower = self.context.recipe.learning_rate / 10.0;
+        let last = self.reporter().run_folder().path().join(LAST);
         let saved = match last.exists() {
-            true => format!("{} holds what was saved last", last.display()),
-            false => "nothing was saved yet".to_owned(),
+            true => format!("last checkpoint: {}", last.display()),
+            false => "no checkpoint was saved".to_owned(),
         };
-        anyhow!("{what}: begin anew with a lower learning rate, such as --set learning-rate={lower:e}; {saved}")
+        anyhow!("{problem}; start again with a lower learning rate, such as --set learning-rate={lower:e} ({saved})")
     }
 
-    /// Saves what there is.
+    /// Saves the state and the weights of an interrupted run.
     ///
     /// # Errors
-    /// Says that somebody interrupted, if nothing else is wrong.
+    /// Always returns an error: that the run was interrupted, unless a file cannot be written.
     fn stop<T>(&mut self) -> Result<T> {
-        let Standing { epoch, step, .. } = self.standing;
+        let TrainingPosition { epoch, step, .. } = self.position;
         self.save()?;
-        if self.reports() {
+        if self.is_reporting() {
             let metrics = json!({ "epoch": epoch, "step": step });
-            let metadata = Metadata { metrics: Some(metrics), ..self.common.metadata.clone() };
+            let metadata = Metadata { metrics: Some(metrics), ..self.context.metadata.clone() };
             let checkpoint = self.learner.checkpoint(metadata)?;
-            self.report().run().save(LAST, &checkpoint)?;
+            self.reporter().run_folder().save(LAST, &checkpoint)?;
         }
-        let folder = self.report().run().folder().to_owned();
+        let folder = self.reporter().run_folder().path().to_owned();
         bail!(
-            "interrupted in epoch {epoch} after step {step}; {} holds the weights, and trainer --resume {} goes on",
+            "interrupted in epoch {epoch} after step {step}; saved {}; resume with `trainer --resume {}`",
             folder.join(LAST).display(),
             folder.display()
         )
     }
 }
 
-/// What a replica studies, part after part.
-enum Lessons {
-    Photos(Loader),
-    Features(std::vec::IntoIter<Vec<Item>>),
+/// The inputs of a replica's steps, one part of a batch after the other.
+enum StepInputs {
+    Photos(DataLoader),
+    Features(std::vec::IntoIter<Vec<EpochItem>>),
 }
 
-impl Lessons {
-    /// Has the next part studied, and says how long it was waited for.
-    fn give(&mut self, epoch: usize, learner: &mut Learner, common: &Common) -> Result<Duration> {
-        const ENDED: &str = "the epoch has no more parts";
+impl StepInputs {
+    /// Runs the forward and backward pass of the next part, and returns how long it waited for the part.
+    fn run(&mut self, epoch: usize, learner: &mut Learner, context: &TrainingContext) -> Result<Duration> {
+        const ENDED: &str = "no more parts in this epoch";
         match self {
-            Lessons::Photos(loader) => {
-                let before = loader.waited();
+            StepInputs::Photos(loader) => {
+                let before = loader.wait_time();
                 let batch = loader.next().context(ENDED)?;
                 if !batch.skipped.is_empty() {
-                    common.report().skip(&batch.skipped)?;
+                    context.reporter().report_skipped(&batch.skipped)?;
                 }
                 if let Some(images) = batch.images {
-                    let plan = common
+                    let plan = context
                         .mixing
-                        .map(|mixing| mixing.draw(common.recipe.seed, epoch, &batch.items, images.shape()[1]));
-                    learner.study(Inputs::Photos(&images, plan.unwrap_or_default()), &batch.classes);
+                        .map(|mixing| mixing.draw(context.recipe.seed, epoch, &batch.items, images.shape()[1]));
+                    learner.forward_backward(LearnerInput::Photos(&images, plan.unwrap_or_default()), &batch.classes);
                 }
-                Ok(loader.waited() - before)
+                Ok(loader.wait_time() - before)
             }
-            Lessons::Features(parts) => {
-                let features = common.features.as_ref().context("there are no features")?;
-                let (rows, classes) = features.train.batch(&parts.next().context(ENDED)?, &common.dataset.train);
+            StepInputs::Features(parts) => {
+                let features = context.features.as_ref().context("no features were computed")?;
+                let (rows, classes) = features.train.batch(&parts.next().context(ENDED)?, &context.dataset.train);
                 if !classes.is_empty() {
-                    learner.study(Inputs::Features(rows), &classes);
+                    learner.forward_backward(LearnerInput::Features(rows), &classes);
                 }
                 Ok(Duration::ZERO)
             }

@@ -1,124 +1,128 @@
-//! Where a training is, in one file, from which it goes on as if it had never stopped.
+//! The state of a training run in one file, from which the run resumes bit-identically.
 
-use crate::learning::LossScale;
-use crate::learning::{Found, Memory};
-use anyhow::{Context, Result, anyhow};
+use crate::learning::{LearnerState, LossScale, StepMetrics};
+use anyhow::{Context, Result, bail};
 use model::checkpoint::{Metadata, write_atomically};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-/// A training between two steps.
+/// A training run between two steps.
 #[derive(Clone, Debug, PartialEq)]
-pub struct State {
-    pub standing: Standing,
-    /// Of the checkpoints that come out.
+pub struct TrainingState {
+    pub position: TrainingPosition,
+    /// Metadata of the checkpoints that the run saves.
     pub metadata: Metadata,
-    pub memory: Memory,
+    pub learner: LearnerState,
 }
 
-/// How far a training is.
+/// How far a training run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
-    /// From 1.
+pub struct TrainingPosition {
+    /// Current epoch, counted from 1.
     pub epoch: usize,
-    /// Steps of the epoch that are done; after the last one, it is still to be validated.
+    /// Completed steps of the epoch. After the last one, the epoch's evaluation is still to be done.
     pub step: usize,
-    /// What these steps found, and how long they took.
-    pub found: Found,
+    /// Sums of the metrics of these steps, and their duration.
+    #[serde(rename = "found")]
+    pub metrics: StepMetrics,
     pub seconds: f64,
-    /// What could not be decoded so far, in this epoch and before.
+    /// Files that could not be decoded, in all epochs so far.
     pub skipped: BTreeSet<String>,
-    /// Of the epochs before this one.
-    pub best: Option<Best>,
+    /// The best of the completed epochs.
+    pub best: Option<BestEpoch>,
 }
 
-/// The epoch that validated best.
+/// The epoch with the best validation metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Best {
+pub struct BestEpoch {
     pub epoch: usize,
     pub top1: f64,
     pub loss: f64,
 }
 
-/// What stands beside the tensors.
+/// The part of the state that is not stored as tensors.
 #[derive(Serialize, Deserialize)]
-struct Document {
-    standing: Standing,
+struct StateHeader {
+    #[serde(rename = "standing")]
+    position: TrainingPosition,
     metadata: Metadata,
     loss_scale: Option<LossScale>,
     optimiser_steps: usize,
 }
 
-/// The key of the document in the file's `__metadata__`.
+/// Key of the header in the file's `__metadata__`.
 const KEY: &str = "shortcut-training";
+/// Names and prefixes of the tensors.
 const NETWORK: &str = "network.";
 const AVERAGE: &str = "average.";
 const OPTIMISER: &str = "optimiser";
 
-impl State {
-    /// As a safetensors file: the network and its average by torchvision's names, the optimiser as Burn writes it down.
+impl TrainingState {
+    /// Writes a safetensors file: the network and its average with torchvision's names, the optimiser in Burn's format.
     ///
     /// # Errors
-    /// If the disk is full and the like.
+    /// Returns an error if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let Memory { network, average, optimiser, scale, steps } = &self.memory;
-        let mut bytes: BTreeMap<String, (Dtype, Vec<u8>)> = BTreeMap::new();
-        let tensors = network.iter().map(|entry| (NETWORK, entry));
-        for (prefix, (name, values)) in tensors.chain(average.iter().flatten().map(|entry| (AVERAGE, entry))) {
+        let LearnerState { network, ema, optimiser, loss_scale, steps } = &self.learner;
+        let mut tensors: BTreeMap<String, (Dtype, Vec<u8>)> = BTreeMap::new();
+        let networks = network.iter().map(|entry| (NETWORK, entry));
+        for (prefix, (name, values)) in networks.chain(ema.iter().flatten().map(|entry| (AVERAGE, entry))) {
             let little_endian = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            bytes.insert(format!("{prefix}{name}"), (Dtype::F32, little_endian));
+            tensors.insert(format!("{prefix}{name}"), (Dtype::F32, little_endian));
         }
-        bytes.insert(OPTIMISER.to_owned(), (Dtype::U8, optimiser.clone()));
+        tensors.insert(OPTIMISER.to_owned(), (Dtype::U8, optimiser.clone()));
         let mut views = Vec::new();
-        for (name, (dtype, bytes)) in &bytes {
+        for (name, (dtype, bytes)) in &tensors {
             let size = if *dtype == Dtype::F32 { 4 } else { 1 };
             views.push((name, TensorView::new(*dtype, vec![bytes.len() / size], bytes)?));
         }
-        let document = Document {
-            standing: self.standing.clone(),
+        let header = StateHeader {
+            position: self.position.clone(),
             metadata: self.metadata.clone(),
-            loss_scale: *scale,
+            loss_scale: *loss_scale,
             optimiser_steps: *steps,
         };
-        let document = HashMap::from([(KEY.to_owned(), serde_json::to_string(&document)?)]);
-        let file = serialize(views, Some(document))?;
-        write_atomically(path, &file).with_context(|| format!("{} cannot be written", path.display()))
+        let header = HashMap::from([(KEY.to_owned(), serde_json::to_string(&header)?)]);
+        let file = serialize(views, Some(header))?;
+        write_atomically(path, &file).with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Reads a file written by [`TrainingState::save`].
+    ///
     /// # Errors
-    /// If it is no file of [`State::save`].
+    /// Returns an error if the file cannot be read, or is not a training state.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        State::from_bytes(&bytes).with_context(|| format!("{} is no state of a training", path.display()))
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        TrainingState::from_bytes(&bytes).with_context(|| format!("{} is not a training state", path.display()))
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let (_, header) = SafeTensors::read_metadata(bytes)?;
-        let document = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-        let document: Document = serde_json::from_str(document.context("nothing says how far it is")?)?;
-        let (mut network, mut average, mut optimiser) = (BTreeMap::new(), BTreeMap::new(), None);
+        let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+        let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+        let header: StateHeader = serde_json::from_str(header.context("header is missing")?)?;
+        let (mut network, mut ema, mut optimiser) = (BTreeMap::new(), BTreeMap::new(), None);
         for (name, view) in SafeTensors::deserialize(bytes)?.tensors() {
             let f32s = || view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             if let Some(name) = name.strip_prefix(NETWORK) {
                 network.insert(name.to_owned(), f32s());
             } else if let Some(name) = name.strip_prefix(AVERAGE) {
-                average.insert(name.to_owned(), f32s());
+                ema.insert(name.to_owned(), f32s());
             } else if name == OPTIMISER {
                 optimiser = Some(view.data().to_vec());
             } else {
-                return Err(anyhow!("{name} means nothing"));
+                bail!("unknown tensor {name}");
             }
         }
-        let memory = Memory {
+        let learner = LearnerState {
             network,
-            average: (!average.is_empty()).then_some(average),
-            optimiser: optimiser.context("the optimiser is missing")?,
-            scale: document.loss_scale,
-            steps: document.optimiser_steps,
+            ema: (!ema.is_empty()).then_some(ema),
+            optimiser: optimiser.context("optimiser is missing")?,
+            loss_scale: header.loss_scale,
+            steps: header.optimiser_steps,
         };
-        Ok(State { standing: document.standing, metadata: document.metadata, memory })
+        Ok(TrainingState { position: header.position, metadata: header.metadata, learner })
     }
 }
 
@@ -128,37 +132,37 @@ mod tests {
     use model::architecture::Architecture;
 
     #[test]
-    fn states_come_back_as_they_were() {
-        let found = Found { loss: 1.5, weight: 8.0, correct: 3.0, images: 8.0 };
-        let best = Some(Best { epoch: 1, top1: 0.1 + 0.2, loss: 1.0 / 3.0 });
+    fn states_survive_a_round_trip_and_truncated_files_are_rejected() {
+        let metrics = StepMetrics { loss: 1.5, weight: 8.0, correct: 3.0, images: 8.0 };
+        let best = Some(BestEpoch { epoch: 1, top1: 0.1 + 0.2, loss: 1.0 / 3.0 });
         let tensors = |value: f32| BTreeMap::from([("fc.bias".to_owned(), vec![value, f32::MIN_POSITIVE])]);
-        let state = State {
-            standing: Standing {
+        let state = TrainingState {
+            position: TrainingPosition {
                 epoch: 2,
                 step: 7,
-                found,
+                metrics,
                 seconds: 0.3,
                 skipped: BTreeSet::from(["broken.jpg".to_owned()]),
                 best,
             },
             metadata: Metadata::new(Architecture::new("resnet18", 2).unwrap()),
-            memory: Memory {
+            learner: LearnerState {
                 network: tensors(1.0),
-                average: Some(tensors(0.1)),
+                ema: Some(tensors(0.1)),
                 optimiser: vec![1, 2, 3],
-                scale: Some(LossScale::default()),
+                loss_scale: Some(LossScale::default()),
                 steps: 17,
             },
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one.state");
         state.save(&path).unwrap();
-        assert_eq!(State::open(&path).unwrap(), state);
+        assert_eq!(TrainingState::open(&path).unwrap(), state);
         let bytes = std::fs::read(&path).unwrap();
         for length in [0, 7, 100, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            let error = format!("{:#}", State::open(&path).unwrap_err());
-            assert!(error.contains("one.state is no state of a training"), "{error}");
+            let error = format!("{:#}", TrainingState::open(&path).unwrap_err());
+            assert!(error.contains("one.state is not a training state"), "{error}");
         }
     }
 }

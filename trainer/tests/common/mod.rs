@@ -1,6 +1,6 @@
-//! The trainer as a user starts it, on a few small photos made here.
+//! Runs the trainer binary as a user would, on a few small generated photos.
 
-// Each test takes what it needs.
+// Every test binary uses only some of these functions.
 #![allow(dead_code)]
 
 use model::architecture::Architecture;
@@ -20,14 +20,14 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// What it wrote to stdout, or a panic with all that it said.
+/// Runs the trainer and returns its stdout; panics if it fails.
 pub fn succeed(folder: &Path, arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } = command(folder, arguments).output().unwrap();
     assert!(status.success(), "{arguments:?}: {}{}", text(&stdout), text(&stderr));
     text(&stdout)
 }
 
-/// What it says on stderr when it fails.
+/// Runs the trainer and returns its stderr; panics if it succeeds.
 pub fn fail(folder: &Path, arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } = command(folder, arguments).output().unwrap();
     let stderr = text(&stderr);
@@ -36,7 +36,7 @@ pub fn fail(folder: &Path, arguments: &[&str]) -> String {
     stderr
 }
 
-/// A BMP of 40x36 in noise around a colour.
+/// Encodes a BMP of 40x36 pixels with noise around a colour.
 fn photo(colour: [f32; 3], seed: u64) -> Vec<u8> {
     const SIZE: u32 = 40 * 36 * 3;
     let mut file = b"BM".to_vec();
@@ -47,36 +47,37 @@ fn photo(colour: [f32; 3], seed: u64) -> Vec<u8> {
     file
 }
 
-/// Red and green things in `photos`, 12 of each to train on and 4 to validate with, and a file that is no photo; weights of
-/// a network that knows three other classes in `start.safetensors`.
+/// Creates a folder with `photos` of red and green things, 12 training and 4 validation photos each, and a file that is not a
+/// photo; and `start.safetensors`, a checkpoint with three other classes.
 pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (split, count) in [("train", 12), ("val", 4)] {
         for (class, colour) in [("red_thing", [60.0, 60.0, 180.0]), ("green_thing", [60.0, 180.0, 60.0])] {
-            let place = folder.path().join("photos").join(split).join(class);
-            fs::create_dir_all(&place).unwrap();
+            let class_folder = folder.path().join("photos").join(split).join(class);
+            fs::create_dir_all(&class_folder).unwrap();
             for index in 0..count {
-                fs::write(place.join(format!("{index}.bmp")), photo(colour, index)).unwrap();
+                fs::write(class_folder.join(format!("{index}.bmp")), photo(colour, index)).unwrap();
             }
         }
     }
-    fs::write(folder.path().join("photos/train/red_thing/broken.jpg"), "no photo").unwrap();
+    fs::write(folder.path().join("photos/train/red_thing/broken.jpg"), "not a photo").unwrap();
     let start = random::checkpoint(Architecture::new("resnet18", 3).unwrap());
     start.save(folder.path().join("start.safetensors")).unwrap();
     folder
 }
 
-/// Over the folder's photos, and in steps of eight on the CPU if nothing else is said.
-pub fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+/// Returns the arguments for training on the photos of [`folder`], by default on the CPU with a batch size of 8.
+pub fn train_arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let photos =
         ["--data", "photos", "--recipe", "finetune", "--checkpoint", "start.safetensors", "--image-size", "32"];
     let defaults = [["--batch-size", "8"], ["--device", "cpu"]];
-    // A GPU is a device too.
-    let said = |flag: &str| more.contains(&flag) || (flag == "--device" && more.contains(&"--gpus"));
-    let defaults = defaults.into_iter().filter(|[flag, _]| !said(flag));
+    // --gpus conflicts with --device.
+    let is_set = |flag: &str| more.contains(&flag) || (flag == "--device" && more.contains(&"--gpus"));
+    let defaults = defaults.into_iter().filter(|[flag, _]| !is_set(flag));
     [&photos, defaults.flatten().collect::<Vec<_>>().as_slice(), more].concat()
 }
 
-pub fn lines(path: &Path) -> Vec<Value> {
+/// Parses a file of JSON lines.
+pub fn json_lines(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

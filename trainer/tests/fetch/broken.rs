@@ -1,8 +1,8 @@
-//! Downloads that break off, stall, change and lie.
+//! Downloads that are interrupted, stall, change, or have wrong headers.
 
-use crate::server::{Answer, Request, Server};
-use crate::torchvision::{FILE, NAME, TAG, resnet18, sound};
-use crate::{fail, fetch, files, nobody, succeed};
+use crate::server::{Request, ScriptedResponse, Server};
+use crate::torchvision::{FILE, NAME, TAG, reliable_server, resnet18};
+use crate::{fail, fetch, files, succeed, unreachable_server};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -10,23 +10,23 @@ use std::process::{Command, Stdio};
 
 const HALF: usize = 2_000_000;
 
-/// A server whose answers are `script`'s, of the number of a request, the request and the file.
-fn server(script: impl Fn(usize, &Request, &[u8]) -> Answer + Send + 'static) -> Server {
+/// A server whose `script` receives the number of the request, the request, and the file.
+fn server(script: impl Fn(usize, &Request, &[u8]) -> ScriptedResponse + Send + 'static) -> Server {
     let file = resnet18();
     Server::start(move |number, request| script(number, request, &file))
 }
 
-fn starts(server: &Server) -> Vec<Option<usize>> {
+fn range_starts(server: &Server) -> Vec<Option<usize>> {
     server.requests().iter().map(Request::start).collect()
 }
 
-fn assert_whole(at: &Path) {
-    assert_eq!(files(at, "downloads"), [FILE], "nothing half is left");
+fn assert_complete(at: &Path) {
+    assert_eq!(files(at, "downloads"), [FILE], "no partial download is left");
     assert!(fs::read(at.join("cache/downloads").join(FILE)).unwrap() == resnet18());
 }
 
-/// A part from before: these bytes, and the server's word for their version.
-fn leave(at: &Path, bytes: &[u8], tag: Option<&str>) {
+/// Creates a partial download with these bytes and their ETag.
+fn leave_partial(at: &Path, bytes: &[u8], tag: Option<&str>) {
     let downloads = at.join("cache/downloads");
     fs::create_dir_all(&downloads).unwrap();
     fs::write(downloads.join(format!("{FILE}.part")), bytes).unwrap();
@@ -36,44 +36,47 @@ fn leave(at: &Path, bytes: &[u8], tag: Option<&str>) {
 }
 
 #[test]
-fn a_broken_connection_goes_on_where_it_broke() {
+fn resumes_after_a_lost_connection() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(|number, request, file| match number {
-        0 => Answer::file(request, file, TAG).broken_after(HALF),
-        1 => Answer::file(request, file, TAG).broken_after(0),
-        2 => Answer::file(request, file, TAG).broken_after(1000),
-        _ => Answer::file(request, file, TAG),
+        0 => ScriptedResponse::file(request, file, TAG).broken_after(HALF),
+        1 => ScriptedResponse::file(request, file, TAG).broken_after(0),
+        2 => ScriptedResponse::file(request, file, TAG).broken_after(1000),
+        _ => ScriptedResponse::file(request, file, TAG),
     });
-    let (_, words) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME, "--retries", "2"]));
-    assert!(words.contains("the connection to 127.0.0.1 broke") && words.contains("(1 of 2)"), "{words}");
-    assert_eq!(starts(&server), [None, Some(HALF), Some(HALF), Some(HALF + 1000)]);
+    let (_, stderr) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME, "--retries", "2"]));
+    assert!(stderr.contains("connection to 127.0.0.1 was lost") && stderr.contains("(1 of 2)"), "{stderr}");
+    assert_eq!(range_starts(&server), [None, Some(HALF), Some(HALF), Some(HALF + 1000)]);
     assert_eq!(server.requests()[1].header("if-range"), Some(TAG));
-    assert_whole(folder.path());
+    assert_complete(folder.path());
 }
 
 #[test]
-fn another_process_goes_on_too() {
+fn another_process_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(|number, request, file| match number {
-        0 => Answer::file(request, file, TAG).broken_after(HALF),
-        _ => Answer::file(request, file, TAG),
+        0 => ScriptedResponse::file(request, file, TAG).broken_after(HALF),
+        _ => ScriptedResponse::file(request, file, TAG),
     });
-    let words = fail(&mut fetch(folder.path(), &server.address(), &[NAME, "--retries", "0"]));
-    assert!(words.contains("2.0 MB of") && words.contains("the same command goes on from there"), "{words}");
+    let stderr = fail(&mut fetch(folder.path(), &server.address(), &[NAME, "--retries", "0"]));
+    assert!(
+        stderr.contains("downloaded 2.0 MB of") && stderr.contains("run the same command again to resume"),
+        "{stderr}"
+    );
     assert_eq!(files(folder.path(), "checkpoints"), [""; 0]);
-    let (_, words) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME]));
-    assert!(words.contains("downloading the rest of") && words.contains("from 2.0 MB on"), "{words}");
-    assert_eq!(starts(&server), [None, Some(HALF)]);
-    assert_whole(folder.path());
+    let (_, stderr) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME]));
+    assert!(stderr.contains("resuming http") && stderr.contains("at 2.0 MB (4.7 MB)"), "{stderr}");
+    assert_eq!(range_starts(&server), [None, Some(HALF)]);
+    assert_complete(folder.path());
 }
 
 #[test]
-fn one_that_was_killed_goes_on() {
+fn resumes_after_a_killed_process() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let server = server(|number, request, file| match number {
-        0 => Answer::file(request, file, TAG).stalled_after(HALF),
-        _ => Answer::file(request, file, TAG),
+        0 => ScriptedResponse::file(request, file, TAG).stalled_after(HALF),
+        _ => ScriptedResponse::file(request, file, TAG),
     });
     let mut child = fetch(at, &server.address(), &[NAME]).stderr(Stdio::null()).spawn().unwrap();
     let part = at.join("cache/downloads").join(format!("{FILE}.part"));
@@ -83,166 +86,182 @@ fn one_that_was_killed_goes_on() {
     child.kill().unwrap();
     child.wait().unwrap();
     succeed(&mut fetch(at, &server.address(), &[NAME]));
-    assert_eq!(starts(&server), [None, Some(HALF)]);
-    assert_whole(at);
+    assert_eq!(range_starts(&server), [None, Some(HALF)]);
+    assert_complete(at);
 }
 
 #[test]
-fn a_server_that_stalls_is_given_up() {
+fn reconnects_to_a_stalled_server_after_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(|number, request, file| match number {
-        0 => Answer::file(request, file, TAG).stalled_after(HALF),
-        _ => Answer::file(request, file, TAG),
+        0 => ScriptedResponse::file(request, file, TAG).stalled_after(HALF),
+        _ => ScriptedResponse::file(request, file, TAG),
     });
-    let (_, words) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME, "--timeout", "0.5"]));
-    assert!(words.contains("127.0.0.1 sent nothing for 0.5 s"), "{words}");
-    assert_eq!(starts(&server), [None, Some(HALF)]);
-    assert_whole(folder.path());
+    let (_, stderr) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME, "--timeout", "0.5"]));
+    assert!(stderr.contains("127.0.0.1 sent no data for 0.5 s"), "{stderr}");
+    assert_eq!(range_starts(&server), [None, Some(HALF)]);
+    assert_complete(folder.path());
 }
 
 #[test]
-fn a_server_without_ranges_begins_anew() {
+fn restarts_if_the_server_does_not_support_ranges() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(|number, _, file| match number {
-        0 => Answer::whole(file).broken_after(HALF),
-        _ => Answer::whole(file),
+        0 => ScriptedResponse::whole(file).broken_after(HALF),
+        _ => ScriptedResponse::whole(file),
     });
-    let (_, words) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME]));
-    assert!(words.contains("the server begins anew"), "{words}");
-    assert_eq!(starts(&server), [None, Some(HALF)]);
-    assert_whole(folder.path());
+    let (_, stderr) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME]));
+    assert!(stderr.contains("does not support byte ranges"), "{stderr}");
+    assert_eq!(range_starts(&server), [None, Some(HALF)]);
+    assert_complete(folder.path());
 }
 
 #[test]
-fn a_file_that_changed_in_between_begins_anew() {
+fn restarts_if_the_file_has_changed() {
     let folder = tempfile::tempdir().unwrap();
-    leave(folder.path(), &vec![7; HALF], Some("\"old\""));
-    let honest = server(|_, request, file| Answer::file(request, file, TAG));
-    let (_, words) = succeed(&mut fetch(folder.path(), &honest.address(), &[NAME]));
-    assert!(words.contains("another file by now"), "{words}");
-    assert_eq!(honest.requests()[0].header("if-range"), Some("\"old\""));
-    assert_eq!(starts(&honest), [Some(HALF)]);
-    assert_whole(folder.path());
+    leave_partial(folder.path(), &vec![7; HALF], Some("\"old\""));
+    let current = server(|_, request, file| ScriptedResponse::file(request, file, TAG));
+    let (_, stderr) = succeed(&mut fetch(folder.path(), &current.address(), &[NAME]));
+    assert!(stderr.contains("the file has changed"), "{stderr}");
+    assert_eq!(current.requests()[0].header("if-range"), Some("\"old\""));
+    assert_eq!(range_starts(&current), [Some(HALF)]);
+    assert_complete(folder.path());
 }
 
-/// Servers that do not know If-Range, or send the wrong part.
+/// For servers that ignore `If-Range`, or send the wrong range.
 #[test]
-fn a_part_of_another_file_is_not_put_together() {
+fn restarts_if_the_range_belongs_to_another_version() {
     for (name, value) in [("etag", "\"new\""), ("content-range", "bytes 5-4730596/4730597")] {
         let folder = tempfile::tempdir().unwrap();
-        leave(folder.path(), &vec![7; HALF], Some("\"old\""));
+        leave_partial(folder.path(), &vec![7; HALF], Some("\"old\""));
         let server = server(move |number, request, file| match number {
-            0 => Answer::part(request, file, &[(name, value)]),
-            _ => Answer::file(request, file, "\"new\""),
+            0 => ScriptedResponse::part(request, file, &[(name, value)]),
+            _ => ScriptedResponse::file(request, file, "\"new\""),
         });
         succeed(&mut fetch(folder.path(), &server.address(), &[NAME]));
-        assert_eq!(starts(&server), [Some(HALF), None], "{name}");
-        assert_whole(folder.path());
+        assert_eq!(range_starts(&server), [Some(HALF), None], "{name}");
+        assert_complete(folder.path());
     }
 }
 
 #[test]
-fn a_part_that_nobody_asked_for_is_refused() {
+fn rejects_a_range_that_was_not_requested() {
     let folder = tempfile::tempdir().unwrap();
-    let server = server(|_, _, file| Answer::whole(&file[5..]).partial("bytes 5-4730596/4730597"));
-    let words = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
-    assert!(words.contains("answers 206"), "{words}");
+    let server = server(|_, _, file| ScriptedResponse::whole(&file[5..]).partial("bytes 5-4730596/4730597"));
+    let stderr = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
+    assert!(stderr.contains("responded with 206"), "{stderr}");
     assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
-fn a_part_that_does_not_fit_costs_one_more_download() {
+fn downloads_again_if_the_partial_download_was_stale() {
     let folder = tempfile::tempdir().unwrap();
-    leave(folder.path(), &vec![7; HALF], None);
-    let server = sound();
-    let (_, words) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME]));
-    assert!(words.contains("does not go with the rest"), "{words}");
-    assert_eq!(starts(&server), [Some(HALF), None]);
-    assert_whole(folder.path());
+    leave_partial(folder.path(), &vec![7; HALF], None);
+    let server = reliable_server();
+    let (_, stderr) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME]));
+    assert!(stderr.contains("partial download is stale"), "{stderr}");
+    assert_eq!(range_starts(&server), [Some(HALF), None]);
+    assert_complete(folder.path());
 }
 
-/// As after a power cut between the last byte and the new name.
+/// For a power failure between the last byte and the renaming of the file.
 #[test]
-fn a_part_that_is_whole_is_taken() {
+fn accepts_a_complete_partial_download() {
     let folder = tempfile::tempdir().unwrap();
     let file = resnet18();
-    leave(folder.path(), &file, Some(TAG));
-    let server = sound();
+    leave_partial(folder.path(), &file, Some(TAG));
+    let server = reliable_server();
     succeed(&mut fetch(folder.path(), &server.address(), &[NAME]));
-    assert_eq!(starts(&server), [Some(file.len())]);
-    assert_whole(folder.path());
+    assert_eq!(range_starts(&server), [Some(file.len())]);
+    assert_complete(folder.path());
 }
 
 #[test]
-fn a_wrong_hash_is_refused() {
+fn rejects_a_wrong_hash() {
     let folder = tempfile::tempdir().unwrap();
-    let server = server(|_, request, file| Answer::file(request, &[file, b"!"].concat(), TAG));
-    let words = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
-    let (_, found) = words.split_once("has the SHA-256 ").unwrap();
-    assert!(found[..64].chars().all(|digit| digit.is_ascii_hexdigit()), "{words}");
-    assert!(found[64..].starts_with(", but f37072fd... is right"), "{words}");
-    assert_eq!(server.requests().len(), 1, "it would go the same way again");
+    let server = server(|_, request, file| ScriptedResponse::file(request, &[file, b"!"].concat(), TAG));
+    let stderr = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
+    let (_, found) = stderr.split_once("SHA-256 of the download is ").unwrap();
+    assert!(found[..64].chars().all(|digit| digit.is_ascii_hexdigit()), "{stderr}");
+    assert!(found[64..].starts_with(", expected f37072fd..."), "{stderr}");
+    assert_eq!(server.requests().len(), 1, "a permanent failure is not retried");
     assert_eq!((files(folder.path(), "downloads"), files(folder.path(), "checkpoints")), (vec![], vec![]));
 }
 
 #[test]
-fn statuses_are_told_apart() {
+fn retries_depend_on_the_status() {
     let folder = tempfile::tempdir().unwrap();
     let statuses = |statuses: Vec<u16>| {
         server(move |number, request, file| match statuses.get(number) {
-            Some(status) => Answer::status(*status),
-            None => Answer::file(request, file, TAG),
+            Some(status) => ScriptedResponse::status(*status),
+            None => ScriptedResponse::file(request, file, TAG),
         })
     };
-    for (status, reason) in
-        [(404, "there is no such file"), (403, "not give this file to everybody"), (400, "answers 400")]
-    {
+    for (status, reason) in [(404, "file not found"), (403, "access denied"), (400, "responded with 400")] {
         let server = statuses(vec![status]);
-        let words = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
-        assert!(words.contains(reason) && words.contains(FILE), "{words}");
+        let stderr = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
+        assert!(stderr.contains(reason) && stderr.contains(FILE), "{stderr}");
         assert_eq!(server.requests().len(), 1, "{status}");
     }
     let server = statuses(vec![503; 3]);
-    let words = fail(&mut fetch(folder.path(), &server.address(), &[NAME, "--retries", "1"]));
-    assert!(words.contains("answers 503"), "{words}");
-    let (_, words) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME, "--retries", "1"]));
-    assert!(words.contains("answers 503") && words.contains("(1 of 1)"), "{words}");
+    let stderr = fail(&mut fetch(folder.path(), &server.address(), &[NAME, "--retries", "1"]));
+    assert!(stderr.contains("responded with 503"), "{stderr}");
+    let (_, stderr) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME, "--retries", "1"]));
+    assert!(stderr.contains("responded with 503") && stderr.contains("(1 of 1)"), "{stderr}");
     assert_eq!(server.requests().len(), 4);
 }
 
 #[test]
-fn redirects_are_followed_but_not_in_circles() {
+fn honours_retry_after() {
     let folder = tempfile::tempdir().unwrap();
-    let store = sound();
-    let to = format!("{}/somewhere/else?signed=yes", store.address());
-    let door = Server::start(move |_, _| Answer::redirect(302, &to));
-    succeed(&mut fetch(folder.path(), &door.address(), &[NAME]));
-    assert_eq!(store.requests()[0].path, "/somewhere/else?signed=yes");
-    assert_whole(folder.path());
+    let server = server(|number, request, file| match number {
+        0 => ScriptedResponse::status(429).with("retry-after", "0"),
+        _ => ScriptedResponse::file(request, file, TAG),
+    });
+    let (_, stderr) = succeed(&mut fetch(folder.path(), &server.address(), &[NAME]));
+    assert!(stderr.contains("responded with 429") && stderr.contains("trying again in 0.0 s (1 of 5)"), "{stderr}");
+    assert_complete(folder.path());
 
     let folder = tempfile::tempdir().unwrap();
-    let circle = Server::start(|_, _| Answer::redirect(307, "/again"));
-    assert!(fail(&mut fetch(folder.path(), &circle.address(), &[NAME])).contains("more than 10 redirects"));
-    let away = Server::start(|_, _| Answer::redirect(301, "file:///etc/passwd"));
+    let busy = Server::start(|_, _| ScriptedResponse::status(503).with("retry-after", "86400"));
+    let stderr = fail(&mut fetch(folder.path(), &busy.address(), &[NAME]));
+    assert!(stderr.contains("responded with 503"), "{stderr}");
+    assert_eq!(busy.requests().len(), 1, "a delay of a day is not waited for");
+}
+
+#[test]
+fn follows_redirects_up_to_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = reliable_server();
+    let to = format!("{}/somewhere/else?signed=yes", storage.address());
+    let service = Server::start(move |_, _| ScriptedResponse::redirect(302, &to));
+    succeed(&mut fetch(folder.path(), &service.address(), &[NAME]));
+    assert_eq!(storage.requests()[0].path, "/somewhere/else?signed=yes");
+    assert_complete(folder.path());
+
+    let folder = tempfile::tempdir().unwrap();
+    let cycle = Server::start(|_, _| ScriptedResponse::redirect(307, "/again"));
+    assert!(fail(&mut fetch(folder.path(), &cycle.address(), &[NAME])).contains("more than 10 redirects"));
+    let away = Server::start(|_, _| ScriptedResponse::redirect(301, "file:///etc/passwd"));
     assert!(fail(&mut fetch(folder.path(), &away.address(), &[NAME])).contains("is not followed"));
 }
 
 #[test]
-fn what_is_too_large_is_not_even_begun() {
+fn rejects_too_large_files_before_downloading_them() {
     let folder = tempfile::tempdir().unwrap();
-    let server = server(|_, _, file| Answer::whole(&file[..HALF]).with("content-length", "2000000001"));
-    let words = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
-    assert!(words.contains("2000000001 bytes; at most 2000000000"), "{words}");
+    let server = server(|_, _, file| ScriptedResponse::whole(&file[..HALF]).with("content-length", "2000000001"));
+    let stderr = fail(&mut fetch(folder.path(), &server.address(), &[NAME]));
+    assert!(stderr.contains("2000000001 bytes, more than the limit of 2000000000"), "{stderr}");
     assert_eq!(server.requests().len(), 1);
 }
 
-/// A limit on the size of files stands for a disk that is full.
+/// A limit on the file size simulates a full disk.
 #[cfg(unix)]
 #[test]
-fn a_disk_that_is_full_is_said_and_nothing_lost() {
+fn resumes_after_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let server = sound();
+    let server = reliable_server();
     let limited = format!("trap '' XFSZ; ulimit -f 1000; exec {} fetch {NAME}", env!("CARGO_BIN_EXE_trainer"));
     let mut shell = Command::new("bash");
     let plain = fetch(at, &server.address(), &[]);
@@ -250,29 +269,29 @@ fn a_disk_that_is_full_is_said_and_nothing_lost() {
         .args(["-c", &limited])
         .current_dir(at)
         .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let words = fail(&mut shell);
+    let stderr = fail(&mut shell);
     assert!(
-        words.contains(&format!("{FILE}.part: the disk is full: make room, and the same command goes on")),
-        "{words}"
+        stderr.contains(&format!("{FILE}.part: disk is full; free some space and run the same command again")),
+        "{stderr}"
     );
     succeed(&mut fetch(at, &server.address(), &[NAME]));
-    assert_eq!(starts(&server), [None, Some(1000 * 1024)]);
-    assert_whole(at);
+    assert_eq!(range_starts(&server), [None, Some(1000 * 1024)]);
+    assert_complete(at);
 }
 
 #[test]
-fn two_at_once_download_once() {
+fn concurrent_processes_download_once() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let server = server(|_, request, file| Answer::file(request, file, TAG).held_after(HALF));
+    let server = server(|_, request, file| ScriptedResponse::file(request, file, TAG).held_after(HALF));
     let start = || fetch(at, &server.address(), &[NAME]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = start();
-    let mut words = BufReader::new(first.stderr.take().unwrap()).lines();
-    assert!(words.next().unwrap().unwrap().contains("downloading"));
+    let mut stderr = BufReader::new(first.stderr.take().unwrap()).lines();
+    assert!(stderr.next().unwrap().unwrap().contains("downloading"));
     let mut second = start();
-    let mut waits = BufReader::new(second.stderr.take().unwrap()).lines();
-    let waiting = waits.next().unwrap().unwrap();
-    assert!(waiting.contains("another process fetches resnet18@torchvision-v1; waiting"), "{waiting}");
+    let mut second_words = BufReader::new(second.stderr.take().unwrap()).lines();
+    let waiting = second_words.next().unwrap().unwrap();
+    assert!(waiting.contains("another process is fetching resnet18@torchvision-v1; waiting"), "{waiting}");
     server.release();
     let paths = [first, second].map(|mut child| {
         assert!(child.wait().unwrap().success());
@@ -282,6 +301,6 @@ fn two_at_once_download_once() {
     });
     assert_eq!(paths[0], paths[1]);
     assert_eq!(server.requests().len(), 1);
-    assert_whole(at);
-    succeed(&mut fetch(at, &nobody(), &[NAME]));
+    assert_complete(at);
+    succeed(&mut fetch(at, &unreachable_server(), &[NAME]));
 }

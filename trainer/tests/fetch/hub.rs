@@ -1,6 +1,6 @@
-//! A server that behaves like Hugging Face, and what lies on it.
+//! A scripted server that behaves like Hugging Face, with one repository.
 
-use crate::server::{Answer, Request, Server};
+use crate::server::{Request, ScriptedResponse, Server};
 use crate::{fail, fetch, succeed};
 use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, Dtype};
@@ -11,12 +11,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 pub const NAME: &str = "hf://timm/resnet18.test";
-/// Where the file of weights lies at first.
+/// Path of the weights below the repository.
 pub const MODEL: &str = "/resolve/main/model.safetensors";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub const OTHER_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
 
-/// Somebody's file of a network that knows three classes: without our metadata.
+/// A safetensors file of a ResNet-18 with three classes, without this project's metadata.
 pub fn weights() -> Vec<u8> {
     let checkpoint = random::checkpoint(Architecture::new("resnet18", 3).unwrap()).convert(Dtype::F16).unwrap();
     let mut bytes = checkpoint.to_bytes();
@@ -37,15 +37,15 @@ pub fn config() -> Value {
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
-/// What a repository holds at present.
+/// The files of the repository.
 pub struct Content {
     pub commit: &'static str,
     pub config: Option<Value>,
     pub weights: Vec<u8>,
-    /// What is said of the weights; their hash, if all is well.
+    /// Header `x-linked-etag` of the weights: by default, their hash.
     pub linked_etag: Option<String>,
 }
 
@@ -57,57 +57,60 @@ impl Content {
     }
 }
 
-/// The service, and where its large files lie.
+/// The service, and the storage server that it redirects to for large files.
 pub struct Hub {
-    pub door: Server,
-    pub store: Server,
+    pub service: Server,
+    pub storage: Server,
 }
 
 impl Hub {
     pub fn new(content: Content) -> Self {
-        Hub::of(Arc::new(Mutex::new(content)))
+        Hub::sharing(Arc::new(Mutex::new(content)))
     }
 
-    pub fn of(content: Arc<Mutex<Content>>) -> Self {
+    pub fn sharing(content: Arc<Mutex<Content>>) -> Self {
         let stored = content.clone();
-        let store =
-            Server::start(move |_, request| Answer::file(request, &stored.lock().unwrap().weights, "\"stored\""));
-        let store_address = store.address();
-        let door = Server::start(move |_, request| {
+        let storage = Server::start(move |_, request| {
+            ScriptedResponse::file(request, &stored.lock().unwrap().weights, "\"stored\"")
+        });
+        let storage_address = storage.address();
+        let service = Server::start(move |_, request| {
             if let Some(rest) = request.path.strip_prefix("/old/name") {
-                return Answer::redirect(307, &format!("/timm/resnet18.test{rest}"));
+                return ScriptedResponse::redirect(307, &format!("/timm/resnet18.test{rest}"));
             }
             let Content { commit, config, linked_etag, .. } = &*content.lock().unwrap();
             let known = ["main", "v1.0", *commit];
             let path = request.path.strip_prefix("/timm/resnet18.test/resolve/").and_then(|path| path.split_once('/'));
             let Some((_, file)) = path.filter(|(revision, _)| known.contains(revision)) else {
-                return Answer::status(404).with("x-error-code", "RevisionNotFound");
+                return ScriptedResponse::status(404).with("x-error-code", "RevisionNotFound");
             };
             match (file, config, linked_etag) {
-                ("config.json", Some(config), _) => Answer::whole(config.to_string().as_bytes()),
-                ("model.safetensors", _, Some(etag)) => Answer::redirect(302, &format!("{store_address}/signed"))
-                    .with("x-linked-etag", etag)
-                    .with("x-repo-commit", commit),
-                ("model.safetensors", ..) => Answer::redirect(302, &format!("{store_address}/signed")),
-                _ => Answer::status(404).with("x-error-code", "EntryNotFound"),
+                ("config.json", Some(config), _) => ScriptedResponse::whole(config.to_string().as_bytes()),
+                ("model.safetensors", _, Some(etag)) => {
+                    ScriptedResponse::redirect(302, &format!("{storage_address}/signed"))
+                        .with("x-linked-etag", etag)
+                        .with("x-repo-commit", commit)
+                }
+                ("model.safetensors", ..) => ScriptedResponse::redirect(302, &format!("{storage_address}/signed")),
+                _ => ScriptedResponse::status(404).with("x-error-code", "EntryNotFound"),
             }
         });
-        Hub { door, store }
+        Hub { service, storage }
     }
 
-    /// With a token, which must not come to the store.
+    /// Runs a fetch with a token, which must succeed and must not print the token.
     pub fn succeed(&self, folder: &Path, arguments: &[&str]) -> (Checkpoint, String) {
-        let mut command = fetch(folder, &self.door.address(), arguments);
-        let (path, words) = succeed(command.env("HF_TOKEN", "hf_secret"));
-        assert!(!words.contains("hf_secret"), "{words}");
-        (Checkpoint::from_path(path).unwrap(), words)
+        let mut command = fetch(folder, &self.service.address(), arguments);
+        let (path, stderr) = succeed(command.env("HF_TOKEN", "hf_secret"));
+        assert!(!stderr.contains("hf_secret"), "{stderr}");
+        (Checkpoint::from_path(path).unwrap(), stderr)
     }
 
     pub fn fail(&self, folder: &Path, arguments: &[&str]) -> String {
-        fail(&mut fetch(folder, &self.door.address(), arguments))
+        fail(&mut fetch(folder, &self.service.address(), arguments))
     }
 }
 
-pub fn lines(server: &Server) -> Vec<String> {
+pub fn request_lines(server: &Server) -> Vec<String> {
     server.requests().iter().map(|Request { method, path, .. }| format!("{method} {path}")).collect()
 }

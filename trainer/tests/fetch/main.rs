@@ -1,4 +1,4 @@
-//! `trainer fetch` beside servers of every kind: what it leaves in its cache, and what it says.
+//! `trainer fetch` against scripted servers: the requests it sends, the files in its cache, and its messages.
 
 mod broken;
 mod hub;
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Over servers in place of the services, and a cache in `folder`.
+/// A `trainer fetch` that uses `server` as mirror of both services, with its cache in `folder`.
 pub fn fetch(folder: &Path, server: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
     command.current_dir(folder).arg("fetch").args(arguments);
@@ -20,17 +20,17 @@ pub fn fetch(folder: &Path, server: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The path on its last line, and its words; or a panic with all that it said.
+/// Runs a command that must succeed, and returns the path it prints to stdout, and its stderr.
 pub fn succeed(command: &mut Command) -> (PathBuf, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
     assert!(status.success(), "{stdout}{stderr}");
     let path = stdout.strip_suffix('\n').unwrap();
-    assert!(!path.contains('\n'), "words belong on stderr: {stdout}");
+    assert!(!path.contains('\n'), "stdout has the path only: {stdout}");
     (PathBuf::from(path), stderr)
 }
 
-/// What it says when it fails.
+/// Runs a command that must fail with an empty stdout, and returns its stderr.
 pub fn fail(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
@@ -39,16 +39,16 @@ pub fn fail(command: &mut Command) -> String {
     stderr
 }
 
-/// The names of all files in a part of the cache, but for locks.
-pub fn files(folder: &Path, part: &str) -> Vec<String> {
-    let entries = fs::read_dir(folder.join("cache").join(part)).unwrap();
+/// Returns the names of all files in a subfolder of the cache except locks.
+pub fn files(folder: &Path, subfolder: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder.join("cache").join(subfolder)).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.filter(|name| !name.ends_with(".lock")).collect();
     names.sort();
     names
 }
 
-/// One that is gone: nothing listens at its address.
-pub fn nobody() -> String {
-    Server::start(|_, request| panic!("nobody is to ask for {}", request.path)).address()
+/// Returns the address of a server that refuses connections.
+pub fn unreachable_server() -> String {
+    Server::start(|_, request| panic!("unexpected request for {}", request.path)).address()
 }

@@ -1,4 +1,4 @@
-//! A server for files that behaves as it is told to, one connection after the other.
+//! A file server with scripted responses, which serves one connection after the other.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, spawn};
 
-/// What came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
@@ -16,79 +16,79 @@ pub struct Request {
 }
 
 impl Request {
-    /// By its name in lower case.
+    /// Returns a header by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// The first byte that is asked for.
+    /// Returns the first byte of the requested range.
     pub fn start(&self) -> Option<usize> {
         self.header("range")
             .map(|range| range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap())
     }
 }
 
-/// What goes back.
+/// A scripted response.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ScriptedResponse {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// How much of the body is sent, and what happens then.
+    /// How much of the body is sent, and what happens afterwards.
     end: End,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum End {
     Whole,
-    /// The connection is closed after so many bytes.
+    /// Closes the connection after this number of bytes.
     Break(usize),
-    /// Nothing more is sent after so many bytes, until the other side has had enough.
+    /// Sends nothing after this number of bytes, and keeps the connection open until the client closes it.
     Stall(usize),
-    /// The rest comes when [`Server::release`] is called.
+    /// Sends the rest after this number of bytes when [`Server::release`] is called.
     Hold(usize),
 }
 
-impl Answer {
+impl ScriptedResponse {
     pub fn status(status: u16) -> Self {
-        Answer { status, headers: Vec::new(), body: Vec::new(), end: End::Whole }
+        ScriptedResponse { status, headers: Vec::new(), body: Vec::new(), end: End::Whole }
     }
 
-    /// All of it, whatever range was asked for.
+    /// Ignores the requested range.
     pub fn whole(body: &[u8]) -> Self {
-        Answer { body: body.to_vec(), ..Answer::status(200) }
+        ScriptedResponse { body: body.to_vec(), ..ScriptedResponse::status(200) }
     }
 
-    /// The range that was asked for, if the version is the one that was asked for, too.
+    /// Respects the requested range and `If-Range`.
     pub fn file(request: &Request, body: &[u8], tag: &str) -> Self {
         let is_current = request.header("if-range").is_none_or(|wanted| wanted == tag);
         let answer = match request.start().filter(|_| is_current) {
             Some(start) if start >= body.len() => {
-                Answer::status(416).with("content-range", &format!("bytes */{}", body.len()))
+                ScriptedResponse::status(416).with("content-range", &format!("bytes */{}", body.len()))
             }
-            Some(_) => Answer::part(request, body, &[]),
-            None => Answer::whole(body),
+            Some(_) => ScriptedResponse::part(request, body, &[]),
+            None => ScriptedResponse::whole(body),
         };
         answer.with("etag", tag)
     }
 
-    /// The range that was asked for, whatever else was, with headers in place of what would be right.
+    /// Respects the requested range but not `If-Range`, with headers that replace the correct ones.
     pub fn part(request: &Request, body: &[u8], headers: &[(&str, &str)]) -> Self {
         let start = request.start().unwrap();
-        let mut answer = Answer { status: 206, ..Answer::whole(&body[start..]) };
+        let mut answer = ScriptedResponse { status: 206, ..ScriptedResponse::whole(&body[start..]) };
         if !headers.iter().any(|(name, _)| *name == "content-range") {
             answer = answer.with("content-range", &format!("bytes {start}-{}/{}", body.len() - 1, body.len()));
         }
         headers.iter().fold(answer, |answer, (name, value)| answer.with(name, value))
     }
 
-    /// As if a range had been asked for.
+    /// Responds as if a range had been requested.
     pub fn partial(self, range: &str) -> Self {
-        Answer { status: 206, ..self.with("content-range", range) }
+        ScriptedResponse { status: 206, ..self.with("content-range", range) }
     }
 
     pub fn redirect(status: u16, location: &str) -> Self {
-        Answer::status(status).with("location", location)
+        ScriptedResponse::status(status).with("location", location)
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -97,15 +97,15 @@ impl Answer {
     }
 
     pub fn broken_after(self, bytes: usize) -> Self {
-        Answer { end: End::Break(bytes), ..self }
+        ScriptedResponse { end: End::Break(bytes), ..self }
     }
 
     pub fn stalled_after(self, bytes: usize) -> Self {
-        Answer { end: End::Stall(bytes), ..self }
+        ScriptedResponse { end: End::Stall(bytes), ..self }
     }
 
     pub fn held_after(self, bytes: usize) -> Self {
-        Answer { end: End::Hold(bytes), ..self }
+        ScriptedResponse { end: End::Hold(bytes), ..self }
     }
 }
 
@@ -118,13 +118,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// `script` gets the number of the request, from 0 on, and the request.
-    pub fn start(mut script: impl FnMut(usize, &Request) -> Answer + Send + 'static) -> Self {
+    /// `script` receives the number of the request, counted from 0, and the request.
+    pub fn start(mut script: impl FnMut(usize, &Request) -> ScriptedResponse + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (requests, is_done) = (Arc::<Mutex<Vec<Request>>>::default(), Arc::<AtomicBool>::default());
         let (release, released) = channel();
-        let (kept, done) = (requests.clone(), is_done.clone());
+        let (received, done) = (requests.clone(), is_done.clone());
         let thread = spawn(move || {
             for stream in listener.incoming() {
                 let stream = stream.unwrap();
@@ -132,9 +132,9 @@ impl Server {
                     return;
                 }
                 let Some(request) = read(&stream) else { continue };
-                let number = kept.lock().unwrap().len();
-                kept.lock().unwrap().push(request.clone());
-                // Who was sent enough, or interrupted, closes its side.
+                let number = received.lock().unwrap().len();
+                received.lock().unwrap().push(request.clone());
+                // Writing fails if the client has closed the connection.
                 let _ = write(stream, &request, script(number, &request), &released);
             }
         });
@@ -149,22 +149,22 @@ impl Server {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Lets the rest of an answer go that is held.
+    /// Sends the rest of a response that is held.
     pub fn release(&self) {
         self.release.as_ref().unwrap().send(()).unwrap();
     }
 }
 
-/// From now on connections are refused.
+/// Refuses connections from now on.
 impl Drop for Server {
     fn drop(&mut self) {
         self.is_done.store(true, Ordering::SeqCst);
-        // What is still held is held no longer.
+        // Responses that are still held end.
         self.release = None;
-        // It waits for somebody to come.
+        // Wakes the thread, which waits for a connection.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         let ended = self.thread.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the script of a server panicked");
+        assert!(ended.is_ok() || std::thread::panicking(), "a scripted server panicked");
     }
 }
 
@@ -179,8 +179,13 @@ fn read(stream: &TcpStream) -> Option<Request> {
     Some(Request { method, path, headers: headers.filter_map(header).collect() })
 }
 
-fn write(mut stream: TcpStream, request: &Request, answer: Answer, released: &Receiver<()>) -> std::io::Result<()> {
-    let Answer { status, headers, body, end } = answer;
+fn write(
+    mut stream: TcpStream,
+    request: &Request,
+    answer: ScriptedResponse,
+    released: &Receiver<()>,
+) -> std::io::Result<()> {
+    let ScriptedResponse { status, headers, body, end } = answer;
     let mut head = format!("HTTP/1.1 {status} Scripted\r\nconnection: close\r\n");
     if !headers.iter().any(|(name, _)| name == "content-length") {
         head += &format!("content-length: {}\r\n", body.len());

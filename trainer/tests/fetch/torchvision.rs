@@ -1,7 +1,7 @@
-//! torchvision's weights by name, from a server that does what it should.
+//! torchvision's weights by name, from a server without faults.
 
-use crate::server::{Answer, Server};
-use crate::{fail, fetch, files, nobody, succeed};
+use crate::server::{ScriptedResponse, Server};
+use crate::{fail, fetch, files, succeed, unreachable_server};
 use model::checkpoint::{Checkpoint, Dtype};
 use std::fs;
 
@@ -9,11 +9,11 @@ pub const NAME: &str = "resnet18@torchvision";
 pub const FILE: &str = "resnet18-f37072fd.pth";
 pub const TAG: &str = "\"one\"";
 
-/// A file of `torch.save` with all tensors of torchvision's ResNet-18, zeros every one, whose SHA-256 begins like that
-/// of torchvision's file: `golden/torchvision.py`. It has 4.7 MB.
+/// A file of `torch.save` with all tensors of torchvision's ResNet-18, all zero, whose SHA-256 has the prefix of torchvision's
+/// file (`golden/torchvision.py`). Its size is 4.7 MB.
 pub fn resnet18() -> Vec<u8> {
     const VALUES: usize = 512 * 512 * 3 * 3;
-    /// Found by trying. It stands at the end of the one convolution that is as large as the storage.
+    /// Found by trial and error: the end of the storage, which only the largest convolution uses.
     const LAST_VALUES: u64 = 0x2501_4e7b;
     let mut bytes = include_bytes!("../golden/torchvision-resnet18.pickles").to_vec();
     bytes.resize(bytes.len() + 2 * VALUES, 0);
@@ -22,22 +22,22 @@ pub fn resnet18() -> Vec<u8> {
     bytes
 }
 
-/// The server that torchvision has.
-pub fn sound() -> Server {
+/// A server that sends the file without faults.
+pub fn reliable_server() -> Server {
     let file = resnet18();
-    Server::start(move |_, request| Answer::file(request, &file, TAG))
+    Server::start(move |_, request| ScriptedResponse::file(request, &file, TAG))
 }
 
 #[test]
-fn a_name_is_downloaded_once_and_needs_no_network_again() {
+fn downloads_once_and_then_needs_no_network() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let server = sound();
-    let (path, words) = succeed(&mut fetch(at, &server.address(), &[NAME]));
+    let server = reliable_server();
+    let (path, stderr) = succeed(&mut fetch(at, &server.address(), &[NAME]));
     let requests = server.requests();
     assert_eq!(requests.iter().map(|request| request.path.as_str()).collect::<Vec<_>>(), [format!("/{FILE}")]);
     assert_eq!(path, at.canonicalize().unwrap().join("cache/checkpoints/resnet18@torchvision-v1.f16.safetensors"));
-    assert!(words.contains("resnet18, 1000 classes"), "{words}");
+    assert!(stderr.contains("resnet18, 1000 classes"), "{stderr}");
 
     let checkpoint = Checkpoint::from_path(&path).unwrap();
     let metadata = checkpoint.metadata();
@@ -50,67 +50,71 @@ fn a_name_is_downloaded_once_and_needs_no_network_again() {
 
     drop(server);
     for name in [NAME, "resnet18@torchvision-v1"] {
-        let (again, words) = succeed(&mut fetch(at, &nobody(), &[name]));
+        let (again, stderr) = succeed(&mut fetch(at, &unreachable_server(), &[name]));
         assert_eq!(again, path);
-        assert!(!words.contains("downloading"), "{words}");
+        assert!(!stderr.contains("downloading"), "{stderr}");
     }
-    let (small, _) = succeed(&mut fetch(at, &nobody(), &[NAME, "--dtype", "i8"]));
+    let (small, _) = succeed(&mut fetch(at, &unreachable_server(), &[NAME, "--dtype", "i8"]));
     assert!(small.ends_with("resnet18@torchvision-v1.i8.safetensors"), "{}", small.display());
-    assert_eq!(files(at, "downloads"), [FILE], "nothing half is left");
+    assert_eq!(files(at, "downloads"), [FILE], "no partial download is left");
 }
 
 #[test]
-fn the_checkpoint_goes_where_the_user_wants_it_too() {
+fn output_and_cache_flags_are_respected() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let server = sound();
+    let server = reliable_server();
     let (path, _) =
         succeed(&mut fetch(at, &server.address(), &[NAME, "--output", "mine.safetensors", "--cache", "elsewhere"]));
     assert_eq!(path.to_str(), Some("mine.safetensors"));
     let kept = at.join("elsewhere/checkpoints/resnet18@torchvision-v1.f16.safetensors");
     assert_eq!(fs::read(at.join(path)).unwrap(), fs::read(kept).unwrap());
-    assert!(!at.join("cache").exists(), "the flag goes before the environment");
+    assert!(!at.join("cache").exists(), "the flag overrides the environment");
     assert!(
-        fail(&mut fetch(at, &nobody(), &[NAME, "--output", ".", "--cache", "elsewhere"])).contains(". is a folder")
+        fail(&mut fetch(at, &unreachable_server(), &[NAME, "--output", ".", "--cache", "elsewhere"]))
+            .contains(". is a folder")
     );
     let nowhere = ["--output", "nowhere/mine.safetensors", "--cache", "elsewhere"];
-    assert!(fail(&mut fetch(at, &nobody(), &[&[NAME][..], &nowhere].concat())).contains("there is no folder nowhere"));
+    assert!(
+        fail(&mut fetch(at, &unreachable_server(), &[&[NAME][..], &nowhere].concat()))
+            .contains("there is no folder nowhere")
+    );
 }
 
 #[test]
-fn without_a_network_the_ways_around_are_named() {
+fn unreachable_servers_are_reported_with_alternatives() {
     let folder = tempfile::tempdir().unwrap();
-    let words = fail(&mut fetch(folder.path(), &nobody(), &[NAME]));
-    for part in ["127.0.0.1 cannot be reached", "--torchvision", "SHORTCUT_TORCHVISION", "trainer import"] {
-        assert!(words.contains(part), "{part} is missing: {words}");
+    let stderr = fail(&mut fetch(folder.path(), &unreachable_server(), &[NAME]));
+    for expected in ["cannot connect to 127.0.0.1", "--torchvision", "SHORTCUT_TORCHVISION", "trainer import"] {
+        assert!(stderr.contains(expected), "{expected} is missing: {stderr}");
     }
-    assert!(!words.contains("trying again"), "{words}");
-    let words = fail(&mut fetch(folder.path(), "http://shortcut.invalid", &[NAME]));
-    assert!(words.contains("shortcut.invalid cannot be found"), "{words}");
+    assert!(!stderr.contains("trying again"), "{stderr}");
+    let stderr = fail(&mut fetch(folder.path(), "http://shortcut.invalid", &[NAME]));
+    assert!(stderr.contains("cannot resolve shortcut.invalid"), "{stderr}");
 }
 
 #[test]
-fn what_is_damaged_in_the_cache_is_downloaded_anew() {
+fn replaces_damaged_files_of_the_cache() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let server = sound();
+    let server = reliable_server();
     let (path, _) = succeed(&mut fetch(at, &server.address(), &[NAME]));
     let whole = fs::read(&path).unwrap();
     fs::write(&path, "no checkpoint").unwrap();
-    succeed(&mut fetch(at, &nobody(), &[NAME]));
-    assert_eq!(fs::read(&path).unwrap(), whole, "made anew of what was downloaded");
+    succeed(&mut fetch(at, &unreachable_server(), &[NAME]));
+    assert_eq!(fs::read(&path).unwrap(), whole, "imported again from the download");
 
     fs::write(&path, "no checkpoint").unwrap();
     fs::write(at.join("cache/downloads").join(FILE), "no weights").unwrap();
-    let (_, words) = succeed(&mut fetch(at, &server.address(), &[NAME]));
-    assert!(words.contains("f37072fd... is right: it is downloaded anew"), "{words}");
+    let (_, stderr) = succeed(&mut fetch(at, &server.address(), &[NAME]));
+    assert!(stderr.contains("expected f37072fd...; downloading it again"), "{stderr}");
     assert_eq!(fs::read(&path).unwrap(), whole);
 }
 
 #[test]
-fn the_list_names_what_there_is() {
+fn list_shows_all_weights() {
     let folder = tempfile::tempdir().unwrap();
-    let output = fetch(folder.path(), &nobody(), &["--list"]).output().unwrap();
+    let output = fetch(folder.path(), &unreachable_server(), &["--list"]).output().unwrap();
     let list = String::from_utf8(output.stdout).unwrap();
     for part in [
         "resnet50@torchvision-v1 ",
@@ -121,7 +125,7 @@ fn the_list_names_what_there_is() {
         assert!(list.contains(part), "{part} is missing:\n{list}");
     }
     assert_eq!(list.lines().count(), 18);
-    let words = fail(&mut fetch(folder.path(), &nobody(), &["resnet18@torchvision-v2"]));
-    assert!(words.contains("there is resnet18@torchvision, and of it resnet18@torchvision-v1"), "{words}");
-    assert!(fail(&mut fetch(folder.path(), &nobody(), &[])).contains("NAME"));
+    let stderr = fail(&mut fetch(folder.path(), &unreachable_server(), &["resnet18@torchvision-v2"]));
+    assert!(stderr.contains("available: resnet18@torchvision, resnet18@torchvision-v1"), "{stderr}");
+    assert!(fail(&mut fetch(folder.path(), &unreachable_server(), &[])).contains("NAME"));
 }

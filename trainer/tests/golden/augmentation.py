@@ -1,11 +1,12 @@
-"""Makes trainer/tests/golden/augmentation: what torchvision and Pillow make of small images with fixed parameters.
+"""Writes trainer/tests/golden/augmentation: results of torchvision and Pillow for small images and fixed parameters.
 
     python trainer/tests/golden/augmentation.py     # torch 2.15, torchvision 0.29, Pillow 13.0
 
-`operations.json` names for each case the input, its size, torchvision's name of the operation and its magnitude;
-`operations.bin` holds what comes out, u8 RGB `[height, width, 3]`, one after the other. `magnitudes.json` is what both
-policies choose from, at 224 px. `mixing.json` is erasing, mixup and cutmix, with rectangles as `[left, top, right, bottom]`.
-The tests need none of these programs: they read what is committed, and make the inputs by the formulas below.
+`operations.json` holds, for each case, the input, its size, torchvision's name of the operation and its magnitude;
+`operations.bin` holds the concatenated outputs, u8 RGB `[height, width, 3]`. `magnitudes.json` is the augmentation space of
+both policies, at 224 px. `mixing.json` holds results of erasing, mixup and CutMix, with rectangles as
+`[left, top, right, bottom]`. The tests do not need Python: they read the committed files, and generate the inputs with the
+formulas below.
 """
 
 import json
@@ -20,7 +21,7 @@ from torchvision.transforms import functional as F
 
 FOLDER = Path(__file__).parent / "augmentation"
 
-# operation: magnitudes, as torchvision's policies have them
+# Magnitudes per operation, with the names of torchvision's policies.
 OPERATIONS = {
     "Identity": [0.0],
     "ShearX": [0.3, -0.132, 0.99],
@@ -38,7 +39,7 @@ OPERATIONS = {
     "Equalize": [0.0],
 }
 
-# those of ColorJitter, with factors as it draws them
+# Operations of ColorJitter, with factors from its ranges.
 JITTER = {
     "adjust_brightness": [0.6, 1.4, 11.0],
     "adjust_contrast": [0.0, 0.6, 1.4],
@@ -48,7 +49,7 @@ JITTER = {
 
 
 def formula(name, width, height):
-    """A gradient, noise, greys and four colours, each in a quarter; `dull` lacks darkness and light."""
+    """Returns an image with a gradient, noise, greys and saturated colours in its quarters; `dull` has a reduced value range."""
     c, y, x = np.mgrid[0:3, 0:height, 0:width].transpose(0, 2, 3, 1)
     gradient = 9 * x + 5 * y * (c + 1)
     noise = (x * 7919 ^ y * 104729 ^ c * 1299709) * 31 >> 4
@@ -68,7 +69,7 @@ def operations():
         outputs.append(output.tobytes())
 
     def apply(operation, magnitude):
-        # As references/classification/presets.py does.
+        # With the arguments of references/classification/presets.py.
         return lambda image: autoaugment._apply_op(image, operation, magnitude, InterpolationMode.BILINEAR, None)
 
     for operation, magnitudes in OPERATIONS.items():
@@ -76,13 +77,13 @@ def operations():
             add("full", [32, 24], operation, magnitude, apply(operation, magnitude))
     for operation in ("AutoContrast", "Equalize"):
         add("dull", [32, 24], operation, 0.0, apply(operation, 0.0))
-    # Pillow turns squares without arithmetic.
+    # Pillow rotates squares by 90 degrees without arithmetic.
     for angle in (90.0, -90.0):
         add("full", [16, 16], "Rotate", angle, apply("Rotate", angle))
     for function, factors in JITTER.items():
         for factor in factors:
             add("full", [32, 24], function, factor, lambda image: getattr(F, function)(image, factor))
-    # RandomCrop(16, padding=4) at its offset of 7 and 1.
+    # RandomCrop(16, padding=4) with top 7 and left 1.
     add("full", [16, 16], "crop", 0.0, lambda image: F.crop(F.pad(image, 4), 7, 1, 16, 16))
     (FOLDER / "operations.bin").write_bytes(b"".join(outputs))
     return cases
@@ -99,7 +100,7 @@ def magnitudes():
 
 
 def mixing():
-    """Images are `[3, 3, 6, 6]` with `index % 23 - 11`, of classes 2, 0 and 3 of 4."""
+    """The images `[3, 3, 6, 6]` have the values `index % 23 - 11`, and classes 2, 0 and 3 of 4."""
     images = (torch.arange(3 * 3 * 6 * 6) % 23 - 11).float().reshape(3, 3, 6, 6)
     labels = torch.tensor([2, 0, 3])
     shared = {"labels": labels, "batch_size": 3}

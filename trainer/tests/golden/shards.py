@@ -1,4 +1,4 @@
-"""Writes train-000000.tar with WebDataset's own ShardWriter: two red photos of class 0, two blue ones of class 1.
+"""Writes train-000000.tar with WebDataset's ShardWriter: two red photos of class 0, two blue ones of class 1.
 
     python3 trainer/tests/golden/shards.py      # webdataset 1.0.2, Pillow 13.0.0
 """

@@ -1,7 +1,7 @@
-"""Writes torchvision-resnet18.pickles: what torch.save writes of a ResNet-18 whose tensors are all views of one storage
-of fp16 zeros, up to that storage's values. The test appends them, and a number in place of the last ones with which the
-file's SHA-256 begins like that of torchvision's file. torch.save writes other keys every time, and another file takes
-another number: 2^32 tries on average."""
+"""Writes torchvision-resnet18.pickles: the output of torch.save for a ResNet-18 whose tensors are all views of one fp16 storage
+of zeros, up to the values of that storage. The test appends these, with the last of them replaced by a number for which the
+SHA-256 of the file starts like that of torchvision's file. torch.save writes different keys each time, so that a new file needs
+a new number: 2^32 attempts on average."""
 
 import io
 from pathlib import Path

@@ -1,24 +1,19 @@
-//! What the page shows, a component a file.
+//! The components of the page, one per file.
 
-mod answer;
-mod bars;
-mod chooser;
-mod header;
-mod heat;
-mod knowledge;
-mod notice;
-mod origin;
-mod samples;
-mod stage;
-mod status;
-mod strip;
+mod answer_panel;
+mod class_list;
+mod heatmap;
+mod model_select;
+mod model_status;
+mod photo_frame;
+mod sample_photos;
+mod thumbnails;
+mod timing;
 
-pub use answer::Answer;
-pub use chooser::Chooser;
-pub use header::Header;
-pub use knowledge::Knowledge;
-pub use notice::Notice;
-pub use samples::Samples;
-pub use stage::Stage;
-pub use status::Status;
-pub use strip::Strip;
+pub use answer_panel::AnswerPanel;
+pub use class_list::ClassList;
+pub use model_select::ModelSelect;
+pub use model_status::ModelStatus;
+pub use photo_frame::PhotoFrame;
+pub use sample_photos::SamplePhotos;
+pub use thumbnails::Thumbnails;

@@ -1,4 +1,4 @@
-//! The second chance of a photo in a format that we do not decode (AVIF, HEIC, ...): the browser may.
+//! Decodes photos with the browser, for formats that our own decoders do not support (AVIF, HEIC, ...).
 
 use crate::scope::scope;
 use js_sys::Array;
@@ -7,18 +7,19 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, ImageBitmap, OffscreenCanvas, OffscreenCanvasRenderingContext2d};
 
-/// u8 RGBA `[height, width, 4]` with straight alpha, upright.
-pub struct Pixels {
+/// Upright u8 RGBA pixels `[height, width, 4]` with straight (not premultiplied) alpha.
+pub struct RgbaPixels {
     pub width: u32,
     pub height: u32,
     pub rgba: Vec<u8>,
 }
 
-/// What the browser makes of an encoded photo.
+/// Decodes an image file with the browser.
 ///
 /// # Errors
-/// [`PhotoError::UnsupportedFormat`] if it makes nothing of it.
-pub async fn decode(encoded: &[u8], limits: &Limits) -> Result<Pixels, PhotoError> {
+/// Returns [`PhotoError::UnsupportedFormat`] if the browser cannot decode the file, and [`PhotoError::TooManyPixels`]
+/// if the image exceeds the limit.
+pub async fn decode(encoded: &[u8], limits: &Limits) -> Result<RgbaPixels, PhotoError> {
     let unsupported = |_| PhotoError::UnsupportedFormat;
     let parts = Array::of1(&js_sys::Uint8Array::from(encoded));
     let blob = Blob::new_with_u8_array_sequence(&parts).map_err(unsupported)?;
@@ -29,12 +30,12 @@ pub async fn decode(encoded: &[u8], limits: &Limits) -> Result<Pixels, PhotoErro
     if u64::from(width) * u64::from(height) > limits.pixels {
         return Err(PhotoError::TooManyPixels { width, height, limit: limits.pixels });
     }
-    let rgba = read(&bitmap, width, height).map_err(unsupported)?;
+    let rgba = read_pixels(&bitmap, width, height).map_err(unsupported)?;
     bitmap.close();
-    Ok(Pixels { width, height, rgba })
+    Ok(RgbaPixels { width, height, rgba })
 }
 
-fn read(bitmap: &ImageBitmap, width: u32, height: u32) -> Result<Vec<u8>, JsValue> {
+fn read_pixels(bitmap: &ImageBitmap, width: u32, height: u32) -> Result<Vec<u8>, JsValue> {
     let canvas = OffscreenCanvas::new(width, height)?;
     let context = canvas.get_context("2d")?.ok_or(JsValue::NULL)?;
     let context: OffscreenCanvasRenderingContext2d = context.unchecked_into();

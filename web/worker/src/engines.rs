@@ -1,12 +1,11 @@
-//! The worker's two engines for its one model. One of them answers; the CPU's stands in whenever WebGPU's fails.
+//! The CPU and WebGPU engines of the worker's model. One of them answers; the CPU engine takes over if WebGPU fails.
 
-use crate::clock::{pause, within};
-use crate::early::Early;
-use crate::message::Engine;
+use crate::message::EngineChoice;
+use crate::timeout::{sleep, timeout};
 use model::checkpoint::{Checkpoint, Metadata};
-use model::classifier::{Classifier, Prepared};
-use model::engine::{self, Device, EnduringEngine, EngineError, EngineOptions};
-use model::explain::{ClassWeights, Explanation};
+use model::classifier::{Classifier, PreparedPhoto};
+use model::engine::{Device, Engine, EngineError, EngineOptions, FallbackEngine};
+use model::explain::{ClassifierWeights, Explanation};
 use model::prediction::{ModelId, Prediction};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,68 +13,73 @@ use std::sync::Arc;
 use web_sys::console;
 use web_time::Instant;
 
-/// What [`Engine::WebGpu`] means: Burn's in a build that compares with it.
+/// The device of [`EngineChoice::WebGpu`]. In a build with Burn's engine, for comparison, it is Burn's.
 pub const WEBGPU: Device = if cfg!(feature = "burn-webgpu") { Device::Wgpu(0) } else { Device::WebGpu(0) };
 
-/// A driver that has not opened its device by then is not waited for.
-pub const PREPARATION_MS: i32 = 20_000;
+/// Time limit for a driver to open its device.
+pub const PREPARE_TIMEOUT_MS: u32 = 20_000;
 
-/// A run on WebGPU, the first one with all its kernels to be compiled, that takes longer is given up.
-pub const RUN_MS: i32 = 20_000;
+/// Time limit for a run on WebGPU. The first run includes the compilation of all kernels.
+pub const RUN_TIMEOUT_MS: u32 = 20_000;
 
-/// How long it must have been quiet before anything is done that nobody waits for.
-const QUIET_MS: i32 = 30;
+/// Background work starts after this time without pending requests.
+const IDLE_MS: u32 = 30;
 
 pub struct Engines {
-    /// The model's.
     id: ModelId,
     metadata: Metadata,
-    /// What explanations take, whichever engine they are of.
-    class_weights: ClassWeights,
-    /// The model's weights as they are stored, as long as another engine may have to be prepared: in int8 a quarter of what
-    /// they are in an engine.
+    /// The weights of the final classifier, for explanations with either engine.
+    class_weights: ClassifierWeights,
+    /// The weights as stored, kept as long as another engine may have to be prepared. In int8 they take a quarter of
+    /// the memory that they take in an engine.
     weights: RefCell<Option<Arc<Checkpoint>>>,
     cpu: RefCell<Option<Rc<Classifier>>>,
-    /// Answers if it is there.
+    /// Answers if present.
     webgpu: RefCell<Option<Rc<Classifier>>>,
-    /// Requests without an answer yet.
-    waiting: Cell<usize>,
-    /// Requests so far.
-    arrivals: Cell<usize>,
+    /// Number of requests that have not been answered yet.
+    pending: Cell<usize>,
+    /// Number of requests received so far.
+    request_count: Cell<usize>,
 }
 
-/// Why a model cannot answer.
+/// Why neither engine can answer.
 #[derive(Debug, thiserror::Error)]
-pub enum PreparationError {
+pub enum EnginesError {
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("the device {WEBGPU} had not done what was asked after {} s", PREPARATION_MS / 1000)]
-    Late,
-    #[error("the model's weights were given back")]
-    NoWeights,
+    #[error("device {WEBGPU} did not respond within {} s", PREPARE_TIMEOUT_MS / 1000)]
+    Timeout,
+    #[error("the model's weights have already been released")]
+    WeightsReleased,
 }
 
-/// A request from its arrival to its answer.
-pub struct Visit(Rc<Engines>);
+/// The outcome of preparing the WebGPU engine during the download of the weights.
+pub type LoadedWebGpu = Result<(Engine, EngineOptions), EnginesError>;
 
-impl Drop for Visit {
+/// Marks a request as pending until dropped.
+pub struct RequestGuard(Rc<Engines>);
+
+impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get() - 1);
+        self.0.pending.set(self.0.pending.get() - 1);
     }
 }
 
 impl Engines {
-    /// Prepares the one that answers first, unless that was done `early`.
+    /// Prepares the engine that answers first. `loaded` is the WebGPU engine if it was prepared during the download.
+    ///
+    /// # Errors
+    /// Returns an error if the CPU engine is needed and cannot be prepared.
     pub async fn prepare(
-        engine: Engine,
+        choice: EngineChoice,
         id: ModelId,
         weights: Checkpoint,
-        early: Early,
-    ) -> Result<Self, PreparationError> {
+        loaded: Option<LoadedWebGpu>,
+    ) -> Result<Self, EnginesError> {
         let weights = Arc::new(weights);
-        let webgpu = match engine {
-            Engine::Auto | Engine::Cpu => None,
-            Engine::WebGpu => match asked_for(&id, &weights, early).await {
+        let webgpu = match choice {
+            EngineChoice::Auto | EngineChoice::Cpu => None,
+            EngineChoice::WebGpu => match recoverable_webgpu(&id, &weights, loaded).await {
                 Ok(webgpu) => Some(webgpu),
                 Err(error) => {
                     console::warn_1(&format!("WebGPU is not used: {error}").into());
@@ -90,15 +94,15 @@ impl Engines {
         let engines = Engines {
             id,
             metadata: weights.metadata().clone(),
-            class_weights: ClassWeights::of(&weights),
+            class_weights: ClassifierWeights::from_checkpoint(&weights),
             weights: RefCell::new(Some(weights)),
             cpu: RefCell::new(cpu.map(Rc::new)),
             webgpu: RefCell::new(webgpu.map(Rc::new)),
-            waiting: Cell::default(),
-            arrivals: Cell::default(),
+            pending: Cell::default(),
+            request_count: Cell::default(),
         };
-        if engine != Engine::Auto && engines.device() == Device::Cpu {
-            engines.settle();
+        if choice != EngineChoice::Auto && engines.device() == Device::Cpu {
+            engines.release_weights();
         }
         Ok(engines)
     }
@@ -107,43 +111,43 @@ impl Engines {
         &self.metadata
     }
 
-    /// The device that answers the next photo.
+    /// Returns the device that answers the next photo.
     pub fn device(&self) -> Device {
         self.webgpu.borrow().as_ref().map_or(Device::Cpu, |webgpu| webgpu.device())
     }
 
-    /// Classifies a photo and, on demand, explains the answer. If WebGPU fails, the CPU answers this photo and all that
-    /// follow.
+    /// Classifies a photo and, if `explain` is set, explains the answer. If WebGPU fails, the CPU engine answers this
+    /// photo and all later ones.
     ///
     /// # Errors
-    /// If the CPU fails too.
+    /// Returns an error if the CPU engine fails too.
     pub async fn classify(
         &self,
-        prepared: Prepared,
+        prepared: PreparedPhoto,
         top_k: usize,
         explain: bool,
-    ) -> Result<(Prediction, Option<Explanation>), PreparationError> {
+    ) -> Result<(Prediction, Option<Explanation>), EnginesError> {
         let start = Instant::now();
-        let explained_by = explain.then_some(&self.class_weights);
+        let class_weights = explain.then_some(&self.class_weights);
         let webgpu = self.webgpu.borrow().clone();
         if let Some(webgpu) = webgpu {
-            match within(RUN_MS, answer(&webgpu, prepared.clone(), 0.0, top_k, explained_by)).await {
+            match timeout(RUN_TIMEOUT_MS, run(&webgpu, prepared.clone(), 0.0, top_k, class_weights)).await {
                 Some(Ok(answer)) => return Ok(answer),
-                Some(Err(error)) => self.give_webgpu_up(&error.to_string()),
-                None => self.give_webgpu_up(&PreparationError::Late.to_string()),
+                Some(Err(error)) => self.disable_webgpu(&error.to_string()),
+                None => self.disable_webgpu(&EnginesError::Timeout.to_string()),
             }
             self.cpu().await?;
-            self.settle();
+            self.release_weights();
         }
         let cpu = self.cpu().await?;
         let lost_ms = start.elapsed().as_secs_f64() * 1e3;
-        Ok(answer(&cpu, prepared, lost_ms, top_k, explained_by).await?)
+        Ok(run(&cpu, prepared, lost_ms, top_k, class_weights).await?)
     }
 
-    /// The CPU's, prepared if it is not yet.
-    pub async fn cpu(&self) -> Result<Rc<Classifier>, PreparationError> {
-        let ready = self.cpu.borrow().clone();
-        if let Some(cpu) = ready {
+    /// Returns the CPU engine, after preparing it if necessary.
+    pub async fn cpu(&self) -> Result<Rc<Classifier>, EnginesError> {
+        let existing = self.cpu.borrow().clone();
+        if let Some(cpu) = existing {
             return Ok(cpu);
         }
         let weights = self.weights()?;
@@ -152,85 +156,87 @@ impl Engines {
         Ok(cpu)
     }
 
-    /// WebGPU's, which answers nothing yet.
-    pub async fn webgpu(&self, options: EngineOptions) -> Result<Classifier, PreparationError> {
+    /// Prepares the WebGPU engine without using it for answers yet.
+    pub async fn prepare_webgpu(&self, options: EngineOptions) -> Result<Classifier, EnginesError> {
         let weights = self.weights()?;
         open_webgpu(&self.id, &weights, options).await
     }
 
-    fn weights(&self) -> Result<Arc<Checkpoint>, PreparationError> {
-        self.weights.borrow().clone().ok_or(PreparationError::NoWeights)
+    fn weights(&self) -> Result<Arc<Checkpoint>, EnginesError> {
+        self.weights.borrow().clone().ok_or(EnginesError::WeightsReleased)
     }
 
-    /// From the next photo on.
-    pub fn answer_on_webgpu(&self, webgpu: Classifier) {
+    /// Answers with WebGPU from the next photo on.
+    pub fn use_webgpu(&self, webgpu: Classifier) {
         self.webgpu.replace(Some(Rc::new(webgpu)));
     }
 
-    /// Photos that were under way together fail together; the first of them says why.
-    fn give_webgpu_up(&self, error: &str) {
+    /// Photos that run at the same time fail together; only the first failure is logged.
+    fn disable_webgpu(&self, error: &str) {
         if self.webgpu.take().is_some() {
-            console::warn_1(&format!("WebGPU is not used any more: {error}").into());
+            console::warn_1(&format!("WebGPU failed, switched to the CPU: {error}").into());
         }
     }
 
-    /// No engine will be prepared any more.
-    pub fn settle(&self) {
+    /// Releases the stored weights. No further engine can be prepared afterwards.
+    pub fn release_weights(&self) {
         self.weights.take();
     }
 
-    /// Takes note of a request until what this returns is dropped.
-    pub fn visit(self: &Rc<Self>) -> Visit {
-        self.waiting.set(self.waiting.get() + 1);
-        self.arrivals.set(self.arrivals.get() + 1);
-        Visit(self.clone())
+    /// Counts a request as pending until the returned guard is dropped.
+    pub fn begin_request(self: &Rc<Self>) -> RequestGuard {
+        self.pending.set(self.pending.get() + 1);
+        self.request_count.set(self.request_count.get() + 1);
+        RequestGuard(self.clone())
     }
 
-    pub fn arrivals(&self) -> usize {
-        self.arrivals.get()
+    pub fn request_count(&self) -> usize {
+        self.request_count.get()
     }
 
-    /// Returns when no request waits.
-    pub async fn quiet(&self) {
+    /// Waits until no request is pending.
+    pub async fn wait_idle(&self) {
         loop {
-            pause(QUIET_MS).await;
-            if self.waiting.get() == 0 {
+            sleep(IDLE_MS).await;
+            if self.pending.get() == 0 {
                 return;
             }
         }
     }
 }
 
-async fn answer(
+/// Classifies a photo, and explains the answer if `class_weights` are given.
+async fn run(
     classifier: &Classifier,
-    prepared: Prepared,
+    prepared: PreparedPhoto,
     queue_ms: f64,
     top_k: usize,
-    explained_by: Option<&ClassWeights>,
+    class_weights: Option<&ClassifierWeights>,
 ) -> Result<(Prediction, Option<Explanation>), EngineError> {
-    let Some(weights) = explained_by else {
+    let Some(class_weights) = class_weights else {
         return Ok((classifier.classify(prepared, queue_ms, top_k).await?, None));
     };
-    let (prediction, explanation) = classifier.explain(prepared, queue_ms, top_k, weights).await?;
+    let (prediction, explanation) = classifier.explain(prepared, queue_ms, top_k, class_weights).await?;
     Ok((prediction, Some(explanation)))
 }
 
-/// WebGPU's engine because it was asked for by name: a lost device is opened anew, before the CPU takes over.
-async fn asked_for(id: &ModelId, weights: &Arc<Checkpoint>, early: Early) -> Result<Classifier, PreparationError> {
-    let Some(engine) = early.finish().await else { return open_webgpu(id, weights, EngineOptions::default()).await };
-    let report = |error: &EngineError, device| console::warn_1(&format!("{error}; {device} answers now").into());
-    let (engine, options) = engine?;
-    let engine = EnduringEngine::new(engine, Some(weights.clone()), options, report);
-    Ok(Classifier::of(id, weights.metadata(), engine))
+/// Returns the WebGPU engine for a page that selects it explicitly: if it was prepared during the download, a lost
+/// device is reopened before the CPU takes over.
+async fn recoverable_webgpu(
+    id: &ModelId,
+    weights: &Arc<Checkpoint>,
+    loaded: Option<LoadedWebGpu>,
+) -> Result<Classifier, EnginesError> {
+    let Some(loaded) = loaded else { return open_webgpu(id, weights, EngineOptions::default()).await };
+    let report = |error: &EngineError, device| console::warn_1(&format!("{error}; switched to {device}").into());
+    let (engine, options) = loaded?;
+    let engine = FallbackEngine::new(engine, Some(weights.clone()), options, report);
+    Ok(Classifier::from_engine(id, weights.metadata(), engine))
 }
 
-/// WebGPU's engine, if the driver makes one in time.
-async fn open_webgpu(
-    id: &ModelId,
-    weights: &Checkpoint,
-    options: EngineOptions,
-) -> Result<Classifier, PreparationError> {
-    within(PREPARATION_MS, open(id, weights, WEBGPU, options)).await.unwrap_or(Err(PreparationError::Late))
+/// Opens the WebGPU engine within [`PREPARE_TIMEOUT_MS`].
+async fn open_webgpu(id: &ModelId, weights: &Checkpoint, options: EngineOptions) -> Result<Classifier, EnginesError> {
+    timeout(PREPARE_TIMEOUT_MS, open(id, weights, WEBGPU, options)).await.unwrap_or(Err(EnginesError::Timeout))
 }
 
 async fn open(
@@ -238,7 +244,7 @@ async fn open(
     weights: &Checkpoint,
     device: Device,
     options: EngineOptions,
-) -> Result<Classifier, PreparationError> {
-    let engine = engine::Engine::prepare_from(weights, device, options).await?;
-    Ok(Classifier::of(id, weights.metadata(), EnduringEngine::alone(engine)))
+) -> Result<Classifier, EnginesError> {
+    let engine = Engine::prepare_from(weights, device, options).await?;
+    Ok(Classifier::from_engine(id, weights.metadata(), FallbackEngine::without_fallback(engine)))
 }

@@ -1,21 +1,20 @@
-//! The classifier of a page: weights, decoding, preprocessing, engine and prediction, off the page's thread.
+//! Classifies photos in a web worker: downloads the weights, decodes, preprocesses, runs an engine and ranks the
+//! classes, all off the page's main thread.
 //!
-//! One worker serves one model: a page that changes its model ends the worker and starts another, which gives the
-//! memory back (a wasm module's only grows) and stops whatever was under way.
-//! Without the feature `classifier` only [`message`] is left, which is what a page needs to talk to a worker.
+//! A worker serves one model. A page that switches models terminates its worker and starts another one, which stops
+//! any work in progress and frees the memory, since the memory of a wasm module never shrinks. Without the feature
+//! `classifier` the crate consists of [`message`] alone, which is all a page needs to talk to a worker.
 
 pub mod message;
 
 #[cfg(feature = "classifier")]
 mod adapter;
 #[cfg(feature = "classifier")]
-mod auto;
-#[cfg(feature = "classifier")]
 mod browser_decode;
 #[cfg(feature = "classifier")]
-mod clock;
+mod cache_store;
 #[cfg(feature = "classifier")]
-mod early;
+mod engine_selection;
 #[cfg(feature = "classifier")]
 mod engines;
 #[cfg(feature = "classifier")]
@@ -23,9 +22,11 @@ mod scope;
 #[cfg(feature = "classifier")]
 mod service;
 #[cfg(feature = "classifier")]
-mod shelf;
+mod timeout;
 #[cfg(feature = "classifier")]
-mod verdict;
+mod webgpu_loader;
+#[cfg(feature = "classifier")]
+mod webgpu_trial;
 #[cfg(feature = "classifier")]
 mod weights;
 

@@ -1,4 +1,4 @@
-//! The worker's module: a page starts it and talks to it in the terms of [`worker::message`].
+//! The worker's wasm module. A page starts it and exchanges the messages of [`worker::message`] with it.
 
 fn main() {
     worker::start();

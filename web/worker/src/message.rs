@@ -1,5 +1,5 @@
-//! What a page and its worker say to each other. Buffers change hands without being copied: what
-//! [`Request::transfers`] lists belongs to the worker afterwards.
+//! The messages between a page and its worker. Buffers are transferred instead of copied: the worker owns those that
+//! [`Request::transfer_list`] returns once the message has been sent.
 
 use js_sys::{Array, ArrayBuffer};
 use model::explain::Explanation;
@@ -7,54 +7,55 @@ use model::prediction::{FailureDetail, Prediction};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
 
-/// From the page. The first is [`Request::Load`], sent when the worker has said [`Reply::Awake`].
+/// A message from the page. The first one is [`Request::Load`], sent after [`Reply::Listening`] has been received.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Answered by many [`Reply::Progress`] and one [`Reply::Ready`] or [`Reply::Failure`].
-    Load { weights: Weights, engine: Engine },
+    /// Answered by any number of [`Reply::Progress`], followed by one [`Reply::Ready`] or [`Reply::Failure`].
+    Load { weights: WeightsFile, engine: EngineChoice },
     /// Answered by one [`Reply::Prediction`] or [`Reply::Failure`] with the same `id`.
     Classify {
         id: u32,
-        photo: Photo,
+        photo: PhotoData,
         top_k: usize,
-        /// Whether the answer is to come with what spoke for it.
+        /// Whether the reply should contain an explanation.
         #[serde(default)]
         explain: bool,
     },
 }
 
-/// Where a model's weights are and what they must be.
+/// The location of a model's weights, and what is needed to verify them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Weights {
-    /// The model's name, which its predictions carry.
+pub struct WeightsFile {
+    /// Name of the model, returned with its predictions.
     pub name: String,
-    /// Absolute, since a worker's own address is another base than the page's. What lies there never changes.
+    /// Absolute URL, since relative ones would be resolved against the worker's URL instead of the page's. The file
+    /// at a URL never changes.
     pub url: String,
-    /// Of the file, as 64 lower-case hexadecimal digits.
+    /// SHA-256 of the file, as 64 lower-case hexadecimal digits.
     pub sha256: String,
-    /// Length of the file.
+    /// Size of the file, in bytes.
     pub bytes: u64,
 }
 
-/// Which of the worker's engines is to answer.
+/// The engine that the page selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Engine {
-    /// The CPU's at once, and WebGPU's from when it has proved to be faster here and to give the same answers.
+pub enum EngineChoice {
+    /// The CPU engine first, then WebGPU once it has proved to be faster on this device and to give the same answers.
     #[default]
     Auto,
     Cpu,
-    /// The CPU's still answers where this one cannot be prepared, or fails.
+    /// The CPU engine takes over if WebGPU cannot be prepared, or fails.
     WebGpu,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Photo {
-    /// A file as it came.
+pub enum PhotoData {
+    /// An image file.
     Encoded {
         #[serde(with = "serde_wasm_bindgen::preserve")]
         bytes: ArrayBuffer,
     },
-    /// u8 RGBA `[height, width, 4]`, upright: a canvas or a camera.
+    /// Upright u8 RGBA pixels `[height, width, 4]`, for example from a canvas.
     Pixels {
         width: u32,
         height: u32,
@@ -63,28 +64,29 @@ pub enum Photo {
     },
 }
 
-/// From the worker.
+/// A message from the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// The worker listens. What is sent earlier is lost: the module is still being compiled then.
-    Awake,
-    /// Of the weights, in bytes.
+    /// The worker can receive messages. Messages sent earlier, while the module is still being compiled, are lost.
+    Listening,
+    /// Download progress of the weights, in bytes.
     Progress { received: u64, total: u64 },
-    /// The model can be asked; `backend` is the name of the device that will answer first.
+    /// The model is ready; `backend` is the name of the device that will answer the first photo.
     Ready { backend: String },
     Prediction {
         id: u32,
         prediction: Prediction,
-        /// If it was asked for.
+        /// Present if the request asked for it.
         explanation: Option<Explanation>,
     },
-    /// Without an `id` the model could not be loaded, or with the code [`PANIC`] the worker is gone.
+    /// A failure without an `id` means that the model could not be loaded or, with the code [`PANIC`], that the
+    /// worker is unusable.
     Failure { id: Option<u32>, error: FailureDetail },
 }
 
-/// The code of a failure after which the worker answers nothing more.
+/// Code of the failure that a panic causes; the worker sends no further replies.
 pub const PANIC: &str = "panic";
-/// The code of a photo in a format that neither we nor the worker's browser decode.
+/// Code of the failure for a photo whose format neither our decoders nor the browser supports.
 pub const UNSUPPORTED_FORMAT: &str = "unsupported_format";
 
 impl Request {
@@ -93,11 +95,11 @@ impl Request {
     }
 
     /// The buffers to transfer with the message.
-    pub fn transfers(&self) -> Array {
+    pub fn transfer_list(&self) -> Array {
         match self {
             Request::Load { .. } => Array::new(),
-            Request::Classify { photo: Photo::Encoded { bytes: buffer }, .. }
-            | Request::Classify { photo: Photo::Pixels { rgba: buffer, .. }, .. } => Array::of1(buffer),
+            Request::Classify { photo: PhotoData::Encoded { bytes: buffer }, .. }
+            | Request::Classify { photo: PhotoData::Pixels { rgba: buffer, .. }, .. } => Array::of1(buffer),
         }
     }
 

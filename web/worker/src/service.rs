@@ -1,16 +1,16 @@
-//! Answers the page's requests: loads the one model of this worker, then classifies.
+//! Handles the page's requests: loads the worker's model, then classifies photos with it.
 
-use crate::adapter::Adapter;
-use crate::auto::consider_webgpu;
+use crate::adapter::AdapterDescription;
 use crate::browser_decode;
-use crate::early::Early;
-use crate::engines::{Engines, PreparationError, WEBGPU};
-use crate::message::{Engine, Photo, Reply, Request, Weights};
-use crate::scope::{fail, reply, report_panics, scope, words};
-use crate::weights::bring;
+use crate::engines::{Engines, EnginesError, WEBGPU};
+use crate::message::{EngineChoice, PhotoData, Reply, Request, WeightsFile};
+use crate::scope::{error_message, report_panics, scope, send_failure, send_reply};
+use crate::webgpu_loader::WebGpuLoader;
+use crate::webgpu_trial::run_trial;
+use crate::weights::fetch_weights;
 use js_sys::Uint8Array;
 use model::checkpoint::Metadata;
-use model::classifier::Prepared;
+use model::classifier::PreparedPhoto;
 use model::engine::Device;
 use model::explain::Explanation;
 use model::prediction::{ModelId, Prediction};
@@ -22,121 +22,123 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::MessageEvent;
 
-/// A progress bar needs no more steps than this.
+/// Maximum number of progress messages for one file.
 const PROGRESS_STEPS: u64 = 200;
 
-/// The model, once it is loaded.
-type Slot = Rc<RefCell<Option<Rc<Engines>>>>;
+/// The engines of the model; `None` until it is loaded.
+type SharedEngines = Rc<RefCell<Option<Rc<Engines>>>>;
 
-/// Listens to the page from now on.
+/// Starts to handle messages of the page.
 pub fn start() {
     report_panics();
-    let slot = Slot::default();
-    let listen =
+    let shared = SharedEngines::default();
+    let on_message =
         Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| match Request::from_js(event.data()) {
-            Ok(request) => spawn_local(answer(slot.clone(), request)),
-            Err(error) => fail(None, "malformed_request", words(&error)),
+            Ok(request) => spawn_local(handle(shared.clone(), request)),
+            Err(error) => send_failure(None, "malformed_request", error_message(&error)),
         });
-    scope().set_onmessage(Some(listen.as_ref().unchecked_ref()));
-    listen.forget();
-    reply(Reply::Awake);
+    scope().set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+    on_message.forget();
+    send_reply(Reply::Listening);
 }
 
-async fn answer(slot: Slot, request: Request) {
+async fn handle(shared: SharedEngines, request: Request) {
     match request {
         Request::Load { weights, engine } => match load(&weights, engine).await {
             Ok(engines) => {
                 let engines = Rc::new(engines);
-                slot.replace(Some(engines.clone()));
-                reply(Reply::Ready { backend: engines.device().to_string() });
-                if engine == Engine::Auto {
-                    consider_webgpu(engines, weights).await;
+                shared.replace(Some(engines.clone()));
+                send_reply(Reply::Ready { backend: engines.device().to_string() });
+                if engine == EngineChoice::Auto {
+                    run_trial(engines, weights).await;
                 }
             }
-            Err(error) => fail(None, error.code, error.message),
+            Err(error) => send_failure(None, error.code, error.message),
         },
         Request::Classify { id, photo, top_k, explain } => {
-            let engines = slot.borrow().clone();
+            let engines = shared.borrow().clone();
             let Some(engines) = engines else {
-                return fail(Some(id), "not_ready", "no model is loaded yet");
+                return send_failure(Some(id), "not_ready", "no model is loaded yet");
             };
-            let _visit = engines.visit();
+            let _guard = engines.begin_request();
             match classify(&engines, photo, top_k, explain).await {
-                Ok((prediction, explanation)) => reply(Reply::Prediction { id, prediction, explanation }),
-                Err(error) => fail(Some(id), error.code, error.message),
+                Ok((prediction, explanation)) => send_reply(Reply::Prediction { id, prediction, explanation }),
+                Err(error) => send_failure(Some(id), error.code, error.message),
             }
         }
     }
 }
 
-/// A failure as the page gets it.
-struct Failed {
+/// An error in the form in which the page receives it.
+struct RequestError {
     code: &'static str,
     message: String,
 }
 
-impl Failed {
+impl RequestError {
     fn new(code: &'static str, error: impl ToString) -> Self {
-        Failed { code, message: error.to_string() }
+        RequestError { code, message: error.to_string() }
     }
 }
 
-impl From<PhotoError> for Failed {
+impl From<PhotoError> for RequestError {
     fn from(error: PhotoError) -> Self {
-        Failed::new(error.code(), error)
+        RequestError::new(error.code(), error)
     }
 }
 
-impl From<PreparationError> for Failed {
-    fn from(error: PreparationError) -> Self {
-        Failed::new("engine", error)
+impl From<EnginesError> for RequestError {
+    fn from(error: EnginesError) -> Self {
+        RequestError::new("engine", error)
     }
 }
 
-async fn load(weights: &Weights, engine: Engine) -> Result<Engines, Failed> {
+async fn load(weights: &WeightsFile, engine: EngineChoice) -> Result<Engines, RequestError> {
     let total = weights.bytes;
-    let told = Cell::new(0);
+    let last_step = Cell::new(0);
     let progress = |received: u64| {
         let step = received * PROGRESS_STEPS / total.max(1);
-        if received == 0 || step > told.get() {
-            told.set(step);
-            reply(Reply::Progress { received, total });
+        if received == 0 || step > last_step.get() {
+            last_step.set(step);
+            send_reply(Reply::Progress { received, total });
         }
     };
-    let wanted = engine == Engine::WebGpu && WEBGPU == Device::WebGpu(0);
-    if wanted {
-        // A browser needs a moment to come to its GPU for the first time: it shall have it while the weights are asked for.
-        spawn_local(async { drop(Adapter::look().await) });
+    let use_loader = engine == EngineChoice::WebGpu && WEBGPU == Device::WebGpu(0);
+    if use_loader {
+        // A browser's first access to its GPU takes a moment: start it now, while the weights are requested.
+        spawn_local(async { drop(AdapterDescription::query().await) });
     }
-    let early = || if wanted { Early::Unopened } else { Early::Unwanted };
-    let brought = bring(weights, progress, early).await.map_err(|error| Failed::new(error.code(), error))?;
-    // Its hash was compared while it came.
+    let new_loader = || if use_loader { WebGpuLoader::AwaitingHeader } else { WebGpuLoader::Disabled };
+    let fetched = fetch_weights(weights, progress, new_loader).await;
+    let (checkpoint, loader) = fetched.map_err(|error| RequestError::new(error.code(), error))?;
+    // `fetch_weights` has verified that the checkpoint has this hash.
     let id = ModelId { name: weights.name.clone(), version: weights.sha256.clone() };
-    Ok(Engines::prepare(engine, id, brought.0, brought.1).await?)
+    let webgpu = loader.finish().await;
+    Ok(Engines::prepare(engine, id, checkpoint, webgpu).await?)
 }
 
 async fn classify(
     engines: &Engines,
-    photo: Photo,
+    photo: PhotoData,
     top_k: usize,
     explain: bool,
-) -> Result<(Prediction, Option<Explanation>), Failed> {
+) -> Result<(Prediction, Option<Explanation>), RequestError> {
     let prepared = prepare(engines.metadata(), photo).await?;
     Ok(engines.classify(prepared, top_k, explain).await?)
 }
 
-async fn prepare(metadata: &Metadata, photo: Photo) -> Result<Prepared, PhotoError> {
+async fn prepare(metadata: &Metadata, photo: PhotoData) -> Result<PreparedPhoto, PhotoError> {
     let limits = Limits::default();
     match photo {
-        Photo::Pixels { width, height, rgba } => {
-            Prepared::from_rgba(width, height, &Uint8Array::new(&rgba).to_vec(), metadata)
+        PhotoData::Pixels { width, height, rgba } => {
+            PreparedPhoto::from_rgba(width, height, &Uint8Array::new(&rgba).to_vec(), metadata)
         }
-        Photo::Encoded { bytes } => {
+        PhotoData::Encoded { bytes } => {
             let encoded = Uint8Array::new(&bytes).to_vec();
-            match Prepared::from_bytes(&encoded, &limits, metadata) {
+            match PreparedPhoto::from_bytes(&encoded, &limits, metadata) {
                 Err(PhotoError::UnsupportedFormat) => {
                     let pixels = browser_decode::decode(&encoded, &limits).await?;
-                    Prepared::from_rgba(pixels.width, pixels.height, &pixels.rgba, metadata)
+                    PreparedPhoto::from_rgba(pixels.width, pixels.height, &pixels.rgba, metadata)
                 }
                 prepared => prepared,
             }

@@ -1,12 +1,13 @@
-//! Brings a model's weights: from the shelf or over the network, hashed while they stream, refused if they are not
-//! what was announced. `crypto.subtle` hashes nothing that streams and is absent on plain http, hence wasm's own SHA-256.
+//! Loads a model's weights from the cache or the network. They are hashed while they stream, and rejected if they
+//! differ from the announced file. The hash is our own wasm SHA-256: `crypto.subtle` cannot hash a stream and is
+//! unavailable on plain http.
 
-use crate::early::Early;
-use crate::message::Weights;
-use crate::scope::{scope, words};
-use crate::shelf::Shelf;
+use crate::cache_store::CacheStore;
+use crate::message::WeightsFile;
+use crate::scope::{error_message, scope};
+use crate::webgpu_loader::WebGpuLoader;
 use js_sys::Uint8Array;
-use model::checkpoint::{Checkpoint, CheckpointError, Incoming};
+use model::checkpoint::{Checkpoint, CheckpointError, CheckpointStream};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -15,18 +16,18 @@ use web_sys::{
     Response,
 };
 
-const SHELF: &str = "shortcut-weights";
+const CACHE_NAME: &str = "shortcut-weights";
 
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    #[error("the weights could not be fetched: {0}")]
+    #[error("could not download the model's weights: {0}")]
     Unreachable(String),
-    #[error("the weights could not be fetched: the server answered {0}")]
+    #[error("could not download the model's weights: the server returned HTTP status {0}")]
     Status(u16),
-    #[error("the weights are not those that the server announced ({0}), so they are not used")]
+    #[error("the downloaded weights do not match the server's list of models: {0}")]
     Mismatch(String),
     #[error(transparent)]
-    Bad(#[from] CheckpointError),
+    Invalid(#[from] CheckpointError),
 }
 
 impl WeightsError {
@@ -34,72 +35,76 @@ impl WeightsError {
         match self {
             WeightsError::Unreachable(_) | WeightsError::Status(_) => "weights_unreachable",
             WeightsError::Mismatch(_) => "weights_mismatch",
-            WeightsError::Bad(_) => "bad_weights",
+            WeightsError::Invalid(_) => "bad_weights",
         }
     }
 }
 
-/// The checkpoint, verified, and what was made early of it. `progress` is told how many bytes have come; `early` makes what
-/// gets them while they come, anew if they prove to be wrong and have to come again.
-pub async fn bring(
-    weights: &Weights,
+/// Returns the verified checkpoint, and the loader that received its bytes. `progress` is called with the number of
+/// bytes received so far. `new_loader` creates a loader for each attempt, since a damaged file in the cache is
+/// downloaded again.
+///
+/// # Errors
+/// Returns an error if the file cannot be downloaded, differs from the announced one, or is no valid checkpoint.
+pub async fn fetch_weights(
+    weights: &WeightsFile,
     progress: impl Fn(u64),
-    early: impl Fn() -> Early,
-) -> Result<(Checkpoint, Early), WeightsError> {
-    let shelf = Shelf::open(SHELF).await;
-    if let Some(shelf) = &shelf
-        && let Some(response) = shelf.find(&weights.url).await
+    new_loader: impl Fn() -> WebGpuLoader,
+) -> Result<(Checkpoint, WebGpuLoader), WeightsError> {
+    let cache = CacheStore::open(CACHE_NAME).await;
+    if let Some(cache) = &cache
+        && let Some(response) = cache.get(&weights.url).await
     {
-        match read(&response, weights, &progress, early()).await {
-            Ok(brought) => return Ok(brought),
-            Err(_) => shelf.discard(&weights.url).await,
+        match read_body(&response, weights, &progress, new_loader()).await {
+            Ok(loaded) => return Ok(loaded),
+            Err(_) => cache.delete(&weights.url).await,
         }
     }
-    let controller = AbortController::new().map_err(|thrown| WeightsError::Unreachable(words(&thrown)))?;
-    let response = fetch(&weights.url, shelf.is_some(), &controller.signal()).await?;
-    // The browser keeps what streams by; what is read from there is verified like everything else.
-    let kept = shelf.as_ref().map(|shelf| shelf.keep(&weights.url, &response));
-    let brought = read(&response, weights, &progress, early()).await;
-    if brought.is_err() {
-        // Or the browser would go on keeping what is refused.
+    let controller = AbortController::new().map_err(|thrown| WeightsError::Unreachable(error_message(&thrown)))?;
+    let response = download(&weights.url, cache.is_some(), &controller.signal()).await?;
+    // The browser stores the response while it is read. It is stored unverified: the next visit verifies it again.
+    let stored = cache.as_ref().map(|cache| cache.put(&weights.url, &response));
+    let loaded = read_body(&response, weights, &progress, new_loader()).await;
+    if loaded.is_err() {
+        // Otherwise the browser would continue to store the rejected file.
         controller.abort();
     }
-    if let (Some(shelf), Some(kept)) = (&shelf, kept) {
-        kept.await;
-        if brought.is_err() {
-            shelf.discard(&weights.url).await;
+    if let (Some(cache), Some(stored)) = (&cache, stored) {
+        stored.await;
+        if loaded.is_err() {
+            cache.delete(&weights.url).await;
         }
     }
-    brought
+    loaded
 }
 
-/// `shelved`: the shelf will keep the file, so the browser's HTTP cache need not.
-async fn fetch(url: &str, shelved: bool, signal: &AbortSignal) -> Result<Response, WeightsError> {
+/// Requests the file. If it will be stored in Cache storage (`cached`), the browser's HTTP cache is bypassed.
+async fn download(url: &str, cached: bool, signal: &AbortSignal) -> Result<Response, WeightsError> {
     let options = RequestInit::new();
     options.set_signal(Some(signal));
-    if shelved {
+    if cached {
         options.set_cache(RequestCache::NoStore);
     }
     let response: Response = JsFuture::from(scope().fetch_with_str_and_init(url, &options))
         .await
-        .map_err(|thrown| WeightsError::Unreachable(words(&thrown)))?
+        .map_err(|thrown| WeightsError::Unreachable(error_message(&thrown)))?
         .unchecked_into();
     if response.ok() { Ok(response) } else { Err(WeightsError::Status(response.status())) }
 }
 
-async fn read(
+async fn read_body(
     response: &Response,
-    weights: &Weights,
+    weights: &WeightsFile,
     progress: impl Fn(u64),
-    mut early: Early,
-) -> Result<(Checkpoint, Early), WeightsError> {
-    let interrupted = |thrown: JsValue| WeightsError::Unreachable(words(&thrown));
-    let body = response.body().ok_or_else(|| WeightsError::Unreachable("an answer without a body".into()))?;
+    mut loader: WebGpuLoader,
+) -> Result<(Checkpoint, WebGpuLoader), WeightsError> {
+    let interrupted = |thrown: JsValue| WeightsError::Unreachable(error_message(&thrown));
+    let body = response.body().ok_or_else(|| WeightsError::Unreachable("the response has no body".into()))?;
     let reader = ReadableStreamDefaultReader::new(&body).map_err(interrupted)?;
 
-    let mut incoming = Incoming::new(weights.bytes);
-    // What is wrong with the file matters only if it is the file that was announced.
-    let mut wrong = None;
+    let mut incoming = CheckpointStream::new(weights.bytes);
+    // Reported only after the hash has been verified: otherwise a mismatch is the better explanation.
+    let mut invalid = None;
     let (mut received, mut hasher) = (0, Sha256::new());
     progress(0);
     loop {
@@ -115,10 +120,10 @@ async fn read(
             return Err(WeightsError::Mismatch(format!("more than {} bytes", weights.bytes)));
         }
         hasher.update(&bytes);
-        if wrong.is_none() {
+        if invalid.is_none() {
             match incoming.push(&bytes) {
-                Ok(()) => early.take(&incoming).await,
-                Err(error) => wrong = Some(error),
+                Ok(()) => loader.update(&incoming).await,
+                Err(error) => invalid = Some(error),
             }
         }
         progress(received);
@@ -127,12 +132,12 @@ async fn read(
     if received != weights.bytes {
         return Err(WeightsError::Mismatch(format!("{received} bytes instead of {}", weights.bytes)));
     }
-    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    if found != weights.sha256 {
-        return Err(WeightsError::Mismatch(format!("SHA-256 {found} instead of {}", weights.sha256)));
+    let sha256 = hex::encode(hasher.finalize());
+    if sha256 != weights.sha256 {
+        return Err(WeightsError::Mismatch(format!("SHA-256 {sha256} instead of {}", weights.sha256)));
     }
-    match wrong {
+    match invalid {
         Some(error) => Err(error.into()),
-        None => Ok((incoming.finish()?, early)),
+        None => Ok((incoming.finish()?, loader)),
     }
 }

@@ -1,8 +1,8 @@
-//! The container that `torch.save` wrote before PyTorch 1.6: five pickles (a magic number, a version, the machine, the
-//! object, the keys of its storages), then for each key the count of its elements and the elements themselves.
+//! The container that `torch.save` wrote before PyTorch 1.6: five pickles (magic number, version, system information,
+//! object, storage keys), followed for each key by the number of elements and the elements themselves.
 
-use super::source::Source;
-use super::value::{Pickle, Storage, Value};
+use super::byte_reader::ByteReader;
+use super::value::{Pickle, StorageRef, Value};
 use super::{PthError, pickle};
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,38 +11,38 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 /// `torch.serialization.MAGIC_NUMBER`
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 
-pub(super) struct Legacy {
+pub(super) struct LegacyContainer {
     file: File,
-    /// Where each storage lies in the file: offset and length in bytes.
-    places: HashMap<String, (u64, u64)>,
+    /// Offset and length of each storage in the file, in bytes.
+    storage_ranges: HashMap<String, (u64, u64)>,
 }
 
-impl Legacy {
-    /// Reads the pickles of a file of `length` bytes, and finds its storages.
+impl LegacyContainer {
+    /// Reads the pickles of a file of `length` bytes, and locates its storages.
     pub(super) fn open(file: File, length: u64) -> Result<(Self, Pickle), PthError> {
-        let mut source = Source::new(BufReader::new(&file), length);
-        match pickle::read(&mut source) {
+        let mut reader = ByteReader::new(BufReader::new(&file), length);
+        match pickle::read(&mut reader) {
             Ok(magic) if *magic.root() == Value::Int(MAGIC) => {}
             _ => return Err(PthError::NotTorch),
         }
-        let _version = pickle::read(&mut source)?;
-        let machine = pickle::read(&mut source)?;
-        if let Value::Dict(machine_entries) = machine.root()
-            && machine.entry(machine_entries, "little_endian") == Some(&Value::Bool(false))
+        let _version = pickle::read(&mut reader)?;
+        let system = pickle::read(&mut reader)?;
+        if let Value::Dict(entries) = system.root()
+            && system.entry(entries, "little_endian") == Some(&Value::Bool(false))
         {
             return Err(PthError::BigEndian);
         }
-        let object = pickle::read(&mut source)?;
-        let keys = pickle::read(&mut source)?;
-        let places = places(&mut source, length, &object, &keys)?;
-        Ok((Legacy { file, places }, object))
+        let object = pickle::read(&mut reader)?;
+        let keys = pickle::read(&mut reader)?;
+        let storage_ranges = storage_ranges(&mut reader, length, &object, &keys)?;
+        Ok((LegacyContainer { file, storage_ranges }, object))
     }
 
-    /// The bytes of a whole storage.
-    pub(super) fn read(&mut self, storage: &Storage, needed: u64) -> Result<Vec<u8>, PthError> {
-        let (offset, found) = self.places.get(&*storage.key).copied().unwrap_or_default();
+    /// Returns the bytes of a whole storage, at least `needed`.
+    pub(super) fn read(&mut self, storage: &StorageRef, needed: u64) -> Result<Vec<u8>, PthError> {
+        let (offset, found) = self.storage_ranges.get(&*storage.key).copied().unwrap_or_default();
         if found < needed {
-            return Err(PthError::Storage { key: storage.key.to_string(), found, needed });
+            return Err(PthError::StorageTooShort { key: storage.key.to_string(), found, needed });
         }
         let mut bytes = vec![0; found as usize];
         self.file.seek(SeekFrom::Start(offset))?;
@@ -51,9 +51,9 @@ impl Legacy {
     }
 }
 
-/// Steps from storage to storage; the file tells the count of elements, the object how large one is.
-fn places(
-    source: &mut Source<BufReader<&File>>,
+/// Iterates over the storages: the file holds their numbers of elements, the object their element types.
+fn storage_ranges(
+    reader: &mut ByteReader<BufReader<&File>>,
     length: u64,
     object: &Pickle,
     keys: &Pickle,
@@ -63,28 +63,28 @@ fn places(
         Value::Storage(storage) => Some((&*storage.key, &**storage)),
         _ => None,
     });
-    let storages: HashMap<&str, &Storage> = storages.collect();
+    let storages: HashMap<&str, &StorageRef> = storages.collect();
     let Value::List(keys_in_order) = keys.root() else {
-        return Err(malformed("the keys of storages are no list", source.offset()));
+        return Err(malformed("the storage keys are not a list", reader.offset()));
     };
-    let mut places = HashMap::new();
+    let mut ranges = HashMap::new();
     for key in keys_in_order {
-        let unknown = || malformed("a storage is of no class with a known size", source.offset());
+        let unknown = || malformed("a storage has an unknown class", reader.offset());
         let key = match keys.get(*key) {
             Value::Text(key) => key.to_string(),
             Value::Int(key) => key.to_string(),
-            _ => return Err(malformed("a storage's key is no text", source.offset())),
+            _ => return Err(malformed("a storage key is neither text nor an integer", reader.offset())),
         };
         let storage = storages.get(key.as_str()).ok_or_else(unknown)?;
         let size = storage.dtype().ok_or_else(unknown)?.bitsize() as u64 / 8;
-        let elements = u64::from_le_bytes(source.array()?);
+        let elements = u64::from_le_bytes(reader.array()?);
         let needed = elements.saturating_mul(size);
-        let found = length.saturating_sub(source.offset());
+        let found = length.saturating_sub(reader.offset());
         if needed > found {
-            return Err(PthError::Storage { key, found, needed });
+            return Err(PthError::StorageTooShort { key, found, needed });
         }
-        places.insert(key, (source.offset(), needed));
-        source.skip(needed)?;
+        ranges.insert(key, (reader.offset(), needed));
+        reader.skip(needed)?;
     }
-    Ok(places)
+    Ok(ranges)
 }

@@ -1,18 +1,31 @@
-//! Import of PyTorch files (.pth, .pt): zip and legacy formats, read without executing pickle.
+//! Import of PyTorch files (.pth, .pt): zip and legacy formats, read without executing the pickle.
 //!
-//! What a pickle describes becomes inert data; the state dict is looked for in it, names become torchvision's, and only
-//! then are the numbers read. Sizes are checked against the file before memory is taken. Nothing here calls anything
-//! that a file names, writes anything, or loads whole modules.
+//! The pickle is parsed into inert data, the state dict is located in it, tensor names are converted to
+//! torchvision's, and only then are the values read. Sizes are checked against the file before memory is allocated.
+//! This module does not call anything that a file names, does not write files, and does not load whole modules.
+//!
+//! The crate `pytorch-reader` 0.22, the reader of `burn-store`, was considered. It executes nothing either, and
+//! accepts more files: tar archives, compressed entries, whole modules. This implementation stays because its limits
+//! are stricter:
+//!
+//! - Here the values of a pickle, its stack, marks, memo and containers have at most 2^20 entries each. There they
+//!   are bounded only by the size of the pickle (100 MiB in a zip archive, the file otherwise): 50 MiB of one-byte
+//!   values take 4.5 GB.
+//! - Here all tensors together exceed the file by at most 16 MiB, unless they are exactly those of a known network.
+//!   There each tensor may expand to 10 GiB.
+//! - Here a weight of an unknown class is an error that names it. There it is missing from the result without an error.
+//! - There a dict anywhere in the file whose keys are neither text nor integers makes the whole file unreadable, as do
+//!   sparse or quantised tensors next to the weights. Here only the weights matter.
 
+mod byte_reader;
 mod construct;
 mod error;
+mod gather;
 mod legacy;
-mod machine;
-mod names;
 mod pickle;
-mod source;
+mod stack_machine;
 mod state_dict;
-mod tensor;
+mod tensor_names;
 mod value;
 mod zip;
 
@@ -21,7 +34,7 @@ mod tests;
 
 pub use error::PthError;
 
-use super::recognise::{Shapes, recognise};
+use super::infer::{TensorShapes, infer_architecture};
 use super::tensor::{Elements, StoredTensor};
 use super::{Checkpoint, Dtype, Metadata};
 use crate::architecture::TensorKind;
@@ -29,32 +42,35 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
-use value::{Storage, TensorRef};
+use value::{StorageRef, TensorRef};
 
 /// The first bytes of a zip archive.
 const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
 
-/// Bytes that the tensors of a file may have together beyond the file's own: where batch norms are a single number expanded.
-/// Thousands of views of one storage are an attack.
-const MAX_BEYOND_FILE: u64 = 1 << 24;
+/// Number of bytes by which the tensors of a file may exceed the file. Batch norms that are a single expanded number
+/// are legitimate; thousands of views of one storage are an attack.
+const MAX_EXPANSION: u64 = 1 << 24;
 
-/// The weights of a `.pth` file by torchvision's names, before anything is known of the network.
+/// The state dict of a `.pth` file with torchvision's names, before its architecture is known.
 pub struct StateDict {
     container: Container,
-    /// Of the file, in bytes.
+    /// Size of the file, in bytes.
     length: u64,
     tensors: BTreeMap<String, TensorRef>,
     classes: Option<Vec<String>>,
 }
 
 enum Container {
-    Zip(zip::Archive),
-    Legacy(legacy::Legacy),
+    Zip(zip::ZipContainer),
+    Legacy(legacy::LegacyContainer),
 }
 
-/// A checkpoint from a `.pth` file: fp16 matrices stay fp16, everything else becomes fp32. Architecture and number of
-/// classes are inferred from the tensors ([`Checkpoint::assumption`]); a list of texts under `classes` beside the
-/// weights names the classes, if there are as many. Errors name the file.
+/// Imports a `.pth` file as a checkpoint: fp16 matrices stay fp16, everything else becomes fp32. Architecture and
+/// number of classes are inferred from the tensors (see [`Checkpoint::assumption`]). A list of strings under the key
+/// `classes` next to the weights names the classes, if it has one name per class.
+///
+/// # Errors
+/// Returns an error with the path of the file if its weights cannot be read, or match no known architecture.
 pub fn import(path: impl AsRef<Path>) -> Result<Checkpoint, PthError> {
     StateDict::open(&path)?.into_checkpoint().map_err(|error| in_file(path.as_ref(), error))
 }
@@ -64,7 +80,10 @@ fn in_file(path: &Path, reason: PthError) -> PthError {
 }
 
 impl StateDict {
-    /// Reads a file's pickle, and no numbers yet. Errors name the file.
+    /// Opens a file and reads its pickle, but no values yet.
+    ///
+    /// # Errors
+    /// Returns an error with the path of the file if no state dict can be found in it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, PthError> {
         Self::open_file(path.as_ref()).map_err(|error| in_file(path.as_ref(), error))
     }
@@ -80,37 +99,44 @@ impl StateDict {
         file.by_ref().take(ZIP_MAGIC.len() as u64).read_to_end(&mut magic)?;
         file.rewind()?;
         let (container, pickle) = if magic == ZIP_MAGIC {
-            let (archive, pickle) = zip::Archive::open(file, length)?;
+            let (archive, pickle) = zip::ZipContainer::open(file, length)?;
             (Container::Zip(archive), pickle)
         } else {
-            let (legacy, pickle) = legacy::Legacy::open(file, length)?;
+            let (legacy, pickle) = legacy::LegacyContainer::open(file, length)?;
             (Container::Legacy(legacy), pickle)
         };
-        let state_dict::Weights { tensors, classes } = state_dict::find(&pickle)?;
+        let state_dict::Entries { tensors, classes } = state_dict::find(&pickle)?;
         Ok(StateDict { container, length, tensors, classes })
     }
 
-    /// Names and shapes.
+    /// Iterates over the names and shapes of the tensors.
     pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
     }
 
-    /// The texts under `classes`, if the file has such a list.
+    /// Returns the strings under `classes`, if the file has such a list.
     pub fn classes(&self) -> Option<&[String]> {
         self.classes.as_deref()
     }
 
-    /// The values of every tensor as f32, row by row.
+    /// Reads the values of all tensors as f32, in row-major order.
+    ///
+    /// # Errors
+    /// Returns an error if a tensor is not of floats or reaches beyond its storage, or if the tensors together are much
+    /// larger than the file.
     pub fn values(&mut self) -> Result<BTreeMap<String, Vec<f32>>, PthError> {
-        let limit = self.length.saturating_add(MAX_BEYOND_FILE);
+        let limit = self.length.saturating_add(MAX_EXPANSION);
         Ok(self.read(limit)?.into_iter().map(|(name, tensor)| (name, tensor.values())).collect())
     }
 
-    /// See [`import`].
+    /// Converts the state dict to a checkpoint, see [`import`].
+    ///
+    /// # Errors
+    /// Returns an error if the tensors match no known architecture, or if their values cannot be read.
     pub fn into_checkpoint(mut self) -> Result<Checkpoint, PthError> {
-        let shapes: Shapes = self.shapes().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect();
-        // Recognised first: the shapes of a known network bound the memory that the numbers take.
-        let architecture = recognise(&shapes)?;
+        let shapes: TensorShapes = self.shapes().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect();
+        // Inferred before reading: the shapes of a known network bound the memory of the values.
+        let architecture = infer_architecture(&shapes)?;
         let mut metadata = Metadata::new(architecture);
         if let Some(classes) = self.classes.take_if(|classes| classes.len() == architecture.classes) {
             (metadata.classes, metadata.labels) = (classes.clone(), classes);
@@ -123,31 +149,31 @@ impl StateDict {
         for (name, tensor) in &tensors {
             tensor.check(name)?;
         }
-        Ok(Checkpoint { metadata, inferred: true, tensors })
+        Ok(Checkpoint { metadata, architecture_inferred: true, tensors })
     }
 
-    /// Storage by storage, so that one that many tensors share is read once.
-    /// Of no more bytes together than `limit`, where nothing else bounds how many views there are.
+    /// Reads all tensors, storage by storage, so that a shared storage is read once. `limit` bounds the total size of
+    /// the tensors in bytes, for state dicts in which nothing else bounds the number of views.
     fn read(&mut self, limit: u64) -> Result<BTreeMap<String, StoredTensor>, PthError> {
         let mut by_storage: BTreeMap<&str, Vec<(&String, &TensorRef)>> = BTreeMap::new();
         for (name, tensor) in &self.tensors {
             by_storage.entry(&tensor.storage.key).or_default().push((name, tensor));
         }
-        let mut together = 0;
+        let mut total_bytes = 0;
         let mut read = BTreeMap::new();
         for tensors in by_storage.into_values() {
-            // Two views of one storage may disagree about its size; each gets what it announces.
+            // Tensors may declare different sizes of the same storage; the largest one must be present.
             let mut needed = 0;
             for (name, tensor) in &tensors {
-                needed = needed.max(bytes_of(name, &tensor.storage)?);
+                needed = needed.max(storage_bytes(name, &tensor.storage)?);
             }
             let storage = self.container.read(&tensors[0].1.storage, needed)?;
             for (name, tensor) in tensors {
-                let unsupported = || unsupported(name, &tensor.storage);
+                let unsupported = || unsupported_dtype(name, &tensor.storage);
                 let dtype = tensor.storage.dtype().ok_or_else(unsupported)?;
-                let bytes = tensor::gather(name, tensor, &storage, dtype.bitsize() / 8)?;
-                together += bytes.len() as u64;
-                if together > limit {
+                let bytes = gather::gather_elements(name, tensor, &storage, dtype.bitsize() / 8)?;
+                total_bytes += bytes.len() as u64;
+                if total_bytes > limit {
                     return Err(PthError::TensorsTooLarge { length: self.length, limit });
                 }
                 let elements = Elements::from_le_bytes(dtype, &bytes).ok_or_else(unsupported)?;
@@ -158,17 +184,17 @@ impl StateDict {
     }
 }
 
-fn bytes_of(name: &str, storage: &Storage) -> Result<u64, PthError> {
-    storage.bytes().ok_or_else(|| unsupported(name, storage))
+fn storage_bytes(name: &str, storage: &StorageRef) -> Result<u64, PthError> {
+    storage.bytes().ok_or_else(|| unsupported_dtype(name, storage))
 }
 
-fn unsupported(name: &str, storage: &Storage) -> PthError {
+fn unsupported_dtype(name: &str, storage: &StorageRef) -> PthError {
     PthError::UnsupportedDtype { name: name.to_owned(), class: storage.class.to_string() }
 }
 
 impl Container {
-    /// The bytes of a storage, at least as many as `needed`.
-    fn read(&mut self, storage: &Storage, needed: u64) -> Result<Vec<u8>, PthError> {
+    /// Returns the bytes of a storage, at least `needed`.
+    fn read(&mut self, storage: &StorageRef, needed: u64) -> Result<Vec<u8>, PthError> {
         match self {
             Container::Zip(archive) => archive.read(storage, needed),
             Container::Legacy(legacy) => legacy.read(storage, needed),

@@ -1,12 +1,12 @@
-//! Pickles written by hand: what no honest program writes ends in an error, quickly and in little memory.
+//! Hand-written pickles. Malicious ones must fail quickly and with little memory.
 
 use super::PthError as E;
-use super::source::Source;
+use super::byte_reader::ByteReader;
 use super::value::{Pickle, Value};
 use super::{pickle, state_dict};
 
 fn read(bytes: &[u8]) -> Result<Pickle, E> {
-    pickle::read(&mut Source::new(bytes, bytes.len() as u64))
+    pickle::read(&mut ByteReader::new(bytes, bytes.len() as u64))
 }
 
 fn repeated(piece: &[u8], count: usize) -> Vec<u8> {
@@ -14,7 +14,7 @@ fn repeated(piece: &[u8], count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn numbers_and_texts_of_every_protocol() {
+fn reads_numbers_and_strings_of_every_protocol() {
     for (bytes, expected) in [
         (&b"N."[..], Value::None),
         (b"I01\n.", Value::Bool(true)),
@@ -40,7 +40,7 @@ fn numbers_and_texts_of_every_protocol() {
 }
 
 #[test]
-fn a_pickle_cut_anywhere_is_truncated() {
+fn every_prefix_of_a_pickle_is_truncated() {
     let whole = b"\x80\x02}q\x00(X\x01\0\0\0aq\x01ccollections\nOrderedDict\nq\x02)Rq\x03X\x01\0\0\0b\x8a\x03abcu.";
     assert!(matches!(read(whole).unwrap().root(), Value::Dict(entries) if entries.len() == 2));
     for length in 0..whole.len() {
@@ -49,7 +49,7 @@ fn a_pickle_cut_anywhere_is_truncated() {
 }
 
 #[test]
-fn an_empty_stack_missing_marks_and_misplaced_items_are_malformed() {
+fn rejects_stack_underflow_missing_marks_and_misplaced_items() {
     for bytes in [
         &b"."[..],
         b"0.",
@@ -76,7 +76,7 @@ fn an_empty_stack_missing_marks_and_misplaced_items_are_malformed() {
 }
 
 #[test]
-fn announced_lengths_beyond_the_file_take_no_memory() {
+fn rejects_declared_lengths_beyond_the_file() {
     for bytes in [
         &b"X\xff\xff\xff\xff"[..],
         b"T\xff\xff\xff\xff",
@@ -88,25 +88,25 @@ fn announced_lengths_beyond_the_file_take_no_memory() {
     ] {
         assert!(matches!(read(bytes), Err(E::PickleTruncated { .. })), "{}", bytes.escape_ascii());
     }
-    let endless_name = [&b"c"[..], &repeated(b"a", 5000), b"\nb\n."].concat();
-    assert!(matches!(read(&endless_name), Err(E::PickleTooLarge { .. })));
+    let long_name = [&b"c"[..], &repeated(b"a", 5000), b"\nb\n."].concat();
+    assert!(matches!(read(&long_name), Err(E::PickleTooLarge { .. })));
 }
 
 #[test]
-fn depth_is_no_recursion_and_counts_have_limits() {
+fn nesting_needs_no_recursion_and_counts_are_limited() {
     let deep = [repeated(b"]", 200_000), repeated(b"a", 199_999), b".".to_vec()].concat();
     assert!(read(&deep).is_ok());
     let tuples = [b")".to_vec(), repeated(b"\x85", 200_000), b".".to_vec()].concat();
     assert!(read(&tuples).is_ok());
-    for endless in [&b"("[..], b"N", b"]2", b"N0", b")\x94"] {
-        let bytes = repeated(endless, 3_000_000);
-        assert!(matches!(read(&bytes), Err(E::PickleTooLarge { .. })), "{}", endless.escape_ascii());
+    for repeated_opcodes in [&b"("[..], b"N", b"]2", b"N0", b")\x94"] {
+        let bytes = repeated(repeated_opcodes, 3_000_000);
+        assert!(matches!(read(&bytes), Err(E::PickleTooLarge { .. })), "{}", repeated_opcodes.escape_ascii());
     }
 }
 
-/// A list of pairs, and a call that copies it, again and again.
+/// A list of pairs, and a call that copies it, a million times.
 #[test]
-fn copies_do_not_multiply() {
+fn repeated_copies_are_limited() {
     let mut bytes = b"](".to_vec();
     bytes.extend(repeated(b"NN\x86", 50_000));
     bytes.extend(b"e\x85q\x010");
@@ -116,16 +116,16 @@ fn copies_do_not_multiply() {
 }
 
 #[test]
-fn circles_are_no_state_dict() {
-    let circle = read(b"}q\x00X\x05\0\0\0modelh\x00s.").unwrap();
-    assert!(matches!(state_dict::find(&circle), Err(E::NoStateDict { .. })));
+fn cyclic_values_are_not_state_dicts() {
+    let cyclic = read(b"}q\x00X\x05\0\0\0modelh\x00s.").unwrap();
+    assert!(matches!(state_dict::find(&cyclic), Err(E::NoStateDict { .. })));
     let list = read(b"]q\x00h\x00a.").unwrap();
     assert!(matches!(state_dict::find(&list), Err(E::NoStateDict { found }) if found == "a list"));
 }
 
-/// Arguments that tensor rebuilding does not take make a placeholder, which is refused under its name.
+/// Invalid arguments of tensor constructors give a placeholder, which is rejected by name.
 #[test]
-fn nonsense_in_tensors_is_refused_inside_the_weights() {
+fn rejects_invalid_tensor_arguments_by_name() {
     for arguments in
         [&b")"[..], b"(NNNNt", b"(K\x01K\x00K\x02\x85K\x01\x85t", b"(X\x01\0\0\0aQK\x00K\x02\x85K\x01\x85t"]
     {

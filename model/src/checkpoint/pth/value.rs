@@ -1,13 +1,13 @@
-//! What a pickle describes, as inert data.
+//! The content of a pickle as inert data.
 //!
-//! Values refer to each other by index into one list, so that depth costs no recursion and cycles do no harm;
-//! text is shared, so that repeating it costs no memory.
+//! Values refer to each other by index into one list, so that nesting needs no recursion and cycles are harmless.
+//! Strings are shared, so that repetition takes no memory.
 
 use safetensors::Dtype as FileDtype;
 use std::sync::Arc;
 
-/// The place of a [`Value`] in [`Pickle::values`].
-pub(super) type Id = u32;
+/// Index of a [`Value`] in [`Pickle::values`].
+pub(super) type ValueId = u32;
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Value {
@@ -17,43 +17,43 @@ pub(super) enum Value {
     Float(f64),
     Text(Arc<str>),
     Bytes,
-    Tuple(Vec<Id>),
-    List(Vec<Id>),
-    /// Keys may repeat: the last one counts.
-    Dict(Vec<(Id, Id)>),
-    /// A class or function, as `module.name`; never looked up.
+    Tuple(Vec<ValueId>),
+    List(Vec<ValueId>),
+    /// Keys may repeat, in which case the last one is valid.
+    Dict(Vec<(ValueId, ValueId)>),
+    /// The name of a class or function, `module.name`; never resolved.
     Global(Arc<str>),
-    Storage(Box<Storage>),
+    Storage(Box<StorageRef>),
     Tensor(Box<TensorRef>),
-    /// What an unknown class or function would have made.
+    /// Placeholder for the result of an unknown class or function, with its name.
     Object(Arc<str>),
 }
 
-/// Numbers kept elsewhere in the file.
+/// A reference to a storage: an array of numbers elsewhere in the file.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Storage {
+pub(super) struct StorageRef {
     pub(super) key: Arc<str>,
-    /// `torch.FloatStorage`
+    /// Class name, such as `torch.FloatStorage`.
     pub(super) class: Arc<str>,
-    /// In elements of the class.
+    /// Number of elements of the class.
     pub(super) elements: u64,
-    /// Where a view of a storage begins, in elements; legacy files have such views.
+    /// Offset of a view into the storage, in elements; legacy files have such views.
     pub(super) offset: u64,
 }
 
-/// A tensor as a view of a storage; nothing of it has been checked.
+/// A tensor as a view of a storage. Offsets, shape and strides are untrusted.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TensorRef {
-    pub(super) storage: Storage,
-    /// Of the first element, in elements.
+    pub(super) storage: StorageRef,
+    /// Offset of the first element, in elements.
     pub(super) offset: u64,
     pub(super) shape: Vec<usize>,
-    /// In elements, one for each side of `shape`.
+    /// Strides in elements, one per dimension of `shape`.
     pub(super) strides: Vec<u64>,
 }
 
-impl Storage {
-    /// The format of its numbers, where it is one that we know the size of.
+impl StorageRef {
+    /// Returns the number format, if the class is known.
     pub(super) fn dtype(&self) -> Option<FileDtype> {
         Some(match self.class.rsplit('.').next()? {
             "FloatStorage" => FileDtype::F32,
@@ -71,21 +71,21 @@ impl Storage {
         })
     }
 
-    /// Of the whole storage. `None` for unknown classes and absurd counts.
+    /// Returns the size of the whole storage in bytes, or `None` if the class is unknown or the size overflows.
     pub(super) fn bytes(&self) -> Option<u64> {
         self.elements.checked_mul(self.dtype()?.bitsize() as u64 / 8)
     }
 }
 
-/// What one pickle holds.
+/// The values of one pickle.
 #[derive(Debug)]
 pub(super) struct Pickle {
     pub(super) values: Vec<Value>,
-    pub(super) root: Id,
+    pub(super) root: ValueId,
 }
 
 impl Pickle {
-    pub(super) fn get(&self, id: Id) -> &Value {
+    pub(super) fn get(&self, id: ValueId) -> &Value {
         &self.values[id as usize]
     }
 
@@ -93,21 +93,21 @@ impl Pickle {
         self.get(self.root)
     }
 
-    pub(super) fn text(&self, id: Id) -> Option<&str> {
+    pub(super) fn text(&self, id: ValueId) -> Option<&str> {
         match self.get(id) {
             Value::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    /// The value under a text key of a dict.
-    pub(super) fn entry(&self, dict: &[(Id, Id)], key: &str) -> Option<&Value> {
+    /// Returns the value of a string key in a dict.
+    pub(super) fn entry(&self, dict: &[(ValueId, ValueId)], key: &str) -> Option<&Value> {
         dict.iter().rev().find(|(candidate, _)| self.text(*candidate) == Some(key)).map(|(_, value)| self.get(*value))
     }
 }
 
 impl Value {
-    /// In words, for errors.
+    /// Describes the kind of value, for error messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::None => "None",

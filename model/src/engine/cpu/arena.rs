@@ -1,45 +1,48 @@
-//! One piece of memory for all values of a run: those that are never alive together share their place.
+//! Memory planning: all values of a run share one buffer, in which values whose lifetimes do not overlap reuse memory.
 
 use std::ops::Range;
 
-/// Places begin at cache lines.
+/// Alignment of ranges, in f32 values: one cache line.
 const ALIGNMENT: usize = 16;
 
-/// Something that needs a place.
+/// A value to place in the arena.
 #[derive(Clone, Debug)]
-pub struct Demand {
+pub struct AllocationRequest {
+    /// Number of f32 values.
     pub length: usize,
-    /// The first and the last step at which it holds something.
-    pub alive: (usize, usize),
+    /// First and last step between which the value must be preserved.
+    pub lifetime: (usize, usize),
 }
 
-/// A place for each demand, and the length of the whole: the largest first, each at the lowest offset where nothing that
-/// is alive at the same time lies (Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
-pub fn place(demands: &[Demand]) -> (Vec<Range<usize>>, usize) {
-    let mut order: Vec<usize> = (0..demands.len()).collect();
-    order.sort_by_key(|&index| std::cmp::Reverse(demands[index].length));
-    let mut places = vec![0..0; demands.len()];
+/// Returns a range for each request, and the length of the arena. Requests are placed in order of decreasing length,
+/// each at the lowest offset that overlaps no range with an overlapping lifetime (Pisarchyk and Lee, "Efficient Memory
+/// Management for Deep Neural Net Inference", 2020).
+pub fn allocate(requests: &[AllocationRequest]) -> (Vec<Range<usize>>, usize) {
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(requests[index].length));
+    let mut ranges = vec![0..0; requests.len()];
     let mut placed: Vec<usize> = Vec::new();
     for index in order {
-        let Demand { length, alive } = demands[index];
-        let together = |other: &&usize| {
-            let other = demands[**other].alive;
-            alive.0 <= other.1 && other.0 <= alive.1
+        let AllocationRequest { length, lifetime } = requests[index];
+        let is_concurrent = |other: &&usize| {
+            let other = requests[**other].lifetime;
+            lifetime.0 <= other.1 && other.0 <= lifetime.1
         };
-        let mut taken: Vec<Range<usize>> = placed.iter().filter(together).map(|&other| places[other].clone()).collect();
-        taken.sort_by_key(|range| range.start);
+        let mut occupied: Vec<Range<usize>> =
+            placed.iter().filter(is_concurrent).map(|&other| ranges[other].clone()).collect();
+        occupied.sort_by_key(|range| range.start);
         let mut start = 0;
-        for range in taken {
+        for range in occupied {
             if start + length <= range.start {
                 break;
             }
             start = start.max(range.end.next_multiple_of(ALIGNMENT));
         }
-        places[index] = start..start + length;
+        ranges[index] = start..start + length;
         placed.push(index);
     }
-    let length = places.iter().map(|place| place.end).max().unwrap_or(0);
-    (places, length)
+    let length = ranges.iter().map(|range| range.end).max().unwrap_or(0);
+    (ranges, length)
 }
 
 #[cfg(test)]
@@ -47,20 +50,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_alive_together_lies_apart_and_the_rest_shares() {
-        let demand = |length, first, last| Demand { length, alive: (first, last) };
-        let demands = [demand(100, 0, 1), demand(160, 1, 2), demand(100, 2, 4), demand(48, 3, 4), demand(0, 2, 2)];
-        let (places, length) = place(&demands);
-        for (i, a) in demands.iter().enumerate() {
-            assert_eq!(places[i].len(), a.length);
-            assert_eq!(places[i].start % ALIGNMENT, 0);
-            for (j, b) in demands.iter().enumerate().skip(i + 1) {
-                if a.alive.0 <= b.alive.1 && b.alive.0 <= a.alive.1 {
-                    let apart = places[i].end <= places[j].start || places[j].end <= places[i].start;
-                    assert!(apart, "{:?} and {:?}", places[i], places[j]);
+    fn only_values_with_disjoint_lifetimes_share_memory() {
+        let request = |length, first, last| AllocationRequest { length, lifetime: (first, last) };
+        let requests =
+            [request(100, 0, 1), request(160, 1, 2), request(100, 2, 4), request(48, 3, 4), request(0, 2, 2)];
+        let (ranges, length) = allocate(&requests);
+        for (i, a) in requests.iter().enumerate() {
+            assert_eq!(ranges[i].len(), a.length);
+            assert_eq!(ranges[i].start % ALIGNMENT, 0);
+            for (j, b) in requests.iter().enumerate().skip(i + 1) {
+                if a.lifetime.0 <= b.lifetime.1 && b.lifetime.0 <= a.lifetime.1 {
+                    let disjoint = ranges[i].end <= ranges[j].start || ranges[j].end <= ranges[i].start;
+                    assert!(disjoint, "{:?} and {:?} overlap", ranges[i], ranges[j]);
                 }
             }
         }
-        assert_eq!(length, 260, "100 and 160, and nothing more");
+        assert_eq!(length, 260, "the sum of the two largest concurrent requests");
     }
 }

@@ -1,36 +1,37 @@
-//! Memory for kernels: aligned to cache lines, and shared for writing between threads that keep out of each other's way.
+//! Memory for kernels: buffers aligned to cache lines, and slices that several threads write at disjoint positions.
 
 use crate::large_pages::{self, LARGE_PAGE};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-/// Values to bytes.
-pub const F32: usize = size_of::<f32>();
-/// Bytes of a cache line, and of the widest vector.
+/// Bytes of an f32 value.
+pub const F32_BYTES: usize = size_of::<f32>();
+/// Bytes of a cache line and of the widest vector.
 const CACHE_LINE: usize = 64;
 
-/// `f32`s, zero at first, the first of them at the start of a cache line.
-pub struct Buffer {
+/// A buffer of f32 values that starts at a cache line, or at a large page if it fills one.
+pub struct AlignedBuffer {
     values: Vec<f32>,
     start: usize,
     length: usize,
 }
 
-impl Buffer {
+impl AlignedBuffer {
+    /// Allocates a buffer of zeros.
     pub fn zeroed(length: usize) -> Self {
-        let bytes = length * F32;
+        let bytes = length * F32_BYTES;
         let alignment = if bytes >= LARGE_PAGE { LARGE_PAGE } else { CACHE_LINE };
-        // Zeroed memory comes untouched from the operating system, so what alignment leaves over costs nothing.
-        let values = vec![0.0; length + alignment / F32];
+        // The operating system provides zeroed memory on first use, so the values skipped for alignment cost nothing.
+        let values = vec![0.0; length + alignment / F32_BYTES];
         let start = values.as_ptr().align_offset(alignment);
         if alignment == LARGE_PAGE {
-            large_pages::prefer(&values[start..][..length]);
+            large_pages::advise(&values[start..][..length]);
         }
-        Buffer { values, start, length }
+        AlignedBuffer { values, start, length }
     }
 }
 
-impl Deref for Buffer {
+impl Deref for AlignedBuffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
@@ -38,28 +39,29 @@ impl Deref for Buffer {
     }
 }
 
-impl DerefMut for Buffer {
+impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.values[self.start..][..self.length]
     }
 }
 
-/// A slice that several threads write, each its own elements. The writes are unsafe, and say so.
+/// A slice whose elements several threads write at the same time. Writing is unsafe: no element may be accessed by two
+/// threads.
 #[derive(Clone, Copy)]
-pub struct Target<'a> {
+pub struct SharedMutSlice<'a> {
     start: *mut f32,
     length: usize,
     slice: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: writing through it is unsafe, and asks that no two threads touch the same element.
-unsafe impl Send for Target<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Target<'_> {}
+// SAFETY: all access goes through `as_mut_ptr`, whose users must ensure that no two threads access the same element.
+unsafe impl Send for SharedMutSlice<'_> {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for SharedMutSlice<'_> {}
 
-impl<'a> Target<'a> {
+impl<'a> SharedMutSlice<'a> {
     pub fn new(slice: &'a mut [f32]) -> Self {
-        Target { start: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
+        SharedMutSlice { start: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
     }
 
     pub fn len(self) -> usize {

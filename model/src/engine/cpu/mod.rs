@@ -1,109 +1,113 @@
-//! The plan on the processor's vector units, with kernels of our own: native and in WebAssembly.
+//! The CPU engine: executes a plan with SIMD kernels, natively and in WebAssembly.
 //!
-//! Weights are packed once. For every shape of input a [`Layout`] says where values lie and how work is cut; it is made
-//! when the shape is first seen and kept. A run then takes memory, walks the steps for each piece of its batch, and
-//! allocates nothing but its answer. Neither threads nor the batch around an image change a bit of its logits.
+//! Weights are packed once. For each input shape, an [`ExecutionLayout`] holds where values lie in memory and how work
+//! is split into tasks; it is built when the shape is first used, and cached. A run then acquires a workspace, executes
+//! the steps for one chunk of its batch after the other, and allocates nothing but its output. The logits of an image
+//! are bit-identical for any number of threads and any batch around the image.
 
-mod alone;
+mod algorithm;
 mod arena;
-mod blocked;
+mod bf16_pairs;
+mod blocked_shape;
 mod buffer;
-mod choice;
-mod input;
-mod layout;
-mod matrix;
-mod memory;
+mod convolution_output;
+mod direct_conv;
+mod execution_layout;
+mod microkernel;
+mod padded_image;
 mod peak;
 mod pooling;
-mod precision;
 mod simd;
+mod single_convolution;
 mod steps;
-mod threads;
-mod tile;
-mod unroll;
+mod thread_pool;
 mod winograd;
+mod workspace;
 
-pub use alone::Alone;
-pub use choice::Algorithm;
-pub use peak::peak;
+pub use super::winograd::WinogradVariant;
+pub use algorithm::Algorithm;
+pub use peak::measure_peak;
 pub use simd::InstructionSet;
+pub use single_convolution::SingleConvolution;
 
-pub use super::winograd::Scheme;
-use super::{Device, EngineError, EngineOptions, Input, Kept, Logits, OperationProfile, Output, Precision};
-use crate::plan::{Plan, Tap, Value};
-use blocked::Blocked;
-use buffer::Target;
-use layout::{Layout, Schedule};
-use memory::{Memories, Memory};
+use super::{Activation, Device, EngineError, EngineOptions, Input, Logits, OperationProfile, Output, Precision};
+use crate::plan::{Plan, Tap, ValueId};
+use blocked_shape::BlockedShape;
+use buffer::SharedMutSlice;
+use convolution_output::ConvolutionOutput;
+use execution_layout::{ExecutionLayout, StepSchedule};
+use parking_lot::Mutex;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
-use steps::{Step, Work};
-use threads::Threads;
-use tile::Epilogue;
+use steps::{PackedOperation, Step};
+use thread_pool::ThreadPool;
 use web_time::Instant;
+use workspace::{Workspace, WorkspacePool};
 
-/// Layouts kept for shapes seen before.
-const LAYOUTS: usize = 16;
+/// Number of input shapes whose layouts are cached.
+const MAX_CACHED_LAYOUTS: usize = 16;
 
 /// Pixels of an image whose values fill the caches.
 const NOMINAL_PIXELS: usize = 224 * 224;
-/// Threads that one image keeps busy.
-const THREADS_OF_AN_IMAGE: usize = 4;
+/// Number of threads that one image keeps busy.
+const THREADS_PER_IMAGE: usize = 4;
 
-/// The widest padding, both sides.
-const PADDING: usize = 6;
-/// All values of a run together never take more.
-const BYTES_OF_A_PIXEL: usize = 2048;
+/// Upper bound of the padding of any layer, on both sides together.
+const MAX_PADDING: usize = 6;
+/// Upper bound of the bytes that all values of a run take per pixel of the input.
+const MAX_BYTES_PER_PIXEL: usize = 2048;
 
-/// Is told each step, the shape of its output, and how long it took.
-type Observer<'a> = &'a mut (dyn FnMut(&Step, &Blocked, Duration) + Send);
+/// Callback for each step. It receives the step, the shape of its output, and the time that it took.
+type StepObserver<'a> = &'a mut (dyn FnMut(&Step, &BlockedShape, Duration) + Send);
 
-/// A plan with its weights packed.
+/// A plan whose weights are packed for an instruction set.
 pub(super) struct CpuEngine {
     set: InstructionSet,
-    threads: Threads,
+    threads: ThreadPool,
     steps: Vec<Step>,
-    /// By value: the last step that reads it.
+    /// Index of the last step that reads each value.
     last_reads: Vec<Option<usize>>,
-    taps: [(Tap, Value); Tap::ALL.len()],
+    /// Value that belongs to each tap.
+    tap_values: [(Tap, ValueId); Tap::ALL.len()],
     classes: usize,
-    layouts: Mutex<Vec<Arc<Layout>>>,
-    memories: Memories,
+    /// Layouts of input shapes, the most recently used one last.
+    layouts: Mutex<Vec<Arc<ExecutionLayout>>>,
+    workspaces: WorkspacePool,
 }
 
 impl CpuEngine {
     pub fn prepare(plan: Plan, options: EngineOptions) -> Result<Self, EngineError> {
-        // The plain set has bf16, but slowly: nobody gets that unasked.
-        let default = options.instruction_set.is_none();
-        if options.precision == Precision::Bf16 && default && !InstructionSet::best().has_bf16() {
-            return Err(EngineError::Precision(Precision::Bf16));
+        // The scalar instruction set emulates bf16 slowly, so it must be chosen explicitly.
+        let is_default = options.instruction_set.is_none();
+        if options.precision == Precision::Bf16 && is_default && !InstructionSet::best().supports_bf16() {
+            return Err(EngineError::UnsupportedPrecision(Precision::Bf16));
         }
-        let algorithms = steps::algorithms(&plan, options.precision);
+        let algorithms = algorithm::choose(&plan, options.precision);
         CpuEngine::new(plan, algorithms, options)
     }
 
-    /// With an algorithm for each convolution.
+    /// Packs a plan, with an algorithm for each convolution.
     fn new(plan: Plan, algorithms: Vec<Algorithm>, options: EngineOptions) -> Result<Self, EngineError> {
         let failed = |reason| EngineError::Failed { device: Device::Cpu, reason };
         let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
-        if algorithms.contains(&Algorithm::MatrixBf16) && !set.has_pairs() {
-            return Err(EngineError::Precision(Precision::Bf16));
+        if algorithms.contains(&Algorithm::DirectBf16) && !set.has_bf16_pairs() {
+            return Err(EngineError::UnsupportedPrecision(Precision::Bf16));
         }
-        let threads = Threads::new(options.threads.map(NonZero::get)).map_err(failed)?;
+        let threads = ThreadPool::new(options.threads.map(NonZero::get)).map_err(failed)?;
         let last_reads = plan.last_reads();
-        let taps = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
+        let tap_values = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
         let classes = plan.architecture.classes;
         let steps = steps::pack(plan, algorithms, set, &threads);
-        let (layouts, memories) = (Mutex::default(), Memories::default());
-        Ok(CpuEngine { set, threads, steps, last_reads, taps, classes, layouts, memories })
+        let (layouts, workspaces) = (Mutex::default(), WorkspacePool::default());
+        Ok(CpuEngine { set, threads, steps, last_reads, tap_values, classes, layouts, workspaces })
     }
 
-    pub fn run(&self, input: &Input, keep: &[Tap]) -> Result<Output, EngineError> {
-        self.run_observed(input, keep, &mut |_, _, _| ())
+    pub fn run(&self, input: &Input, taps: &[Tap]) -> Result<Output, EngineError> {
+        self.run_observed(input, taps, &mut |_, _, _| ())
     }
 
-    /// A run's operations in the order of the network, each with its time.
+    /// Runs once and returns the operations in the order of the network, each with its time.
     pub fn profile(&self, input: &Input) -> Result<Vec<OperationProfile>, EngineError> {
         let mut operations: Vec<OperationProfile> = Vec::with_capacity(self.steps.len());
         self.run_observed(input, &[], &mut |step, shape, time| {
@@ -116,120 +120,119 @@ impl CpuEngine {
         Ok(operations)
     }
 
-    fn run_observed(&self, input: &Input, keep: &[Tap], observe: Observer) -> Result<Output, EngineError> {
+    fn run_observed(&self, input: &Input, taps: &[Tap], observe: StepObserver) -> Result<Output, EngineError> {
         let [batch, height, width] = input.shape();
-        let pixels = (height + PADDING).checked_mul(width + PADDING);
-        if pixels.is_none_or(|pixels| pixels > isize::MAX as usize / BYTES_OF_A_PIXEL) {
-            return Err(EngineError::Input(format!(
+        let pixels = (height + MAX_PADDING).checked_mul(width + MAX_PADDING);
+        if pixels.is_none_or(|pixels| pixels > isize::MAX as usize / MAX_BYTES_PER_PIXEL) {
+            return Err(EngineError::InvalidInput(format!(
                 "images of {height}x{width} are too large for this machine's memory"
             )));
         }
-        let piece = self.images_of_a_piece(height * width).min(batch);
-        let whole = self.layout([piece, height, width]);
-        let rest = NonZero::new(batch % piece).map(|rest| self.layout([rest.get(), height, width]));
-        // Fewer images now and then want more memory: what is alive together is packed otherwise.
-        let wanted = rest.iter().fold(whole.memory, |wanted, rest| wanted.max(rest.memory));
-        let mut memory = self.memories.take(wanted, &self.threads);
+        let chunk = self.images_per_chunk(height * width).min(batch);
+        let whole = self.layout([chunk, height, width]);
+        let rest = NonZero::new(batch % chunk).map(|rest| self.layout([rest.get(), height, width]));
+        // Fewer images occasionally need more memory, because values with overlapping lifetimes are placed differently.
+        let size = rest.iter().fold(whole.workspace_size, |size, rest| size.max(rest.workspace_size));
+        let mut workspace = self.workspaces.acquire(size, &self.threads);
         let mut logits = Vec::with_capacity(batch * self.classes);
-        let mut kept: Vec<Kept> =
-            keep.iter().map(|&tap| Kept { tap, values: Vec::new(), shape: [batch, 0, 0, 0] }).collect();
-        for first in (0..batch).step_by(piece) {
-            let layout = rest.as_ref().filter(|_| first + piece > batch).unwrap_or(&whole);
-            self.threads.enter(|| self.execute(layout, &mut memory, (input, first), (&mut logits, &mut kept), observe));
+        let mut activations: Vec<Activation> =
+            taps.iter().map(|&tap| Activation { tap, values: Vec::new(), shape: [batch, 0, 0, 0] }).collect();
+        for first in (0..batch).step_by(chunk) {
+            let layout = rest.as_ref().filter(|_| first + chunk > batch).unwrap_or(&whole);
+            self.threads.install(|| {
+                self.execute(layout, &mut workspace, (input, first), (&mut logits, &mut activations), observe)
+            });
         }
-        self.memories.leave(memory, wanted, &self.threads);
+        self.workspaces.release(workspace, size, &self.threads);
         let logits = Logits::new(logits, [batch, self.classes], Device::Cpu)?;
-        Ok(Output { logits, kept })
+        Ok(Output { logits, activations })
     }
 
-    /// A batch runs in pieces, so that the values of the early layers stay in the caches; more threads need more images
-    /// to have work.
-    fn images_of_a_piece(&self, pixels: usize) -> usize {
-        (NOMINAL_PIXELS / pixels).max(1) * self.threads.count().div_ceil(THREADS_OF_AN_IMAGE)
+    /// Number of images that run together. A batch runs in chunks, so that the values of the early layers stay in the
+    /// caches; with more threads, a chunk has more images, so that every thread has work.
+    fn images_per_chunk(&self, pixels: usize) -> usize {
+        (NOMINAL_PIXELS / pixels).max(1) * self.threads.count().div_ceil(THREADS_PER_IMAGE)
     }
 
-    /// Runs as many images of an input as the layout is for, and appends what comes out.
+    /// Runs the images of an input from `first` on, as many as the layout's batch, and appends logits and activations.
     fn execute(
         &self,
-        layout: &Layout,
-        memory: &mut Memory,
+        layout: &ExecutionLayout,
+        workspace: &mut Workspace,
         (input, first): (&Input, usize),
-        (logits, kept): (&mut Vec<f32>, &mut [Kept]),
-        observe: Observer,
+        (logits, activations): (&mut Vec<f32>, &mut [Activation]),
+        observe: StepObserver,
     ) {
-        let place = &layout.places[Plan::INPUT];
-        layout.image.fill(input, first, &mut memory.arena[place.clone()], &self.threads);
+        let range = &layout.ranges[Plan::INPUT];
+        layout.image.write_input(input, first, &mut workspace.arena[range.clone()], &self.threads);
         for (index, step) in self.steps.iter().enumerate() {
             let start = Instant::now();
-            self.step(index, layout, memory);
-            let (shape, place) = (&layout.shapes[step.output], &layout.places[step.output]);
+            self.step(index, layout, workspace);
+            let (shape, range) = (&layout.shapes[step.output], &layout.ranges[step.output]);
             observe(step, shape, start.elapsed());
-            for kept in kept.iter_mut().filter(|kept| self.taps.contains(&(kept.tap, step.output))) {
-                shape.unpack(&memory.arena[place.clone()], &mut kept.values);
-                kept.shape[1..].copy_from_slice(&[shape.channels, shape.height, shape.width]);
+            let is_output = |activation: &&mut Activation| self.tap_values.contains(&(activation.tap, step.output));
+            for activation in activations.iter_mut().filter(is_output) {
+                shape.unpack_nchw(&workspace.arena[range.clone()], &mut activation.values);
+                activation.shape[1..].copy_from_slice(&[shape.channels, shape.height, shape.width]);
             }
         }
         let last = self.steps.last().expect("a plan has operations").output;
-        layout.shapes[last].unpack(&memory.arena[layout.places[last].clone()], logits);
+        layout.shapes[last].unpack_nchw(&workspace.arena[layout.ranges[last].clone()], logits);
     }
 
-    fn step(&self, index: usize, layout: &Layout, memory: &mut Memory) {
+    /// Executes one step.
+    fn step(&self, index: usize, layout: &ExecutionLayout, workspace: &mut Workspace) {
         let (set, threads, step) = (self.set, &self.threads, &self.steps[index]);
-        let place = |value: Value| layout.places[value].clone();
-        let shared = layout.shared[index].clone();
-        let places = [place(step.input), place(step.output), step.residual.map_or(0..0, place), shared];
-        let places = memory.arena.get_disjoint_mut(places).expect("what is alive together lies apart");
-        let [input, output, residual, shared] = places;
+        let range = |value: ValueId| layout.ranges[value].clone();
+        let shared = layout.shared_ranges[index].clone();
+        let ranges = [range(step.input), range(step.output), step.residual.map_or(0..0, range), shared];
+        let slices = workspace.arena.get_disjoint_mut(ranges).expect("values with overlapping lifetimes are disjoint");
+        let [input, output, residual, shared] = slices;
         let (input, residual) = (&*input, &*residual);
         let (input_shape, shape) = (&layout.shapes[step.input], &layout.shapes[step.output]);
-        for plane in output.chunks_exact_mut(shape.plane()) {
-            shape.clear_border(plane);
+        for block in output.chunks_exact_mut(shape.block_stride()) {
+            shape.clear_border(block);
         }
 
-        let output = Target::new(output);
-        let epilogue = |bias| {
+        let output = SharedMutSlice::new(output);
+        let convolution_output = |bias| {
             let residual = step.residual.map(|value| (residual, &layout.shapes[value]));
-            Epilogue { bias, residual, relu: step.relu, output, shape }
+            ConvolutionOutput { bias, residual, relu: step.relu, values: output, shape }
         };
-        match (&step.work, &layout.schedules[index]) {
-            (Work::Matrix(weights, bias), Schedule::Matrix(schedule)) => {
-                let epilogue = epilogue(bias);
-                matrix::Convolution { weights, schedule, input, epilogue }.run(set, threads, shared);
+        match (&step.operation, &layout.schedules[index]) {
+            (PackedOperation::Direct(weights, bias), StepSchedule::Direct(schedule)) => {
+                let output = convolution_output(bias);
+                direct_conv::DirectConvolution { weights, schedule, input, output }.run(set, threads, shared);
             }
-            (Work::Winograd(weights, bias), Schedule::Winograd(schedule)) => {
-                let epilogue = epilogue(bias);
-                let convolution = winograd::Convolution { weights, schedule, input, input_shape, epilogue };
-                convolution.run(set, threads, shared, &memory.scratch);
+            (PackedOperation::Winograd(weights, bias), StepSchedule::Winograd(schedule)) => {
+                let output = convolution_output(bias);
+                let convolution = winograd::WinogradConvolution { weights, schedule, input, input_shape, output };
+                convolution.run(set, threads, shared, &workspace.scratch);
             }
-            (Work::MaxPool(pool), _) => {
-                pooling::Max { pool: *pool, input, input_shape, output, output_shape: shape }.run(set, threads);
+            (PackedOperation::MaxPool(pool), _) => {
+                pooling::MaxPooling { pool: *pool, input, input_shape, output, output_shape: shape }.run(set, threads);
             }
-            (Work::Average, _) => {
-                pooling::Average { input, input_shape, output, output_shape: shape }.run(set, threads);
+            (PackedOperation::GlobalAveragePool, _) => {
+                pooling::GlobalAveragePooling { input, input_shape, output, output_shape: shape }.run(set, threads);
             }
-            _ => unreachable!("a schedule belongs to its step"),
+            _ => unreachable!("schedule of another operation"),
         }
     }
 
-    fn layout(&self, shape: [usize; 3]) -> Arc<Layout> {
-        let mut layouts = lock(&self.layouts);
+    /// Returns the layout for inputs of shape `[batch, height, width]`.
+    fn layout(&self, shape: [usize; 3]) -> Arc<ExecutionLayout> {
+        let mut layouts = self.layouts.lock();
         let layout = match layouts.iter().position(|layout| layout.shape == shape) {
             Some(index) => layouts.remove(index),
             None => {
                 let threads = self.threads.count();
-                Arc::new(Layout::new(&self.steps, &self.last_reads, shape, self.set, threads))
+                Arc::new(ExecutionLayout::new(&self.steps, &self.last_reads, shape, self.set, threads))
             }
         };
-        // The one that was used last stands last.
-        if layouts.len() == LAYOUTS {
+        if layouts.len() == MAX_CACHED_LAYOUTS {
             layouts.remove(0);
         }
         layouts.push(layout.clone());
         layout
     }
-}
-
-/// What is behind these locks is whole even after a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

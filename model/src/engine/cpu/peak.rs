@@ -1,26 +1,25 @@
-//! What the processor could do at best.
+//! Measures the peak throughput of the processor.
 
 use super::super::EngineOptions;
 use super::simd::{InstructionSet, Kernel, Simd};
-use super::threads::Threads;
+use super::thread_pool::ThreadPool;
 use std::hint::black_box;
 use std::num::NonZero;
 use web_time::Instant;
 
-/// Measures how many multiply-adds of f32 a second the processor does at best, on all threads, with everything in
-/// registers.
+/// Measures the peak throughput of all threads, in f32 multiply-adds per second, with all operands in registers.
 ///
 /// # Errors
-/// If threads cannot be started.
-pub fn peak(options: EngineOptions) -> Result<f64, String> {
-    let threads = Threads::new(options.threads.map(NonZero::get))?;
+/// Returns an error if threads cannot be started.
+pub fn measure_peak(options: EngineOptions) -> Result<f64, String> {
+    let threads = ThreadPool::new(options.threads.map(NonZero::get))?;
     let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
     let tasks = 64 * threads.count();
     let time = |steps: usize| {
-        threads.enter(|| {
+        threads.install(|| {
             let start = Instant::now();
             threads.for_each(tasks, |_| {
-                black_box(set.run(Chains { steps: black_box(steps) }));
+                black_box(set.run(MultiplyAddChains { steps: black_box(steps) }));
             });
             start.elapsed().as_secs_f64()
         })
@@ -33,14 +32,15 @@ pub fn peak(options: EngineOptions) -> Result<f64, String> {
     Ok((tasks * steps * CHAINS * set.lanes()) as f64 / best)
 }
 
-/// Independent sums: enough to hide the latency of an addition, few enough for the registers.
+/// Number of independent sums: enough to hide the latency of a multiply-add, few enough to stay in registers.
 const CHAINS: usize = 14;
 
-struct Chains {
+/// Chains of dependent multiply-adds.
+struct MultiplyAddChains {
     steps: usize,
 }
 
-impl Kernel for Chains {
+impl Kernel for MultiplyAddChains {
     type Output = f32;
 
     #[inline(always)]
@@ -57,7 +57,7 @@ impl Kernel for Chains {
             sum = simd.add(sum, chain);
         }
         let mut lanes = [0.0; 16];
-        // SAFETY: no vector has more than 16 lanes.
+        // SAFETY: `lanes` has room for 16 values, and no vector has more than 16 lanes.
         unsafe { simd.store(lanes.as_mut_ptr(), sum) };
         lanes[0]
     }

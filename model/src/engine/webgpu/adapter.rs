@@ -1,12 +1,12 @@
-//! Finding a GPU and saying what it is.
+//! Finds GPUs, describes them, and detects their kind.
 
 use super::super::AdapterKind;
 use wgpu::{Adapter, AdapterInfo, Backend, DeviceType, Instance};
 
-/// The adapter of an index natively; in a browser the one that it gives.
+/// Returns the adapter with this index natively, and in a browser the one that the browser chooses.
 ///
 /// # Errors
-/// Why there is none, in words.
+/// Returns a message that lists the adapters if there is none with this index.
 pub async fn find(index: usize) -> Result<Adapter, String> {
     let instance = Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     if cfg!(target_arch = "wasm32") {
@@ -22,24 +22,25 @@ pub async fn find(index: usize) -> Result<Adapter, String> {
         None => {
             let names: Vec<&str> = order.iter().map(|&index| infos[index].name.as_str()).collect();
             Err(match names.as_slice() {
-                [] => "no adapter was found".to_owned(),
-                [name] => format!("there is one adapter: {name}"),
-                names => format!("there are {} adapters: {}", names.len(), names.join(", ")),
+                [] => "no GPU adapter was found".to_owned(),
+                [name] => format!("the only adapter is {name}"),
+                names => format!("the {} adapters are {}", names.len(), names.join(", ")),
             })
         }
     }
 }
 
-/// What it says of itself. A browser gives it no name but those of its vendor and architecture, and those through its device.
+/// Returns the adapter's description of itself. In a browser, its name consists of the fields of the device's
+/// `adapterInfo`, usually vendor and architecture.
 #[cfg(target_arch = "wasm32")]
 pub fn info(adapter: &Adapter, device: &wgpu::Device) -> AdapterInfo {
     use js_sys::Reflect;
     use wasm_bindgen::JsValue;
-    // A browser of before it was a property of devices has none.
-    let told = device.as_webgpu().and_then(|device| Reflect::get(device.as_ref(), &"adapterInfo".into()).ok());
-    let told = told.filter(JsValue::is_object).unwrap_or_default();
-    let names = ["vendor", "architecture", "device", "description"];
-    let names = names.into_iter().filter_map(|name| Reflect::get(&told, &name.into()).ok()?.as_string());
+    // Older browsers do not have this property of devices.
+    let info = device.as_webgpu().and_then(|device| Reflect::get(device.as_ref(), &"adapterInfo".into()).ok());
+    let info = info.filter(JsValue::is_object).unwrap_or_default();
+    let fields = ["vendor", "architecture", "device", "description"];
+    let names = fields.into_iter().filter_map(|field| Reflect::get(&info, &field.into()).ok()?.as_string());
     let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
     AdapterInfo { name: names.join(" "), ..adapter.get_info() }
 }
@@ -49,11 +50,11 @@ pub fn info(adapter: &Adapter, _: &wgpu::Device) -> AdapterInfo {
     adapter.get_info()
 }
 
-/// Which of the adapters count, the best first: each device once, by the backend that comes first for it, and processors
-/// that emulate one last, so that index 0 is what a person means by "the GPU".
+/// Returns the indices of the adapters, the best first, so that index 0 is what users call "the GPU". Each device
+/// occurs with its best backend only, and emulated devices are last.
 fn order(adapters: &[AdapterInfo]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..adapters.len()).filter(|&index| !shadowed(&adapters[index], adapters)).collect();
-    // Stable: equals stay as the driver lists them.
+    // The sort is stable: adapters of the same type stay in the driver's order.
     order.sort_by_key(|&index| match adapters[index].device_type {
         DeviceType::DiscreteGpu => 0,
         DeviceType::IntegratedGpu => 1,
@@ -63,7 +64,7 @@ fn order(adapters: &[AdapterInfo]) -> Vec<usize> {
     order
 }
 
-/// Whether the same device is there by a better backend.
+/// Whether the list has the same device with a better backend.
 fn shadowed(adapter: &AdapterInfo, all: &[AdapterInfo]) -> bool {
     let rank = |backend: Backend| match backend {
         Backend::Vulkan | Backend::Metal => 0,
@@ -73,34 +74,34 @@ fn shadowed(adapter: &AdapterInfo, all: &[AdapterInfo]) -> bool {
     all.iter().any(|other| identity(other) == identity(adapter) && rank(other.backend) < rank(adapter.backend))
 }
 
-/// What it is called, how it is driven, and whether it is one at all: for a person who reads a report.
+/// Returns a description for users: name, backend, and whether the GPU is emulated.
 pub fn describe(info: &AdapterInfo) -> String {
     let name = if info.name.is_empty() { "the browser's adapter" } else { info.name.as_str() };
     let backend = match info.backend {
         Backend::BrowserWebGpu => String::new(),
         backend => format!(", {backend:?}"),
     };
-    let emulated = if info.device_type == DeviceType::Cpu { ", a processor that emulates a GPU" } else { "" };
+    let emulated = if info.device_type == DeviceType::Cpu { ", emulated on the CPU" } else { "" };
     format!("{name}{backend}{emulated}")
 }
 
-/// PCI vendors of GPUs with fast workgroup memory: NVIDIA, AMD, Qualcomm.
+/// PCI vendor IDs of GPUs with fast workgroup memory: NVIDIA, AMD, Qualcomm.
 const TILED_VENDORS: [u32; 3] = [0x10de, 0x1002, 0x5143];
-/// Words of their names: browsers tell no vendor's number.
+/// Parts of the names of such GPUs, for browsers, which report no vendor IDs.
 const TILED_NAMES: [&str; 6] = ["nvidia", "geforce", "amd", "radeon", "qualcomm", "adreno"];
 
 impl AdapterKind {
-    /// By what an adapter says about itself.
-    pub fn of(info: &AdapterInfo) -> Self {
-        AdapterKind::named(info.device_type, info.vendor, &format!("{} {}", info.name, info.driver))
+    /// Detects the kind of an adapter.
+    pub fn from_info(info: &AdapterInfo) -> Self {
+        AdapterKind::classify(info.device_type, info.vendor, &format!("{} {}", info.name, info.driver))
     }
 
-    fn named(device_type: DeviceType, vendor: u32, name: &str) -> Self {
+    fn classify(device_type: DeviceType, vendor: u32, name: &str) -> Self {
         let name = name.to_lowercase();
-        let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
-        if device_type == DeviceType::Cpu || AdapterKind::names_software(&name) {
+        let is_tiled_name = || TILED_NAMES.iter().any(|part| name.contains(part));
+        if device_type == DeviceType::Cpu || AdapterKind::is_software_name(&name) {
             AdapterKind::Software
-        } else if TILED_VENDORS.contains(&vendor) || (vendor == 0 && has(&TILED_NAMES)) {
+        } else if TILED_VENDORS.contains(&vendor) || (vendor == 0 && is_tiled_name()) {
             AdapterKind::Tiled
         } else {
             AdapterKind::Direct
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_adapter_comes_first_and_each_device_once() {
+    fn adapters_are_sorted_and_duplicates_removed() {
         let adapters = [
             info("emulated", 1, DeviceType::Cpu, Backend::Vulkan),
             info("integrated", 2, DeviceType::IntegratedGpu, Backend::Vulkan),
@@ -129,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn an_emulated_adapter_is_called_so() {
+    fn description_says_whether_the_gpu_is_emulated() {
         let emulated = describe(&info("llvmpipe", 0, DeviceType::Cpu, Backend::Vulkan));
-        assert_eq!(emulated, "llvmpipe, Vulkan, a processor that emulates a GPU");
+        assert_eq!(emulated, "llvmpipe, Vulkan, emulated on the CPU");
         assert_eq!(describe(&info("", 0, DeviceType::Other, Backend::BrowserWebGpu)), "the browser's adapter");
     }
 
     #[test]
-    fn adapters_are_told_apart_by_vendor_or_by_name() {
+    fn kind_is_detected_by_vendor_or_name() {
         use DeviceType::{Cpu, DiscreteGpu, IntegratedGpu, Other};
         for (device_type, vendor, name, kind) in [
             (Cpu, 0x10005, "llvmpipe (LLVM 15.0.6, 256 bits)", AdapterKind::Software),
@@ -150,7 +151,7 @@ mod tests {
             (IntegratedGpu, 0, "Apple M2", AdapterKind::Direct),
             (Other, 0, "", AdapterKind::Direct),
         ] {
-            assert_eq!(AdapterKind::named(device_type, vendor, name), kind, "{name}");
+            assert_eq!(AdapterKind::classify(device_type, vendor, name), kind, "{name}");
         }
     }
 }

@@ -1,97 +1,89 @@
-//! The operations of a plan, and their weights as the kernels read them: what all shapes of input share.
+//! The operations of a plan as the engine executes them, with their packed weights: everything that does not depend
+//! on the shape of the input.
 
-use super::super::winograd::Scheme;
-use super::planes::{BLOCK, Planes};
-use super::shaders::{Tiling, multiply_adds};
+use super::super::winograd::WinogradVariant;
+use super::convolution_spec::multiply_adds;
+use super::tensor_layout::{BLOCK, TensorLayout};
+use super::winograd_tiling::{WinogradConvolution, WinogradTiling};
 use crate::architecture::{Convolution, MaxPool};
-use crate::plan::{FoldedConvolution, Linear, Operation, Value};
+use crate::plan::{FoldedConvolution, Linear, Operation, ValueId};
 
-/// An operation, ready to be laid out for a shape.
+/// One operation of the plan. It takes one or more dispatches.
 pub struct Step {
-    pub input: Value,
-    pub output: Value,
-    pub work: Work,
+    pub input: ValueId,
+    pub output: ValueId,
+    pub kind: StepKind,
 }
 
-pub enum Work {
-    /// The classifier is a convolution of one pixel.
+pub enum StepKind {
+    /// A convolution, or the classifier, which is a 1x1 convolution of one pixel.
     Convolution {
         layer: Convolution,
-        residual: Option<Value>,
+        residual: Option<ValueId>,
         relu: bool,
-        /// If it is computed so.
-        winograd: Option<Box<Winograd>>,
+        /// `None` if the layer is not computed by Winograd's algorithm.
+        winograd: Option<Box<WinogradConvolution>>,
     },
     MaxPool(MaxPool),
-    Average,
-}
-
-/// A 3x3 by Winograd's filtering.
-pub struct Winograd {
-    pub scheme: Scheme,
-    /// The matrix product that there is for each point of a tile: the layer, of 1x1.
-    pub products: Convolution,
-}
-
-impl Winograd {
-    /// Of a 3x3 with stride 1.
-    pub fn new(scheme: Scheme, layer: &Convolution) -> Self {
-        Winograd { scheme, products: Convolution { kernel: 1, padding: 0, ..layer.clone() } }
-    }
+    GlobalAveragePool,
 }
 
 impl Step {
-    /// Of an operation, whose weights may still be to come.
+    /// Creates the step of an operation, which needs no weights yet. No step uses Winograd's algorithm before
+    /// [`set_winograd`](Self::set_winograd).
     pub fn new(operation: &Operation) -> Self {
-        let convolution = |layer: &Convolution, residual, relu| Work::Convolution {
+        let convolution = |layer: &Convolution, residual, relu| StepKind::Convolution {
             layer: layer.clone(),
             residual,
             relu,
             winograd: None,
         };
-        let (input, work) = match operation {
+        let (input, kind) = match operation {
             Operation::Convolution(FoldedConvolution { input, residual, relu, layer, .. }) => {
                 (*input, convolution(layer, *residual, *relu))
             }
             Operation::Linear(Linear { input, layer, .. }) => (*input, convolution(layer, None, false)),
-            Operation::MaxPool { input, pool, .. } => (*input, Work::MaxPool(*pool)),
-            Operation::GlobalAveragePool { input, .. } => (*input, Work::Average),
+            Operation::MaxPool { input, pool, .. } => (*input, StepKind::MaxPool(*pool)),
+            Operation::GlobalAveragePool { input, .. } => (*input, StepKind::GlobalAveragePool),
         };
-        Step { input, output: operation.output(), work }
+        Step { input, output: operation.output(), kind }
     }
 
-    /// Has a convolution computed by Winograd's filtering, if there is a scheme for it and the value that it writes.
-    pub fn filter(&mut self, scheme: impl Fn(&Convolution, Value) -> Option<Scheme>) {
-        if let Work::Convolution { layer, winograd, .. } = &mut self.work {
-            *winograd = scheme(layer, self.output).map(|scheme| Box::new(Winograd::new(scheme, layer)));
+    /// Computes a convolution by Winograd's algorithm if `select` returns a variant for the layer and the value that
+    /// it writes.
+    pub fn set_winograd(&mut self, select: impl Fn(&Convolution, ValueId) -> Option<WinogradVariant>) {
+        if let StepKind::Convolution { layer, winograd, .. } = &mut self.kind {
+            let variant = select(layer, self.output);
+            *winograd = variant.map(|variant| Box::new(WinogradConvolution::new(variant, layer)));
         }
     }
 
-    /// How many f32 its packed weights are, if it has any.
-    pub fn packed_values(&self) -> Option<usize> {
-        match &self.work {
-            Work::Convolution { layer, winograd, .. } => {
+    /// Number of elements of the packed weights and biases. `None` for pools.
+    pub fn packed_len(&self) -> Option<usize> {
+        match &self.kind {
+            StepKind::Convolution { layer, winograd, .. } => {
                 Some((rows(layer, winograd.as_deref()) + 1) * layer.out_channels.next_multiple_of(BLOCK))
             }
-            Work::MaxPool(_) | Work::Average => None,
+            StepKind::MaxPool(_) | StepKind::GlobalAveragePool => None,
         }
     }
 
-    /// The weights of the operation that it was made of, if it has any:
-    /// `[kernel, in_channels / groups / 4, kernel, 4, out_channels / 4]` of `vec4f`, then the biases `[out_channels / 4]`;
-    /// numbers of blocks are rounded up. For Winograd's filtering `[points, in_channels / 4, 4, out_channels / 4]`.
-    pub fn pack(&self, operation: &Operation) -> Option<Vec<f32>> {
+    /// Packs the weights of the operation that this step was created from: `[kernel, in_channels / groups / 4,
+    /// kernel, 4, out_channels / 4]` of `vec4f`, then the biases `[out_channels / 4]`; numbers of blocks are rounded
+    /// up. For Winograd's algorithm, the weights are transformed: `[positions, in_channels / 4, 4, out_channels /
+    /// 4]`. `None` for pools.
+    pub fn pack_weights(&self, operation: &Operation) -> Option<Vec<f32>> {
         let (
-            Work::Convolution { layer, winograd, .. },
+            StepKind::Convolution { layer, winograd, .. },
             Operation::Convolution(FoldedConvolution { weight, bias, .. })
             | Operation::Linear(Linear { weight, bias, .. }),
-        ) = (&self.work, operation)
+        ) = (&self.kind, operation)
         else {
             return None;
         };
-        let mut packed = vec![0.0; self.packed_values()?];
+        let mut packed = vec![0.0; self.packed_len()?];
         match winograd.as_deref() {
-            Some(Winograd { scheme, .. }) => pack_points(layer, *scheme, weight, &mut packed),
+            Some(WinogradConvolution { variant, .. }) => pack_transformed(layer, *variant, weight, &mut packed),
             None => pack_taps(layer, weight, &mut packed),
         }
         let biases = rows(layer, winograd.as_deref()) * layer.out_channels.next_multiple_of(BLOCK);
@@ -99,76 +91,76 @@ impl Step {
         Some(packed)
     }
 
-    /// `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`
+    /// Name of the layer: `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`.
     pub fn name(&self) -> &str {
-        match &self.work {
-            Work::Convolution { layer, .. } => &layer.name,
-            Work::MaxPool(_) => "maxpool",
-            Work::Average => "avgpool",
+        match &self.kind {
+            StepKind::Convolution { layer, .. } => &layer.name,
+            StepKind::MaxPool(_) => "maxpool",
+            StepKind::GlobalAveragePool => "avgpool",
         }
     }
 
-    /// What it reads.
-    pub fn inputs(&self) -> impl Iterator<Item = Value> {
-        let residual = match &self.work {
-            Work::Convolution { residual, .. } => *residual,
-            Work::MaxPool(_) | Work::Average => None,
+    /// All values that the step reads.
+    pub fn inputs(&self) -> impl Iterator<Item = ValueId> {
+        let residual = match &self.kind {
+            StepKind::Convolution { residual, .. } => *residual,
+            StepKind::MaxPool(_) | StepKind::GlobalAveragePool => None,
         };
         std::iter::once(self.input).chain(residual)
     }
 
-    /// The zeros that it needs around its input.
-    pub fn border(&self) -> usize {
-        match &self.work {
-            Work::Convolution { layer, .. } => layer.padding,
-            Work::MaxPool(pool) => pool.padding,
-            Work::Average => 0,
+    /// Width of the zero border that the step needs around its input.
+    pub fn input_border(&self) -> usize {
+        match &self.kind {
+            StepKind::Convolution { layer, .. } => layer.padding,
+            StepKind::MaxPool(pool) => pool.padding,
+            StepKind::GlobalAveragePool => 0,
         }
     }
 
-    /// The side of the output for an input of side `size`.
+    /// Returns the side of the output for an input of side `size`.
     pub fn output_size(&self, size: usize) -> usize {
-        match &self.work {
-            Work::Convolution { layer, .. } => layer.output_size(size),
-            Work::MaxPool(pool) => pool.output_size(size),
-            Work::Average => 1,
+        match &self.kind {
+            StepKind::Convolution { layer, .. } => layer.output_size(size),
+            StepKind::MaxPool(pool) => pool.output_size(size),
+            StepKind::GlobalAveragePool => 1,
         }
     }
 
-    /// Winograd's points on the way to an output of this shape, in front of the products and behind them.
-    pub fn points(&self, to: &Planes) -> Option<[Planes; 2]> {
-        match &self.work {
-            Work::Convolution { layer, winograd: Some(winograd), .. } => {
-                Some(Tiling::new(winograd.scheme, to).points(layer))
+    /// Layouts of the transformed input and of the products, if the step uses Winograd's algorithm.
+    pub fn winograd_layouts(&self, output: &TensorLayout) -> Option<[TensorLayout; 2]> {
+        match &self.kind {
+            StepKind::Convolution { layer, winograd: Some(winograd), .. } => {
+                Some(WinogradTiling::new(winograd.variant, output).transformed(layer))
             }
             _ => None,
         }
     }
 
-    /// To compute an output of this shape; of convolutions alone.
-    pub fn multiply_adds(&self, to: &Planes) -> u64 {
-        match &self.work {
-            Work::Convolution { layer, .. } => multiply_adds(layer, to),
-            Work::MaxPool(_) | Work::Average => 0,
+    /// Multiply-adds of a convolution with an output of this shape; 0 for pools.
+    pub fn multiply_adds(&self, output: &TensorLayout) -> u64 {
+        match &self.kind {
+            StepKind::Convolution { layer, .. } => multiply_adds(layer, output),
+            StepKind::MaxPool(_) | StepKind::GlobalAveragePool => 0,
         }
     }
 
-    /// `None` if it has those of its input.
+    /// Number of output channels. `None` for pools, which have the channels of their input.
     pub fn out_channels(&self) -> Option<usize> {
-        match &self.work {
-            Work::Convolution { layer, .. } => Some(layer.out_channels),
-            Work::MaxPool(_) | Work::Average => None,
+        match &self.kind {
+            StepKind::Convolution { layer, .. } => Some(layer.out_channels),
+            StepKind::MaxPool(_) | StepKind::GlobalAveragePool => None,
         }
     }
 }
 
-/// Rows of packed weights, each of a weight for every output channel.
-fn rows(layer: &Convolution, winograd: Option<&Winograd>) -> usize {
-    let matrices = winograd.map_or(layer.kernel * layer.kernel, |winograd| winograd.scheme.matrices());
+/// Number of rows of the packed weights. A row has one weight for every output channel.
+fn rows(layer: &Convolution, winograd: Option<&WinogradConvolution>) -> usize {
+    let matrices = winograd.map_or(layer.kernel * layer.kernel, |winograd| winograd.variant.filter_elements());
     matrices * (layer.in_channels / layer.groups).next_multiple_of(BLOCK)
 }
 
-/// `weight` is `[out_channels, in_channels / groups, kernel, kernel]`.
+/// Packs `weight`, `[out_channels, in_channels / groups, kernel, kernel]`.
 fn pack_taps(layer: &Convolution, weight: &[f32], packed: &mut [f32]) {
     let Convolution { out_channels, kernel, .. } = *layer;
     let in_channels = layer.in_channels / layer.groups;
@@ -179,26 +171,26 @@ fn pack_taps(layer: &Convolution, weight: &[f32], packed: &mut [f32]) {
             for y in 0..kernel {
                 for x in 0..kernel {
                     let row = ((y * in_blocks + channel / BLOCK) * kernel + x) * BLOCK + channel % BLOCK;
-                    packed[row * out_lanes + out] = *weight.next().expect("as many as the layer has");
+                    packed[row * out_lanes + out] = *weight.next().expect("weights have the shape of the layer");
                 }
             }
         }
     }
 }
 
-/// `weight` is `[out_channels, in_channels, 3, 3]`.
-fn pack_points(layer: &Convolution, scheme: Scheme, weight: &[f32], packed: &mut [f32]) {
+/// Transforms and packs `weight`, `[out_channels, in_channels, 3, 3]`.
+fn pack_transformed(layer: &Convolution, variant: WinogradVariant, weight: &[f32], packed: &mut [f32]) {
     let (in_lanes, out_lanes) = (layer.in_channels.next_multiple_of(BLOCK), layer.out_channels.next_multiple_of(BLOCK));
-    let points = scheme.points(scheme.tile);
-    let transform = scheme.weight_transform();
-    let (pairs, _) = weight.as_chunks();
-    // Neighbours are written one after another.
+    let alpha = variant.alpha(variant.m);
+    let transform = variant.filter_transformer();
+    let (filters, _) = weight.as_chunks();
+    // With output channels in the inner loop, consecutive writes go to adjacent elements.
     for channel in 0..layer.in_channels {
         for out in 0..layer.out_channels {
-            let transformed = transform(&pairs[out * layer.in_channels + channel]);
-            for (y, row) in transformed[..points].iter().enumerate() {
-                for (x, weight) in row[..points].iter().enumerate() {
-                    packed[((y * points + x) * in_lanes + channel) * out_lanes + out] = *weight;
+            let transformed = transform(&filters[out * layer.in_channels + channel]);
+            for (y, row) in transformed[..alpha].iter().enumerate() {
+                for (x, weight) in row[..alpha].iter().enumerate() {
+                    packed[((y * alpha + x) * in_lanes + channel) * out_lanes + out] = *weight;
                 }
             }
         }

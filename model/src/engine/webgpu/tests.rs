@@ -1,40 +1,45 @@
-//! The kernels on whatever adapter there is, against the CPU engine: those that its kind would never get above all.
+//! Compares the kernels with the CPU engine on the available adapter, including kernels that would not be selected
+//! for it.
 
-use super::choice::{AdapterKind, Choice, direct, tiled};
-use super::shaders::{Code, Tiling};
-use super::storage::Element;
+use super::super::{AdapterKind, Input};
+use super::kernel_config::{KernelConfig, Specialisation, direct_configs, tiled_configs};
+use super::kernel_selection::select_kernel;
+use super::storage::ElementType;
+use super::winograd_tiling::WinogradTiling;
 use super::*;
 use crate::architecture::{Architecture, Convolution, Stem};
 use crate::engine::{Engine, Normalised};
 use crate::plan::{FoldedConvolution, Operation};
+use crate::preprocess::ImageBatch;
 use crate::random::{self, Uniform};
 use pollster::block_on;
 
-const CODES: [Code; 2] = [Code::Specialised, Code::Shared];
+const SPECIALISATIONS: [Specialisation; 2] = [Specialisation::PerShape, Specialisation::Shared];
 
 const KINDS: [AdapterKind; 3] = [AdapterKind::Software, AdapterKind::Direct, AdapterKind::Tiled];
 
-const NAME: Device = Device::WebGpu(0);
+const DEVICE: Device = Device::WebGpu(0);
 
 fn images(shape: [usize; 3]) -> Input {
     let pixels = random::pixels(3, shape.iter().product::<usize>() * 3);
     Input::Pixels(ImageBatch::new(pixels, shape, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]).unwrap())
 }
 
-/// Without Winograd's filtering.
-fn prepare(plan: Plan, storage: Storage) -> Result<WebGpuEngine, EngineError> {
-    prepare_with(plan, storage, |_| None)
+/// Prepares an engine that does not use Winograd's algorithm.
+fn prepare(plan: Plan, storage: StorageFormat) -> Result<WebGpuEngine, EngineError> {
+    prepare_with_winograd(plan, storage, |_| None)
 }
 
-fn prepare_with(
+fn prepare_with_winograd(
     plan: Plan,
-    storage: Storage,
-    scheme: impl Fn(&Convolution) -> Option<Scheme>,
+    storage: StorageFormat,
+    variant: impl Fn(&Convolution) -> Option<WinogradVariant>,
 ) -> Result<WebGpuEngine, EngineError> {
     block_on(async {
-        let gpu = Gpu::open(NAME, 0).await?;
-        let engine = WebGpuEngine::on(gpu, &plan, storage, USUAL_SIDE, |layer, _| scheme(layer)).await?;
-        engine.fill_all(plan).await?;
+        let gpu = Gpu::open(DEVICE, 0).await?;
+        let select = |layer: &Convolution, _: &TensorLayout| variant(layer);
+        let engine = WebGpuEngine::with_winograd(gpu, &plan, storage, DEFAULT_NOMINAL_SIDE, select).await?;
+        engine.upload_all_weights(plan).await?;
         Ok(engine)
     })
 }
@@ -47,8 +52,8 @@ fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
     values.iter().zip(reference).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / largest
 }
 
-/// A convolution with a bias, its weights scaled so that values stay as large as they are.
-fn folded(layer: Convolution, input: Value, output: Value, residual: Option<Value>) -> Operation {
+/// Creates a convolution with a bias. Its weights are scaled so that outputs are of the same magnitude as inputs.
+fn folded(layer: Convolution, input: ValueId, output: ValueId, residual: Option<ValueId>) -> Operation {
     let count: usize = layer.weight_shape().iter().product();
     let mut random = Uniform::new(output as u64);
     let scale = (6.0 / (count / layer.out_channels) as f32).sqrt();
@@ -57,100 +62,108 @@ fn folded(layer: Convolution, input: Value, output: Value, residual: Option<Valu
     Operation::Convolution(FoldedConvolution { input, output, residual, relu: residual.is_some(), layer, weight, bias })
 }
 
-/// Channels in and out, kernel, stride, groups.
-type Layer = [usize; 5];
+/// Input channels, output channels, kernel, stride, groups.
+type LayerParameters = [usize; 5];
 
-fn convolution([in_channels, out_channels, kernel, stride, groups]: Layer) -> Convolution {
+fn convolution([in_channels, out_channels, kernel, stride, groups]: LayerParameters) -> Convolution {
     let [name, norm] = ["layer", ""].map(str::to_owned);
     Convolution { name, norm, in_channels, out_channels, kernel, stride, padding: kernel / 2, groups }
 }
 
-/// The layer behind one that makes its input, beside one that makes its residual; a stem is alone.
-fn plan(layer: Layer) -> Plan {
+/// Creates a plan whose last step is the layer. A layer with 3 input channels is the only step; any other is preceded
+/// by two layers, which compute its input and its residual.
+fn plan(layer: LayerParameters) -> Plan {
     let [in_channels, out_channels, _, stride, _] = layer;
     if in_channels == 3 {
-        return Plan::of(vec![folded(convolution(layer), Plan::INPUT, 1, None)]);
+        return Plan::from_operations(vec![folded(convolution(layer), Plan::INPUT, 1, None)]);
     }
-    Plan::of(vec![
+    Plan::from_operations(vec![
         folded(convolution([3, in_channels, 3, 1, 1]), Plan::INPUT, 1, None),
         folded(convolution([in_channels, out_channels, 1, stride, 1]), 1, 2, None),
         folded(convolution(layer), 1, 3, Some(2)),
     ])
 }
 
-fn planes([batch, height, width]: [usize; 3], channels: usize) -> Planes {
-    Planes { channels, batch, height, width, border: 0, element: Element::F32 }
+fn layout([batch, height, width]: [usize; 3], channels: usize) -> TensorLayout {
+    TensorLayout { channels, batch, height, width, border: 0, element: ElementType::F32 }
 }
 
-/// What a plan yields if its last step is computed as chosen.
-fn run(engine: &WebGpuEngine, input: &Input, choice: Choice, code: Code) -> Vec<f32> {
+/// Runs a plan whose last step is computed with this configuration, and returns its output.
+fn run(engine: &WebGpuEngine, input: &Input, config: KernelConfig, specialisation: Specialisation) -> Vec<f32> {
     let last = engine.steps.last().unwrap();
-    let choose = |layer: &Convolution, to: &_, _| match &last.work {
-        steps::Work::Convolution { layer: of_last, winograd, .. }
-            if layer == winograd.as_deref().map_or(of_last, |winograd| &winograd.products) =>
+    let select = |layer: &Convolution, output: &TensorLayout, _| match &last.kind {
+        steps::StepKind::Convolution { layer: last_layer, winograd, .. }
+            if layer == winograd.as_deref().map_or(last_layer, |winograd| &winograd.product_layer) =>
         {
-            choice
+            config
         }
-        _ => Choice::new(AdapterKind::Software, layer, to),
+        _ => select_kernel(AdapterKind::Software, layer, output),
     };
-    let listing = Listing::choosing(&engine.steps, engine.storage, code, input.shape(), choose);
-    assert!(listing.fits(engine.gpu.largest_buffer));
-    let layout = Layout::new(&engine.gpu, listing, &engine.steps, &engine.weights, &engine.last_reads);
-    let layout = block_on(layout).unwrap();
-    // What a run finds, it uses.
-    *lock(&engine.layouts) = vec![layout];
+    let plan = DispatchPlan::with_configs(&engine.steps, engine.storage, specialisation, input.shape(), select);
+    assert!(plan.fits(engine.gpu.max_buffer_size));
+    let workspace = Workspace::new(&engine.gpu, &engine.pipelines, plan, engine.step_resources());
+    // The run uses this workspace, because it is idle and has the right shape.
+    *engine.idle_workspaces.lock() = vec![block_on(workspace).unwrap()];
     block_on(engine.run(input, &[])).unwrap().logits.values
 }
 
-/// Every tile of every family, in every workgroup, whole and in as many pieces as the layer can be cut into.
-fn assert_all_agree(layer: Layer, shape: [usize; 3], storage: Storage) {
+/// Checks every tile of every kernel family in every workgroup, without splits and with the maximum number of splits.
+fn assert_all_configs_agree(layer: LayerParameters, shape: [usize; 3], storage: StorageFormat) {
     let input = images(shape);
     let engine = prepare(plan(layer), storage).unwrap();
-    let listing = Listing::new(&engine.steps, AdapterKind::Software, engine.storage, shape);
-    let (to, last) = (*listing.values.last().unwrap(), convolution(layer));
-    let choices = [direct(&last, &to, [4, 16]), direct(&last, &to, [16, 64]), tiled(&last)].concat();
-    let most = choices.iter().map(|choice| choice.pieces).max().unwrap();
+    let dispatch_plan = DispatchPlan::new(&engine.steps, AdapterKind::Software, engine.storage, shape);
+    let (output, last) = (*dispatch_plan.values.last().unwrap(), convolution(layer));
+    let direct = [[4, 16], [16, 64]].map(|workgroup| direct_configs(&last, &output, workgroup)).concat();
+    let configs = [direct, tiled_configs(&last)].concat();
+    let max_splits = configs.iter().map(|config| config.splits).max().unwrap();
     let reference = reference(&engine, layer, &input);
     let tolerance = match storage {
-        Storage::F32 => 2e-5,
-        Storage::PackedWeights | Storage::F16 => 2e-3,
+        StorageFormat::F32 => 2e-5,
+        StorageFormat::PackedWeights | StorageFormat::F16 => 2e-3,
     };
-    for choice in choices.into_iter().filter(|choice| choice.pieces == 1 || choice.pieces == most) {
-        for code in CODES {
-            let difference = relative_difference(&run(&engine, &input, choice, code), &reference);
-            assert!(difference < tolerance, "{layer:?}, {shape:?}, {choice:?}, {code:?}, {storage:?}: {difference}");
+    for config in configs.into_iter().filter(|config| config.splits == 1 || config.splits == max_splits) {
+        for specialisation in SPECIALISATIONS {
+            let difference = relative_difference(&run(&engine, &input, config, specialisation), &reference);
+            let case = format!("{layer:?}, {shape:?}, {config:?}, {specialisation:?}, {storage:?}");
+            assert!(difference < tolerance, "{case}: {difference}");
         }
     }
 }
 
-fn reference(engine: &WebGpuEngine, layer: Layer, input: &Input) -> Vec<f32> {
+/// Returns the output of the CPU engine, or of one configuration for layers that the CPU engine does not support;
+/// then the test shows only that all configurations agree.
+fn reference(engine: &WebGpuEngine, layer: LayerParameters, input: &Input) -> Vec<f32> {
     let last = convolution(layer);
     if last.in_channels == 3 || last.in_channels.is_multiple_of(16) {
         let reference = block_on(Engine::prepare(plan(layer), Device::Cpu)).unwrap();
         return block_on(reference.run(input, &[])).unwrap().logits.values;
     }
-    // Not for the CPU engine; all that is known is that ways agree.
-    let listing = Listing::new(&engine.steps, AdapterKind::Software, engine.storage, input.shape());
-    let choice = Choice::new(AdapterKind::Software, &last, listing.values.last().unwrap());
-    run(engine, input, choice, Code::Specialised)
+    let dispatch_plan = DispatchPlan::new(&engine.steps, AdapterKind::Software, engine.storage, input.shape());
+    let config = select_kernel(AdapterKind::Software, &last, dispatch_plan.values.last().unwrap());
+    run(engine, input, config, Specialisation::PerShape)
 }
 
-/// By tiles of every size, whether they end where images do or not, multiplied in every tile of the products.
+/// Checks tiles of every size, for images whose sides are multiples of the tile's and others, with every tile of the
+/// products.
 #[test]
-fn every_scheme_of_winograds_computes_3x3s() {
+fn every_winograd_variant_computes_3x3s() {
     let layers = [([32, 68, 3, 1, 1], [2, 9, 11]), ([16, 64, 3, 1, 1], [1, 8, 12]), ([13, 27, 3, 1, 1], [1, 7, 5])];
     for (layer, shape) in layers {
         let (input, last) = (images(shape), convolution(layer));
-        let reference = reference(&prepare(plan(layer), Storage::F32).unwrap(), layer, &input);
-        for tile in [2, 3, 4] {
-            let scheme = Scheme { tile, stride: 1 };
-            let engine = prepare_with(plan(layer), Storage::F32, |of| (*of == last).then_some(scheme)).unwrap();
-            let products = Tiling::new(scheme, &planes(shape, last.out_channels)).planes(last.out_channels);
-            let choices = direct(&convolution([layer[0], layer[1], 1, 1, 1]), &products, [4, 16]);
-            for choice in choices.into_iter().filter(|choice| choice.pieces == 1) {
-                for code in CODES {
-                    let difference = relative_difference(&run(&engine, &input, choice, code), &reference);
-                    assert!(difference < 2e-5, "{layer:?}, {shape:?}, {scheme:?}, {choice:?}, {code:?}: {difference}");
+        let reference = reference(&prepare(plan(layer), StorageFormat::F32).unwrap(), layer, &input);
+        for m in [2, 3, 4] {
+            let variant = WinogradVariant { m, stride: 1 };
+            let engine =
+                prepare_with_winograd(plan(layer), StorageFormat::F32, |other| (*other == last).then_some(variant));
+            let engine = engine.unwrap();
+            let tiling = WinogradTiling::new(variant, &layout(shape, last.out_channels));
+            let products = tiling.transformed_layout(last.out_channels);
+            let configs = direct_configs(&convolution([layer[0], layer[1], 1, 1, 1]), &products, [4, 16]);
+            for config in configs.into_iter().filter(|config| config.splits == 1) {
+                for specialisation in SPECIALISATIONS {
+                    let difference = relative_difference(&run(&engine, &input, config, specialisation), &reference);
+                    let case = format!("{layer:?}, {shape:?}, {variant:?}, {config:?}, {specialisation:?}");
+                    assert!(difference < 2e-5, "{case}: {difference}");
                 }
             }
         }
@@ -158,72 +171,72 @@ fn every_scheme_of_winograds_computes_3x3s() {
 }
 
 #[test]
-fn every_tile_computes_3x3s() {
-    assert_all_agree([32, 68, 3, 1, 1], [2, 9, 11], Storage::F32);
+fn every_config_computes_3x3s() {
+    assert_all_configs_agree([32, 68, 3, 1, 1], [2, 9, 11], StorageFormat::F32);
 }
 
 #[test]
-fn every_tile_computes_3x3s_with_stride() {
-    assert_all_agree([16, 64, 3, 2, 1], [3, 17, 16], Storage::F32);
+fn every_config_computes_3x3s_with_stride() {
+    assert_all_configs_agree([16, 64, 3, 2, 1], [3, 17, 16], StorageFormat::F32);
 }
 
 #[test]
-fn every_tile_computes_1x1s() {
-    assert_all_agree([128, 96, 1, 1, 1], [1, 7, 8], Storage::F32);
-    assert_all_agree([32, 30, 1, 2, 1], [1, 19, 17], Storage::F32);
+fn every_config_computes_1x1s() {
+    assert_all_configs_agree([128, 96, 1, 1, 1], [1, 7, 8], StorageFormat::F32);
+    assert_all_configs_agree([32, 30, 1, 2, 1], [1, 19, 17], StorageFormat::F32);
 }
 
 #[test]
-fn every_tile_computes_the_stems() {
-    assert_all_agree([3, 64, 7, 2, 1], [1, 37, 40], Storage::F32);
-    assert_all_agree([3, 20, 3, 1, 1], [2, 9, 10], Storage::F32);
+fn every_config_computes_the_stems() {
+    assert_all_configs_agree([3, 64, 7, 2, 1], [1, 37, 40], StorageFormat::F32);
+    assert_all_configs_agree([3, 20, 3, 1, 1], [2, 9, 10], StorageFormat::F32);
 }
 
-/// Channels of pruned networks.
+/// Pruned networks have such numbers of channels.
 #[test]
-fn every_tile_computes_odd_numbers_of_channels() {
-    assert_all_agree([13, 27, 3, 1, 1], [1, 9, 11], Storage::F32);
-}
-
-#[test]
-fn every_tile_computes_groups() {
-    assert_all_agree([64, 64, 3, 1, 8], [2, 9, 11], Storage::F32);
+fn every_config_computes_odd_numbers_of_channels() {
+    assert_all_configs_agree([13, 27, 3, 1, 1], [1, 9, 11], StorageFormat::F32);
 }
 
 #[test]
-fn every_tile_computes_a_single_pixel() {
-    assert_all_agree([128, 33, 1, 1, 1], [1, 1, 1], Storage::F32);
-}
-
-/// Those that the adapter can, beside f32.
-fn short_storages() -> Vec<Storage> {
-    let gpu = block_on(Gpu::open(NAME, 0)).unwrap();
-    let f16 = gpu.has_f16().then_some(Storage::F16);
-    [Storage::PackedWeights].into_iter().chain(f16).collect()
+fn every_config_computes_groups() {
+    assert_all_configs_agree([64, 64, 3, 1, 8], [2, 9, 11], StorageFormat::F32);
 }
 
 #[test]
-fn every_tile_computes_from_every_storage() {
-    for storage in short_storages() {
-        assert_all_agree([32, 68, 3, 1, 1], [1, 9, 11], storage);
-        assert_all_agree([3, 20, 3, 1, 1], [2, 9, 10], storage);
+fn every_config_computes_a_single_pixel() {
+    assert_all_configs_agree([128, 33, 1, 1, 1], [1, 1, 1], StorageFormat::F32);
+}
+
+/// Returns the formats with f16 that the adapter supports.
+fn f16_formats() -> Vec<StorageFormat> {
+    let gpu = block_on(Gpu::open(DEVICE, 0)).unwrap();
+    let f16 = gpu.supports_f16().then_some(StorageFormat::F16);
+    [StorageFormat::PackedWeights].into_iter().chain(f16).collect()
+}
+
+#[test]
+fn every_config_computes_with_f16_storage() {
+    for storage in f16_formats() {
+        assert_all_configs_agree([32, 68, 3, 1, 1], [1, 9, 11], storage);
+        assert_all_configs_agree([3, 20, 3, 1, 1], [2, 9, 10], storage);
     }
 }
 
 #[test]
-fn submissions_may_be_cut_before_every_dispatch() {
+fn result_does_not_depend_on_submission_boundaries() {
     let layer = [32, 68, 3, 1, 1];
-    let engine = prepare(plan(layer), Storage::F32).unwrap();
+    let engine = prepare(plan(layer), StorageFormat::F32).unwrap();
     let input = images([2, 9, 11]);
     let whole = block_on(engine.run(&input, &[])).unwrap();
-    lock(&engine.layouts)[0].dispatches.iter_mut().for_each(|dispatch| dispatch.starts_submission = true);
+    engine.idle_workspaces.lock()[0].dispatches.iter_mut().for_each(|dispatch| dispatch.starts_submission = true);
     assert_eq!(block_on(engine.run(&input, &[])).unwrap(), whole);
 }
 
-/// As they are chosen for each kind, with Winograd's filtering where it is; small images above all, for which input channels
-/// are cut into pieces.
+/// Uses the kernels that are selected for each kind, including Winograd's algorithm. Most images are small, because
+/// layers with small outputs are split.
 #[test]
-fn every_kind_of_adapters_kernels_compute_networks() {
+fn kernels_of_every_adapter_kind_compute_networks() {
     let networks = [
         ("resnet18", Stem::Imagenet, [1, 96, 75]),
         ("resnet18", Stem::Imagenet, [1, 32, 32]),
@@ -237,12 +250,12 @@ fn every_kind_of_adapters_kernels_compute_networks() {
         let reference = block_on(Engine::prepare(plan.clone(), Device::Cpu)).unwrap();
         let reference = block_on(reference.run(&images(shape), &Tap::ALL)).unwrap();
         for kind in KINDS {
-            let options = EngineOptions { kernels: Some(kind), ..EngineOptions::default() };
-            let engine = block_on(WebGpuEngine::prepare(plan.clone(), NAME, 0, options)).unwrap();
+            let options = EngineOptions { adapter_kind: Some(kind), ..EngineOptions::default() };
+            let engine = block_on(WebGpuEngine::prepare(plan.clone(), DEVICE, 0, options)).unwrap();
             let output = block_on(engine.run(&images(shape), &Tap::ALL)).unwrap();
             let difference = relative_difference(&output.logits.values, &reference.logits.values);
             assert!(difference < 1e-4, "{network}, {stem:?}, {shape:?}, {kind:?}: {difference}");
-            for (ours, reference) in output.kept.iter().zip(&reference.kept) {
+            for (ours, reference) in output.activations.iter().zip(&reference.activations) {
                 let difference = relative_difference(&ours.values, &reference.values);
                 assert!(difference < 1e-4, "{network}, {stem:?}, {shape:?}, {kind:?}, {:?}: {difference}", ours.tap);
             }
@@ -250,37 +263,37 @@ fn every_kind_of_adapters_kernels_compute_networks() {
     }
 }
 
-/// In the middle of its use: whoever asks then or later hears of the loss, and another engine can be made.
+/// The device is lost during a run: this run and all later ones report the loss, and a new engine can be prepared.
 #[test]
-fn a_device_that_is_lost_says_so_for_ever() {
+fn runs_on_a_lost_device_fail_and_a_new_engine_works() {
     let checkpoint = random::checkpoint(Architecture::new("resnet18", 10).unwrap());
     let input = images([1, 64, 64]);
-    let engine = prepare(Plan::new(&checkpoint), Storage::F32).unwrap();
+    let engine = prepare(Plan::new(&checkpoint), StorageFormat::F32).unwrap();
     let expected = block_on(engine.run(&input, &[])).unwrap();
     std::thread::scope(|scope| {
         let runs = scope.spawn(|| (0..1000).find_map(|_| block_on(engine.run(&input, &[])).err()));
         std::thread::sleep(std::time::Duration::from_millis(30));
-        engine.lose();
-        let error = runs.join().unwrap().expect("a run fails");
+        engine.simulate_loss();
+        let error = runs.join().unwrap().expect("a run should have failed");
         assert!(matches!(error, EngineError::Lost { .. }), "{error}");
     });
-    let other = images([2, 40, 50]);
-    for input in [&input, &other] {
+    let new_shape = images([2, 40, 50]);
+    for input in [&input, &new_shape] {
         let error = block_on(engine.run(input, &Tap::ALL)).unwrap_err();
         assert!(matches!(error, EngineError::Lost { .. }), "{error}");
     }
-    let another = prepare(Plan::new(&checkpoint), Storage::F32).unwrap();
-    assert_eq!(block_on(another.run(&input, &[])).unwrap(), expected);
+    let new_engine = prepare(Plan::new(&checkpoint), StorageFormat::F32).unwrap();
+    assert_eq!(block_on(new_engine.run(&input, &[])).unwrap(), expected);
 }
 
 #[test]
-fn short_storages_change_logits_little_and_answers_not_at_all() {
+fn f16_storage_changes_logits_slightly_and_predictions_not_at_all() {
     for network in ["resnet18", "resnet50"] {
         let plan = Plan::new(&random::checkpoint(Architecture::new(network, 10).unwrap()));
         let input = images([3, 96, 64]);
         let reference = block_on(Engine::prepare(plan.clone(), Device::Cpu)).unwrap();
         let reference = block_on(reference.run(&input, &Tap::ALL)).unwrap();
-        for (storage, kind) in short_storages().into_iter().flat_map(|storage| KINDS.map(|kind| (storage, kind))) {
+        for (storage, kind) in f16_formats().into_iter().flat_map(|storage| KINDS.map(|kind| (storage, kind))) {
             let mut engine = prepare(plan.clone(), storage).unwrap();
             engine.gpu.kind = kind;
             let output = block_on(engine.run(&input, &Tap::ALL)).unwrap();
@@ -293,7 +306,7 @@ fn short_storages_change_logits_little_and_answers_not_at_all() {
                 });
                 assert_eq!(ours, reference, "{network}, {storage:?}, {kind:?}, image {image}");
             }
-            for (ours, reference) in output.kept.iter().zip(&reference.kept) {
+            for (ours, reference) in output.activations.iter().zip(&reference.activations) {
                 let difference = relative_difference(&ours.values, &reference.values);
                 assert!(difference < 1e-2, "{network}, {storage:?}, {kind:?}, {:?}: {difference}", ours.tap);
             }
@@ -301,33 +314,36 @@ fn short_storages_change_logits_little_and_answers_not_at_all() {
     }
 }
 
-/// No value is, but some sums of the stem are; behind ReLUs and a mean nothing would show it.
+/// Covers inputs that overflow, and sums of the stem that overflow although no input does. Without the check, the
+/// latter would not show in the logits, after ReLUs and a mean.
 #[test]
-fn what_is_too_large_for_f16_is_a_failure() {
+fn values_that_overflow_f16_are_errors() {
     let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
-    let of = |value: f32| {
-        let planes = random::Uniform::new(1).take(3 * 64 * 64).map(|x| x * value).collect();
-        Input::Normalised(Normalised::new(planes, [1, 64, 64]).unwrap())
+    let input = |magnitude: f32| {
+        let values = random::Uniform::new(1).take(3 * 64 * 64).map(|x| x * magnitude).collect();
+        Input::Normalised(Normalised::new(values, [1, 64, 64]).unwrap())
     };
-    for (storage, kind) in short_storages().into_iter().flat_map(|storage| KINDS.map(|kind| (storage, kind))) {
+    for (storage, kind) in f16_formats().into_iter().flat_map(|storage| KINDS.map(|kind| (storage, kind))) {
         let mut engine = prepare(plan.clone(), storage).unwrap();
         engine.gpu.kind = kind;
-        for (value, expected) in [(1.0, None), (60_000.0, Some("is larger")), (70_000.0, Some("it holds"))] {
-            let output = block_on(engine.run(&of(value), &[]));
-            match expected.filter(|_| storage == Storage::F16) {
-                Some(reason) => assert!(output.unwrap_err().to_string().contains(reason), "{kind:?}, {value}"),
-                None => assert!(output.is_ok(), "{storage:?}, {kind:?}, {value}"),
+        let overflow = "a value overflows f16";
+        for (magnitude, expected) in [(1.0, None), (60_000.0, Some(overflow)), (70_000.0, Some("invalid input: value"))]
+        {
+            let output = block_on(engine.run(&input(magnitude), &[]));
+            match expected.filter(|_| storage == StorageFormat::F16) {
+                Some(reason) => assert!(output.unwrap_err().to_string().contains(reason), "{kind:?}, {magnitude}"),
+                None => assert!(output.is_ok(), "{storage:?}, {kind:?}, {magnitude}"),
             }
         }
     }
 }
 
 #[test]
-fn a_weight_that_is_too_large_for_f16_is_a_failure() {
+fn weights_that_overflow_f16_are_errors() {
     let mut layer = plan([3, 20, 3, 1, 1]);
     let Operation::Convolution(convolution) = &mut layer.operations[0] else { unreachable!() };
     convolution.weight[7] = 1e5;
-    assert!(prepare(layer.clone(), Storage::F32).is_ok());
-    let error = prepare(layer, Storage::PackedWeights).err().unwrap();
-    assert!(error.to_string().contains("layer has the weight 100000"), "{error}");
+    assert!(prepare(layer.clone(), StorageFormat::F32).is_ok());
+    let error = prepare(layer, StorageFormat::PackedWeights).err().unwrap();
+    assert!(error.to_string().contains("weight 100000 of layer layer overflows f16"), "{error}");
 }

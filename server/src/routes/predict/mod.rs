@@ -1,261 +1,282 @@
-//! `POST /predict`: what the photos of a request show.
+//! `POST /predict`: classifies the photos of a request.
 
 mod accept;
 mod overlay;
 
 use crate::app::App;
-use crate::batching::{Answered, Pending, Unanswered};
-use crate::body::{self, Share};
-use crate::decoding::Place;
-use crate::documents::JsonPhotos;
+use crate::decode_pool::DecodePermit;
 use crate::error::ApiError;
-use crate::middleware::observe::{Asked, Phases};
-use crate::photos::Photos;
+use crate::inference::{self, EXPLANATION_TAPS};
+use crate::memory::Reservation;
+use crate::middleware::hold_memory::ReservedUntilSent;
+use crate::middleware::observe::{PhaseTimings, RequestedModel};
 use crate::registry::Model;
+use crate::upload::{self, JsonPhotos, UploadedPhotos};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use model::classifier::Prepared;
-use model::engine::{EngineError, Input};
-use model::explain::{ClassWeights, Explanation};
-use model::plan::Tap;
-use model::prediction::{Failure, Prediction, Timing};
+use model::classifier::PreparedPhoto;
+use model::engine::Input;
+use model::explain::Explanation;
+use model::prediction::{Failure, Prediction};
 use model::preprocess::ImageBatch;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
-/// How many classes an answer names if nobody says.
-const TOP_K: usize = 5;
+/// Default number of classes in a prediction.
+const DEFAULT_TOP_K: usize = 5;
 
-/// What a run keeps for who wants an explanation.
-const EXPLAINED: &[Tap] = &[ClassWeights::TAP];
-
+/// Query parameters. Numbers are parsed by us, for better error messages.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct Options {
-    /// How many classes to name; more than there are names all.
+pub struct PredictOptions {
+    /// Number of classes to return, the most likely first; at most all classes of the model.
     #[param(value_type = Option<u64>, minimum = 1, example = 5)]
     top_k: Option<String>,
-    /// The model to ask, if not the default.
+    /// Name of the model; the default model if absent.
     model: Option<String>,
-    /// `cam`: with what spoke for the likeliest class, a class activation map. With `Accept: image/png` it is the answer, laid
-    /// over what the network saw of the photo.
-    #[param(inline, value_type = Option<Explain>)]
+    /// `cam` adds a class activation map for the most likely class. With `Accept: image/png` the response is the map,
+    /// overlaid on the cropped photo.
+    #[param(inline, value_type = Option<ExplanationMethod>)]
     explain: Option<String>,
 }
 
-/// How to explain an answer.
+/// How to explain a prediction.
 #[derive(ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[expect(dead_code, reason = "it is the schema of a parameter whose errors are ours")]
-enum Explain {
+#[expect(dead_code, reason = "schema of a parameter that we parse ourselves")]
+enum ExplanationMethod {
     Cam,
 }
 
-/// The answer for one photo.
+/// The prediction for one photo.
 #[derive(Serialize, ToSchema)]
-pub struct Answer {
+#[schema(as = Answer)]
+pub struct PhotoPrediction {
     #[serde(flatten)]
     prediction: Prediction,
-    /// Of `?explain=cam`.
+    /// Present with `?explain=cam`.
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Explanation>,
 }
 
-/// One of several photos.
+/// The result for one of several photos.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Outcome)]
 #[serde(untagged)]
-enum Outcome {
-    Answer(Box<Answer>),
+enum PhotoResult {
+    Answer(Box<PhotoPrediction>),
     Failure(Failure),
 }
 
-/// The answer for several photos, in their order.
+/// The results for several photos, in their order.
 #[derive(Serialize, ToSchema)]
-pub struct Results {
-    results: Vec<Outcome>,
+#[schema(as = Results)]
+pub struct PhotoResults {
+    results: Vec<PhotoResult>,
 }
 
-/// A photo, or several.
+/// One or several photos.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is the schema of a form")]
+#[expect(dead_code, reason = "schema of a form that we parse ourselves")]
 struct PhotoForm {
-    /// Once or often.
+    /// A photo; repeat the field for several.
     #[schema(value_type = Vec<String>, format = Binary)]
     file: Vec<u8>,
 }
 
-/// One answer or several, as there were photos.
+/// A prediction for one photo, or results for several.
 #[derive(ToSchema)]
+#[schema(as = AnswerOrResults)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "it is the schema of an answer")]
-enum AnswerOrResults {
-    Answer(Box<Answer>),
-    Results(Results),
+#[expect(dead_code, reason = "schema of a response that is built from its variants")]
+enum PredictResponse {
+    Answer(Box<PhotoPrediction>),
+    Results(PhotoResults),
 }
 
-/// Says what photos show
+/// Classify photos
 ///
-/// JPEG, PNG, WebP, GIF and BMP; what a photo is, its bytes say. One photo gets a prediction, or its failure with the status of
-/// it; several, and those in a list, get results in their order.
+/// JPEG, PNG, WebP, GIF and BMP; the format is detected from the bytes. The response for one photo is a prediction, or
+/// an error with its status. The response for several photos, or for a list in JSON, is a list of results in the same
+/// order.
 #[utoipa::path(
-    post, path = "/predict", tag = "Predictions", params(Options),
+    post, path = "/predict", tag = "Predictions", params(PredictOptions),
     request_body(content(
         (PhotoForm = "multipart/form-data"),
         (JsonPhotos = "application/json"),
-        (Vec<u8> = "image/*", example = "the photo as it is"),
+        (Vec<u8> = "image/*", example = "the bytes of a photo"),
     )),
     responses(
-        (status = OK, content((AnswerOrResults = "application/json"), (Vec<u8> = "image/png"))),
+        (status = OK, content((PredictResponse = "application/json"), (Vec<u8> = "image/png"))),
         (status = BAD_REQUEST, body = Failure), (status = UNAUTHORIZED, body = Failure),
-        (status = FORBIDDEN, body = Failure), (status = NOT_FOUND, description = "no such model", body = Failure),
-        (status = NOT_ACCEPTABLE, description = "several photos make no PNG", body = Failure),
-        (status = REQUEST_TIMEOUT, description = "the body does not come any further", body = Failure),
+        (status = FORBIDDEN, body = Failure), (status = NOT_FOUND, description = "unknown model", body = Failure),
+        (status = NOT_ACCEPTABLE, description = "PNG requested for several photos", body = Failure),
+        (status = REQUEST_TIMEOUT, description = "request body stalled", body = Failure),
         (status = PAYLOAD_TOO_LARGE, body = Failure),
-        (status = UNSUPPORTED_MEDIA_TYPE, description = "no format of a photo that is known, or a body that is packed", body = Failure),
-        (status = UNPROCESSABLE_ENTITY, description = "a photo that cannot be decoded", body = Failure),
+        (status = UNSUPPORTED_MEDIA_TYPE, description = "unsupported photo format, or a compressed body", body = Failure),
+        (status = UNPROCESSABLE_ENTITY, description = "undecodable photo", body = Failure),
         (status = INTERNAL_SERVER_ERROR, body = Failure),
-        (status = SERVICE_UNAVAILABLE, description = "as much waits as may; Retry-After says when", body = Failure),
-        (status = GATEWAY_TIMEOUT, description = "no answer within x-timeout-ms or the server's limit", body = Failure),
+        (status = SERVICE_UNAVAILABLE, description = "server overloaded; see Retry-After", body = Failure),
+        (status = GATEWAY_TIMEOUT, description = "timeout of the client (x-timeout-ms) or of the server exceeded", body = Failure),
     )
 )]
 pub async fn predict(
     State(app): State<Arc<App>>,
-    options: Result<Query<Options>, QueryRejection>,
+    options: Result<Query<PredictOptions>, QueryRejection>,
     headers: HeaderMap,
-    Photos { photos, is_list, share }: Photos,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    let UploadedPhotos { photos, is_list, reservation } =
+        upload::read_photos(request, app.upload_limits, &app.memory, &app.decode_pool).await?;
     let Query(options) = options.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
     let (top_k, explain) = (options.top_k()?, options.explain()?);
-    let model = app.registry.get(options.model.as_deref())?;
-    let asked = Asked(model.name().to_owned());
-    let ask = Ask { app, model, share: share.clone(), top_k, explain };
-    let as_png = explain && accept::wants_png(&headers);
-    let answered = if is_list { ask.several(photos, as_png).await } else { ask.only(photos, as_png).await };
-    let mut response = body::held(answered.unwrap_or_else(ApiError::into_response), share).await;
-    response.extensions_mut().insert(asked);
+    let model = inference::find_model(&app.registry, options.model.as_deref(), None)?;
+    let requested_model = RequestedModel(model.name().to_owned());
+    let upload_reservation = Arc::new(reservation);
+    let classifier = PhotoClassifier { app, model, upload_reservation: upload_reservation.clone(), top_k, explain };
+    let as_png = explain && accept::prefers_png(&headers);
+    let result = if is_list {
+        classifier.classify_list(photos, as_png).await
+    } else {
+        classifier.classify_one(photos, as_png).await
+    };
+    let mut reserved = vec![upload_reservation];
+    let mut response = match result {
+        Ok((response, image_reservation)) => {
+            reserved.push(image_reservation);
+            response
+        }
+        Err(error) => error.into_response(),
+    };
+    response.extensions_mut().insert(ReservedUntilSent(reserved));
+    response.extensions_mut().insert(requested_model);
     Ok(response)
 }
 
-/// What is asked of every photo of a request.
-struct Ask {
+/// Classifies the photos of one request.
+struct PhotoClassifier {
     app: Arc<App>,
     model: Arc<Model>,
-    share: Arc<Share>,
+    /// Memory of the encoded photos, which the decode pool holds too.
+    upload_reservation: Arc<Reservation>,
     top_k: usize,
     explain: bool,
 }
 
-impl Ask {
-    async fn only(&self, mut photos: Vec<Result<Bytes, ApiError>>, as_png: bool) -> Result<Response, ApiError> {
-        self.check_room(1)?;
-        let (photo, place) = (photos.remove(0)?, self.app.decoding.place()?);
-        let (answer, image) = self.one(photo, place).await?;
-        let phases = Phases(answer.prediction.timing_ms);
-        let mut response = match (answer.explanation, image) {
+/// A photo that was classified.
+struct ClassifiedPhoto {
+    prediction: PhotoPrediction,
+    /// The cropped photo, if an explanation was requested.
+    image: Option<ImageBatch>,
+    /// Memory of the image.
+    reservation: Reservation,
+}
+
+impl PhotoClassifier {
+    /// Returns the response for a single photo, and the memory to hold until it is sent.
+    async fn classify_one(
+        &self,
+        mut photos: Vec<Result<Bytes, ApiError>>,
+        as_png: bool,
+    ) -> Result<(Response, Arc<Reservation>), ApiError> {
+        inference::check_queue(&self.model, 1)?;
+        let (photo, permit) = (photos.remove(0)?, self.app.decode_pool.acquire()?);
+        let ClassifiedPhoto { prediction, image, reservation } = self.classify(photo, permit).await?;
+        let (timing, reservation) = (prediction.prediction.timing_ms, Arc::new(reservation));
+        let mut response = match (prediction.explanation, image) {
             (Some(explanation), Some(image)) if as_png => {
-                let png = self.app.decoding.work(&self.share, move || overlay::png(&image, &explanation.map)).await?;
+                let reserved = (self.upload_reservation.clone(), reservation.clone());
+                let draw = move || overlay::png(&image, &explanation.map);
+                let png = self.app.decode_pool.run(reserved, draw).await?;
                 ([(header::CONTENT_TYPE, "image/png")], png).into_response()
             }
-            (explanation, _) => Json(Answer { explanation, ..answer }).into_response(),
+            (explanation, _) => Json(PhotoPrediction { explanation, ..prediction }).into_response(),
         };
-        response.extensions_mut().insert(phases);
-        Ok(response)
+        response.extensions_mut().insert(PhaseTimings(timing));
+        Ok((response, reservation))
     }
 
-    /// Photos fail one by one; what is the server's fault, or its limit, is so for all of them, and ends what was begun.
-    async fn several(&self, photos: Vec<Result<Bytes, ApiError>>, as_png: bool) -> Result<Response, ApiError> {
+    /// Returns the response for several photos, and the memory to hold until it is sent. A photo that cannot be
+    /// classified fails by itself; an error or a limit of the server fails the whole request, and cancels what was
+    /// started.
+    async fn classify_list(
+        &self,
+        photos: Vec<Result<Bytes, ApiError>>,
+        as_png: bool,
+    ) -> Result<(Response, Arc<Reservation>), ApiError> {
         if as_png {
-            let message = "a PNG explains one photo; ask for JSON, or for one after the other";
+            let message = "a PNG can explain only one photo; accept JSON, or send the photos one by one";
             return Err(ApiError::not_acceptable(message));
         }
         let count = photos.iter().flatten().count();
-        self.check_room(count)?;
-        let mut places = self.app.decoding.places(count)?.into_iter();
-        let mut placed = |photo| (photo, places.next().expect("there is one for each photo"));
-        let placed: Vec<_> = photos.into_iter().map(|photo| photo.map(&mut placed)).collect();
-        let results = try_join_all(placed.into_iter().map(|photo| self.outcome(photo))).await?;
-        let timings = results.iter().filter_map(|outcome| match outcome {
-            Outcome::Answer(answer) => Some(answer.prediction.timing_ms),
-            Outcome::Failure(_) => None,
-        });
-        let slowest = timings.max_by(|one, other| one.total.total_cmp(&other.total)).unwrap_or_default();
-        let mut response = Json(Results { results }).into_response();
-        response.extensions_mut().insert(Phases(slowest));
-        Ok(response)
+        inference::check_queue(&self.model, count)?;
+        let mut permits = self.app.decode_pool.acquire_many(count)?.into_iter();
+        let mut with_permit = |photo| (photo, permits.next().expect("one permit per photo"));
+        let photos: Vec<_> = photos.into_iter().map(|photo| photo.map(&mut with_permit)).collect();
+        let classified = try_join_all(photos.into_iter().map(|photo| self.classify_independently(photo))).await?;
+
+        let (mut results, mut timings) = (Vec::with_capacity(classified.len()), Vec::new());
+        let mut reservation = self.app.memory.empty_reservation();
+        for photo in classified {
+            results.push(match photo {
+                Ok(photo) => {
+                    timings.push(photo.prediction.prediction.timing_ms);
+                    reservation.merge(photo.reservation);
+                    PhotoResult::Answer(Box::new(photo.prediction))
+                }
+                Err(failure) => PhotoResult::Failure(failure),
+            });
+        }
+        let mut response = Json(PhotoResults { results }).into_response();
+        response.extensions_mut().insert(PhaseTimings(inference::slowest(timings.into_iter())));
+        Ok((response, reservation.into()))
     }
 
-    async fn outcome(&self, photo: Result<(Bytes, Place), ApiError>) -> Result<Outcome, ApiError> {
-        let answered = match photo {
-            Ok((photo, place)) => self.one(photo, place).await,
+    /// Returns an error of the photo as the inner result, and an error of the server as the outer one.
+    async fn classify_independently(
+        &self,
+        photo: Result<(Bytes, DecodePermit), ApiError>,
+    ) -> Result<Result<ClassifiedPhoto, Failure>, ApiError> {
+        let classified = match photo {
+            Ok((photo, permit)) => self.classify(photo, permit).await,
             Err(error) => Err(error),
         };
-        match answered {
-            Ok((answer, _)) => Ok(Outcome::Answer(Box::new(answer))),
-            Err(error) if error.is_the_servers() => Err(error),
-            Err(error) => Ok(Outcome::Failure(error.into_failure())),
+        match classified {
+            Err(error) if error.is_server_error() => Err(error),
+            classified => Ok(classified.map_err(ApiError::into_failure)),
         }
     }
 
-    /// Said before photos are decoded in vain.
-    fn check_room(&self, images: usize) -> Result<(), ApiError> {
-        if self.model.batcher.is_full(images) { Err(unanswered(&self.model, Unanswered::Full)) } else { Ok(()) }
-    }
+    async fn classify(&self, photo: Bytes, permit: DecodePermit) -> Result<ClassifiedPhoto, ApiError> {
+        let PhotoClassifier { app, model, upload_reservation, top_k, explain } = self;
+        let prepare = app.decode_pool.prepare(permit, photo, upload_reservation.clone(), model.metadata.clone());
+        let (PreparedPhoto { image, region, decode_ms, preprocess_ms }, decode_wait) = prepare.await?;
+        let reservation = app.memory.reserve(image.pixels().len() * (1 + usize::from(*explain)))?;
+        let (taps, image_to_explain) = if *explain { (EXPLANATION_TAPS, Some(image.clone())) } else { (&[][..], None) };
+        let outputs = inference::run(model, [Input::Pixels(image)], taps).await;
+        let output = outputs.map_err(|error| inference::api_error(model, error))?.remove(0);
 
-    /// The answer, and what the network saw for who wants an explanation.
-    async fn one(&self, photo: Bytes, place: Place) -> Result<(Answer, Option<ImageBatch>), ApiError> {
-        let Ask { app, model, share, top_k, explain } = self;
-        let (prepared, wait) = app.decoding.prepare(place, photo, share, model.metadata.clone()).await?;
-        let Prepared { image, region, decode_ms, preprocess_ms } = prepared;
-        share.grow(image.pixels().len() * (1 + usize::from(*explain)))?;
-        let (keep, seen) = if *explain { (EXPLAINED, Some(image.clone())) } else { (&[][..], None) };
-        let answers = answer(model, [Input::Pixels(image)], keep).await;
-        let Answered { logits, kept, device, queue, inference } =
-            answers.map_err(|reason| unanswered(model, reason))?.remove(0);
-
-        let timing = Timing::new(decode_ms, preprocess_ms, milliseconds(wait + queue), milliseconds(inference));
-        let prediction = Prediction::new(&model.id, &model.metadata, device, (&logits, 0), *top_k, timing);
-        let explanation = kept.first().map(|kept| {
-            let likeliest = prediction.predictions[0].index;
-            Explanation { map: model.class_weights.evidence(kept, 0, likeliest).in_favour(), region }
-        });
-        Ok((Answer { prediction, explanation }, seen))
+        let timing = inference::timing(decode_ms, preprocess_ms, decode_wait + output.queue, output.inference);
+        let prediction =
+            Prediction::new(&model.id, &model.metadata, output.device, (&output.logits, 0), *top_k, timing);
+        let top_class = prediction.predictions[0].index;
+        let explanation = inference::explain(model, &output, top_class).map(|map| Explanation { map, region });
+        let prediction = PhotoPrediction { prediction, explanation };
+        Ok(ClassifiedPhoto { prediction, image: image_to_explain, reservation })
     }
 }
 
-/// What the engines say of images, in their order.
-pub async fn answer(
-    model: &Model,
-    images: impl IntoIterator<Item = Input>,
-    keep: &'static [Tap],
-) -> Result<Vec<Answered>, Unanswered> {
-    let pending = model.batcher.submit(images, keep)?;
-    try_join_all(pending.into_iter().map(Pending::answer)).await
-}
-
-pub fn unanswered(model: &Model, reason: Unanswered) -> ApiError {
-    match reason {
-        Unanswered::Full => ApiError::overloaded("as many images wait for the model as may"),
-        Unanswered::Engine(EngineError::Input(reason)) => ApiError::unprocessable(reason),
-        reason => ApiError::internal(format_args!("model {:?}: {reason}", model.name())),
-    }
-}
-
-pub fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
-impl Options {
+impl PredictOptions {
     fn top_k(&self) -> Result<usize, ApiError> {
-        let Some(text) = &self.top_k else { return Ok(TOP_K) };
+        let Some(text) = &self.top_k else { return Ok(DEFAULT_TOP_K) };
         match text.parse() {
-            Ok(0) | Err(_) => Err(ApiError::malformed(format!("top_k={text}: a whole number from 1 is expected"))),
+            Ok(0) | Err(_) => Err(ApiError::malformed(format!("invalid top_k {text:?}: expected a positive integer"))),
             Ok(top_k) => Ok(top_k),
         }
     }
@@ -264,41 +285,41 @@ impl Options {
         match self.explain.as_deref() {
             None => Ok(false),
             Some("cam") => Ok(true),
-            Some(other) => Err(ApiError::malformed(format!("explain={other}: `cam` is expected"))),
+            Some(other) => Err(ApiError::malformed(format!("invalid explain {other:?}: expected `cam`"))),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{self, Answer, FakeEngine, form, photo};
-    use crate::photos::UploadLimits;
+    use crate::fixture::{self, FakeEngine, TestResponse, form, photo};
+    use crate::upload::UploadLimits;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use serde_json::json;
 
     const JPEG: &str = "image/jpeg";
 
-    async fn post(path: &str, body: Vec<u8>) -> Answer {
+    async fn post(path: &str, body: Vec<u8>) -> TestResponse {
         fixture::post(&fixture::app(), path, JPEG, body).await
     }
 
     #[tokio::test]
-    async fn one_photo_gets_a_prediction() {
-        let answer = post("/predict", photo(7)).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let prediction = answer.json();
+    async fn one_photo_returns_a_prediction() {
+        let response = post("/predict", photo(7)).await;
+        assert_eq!(response.status, 200, "{}", response.body);
+        let prediction = response.json();
         assert_eq!(prediction["predictions"][0]["index"], 7);
         assert_eq!(prediction["predictions"].as_array().unwrap().len(), 5);
         assert!(prediction["timing_ms"]["queue"].as_f64().unwrap() > 0.0, "{prediction}");
     }
 
     #[tokio::test]
-    async fn several_photos_get_results_in_their_order() {
+    async fn several_photos_return_results_in_order() {
         let (content_type, body) = form(&[("file", &photo(1)), ("file", b"no photo"), ("file", &photo(3))]);
-        let answer = fixture::post(&fixture::app(), "/predict?top_k=1", content_type, body).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let results = answer.json();
+        let response = fixture::post(&fixture::app(), "/predict?top_k=1", content_type, body).await;
+        assert_eq!(response.status, 200, "{}", response.body);
+        let results = response.json();
         assert_eq!(results["results"][0]["predictions"][0]["index"], 1);
         assert_eq!(results["results"][1]["error"]["code"], "unsupported_format");
         assert_eq!(results["results"][2]["predictions"][0]["index"], 3);
@@ -306,57 +327,57 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_of_one_photo_gets_a_list() {
+    async fn a_list_of_one_photo_returns_a_list() {
         let photo = STANDARD.encode(photo(7));
         for (document, pointer) in [
             (json!({ "images": [photo] }), "/results/0/predictions/0/index"),
             (json!({ "image": photo }), "/predictions/0/index"),
         ] {
-            let answer = fixture::post(&fixture::app(), "/predict", "application/json", document.to_string()).await;
-            assert_eq!(answer.json().pointer(pointer), Some(&json!(7)), "{}", answer.body);
+            let response = fixture::post(&fixture::app(), "/predict", "application/json", document.to_string()).await;
+            assert_eq!(response.json().pointer(pointer), Some(&json!(7)), "{}", response.body);
         }
     }
 
     #[tokio::test]
-    async fn top_k_is_a_whole_number_from_one() {
+    async fn top_k_must_be_a_positive_integer() {
         for top_k in ["0", "-1", "1.5", "five", "", "99999999999999999999999"] {
-            let answer = post(&format!("/predict?top_k={top_k}"), photo(0)).await;
-            assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"), "{top_k:?}");
+            let response = post(&format!("/predict?top_k={top_k}"), photo(0)).await;
+            assert_eq!((response.status, response.code().as_str()), (400, "malformed_request"), "{top_k:?}");
         }
-        let answer = post("/predict?top_k=1&top_k=2", photo(0)).await;
-        assert_eq!((answer.status, answer.code().as_str()), (400, "malformed_request"));
+        let response = post("/predict?top_k=1&top_k=2", photo(0)).await;
+        assert_eq!((response.status, response.code().as_str()), (400, "malformed_request"));
     }
 
     #[tokio::test]
-    async fn a_model_is_asked_by_name() {
+    async fn model_is_selected_by_name() {
         assert_eq!(post("/predict?model=small", photo(0)).await.status, 200);
-        let answer = post("/predict?model=medium", photo(0)).await;
-        assert_eq!((answer.status, answer.code().as_str()), (404, "unknown_model"));
-        assert!(answer.body.contains("small, large"), "{}", answer.body);
+        let response = post("/predict?model=medium", photo(0)).await;
+        assert_eq!((response.status, response.code().as_str()), (404, "unknown_model"));
+        assert!(response.body.contains("small, large"), "{}", response.body);
     }
 
     #[tokio::test]
-    async fn the_failure_of_a_single_photo_has_its_status() {
+    async fn error_of_a_single_photo_sets_the_status() {
         for (body, status, code) in [
             (Vec::new(), 400, "nothing_to_classify"),
             (b"no photo".to_vec(), 415, "unsupported_format"),
             (photo(0)[..40].to_vec(), 422, "undecodable"),
         ] {
-            let answer = post("/predict", body).await;
-            assert_eq!((answer.status, answer.code().as_str()), (status, code));
+            let response = post("/predict", body).await;
+            assert_eq!((response.status, response.code().as_str()), (status, code));
         }
         let app = fixture::app_with_limits(UploadLimits { bytes: 10, count: 1 });
-        let answer = fixture::post(&app, "/predict", JPEG, photo(0)).await;
-        assert_eq!((answer.status, answer.code().as_str()), (413, "too_large"));
+        let response = fixture::post(&app, "/predict", JPEG, photo(0)).await;
+        assert_eq!((response.status, response.code().as_str()), (413, "too_large"));
     }
 
     #[tokio::test]
-    async fn what_went_wrong_inside_stays_inside() {
+    async fn internal_errors_reveal_no_details() {
         for engine in [FakeEngine::Fails, FakeEngine::Panics] {
-            let app = fixture::app_of(fixture::model_with("broken", 2, engine));
-            let answer = fixture::post(&app, "/predict", JPEG, photo(0)).await;
-            assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
-            assert!(!answer.body.contains("secret"), "{}", answer.body);
+            let app = fixture::app_with_model(fixture::model_with_engine("broken", 2, engine));
+            let response = fixture::post(&app, "/predict", JPEG, photo(0)).await;
+            assert_eq!((response.status, response.code().as_str()), (500, "internal"));
+            assert!(!response.body.contains("secret"), "{}", response.body);
         }
     }
 }

@@ -1,49 +1,51 @@
-//! Whether server and models are there.
+//! Liveness and readiness of the server and its models.
 
-use super::{InferenceError, Path, Refused, model};
+use super::error::InferenceError;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::routes::health::{liveness, readiness};
+use crate::inference;
+use crate::routes::health::{check_liveness, check_readiness};
+use crate::routes::path::Path;
 use axum::extract::State;
 use std::sync::Arc;
 
-/// Whether the server does its work
+/// Whether the server is alive
 #[utoipa::path(
     get, path = "/v2/health/live", tag = "Open Inference Protocol",
     responses((status = OK), (status = SERVICE_UNAVAILABLE, body = InferenceError))
 )]
-pub async fn live(State(app): State<Arc<App>>) -> Result<(), Refused> {
-    Ok(liveness(&app)?)
+pub async fn live(State(app): State<Arc<App>>) -> Result<(), ApiError> {
+    check_liveness(&app)
 }
 
-/// Whether every model would answer
+/// Whether all models are ready
 #[utoipa::path(
     get, path = "/v2/health/ready", tag = "Open Inference Protocol",
     responses((status = OK), (status = SERVICE_UNAVAILABLE, body = InferenceError))
 )]
-pub async fn ready(State(app): State<Arc<App>>) -> Result<(), Refused> {
-    Ok(readiness(&app)?)
+pub async fn ready(State(app): State<Arc<App>>) -> Result<(), ApiError> {
+    check_readiness(&app)
 }
 
-/// Whether a model would answer
+/// Whether a model is ready
 #[utoipa::path(
     get, path = "/v2/models/{model}/ready", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "as `/models` names it")),
+    params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
     responses(
         (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
         (status = SERVICE_UNAVAILABLE, body = InferenceError),
     )
 )]
-pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<(), Refused> {
-    is_ready(&app, &name, None)
+pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<(), ApiError> {
+    check_model_readiness(&app, &name, None)
 }
 
-/// Whether a version of a model would answer
+/// Whether a version of a model is ready
 #[utoipa::path(
     get, path = "/v2/models/{model}/versions/{version}/ready", tag = "Open Inference Protocol",
     params(
-        ("model" = String, Path, description = "as `/models` names it"),
-        ("version" = String, Path, description = "its SHA-256, or the beginning of it"),
+        ("model" = String, Path, description = "name of the model, as listed by `/models`"),
+        ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
     ),
     responses(
         (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
@@ -53,14 +55,14 @@ pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) 
 pub async fn version_ready(
     State(app): State<Arc<App>>,
     Path((name, version)): Path<(String, String)>,
-) -> Result<(), Refused> {
-    is_ready(&app, &name, Some(&version))
+) -> Result<(), ApiError> {
+    check_model_readiness(&app, &name, Some(&version))
 }
 
-fn is_ready(app: &App, name: &str, version: Option<&str>) -> Result<(), Refused> {
-    if model(app, name, version)?.batcher.is_ready() {
+fn check_model_readiness(app: &App, name: &str, version: Option<&str>) -> Result<(), ApiError> {
+    if inference::find_model(&app.registry, Some(name), version)?.batcher.is_ready() {
         Ok(())
     } else {
-        Err(ApiError::not_ready(format!("{name:?} is not ready")).into())
+        Err(ApiError::not_ready(format!("model {name:?} is not ready")))
     }
 }

@@ -1,37 +1,39 @@
-//! Inference on tensors: images that the client has prepared itself.
+//! Inference on tensors: images that the client has already cropped.
 
-use super::tensors::{self, Asked, Expected, InferRequest, Output};
-use super::{InferenceError, LOGITS, Path, Refused, model};
+use super::error::InferenceError;
+use super::tensors::{self, ExpectedInput, InferRequest, LOGITS, OutputFormat, ParsedRequest};
 use crate::app::App;
-use crate::batching::{Answered, Unanswered};
-use crate::body::{self, Share};
+use crate::batching::{BatchError, InferenceOutput};
+use crate::body::{self, ReceivedBody};
 use crate::error::ApiError;
-use crate::middleware::observe;
+use crate::inference;
+use crate::memory::Reservation;
+use crate::middleware::hold_memory::ReservedUntilSent;
+use crate::middleware::observe::{PhaseTimings, RequestedModel};
 use crate::registry::Model;
-use crate::routes::predict::{answer, milliseconds, unanswered};
+use crate::routes::path::Path;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use model::engine::EngineError;
-use model::prediction::{Timing, ranking};
+use model::prediction::top_k_indices;
 use model::preprocess::Preprocessing;
 use serde::Serialize;
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
-/// The length of the JSON that binary data follows, in requests and answers.
+/// Length of the JSON header that precedes binary data, in requests and responses.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// Bytes of JSON that are read on a thread of its own.
-const LONG_JSON: usize = 64 << 10;
+/// JSON of more bytes is parsed on the decode pool.
+const MAX_INLINE_JSON_BYTES: usize = 64 << 10;
 
-/// The answer. Outputs whose `binary_data_size` is given follow the JSON in their order.
+/// An inference response. Outputs with `binary_data_size` follow the JSON in their order.
 #[derive(Serialize, ToSchema)]
 pub struct InferResponse {
     model_name: String,
-    /// The SHA-256 of the checkpoint.
+    /// SHA-256 of the checkpoint.
     model_version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
@@ -47,7 +49,7 @@ struct OutputTensor {
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<BinarySize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Data>,
+    data: Option<OutputData>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -56,173 +58,195 @@ struct BinarySize {
 }
 
 #[derive(Serialize, ToSchema)]
+#[schema(as = Data)]
 #[serde(untagged)]
-enum Data {
+enum OutputData {
     /// `[n, classes]`
     Logits(Vec<f32>),
-    /// `logit:index:label`, the likeliest first
+    /// `logit:index:label`, the most likely class first
     Classes(Vec<String>),
 }
 
-/// Logits, or the likeliest classes, of images that are cropped already
+/// Errors of inference, for the OpenAPI document.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes responses that are made from an `ApiError`")]
+enum InferErrors {
+    #[response(status = BAD_REQUEST)]
+    Malformed(InferenceError),
+    #[response(status = UNAUTHORIZED)]
+    KeyMissing(InferenceError),
+    #[response(status = FORBIDDEN)]
+    Forbidden(InferenceError),
+    #[response(status = NOT_FOUND)]
+    UnknownModel(InferenceError),
+    #[response(status = REQUEST_TIMEOUT)]
+    Stalled(InferenceError),
+    #[response(status = PAYLOAD_TOO_LARGE)]
+    TooLarge(InferenceError),
+    #[response(status = UNSUPPORTED_MEDIA_TYPE, description = "compressed body")]
+    UnsupportedEncoding(InferenceError),
+    #[response(status = UNPROCESSABLE_ENTITY, description = "the network overflows for these values")]
+    Unprocessable(InferenceError),
+    #[response(status = INTERNAL_SERVER_ERROR)]
+    Internal(InferenceError),
+    #[response(status = SERVICE_UNAVAILABLE)]
+    Overloaded(InferenceError),
+    #[response(status = GATEWAY_TIMEOUT)]
+    DeadlineExceeded(InferenceError),
+}
+
+/// Compute the logits, or the most likely classes, of cropped images
 ///
-/// `images` are pixels as they are, `input` is what is left when the mean is subtracted and the standard deviation divided by;
-/// `/models` has both. Tensors come as JSON, or behind it as binary data.
+/// The input `images` takes pixels; the input `input` takes pixels after subtracting the mean and dividing by the
+/// standard deviation, both listed by `/models`. Tensors are sent as JSON, or as binary data after the JSON.
 #[utoipa::path(
     post, path = "/v2/models/{model}/infer", tag = "Open Inference Protocol",
     params(
-        ("model" = String, Path, description = "as `/models` names it"),
-        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "the bytes of the JSON, if tensors follow it"),
+        ("model" = String, Path, description = "name of the model, as listed by `/models`"),
+        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "length of the JSON in bytes, if binary data follows it"),
     ),
     request_body(content((InferRequest = "application/json"), (Vec<u8> = "application/octet-stream"))),
     responses(
         (status = OK, content((InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))),
-        (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
-        (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
-        (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
-        (status = UNSUPPORTED_MEDIA_TYPE, description = "a body that is packed", body = InferenceError),
-        (status = UNPROCESSABLE_ENTITY, description = "values that the network makes no numbers of", body = InferenceError),
-        (status = INTERNAL_SERVER_ERROR, body = InferenceError), (status = SERVICE_UNAVAILABLE, body = InferenceError),
-        (status = GATEWAY_TIMEOUT, body = InferenceError),
+        InferErrors,
     )
 )]
 pub async fn infer(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     respond(&app, &name, None, request).await
 }
 
-/// The same of a version of a model
+/// Compute the logits, or the most likely classes, with a version of a model
 #[utoipa::path(
     post, path = "/v2/models/{model}/versions/{version}/infer", tag = "Open Inference Protocol",
     params(
-        ("model" = String, Path, description = "as `/models` names it"),
-        ("version" = String, Path, description = "its SHA-256, or the beginning of it"),
-        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "the bytes of the JSON, if tensors follow it"),
+        ("model" = String, Path, description = "name of the model, as listed by `/models`"),
+        ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
+        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "length of the JSON in bytes, if binary data follows it"),
     ),
     request_body(content((InferRequest = "application/json"), (Vec<u8> = "application/octet-stream"))),
     responses(
         (status = OK, content((InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))),
-        (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
-        (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
-        (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
-        (status = UNSUPPORTED_MEDIA_TYPE, description = "a body that is packed", body = InferenceError),
-        (status = UNPROCESSABLE_ENTITY, description = "values that the network makes no numbers of", body = InferenceError),
-        (status = INTERNAL_SERVER_ERROR, body = InferenceError), (status = SERVICE_UNAVAILABLE, body = InferenceError),
-        (status = GATEWAY_TIMEOUT, body = InferenceError),
+        InferErrors,
     )
 )]
 pub async fn infer_version(
     State(app): State<Arc<App>>,
     Path((name, version)): Path<(String, String)>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     respond(&app, &name, Some(&version), request).await
 }
 
-async fn respond(app: &App, name: &str, version: Option<&str>, request: Request) -> Result<Response, Refused> {
-    body::check(request.headers(), app.upload_limits.bytes)?;
-    let json = header_length(request.headers());
-    let share = app.in_flight.share();
-    let body = body::whole(request, app.upload_limits.bytes, &share).await?;
-    let model = model(app, name, version)?;
-    let asked = observe::Asked(model.name().to_owned());
-    let share = Arc::new(share);
-    let answered = answered(app, &model, body, json?, share.clone()).await;
-    let response = answered.unwrap_or_else(|error| Refused::from(error).into_response());
-    let mut response = body::held(response, share).await;
-    response.extensions_mut().insert(asked);
+async fn respond(app: &App, name: &str, version: Option<&str>, request: Request) -> Result<Response, ApiError> {
+    body::check_headers(request.headers(), app.upload_limits.bytes)?;
+    let json_length = json_length(request.headers());
+    let body = body::read_all(request, app.upload_limits.bytes, &app.memory).await?;
+    let model = inference::find_model(&app.registry, Some(name), version)?;
+    let mut response = match parse(app, &model, body, json_length?).await {
+        Ok((request, reservation)) => {
+            let mut response = infer_images(&model, request).await.into_response();
+            response.extensions_mut().insert(ReservedUntilSent(vec![reservation.into()]));
+            response
+        }
+        Err(error) => error.into_response(),
+    };
+    response.extensions_mut().insert(RequestedModel(model.name().to_owned()));
     Ok(response)
 }
 
-async fn answered(
+/// Parses a request body. Also returns the reservation for its images.
+async fn parse(
     app: &App,
     model: &Model,
-    body: Bytes,
-    json: Option<usize>,
-    share: Arc<Share>,
-) -> Result<Response, ApiError> {
+    body: ReceivedBody,
+    json_length: Option<usize>,
+) -> Result<(ParsedRequest, Reservation), ApiError> {
     let Preprocessing { crop, mean, std, .. } = model.metadata.preprocessing;
-    let expected = Expected { side: crop as usize, images: app.upload_limits.count, mean, std };
-    // Copying pixels takes less than being handed over; reading numbers does not.
-    let is_long = json.unwrap_or(body.len()) > LONG_JSON;
-    let (counted, length) = (share.clone(), body.len());
-    let parse = move || tensors::parse(&body, json, expected, &counted);
-    let Asked { id, images, outputs } = if is_long { app.decoding.work(&share, parse).await?? } else { parse()? };
-    share.shrink(length);
+    let expected = ExpectedInput { side: crop as usize, max_images: app.upload_limits.count, mean, std };
+    let ReceivedBody { bytes, reservation } = body;
+    // Copying pixels takes less time than handing the body to another thread; parsing numbers takes more.
+    let is_long = json_length.unwrap_or(bytes.len()) > MAX_INLINE_JSON_BYTES;
+    let budget = app.memory.clone();
+    let parse = move || tensors::parse(&bytes, json_length, expected, &budget);
+    if is_long { app.decode_pool.run(reservation, parse).await? } else { parse() }
+}
 
-    let answers = answer(model, images, &[]).await.map_err(|reason| match reason {
-        Unanswered::Engine(EngineError::NotFinite { value, .. }) => {
-            ApiError::unprocessable(format!("the network makes {value} of these values"))
+async fn infer_images(model: &Model, request: ParsedRequest) -> Result<Response, ApiError> {
+    let ParsedRequest { id, images, outputs } = request;
+    let results = inference::run(model, images, &[]).await.map_err(|error| match error {
+        BatchError::Engine(EngineError::NotFinite { value, .. }) => {
+            ApiError::unprocessable(format!("the network computes {value} for these values"))
         }
-        reason => unanswered(model, reason),
+        error => inference::api_error(model, error),
     })?;
-    let slowest = answers.iter().max_by_key(|answer| answer.queue + answer.inference).expect("there is an image");
-    let timing = Timing::new(0.0, 0.0, milliseconds(slowest.queue), milliseconds(slowest.inference));
-    let mut response = encode(model, id, &answers, &outputs);
-    response.extensions_mut().insert(observe::Phases(timing));
+    let timings = results.iter().map(|result| inference::timing(0.0, 0.0, result.queue, result.inference));
+    let timing = inference::slowest(timings);
+    let mut response = encode(model, id, &results, &outputs);
+    response.extensions_mut().insert(PhaseTimings(timing));
     Ok(response)
 }
 
-fn header_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
     let Some(value) = headers.get(HEADER_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.parse().ok());
-    length.map(Some).ok_or_else(|| ApiError::malformed(format!("{HEADER_LENGTH}: a number of bytes is expected")))
+    length.map(Some).ok_or_else(|| ApiError::malformed(format!("invalid {HEADER_LENGTH}: expected a number of bytes")))
 }
 
-fn encode(model: &Model, id: Option<String>, answers: &[Answered], outputs: &[Output]) -> Response {
-    let (mut tensors, mut binary) = (Vec::new(), Vec::new());
-    for output in outputs {
-        let data = match output.classification {
-            None => Data::Logits(answers.iter().flat_map(|answer| answer.logits.row(0)).copied().collect()),
+fn encode(model: &Model, id: Option<String>, results: &[InferenceOutput], formats: &[OutputFormat]) -> Response {
+    let (mut outputs, mut binary) = (Vec::new(), Vec::new());
+    for format in formats {
+        let data = match format.classification {
+            None => OutputData::Logits(results.iter().flat_map(|result| result.logits.row(0)).copied().collect()),
             Some(classes) => {
                 let labels = &model.metadata.labels;
-                let of = |answer: &Answered| classes_of(answer.logits.row(0), labels, classes);
-                Data::Classes(answers.iter().flat_map(of).collect())
+                let top_classes = |result: &InferenceOutput| top_classes(result.logits.row(0), labels, classes);
+                OutputData::Classes(results.iter().flat_map(top_classes).collect())
             }
         };
         let (datatype, values) = match &data {
-            Data::Logits(values) => ("FP32", values.len()),
-            Data::Classes(strings) => ("BYTES", strings.len()),
+            OutputData::Logits(values) => ("FP32", values.len()),
+            OutputData::Classes(strings) => ("BYTES", strings.len()),
         };
-        let shape = [answers.len(), values / answers.len()];
-        let (parameters, data) = if output.binary {
-            let begin = binary.len();
+        let shape = [results.len(), values / results.len()];
+        let (parameters, data) = if format.binary {
+            let start = binary.len();
             data.append_to(&mut binary);
-            (Some(BinarySize { binary_data_size: binary.len() - begin }), None)
+            (Some(BinarySize { binary_data_size: binary.len() - start }), None)
         } else {
             (None, Some(data))
         };
-        tensors.push(OutputTensor { name: LOGITS, datatype, shape, parameters, data });
+        outputs.push(OutputTensor { name: LOGITS, datatype, shape, parameters, data });
     }
     let (model_name, model_version) = (model.id.name.clone(), model.id.version.clone());
-    let response = InferResponse { model_name, model_version, id, outputs: tensors };
+    let response = InferResponse { model_name, model_version, id, outputs };
     if binary.is_empty() {
         return Json(response).into_response();
     }
-    let mut body = serde_json::to_vec(&response).expect("text and numbers are JSON");
-    let length = HeaderValue::from(body.len());
+    let mut body = serde_json::to_vec(&response).expect("strings and numbers serialize to JSON");
+    let json_length = HeaderValue::from(body.len());
     body.append(&mut binary);
-    let kind = HeaderValue::from_static("application/octet-stream");
-    ([(header::CONTENT_TYPE, kind), (HEADER_LENGTH, length)], body).into_response()
+    let content_type = HeaderValue::from_static("application/octet-stream");
+    ([(header::CONTENT_TYPE, content_type), (HEADER_LENGTH, json_length)], body).into_response()
 }
 
-/// The likeliest classes as Triton's classification extension writes them.
-fn classes_of(logits: &[f32], labels: &[String], classes: usize) -> Vec<String> {
-    ranking(logits, classes)
+/// Returns the most likely classes in the format of Triton's classification extension.
+fn top_classes(logits: &[f32], labels: &[String], classes: usize) -> Vec<String> {
+    top_k_indices(logits, classes)
         .into_iter()
         .map(|index| format!("{:.6}:{index}:{}", logits[index], labels[index]))
         .collect()
 }
 
-impl Data {
-    /// Little endian; strings behind their lengths.
+impl OutputData {
+    /// Appends the values in little-endian order; each string is preceded by its length.
     fn append_to(&self, binary: &mut Vec<u8>) {
         match self {
-            Data::Logits(values) => values.iter().for_each(|value| binary.extend(value.to_le_bytes())),
-            Data::Classes(strings) => strings.iter().for_each(|string| {
+            OutputData::Logits(values) => values.iter().for_each(|value| binary.extend(value.to_le_bytes())),
+            OutputData::Classes(strings) => strings.iter().for_each(|string| {
                 binary.extend((string.len() as u32).to_le_bytes());
                 binary.extend(string.as_bytes());
             }),

@@ -1,8 +1,12 @@
-//! What server and models are, for clients that ask before they infer.
+//! Metadata of the server and its models.
 
-use super::{IMAGES, INPUT, InferenceError, LOGITS, Path, Refused, model};
+use super::error::InferenceError;
+use super::tensors::{IMAGES, INPUT, LOGITS};
 use crate::app::App;
+use crate::error::ApiError;
+use crate::inference;
 use crate::registry::Model;
+use crate::routes::path::Path;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -19,10 +23,10 @@ pub struct ServerMetadata {
 #[derive(Serialize, ToSchema)]
 pub struct ModelMetadata {
     name: String,
-    /// The SHA-256 of the checkpoint that is served.
+    /// SHA-256 of the checkpoint that is served.
     versions: [String; 1],
     platform: &'static str,
-    /// One of these is expected in a request: pixels as they are, or normalised values.
+    /// A request has exactly one of these inputs: pixels, or normalised values.
     inputs: Vec<TensorMetadata>,
     outputs: Vec<TensorMetadata>,
 }
@@ -30,19 +34,19 @@ pub struct ModelMetadata {
 #[derive(Serialize, ToSchema)]
 pub struct TensorMetadata {
     name: &'static str,
-    /// `FP32` also takes FP16, as binary data.
+    /// An input of type `FP32` also accepts `FP16`, as binary data.
     datatype: &'static str,
-    /// -1 for the number of images.
+    /// The first dimension is the number of images, -1 for any.
     shape: Vec<i64>,
 }
 
-/// What Triton calls a model's configuration.
+/// The configuration of a model, in the format of Triton's model configuration extension.
 #[derive(Serialize, ToSchema)]
 pub struct ModelConfig {
     name: String,
     platform: &'static str,
     backend: &'static str,
-    /// Images of one request.
+    /// Maximum number of images per request.
     max_batch_size: usize,
     input: Vec<TensorConfig>,
     output: Vec<TensorConfig>,
@@ -52,16 +56,16 @@ pub struct ModelConfig {
 pub struct TensorConfig {
     name: &'static str,
     data_type: String,
-    /// Of one image.
+    /// Shape for one image.
     dims: Vec<i64>,
-    /// Inputs stand for each other.
+    /// True for inputs, which are alternatives to each other.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     optional: bool,
 }
 
 const PLATFORM: &str = "shortcut";
 
-/// Which server this is, and what it can
+/// Name, version and extensions of the server
 #[utoipa::path(get, path = "/v2", tag = "Open Inference Protocol", responses((status = OK, body = ServerMetadata)))]
 pub async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata {
@@ -71,49 +75,52 @@ pub async fn server() -> Json<ServerMetadata> {
     })
 }
 
-/// The tensors that a model takes and gives
+/// Inputs and outputs of a model
 #[utoipa::path(
-    get, path = "/v2/models/{model}", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "as `/models` names it")),
+    get, path = "/v2/models/{model}", operation_id = "of_model", tag = "Open Inference Protocol",
+    params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
     responses(
         (status = OK, body = ModelMetadata), (status = BAD_REQUEST, body = InferenceError),
         (status = NOT_FOUND, body = InferenceError),
     )
 )]
-pub async fn of_model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<ModelMetadata>, Refused> {
-    Ok(metadata(&*model(&app, &name, None)?))
+pub async fn model_metadata(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<ModelMetadata>, ApiError> {
+    Ok(metadata(&*inference::find_model(&app.registry, Some(&name), None)?))
 }
 
-/// The tensors that a version of a model takes and gives
+/// Inputs and outputs of a version of a model
 #[utoipa::path(
-    get, path = "/v2/models/{model}/versions/{version}", tag = "Open Inference Protocol",
+    get, path = "/v2/models/{model}/versions/{version}", operation_id = "of_version", tag = "Open Inference Protocol",
     params(
-        ("model" = String, Path, description = "as `/models` names it"),
-        ("version" = String, Path, description = "its SHA-256, or the beginning of it"),
+        ("model" = String, Path, description = "name of the model, as listed by `/models`"),
+        ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
     ),
     responses(
         (status = OK, body = ModelMetadata), (status = BAD_REQUEST, body = InferenceError),
         (status = NOT_FOUND, body = InferenceError),
     )
 )]
-pub async fn of_version(
+pub async fn version_metadata(
     State(app): State<Arc<App>>,
     Path((name, version)): Path<(String, String)>,
-) -> Result<Json<ModelMetadata>, Refused> {
-    Ok(metadata(&*model(&app, &name, Some(&version))?))
+) -> Result<Json<ModelMetadata>, ApiError> {
+    Ok(metadata(&*inference::find_model(&app.registry, Some(&name), Some(&version))?))
 }
 
-/// A model's configuration, as Triton tells it
+/// Configuration of a model, in Triton's format
 #[utoipa::path(
     get, path = "/v2/models/{model}/config", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "as `/models` names it")),
+    params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
     responses(
         (status = OK, body = ModelConfig), (status = BAD_REQUEST, body = InferenceError),
         (status = NOT_FOUND, body = InferenceError),
     )
 )]
-pub async fn config(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<ModelConfig>, Refused> {
-    let model = model(&app, &name, None)?;
+pub async fn config(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<ModelConfig>, ApiError> {
+    let model = inference::find_model(&app.registry, Some(&name), None)?;
     let config = |tensor: TensorMetadata, optional| TensorConfig {
         name: tensor.name,
         data_type: format!("TYPE_{}", tensor.datatype),

@@ -1,5 +1,5 @@
-//! Numbers in JSON, whose errors name no type of ours. Those of a tensor, however they are nested, are read into the images that
-//! they belong to, and nowhere else before.
+//! Numbers in JSON, with errors that do not mention Rust types. The numbers of a tensor, nested or flat, are parsed
+//! directly into the images that they belong to.
 
 use crate::error::ApiError;
 use serde::Deserialize;
@@ -7,68 +7,75 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, SeqAcces
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// A whole number from 0.
+/// A non-negative integer.
 #[derive(Clone, Copy)]
-pub struct Whole(pub u64);
+pub struct NonNegative(pub u64);
 
-impl<'de> Deserialize<'de> for Whole {
+impl<'de> Deserialize<'de> for NonNegative {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
+        struct NonNegativeVisitor;
 
-        impl Visitor<'_> for Number {
-            type Value = Whole;
+        impl Visitor<'_> for NonNegativeVisitor {
+            type Value = NonNegative;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a whole number from 0")
+                f.write_str("a non-negative integer")
             }
 
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Whole, E> {
-                Ok(Whole(value))
+            fn visit_u64<E: Error>(self, value: u64) -> Result<NonNegative, E> {
+                Ok(NonNegative(value))
             }
         }
 
-        deserializer.deserialize_u64(Number)
+        deserializer.deserialize_u64(NonNegativeVisitor)
     }
 }
 
-/// What a tensor in JSON may hold.
-pub trait Value: for<'de> Deserialize<'de> {
+/// An element of a tensor in JSON.
+pub trait Element: for<'de> Deserialize<'de> {
+    /// What error messages call a valid tensor.
     const EXPECTED: &str;
 }
 
-impl Value for u8 {
-    const EXPECTED: &str = "whole numbers from 0 to 255";
+impl Element for u8 {
+    const EXPECTED: &str = "integers from 0 to 255";
 }
 
-impl Value for f32 {
+impl Element for f32 {
     const EXPECTED: &str = "numbers";
 }
 
-/// So many images of so many values.
+/// Parses `count` images of `values_per_image` values each.
 ///
 /// # Errors
-/// 400 for more or fewer, and for what is no `T`.
-pub fn images<T: Value>(json: &RawValue, count: usize, of_image: usize) -> Result<Vec<Vec<T>>, ApiError> {
+/// Returns 400 if there are more or fewer values, or if one is not a valid `T`.
+pub fn parse_images<T: Element>(
+    json: &RawValue,
+    count: usize,
+    values_per_image: usize,
+) -> Result<Vec<Vec<T>>, ApiError> {
     let mut images = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_str(json.get());
-    let read = Numbers { images: &mut images, count, of_image }.deserialize(&mut deserializer);
-    read.map_err(|error| ApiError::malformed(format!("data: {error}")))?;
-    let (values, expected) = (images.iter().map(Vec::len).sum::<usize>(), count * of_image);
+    let collector = ImageCollector { images: &mut images, count, values_per_image };
+    collector
+        .deserialize(&mut deserializer)
+        .map_err(|error| ApiError::malformed(format!("invalid tensor data: {error}")))?;
+    let (values, expected) = (images.iter().map(Vec::len).sum::<usize>(), count * values_per_image);
     if values == expected {
         Ok(images)
     } else {
-        Err(ApiError::malformed(format!("data: {expected} values are expected, not {values}")))
+        Err(ApiError::malformed(format!("invalid tensor data: expected {expected} values, got {values}")))
     }
 }
 
-/// Collects the numbers of nested lists.
-struct Numbers<'a, T> {
+/// Collects the numbers of nested arrays in row-major order.
+struct ImageCollector<'a, T> {
     images: &'a mut Vec<Vec<T>>,
     count: usize,
-    of_image: usize,
+    values_per_image: usize,
 }
 
-impl<'de, T: Value> DeserializeSeed<'de> for Numbers<'_, T> {
+impl<'de, T: Element> DeserializeSeed<'de> for ImageCollector<'_, T> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -76,22 +83,22 @@ impl<'de, T: Value> DeserializeSeed<'de> for Numbers<'_, T> {
     }
 }
 
-impl<T: Value> Numbers<'_, T> {
+impl<T: Element> ImageCollector<'_, T> {
     fn push<'de, E: Error>(self, value: impl IntoDeserializer<'de, E>, number: Unexpected) -> Result<(), E> {
         let value = T::deserialize(value.into_deserializer()).map_err(|_| E::invalid_value(number, &self))?;
-        let Numbers { images, count, of_image } = self;
-        if images.last().is_none_or(|image| image.len() == of_image) {
+        let ImageCollector { images, count, values_per_image } = self;
+        if images.last().is_none_or(|image| image.len() == values_per_image) {
             if images.len() == count {
-                return Err(E::custom(format_args!("more than {} values", count * of_image)));
+                return Err(E::custom(format_args!("more than {} values", count * values_per_image)));
             }
-            images.push(Vec::with_capacity(of_image));
+            images.push(Vec::with_capacity(values_per_image));
         }
-        images.last_mut().expect("there is one with room").push(value);
+        images.last_mut().expect("an image with room was pushed above").push(value);
         Ok(())
     }
 }
 
-impl<'de, T: Value> Visitor<'de> for Numbers<'_, T> {
+impl<'de, T: Element> Visitor<'de> for ImageCollector<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -110,9 +117,9 @@ impl<'de, T: Value> Visitor<'de> for Numbers<'_, T> {
         self.push(value, Unexpected::Float(value))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Numbers { images, count, of_image } = self;
-        while list.next_element_seed(Numbers { images: &mut *images, count, of_image })?.is_some() {}
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        let ImageCollector { images, count, values_per_image } = self;
+        while array.next_element_seed(ImageCollector { images: &mut *images, count, values_per_image })?.is_some() {}
         Ok(())
     }
 }

@@ -1,9 +1,11 @@
-//! Models that come, change and go while the server runs: Triton's model repository, for who has the admin token.
+//! Triton's model repository extension: lists, loads and unloads models while the server runs. Requires the admin
+//! token.
 
-use super::{InferenceError, Path, Refused};
+use super::error::InferenceError;
 use crate::app::App;
 use crate::body;
 use crate::error::ApiError;
+use crate::routes::path::Path;
 use axum::Json;
 use axum::extract::{Request, State};
 use serde::de::DeserializeOwned;
@@ -11,53 +13,54 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Bytes of what comes with a change.
-pub const LARGEST: usize = 16 << 10;
+/// Maximum size of a request body, in bytes.
+pub const MAX_BODY_BYTES: usize = 16 << 10;
 
 #[derive(Serialize, ToSchema)]
 pub struct IndexEntry {
     name: String,
-    /// The SHA-256 of its checkpoint, if it is served.
+    /// SHA-256 of the checkpoint, if the model is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
-    /// `READY`, `LOADING` (its engines get warm) or `UNAVAILABLE`.
+    /// `READY`, `LOADING` (the engines are warming up) or `UNAVAILABLE`.
     state: &'static str,
-    /// Why it was not loaded when that was last tried.
+    /// Why the last attempt to load the model failed; empty otherwise.
     reason: String,
 }
 
-/// What may come with a load, which is nothing.
+/// The body of a load request, which is optional and has no parameters.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
-#[expect(dead_code, reason = "reading it refuses what it does not hold")]
+#[expect(dead_code, reason = "deserialized only to reject unknown fields")]
 struct LoadRequest {
     parameters: Option<LoadParameters>,
 }
 
-/// None: what Triton's clients can send instead of a model's configuration or files is refused.
+/// No parameters are supported: those with which Triton's clients override the configuration or the files of a model
+/// are rejected.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object without parameters")]
 struct LoadParameters {}
 
-/// What may come with an unload.
+/// The body of an unload request, which is optional.
 #[derive(Deserialize, ToSchema)]
 #[serde(expecting = "an object")]
-#[expect(dead_code, reason = "reading it refuses what it does not hold")]
+#[expect(dead_code, reason = "deserialized only to reject invalid values")]
 struct UnloadRequest {
     parameters: Option<UnloadParameters>,
 }
 
 #[derive(Deserialize, ToSchema)]
-#[serde(expecting = "the parameters of an unload, an object")]
-#[expect(dead_code, reason = "reading it refuses what it does not hold")]
+#[serde(expecting = "the parameters of an unload request, an object")]
+#[expect(dead_code, reason = "deserialized only to reject invalid values")]
 struct UnloadParameters {
-    /// Means nothing, for no model depends on another.
+    /// Has no effect, because models do not depend on each other.
     unload_dependents: Option<bool>,
 }
 
-/// Every model that is served or could be
+/// List all models that are served or can be loaded
 #[utoipa::path(
-    post, path = "/v2/repository/index", tag = "Changing models", security(("admin token" = [])),
+    post, path = "/v2/repository/index", tag = "Model management", security(("admin token" = [])),
     responses(
         (status = OK, body = Vec<IndexEntry>), (status = UNAUTHORIZED, body = InferenceError),
         (status = FORBIDDEN, body = InferenceError),
@@ -77,26 +80,27 @@ pub async fn index(State(app): State<Arc<App>>) -> Json<Vec<IndexEntry>> {
     Json(entries.collect())
 }
 
-/// Load a model, or what its file holds now
+/// Load a model, or reload it from its file
 ///
-/// It takes over when it is warm, with no request lost; a checkpoint that cannot be prepared changes nothing.
+/// The model replaces the previous version once it is warm; no request is lost. A checkpoint that cannot be loaded
+/// changes nothing.
 #[utoipa::path(
-    post, path = "/v2/repository/models/{model}/load", tag = "Changing models", security(("admin token" = [])),
-    params(("model" = String, Path, description = "the name of its file, without .safetensors")),
+    post, path = "/v2/repository/models/{model}/load", tag = "Model management", security(("admin token" = [])),
+    params(("model" = String, Path, description = "name of the checkpoint file, without .safetensors")),
     request_body = Option<LoadRequest>,
     responses(
         (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
         (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
         (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
-        (status = UNSUPPORTED_MEDIA_TYPE, description = "a body that is packed", body = InferenceError),
-        (status = UNPROCESSABLE_ENTITY, description = "it cannot be prepared", body = InferenceError),
+        (status = UNSUPPORTED_MEDIA_TYPE, description = "compressed body", body = InferenceError),
+        (status = UNPROCESSABLE_ENTITY, description = "the model cannot be loaded", body = InferenceError),
         (status = SERVICE_UNAVAILABLE, body = InferenceError),
     )
 )]
-pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Result<(), Refused> {
-    let words = "a model is loaded from its file as it lies, and no parameters are taken";
-    read::<LoadRequest>(&app, request, words).await?;
-    // Not given up when the client goes, for a change is made or it is not.
+pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Result<(), ApiError> {
+    let hint = "a model is always loaded from its file; load requests have no parameters";
+    parse_body::<LoadRequest>(&app, request, hint).await?;
+    // Spawned, so that a client that disconnects does not interrupt the change.
     let registry = app.registry.clone();
     let loading = tokio::spawn({
         let name = name.clone();
@@ -104,48 +108,48 @@ pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, request
     });
     match loading.await.map_err(ApiError::internal)? {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(ApiError::unknown_model(format!("there is no checkpoint for {name:?}")).into()),
+        Ok(None) => Err(ApiError::unknown_model(format!("no checkpoint found for model {name:?}"))),
         Err(error) => {
-            tracing::warn!("model {name:?}: {error:#}");
-            Err(ApiError::unprocessable(format!("{name:?} cannot be loaded: {error:#}")).into())
+            tracing::warn!("failed to load model {name:?}: {error:#}");
+            Err(ApiError::unprocessable(format!("failed to load model {name:?}: {error:#}")))
         }
     }
 }
 
-/// Take a model out of service
+/// Unload a model
 ///
-/// What it has begun it finishes.
+/// Requests that the model has started are completed.
 #[utoipa::path(
-    post, path = "/v2/repository/models/{model}/unload", tag = "Changing models", security(("admin token" = [])),
-    params(("model" = String, Path, description = "as `/models` names it")),
+    post, path = "/v2/repository/models/{model}/unload", tag = "Model management", security(("admin token" = [])),
+    params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
     request_body = Option<UnloadRequest>,
     responses(
         (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
         (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
         (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
-        (status = UNSUPPORTED_MEDIA_TYPE, description = "a body that is packed", body = InferenceError),
+        (status = UNSUPPORTED_MEDIA_TYPE, description = "compressed body", body = InferenceError),
         (status = SERVICE_UNAVAILABLE, body = InferenceError),
     )
 )]
-pub async fn unload(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Result<(), Refused> {
-    read::<UnloadRequest>(&app, request, "a model is unloaded alone, and nothing need be sent").await?;
+pub async fn unload(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Result<(), ApiError> {
+    parse_body::<UnloadRequest>(&app, request, "unload requests need no body").await?;
     if app.registry.unload(&name).await {
         Ok(())
     } else {
-        Err(ApiError::unknown_model(format!("there is no model {name:?}")).into())
+        Err(ApiError::unknown_model(format!("unknown model {name:?}")))
     }
 }
 
-/// What comes with a change, if anything does.
+/// Parses the body of a request; `None` if it is empty.
 ///
 /// # Errors
-/// What is wrong with it, and then these words.
-async fn read<T: DeserializeOwned>(app: &App, request: Request, words: &str) -> Result<Option<T>, ApiError> {
-    body::check(request.headers(), LARGEST)?;
-    let share = app.in_flight.share();
-    let body = body::whole(request, LARGEST, &share).await?;
-    if body.is_empty() {
+/// Returns an error that ends with `hint` if the body is invalid.
+async fn parse_body<T: DeserializeOwned>(app: &App, request: Request, hint: &str) -> Result<Option<T>, ApiError> {
+    body::check_headers(request.headers(), MAX_BODY_BYTES)?;
+    let body = body::read_all(request, MAX_BODY_BYTES, &app.memory).await?;
+    if body.bytes.is_empty() {
         return Ok(None);
     }
-    serde_json::from_slice(&body).map_err(|error| ApiError::malformed(format!("{error}; {words}")))
+    serde_json::from_slice(&body.bytes)
+        .map_err(|error| ApiError::malformed(format!("invalid request: {error}; {hint}")))
 }

@@ -1,30 +1,30 @@
-//! Colours as Pillow computes with them.
+//! Colour operations with the arithmetic of Pillow.
 
 use super::image::Image;
 
-/// Pillow's `Image.blend` of one value: of the first for 0, of the second for 1, and beyond.
+/// Blends two values as Pillow's `Image.blend`: `first` for a factor of 0, `second` for 1; other factors extrapolate.
 pub fn blend(first: u8, second: u8, factor: f32) -> u8 {
-    // A conversion to u8 cuts off what is beyond its range, as Pillow does.
+    // The conversion to u8 saturates, as in Pillow.
     (f32::from(first) + factor * (f32::from(second) - f32::from(first))) as u8
 }
 
-/// Pillow's mode `L`: ITU-R 601-2 luma in 16 bits.
-pub fn grey([red, green, blue]: [u8; 3]) -> u8 {
+/// Luma as in Pillow's mode `L`: ITU-R 601-2 in 16-bit fixed point.
+pub fn luma([red, green, blue]: [u8; 3]) -> u8 {
     let sum = 19595 * u32::from(red) + 38470 * u32::from(green) + 7471 * u32::from(blue);
     ((sum + 0x8000) >> 16) as u8
 }
 
-/// `ImageEnhance.Color`
+/// Pillow's `ImageEnhance.Color`.
 pub fn saturation(image: Image, factor: f64) -> Image {
     let factor = factor as f32;
     image.map(|rgb| {
-        let grey = grey(rgb);
-        rgb.map(|value| blend(grey, value, factor))
+        let luma = luma(rgb);
+        rgb.map(|value| blend(luma, value, factor))
     })
 }
 
-/// torchvision's `adjust_hue`: turns the hue by a share of its circle, on Pillow's HSV, whose bytes lose some colours even if
-/// nothing is turned.
+/// `torchvision.transforms.functional.adjust_hue`: rotates the hue by a fraction of the colour circle. Uses Pillow's 8-bit HSV,
+/// which loses precision even for a rotation by 0.
 pub fn hue(image: Image, share: f64) -> Image {
     let turn = (share * 255.0) as i32 as u8;
     image.map(|rgb| {
@@ -33,31 +33,31 @@ pub fn hue(image: Image, share: f64) -> Image {
     })
 }
 
-/// `rgb2hsv_row` of Pillow's `Convert.c`, with its f32 and f64.
+/// `rgb2hsv_row` of Pillow's `Convert.c`, with the same mix of f32 and f64.
 fn to_hsv(rgb: [u8; 3]) -> [u8; 3] {
     let [red, green, blue] = rgb;
-    let (most, least) = (red.max(green).max(blue), red.min(green).min(blue));
-    if most == least {
-        return [0, 0, most];
+    let (max, min) = (red.max(green).max(blue), red.min(green).min(blue));
+    if max == min {
+        return [0, 0, max];
     }
-    let range = f32::from(most - least);
-    let [r, g, b] = rgb.map(|value| f32::from(most - value) / range);
-    let sixth = if red == most {
+    let range = f32::from(max - min);
+    let [r, g, b] = rgb.map(|value| f32::from(max - value) / range);
+    let sixth = if red == max {
         b - g
-    } else if green == most {
+    } else if green == max {
         (2.0 + f64::from(r) - f64::from(b)) as f32
     } else {
         (4.0 + f64::from(g) - f64::from(r)) as f32
     };
-    // The remainder of a division by 1 of what is below 2.
+    // `fmod(turned, 1.0)` for `turned` below 2.
     let turned = f64::from(sixth) / 6.0 + 1.0;
     let hue = if turned >= 1.0 { turned - 1.0 } else { turned } as f32;
-    let saturation = range / f32::from(most);
+    let saturation = range / f32::from(max);
     let [hue, saturation] = [hue, saturation].map(|share| (f64::from(share) * 255.0) as u8);
-    [hue, saturation, most]
+    [hue, saturation, max]
 }
 
-/// `hsv2rgb` of Pillow's `Convert.c`, with its f32 and f64.
+/// `hsv2rgb` of Pillow's `Convert.c`, with the same mix of f32 and f64.
 fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
     if saturation == 0 {
         return [value; 3];
@@ -66,10 +66,10 @@ fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
     let sixth = sixths as u8;
     let rest = (sixths - f64::from(sixth)) as f32;
     let share = (f64::from(saturation) / 255.0) as f32;
-    let of_value = |kept: f64| rounded(f64::from(value) * kept);
-    let p = of_value(1.0 - f64::from(share));
-    let q = of_value(1.0 - f64::from(share * rest));
-    let t = of_value(1.0 - f64::from(share) * (1.0 - f64::from(rest)));
+    let scaled_value = |factor: f64| round_half_up(f64::from(value) * factor);
+    let p = scaled_value(1.0 - f64::from(share));
+    let q = scaled_value(1.0 - f64::from(share * rest));
+    let t = scaled_value(1.0 - f64::from(share) * (1.0 - f64::from(rest)));
     match sixth % 6 {
         0 => [value, t, p],
         1 => [q, value, p],
@@ -80,8 +80,9 @@ fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
     }
 }
 
-/// To the nearest, halves upwards, of what is at least 0: `f64::round` is a call where the processor's baseline lacks it.
-fn rounded(value: f64) -> u8 {
-    let whole = value as u8;
-    whole + u8::from(value - f64::from(whole) >= 0.5)
+/// Rounds a non-negative value to the nearest integer, halves up. `f64::round` is a function call on targets whose
+/// baseline lacks the instruction.
+fn round_half_up(value: f64) -> u8 {
+    let floor = value as u8;
+    floor + u8::from(value - f64::from(floor) >= 0.5)
 }

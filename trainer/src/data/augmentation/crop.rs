@@ -1,67 +1,68 @@
-//! What of a photo a sample shows: torchvision's `RandomResizedCrop`, or its `RandomCrop` with padding.
+//! Random crops: `torchvision.transforms.RandomResizedCrop`, or `RandomCrop` with padding.
 
 use super::image::Image;
-use crate::data::Draws;
+use crate::data::CounterRng;
 use model::preprocess::{Photo, Preprocessing, Rectangle};
 
-/// What is drawn from.
+/// Configuration of the random crop.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Crop {
-    /// A part of the photo, resized.
+pub enum RandomCrop {
+    /// `RandomResizedCrop`: a region of the photo, resized.
     Resized {
-        /// The least and the largest share of a photo's area.
+        /// Minimum and maximum area, as fractions of the photo's area.
         scale: [f64; 2],
-        /// The least and the largest width by height.
+        /// Minimum and maximum aspect ratio (width / height).
         ratio: [f64; 2],
     },
-    /// A square of the middle, as validation sees it, with so many black pixels around it.
+    /// `RandomCrop` with padding: the centre crop used for validation, with a black border of `padding` pixels, cropped to its
+    /// original size.
     Padded { padding: u32 },
 }
 
-/// What was drawn.
+/// Parameters of a crop.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Part {
+pub enum CropParams {
     Resized(Rectangle),
-    /// The middle from this column and row on, which may be less than 0.
+    /// Offset within the centre crop of the upper left corner; may be negative.
     Shifted {
         left: i64,
         top: i64,
     },
 }
 
-/// Rectangles that are tried, as in torchvision, before the middle of the photo is taken.
-const TRIES: usize = 10;
+/// Number of rectangles tried, as in torchvision, before falling back to a central one.
+const ATTEMPTS: usize = 10;
 
-impl Crop {
-    /// Of a photo of `size`, width by height.
-    pub fn draw(&self, size: (u32, u32), draws: &mut Draws) -> Part {
+impl RandomCrop {
+    /// Draws a crop of a photo of `size` (width, height).
+    pub fn draw(&self, size: (u32, u32), rng: &mut CounterRng) -> CropParams {
         match *self {
-            Crop::Resized { scale, ratio } => Part::Resized(rectangle(size, scale, ratio, draws)),
-            Crop::Padded { padding } => {
-                let mut shift = || draws.below(2 * u64::from(padding) + 1) as i64 - i64::from(padding);
+            RandomCrop::Resized { scale, ratio } => CropParams::Resized(random_rectangle(size, scale, ratio, rng)),
+            RandomCrop::Padded { padding } => {
+                let mut shift = || rng.below(2 * u64::from(padding) + 1) as i64 - i64::from(padding);
                 let top = shift();
-                Part::Shifted { left: shift(), top }
+                CropParams::Shifted { left: shift(), top }
             }
         }
     }
 }
 
-impl Part {
-    /// Of a photo of `size`, width by height.
-    pub fn of(&self, (width, height): (u32, u32)) -> Rectangle {
+impl CropParams {
+    /// Returns the region that must be decoded of a photo of `size` (width, height).
+    pub fn source_region(&self, (width, height): (u32, u32)) -> Rectangle {
         match *self {
-            Part::Resized(rectangle) => rectangle,
-            // The middle is cut out of what all of it becomes.
-            Part::Shifted { .. } => Rectangle { left: 0, top: 0, width, height },
+            CropParams::Resized(rectangle) => rectangle,
+            // The centre crop is taken after the whole photo is resized.
+            CropParams::Shifted { .. } => Rectangle { left: 0, top: 0, width, height },
         }
     }
 
-    /// u8 RGB `[crop, crop, 3]` of a photo in which the part lies at `seen`.
-    pub fn pixels(&self, photo: &Photo, seen: Rectangle, preprocessing: &Preprocessing, flipped: bool) -> Vec<u8> {
+    /// Crops a photo in which the region of [`CropParams::source_region`] is at `region`. Returns u8 RGB `[crop, crop, 3]`.
+    pub fn apply(&self, photo: &Photo, region: Rectangle, preprocessing: &Preprocessing, flipped: bool) -> Vec<u8> {
         let Preprocessing { crop, interpolation, .. } = *preprocessing;
         match *self {
-            Part::Resized(_) => photo.resized_crop(seen, crop, interpolation, flipped),
-            Part::Shifted { left, top } => {
+            CropParams::Resized(_) => photo.resized_crop(region, crop, interpolation, flipped),
+            CropParams::Shifted { left, top } => {
                 let (side, pixels) = (crop as usize, preprocessing.apply(photo).pixels().to_vec());
                 Image { width: side, height: side, pixels }.shifted(left, top, flipped).pixels
             }
@@ -69,38 +70,38 @@ impl Part {
     }
 }
 
-/// With a share of the area and a ratio within these.
-fn rectangle(size: (u32, u32), scale: [f64; 2], ratio: [f64; 2], draws: &mut Draws) -> Rectangle {
-    for _ in 0..TRIES {
-        let share = draws.between(scale[0], scale[1]);
-        let ratio = draws.between(ratio[0].ln(), ratio[1].ln()).exp();
-        if let Some((width, height)) = sides(size, share, ratio) {
-            let top = draws.below(u64::from(size.1 - height) + 1) as u32;
-            let left = draws.below(u64::from(size.0 - width) + 1) as u32;
+/// Draws a rectangle whose area and aspect ratio are in the given ranges.
+fn random_rectangle(size: (u32, u32), scale: [f64; 2], ratio: [f64; 2], rng: &mut CounterRng) -> Rectangle {
+    for _ in 0..ATTEMPTS {
+        let share = rng.uniform(scale[0], scale[1]);
+        let ratio = rng.uniform(ratio[0].ln(), ratio[1].ln()).exp();
+        if let Some((width, height)) = rectangle_size(size, share, ratio) {
+            let top = rng.below(u64::from(size.1 - height) + 1) as u32;
+            let left = rng.below(u64::from(size.0 - width) + 1) as u32;
             return Rectangle { left, top, width, height };
         }
     }
-    middle(size, ratio)
+    central_rectangle(size, ratio)
 }
 
-/// A rectangle with this share of the area and this ratio, if it has pixels and fits. Halves are rounded to even, as
-/// Python rounds them.
-fn sides((width, height): (u32, u32), share: f64, ratio: f64) -> Option<(u32, u32)> {
+/// Returns the width and height of a rectangle that covers the fraction `share` of the area and has this aspect ratio, if it is
+/// not empty and fits. Halves are rounded to even, as in Python.
+fn rectangle_size((width, height): (u32, u32), share: f64, ratio: f64) -> Option<(u32, u32)> {
     let area = f64::from(width) * f64::from(height) * share;
     let [w, h] = [area * ratio, area / ratio].map(|square| square.sqrt().round_ties_even());
-    let fits = |side: f64, whole: u32| side >= 1.0 && side <= f64::from(whole);
+    let fits = |side: f64, limit: u32| side >= 1.0 && side <= f64::from(limit);
     (fits(w, width) && fits(h, height)).then_some((w as u32, h as u32))
 }
 
-/// The largest rectangle in the middle whose ratio is allowed.
-fn middle((width, height): (u32, u32), [least, largest]: [f64; 2]) -> Rectangle {
+/// Returns the largest central rectangle whose aspect ratio is in the given range.
+fn central_rectangle((width, height): (u32, u32), [min, max]: [f64; 2]) -> Rectangle {
     let ratio = f64::from(width) / f64::from(height);
-    // A side of a photo of one pixel would round to nothing, which torchvision does not ask.
-    let side = |length: f64, whole: u32| (length.round_ties_even() as u32).clamp(1, whole);
-    let (w, h) = if ratio < least {
-        (width, side(f64::from(width) / least, height))
-    } else if ratio > largest {
-        (side(f64::from(height) * largest, width), height)
+    // For very small photos a side may round to 0, which torchvision does not check.
+    let side = |length: f64, limit: u32| (length.round_ties_even() as u32).clamp(1, limit);
+    let (w, h) = if ratio < min {
+        (width, side(f64::from(width) / min, height))
+    } else if ratio > max {
+        (side(f64::from(height) * max, width), height)
     } else {
         (width, height)
     };
@@ -114,34 +115,34 @@ mod tests {
 
     const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
-    /// By torchvision's lines in Python: `int(round(math.sqrt(area * share * ratio)))`, and with `/` for the height.
+    /// Expected values from torchvision's code: `int(round(math.sqrt(area * share * ratio)))`, and with `/` for the height.
     #[test]
-    fn sides_are_those_of_torchvision() {
-        assert_eq!(sides((500, 375), 0.5, 1.0), Some((306, 306)));
-        assert_eq!(sides((500, 375), 0.08, 0.75), Some((106, 141)));
-        assert_eq!(sides((500, 375), 0.3, 4.0 / 3.0), Some((274, 205)));
-        assert_eq!(sides((500, 375), 1.0, 4.0 / 3.0), Some((500, 375)));
-        assert_eq!(sides((500, 375), 1.0, 1.0), None);
-        // 2.5 and 6.25 squared: a half goes to the even neighbour.
-        assert_eq!(sides((25, 25), 0.01, 1.0), Some((2, 2)));
+    fn rectangle_sizes_match_torchvision() {
+        assert_eq!(rectangle_size((500, 375), 0.5, 1.0), Some((306, 306)));
+        assert_eq!(rectangle_size((500, 375), 0.08, 0.75), Some((106, 141)));
+        assert_eq!(rectangle_size((500, 375), 0.3, 4.0 / 3.0), Some((274, 205)));
+        assert_eq!(rectangle_size((500, 375), 1.0, 4.0 / 3.0), Some((500, 375)));
+        assert_eq!(rectangle_size((500, 375), 1.0, 1.0), None);
+        // The square root of 6.25 is 2.5: halves are rounded to even.
+        assert_eq!(rectangle_size((25, 25), 0.01, 1.0), Some((2, 2)));
     }
 
-    /// By torchvision's fallback, which long photos end in.
+    /// Expected values from torchvision's fallback, which is used for very elongated photos.
     #[test]
-    fn the_middle_is_that_of_torchvision() {
-        let middle = |size| middle(size, RATIO);
-        assert_eq!(middle((1000, 30)), Rectangle { left: 480, top: 0, width: 40, height: 30 });
-        assert_eq!(middle((30, 1000)), Rectangle { left: 0, top: 480, width: 30, height: 40 });
-        assert_eq!(middle((40, 40)), Rectangle { left: 0, top: 0, width: 40, height: 40 });
-        assert_eq!(middle((1, 1)), Rectangle { left: 0, top: 0, width: 1, height: 1 });
+    fn central_rectangles_match_torchvision() {
+        let central = |size| central_rectangle(size, RATIO);
+        assert_eq!(central((1000, 30)), Rectangle { left: 480, top: 0, width: 40, height: 30 });
+        assert_eq!(central((30, 1000)), Rectangle { left: 0, top: 480, width: 30, height: 40 });
+        assert_eq!(central((40, 40)), Rectangle { left: 0, top: 0, width: 40, height: 40 });
+        assert_eq!(central((1, 1)), Rectangle { left: 0, top: 0, width: 1, height: 1 });
     }
 
     #[test]
-    fn parts_lie_in_the_photo_and_keep_share_and_ratio() {
+    fn rectangles_lie_in_the_photo_and_respect_scale_and_ratio() {
         let (mut smallest, mut largest) = (f64::MAX, 0.0_f64);
         for index in 0..2000 {
-            let mut draws = Draws::new(2, Purpose::Sample, &[0, index]);
-            let part = rectangle((500, 375), [0.08, 1.0], RATIO, &mut draws);
+            let mut rng = CounterRng::new(2, Purpose::Sample, &[0, index]);
+            let part = random_rectangle((500, 375), [0.08, 1.0], RATIO, &mut rng);
             assert!(part.left + part.width <= 500 && part.top + part.height <= 375, "{part:?}");
             let share = f64::from(part.width) * f64::from(part.height) / (500.0 * 375.0);
             let ratio = f64::from(part.width) / f64::from(part.height);
@@ -152,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn padded_crops_begin_everywhere_within_the_padding() {
+    fn padded_crops_cover_all_offsets() {
         let mut seen = std::collections::BTreeSet::new();
         for index in 0..2000 {
-            let mut draws = Draws::new(2, Purpose::Sample, &[0, index]);
-            let part = Crop::Padded { padding: 2 }.draw((500, 375), &mut draws);
-            let Part::Shifted { left, top } = part else { panic!("{part:?}") };
+            let mut rng = CounterRng::new(2, Purpose::Sample, &[0, index]);
+            let part = RandomCrop::Padded { padding: 2 }.draw((500, 375), &mut rng);
+            let CropParams::Shifted { left, top } = part else { panic!("{part:?}") };
             seen.insert((left, top));
         }
         assert!(seen.into_iter().eq((-2..=2).flat_map(|left| (-2..=2).map(move |top| (left, top)))));

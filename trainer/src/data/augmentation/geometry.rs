@@ -1,80 +1,80 @@
-//! Shears and rotations: bilinear, as Pillow's `Geometry.c` computes them, and black from beyond the edges.
+//! Shears and rotations with bilinear interpolation, computed as in Pillow's `Geometry.c`. Pixels outside the image are black.
 
 use super::image::Image;
 
-/// From a place in what comes out to its place in what goes in: `x' = a x + b y + c`, `y' = d x + e y + f`, in pixels.
+/// Affine map from output to input coordinates, in pixels: `x' = a x + b y + c`, `y' = d x + e y + f`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine([f64; 6]);
 
 impl Affine {
-    /// About the upper left corner, as `_apply_op` of torchvision's policies has it.
+    /// Horizontal shear around the upper left corner, as in `_apply_op` of torchvision's policies.
     pub fn shear_x(tangent: f64) -> Self {
-        Affine([1.0, sheared(tangent).tan(), 0.0, 0.0, 1.0, 0.0])
+        Affine([1.0, shear_angle(tangent).tan(), 0.0, 0.0, 1.0, 0.0])
     }
 
-    /// About the upper left corner.
+    /// Vertical shear around the upper left corner.
     pub fn shear_y(tangent: f64) -> Self {
-        let angle = sheared(tangent);
+        let angle = shear_angle(tangent);
         Affine([1.0, 0.0, 0.0, angle.sin() / angle.cos(), 1.0, 0.0])
     }
 
-    /// Pillow's `Image.rotate`.
+    /// Rotation around the centre, as in Pillow's `Image.rotate`.
     pub fn rotate(degrees: f64, image: &Image) -> Self {
         let angle = -degrees.rem_euclid(360.0).to_radians();
-        let (sine, cosine) = (decimal(angle.sin()), decimal(angle.cos()));
+        let (sine, cosine) = (round_to_15_digits(angle.sin()), round_to_15_digits(angle.cos()));
         let (x, y) = (image.width as f64 / 2.0, image.height as f64 / 2.0);
-        let [a, b, d, e] = [cosine, sine, decimal(-angle.sin()), cosine];
+        let [a, b, d, e] = [cosine, sine, round_to_15_digits(-angle.sin()), cosine];
         Affine([a, b, a * -x + b * -y + x, d, e, d * -x + e * -y + y])
     }
 
-    /// An image of the same size.
+    /// Transforms an image; the result has the same size.
     pub fn apply(self, image: &Image) -> Image {
         let Affine([a, b, c, d, e, f]) = self;
         let Image { width, height, ref pixels } = *image;
         let (pixels, _) = pixels.as_chunks::<3>();
-        let mut moved = vec![[0; 3]; width * height];
-        for (y, row) in moved.chunks_exact_mut(width).enumerate() {
+        let mut output = vec![[0; 3]; width * height];
+        for (y, row) in output.chunks_exact_mut(width).enumerate() {
             let y = y as f64 + 0.5;
             for (x, out) in row.iter_mut().enumerate() {
                 let x = x as f64 + 0.5;
                 let (x, y) = (a * x + b * y + c, d * x + e * y + f);
                 if x >= 0.0 && x < width as f64 && y >= 0.0 && y < height as f64 {
-                    let (left, right, to_right) = neighbours(x, width);
-                    let (above, below, down) = neighbours(y, height);
+                    let (left, right, weight_right) = neighbours(x, width);
+                    let (above, below, weight_below) = neighbours(y, height);
                     let [above, below] =
                         [above, below].map(|row| [left, right].map(|column| pixels[row * width + column]));
                     *out = std::array::from_fn(|channel| {
                         let [above, below] = [above, below]
-                            .map(|[left, right]| between(left[channel].into(), right[channel].into(), to_right));
-                        between(above, below, down) as u8
+                            .map(|[left, right]| lerp(left[channel].into(), right[channel].into(), weight_right));
+                        lerp(above, below, weight_below) as u8
                     });
                 }
             }
         }
-        Image { width, height, pixels: moved.into_flattened() }
+        Image { width, height, pixels: output.into_flattened() }
     }
 }
 
-/// The angle of a tangent as it comes to torchvision's `_get_inverse_affine_matrix`, by way of degrees.
-fn sheared(tangent: f64) -> f64 {
+/// Converts a tangent to an angle via degrees, with the rounding errors of torchvision's `_get_inverse_affine_matrix`.
+fn shear_angle(tangent: f64) -> f64 {
     tangent.atan().to_degrees().to_radians()
 }
 
-/// Python's `round(value, 15)`.
-fn decimal(value: f64) -> f64 {
-    format!("{value:.15}").parse().expect("a number that was just written")
+/// Rounds to 15 decimal places, as Python's `round(value, 15)`.
+fn round_to_15_digits(value: f64) -> f64 {
+    format!("{value:.15}").parse().expect("a formatted number can be parsed")
 }
 
-/// The two pixels around a place within an axis, the outermost ones repeated, and how far it is from the first to the second.
-fn neighbours(place: f64, size: usize) -> (usize, usize, f64) {
-    let place = place - 0.5;
-    if place < 0.0 {
-        return (0, 0, place + 1.0);
+/// Returns the two pixels around a coordinate of an axis, clamped to the edges, and the weight of the second.
+fn neighbours(coordinate: f64, size: usize) -> (usize, usize, f64) {
+    let coordinate = coordinate - 0.5;
+    if coordinate < 0.0 {
+        return (0, 0, coordinate + 1.0);
     }
-    let first = place as usize;
-    (first, (first + 1).min(size - 1), place - first as f64)
+    let first = coordinate as usize;
+    (first, (first + 1).min(size - 1), coordinate - first as f64)
 }
 
-fn between(first: f64, second: f64, share: f64) -> f64 {
-    first + (second - first) * share
+fn lerp(first: f64, second: f64, weight: f64) -> f64 {
+    first + (second - first) * weight
 }

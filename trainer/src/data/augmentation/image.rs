@@ -1,28 +1,28 @@
-//! What operations work on.
+//! Image type of the augmentation operations.
 
-/// Of any size, though samples are squares.
+/// An RGB image. Samples are square, but operations support any size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub width: usize,
     pub height: usize,
-    /// u8 RGB `[height, width, 3]`
+    /// u8 RGB `[height, width, 3]`.
     pub pixels: Vec<u8>,
 }
 
 impl Image {
-    /// Every pixel by itself.
+    /// Applies a function to every pixel.
     pub fn map(mut self, pixel: impl Fn([u8; 3]) -> [u8; 3]) -> Self {
         let (pixels, _) = self.pixels.as_chunks_mut::<3>();
         pixels.iter_mut().for_each(|rgb| *rgb = pixel(*rgb));
         self
     }
 
-    /// What this shows from a column and a row on, in its own size, and black beyond its edges; mirrored from left to right
-    /// after that if `flipped`.
+    /// Returns an image of the same size whose upper left corner is at column `left` and row `top` of this one; pixels outside
+    /// are black. The result is flipped horizontally if `flipped`.
     pub fn shifted(&self, left: i64, top: i64, flipped: bool) -> Self {
         let Image { width, height, ref pixels } = *self;
         let (pixels, _) = pixels.as_chunks::<3>();
-        let within = |place: i64, size: usize| usize::try_from(place).ok().filter(|&place| place < size);
+        let within = |index: i64, size: usize| usize::try_from(index).ok().filter(|&index| index < size);
         let mut shifted = Vec::with_capacity(width * height);
         for y in 0..height as i64 {
             let row = within(top + y, height);
@@ -43,11 +43,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shifted_in_is_black() {
+    fn pixels_outside_the_image_are_black() {
         let image = Image { width: 4, height: 5, pixels: (0..5 * 4 * 3).collect() };
         assert_eq!(image.shifted(0, 0, false), image);
         let row = |from: u8| (from..from + 9).collect::<Vec<_>>();
-        // Down by two rows and left by one column.
+        // Moves the contents down by two rows and left by one column.
         let moved = [vec![0; 24], row(3), vec![0; 3], row(15), vec![0; 3], row(27), vec![0; 3]].concat();
         assert_eq!(image.shifted(1, -2, false).pixels, moved);
         let mirrored = image.shifted(1, -2, true).pixels;

@@ -1,28 +1,28 @@
-//! torchvision's `ColorJitter`.
+//! `torchvision.transforms.ColorJitter`.
 
-use super::operation::{Kind, Operation};
-use crate::data::Draws;
+use super::operation::{Operation, OperationConstructor};
+use crate::data::CounterRng;
 
-/// By how much brightness, contrast, saturation and hue change.
+/// Strengths of the changes of brightness, contrast, saturation and hue.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Jitter(pub [f64; 4]);
+pub struct ColorJitter(pub [f64; 4]);
 
-impl Jitter {
-    /// In an order that is drawn, without those that do not change.
-    pub fn draw(self, draws: &mut Draws) -> Vec<Operation> {
-        let Jitter([brightness, contrast, saturation, hue]) = self;
+impl ColorJitter {
+    /// Draws operations and their random order; those with strength 0 are omitted.
+    pub fn draw(self, rng: &mut CounterRng) -> Vec<Operation> {
+        let ColorJitter([brightness, contrast, saturation, hue]) = self;
         let mut operations = Vec::new();
-        let factors: [(f64, Kind); 3] =
+        let factors: [(f64, OperationConstructor); 3] =
             [(brightness, Operation::Brightness), (contrast, Operation::Contrast), (saturation, Operation::Color)];
         for (strength, operation) in factors {
             if strength > 0.0 {
-                operations.push(operation(draws.between((1.0 - strength).max(0.0), 1.0 + strength)));
+                operations.push(operation(rng.uniform((1.0 - strength).max(0.0), 1.0 + strength)));
             }
         }
         if hue > 0.0 {
-            operations.push(Operation::Hue(draws.between(-hue, hue)));
+            operations.push(Operation::Hue(rng.uniform(-hue, hue)));
         }
-        draws.shuffle(&mut operations);
+        rng.shuffle(&mut operations);
         operations
     }
 }
@@ -34,33 +34,34 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn factors_fill_their_ranges_in_every_order() {
+    fn factors_cover_their_ranges_in_all_orders() {
         let (mut orders, mut ranges) = (HashSet::new(), [(f64::MAX, f64::MIN); 4]);
         for index in 0..2000 {
-            let drawn = Jitter([0.4, 1.5, 0.2, 0.1]).draw(&mut Draws::new(1, Purpose::Sample, &[0, index, 0]));
+            let drawn =
+                ColorJitter([0.4, 1.5, 0.2, 0.1]).draw(&mut CounterRng::new(1, Purpose::Sample, &[0, index, 0]));
             let mut order = Vec::new();
             for operation in drawn {
-                let (place, factor) = match operation {
+                let (index, factor) = match operation {
                     Operation::Brightness(factor) => (0, factor),
                     Operation::Contrast(factor) => (1, factor),
                     Operation::Color(factor) => (2, factor),
                     Operation::Hue(share) => (3, share),
                     other => panic!("{other:?}"),
                 };
-                order.push(place);
-                ranges[place] = (ranges[place].0.min(factor), ranges[place].1.max(factor));
+                order.push(index);
+                ranges[index] = (ranges[index].0.min(factor), ranges[index].1.max(factor));
             }
             orders.insert(order);
         }
         assert_eq!(orders.len(), 24);
-        for ((least, most), (low, high)) in ranges.into_iter().zip([(0.6, 1.4), (0.0, 2.5), (0.8, 1.2), (-0.1, 0.1)]) {
-            assert!(least >= low && least < low + 0.01 && most <= high && most > high - 0.01, "{least}..{most}");
+        for ((min, max), (low, high)) in ranges.into_iter().zip([(0.6, 1.4), (0.0, 2.5), (0.8, 1.2), (-0.1, 0.1)]) {
+            assert!(min >= low && min < low + 0.01 && max <= high && max > high - 0.01, "{min}..{max}");
         }
     }
 
     #[test]
-    fn a_strength_of_nothing_changes_nothing() {
-        let drawn = Jitter([0.0, 0.0, 0.2, 0.0]).draw(&mut Draws::new(1, Purpose::Sample, &[]));
+    fn operations_with_strength_zero_are_omitted() {
+        let drawn = ColorJitter([0.0, 0.0, 0.2, 0.0]).draw(&mut CounterRng::new(1, Purpose::Sample, &[]));
         assert!(matches!(drawn[..], [Operation::Color(_)]), "{drawn:?}");
     }
 }

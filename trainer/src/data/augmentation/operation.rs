@@ -1,43 +1,43 @@
-//! Everything that is done to a sample behind its crop, with its parameters.
+//! Augmentation operations after the crop.
 
 use super::image::Image;
-use super::{colour, geometry, sharpness, tables};
+use super::{colour, geometry, lookup_tables, sharpness};
 
-/// Equal to the bit to what torchvision makes of a Pillow image, as tests hold against Pillow 13 on x86-64. What comes from
-/// beyond an image's edges is black.
+/// Operation with its parameter. Results are bit-identical to torchvision's on Pillow images, as tests verify for Pillow 13 on
+/// x86-64. Pixels from outside the image are black.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
     Identity,
-    /// The tangent of the angle; what is below moves to the left if it is above 0.
+    /// Tangent of the angle; positive values move lower rows to the left.
     ShearX(f64),
-    /// The tangent of the angle; what is to the right moves up if it is above 0.
+    /// Tangent of the angle; positive values move right columns up.
     ShearY(f64),
-    /// Pixels to the right.
+    /// Shift to the right, in pixels.
     TranslateX(i32),
-    /// Pixels down.
+    /// Shift down, in pixels.
     TranslateY(i32),
-    /// Degrees, against the clock, about the middle.
+    /// Counterclockwise rotation around the centre, in degrees.
     Rotate(f64),
-    /// A factor: 0 is black, 1 the image.
+    /// Factor: 0 gives black, 1 the image.
     Brightness(f64),
-    /// A factor: 0 is grey, 1 the image. What `ColorJitter` calls saturation.
+    /// Factor: 0 gives greyscale, 1 the image. `ColorJitter` calls this saturation.
     Color(f64),
-    /// A factor: 0 is the mean of the greys, 1 the image.
+    /// Factor: 0 gives the mean luma, 1 the image.
     Contrast(f64),
-    /// A factor: 0 is smoothed, 1 the image.
+    /// Factor: 0 gives a smoothed image, 1 the image.
     Sharpness(f64),
-    /// Bits of a value that stay, 1 to 8.
+    /// Number of bits kept per value, 1 to 8.
     Posterize(u32),
-    /// Values from here on are inverted.
+    /// Threshold from which values are inverted.
     Solarize(f64),
     AutoContrast,
     Equalize,
-    /// A share of the circle of hues, -0.5 to 0.5.
+    /// Rotation of the hue, as a fraction of the colour circle, -0.5 to 0.5.
     Hue(f64),
 }
 
-/// An operation, before its parameter is known.
-pub type Kind = fn(f64) -> Operation;
+/// Creates an operation from its parameter.
+pub type OperationConstructor = fn(f64) -> Operation;
 
 impl Operation {
     pub fn apply(&self, image: Image) -> Image {
@@ -49,14 +49,14 @@ impl Operation {
             Operation::TranslateX(right) => image.shifted(-i64::from(right), 0, false),
             Operation::TranslateY(down) => image.shifted(0, -i64::from(down), false),
             Operation::Rotate(degrees) => Affine::rotate(degrees, &image).apply(&image),
-            Operation::Brightness(factor) => tables::brightness(image, factor),
+            Operation::Brightness(factor) => lookup_tables::brightness(image, factor),
             Operation::Color(factor) => colour::saturation(image, factor),
-            Operation::Contrast(factor) => tables::contrast(image, factor),
+            Operation::Contrast(factor) => lookup_tables::contrast(image, factor),
             Operation::Sharpness(factor) => sharpness::sharpness(image, factor),
-            Operation::Posterize(bits) => tables::posterize(image, bits),
-            Operation::Solarize(threshold) => tables::solarize(image, threshold),
-            Operation::AutoContrast => tables::auto_contrast(image),
-            Operation::Equalize => tables::equalize(image),
+            Operation::Posterize(bits) => lookup_tables::posterize(image, bits),
+            Operation::Solarize(threshold) => lookup_tables::solarize(image, threshold),
+            Operation::AutoContrast => lookup_tables::auto_contrast(image),
+            Operation::Equalize => lookup_tables::equalize(image),
             Operation::Hue(share) => colour::hue(image, share),
         }
     }
@@ -69,7 +69,7 @@ mod tests {
     use crate::recipe::AutoAugment;
     use serde::Deserialize;
 
-    /// Of `tests/golden/augmentation.py`.
+    /// A case of `tests/golden/augmentation.py`.
     #[derive(Deserialize)]
     struct Case {
         input: String,
@@ -78,7 +78,7 @@ mod tests {
         magnitude: f64,
     }
 
-    /// As the script has it.
+    /// Computes an input image with the formula of the script.
     fn formula(name: &str, [width, height]: [usize; 2]) -> Image {
         let value = |x: usize, y: usize, c: usize| {
             let value = match (2 * y >= height, 2 * x >= width) {
@@ -94,26 +94,26 @@ mod tests {
     }
 
     #[test]
-    fn operations_are_those_of_torchvision_on_pillow() {
+    fn operations_match_torchvision_on_pillow() {
         let cases = include_str!("../../../tests/golden/augmentation/operations.json");
         let mut outputs = include_bytes!("../../../tests/golden/augmentation/operations.bin").as_slice();
         for Case { input, size, operation, magnitude } in serde_json::from_str::<Vec<_>>(cases).unwrap() {
             let image = formula(&input, size);
             let expected = outputs.split_off(..image.pixels.len()).unwrap();
-            let found = match operation.as_str() {
+            let actual = match operation.as_str() {
                 "adjust_brightness" => Operation::Brightness(magnitude).apply(image),
                 "adjust_contrast" => Operation::Contrast(magnitude).apply(image),
                 "adjust_saturation" => Operation::Color(magnitude).apply(image),
                 "adjust_hue" => Operation::Hue(magnitude).apply(image),
-                // A padding of 4, from row 7 and column 1 on.
+                // `RandomCrop` with padding 4, at row 7 and column 1.
                 "crop" => image.shifted(-3, 3, false),
                 name => policy::named(AutoAugment::TrivialaugmentWide, name).with(magnitude).apply(image),
             };
-            let differences: Vec<_> = found.pixels.iter().zip(expected).filter(|(a, b)| a != b).collect();
-            let most = differences.iter().map(|(a, b)| a.abs_diff(**b)).max();
+            let differences: Vec<_> = actual.pixels.iter().zip(expected).filter(|(a, b)| a != b).collect();
+            let max = differences.iter().map(|(a, b)| a.abs_diff(**b)).max();
             assert!(
                 differences.is_empty(),
-                "{operation} {magnitude} of {input}: {} values differ, by up to {most:?}",
+                "{operation} {magnitude} of {input}: {} values differ, by up to {max:?}",
                 differences.len()
             );
         }

@@ -1,70 +1,70 @@
-//! torchvision's `TrivialAugmentWide` and `RandAugment`: which operations a sample gets, and how strong.
+//! Automatic augmentation policies: `torchvision.transforms.TrivialAugmentWide` and `RandAugment`.
 
-use super::operation::Kind;
 use super::operation::Operation::{self, *};
-use crate::data::Draws;
+use super::operation::OperationConstructor;
+use crate::data::CounterRng;
 use crate::recipe::AutoAugment;
 
-/// Magnitudes of an operation, and signs where it has them.
-const BINS: u64 = 31;
-/// Operations that `RandAugment` applies, one after the other.
-const OPERATIONS: usize = 2;
-/// The bin of all magnitudes of `RandAugment`.
-const MAGNITUDE: u64 = 9;
+/// Number of magnitudes of an operation, not counting signs.
+const MAGNITUDE_BINS: u64 = 31;
+/// Number of operations that `RandAugment` applies in sequence.
+const RANDAUGMENT_OPERATIONS: usize = 2;
+/// Index of the magnitude that `RandAugment` uses for all operations.
+const RANDAUGMENT_BIN: u64 = 9;
 
-/// One of those that a policy chooses from.
-pub struct Choice {
-    operation: Kind,
+/// Entry of the augmentation space: an operation and its range of magnitudes.
+pub struct SpaceEntry {
+    operation: OperationConstructor,
     magnitudes: Magnitudes,
 }
 
-/// What a bin means.
+/// Magnitudes of an operation, as a function of the bin.
 #[derive(Clone, Copy)]
 enum Magnitudes {
-    /// The operation has none.
+    /// The operation has no magnitude.
     None,
-    /// From 0 to this, with either sign.
+    /// From 0 to this value, with a random sign.
     Signed(f64),
-    /// Bits that stay, from 8 to so many fewer.
+    /// Number of bits kept, from 8 down to 8 minus this value.
     Bits(u32),
     /// From 255 to 0.
     Threshold,
 }
 
-/// For an image of `side` by `side` pixels.
-pub fn draw(policy: AutoAugment, side: u32, draws: &mut Draws) -> Vec<Operation> {
+/// Draws the operations for an image of `side` by `side` pixels.
+pub fn draw(policy: AutoAugment, side: u32, rng: &mut CounterRng) -> Vec<Operation> {
     let space = space(policy, side);
     let count = match policy {
         AutoAugment::TrivialaugmentWide => 1,
-        AutoAugment::Randaugment => OPERATIONS,
+        AutoAugment::Randaugment => RANDAUGMENT_OPERATIONS,
     };
     let operation = |_| {
-        let choice = &space[draws.below(space.len() as u64) as usize];
+        let entry = &space[rng.below(space.len() as u64) as usize];
         let bin = match policy {
-            AutoAugment::TrivialaugmentWide => draws.below(BINS),
-            AutoAugment::Randaugment => MAGNITUDE,
+            AutoAugment::TrivialaugmentWide => rng.below(MAGNITUDE_BINS),
+            AutoAugment::Randaugment => RANDAUGMENT_BIN,
         };
-        let magnitude = choice.magnitudes.at(bin);
-        let negative = matches!(choice.magnitudes, Magnitudes::Signed(_)) && draws.below(2) == 1;
-        choice.with(if negative { -magnitude } else { magnitude })
+        let magnitude = entry.magnitudes.value(bin);
+        let negative = matches!(entry.magnitudes, Magnitudes::Signed(_)) && rng.below(2) == 1;
+        entry.with(if negative { -magnitude } else { magnitude })
     };
     (0..count).map(operation).collect()
 }
 
-impl Choice {
+impl SpaceEntry {
     pub fn with(&self, magnitude: f64) -> Operation {
         (self.operation)(magnitude)
     }
 }
 
-/// `_augmentation_space`, in its order.
-fn space(policy: AutoAugment, side: u32) -> [Choice; 14] {
+/// Returns the augmentation space in the order of torchvision's `_augmentation_space`.
+fn space(policy: AutoAugment, side: u32) -> [SpaceEntry; 14] {
     use Magnitudes::{Bits, None, Signed, Threshold};
     let (shear, shift, angle, strength, bits) = match policy {
         AutoAugment::TrivialaugmentWide => (0.99, 32.0, 135.0, 0.99, 6),
         AutoAugment::Randaugment => (0.3, 150.0 / 331.0 * f64::from(side), 30.0, 0.9, 4),
     };
-    let choices: [(Kind, Magnitudes); 14] = [
+    let entries: [(OperationConstructor, Magnitudes); 14] = [
         (|_| Identity, None),
         (ShearX, Signed(shear)),
         (ShearY, Signed(shear)),
@@ -80,36 +80,41 @@ fn space(policy: AutoAugment, side: u32) -> [Choice; 14] {
         (|_| AutoContrast, None),
         (|_| Equalize, None),
     ];
-    choices.map(|(operation, magnitudes)| Choice { operation, magnitudes })
+    entries.map(|(operation, magnitudes)| SpaceEntry { operation, magnitudes })
 }
 
 impl Magnitudes {
-    fn at(self, bin: u64) -> f64 {
+    fn value(self, bin: u64) -> f64 {
         match self {
             Magnitudes::None => 0.0,
-            Magnitudes::Signed(most) => linspace(0.0, most as f32, bin),
-            Magnitudes::Bits(fewer) => 8.0 - (bin as f64 / ((BINS - 1) as f64 / f64::from(fewer))).round_ties_even(),
+            Magnitudes::Signed(max) => linspace(0.0, max as f32, bin),
+            Magnitudes::Bits(fewer) => {
+                8.0 - (bin as f64 / ((MAGNITUDE_BINS - 1) as f64 / f64::from(fewer))).round_ties_even()
+            }
             Magnitudes::Threshold => linspace(255.0, 0.0, bin),
         }
     }
 }
 
-/// PyTorch's of f32, which counts from the nearer end and rounds a product and its sum once.
+/// `torch.linspace` in f32, which computes from the nearer end with a fused multiply-add.
 fn linspace(first: f32, last: f32, bin: u64) -> f64 {
-    let step = (last - first) / (BINS - 1) as f32;
-    let value =
-        if bin < BINS / 2 { step.mul_add(bin as f32, first) } else { (-step).mul_add((BINS - 1 - bin) as f32, last) };
+    let step = (last - first) / (MAGNITUDE_BINS - 1) as f32;
+    let value = if bin < MAGNITUDE_BINS / 2 {
+        step.mul_add(bin as f32, first)
+    } else {
+        (-step).mul_add((MAGNITUDE_BINS - 1 - bin) as f32, last)
+    };
     value.into()
 }
 
-/// The choice of torchvision's name.
+/// Returns the entry with the name that torchvision uses.
 #[cfg(test)]
-pub fn named(policy: AutoAugment, name: &str) -> Choice {
-    space(policy, 224).into_iter().find(|choice| choice.name() == name).expect(name)
+pub fn named(policy: AutoAugment, name: &str) -> SpaceEntry {
+    space(policy, 224).into_iter().find(|entry| entry.name() == name).expect(name)
 }
 
 #[cfg(test)]
-impl Choice {
+impl SpaceEntry {
     fn name(&self) -> String {
         name(&self.with(0.0))
     }
@@ -117,8 +122,8 @@ impl Choice {
 
 #[cfg(test)]
 fn name(operation: &Operation) -> String {
-    let written = format!("{operation:?}");
-    written.split('(').next().unwrap_or_default().to_owned()
+    let debug = format!("{operation:?}");
+    debug.split('(').next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -129,29 +134,30 @@ mod tests {
     use std::collections::{BTreeMap, HashMap};
 
     #[test]
-    fn magnitudes_are_those_of_torchvision() {
+    fn magnitudes_match_torchvision() {
         type Space = HashMap<String, (Vec<f64>, bool)>;
         let spaces = include_str!("../../../tests/golden/augmentation/magnitudes.json");
         let spaces: HashMap<String, Space> = serde_json::from_str(spaces).unwrap();
         for (policy, name) in [(TrivialaugmentWide, "trivialaugment-wide"), (Randaugment, "randaugment")] {
             let expected = &spaces[name];
             assert_eq!(expected.len(), 14);
-            for choice in space(policy, 224) {
-                let (magnitudes, signed) = &expected[&choice.name()];
-                let bins = if policy == Randaugment { vec![MAGNITUDE] } else { (0..magnitudes.len() as u64).collect() };
-                let found: Vec<_> = bins.into_iter().map(|bin| choice.magnitudes.at(bin)).collect();
-                assert_eq!(found, *magnitudes, "{name}: {}", choice.name());
-                assert_eq!(matches!(choice.magnitudes, Magnitudes::Signed(_)), *signed, "{name}: {}", choice.name());
+            for entry in space(policy, 224) {
+                let (magnitudes, signed) = &expected[&entry.name()];
+                let bins =
+                    if policy == Randaugment { vec![RANDAUGMENT_BIN] } else { (0..magnitudes.len() as u64).collect() };
+                let actual: Vec<_> = bins.into_iter().map(|bin| entry.magnitudes.value(bin)).collect();
+                assert_eq!(actual, *magnitudes, "{name}: {}", entry.name());
+                assert_eq!(matches!(entry.magnitudes, Magnitudes::Signed(_)), *signed, "{name}: {}", entry.name());
             }
         }
     }
 
     #[test]
-    fn every_operation_is_as_likely_as_the_others_and_has_either_sign() {
+    fn operations_and_signs_are_uniform() {
         for (policy, count) in [(TrivialaugmentWide, 1), (Randaugment, 2)] {
             let (mut counts, mut angles) = (BTreeMap::new(), Vec::new());
             for index in 0..14_000 / count {
-                let drawn = draw(policy, 224, &mut Draws::new(3, Purpose::Sample, &[1, index as u64, 0]));
+                let drawn = draw(policy, 224, &mut CounterRng::new(3, Purpose::Sample, &[1, index as u64, 0]));
                 assert_eq!(drawn.len(), count);
                 for operation in drawn {
                     *counts.entry(name(&operation)).or_insert(0) += 1;
@@ -161,10 +167,10 @@ mod tests {
                 }
             }
             assert!(counts.len() == 14 && counts.values().all(|count| (850..1150).contains(count)), "{counts:?}");
-            let most = if policy == Randaugment { 9.0 } else { 135.0 };
+            let max = if policy == Randaugment { 9.0 } else { 135.0 };
             let extremes =
                 angles.iter().fold((0.0_f64, 0.0_f64), |(low, high), &angle| (low.min(angle), high.max(angle)));
-            assert_eq!(extremes, (-most, most), "{policy:?}");
+            assert_eq!(extremes, (-max, max), "{policy:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::colour::blend;
 use super::image::Image;
 
-/// Blends with the image smoothed.
+/// Blends the image with its smoothed version; a factor of 1 returns the image unchanged.
 pub fn sharpness(image: Image, factor: f64) -> Image {
     let factor = factor as f32;
     let mut sharp = smooth(&image);
@@ -13,8 +13,8 @@ pub fn sharpness(image: Image, factor: f64) -> Image {
     sharp
 }
 
-/// `ImageFilter.SMOOTH`, which leaves the outermost pixels as they are. Sums are f32 in the order of `ImagingFilter3x3`: the row
-/// below first.
+/// Pillow's `ImageFilter.SMOOTH`, which leaves the outermost pixels unchanged. Sums in f32 in the order of `ImagingFilter3x3`:
+/// the row below first.
 fn smooth(image: &Image) -> Image {
     const AROUND: f32 = 1.0 / 13.0;
     const MIDDLE: f32 = 5.0 / 13.0;
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_without_inside_stays() {
+    fn images_without_interior_are_unchanged() {
         for (width, height) in [(2, 5), (5, 2), (1, 1)] {
             let pixels = (0..width * height * 3).map(|index| index as u8).collect();
             let image = Image { width, height, pixels };

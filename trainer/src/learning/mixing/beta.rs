@@ -1,40 +1,40 @@
-//! Numbers of a beta distribution.
+//! Sampling from a beta distribution.
 
-use crate::data::Draws;
+use crate::data::CounterRng;
 use std::f64::consts::TAU;
 
-/// Of `Beta(alpha, alpha)`, in 0..=1: the share of one of two gamma-distributed numbers in their sum. By their logarithms, since
-/// both are next to nothing for a small `alpha`, which is above 0.
-pub fn beta(alpha: f64, draws: &mut Draws) -> f64 {
-    let (first, second) = (ln_gamma(alpha, draws), ln_gamma(alpha, draws));
+/// Draws a number in 0..=1 from `Beta(alpha, alpha)`, where `alpha` is positive: the ratio of one of two gamma-distributed
+/// numbers to their sum. Computed with logarithms, because both numbers are close to 0 for a small `alpha`.
+pub fn beta(alpha: f64, rng: &mut CounterRng) -> f64 {
+    let (first, second) = (ln_gamma(alpha, rng), ln_gamma(alpha, rng));
     1.0 / (1.0 + (second - first).exp())
 }
 
-/// The logarithm of a number of `Gamma(alpha, 1)`, after Marsaglia and Tsang, "A simple method for generating gamma
-/// variables", 2000, <https://doi.org/10.1145/358407.358414>, with their way of an `alpha` below 1.
-fn ln_gamma(alpha: f64, draws: &mut Draws) -> f64 {
+/// Draws the logarithm of a number from `Gamma(alpha, 1)`, after Marsaglia and Tsang, "A simple method for generating gamma
+/// variables", 2000, <https://doi.org/10.1145/358407.358414>, with their transformation for `alpha` below 1.
+fn ln_gamma(alpha: f64, rng: &mut CounterRng) -> f64 {
     if alpha < 1.0 {
-        return ln_gamma(alpha + 1.0, draws) + ln_unit(draws) / alpha;
+        return ln_gamma(alpha + 1.0, rng) + ln_unit(rng) / alpha;
     }
     let d = alpha - 1.0 / 3.0;
     let c = 1.0 / (9.0 * d).sqrt();
     loop {
-        let x = normal(draws);
+        let x = normal(rng);
         let v = (1.0 + c * x).powi(3);
-        if v > 0.0 && ln_unit(draws) < 0.5 * x * x + d - d * v + d * v.ln() {
+        if v > 0.0 && ln_unit(rng) < 0.5 * x * x + d - d * v + d * v.ln() {
             return (d * v).ln();
         }
     }
 }
 
-/// Of mean 0 and variance 1 (Box and Muller, 1958).
-fn normal(draws: &mut Draws) -> f64 {
-    (-2.0 * ln_unit(draws)).sqrt() * (TAU * draws.unit()).cos()
+/// Draws from the standard normal distribution (Box and Muller, 1958).
+fn normal(rng: &mut CounterRng) -> f64 {
+    (-2.0 * ln_unit(rng)).sqrt() * (TAU * rng.next_f64()).cos()
 }
 
-/// The logarithm of a uniform number above 0.
-fn ln_unit(draws: &mut Draws) -> f64 {
-    (1.0 - draws.unit()).ln()
+/// Draws the logarithm of a uniform number in (0, 1].
+fn ln_unit(rng: &mut CounterRng) -> f64 {
+    (1.0 - rng.next_f64()).ln()
 }
 
 #[cfg(test)]
@@ -44,18 +44,18 @@ mod tests {
 
     /// The variance of `Beta(a, a)` is `1 / (4 (2 a + 1))`, its fourth central moment `3 / (16 (2 a + 1) (2 a + 3))`.
     #[test]
-    fn moments_are_those_of_the_distribution() {
+    fn moments_match_the_distribution() {
         for alpha in [0.001, 0.2, 0.5, 1.0, 3.0, 100.0] {
-            let mut draws = Draws::new(3, Purpose::Mixing, &[]);
-            let numbers: Vec<f64> = (0..100_000).map(|_| beta(alpha, &mut draws)).collect();
+            let mut rng = CounterRng::new(3, Purpose::Mixing, &[]);
+            let numbers: Vec<f64> = (0..100_000).map(|_| beta(alpha, &mut rng)).collect();
             assert!(numbers.iter().all(|number| (0.0..=1.0).contains(number)));
             let mean = |of: &dyn Fn(f64) -> f64| numbers.iter().map(|&number| of(number)).sum::<f64>() / 100_000.0;
             let variance = 1.0 / (4.0 * (2.0 * alpha + 1.0));
             let fourth = 3.0 / (16.0 * (2.0 * alpha + 1.0) * (2.0 * alpha + 3.0));
-            let found = [1, 2, 4].map(|power| mean(&|number| (number - 0.5).powi(power)));
-            assert!(found[0].abs() < 0.005, "{alpha}: a mean of 0.5 and {}", found[0]);
-            for (found, expected) in [(found[1], variance), (found[2], fourth)] {
-                assert!((found / expected - 1.0).abs() < 0.03, "{alpha}: {found}, not {expected}");
+            let actual = [1, 2, 4].map(|power| mean(&|number| (number - 0.5).powi(power)));
+            assert!(actual[0].abs() < 0.005, "{alpha}: mean 0.5 + {}", actual[0]);
+            for (actual, expected) in [(actual[1], variance), (actual[2], fourth)] {
+                assert!((actual / expected - 1.0).abs() < 0.03, "{alpha}: {actual}, not {expected}");
             }
         }
     }

@@ -1,176 +1,157 @@
-//! What happens to samples when they have become a batch: torchvision's `RandomErasing`, then `MixUp` or `CutMix` with the
-//! sample before, on the device and behind the normalisation.
+//! Augmentation of batches: `RandomErasing`, then `MixUp` or `CutMix` with a preceding sample, as in `torchvision.transforms.v2`.
+//! Runs on the device, after normalisation.
 //!
-//! Unlike torchvision, which draws once for a batch, each sample draws for itself, as a function of the seed and of what it
-//! is: so that a batch may be cut into any parts without a change of what is drawn. What a sample is blended with is the one
-//! before it in its part.
+//! Unlike torchvision, which draws parameters once per batch, each sample has its own, a function of the seed and of the
+//! sample, so that they do not depend on how a batch is divided into parts (micro-batches of replicas). A sample is blended
+//! with a preceding one of the same part.
 
 mod beta;
 mod erasing;
+mod rectangle;
 
-use crate::data::{Draws, Item, Purpose};
+use crate::data::{CounterRng, EpochItem, Purpose};
 use crate::recipe::Recipe;
 use beta::beta;
-use burn::tensor::{Tensor, TensorData};
-use std::ops::Range;
+use burn::tensor::Tensor;
+use rectangle::{PixelRect, mask};
 
-/// What is drawn from.
+/// Configuration of erasing, mixup and CutMix.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mixing {
-    /// How likely a rectangle of a sample is erased.
+    /// Probability that a rectangle of a sample is erased.
     erasing: f64,
-    /// Of the beta distribution; 0 for none.
+    /// Parameter of the beta distribution; 0 disables mixup.
     mixup_alpha: f64,
-    /// Of the beta distribution; 0 for none.
+    /// Parameter of the beta distribution; 0 disables CutMix.
     cutmix_alpha: f64,
-    /// How far before a sample the one is that it is blended with: as far as there are repetitions of it in its part.
+    /// Distance, within a part, between a sample and the preceding one that it is blended with: the number of repetitions
+    /// of a sample in a part, so that a sample is not blended with a repetition of itself.
     distance: usize,
 }
 
-/// What was drawn for each sample of a batch. An empty one leaves every batch as it is.
+/// Parameters drawn for the samples of a batch. An empty plan leaves any batch unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    changes: Vec<Changes>,
+pub struct MixingPlan {
+    samples: Vec<SampleMixing>,
     distance: usize,
 }
 
-/// What was drawn for a sample.
+/// Parameters drawn for one sample.
 #[derive(Clone, Debug, PartialEq)]
-struct Changes {
-    /// Becomes 0, which behind the normalisation is the mean's colour.
-    erased: Option<Area>,
+struct SampleMixing {
+    /// Rectangle to set to 0, which after normalisation is the mean colour.
+    erased: Option<PixelRect>,
     blend: Option<Blend>,
 }
 
-/// How a sample is blended with the one before it, which has had its own rectangle erased.
+/// How a sample is blended with the preceding one, whose rectangle is already erased.
 #[derive(Clone, Debug, PartialEq)]
 enum Blend {
-    /// Everywhere, with this share of its own.
-    Mixup { own: f64 },
-    /// The other's pixels in an area, which may be empty.
-    Cutmix { area: Area, own: f64 },
-}
-
-/// A rectangle of a sample, in pixels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Area {
-    rows: Range<usize>,
-    columns: Range<usize>,
+    /// Weighted mean of both images, in which the sample has weight `lambda`.
+    Mixup { lambda: f64 },
+    /// Replaces a rectangle, which may be empty, by that of the other image; `lambda` is the fraction of pixels that remain.
+    Cutmix { rect: PixelRect, lambda: f64 },
 }
 
 impl Mixing {
-    /// For batches in so many parts; `None` if the recipe has nothing of the kind.
+    /// Creates the configuration for batches that are divided into `parts` parts; `None` if the recipe enables none of the
+    /// three.
     pub fn new(recipe: &Recipe, parts: usize) -> Option<Self> {
         let Recipe { random_erasing: erasing, mixup_alpha, cutmix_alpha, .. } = *recipe;
-        let any = [erasing, mixup_alpha, cutmix_alpha].iter().any(|&value| value > 0.0);
+        let enabled = [erasing, mixup_alpha, cutmix_alpha].iter().any(|&value| value > 0.0);
         let distance = recipe.repetitions.div_ceil(parts);
-        any.then_some(Mixing { erasing, mixup_alpha, cutmix_alpha, distance })
+        enabled.then_some(Mixing { erasing, mixup_alpha, cutmix_alpha, distance })
     }
 
-    /// For samples of `side` by `side` pixels.
-    pub fn draw(&self, seed: u64, epoch: usize, samples: &[Item], side: usize) -> Plan {
-        let changes = samples.iter().map(|&Item { index, repetition }| {
-            let of = [epoch, index, repetition].map(|number| number as u64);
-            self.changes(side, &mut Draws::new(seed, Purpose::Mixing, &of))
+    /// Draws parameters for samples of `side` by `side` pixels in an epoch.
+    pub fn draw(&self, seed: u64, epoch: usize, items: &[EpochItem], side: usize) -> MixingPlan {
+        let samples = items.iter().map(|&EpochItem { index, repetition }| {
+            let indices = [epoch, index, repetition].map(|number| number as u64);
+            self.draw_sample(side, &mut CounterRng::new(seed, Purpose::Mixing, &indices))
         });
-        Plan { changes: changes.collect(), distance: self.distance }
+        MixingPlan { samples: samples.collect(), distance: self.distance }
     }
 
-    fn changes(&self, side: usize, draws: &mut Draws) -> Changes {
-        let erased = if draws.unit() < self.erasing { erasing::draw(side, draws) } else { None };
+    fn draw_sample(&self, side: usize, rng: &mut CounterRng) -> SampleMixing {
+        let erased = if rng.next_f64() < self.erasing { erasing::draw(side, rng) } else { None };
         let (mixup, cutmix) = (self.mixup_alpha > 0.0, self.cutmix_alpha > 0.0);
-        let blend = if mixup && (!cutmix || draws.below(2) == 0) {
-            Some(Blend::Mixup { own: beta(self.mixup_alpha, draws) })
+        let blend = if mixup && (!cutmix || rng.below(2) == 0) {
+            Some(Blend::Mixup { lambda: beta(self.mixup_alpha, rng) })
         } else if cutmix {
-            let own = beta(self.cutmix_alpha, draws);
-            let [x, y] = [0; 2].map(|_| draws.below(side as u64) as usize);
-            Some(cut(side, own, x, y))
+            let lambda = beta(self.cutmix_alpha, rng);
+            let [x, y] = [0; 2].map(|_| rng.below(side as u64) as usize);
+            Some(cutmix_blend(side, lambda, x, y))
         } else {
             None
         };
-        Changes { erased, blend }
+        SampleMixing { erased, blend }
     }
 }
 
-/// torchvision's `CutMix.make_params`: a square about `x` and `y` with a share of `1 - own` of the image, of which its edges
-/// cut something off; what is left decides on the share.
-fn cut(side: usize, own: f64, x: usize, y: usize) -> Blend {
-    let half = (0.5 * (1.0 - own).sqrt() * side as f64) as usize;
+/// `CutMix.make_params` of torchvision: a square around `x` and `y` that covers the fraction `1 - lambda` of the image. It is
+/// clipped at the edges, and lambda is adjusted to the remaining area.
+fn cutmix_blend(side: usize, lambda: f64, x: usize, y: usize) -> Blend {
+    let half = (0.5 * (1.0 - lambda).sqrt() * side as f64) as usize;
     let around = |middle: usize| middle.saturating_sub(half)..(middle + half).min(side);
-    let area = Area { rows: around(y), columns: around(x) };
-    let own = 1.0 - (area.rows.len() * area.columns.len()) as f64 / (side * side) as f64;
-    Blend::Cutmix { area, own }
+    let rect = PixelRect { rows: around(y), columns: around(x) };
+    let lambda = 1.0 - (rect.rows.len() * rect.columns.len()) as f64 / (side * side) as f64;
+    Blend::Cutmix { rect, lambda }
 }
 
-impl Plan {
-    /// Of normalised images `[batch, 3, side, side]`, in the plan's order.
+impl MixingPlan {
+    /// Applies the plan to normalised images `[batch, 3, side, side]`, in the order of the plan.
     ///
     /// # Panics
-    /// If the plan is for another number of images, and not empty.
+    /// Panics if the plan is not empty and has a different number of samples.
     pub fn apply(&self, images: Tensor<4>) -> Tensor<4> {
-        let Plan { changes, distance } = self;
+        let MixingPlan { samples, distance } = self;
         let [batch, _, height, width] = images.dims();
-        assert!(changes.is_empty() || changes.len() == batch, "a plan for {} of {batch} images", changes.len());
+        assert!(
+            samples.is_empty() || samples.len() == batch,
+            "the plan is for {} images, but the batch has {batch}",
+            samples.len()
+        );
         let mut images = images;
-        if changes.iter().any(|changes| changes.erased.is_some()) {
-            let areas = changes.iter().map(|changes| changes.erased.clone().map(|area| (area, 1.0)));
-            let erased = mask(areas, [height, width], &images);
+        if samples.iter().any(|sample| sample.erased.is_some()) {
+            let rects = samples.iter().map(|sample| sample.erased.clone().map(|rect| (rect, 1.0)));
+            let erased = mask(rects, [height, width], &images);
             images = images * (1.0 - erased);
         }
-        if changes.iter().any(|changes| changes.blend.is_some()) {
-            let areas = changes.iter().map(|changes| match changes.blend.clone()? {
-                Blend::Mixup { own } => Some((Area { rows: 0..height, columns: 0..width }, 1.0 - own)),
-                Blend::Cutmix { area, .. } => Some((area, 1.0)),
+        if samples.iter().any(|sample| sample.blend.is_some()) {
+            let rects = samples.iter().map(|sample| match sample.blend.clone()? {
+                Blend::Mixup { lambda } => Some((PixelRect { rows: 0..height, columns: 0..width }, 1.0 - lambda)),
+                Blend::Cutmix { rect, .. } => Some((rect, 1.0)),
             });
-            let other = mask(areas, [height, width], &images);
+            let other = mask(rects, [height, width], &images);
             images = images.clone() * (1.0 - other.clone()) + images.roll_dim((*distance % batch) as i64, 0) * other;
         }
         images
     }
 
-    /// The share that each class has in each image: `[batch, count]`, each row with a sum of 1, for the classes of the images.
+    /// Returns target probabilities `[batch, count]` for the images' `classes`, where `count` is the number of classes. Each
+    /// row sums to 1.
     pub fn targets(&self, classes: &[usize], count: usize) -> Vec<f32> {
         let mut targets = vec![0.0; classes.len() * count];
         for (index, row) in targets.chunks_exact_mut(count).enumerate() {
-            let before = classes[(index + classes.len() - self.distance % classes.len()) % classes.len()];
-            let own =
-                self.changes.get(index).and_then(|changes| changes.blend.as_ref()).map_or(1.0, |blend| match blend {
-                    Blend::Mixup { own } | Blend::Cutmix { own, .. } => *own,
+            let preceding = classes[(index + classes.len() - self.distance % classes.len()) % classes.len()];
+            let lambda =
+                self.samples.get(index).and_then(|sample| sample.blend.as_ref()).map_or(1.0, |blend| match blend {
+                    Blend::Mixup { lambda } | Blend::Cutmix { lambda, .. } => *lambda,
                 });
-            row[classes[index]] += own as f32;
-            row[before] += (1.0 - own) as f32;
+            row[classes[index]] += lambda as f32;
+            row[preceding] += (1.0 - lambda) as f32;
         }
         targets
     }
 }
 
-/// `[batch, 1, height, width]` on the images' device: the weight of each area within it, 0 around it. As the product of a
-/// column and a row, so that little is carried to the device.
-fn mask(
-    areas: impl Iterator<Item = Option<(Area, f64)>>,
-    [height, width]: [usize; 2],
-    images: &Tensor<4>,
-) -> Tensor<4> {
-    let (mut rows, mut columns) = (Vec::new(), Vec::new());
-    for area in areas {
-        let (Area { rows: of_rows, columns: of_columns }, weight) =
-            area.unwrap_or((Area { rows: 0..0, columns: 0..0 }, 0.0));
-        rows.extend((0..height).map(|row| if of_rows.contains(&row) { weight as f32 } else { 0.0 }));
-        columns.extend((0..width).map(|column| f32::from(u8::from(of_columns.contains(&column)))));
-    }
-    let batch = images.dims()[0];
-    let rows = Tensor::from_data(TensorData::new(rows, [batch, 1, height, 1]), &images.device());
-    let columns = Tensor::<4>::from_data(TensorData::new(columns, [batch, 1, 1, width]), &images.device());
-    rows * columns
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
     use serde::Deserialize;
 
-    /// Of `tests/golden/augmentation.py`.
+    /// Written by `tests/golden/augmentation.py`.
     #[derive(Deserialize)]
     struct Golden {
         erased: Vec<f32>,
@@ -203,51 +184,52 @@ mod tests {
         Tensor::from_data(TensorData::new(values, [3, 3, 6, 6]), &Device::flex())
     }
 
-    fn plan(changes: Vec<Changes>) -> Plan {
-        Plan { changes, distance: 1 }
+    fn plan(samples: Vec<SampleMixing>) -> MixingPlan {
+        MixingPlan { samples, distance: 1 }
     }
 
-    fn changed(changes: Changes) -> Vec<f32> {
-        plan(vec![changes; 3]).apply(images()).into_data().iter().collect()
+    fn apply_to_all(sample: SampleMixing) -> Vec<f32> {
+        plan(vec![sample; 3]).apply(images()).into_data().iter().collect()
     }
 
-    fn assert_near(found: &[f32], expected: &[f32]) {
-        let near = found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6);
-        assert!(near, "{found:?}, not {expected:?}");
-    }
-
-    #[test]
-    fn an_area_is_erased_as_torchvision_does_it() {
-        let found = changed(Changes { erased: Some(Area { rows: 1..4, columns: 2..4 }), blend: None });
-        assert_eq!(found, golden().erased);
+    fn assert_near(actual: &[f32], expected: &[f32]) {
+        let near = actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6);
+        assert!(near, "{actual:?}, not {expected:?}");
     }
 
     #[test]
-    fn samples_are_blended_as_torchvision_does_it() {
+    fn erasing_matches_torchvision() {
+        let actual = apply_to_all(SampleMixing { erased: Some(PixelRect { rows: 1..4, columns: 2..4 }), blend: None });
+        assert_eq!(actual, golden().erased);
+    }
+
+    #[test]
+    fn mixup_and_cutmix_match_torchvision() {
         let Golden { mixup, cutmix, .. } = golden();
-        for (blend, [images, targets]) in [(Blend::Mixup { own: 0.3 }, mixup), (cut(6, 0.3, 2, 4), cutmix)] {
-            let changes = Changes { erased: None, blend: Some(blend) };
-            assert_near(&plan(vec![changes.clone(); 3]).targets(&CLASSES, 4), &targets);
-            assert_near(&changed(changes), &images);
+        for (blend, [images, targets]) in [(Blend::Mixup { lambda: 0.3 }, mixup), (cutmix_blend(6, 0.3, 2, 4), cutmix)]
+        {
+            let sample = SampleMixing { erased: None, blend: Some(blend) };
+            assert_near(&plan(vec![sample.clone(); 3]).targets(&CLASSES, 4), &targets);
+            assert_near(&apply_to_all(sample), &images);
         }
     }
 
     #[test]
-    fn areas_to_cut_are_those_of_torchvision() {
+    fn cutmix_rectangles_match_torchvision() {
         for Cut { side, lambda, x, y, area: [left, top, right, bottom], adjusted } in golden().boxes {
-            let area = Area { rows: top..bottom, columns: left..right };
-            assert_eq!(cut(side, lambda, x, y), Blend::Cutmix { area, own: adjusted });
+            let rect = PixelRect { rows: top..bottom, columns: left..right };
+            assert_eq!(cutmix_blend(side, lambda, x, y), Blend::Cutmix { rect, lambda: adjusted });
         }
     }
 
-    /// The second's pixels come from the first, erased as it is, and nothing of the first or the third changes.
+    /// The second image is blended with the first, whose rectangle is erased; the third does not change.
     #[test]
-    fn each_sample_has_its_own_plan_and_erasing_comes_first() {
-        let erased = Area { rows: 0..6, columns: 0..3 };
+    fn samples_have_separate_parameters_and_erasing_comes_first() {
+        let erased = PixelRect { rows: 0..6, columns: 0..3 };
         let plan = plan(vec![
-            Changes { erased: Some(erased), blend: None },
-            Changes { erased: None, blend: Some(Blend::Mixup { own: 0.25 }) },
-            Changes { erased: None, blend: None },
+            SampleMixing { erased: Some(erased), blend: None },
+            SampleMixing { erased: None, blend: Some(Blend::Mixup { lambda: 0.25 }) },
+            SampleMixing { erased: None, blend: None },
         ]);
         let before: Vec<f32> = images().into_data().iter().collect();
         let after: Vec<f32> = plan.apply(images()).into_data().iter().collect();
@@ -263,39 +245,39 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_plan_changes_nothing() {
-        assert_eq!(Plan::default().apply(images()).into_data(), images().into_data());
-        assert_eq!(Plan::default().targets(&[1, 0], 3), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+    fn empty_plan_changes_nothing() {
+        assert_eq!(MixingPlan::default().apply(images()).into_data(), images().into_data());
+        assert_eq!(MixingPlan::default().targets(&[1, 0], 3), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
     }
 
     #[test]
     fn repetitions_are_not_blended_with_each_other() {
         let distance = |parts| {
-            let recipe = Recipe::changed(&["repetitions=4", "mixup-alpha=0.2"]);
-            Mixing::new(&recipe, parts).unwrap().draw(0, 1, &[Item { index: 0, repetition: 0 }], 32).distance
+            let recipe = Recipe::finetune_with(&["repetitions=4", "mixup-alpha=0.2"]);
+            Mixing::new(&recipe, parts).unwrap().draw(0, 1, &[EpochItem { index: 0, repetition: 0 }], 32).distance
         };
         assert_eq!([1, 2, 3, 4, 8].map(distance), [4, 2, 2, 1, 1]);
-        let changes = Changes { erased: None, blend: Some(Blend::Mixup { own: 0.75 }) };
-        let plan = Plan { changes: vec![changes; 3], distance: 2 };
+        let sample = SampleMixing { erased: None, blend: Some(Blend::Mixup { lambda: 0.75 }) };
+        let plan = MixingPlan { samples: vec![sample; 3], distance: 2 };
         assert_near(&plan.targets(&[2, 0, 1], 3), &[0.25, 0.0, 0.75, 0.75, 0.25, 0.0, 0.0, 0.75, 0.25]);
     }
 
     #[test]
-    fn plans_depend_on_samples_alone() {
-        let mixing = |changes: &[&str]| Mixing::new(&Recipe::changed(changes), 1);
+    fn parameters_do_not_depend_on_the_division_into_parts() {
+        let mixing = |overrides: &[&str]| Mixing::new(&Recipe::finetune_with(overrides), 1);
         assert_eq!(mixing(&[]), None);
         let mixing = mixing(&["random-erasing=0.1", "mixup-alpha=0.2", "cutmix-alpha=1.0"]).unwrap();
-        let samples: Vec<_> = (0..2000).map(|index| Item { index: index / 2, repetition: index % 2 }).collect();
-        let Plan { changes: whole, .. } = mixing.draw(7, 1, &samples, 176);
-        let parts = samples.chunks(300).flat_map(|part| mixing.draw(7, 1, part, 176).changes);
-        assert!(parts.eq(whole.iter().cloned()));
-        assert!(whole.windows(2).all(|pair| pair[0] != pair[1]));
-        assert_ne!(mixing.draw(7, 2, &samples, 176).changes, whole);
+        let samples: Vec<_> = (0..2000).map(|index| EpochItem { index: index / 2, repetition: index % 2 }).collect();
+        let MixingPlan { samples: all, .. } = mixing.draw(7, 1, &samples, 176);
+        let parts = samples.chunks(300).flat_map(|part| mixing.draw(7, 1, part, 176).samples);
+        assert!(parts.eq(all.iter().cloned()));
+        assert!(all.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_ne!(mixing.draw(7, 2, &samples, 176).samples, all);
 
-        let erased = whole.iter().filter(|changes| changes.erased.is_some()).count();
-        assert!((150..250).contains(&erased), "{erased} of 2000 are erased");
-        let mixup = whole.iter().filter(|changes| matches!(changes.blend, Some(Blend::Mixup { .. }))).count();
-        let cutmix = whole.iter().filter(|changes| matches!(changes.blend, Some(Blend::Cutmix { .. }))).count();
+        let erased = all.iter().filter(|sample| sample.erased.is_some()).count();
+        assert!((150..250).contains(&erased), "{erased} of 2000 samples are erased");
+        let mixup = all.iter().filter(|sample| matches!(sample.blend, Some(Blend::Mixup { .. }))).count();
+        let cutmix = all.iter().filter(|sample| matches!(sample.blend, Some(Blend::Cutmix { .. }))).count();
         assert!((900..1100).contains(&mixup) && mixup + cutmix == 2000, "{mixup} and {cutmix} of 2000");
     }
 }

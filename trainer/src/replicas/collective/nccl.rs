@@ -1,45 +1,47 @@
-//! NVIDIA's collective communications, for replicas on CUDA devices of this machine.
+//! All-reduce with NCCL, for replicas on CUDA devices of one machine.
 
-use super::{Collective, HostThreads, Lost};
-use burn::tensor::distributed::{ReduceOperation, all_reduce};
+use super::{Collective, HostCollective, ReplicaLost};
+use burn::tensor::distributed::{self, ReduceOperation};
 use burn::tensor::{Device, Tensor};
 
-/// Tensors go from device to device, numbers through the memory of the host.
-pub struct Nccl {
-    numbers: HostThreads,
-    /// Of all replicas, by rank.
+/// Reduces tensors from device to device with NCCL, and numbers in host memory.
+pub struct NcclCollective {
+    host: HostCollective,
+    /// Devices of all replicas, ordered by rank.
     devices: Vec<Device>,
 }
 
-impl Nccl {
-    /// One for each of the devices, by rank.
+impl NcclCollective {
+    /// Returns one collective per device, ordered by rank.
     pub fn new(devices: &[Device]) -> Vec<Self> {
-        let numbers = HostThreads::new(devices.len()).into_iter();
-        numbers.map(|numbers| Nccl { numbers, devices: devices.to_vec() }).collect()
+        let host = HostCollective::new(devices.len()).into_iter();
+        host.map(|host| NcclCollective { host, devices: devices.to_vec() }).collect()
     }
 }
 
-impl Collective for Nccl {
+impl Collective for NcclCollective {
     fn rank(&self) -> usize {
-        self.numbers.rank()
+        self.host.rank()
     }
 
     fn world_size(&self) -> usize {
-        self.numbers.world_size()
+        self.host.world_size()
     }
 
     fn is_broken(&self) -> bool {
-        self.numbers.is_broken()
+        self.host.is_broken()
     }
 
-    fn sum(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), Lost> {
-        // First: a replica that is gone shows here, while NCCL would wait for it for ever.
-        let (_, numbers) = self.numbers.sum(Vec::new(), numbers)?;
+    fn all_reduce(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), ReplicaLost> {
+        // Reduce the numbers first: this detects a lost replica, for which NCCL would wait indefinitely.
+        let (_, numbers) = self.host.all_reduce(Vec::new(), numbers)?;
         if self.world_size() == 1 {
             return Ok((tensors, numbers));
         }
-        let reduced: Vec<_> =
-            tensors.into_iter().map(|tensor| all_reduce(tensor, ReduceOperation::Sum, self.devices.clone())).collect();
+        let reduced: Vec<_> = tensors
+            .into_iter()
+            .map(|tensor| distributed::all_reduce(tensor, ReduceOperation::Sum, self.devices.clone()))
+            .collect();
         Ok((reduced.into_iter().map(|tensor| tensor.resolve()).collect(), numbers))
     }
 }

@@ -1,10 +1,10 @@
-//! One vector type behind all kernels: they are written once against [`Simd`] and compiled for each instruction set.
+//! Portable SIMD: kernels are written once against the trait [`Simd`] and compiled for each instruction set.
 //!
-//! A value of an instruction set's type proves that the processor has it, so everything but access to memory is safe.
-//! Kernels run inside [`Simd::vectorize`], a function compiled with the set's features; whatever they call has to be
-//! inlined into it, hence `#[inline(always)]` throughout.
+//! A value of a type that implements [`Simd`] proves that the processor supports the instruction set, so all operations
+//! except memory accesses are safe. Kernels run inside [`Simd::vectorize`], a function compiled with the features of
+//! the instruction set; everything that they call must be inlined into it, hence the `#[inline(always)]` throughout.
 
-mod set;
+mod instruction_set;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -15,93 +15,111 @@ mod simd128;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use set::InstructionSet;
+pub use instruction_set::InstructionSet;
 
-use super::buffer::Target;
+use super::buffer::SharedMutSlice;
+use half::bf16;
 
-/// Vectors of `f32` of some instruction set.
+/// Operations on vectors of f32 in one instruction set.
 pub trait Simd: Copy + Send + Sync + 'static {
     type Vector: Copy;
 
-    /// `f32`s in a vector; divides 16.
+    /// Number of f32 values in a vector. Divides 16.
     const LANES: usize;
-    /// The tile of sums that fits the registers: output pixels ...
-    const ROWS: usize;
-    /// ... by vectors of output channels. `COLUMNS * LANES` divides 16 or is a multiple of it.
-    const COLUMNS: usize;
-    /// Whether it is worth compiling kernels that multiply pairs of bf16.
-    const PAIRS: bool = false;
+    /// Height of the largest register tile of sums, in output pixels.
+    const TILE_ROWS: usize;
+    /// Width of the register tile, in vectors of output channels. `TILE_COLUMNS * LANES` divides 16 or is a multiple of
+    /// it.
+    const TILE_COLUMNS: usize;
+    /// Whether kernels that multiply pairs of bf16 are compiled for this instruction set.
+    const BF16_PAIRS: bool = false;
 
-    /// Runs a kernel compiled for this instruction set.
+    /// Runs a kernel that is compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
 
+    /// Returns a vector whose lanes all hold `value`.
     fn splat(self, value: f32) -> Self::Vector;
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn subtract(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// `a * b + c`, rounded once where the instruction set can.
+    /// `a * b + c`, with a single rounding if the instruction set supports that.
     fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// The larger of each pair; `b` where that is NaN.
+    /// Lane-wise maximum; `b` in lanes where it is NaN.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
+    /// Reads `LANES` values at `source`, which need not be aligned.
+    ///
     /// # Safety
-    /// `LANES` values can be read at `source`.
+    /// `source` is valid for reads of `LANES` values.
     unsafe fn load(self, source: *const f32) -> Self::Vector;
 
+    /// Writes `LANES` values at `target`, which need not be aligned.
+    ///
     /// # Safety
-    /// `LANES` values can be written at `target`.
+    /// `target` is valid for writes of `LANES` values.
     unsafe fn store(self, target: *mut f32, vector: Self::Vector);
 
-    /// Whether this processor multiplies pairs of bf16 ([`precision`](super::precision)).
+    /// Whether this processor supports pairs of bf16 ([`bf16_pairs`](super::bf16_pairs)).
     #[inline(always)]
-    fn has_pairs(self) -> bool {
+    fn has_bf16_pairs(self) -> bool {
         false
     }
 
-    /// Adds both products of each pair to `c`.
+    /// Adds the products of both elements of each pair to `c`.
     ///
     /// # Safety
-    /// The processor [has pairs](Self::has_pairs).
+    /// [`has_bf16_pairs`](Self::has_bf16_pairs) returns true.
     #[inline(always)]
-    unsafe fn multiply_add_pairs(self, _a: Self::Vector, _b: Self::Vector, _c: Self::Vector) -> Self::Vector {
-        unreachable!("no pairs")
+    unsafe fn bf16_multiply_add(self, _a: Self::Vector, _b: Self::Vector, _c: Self::Vector) -> Self::Vector {
+        unreachable!("pairs of bf16 are not supported")
     }
 
-    /// Rounds twice as many values as there are lanes to pairs of neighbours: those of `low`, then those of `high`.
+    /// Rounds the values of `low` and then of `high` to bf16 and packs adjacent values into pairs.
     ///
     /// # Safety
-    /// The processor [has pairs](Self::has_pairs).
+    /// [`has_bf16_pairs`](Self::has_bf16_pairs) returns true.
     #[inline(always)]
-    unsafe fn round_to_pairs(self, _low: Self::Vector, _high: Self::Vector) -> Self::Vector {
-        unreachable!("no pairs")
+    unsafe fn round_to_bf16(self, _low: Self::Vector, _high: Self::Vector) -> Self::Vector {
+        unreachable!("pairs of bf16 are not supported")
     }
 
-    /// Asks for the cache line at an address, which need not be readable, into the second level of caches.
+    /// Prefetches the cache line at an address into the second-level cache. The address need not be readable.
     #[inline(always)]
     fn prefetch(self, _address: *const f32) {}
 
+    /// Reads a vector from `source[at..]`.
+    ///
     /// # Safety
-    /// `at + LANES <= source.len()`
+    /// `at + LANES <= source.len()`.
     #[inline(always)]
     unsafe fn read(self, source: &[f32], at: usize) -> Self::Vector {
         debug_assert!(at + Self::LANES <= source.len(), "read of {at} in {}", source.len());
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that the values lie inside `source`.
         unsafe { self.load(source.as_ptr().add(at)) }
     }
 
+    /// Writes a vector to `target[at..]`.
+    ///
     /// # Safety
-    /// `at + LANES <= target.len()`, and no other thread touches these values meanwhile.
+    /// `at + LANES <= target.len()`, and no other thread accesses these values at the same time.
     #[inline(always)]
-    unsafe fn write(self, target: Target, at: usize, vector: Self::Vector) {
+    unsafe fn write(self, target: SharedMutSlice, at: usize, vector: Self::Vector) {
         debug_assert!(at + Self::LANES <= target.len(), "write of {at} in {}", target.len());
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that the values lie inside `target` and that no other thread accesses them.
         unsafe { self.store(target.as_mut_ptr().add(at), vector) }
     }
 }
 
-/// Code that is compiled once for each instruction set. Implementations are `#[inline(always)]`.
+/// Code that is compiled for each instruction set. Implementations of `run` must be `#[inline(always)]`.
 pub trait Kernel {
     type Output;
 
     fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Rounds two values to bf16 and packs them into 32 bits, the first in the lower half. The result is not meaningful as
+/// an f32.
+pub fn pack_bf16_pair(first: f32, second: f32) -> f32 {
+    let [first, second] = [first, second].map(|value| u32::from(bf16::from_f32(value).to_bits()));
+    f32::from_bits(first | second << 16)
 }

@@ -1,8 +1,9 @@
-//! No vectors at all: the oracle of all others, and what runs where there is none of them.
+//! Scalar code without vectors: the reference for all other instruction sets, and the fallback on processors without
+//! them.
 
-use super::super::precision::pair;
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, pack_bf16_pair};
 
+/// Vectors of one lane.
 #[derive(Clone, Copy)]
 pub struct Scalar;
 
@@ -10,9 +11,9 @@ impl Simd for Scalar {
     type Vector = f32;
 
     const LANES: usize = 1;
-    const ROWS: usize = 4;
-    const COLUMNS: usize = 2;
-    const PAIRS: bool = true;
+    const TILE_ROWS: usize = 4;
+    const TILE_COLUMNS: usize = 2;
+    const BF16_PAIRS: bool = true;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -51,36 +52,36 @@ impl Simd for Scalar {
 
     #[inline(always)]
     unsafe fn load(self, source: *const f32) -> f32 {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that `source` is valid for reads.
         unsafe { *source }
     }
 
     #[inline(always)]
     unsafe fn store(self, target: *mut f32, vector: f32) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that `target` is valid for writes.
         unsafe { *target = vector }
     }
 
     #[inline(always)]
-    fn has_pairs(self) -> bool {
+    fn has_bf16_pairs(self) -> bool {
         true
     }
 
     #[inline(always)]
-    unsafe fn multiply_add_pairs(self, a: f32, b: f32, c: f32) -> f32 {
-        let ([a, next_a], [b, next_b]) = (unpair(a), unpair(b));
-        // In the order of x86's instruction.
-        a * b + (next_a * next_b + c)
+    unsafe fn bf16_multiply_add(self, a: f32, b: f32, c: f32) -> f32 {
+        let ([a0, a1], [b0, b1]) = (unpack_bf16_pair(a), unpack_bf16_pair(b));
+        // The order of operations of `vdpbf16ps`.
+        a0 * b0 + (a1 * b1 + c)
     }
 
     #[inline(always)]
-    unsafe fn round_to_pairs(self, low: f32, high: f32) -> f32 {
-        pair(low, high)
+    unsafe fn round_to_bf16(self, low: f32, high: f32) -> f32 {
+        pack_bf16_pair(low, high)
     }
 }
 
-/// What [`pair`] has put together.
-fn unpair(pair: f32) -> [f32; 2] {
+/// Inverse of [`pack_bf16_pair`].
+fn unpack_bf16_pair(pair: f32) -> [f32; 2] {
     let bits = pair.to_bits();
     [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
 }

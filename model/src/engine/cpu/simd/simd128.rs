@@ -1,8 +1,10 @@
-//! WebAssembly's 128-bit vectors. The target's flags decide on them: a module has no run-time detection.
+//! WebAssembly's 128-bit vectors. Target features enable them at compile time, since a module cannot detect them at run
+//! time.
 
 use super::{Kernel, Simd};
 use std::arch::wasm32::*;
 
+/// The instruction set simd128, with 4 lanes.
 #[derive(Clone, Copy)]
 pub struct Simd128;
 
@@ -10,14 +12,14 @@ impl Simd for Simd128 {
     type Vector = v128;
 
     const LANES: usize = 4;
-    // x86-64 hosts have 16 registers and no fused multiply-add here: 8 sums, two vectors of weights,
-    // a pixel, a product; of more rows, V8 spills.
-    const ROWS: usize = 4;
-    const COLUMNS: usize = 2;
+    // On x86-64 hosts there are 16 registers, and no fused multiply-add: 8 sums, two vectors of weights, one pixel and
+    // one product. With more rows, V8 spills registers.
+    const TILE_ROWS: usize = 4;
+    const TILE_COLUMNS: usize = 2;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-        // A call, so that each kernel is compiled once.
+        // Not inlined, so that each kernel is compiled once.
         #[inline(never)]
         fn inner<K: Kernel>(simd: Simd128, kernel: K) -> K::Output {
             kernel.run(simd)
@@ -52,19 +54,21 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     fn max(self, a: v128, b: v128) -> v128 {
-        // One instruction on every host, unlike `f32x4_max`.
+        // A single instruction on every host, unlike `f32x4_max`.
         f32x4_pmax(b, a)
     }
 
     #[inline(always)]
     unsafe fn load(self, source: *const f32) -> v128 {
-        // SAFETY: the caller's promise; `v128_load` asks for no alignment.
+        // SAFETY: the caller guarantees that `source` is valid for reads of 4 values; `v128_load` requires no
+        // alignment.
         unsafe { v128_load(source.cast()) }
     }
 
     #[inline(always)]
     unsafe fn store(self, target: *mut f32, vector: v128) {
-        // SAFETY: the caller's promise; `v128_store` asks for no alignment.
+        // SAFETY: the caller guarantees that `target` is valid for writes of 4 values; `v128_store` requires no
+        // alignment.
         unsafe { v128_store(target.cast(), vector) }
     }
 }

@@ -1,16 +1,18 @@
-//! AVX-512 and AVX2 with FMA.
+//! AVX-512, and AVX2 with FMA.
 
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 use std::arch::{asm, is_x86_feature_detected};
 
-/// Proof of AVX-512 (F, VL, BW, DQ: what every processor but Knights has together).
+/// Proof that the processor supports AVX-512: F, VL, BW and DQ, which all processors with AVX-512 except Xeon Phi
+/// support.
 #[derive(Clone, Copy)]
 pub struct Avx512 {
+    /// Whether the processor supports AVX512-BF16.
     bf16: bool,
 }
 
-/// Proof of AVX2 and FMA.
+/// Proof that the processor supports AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub struct Avx2(());
 
@@ -32,7 +34,7 @@ impl Avx2 {
     }
 }
 
-/// [`Simd`] for a type that proves `$features`.
+/// Implements [`Simd`] for a type that proves that the processor supports `$features`.
 macro_rules! x86 {
     ($name:ident, $features:literal, $vector:ty, $lanes:literal, $rows:literal x $columns:literal,
      $splat:ident, $add:ident, $subtract:ident, $multiply:ident, $multiply_add:ident, $max:ident, $load:ident,
@@ -41,8 +43,8 @@ macro_rules! x86 {
             type Vector = $vector;
 
             const LANES: usize = $lanes;
-            const ROWS: usize = $rows;
-            const COLUMNS: usize = $columns;
+            const TILE_ROWS: usize = $rows;
+            const TILE_COLUMNS: usize = $columns;
 
             #[inline(always)]
             fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -51,61 +53,63 @@ macro_rules! x86 {
                 fn inner<K: Kernel>(simd: $name, kernel: K) -> K::Output {
                     kernel.run(simd)
                 }
-                // SAFETY: `self` proves the features.
+                // SAFETY: `self` proves that the processor supports the features.
                 unsafe { inner(self, kernel) }
             }
 
             #[inline(always)]
             fn splat(self, value: f32) -> Self::Vector {
-                // SAFETY: `self` proves the features.
+                // SAFETY: `self` proves that the processor supports the features.
                 unsafe { $splat(value) }
             }
 
             #[inline(always)]
             fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                // SAFETY: `self` proves the features.
+                // SAFETY: `self` proves that the processor supports the features.
                 unsafe { $add(a, b) }
             }
 
             #[inline(always)]
             fn subtract(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                // SAFETY: `self` proves the features.
+                // SAFETY: `self` proves that the processor supports the features.
                 unsafe { $subtract(a, b) }
             }
 
             #[inline(always)]
             fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                // SAFETY: `self` proves the features.
+                // SAFETY: `self` proves that the processor supports the features.
                 unsafe { $multiply(a, b) }
             }
 
             #[inline(always)]
             fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
-                // SAFETY: `self` proves the features.
+                // SAFETY: `self` proves that the processor supports the features.
                 unsafe { $multiply_add(a, b, c) }
             }
 
             #[inline(always)]
             fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-                // SAFETY: `self` proves the features.
+                // SAFETY: `self` proves that the processor supports the features.
                 unsafe { $max(a, b) }
             }
 
             #[inline(always)]
             unsafe fn load(self, source: *const f32) -> Self::Vector {
-                // SAFETY: `self` proves the features, the caller promises the memory.
+                // SAFETY: `self` proves that the processor supports the features, and the caller guarantees that
+                // `source` is valid for reads of a vector.
                 unsafe { $load(source) }
             }
 
             #[inline(always)]
             unsafe fn store(self, target: *mut f32, vector: Self::Vector) {
-                // SAFETY: `self` proves the features, the caller promises the memory.
+                // SAFETY: `self` proves that the processor supports the features, and the caller guarantees that
+                // `target` is valid for writes of a vector.
                 unsafe { $store(target, vector) }
             }
 
             #[inline(always)]
             fn prefetch(self, address: *const f32) {
-                // SAFETY: a prefetch never faults.
+                // SAFETY: a prefetch never faults, whatever the address.
                 unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
             }
 
@@ -114,43 +118,47 @@ macro_rules! x86 {
     };
 }
 
-// 28 sums, two vectors of weights, one pixel: 31 of 32 registers. Every side of ImageNet's stages is a multiple of 7,
-// so tiles of 14 and 7 leave no ragged end.
+// 28 sums, two vectors of weights and one pixel take 31 of 32 registers. With 224x224 inputs, the sides of all stages
+// are multiples of 7, so that tiles of 14 and 7 pixels leave no remainder.
 x86!(
     Avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma", __m512, 16, 14 x 2,
     _mm512_set1_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_loadu_ps,
     _mm512_storeu_ps,
     {
-        const PAIRS: bool = true;
+        const BF16_PAIRS: bool = true;
 
         #[inline(always)]
-        fn has_pairs(self) -> bool {
+        fn has_bf16_pairs(self) -> bool {
             self.bf16
         }
 
         #[inline(always)]
-        unsafe fn multiply_add_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-            // SAFETY: `self` proves AVX-512, the caller promises AVX512-BF16.
+        unsafe fn bf16_multiply_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: `self` proves that the processor supports AVX-512, the caller guarantees that it supports
+            // AVX512-BF16.
             unsafe { dot_pairs(a, b, c) }
         }
 
         #[inline(always)]
-        unsafe fn round_to_pairs(self, low: __m512, high: __m512) -> __m512 {
-            // SAFETY: `self` proves AVX-512, the caller promises AVX512-BF16.
+        unsafe fn round_to_bf16(self, low: __m512, high: __m512) -> __m512 {
+            // SAFETY: `self` proves that the processor supports AVX-512, the caller guarantees that it supports
+            // AVX512-BF16.
             unsafe { round_pairs(low, high) }
         }
     }
 );
 
-// In assembly, since intrinsics are only inlined into functions that are compiled for AVX512-BF16: that would be all
-// kernels once more.
+// These two functions are written in assembly, since intrinsics are only inlined into functions that are compiled with
+// AVX512-BF16, for which all kernels would have to be compiled a second time.
 
+/// Adds the products of pairs of bf16 to `sum`.
+///
 /// # Safety
-/// The processor has AVX512-BF16.
+/// The processor supports AVX512-BF16.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn dot_pairs(a: __m512, b: __m512, mut sum: __m512) -> __m512 {
-    // SAFETY: the caller's promise; registers are all that it touches.
+    // SAFETY: the caller guarantees that the processor supports the instruction, which accesses no memory.
     unsafe {
         asm!(
             "vdpbf16ps {sum}, {a}, {b}",
@@ -161,13 +169,15 @@ unsafe fn dot_pairs(a: __m512, b: __m512, mut sum: __m512) -> __m512 {
     sum
 }
 
+/// Rounds values to pairs of bf16.
+///
 /// # Safety
-/// The processor has AVX512-BF16.
+/// The processor supports AVX512-BF16.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn round_pairs(low: __m512, high: __m512) -> __m512 {
     let pairs;
-    // SAFETY: the caller's promise; registers are all that it touches.
+    // SAFETY: the caller guarantees that the processor supports the instruction, which accesses no memory.
     unsafe {
         asm!(
             "vcvtne2ps2bf16 {pairs}, {high}, {low}",
@@ -178,7 +188,7 @@ unsafe fn round_pairs(low: __m512, high: __m512) -> __m512 {
     pairs
 }
 
-// 12 sums, two vectors of weights, one pixel: 15 of 16 registers.
+// 12 sums, two vectors of weights and one pixel take 15 of 16 registers.
 x86!(
     Avx2, "avx2,fma", __m256, 8, 6 x 2,
     _mm256_set1_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps, _mm256_loadu_ps,

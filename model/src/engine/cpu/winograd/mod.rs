@@ -1,134 +1,90 @@
-//! Convolutions of 3x3 by Winograd's minimal filtering: fewer multiplications than there are taps.
+//! Winograd convolution, F(m×m, 3×3): fewer multiplications than a direct convolution.
 //!
-//! Tiles of the input are transformed, a block of them at a time; then for every panel of output channels, one matrix
-//! product a point; then the products are transformed back into the output. Where the weights fit the cache beside a block,
-//! one task does all three for its block. Where they are large, every weight should be read once: then all blocks are
-//! transformed first, and each task takes one panel of the weights through a block.
+//! The input tiles of a block are transformed, each of the α×α elements of the transformed tiles takes part in one
+//! matrix product per panel of output channels, and the products are transformed back into output tiles. If the weights
+//! fit into the cache along with a block, one task does all of this for its block. If they are larger, each weight
+//! should be read only once: the inputs of all blocks of a round are transformed first, and then each task multiplies
+//! one block by one panel of the weights.
 
 mod schedule;
 mod transform;
 mod weights;
 
-use super::blocked::{BLOCK, Blocked};
-use super::buffer::{Buffer, Target};
-use super::choice::Algorithm;
+pub use schedule::WinogradSchedule;
+pub use weights::WinogradWeights;
+
+use super::blocked_shape::{BLOCK, BlockedShape};
+use super::buffer::SharedMutSlice;
+use super::convolution_output::ConvolutionOutput;
+use super::microkernel::{Microkernel, Operands, StoreSums, WeightPrefetch, split_range, with_rows};
 use super::simd::{InstructionSet, Kernel, Simd};
-use super::threads::{Scratch, Threads};
-use super::tile::{Ahead, Epilogue, Operands, Store, Tile, piece, with_rows};
-use crate::engine::winograd::{POINTS, Scheme};
-use crate::plan::FoldedConvolution;
-pub use schedule::Schedule;
-use schedule::{Column, Line, Product, count};
+use super::thread_pool::{ThreadPool, ThreadScratch};
+use crate::engine::winograd::{MAX_ALPHA, WinogradVariant};
+use schedule::{ElementProduct, TileColumn, TileRow, count_points};
 use std::ops::Range;
-use transform::{InputTransform, OutputTransform, Points};
+use transform::{ElementOffsets, InputTransform, OutputTransform};
 
-/// A convolution's transformed weights.
-pub struct Weights {
-    packed: Buffer,
-    scheme: Scheme,
-    in_blocks: usize,
-    panels: usize,
-    panel: usize,
-}
-
-impl Weights {
-    pub fn pack(convolution: &FoldedConvolution, scheme: Scheme, set: InstructionSet) -> Self {
-        let [out_channels, in_channels, ..] = convolution.layer.weight_shape();
-        let panel = set.panel();
-        Weights {
-            packed: weights::pack(convolution, scheme, panel),
-            scheme,
-            in_blocks: in_channels.div_ceil(BLOCK),
-            panels: out_channels.div_ceil(panel),
-            panel,
-        }
-    }
-
-    pub fn algorithm(&self) -> Algorithm {
-        Algorithm::Winograd(self.scheme)
-    }
-
-    pub fn packed_len(&self) -> usize {
-        self.packed.len()
-    }
-
-    /// Multiply-adds for an output.
-    pub fn products(&self, output: &Blocked) -> usize {
-        let channels = self.packed.len() / self.scheme.matrices();
-        output.batch * self.scheme.products(output.height) * self.scheme.products(output.width) * channels
-    }
-
-    /// Points of a tile's side.
-    fn side(&self) -> usize {
-        self.scheme.points(self.scheme.tile)
-    }
-
-    /// Points of a tile.
-    fn points(&self) -> usize {
-        self.side() * self.side()
-    }
-}
-
-/// One convolution, ready to run.
-pub struct Convolution<'a> {
-    pub weights: &'a Weights,
-    pub schedule: &'a Schedule,
-    /// The input with a border of at least 1.
+/// A Winograd convolution of one input.
+pub struct WinogradConvolution<'a> {
+    pub weights: &'a WinogradWeights,
+    pub schedule: &'a WinogradSchedule,
+    /// `[in_channels / 16, batch, height, width, 16]` with a border of at least 1.
     pub input: &'a [f32],
-    pub input_shape: &'a Blocked,
-    pub epilogue: Epilogue<'a>,
+    pub input_shape: &'a BlockedShape,
+    pub output: ConvolutionOutput<'a>,
 }
 
-impl Convolution<'_> {
-    /// `shared` has room for [`Schedule::shared`] values, `scratch` for [`Schedule::scratch`].
-    pub fn run(&self, set: InstructionSet, threads: &Threads, shared: &mut [f32], scratch: &Scratch) {
-        let Convolution { weights, schedule, .. } = *self;
-        self.epilogue.check(weights.panels * weights.panel);
+impl WinogradConvolution<'_> {
+    /// Computes the convolution. `shared` has room for [`WinogradSchedule::shared_len`] values, `scratch` for
+    /// [`WinogradSchedule::scratch_len`].
+    pub fn run(&self, set: InstructionSet, threads: &ThreadPool, shared: &mut [f32], scratch: &ThreadScratch) {
+        let WinogradConvolution { weights, schedule, .. } = *self;
+        self.output.check(weights.panels * weights.panel);
         assert_eq!(self.input.len(), self.input_shape.len());
-        assert!(self.input_shape.border > 0 && shared.len() >= schedule.shared(weights));
-        let blocks = schedule.lines.len().div_ceil(schedule.lines_of_a_block);
+        assert!(self.input_shape.border > 0 && shared.len() >= schedule.shared_len(weights));
+        let blocks = schedule.rows.len().div_ceil(schedule.rows_per_block);
         if schedule.fused {
-            threads.for_each_with(scratch, blocks, |block, scratch| {
-                let (transformed, products) = scratch.split_at_mut(schedule.transformed(weights));
-                set.run(Task { convolution: self, block, work: Work::All { transformed, products } });
+            threads.for_each_with_scratch(scratch, blocks, |block, scratch| {
+                let (transformed, products) = scratch.split_at_mut(schedule.transformed_len(weights));
+                set.run(Task { convolution: self, block, phase: Phase::Fused { transformed, products } });
             });
             return;
         }
-        let size = schedule.transformed(weights);
-        for round in (0..blocks).step_by(schedule.blocks_of_a_round) {
-            let count = schedule.blocks_of_a_round.min(blocks - round);
-            let transformed = Target::new(shared);
+        let size = schedule.transformed_len(weights);
+        for round in (0..blocks).step_by(schedule.blocks_per_round) {
+            let count = schedule.blocks_per_round.min(blocks - round);
+            let transformed = SharedMutSlice::new(shared);
             threads.for_each(count * weights.in_blocks, |task| {
                 let (block, channels) = (task / weights.in_blocks, task % weights.in_blocks);
-                let work = Work::Transform { transformed, at: block * size, channels: channels..channels + 1 };
-                set.run(Task { convolution: self, block: round + block, work });
+                let phase = Phase::Transform { transformed, at: block * size, channels: channels..channels + 1 };
+                set.run(Task { convolution: self, block: round + block, phase });
             });
             let transformed = &*shared;
-            threads.for_each_with(scratch, count * weights.panels, |task, products| {
-                // Tasks that follow each other share a panel's weights.
+            threads.for_each_with_scratch(scratch, count * weights.panels, |task, products| {
+                // Consecutive tasks use the same panel of weights.
                 let (panel, block) = (task / count, task % count);
                 let transformed = &transformed[block * size..][..size];
-                let work = Work::Multiply { transformed, products, panels: panel..panel + 1 };
-                set.run(Task { convolution: self, block: round + block, work });
+                let phase = Phase::Multiply { transformed, products, panels: panel..panel + 1 };
+                set.run(Task { convolution: self, block: round + block, phase });
             });
         }
     }
 }
 
-/// What a thread does at once.
+/// Part of the computations for one block of tiles.
 struct Task<'a> {
-    convolution: &'a Convolution<'a>,
+    convolution: &'a WinogradConvolution<'a>,
     block: usize,
-    work: Work<'a>,
+    phase: Phase<'a>,
 }
 
-enum Work<'a> {
-    /// Some blocks of channels of the input, to `at`.
-    Transform { transformed: Target<'a>, at: usize, channels: Range<usize> },
-    /// Some panels of the output.
+enum Phase<'a> {
+    /// Transforms some blocks of input channels, and stores them at offset `at`.
+    Transform { transformed: SharedMutSlice<'a>, at: usize, channels: Range<usize> },
+    /// Computes some panels of output channels from transformed inputs.
     Multiply { transformed: &'a [f32], products: &'a mut [f32], panels: Range<usize> },
-    /// Everything for a block.
-    All { transformed: &'a mut [f32], products: &'a mut [f32] },
+    /// Computes all output channels.
+    Fused { transformed: &'a mut [f32], products: &'a mut [f32] },
 }
 
 impl Kernel for Task<'_> {
@@ -136,176 +92,183 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match self.convolution.weights.scheme {
-            Scheme { tile: 2, stride: 1 } => self.run_with::<S, 2, 1>(simd),
-            Scheme { tile: 3, stride: 1 } => self.run_with::<S, 3, 1>(simd),
-            Scheme { tile: 4, stride: 1 } => self.run_with::<S, 4, 1>(simd),
-            Scheme { tile: 2, stride: 2 } => self.run_with::<S, 2, 2>(simd),
-            scheme => unreachable!("{scheme:?}"),
+        match self.convolution.weights.variant {
+            WinogradVariant { m: 2, stride: 1 } => self.run_variant::<S, 2, 1>(simd),
+            WinogradVariant { m: 3, stride: 1 } => self.run_variant::<S, 3, 1>(simd),
+            WinogradVariant { m: 4, stride: 1 } => self.run_variant::<S, 4, 1>(simd),
+            WinogradVariant { m: 2, stride: 2 } => self.run_variant::<S, 2, 2>(simd),
+            variant => unreachable!("{variant:?} is not supported"),
         }
     }
 }
 
 impl Task<'_> {
     #[inline(always)]
-    fn run_with<S: Simd, const TILE: usize, const STRIDE: usize>(self, simd: S) {
-        let Task { convolution, block, work } = self;
-        let lines = convolution.schedule.block(block);
-        match work {
-            Work::Transform { transformed, at, channels } => {
-                simd.vectorize(Transform::<TILE, STRIDE> { convolution, lines, transformed, at, channels });
+    fn run_variant<S: Simd, const M: usize, const STRIDE: usize>(self, simd: S) {
+        let Task { convolution, block, phase } = self;
+        let rows = convolution.schedule.block(block);
+        match phase {
+            Phase::Transform { transformed, at, channels } => {
+                simd.vectorize(TransformInputs::<M, STRIDE> { convolution, rows, transformed, at, channels });
             }
-            Work::Multiply { transformed, products, panels } => {
-                simd.vectorize(Multiply::<TILE, STRIDE> { convolution, lines, transformed, products, panels });
+            Phase::Multiply { transformed, products, panels } => {
+                simd.vectorize(ComputeOutputs::<M, STRIDE> { convolution, rows, transformed, products, panels });
             }
-            Work::All { transformed, products } => {
+            Phase::Fused { transformed, products } => {
                 let channels = 0..convolution.weights.in_blocks;
-                let target = Target::new(transformed);
-                simd.vectorize(Transform::<TILE, STRIDE> { convolution, lines, transformed: target, at: 0, channels });
+                let target = SharedMutSlice::new(transformed);
+                simd.vectorize(TransformInputs::<M, STRIDE> {
+                    convolution,
+                    rows,
+                    transformed: target,
+                    at: 0,
+                    channels,
+                });
                 let panels = 0..convolution.weights.panels;
-                simd.vectorize(Multiply::<TILE, STRIDE> { convolution, lines, transformed, products, panels });
+                simd.vectorize(ComputeOutputs::<M, STRIDE> { convolution, rows, transformed, products, panels });
             }
         }
     }
 }
 
-/// Transforms a block's inputs to `[points, in_blocks, tiles, 16]`.
-struct Transform<'a, const TILE: usize, const STRIDE: usize> {
-    convolution: &'a Convolution<'a>,
-    lines: &'a [Line],
-    transformed: Target<'a>,
+/// Transforms the inputs of a block of tiles to `[elements, in_blocks, tiles, 16]`.
+struct TransformInputs<'a, const M: usize, const STRIDE: usize> {
+    convolution: &'a WinogradConvolution<'a>,
+    rows: &'a [TileRow],
+    transformed: SharedMutSlice<'a>,
     at: usize,
     channels: Range<usize>,
 }
 
-impl<const TILE: usize, const STRIDE: usize> Kernel for Transform<'_, TILE, STRIDE> {
+impl<const M: usize, const STRIDE: usize> Kernel for TransformInputs<'_, M, STRIDE> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Transform { convolution: Convolution { weights, schedule, input, input_shape, .. }, .. } = self;
-        let tiles = schedule.tiles_of_a_block();
-        let totals = schedule.totals(weights.scheme);
+        let TransformInputs { convolution: WinogradConvolution { weights, schedule, input, input_shape, .. }, .. } =
+            self;
+        let tiles = schedule.tiles_per_block();
+        let tiles_per_row = schedule.tiles_per_row(weights.variant);
         let inset = input_shape.border - 1;
         for block in self.channels {
-            let mut lines = [0; POINTS];
-            for line in self.lines {
+            let mut preceding_rows = [0; MAX_ALPHA];
+            for row in self.rows {
                 for column in &schedule.columns {
-                    let corner = block * input_shape.plane()
-                        + input_shape.offset(line.image, line.y * STRIDE + inset, column.x * STRIDE + inset);
+                    let corner = block * input_shape.block_stride()
+                        + input_shape.offset(row.image, row.y * STRIDE + inset, column.x * STRIDE + inset);
                     for lane in (0..BLOCK).step_by(S::LANES) {
-                        let points = Points {
+                        let offsets = ElementOffsets {
                             start: self.at + block * tiles * BLOCK + lane,
-                            point: weights.in_blocks * tiles * BLOCK,
-                            tile: BLOCK,
-                            lines: &lines,
-                            columns: &column.rank,
-                            totals: &totals,
+                            element_stride: weights.in_blocks * tiles * BLOCK,
+                            tile_stride: BLOCK,
+                            preceding_rows: &preceding_rows,
+                            preceding_columns: &column.preceding,
+                            tiles_per_row: &tiles_per_row,
                         };
-                        let tile = InputTransform::<TILE, STRIDE> {
-                            size: [line.height, column.width],
+                        let tile = InputTransform::<M, STRIDE> {
+                            outputs: [row.height, column.width],
                             input,
                             corner: corner + lane,
-                            pitch: input_shape.pitch(),
+                            row_stride: input_shape.row_stride(),
                             target: self.transformed,
-                            points,
+                            offsets,
                         };
                         tile.run(simd);
                     }
                 }
-                count(&mut lines, weights.scheme.points(line.height));
+                count_points(&mut preceding_rows, weights.variant.alpha(row.height));
             }
         }
     }
 }
 
-/// Multiplies a block's transformed inputs by panels of the weights, and transforms the products to outputs.
-struct Multiply<'a, const TILE: usize, const STRIDE: usize> {
-    convolution: &'a Convolution<'a>,
-    lines: &'a [Line],
+/// Multiplies the transformed inputs of a block of tiles by panels of the weights, and transforms the products to
+/// outputs.
+struct ComputeOutputs<'a, const M: usize, const STRIDE: usize> {
+    convolution: &'a WinogradConvolution<'a>,
+    rows: &'a [TileRow],
+    /// `[elements, in_blocks, tiles, 16]`.
     transformed: &'a [f32],
-    /// `[points, tiles, panel]`
+    /// `[elements, tiles, panel]`.
     products: &'a mut [f32],
     panels: Range<usize>,
 }
 
-impl<const TILE: usize, const STRIDE: usize> Kernel for Multiply<'_, TILE, STRIDE> {
+impl<const M: usize, const STRIDE: usize> Kernel for ComputeOutputs<'_, M, STRIDE> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Convolution { weights, schedule, epilogue, input_shape, .. } = self.convolution;
-        let totals = schedule.totals(weights.scheme);
-        let mut line_totals = [0; POINTS];
-        self.lines.iter().for_each(|line| count(&mut line_totals, weights.scheme.points(line.height)));
-        let tiles = schedule.tiles_of_a_block();
-        let (matrices, depth, panel) = (weights.scheme.matrices(), weights.in_blocks * BLOCK, weights.panel);
-        debug_assert_eq!(input_shape.batch, epilogue.shape.batch);
-        let residual_shape = epilogue.residual.map(|(_, shape)| shape);
+        let WinogradConvolution { weights, schedule, output, input_shape, .. } = self.convolution;
+        let tiles_per_row = schedule.tiles_per_row(weights.variant);
+        let mut rows_per_point = [0; MAX_ALPHA];
+        self.rows.iter().for_each(|row| count_points(&mut rows_per_point, weights.variant.alpha(row.height)));
+        let tiles = schedule.tiles_per_block();
+        let (filter_elements, depth, panel) =
+            (weights.variant.filter_elements(), weights.in_blocks * BLOCK, weights.panel);
+        debug_assert_eq!(input_shape.batch, output.shape.batch);
+        let residual_shape = output.residual.map(|(_, shape)| shape);
 
         for index in self.panels {
-            let target = Target::new(self.products);
-            for &Product { point, rows: [y, x], matrix } in &schedule.products {
-                let rows = line_totals[y] * totals[x];
-                let packed = &weights.packed[(index * matrices + matrix) * depth * panel..][..depth * panel];
-                let inputs = &self.transformed[point * depth * tiles..][..depth * tiles];
-                let parts = rows.div_ceil(S::ROWS);
+            let target = SharedMutSlice::new(self.products);
+            for &ElementProduct { element, points: [y, x], filter_element } in &schedule.products {
+                let element_tiles = rows_per_point[y] * tiles_per_row[x];
+                let first_weight = (index * filter_elements + filter_element) * depth * panel;
+                let packed = &weights.packed[first_weight..][..depth * panel];
+                let inputs = &self.transformed[element * depth * tiles..][..depth * tiles];
+                let parts = element_tiles.div_ceil(S::TILE_ROWS);
                 for part in 0..parts {
-                    let tiles_of_part = piece(rows, parts, part);
-                    let finish = Store { target, at: (point * tiles + tiles_of_part.start) * panel };
-                    let ahead = Ahead::new(depth * panel, panel, part, parts);
-                    let (origin, runs) = (tiles_of_part.start * BLOCK, &schedule.runs);
-                    multiply(
-                        simd,
-                        tiles_of_part.len(),
-                        Operands { input: inputs, origin, runs, weights: packed, ahead },
-                        finish,
-                    );
+                    let part_tiles = split_range(element_tiles, parts, part);
+                    let epilogue = StoreSums { target, at: (element * tiles + part_tiles.start) * panel };
+                    let prefetch = WeightPrefetch::new(depth * panel, panel, part, parts);
+                    let (origin, runs) = (part_tiles.start * BLOCK, &schedule.runs);
+                    let operands = Operands { input: inputs, origin, runs, weights: packed, prefetch };
+                    run_microkernel(simd, part_tiles.len(), operands, epilogue);
                 }
             }
 
-            let mut lines = [0; POINTS];
-            for line in self.lines {
+            let mut preceding_rows = [0; MAX_ALPHA];
+            for row in self.rows {
                 for column in &schedule.columns {
                     for lane in (0..panel).step_by(S::LANES) {
-                        let points = Points {
+                        let offsets = ElementOffsets {
                             start: lane,
-                            point: tiles * panel,
-                            tile: panel,
-                            lines: &lines,
-                            columns: &column.rank,
-                            totals: &totals,
+                            element_stride: tiles * panel,
+                            tile_stride: panel,
+                            preceding_rows: &preceding_rows,
+                            preceding_columns: &column.preceding,
+                            tiles_per_row: &tiles_per_row,
                         };
-                        let tile = OutputTransform::<TILE, STRIDE> {
-                            size: [line.height, column.width],
+                        let tile = OutputTransform::<M, STRIDE> {
+                            outputs: [row.height, column.width],
                             products: self.products,
-                            points,
-                            epilogue: *epilogue,
+                            offsets,
+                            output: *output,
                             channel: index * panel + lane,
-                            corner: corner(epilogue.shape, line, column),
-                            residual_corner: residual_shape.map_or(0, |shape| corner(shape, line, column)),
+                            corner: corner(output.shape, row, column),
+                            residual_corner: residual_shape.map_or(0, |shape| corner(shape, row, column)),
                         };
                         tile.run(simd);
                     }
                 }
-                count(&mut lines, weights.scheme.points(line.height));
+                count_points(&mut preceding_rows, weights.variant.alpha(row.height));
             }
         }
     }
 }
 
-/// The offset of a tile's first pixel in a plane.
+/// Offset of a tile's first pixel in a block of channels.
 #[inline(always)]
-fn corner(shape: &Blocked, line: &Line, column: &Column) -> usize {
-    shape.offset(line.image, line.y + shape.border, column.x + shape.border)
+fn corner(shape: &BlockedShape, row: &TileRow, column: &TileColumn) -> usize {
+    shape.offset(row.image, row.y + shape.border, column.x + shape.border)
 }
 
-/// A tile of sums with as many columns as the registers hold.
+/// Multiplies `rows` transformed tiles by a panel of weights, in a register tile as wide as the instruction set allows.
 #[inline(always)]
-fn multiply<S: Simd>(simd: S, rows: usize, operands: Operands, finish: Store) {
-    with_rows!(rows, ROWS => match S::COLUMNS {
-        2 => simd.vectorize(Tile::<_, ROWS, 2, BLOCK, BLOCK> { operands, finish }),
-        4 => simd.vectorize(Tile::<_, ROWS, 4, BLOCK, BLOCK> { operands, finish }),
-        columns => unreachable!("tiles of {columns} vectors"),
+fn run_microkernel<S: Simd>(simd: S, rows: usize, operands: Operands, epilogue: StoreSums) {
+    with_rows!(rows, ROWS => match S::TILE_COLUMNS {
+        2 => simd.vectorize(Microkernel::<_, ROWS, 2, BLOCK, BLOCK> { operands, epilogue }),
+        4 => simd.vectorize(Microkernel::<_, ROWS, 4, BLOCK, BLOCK> { operands, epilogue }),
+        columns => unreachable!("no register tile is {columns} vectors wide"),
     });
 }

@@ -1,158 +1,168 @@
-//! How the work of a convolution is cut, for one shape of its values: into tiles, blocks of tiles, and rounds of blocks.
+//! Splits a Winograd convolution into tiles, blocks of tiles, and rounds of blocks, for values of one shape.
 
-use super::super::blocked::{BLOCK, Blocked};
-use super::super::buffer::F32;
-use super::transform::Ranks;
-use super::{Scheme, Weights};
-use crate::engine::winograd::POINTS;
+use super::super::blocked_shape::{BLOCK, BlockedShape};
+use super::super::buffer::F32_BYTES;
+use super::transform::PointCounts;
+use super::weights::WinogradWeights;
+use crate::engine::winograd::{MAX_ALPHA, WinogradVariant};
 
-/// What of a core's cache may be taken for one block of tiles.
-const CACHE: usize = 512 << 10;
-/// Transformed inputs of all blocks at once, at most; a larger batch goes in several rounds.
-const TRANSFORMED: usize = 4 << 20;
+/// Bytes of a core's cache that one block of tiles may take.
+const CACHE_BYTES: usize = 512 << 10;
+/// Maximum size of the transformed inputs of all blocks in a round. A larger batch takes several rounds.
+const MAX_TRANSFORMED_BYTES: usize = 4 << 20;
 
-/// How a value of one shape is cut into tiles, blocks of tiles, and tasks.
-pub struct Schedule {
-    /// Rows of tiles, over the whole batch.
-    pub lines: Vec<Line>,
+/// How a Winograd convolution is split into tiles, blocks of tiles, and tasks.
+pub struct WinogradSchedule {
+    /// Rows of tiles of the whole batch.
+    pub(super) rows: Vec<TileRow>,
     /// Tiles of a row.
-    pub columns: Vec<Column>,
-    /// Rows of tiles in a block; the last block may have fewer.
-    pub lines_of_a_block: usize,
-    /// Blocks transformed before their products are computed; 1 if a task does both.
-    pub blocks_of_a_round: usize,
-    pub fused: bool,
-    /// Of a block, for the tile's inner loop.
-    pub runs: Vec<usize>,
-    pub products: Vec<Product>,
+    pub(super) columns: Vec<TileColumn>,
+    /// Number of rows of tiles in a block. The last block may have fewer.
+    pub(super) rows_per_block: usize,
+    /// Number of blocks that are transformed before their products are computed; 1 if `fused`.
+    pub(super) blocks_per_round: usize,
+    /// Whether one task does all computations of a block.
+    pub(super) fused: bool,
+    /// Offset of each block of input channels in the transformed inputs of an element, for the microkernel.
+    pub(super) runs: Vec<usize>,
+    pub(super) products: Vec<ElementProduct>,
 }
 
-/// One of the matrix products of a block. They are in the order of their weights in memory.
-pub struct Product {
-    pub point: usize,
-    /// The point in a column of points, and in a row.
-    pub rows: [usize; 2],
-    /// Which of the transformed weights.
-    pub matrix: usize,
+/// One of the α×α matrix products of a block of tiles.
+pub(super) struct ElementProduct {
+    /// Index of the element in the transformed tile.
+    pub element: usize,
+    /// Interpolation points of the element, vertical and horizontal.
+    pub points: [usize; 2],
+    /// Index of the element in the transformed filter.
+    pub filter_element: usize,
 }
 
-impl Product {
-    fn all(scheme: Scheme) -> Vec<Product> {
-        let side = scheme.points(scheme.tile);
-        let product = |point| {
-            let rows = [point / side, point % side];
-            let [y, x] = rows.map(|point| scheme.weight_of(point));
-            Product { point, rows, matrix: y * scheme.weights() + x }
+impl ElementProduct {
+    /// Returns all products, in the order of their weights in memory.
+    fn all(variant: WinogradVariant) -> Vec<ElementProduct> {
+        let alpha = variant.alpha(variant.m);
+        let product = |element| {
+            let points = [element / alpha, element % alpha];
+            let [y, x] = points.map(|point| variant.filter_point(point));
+            ElementProduct { element, points, filter_element: y * variant.filter_side() + x }
         };
-        let mut products: Vec<Product> = (0..side * side).map(product).collect();
-        products.sort_by_key(|product| product.matrix);
+        let mut products: Vec<ElementProduct> = (0..alpha * alpha).map(product).collect();
+        products.sort_by_key(|product| product.filter_element);
         products
     }
 }
 
 /// A row of tiles.
-pub struct Line {
+pub(super) struct TileRow {
     pub image: usize,
-    /// The first row of its outputs.
+    /// First row of its outputs.
     pub y: usize,
+    /// Number of rows of its outputs, at most m.
     pub height: usize,
 }
 
-/// A tile's place in its row.
-pub struct Column {
+/// Horizontal position of a tile in its row.
+pub(super) struct TileColumn {
+    /// First column of its outputs.
     pub x: usize,
+    /// Number of columns of its outputs, at most m.
     pub width: usize,
-    /// By point: how many tiles before it in the row have that point.
-    pub rank: Ranks,
+    /// Number of preceding tiles of the row that have each interpolation point.
+    pub preceding: PointCounts,
 }
 
-impl Schedule {
-    pub fn new(weights: &Weights, output: &Blocked, threads: usize) -> Self {
-        let scheme = weights.scheme;
-        let row = cut(output.height, scheme.tile);
-        let lines = (0..output.batch).flat_map(|image| row.iter().map(move |&(y, height)| Line { image, y, height }));
-        let lines: Vec<Line> = lines.collect();
-        let mut rank = [0; POINTS];
-        let columns = cut(output.width, scheme.tile).into_iter().map(|(x, width)| {
-            let column = Column { x, width, rank };
-            count(&mut rank, scheme.points(width));
+impl WinogradSchedule {
+    /// Builds the schedule for an output of one shape.
+    pub fn new(weights: &WinogradWeights, output: &BlockedShape, threads: usize) -> Self {
+        let variant = weights.variant;
+        let rows_per_image = split_side(output.height, variant.m);
+        let rows = (0..output.batch)
+            .flat_map(|image| rows_per_image.iter().map(move |&(y, height)| TileRow { image, y, height }));
+        let rows: Vec<TileRow> = rows.collect();
+        let mut preceding = [0; MAX_ALPHA];
+        let columns = split_side(output.width, variant.m).into_iter().map(|(x, width)| {
+            let column = TileColumn { x, width, preceding };
+            count_points(&mut preceding, variant.alpha(width));
             column
         });
-        let columns: Vec<Column> = columns.collect();
+        let columns: Vec<TileColumn> = columns.collect();
 
-        let fused = weights.packed.len() * F32 <= CACHE * 3 / 2;
+        let fused = weights.packed.len() * F32_BYTES <= CACHE_BYTES * 3 / 2;
         let channels = if fused { weights.in_blocks * BLOCK + weights.panel } else { weights.panel };
-        let line_bytes = columns.len() * weights.points() * channels * F32;
-        let mut lines_of_a_block = (CACHE / 2 / line_bytes).clamp(1, lines.len());
-        // Every thread should have work, and the last one to finish not much more than the others.
+        let row_bytes = columns.len() * weights.elements() * channels * F32_BYTES;
+        let mut rows_per_block = (CACHE_BYTES / 2 / row_bytes).clamp(1, rows.len());
+        // Every thread should have work, and the last thread to finish little more than the others.
         let tasks =
-            |lines_of_a_block: usize| lines.len().div_ceil(lines_of_a_block) * if fused { 1 } else { weights.panels };
-        while lines_of_a_block > 1 && tasks(lines_of_a_block) < 2 * threads {
-            lines_of_a_block = lines_of_a_block.div_ceil(2);
+            |rows_per_block: usize| rows.len().div_ceil(rows_per_block) * if fused { 1 } else { weights.panels };
+        while rows_per_block > 1 && tasks(rows_per_block) < 2 * threads {
+            rows_per_block = rows_per_block.div_ceil(2);
         }
-        let mut schedule = Schedule {
+        let mut schedule = WinogradSchedule {
             runs: Vec::new(),
-            products: Product::all(scheme),
-            lines_of_a_block,
-            blocks_of_a_round: 1,
+            products: ElementProduct::all(variant),
+            rows_per_block,
+            blocks_per_round: 1,
             fused,
-            lines,
+            rows,
             columns,
         };
-        let tiles = schedule.tiles_of_a_block();
+        let tiles = schedule.tiles_per_block();
         schedule.runs = (0..weights.in_blocks).map(|block| block * tiles * BLOCK).collect();
         if !fused {
-            let blocks = schedule.lines.len().div_ceil(lines_of_a_block);
-            schedule.blocks_of_a_round = (TRANSFORMED / (schedule.transformed(weights) * F32)).clamp(1, blocks);
+            let blocks = schedule.rows.len().div_ceil(rows_per_block);
+            let block_bytes = schedule.transformed_len(weights) * F32_BYTES;
+            schedule.blocks_per_round = (MAX_TRANSFORMED_BYTES / block_bytes).clamp(1, blocks);
         }
         schedule
     }
 
-    pub fn tiles_of_a_block(&self) -> usize {
-        self.lines_of_a_block * self.columns.len()
+    pub(super) fn tiles_per_block(&self) -> usize {
+        self.rows_per_block * self.columns.len()
     }
 
-    /// Values of a block's transformed inputs: `[points, in_blocks, tiles, 16]`.
-    pub fn transformed(&self, weights: &Weights) -> usize {
-        weights.points() * weights.in_blocks * self.tiles_of_a_block() * BLOCK
+    /// Number of values of a block's transformed inputs, `[elements, in_blocks, tiles, 16]`.
+    pub(super) fn transformed_len(&self, weights: &WinogradWeights) -> usize {
+        weights.elements() * weights.in_blocks * self.tiles_per_block() * BLOCK
     }
 
-    /// Values of a block's products for one panel: `[points, tiles, panel]`.
-    pub fn products(&self, weights: &Weights) -> usize {
-        weights.points() * self.tiles_of_a_block() * weights.panel
+    /// Number of values of a block's products for one panel, `[elements, tiles, panel]`.
+    fn products_len(&self, weights: &WinogradWeights) -> usize {
+        weights.elements() * self.tiles_per_block() * weights.panel
     }
 
-    /// Values of memory shared by all threads.
-    pub fn shared(&self, weights: &Weights) -> usize {
-        if self.fused { 0 } else { self.blocks_of_a_round * self.transformed(weights) }
+    /// Number of values of temporary memory that all threads share.
+    pub fn shared_len(&self, weights: &WinogradWeights) -> usize {
+        if self.fused { 0 } else { self.blocks_per_round * self.transformed_len(weights) }
     }
 
-    /// Values of scratch memory for each thread.
-    pub fn scratch(&self, weights: &Weights) -> usize {
-        self.products(weights) + if self.fused { self.transformed(weights) } else { 0 }
+    /// Number of values of scratch memory for each thread.
+    pub fn scratch_len(&self, weights: &WinogradWeights) -> usize {
+        self.products_len(weights) + if self.fused { self.transformed_len(weights) } else { 0 }
     }
 
-    /// By point: how many tiles of a line have it.
+    /// Number of tiles in a row that have each interpolation point.
     #[inline(always)]
-    pub fn totals(&self, scheme: Scheme) -> Ranks {
-        let mut totals = [0; POINTS];
-        self.columns.iter().for_each(|column| count(&mut totals, scheme.points(column.width)));
-        totals
+    pub(super) fn tiles_per_row(&self, variant: WinogradVariant) -> PointCounts {
+        let mut counts = [0; MAX_ALPHA];
+        self.columns.iter().for_each(|column| count_points(&mut counts, variant.alpha(column.width)));
+        counts
     }
 
-    pub fn block(&self, index: usize) -> &[Line] {
-        let start = index * self.lines_of_a_block;
-        &self.lines[start..(start + self.lines_of_a_block).min(self.lines.len())]
+    /// Rows of tiles of block number `index`.
+    pub(super) fn block(&self, index: usize) -> &[TileRow] {
+        let start = index * self.rows_per_block;
+        &self.rows[start..(start + self.rows_per_block).min(self.rows.len())]
     }
 }
 
-/// Cuts a side into tiles; the last may be smaller.
-fn cut(side: usize, tile: usize) -> Vec<(usize, usize)> {
-    (0..side).step_by(tile).map(|start| (start, tile.min(side - start))).collect()
+/// Splits a side into tiles of `m` outputs, the last of which may be smaller. Returns the start and the length of each.
+fn split_side(side: usize, m: usize) -> Vec<(usize, usize)> {
+    (0..side).step_by(m).map(|start| (start, m.min(side - start))).collect()
 }
 
-/// Counts a tile at each of its points.
+/// Adds a tile with `alpha` interpolation points to the counts.
 #[inline(always)]
-pub fn count(ranks: &mut Ranks, points: usize) {
-    ranks[..points].iter_mut().for_each(|rank| *rank += 1);
+pub(super) fn count_points(counts: &mut PointCounts, alpha: usize) {
+    counts[..alpha].iter_mut().for_each(|count| *count += 1);
 }

@@ -1,18 +1,20 @@
-//! The transforms around the products: tiles of the input into one value a point, products back into tiles of the output.
-//! All of a tile's channels lie in the lanes.
+//! Transforms of one tile: from inputs to the elements of the transformed tile, `B^T d B`, and from products to
+//! outputs, `A^T M A`. The lanes of a vector hold channels, so a tile is transformed for several channels at the same
+//! time.
 
-use super::super::blocked::BLOCK;
-use super::super::buffer::Target;
+use super::super::blocked_shape::BLOCK;
+use super::super::buffer::SharedMutSlice;
+use super::super::convolution_output::ConvolutionOutput;
+use super::super::microkernel::unroll;
 use super::super::simd::{Kernel, Simd};
-use super::super::tile::Epilogue;
-use super::super::unroll::each;
-use crate::engine::winograd::{LARGEST, Matrix, POINTS, Scheme};
+use crate::engine::winograd::{MAX_ALPHA, MAX_M, TransformMatrix, WinogradVariant};
 
-/// The sum of `$x[$term]` times a constant `$coefficient`, those with 0 left out and those with 1 and -1 not multiplied.
+/// Computes the sum of `$x[$term]` times the constant `$coefficient`. Terms with coefficient 0 are omitted, and those
+/// with 1 or -1 are added or subtracted without a multiplication.
 macro_rules! dot {
     ($simd:ident, $x:ident, $term:ident in $terms:tt, $coefficient:expr) => {{
         let mut sum = None;
-        each!($term in $terms => if const { $coefficient != 0.0 } {
+        unroll!($term in $terms => if const { $coefficient != 0.0 } {
             let x = $x[$term];
             sum = Some(match sum {
                 None if const { $coefficient == 1.0 } => x,
@@ -29,58 +31,58 @@ macro_rules! dot {
     }};
 }
 
-/// The transforms of a side of `SIZE` in the scheme of `TILE` and `STRIDE`, with matrices as constants.
-struct Side<const TILE: usize, const STRIDE: usize, const SIZE: usize>;
+/// One-dimensional transforms for `OUTPUTS` outputs in the variant of `M` and `STRIDE`, with constant matrices.
+struct Transform1d<const M: usize, const STRIDE: usize, const OUTPUTS: usize>;
 
-impl<const TILE: usize, const STRIDE: usize, const SIZE: usize> Side<TILE, STRIDE, SIZE> {
-    const SCHEME: Scheme = Scheme { tile: TILE, stride: STRIDE };
-    const POINTS: usize = Self::SCHEME.points(SIZE);
-    const INPUT: Matrix<POINTS> = Self::SCHEME.input(SIZE);
-    const OUTPUT: Matrix<LARGEST> = Self::SCHEME.folded_output(SIZE);
+impl<const M: usize, const STRIDE: usize, const OUTPUTS: usize> Transform1d<M, STRIDE, OUTPUTS> {
+    const VARIANT: WinogradVariant = WinogradVariant { m: M, stride: STRIDE };
+    const ALPHA: usize = Self::VARIANT.alpha(OUTPUTS);
+    const INPUT: TransformMatrix<MAX_ALPHA> = Self::VARIANT.input_transform(OUTPUTS);
+    const OUTPUT: TransformMatrix<MAX_M> = Self::VARIANT.folded_output_transform(OUTPUTS);
 
-    /// Whether a point's row of `B^T` is summed up for itself.
-    const fn alone(point: usize) -> bool {
-        point < Self::POINTS
-            && !Self::SCHEME.paired(SIZE, point)
-            && (point == 0 || !Self::SCHEME.paired(SIZE, point - 1))
+    /// Whether the row of `B^T` of a point is computed independently of its neighbours.
+    const fn is_unpaired(point: usize) -> bool {
+        point < Self::ALPHA
+            && !Self::VARIANT.is_symmetric_pair(OUTPUTS, point)
+            && (point == 0 || !Self::VARIANT.is_symmetric_pair(OUTPUTS, point - 1))
     }
 
-    /// `B^T x`: from a side's inputs to as many points.
+    /// `B^T x`: transforms α inputs to α interpolation points.
     #[inline(always)]
-    fn input<S: Simd>(simd: S, x: [S::Vector; POINTS]) -> [S::Vector; POINTS] {
-        let mut points = [simd.splat(0.0); POINTS];
-        each!(POINT in [2 4] => if const { Self::SCHEME.paired(SIZE, POINT) } {
+    fn input<S: Simd>(simd: S, x: [S::Vector; MAX_ALPHA]) -> [S::Vector; MAX_ALPHA] {
+        let mut points = [simd.splat(0.0); MAX_ALPHA];
+        unroll!(POINT in [2 4] => if const { Self::VARIANT.is_symmetric_pair(OUTPUTS, POINT) } {
             let even = dot!(simd, x, J in [0 2 4], Self::INPUT[POINT][J]);
             let odd = dot!(simd, x, J in [1 3 5], Self::INPUT[POINT][J]);
             points[POINT] = simd.add(even, odd);
             points[POINT + 1] = simd.subtract(even, odd);
         });
-        each!(POINT in [0 1 2 3 4 5] => if const { Self::alone(POINT) } {
+        unroll!(POINT in [0 1 2 3 4 5] => if const { Self::is_unpaired(POINT) } {
             points[POINT] = dot!(simd, x, J in [0 1 2 3 4 5], Self::INPUT[POINT][J]);
         });
         points
     }
 
-    /// `A^T x`: from points to `SIZE` outputs.
+    /// `A^T x`: transforms α interpolation points to `OUTPUTS` outputs.
     #[inline(always)]
-    fn output<S: Simd>(simd: S, x: [S::Vector; POINTS]) -> [S::Vector; LARGEST] {
+    fn output<S: Simd>(simd: S, x: [S::Vector; MAX_ALPHA]) -> [S::Vector; MAX_M] {
         let mut terms = x;
-        each!(POINT in [2 4] => if const { Self::SCHEME.opposite(SIZE, POINT) } {
+        unroll!(POINT in [2 4] => if const { Self::VARIANT.is_opposite_pair(OUTPUTS, POINT) } {
             terms[POINT] = simd.add(x[POINT], x[POINT + 1]);
             terms[POINT + 1] = simd.subtract(x[POINT], x[POINT + 1]);
         });
-        let mut outputs = [simd.splat(0.0); LARGEST];
-        each!(COLUMN in [0 1 2 3] => if const { COLUMN < SIZE } {
+        let mut outputs = [simd.splat(0.0); MAX_M];
+        unroll!(COLUMN in [0 1 2 3] => if const { COLUMN < OUTPUTS } {
             outputs[COLUMN] = dot!(simd, terms, POINT in [1 2 3 4 5 0], Self::OUTPUT[POINT][COLUMN]);
         });
         outputs
     }
 }
 
-/// Calls `$body` with `$size`, at most `$tile`, as the constant `$constant`.
-macro_rules! with_size {
-    ($tile:ident, $size:expr, $constant:ident => $body:expr) => {
-        match $size {
+/// Evaluates `$body` with `$outputs`, which is at most `$m`, as the constant `$constant`.
+macro_rules! with_outputs {
+    ($m:ident, $outputs:expr, $constant:ident => $body:expr) => {
+        match $outputs {
             1 => {
                 const $constant: usize = 1;
                 $body
@@ -89,131 +91,140 @@ macro_rules! with_size {
                 const $constant: usize = 2;
                 $body
             }
-            3 if $tile >= 3 => {
+            3 if $m >= 3 => {
                 const $constant: usize = 3;
                 $body
             }
-            4 if $tile >= 4 => {
+            4 if $m >= 4 => {
                 const $constant: usize = 4;
                 $body
             }
-            size => unreachable!("a tile of {size} with weights for tiles of {}", $tile),
+            outputs => unreachable!("a tile with a side of {outputs} outputs, but m = {}", $m),
         }
     };
 }
 
-/// Where the points of a tile lie: those of a block of tiles are `[points, .., tiles, ..]`, and only tiles that have a point
-/// are counted there.
+/// Offsets of a tile's elements in a block of tiles, `[elements, .., tiles, ..]`. A tile at the edge of an image may
+/// have fewer elements than α×α; the tiles of each element are only those that have it.
 #[derive(Clone, Copy)]
-pub struct Points<'a> {
-    /// Where the first tile's first point lies.
+pub struct ElementOffsets<'a> {
+    /// Offset of the first element of the first tile.
     pub start: usize,
-    /// From a point to the next.
-    pub point: usize,
-    /// From a tile to the next.
-    pub tile: usize,
-    /// By point of a column of tiles, of a row, and of the tiles of a row: how many come before.
-    pub lines: &'a Ranks,
-    pub columns: &'a Ranks,
-    pub totals: &'a Ranks,
+    /// Distance from an element to the next.
+    pub element_stride: usize,
+    /// Distance from a tile to the next.
+    pub tile_stride: usize,
+    /// Number of preceding rows of tiles that have each vertical interpolation point.
+    pub preceding_rows: &'a PointCounts,
+    /// Number of preceding tiles of the row that have each horizontal interpolation point.
+    pub preceding_columns: &'a PointCounts,
+    /// Number of tiles in a row that have each horizontal interpolation point.
+    pub tiles_per_row: &'a PointCounts,
 }
 
-/// A count by point of one direction.
-pub type Ranks = [usize; POINTS];
+/// A number of tiles for each interpolation point in one dimension.
+pub type PointCounts = [usize; MAX_ALPHA];
 
-impl Points<'_> {
+impl ElementOffsets<'_> {
+    /// Offset of the element at row `y` and column `x` of the transformed tile.
     #[inline(always)]
-    fn at<const TILE: usize, const STRIDE: usize>(&self, y: usize, x: usize) -> usize {
-        let side = const { Scheme { tile: TILE, stride: STRIDE }.points(TILE) };
-        let tile = self.lines[y] * self.totals[x] + self.columns[x];
-        self.start + (y * side + x) * self.point + tile * self.tile
+    fn at<const M: usize, const STRIDE: usize>(&self, y: usize, x: usize) -> usize {
+        let alpha = const { WinogradVariant { m: M, stride: STRIDE }.alpha(M) };
+        let tile = self.preceding_rows[y] * self.tiles_per_row[x] + self.preceding_columns[x];
+        self.start + (y * alpha + x) * self.element_stride + tile * self.tile_stride
     }
 }
 
-/// `B^T d B` of a tile of `size` outputs, height first.
-pub struct InputTransform<'a, const TILE: usize, const STRIDE: usize> {
-    pub size: [usize; 2],
+/// Computes `B^T d B` for one tile.
+pub struct InputTransform<'a, const M: usize, const STRIDE: usize> {
+    /// Number of outputs of the tile, `[height, width]`.
+    pub outputs: [usize; 2],
     pub input: &'a [f32],
-    /// Where the tile's first input lies; its columns lie a block apart.
+    /// Offset of the tile's first input.
     pub corner: usize,
-    pub pitch: usize,
-    pub target: Target<'a>,
-    pub points: Points<'a>,
+    /// Distance from a row of inputs to the next.
+    pub row_stride: usize,
+    pub target: SharedMutSlice<'a>,
+    pub offsets: ElementOffsets<'a>,
 }
 
-impl<const TILE: usize, const STRIDE: usize> Kernel for InputTransform<'_, TILE, STRIDE> {
+impl<const M: usize, const STRIDE: usize> Kernel for InputTransform<'_, M, STRIDE> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(clippy::needless_range_loop)] // the second pass reads columns as rows
+    #[allow(clippy::needless_range_loop)] // the second pass reads the columns of the first as rows
     fn run<S: Simd>(self, simd: S) {
-        let InputTransform { size: [height, width], input, corner, pitch, target, points } = self;
-        let (scheme, zero) = (Scheme { tile: TILE, stride: STRIDE }, simd.splat(0.0));
-        let mut columns = [[zero; POINTS]; POINTS];
-        with_size!(TILE, height, HEIGHT => for (x, column) in columns[..scheme.points(width)].iter_mut().enumerate() {
-            let mut inputs = [zero; POINTS];
-            each!(Y in [0 1 2 3 4 5] => if Y < const { Side::<TILE, STRIDE, HEIGHT>::POINTS } {
-                // SAFETY: a tile's inputs end with the image's border.
-                inputs[Y] = unsafe { simd.read(input, corner + Y * pitch + x * BLOCK) };
+        let InputTransform { outputs: [height, width], input, corner, row_stride, target, offsets } = self;
+        let (variant, zero) = (WinogradVariant { m: M, stride: STRIDE }, simd.splat(0.0));
+        let mut columns = [[zero; MAX_ALPHA]; MAX_ALPHA];
+        with_outputs!(M, height, HEIGHT => for (x, column) in columns[..variant.alpha(width)].iter_mut().enumerate() {
+            let mut inputs = [zero; MAX_ALPHA];
+            unroll!(Y in [0 1 2 3 4 5] => if Y < const { Transform1d::<M, STRIDE, HEIGHT>::ALPHA } {
+                // SAFETY: the inputs of a tile end at the latest with the border of the image, which is part of
+                // `input`.
+                inputs[Y] = unsafe { simd.read(input, corner + Y * row_stride + x * BLOCK) };
             });
-            *column = Side::<TILE, STRIDE, HEIGHT>::input(simd, inputs);
+            *column = Transform1d::<M, STRIDE, HEIGHT>::input(simd, inputs);
         });
-        with_size!(TILE, width, WIDTH => for y in 0..scheme.points(height) {
-            let mut inputs = [zero; POINTS];
-            each!(X in [0 1 2 3 4 5] => if X < const { Side::<TILE, STRIDE, WIDTH>::POINTS } {
+        with_outputs!(M, width, WIDTH => for y in 0..variant.alpha(height) {
+            let mut inputs = [zero; MAX_ALPHA];
+            unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, WIDTH>::ALPHA } {
                 inputs[X] = columns[X][y];
             });
-            let transformed = Side::<TILE, STRIDE, WIDTH>::input(simd, inputs);
-            each!(X in [0 1 2 3 4 5] => if X < const { Side::<TILE, STRIDE, WIDTH>::POINTS } {
-                // SAFETY: the target has room for the block, and each task writes its own channels.
-                unsafe { simd.write(target, points.at::<TILE, STRIDE>(y, X), transformed[X]) };
+            let transformed = Transform1d::<M, STRIDE, WIDTH>::input(simd, inputs);
+            unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, WIDTH>::ALPHA } {
+                // SAFETY: the target has room for all elements of the block, and each task writes its own channels.
+                unsafe { simd.write(target, offsets.at::<M, STRIDE>(y, X), transformed[X]) };
             });
         });
     }
 }
 
-/// `A^T m A` of a tile of `size` outputs, height first, to a value.
-pub struct OutputTransform<'a, const TILE: usize, const STRIDE: usize> {
-    pub size: [usize; 2],
+/// Computes `A^T M A` for one tile and writes it to the output of the convolution.
+pub struct OutputTransform<'a, const M: usize, const STRIDE: usize> {
+    /// Number of outputs of the tile, `[height, width]`.
+    pub outputs: [usize; 2],
     pub products: &'a [f32],
-    pub points: Points<'a>,
-    pub epilogue: Epilogue<'a>,
-    /// The first of the channels in the lanes.
+    pub offsets: ElementOffsets<'a>,
+    pub output: ConvolutionOutput<'a>,
+    /// First of the output channels in the vector.
     pub channel: usize,
-    /// Where the tile's first output lies in a plane, and in the residual's.
+    /// Offset of the tile's first output in a block of the output.
     pub corner: usize,
+    /// Offset of the tile's first output in a block of the residual.
     pub residual_corner: usize,
 }
 
-impl<const TILE: usize, const STRIDE: usize> Kernel for OutputTransform<'_, TILE, STRIDE> {
+impl<const M: usize, const STRIDE: usize> Kernel for OutputTransform<'_, M, STRIDE> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(clippy::needless_range_loop)] // the second pass reads columns as rows
+    #[allow(clippy::needless_range_loop)] // the second pass reads the columns of the first as rows
     fn run<S: Simd>(self, simd: S) {
-        let OutputTransform { size: [height, width], products, points, epilogue, channel, corner, residual_corner } =
+        let OutputTransform { outputs: [height, width], products, offsets, output, channel, corner, residual_corner } =
             self;
-        let (pitch, residual_pitch) = (epilogue.shape.pitch(), epilogue.residual.map_or(0, |(_, shape)| shape.pitch()));
-        let (scheme, zero) = (Scheme { tile: TILE, stride: STRIDE }, simd.splat(0.0));
-        let mut columns = [[zero; LARGEST]; POINTS];
-        with_size!(TILE, height, HEIGHT => for (x, column) in columns[..scheme.points(width)].iter_mut().enumerate() {
-            let mut inputs = [zero; POINTS];
-            each!(Y in [0 1 2 3 4 5] => if Y < const { Side::<TILE, STRIDE, HEIGHT>::POINTS } {
-                // SAFETY: the products of the block's tiles are there.
-                inputs[Y] = unsafe { simd.read(products, points.at::<TILE, STRIDE>(Y, x)) };
+        let row_stride = output.shape.row_stride();
+        let residual_row_stride = output.residual.map_or(0, |(_, shape)| shape.row_stride());
+        let (variant, zero) = (WinogradVariant { m: M, stride: STRIDE }, simd.splat(0.0));
+        let mut columns = [[zero; MAX_M]; MAX_ALPHA];
+        with_outputs!(M, height, HEIGHT => for (x, column) in columns[..variant.alpha(width)].iter_mut().enumerate() {
+            let mut inputs = [zero; MAX_ALPHA];
+            unroll!(Y in [0 1 2 3 4 5] => if Y < const { Transform1d::<M, STRIDE, HEIGHT>::ALPHA } {
+                // SAFETY: `products` holds the products of all elements of the block.
+                inputs[Y] = unsafe { simd.read(products, offsets.at::<M, STRIDE>(Y, x)) };
             });
-            *column = Side::<TILE, STRIDE, HEIGHT>::output(simd, inputs);
+            *column = Transform1d::<M, STRIDE, HEIGHT>::output(simd, inputs);
         });
-        with_size!(TILE, width, WIDTH => for y in 0..height {
-            let mut inputs = [zero; POINTS];
-            each!(X in [0 1 2 3 4 5] => if X < const { Side::<TILE, STRIDE, WIDTH>::POINTS } {
+        with_outputs!(M, width, WIDTH => for y in 0..height {
+            let mut inputs = [zero; MAX_ALPHA];
+            unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, WIDTH>::ALPHA } {
                 inputs[X] = columns[X][y];
             });
-            let outputs = Side::<TILE, STRIDE, WIDTH>::output(simd, inputs);
-            each!(X in [0 1 2 3] => if X < WIDTH {
-                let (at, residual_at) = (corner + y * pitch, residual_corner + y * residual_pitch);
-                // SAFETY: tiles are cut from the output and cover each pixel once, panels each channel.
-                unsafe { epilogue.write(simd, outputs[X], channel, at + X * BLOCK, residual_at + X * BLOCK) };
+            let outputs = Transform1d::<M, STRIDE, WIDTH>::output(simd, inputs);
+            unroll!(X in [0 1 2 3] => if X < WIDTH {
+                let (at, residual_at) = (corner + y * row_stride, residual_corner + y * residual_row_stride);
+                // SAFETY: tiles lie inside the output and cover each pixel once, and panels cover each channel once.
+                unsafe { output.write(simd, outputs[X], channel, at + X * BLOCK, residual_at + X * BLOCK) };
             });
         });
     }

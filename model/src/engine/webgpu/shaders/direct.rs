@@ -1,82 +1,91 @@
-//! Family A: convolutions out of caches, without barriers.
+//! Convolution kernels that read values through the caches, without barriers.
 
-use super::super::choice::Choice;
-use super::super::planes::BLOCK;
-use super::super::storage::Element;
-use super::convolution::{Problem, channels, constants, factor, products, read, store_sums, sum_registers, types};
-use super::fill;
-use super::source::{Code, Source};
+use super::super::convolution_spec::ConvolutionSpec;
+use super::super::kernel_config::{KernelConfig, Specialisation};
+use super::super::storage::ElementType;
+use super::super::tensor_layout::BLOCK;
+use super::convolution::{
+    channels_per_block, constants, fill_store_sums, products, sum_registers, types, weight_function,
+};
+use super::template::{ShaderSource, fill};
 
-/// Inputs that are kept for all taps of a row, for which there are registers beside a tile's sums.
-const MOST_INPUTS: usize = 16;
+/// Maximum number of inputs of a row that an invocation holds for all taps of the row. More do not fit into registers
+/// in addition to the sums of a tile.
+const MAX_ROW_INPUTS: usize = 16;
 
-/// Columns of output blocks, tiles, pieces of images.
-pub fn workgroups(problem: &Problem) -> [usize; 3] {
-    let [x, y] = problem.choice.workgroup;
-    let columns = problem.to.blocks() / problem.choice.columns;
-    [columns.div_ceil(x), tiles(problem).div_ceil(y), problem.to.batch * problem.choice.pieces]
+/// Number of workgroups: along groups of output blocks, tiles of an image, and images times splits.
+pub fn workgroups(spec: &ConvolutionSpec) -> [usize; 3] {
+    let [x, y] = spec.config.workgroup;
+    let block_groups = spec.output.blocks() / spec.config.blocks;
+    [block_groups.div_ceil(x), tiles_per_image(spec).div_ceil(y), spec.output.batch * spec.config.splits]
 }
 
-/// Of an image.
-fn tiles(problem: &Problem) -> usize {
-    problem.to.height * problem.to.width.div_ceil(problem.choice.pixels)
+fn tiles_per_image(spec: &ConvolutionSpec) -> usize {
+    spec.output.height * spec.output.width.div_ceil(spec.config.pixels)
 }
 
-pub fn source(problem: &Problem, overflow: Option<usize>, code: Code, binding: usize) -> Source {
-    let (choice, to) = (&problem.choice, &problem.to);
-    let factor = factor(problem, code);
-    let mut constants = constants(problem);
+pub fn source(
+    spec: &ConvolutionSpec,
+    overflow_binding: Option<usize>,
+    specialisation: Specialisation,
+    shape_binding: usize,
+) -> ShaderSource {
+    let (config, output) = (&spec.config, &spec.output);
+    let operand = spec.operand_type(specialisation);
+    let mut constants = constants(spec);
     constants.extend([
-        ("PIXELS", choice.pixels),
-        ("COLUMNS", choice.columns),
-        ("COLUMN", to.blocks() / choice.columns),
-        ("WORKGROUP_X", choice.workgroup[0]),
-        ("WORKGROUP_Y", choice.workgroup[1]),
-        ("TILES", tiles(problem)),
-        ("TILES_OF_A_ROW", to.width.div_ceil(choice.pixels)),
-        ("OUTPUT_COLUMNS_OF_A_GROUP", to.blocks() / problem.layer.groups),
+        ("PIXELS", config.pixels),
+        ("BLOCKS", config.blocks),
+        ("BLOCK_STRIDE", output.blocks() / config.blocks),
+        ("WORKGROUP_X", config.workgroup[0]),
+        ("WORKGROUP_Y", config.workgroup[1]),
+        ("TILES", tiles_per_image(spec)),
+        ("TILES_PER_ROW", output.width.div_ceil(config.pixels)),
+        ("OUTPUT_BLOCKS_PER_GROUP", output.blocks() / spec.layer.groups),
     ]);
     let mut text = include_str!("direct.wgsl").to_owned();
-    store_sums(problem, &mut text, &mut constants);
-    fill(&mut text, "sums", sum_registers(problem, |column| block("id.x", column)));
-    fill(&mut text, "taps", taps(problem, factor));
+    fill_store_sums(spec, &mut text, &mut constants);
+    fill(&mut text, "sums", sum_registers(spec, |block| offset_block("id.x", block)));
+    fill(&mut text, "taps", tap_row(spec, operand));
     fill(
         &mut text,
         "outputs",
-        match code {
-            Code::Specialised => outputs(choice, !to.width.is_multiple_of(choice.pixels)),
-            Code::Shared => outputs_in_a_loop(choice),
+        match specialisation {
+            Specialisation::PerShape => unrolled_stores(config, !output.width.is_multiple_of(config.pixels)),
+            Specialisation::Shared => store_loop(config),
         },
     );
-    Source::with(code, &types(problem, factor, overflow), &constants, &text, binding)
+    let types = types(spec, operand, overflow_binding);
+    ShaderSource::with_specialisation(specialisation, &types, &constants, &text, shape_binding)
 }
 
-/// Columns of a tile share their inputs, and lie apart by an equal share of the blocks.
-fn block(first: &str, column: usize) -> String {
-    match column {
+/// Index of a block of a tile, from the index of its first block. The blocks of a tile are spaced equally over all
+/// blocks.
+fn offset_block(first: &str, block: usize) -> String {
+    match block {
         0 => first.to_owned(),
-        1 => format!("{first} + COLUMN"),
-        _ => format!("{first} + {column}u * COLUMN"),
+        1 => format!("{first} + BLOCK_STRIDE"),
+        _ => format!("{first} + {block}u * BLOCK_STRIDE"),
     }
 }
 
-/// The products of a row of taps; `at` goes along.
-fn taps(problem: &Problem, factor: Element) -> Vec<String> {
-    let (layer, pixels) = (problem.layer, problem.choice.pixels);
-    // Of the pixels that the tile's windows cover in a row.
-    let window = (pixels - 1) * layer.stride + layer.kernel;
+/// Generates the products of a row of taps, which advance `weight_index`.
+fn tap_row(spec: &ConvolutionSpec, operand: ElementType) -> Vec<String> {
+    let (layer, pixels) = (spec.layer, spec.config.pixels);
+    // Number of inputs that the windows of the tile's pixels cover in a row.
+    let row_inputs = (pixels - 1) * layer.stride + layer.kernel;
     let mut lines = Vec::new();
-    if layer.kernel > 1 && window <= MOST_INPUTS {
-        lines.extend((0..window).map(|x| format!("let input{x} = Factor(input[pixel + {x}u]);")));
+    if layer.kernel > 1 && row_inputs <= MAX_ROW_INPUTS {
+        lines.extend((0..row_inputs).map(|x| format!("let input{x} = Operand(input[pixel + {x}u]);")));
         for tap in 0..layer.kernel {
-            products_of_a_tap(problem, factor, &mut lines, |pixel| pixel * layer.stride + tap);
+            tap_products(spec, operand, &mut lines, |pixel| pixel * layer.stride + tap);
         }
         return lines;
     }
-    // Each is read where it is needed.
+    // Otherwise each tap reads its inputs.
     let tap = if layer.kernel > 1 { " + tap" } else { "" };
-    lines.extend((0..pixels).map(|x| format!("let input{x} = Factor(input[pixel{tap} + {}u]);", x * layer.stride)));
-    products_of_a_tap(problem, factor, &mut lines, |pixel| pixel);
+    lines.extend((0..pixels).map(|x| format!("let input{x} = Operand(input[pixel{tap} + {}u]);", x * layer.stride)));
+    tap_products(spec, operand, &mut lines, |pixel| pixel);
     if layer.kernel > 1 {
         lines.iter_mut().for_each(|line| line.insert_str(0, "    "));
         lines.insert(0, "for (var tap = 0u; tap < KERNEL; tap++) {".to_owned());
@@ -85,23 +94,24 @@ fn taps(problem: &Problem, factor: Element) -> Vec<String> {
     lines
 }
 
-/// `input` says which one a pixel's is.
-fn products_of_a_tap(problem: &Problem, factor: Element, lines: &mut Vec<String>, input: impl Fn(usize) -> usize) {
-    let weight = |_, column| format!("{}({})", read(factor), block("at", column));
+/// Generates the products of a tap. `input` returns the number of the `input` variable of a pixel.
+fn tap_products(spec: &ConvolutionSpec, operand: ElementType, lines: &mut Vec<String>, input: impl Fn(usize) -> usize) {
+    let weight = |_, block| format!("{}({})", weight_function(operand), offset_block("weight_index", block));
     let input = |pixel| format!("input{}", input(pixel));
-    lines.extend(products(problem, factor, &weight, Some("at += OUTPUT_BLOCKS;"), &input));
-    let channels = channels(problem);
+    lines.extend(products(spec, operand, &weight, Some("weight_index += OUTPUT_BLOCKS;"), &input));
+    let channels = channels_per_block(spec);
     if channels < BLOCK {
-        lines.push(format!("at += {}u * OUTPUT_BLOCKS;", BLOCK - channels));
+        lines.push(format!("weight_index += {}u * OUTPUT_BLOCKS;", BLOCK - channels));
     }
 }
 
-/// Each pixel, if a row may end with it.
-fn outputs(choice: &Choice, ragged: bool) -> Vec<String> {
+/// Stores the sums of each pixel. If tiles may extend beyond the ends of rows, pixels beyond are skipped.
+fn unrolled_stores(config: &KernelConfig, ragged: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    for pixel in 0..choice.pixels {
-        let store = |column| format!("store(id.z, {}, y, x + {pixel}u, sum{pixel}_{column});", block("id.x", column));
-        let stores = (0..choice.columns).map(store);
+    for pixel in 0..config.pixels {
+        let store =
+            |block| format!("store(id.z, {}, y, x + {pixel}u, sum{pixel}_{block});", offset_block("id.x", block));
+        let stores = (0..config.blocks).map(store);
         if ragged {
             lines.push(format!("if x + {pixel}u < OUTPUT_WIDTH {{"));
             lines.extend(stores.map(|store| format!("    {store}")));
@@ -113,17 +123,16 @@ fn outputs(choice: &Choice, ragged: bool) -> Vec<String> {
     lines
 }
 
-/// The same.
-fn outputs_in_a_loop(choice: &Choice) -> Vec<String> {
-    let sums =
-        (0..choice.pixels).flat_map(|pixel| (0..choice.columns).map(move |column| format!("sum{pixel}_{column}")));
+/// Stores the sums in a loop, skipping pixels beyond the ends of rows.
+fn store_loop(config: &KernelConfig) -> Vec<String> {
+    let sums = (0..config.pixels).flat_map(|pixel| (0..config.blocks).map(move |block| format!("sum{pixel}_{block}")));
     let sums = sums.collect::<Vec<_>>().join(", ");
     vec![
-        format!("var sums = array<vec4f, PIXELS * COLUMNS>({sums});"),
-        "for (var index = 0u; index < PIXELS * COLUMNS; index++) {".to_owned(),
-        "    let pixel = x + index / COLUMNS;".to_owned(),
+        format!("var sums = array<vec4f, PIXELS * BLOCKS>({sums});"),
+        "for (var index = 0u; index < PIXELS * BLOCKS; index++) {".to_owned(),
+        "    let pixel = x + index / BLOCKS;".to_owned(),
         "    if pixel < OUTPUT_WIDTH {".to_owned(),
-        "        store(id.z, id.x + index % COLUMNS * COLUMN, y, pixel, sums[index]);".to_owned(),
+        "        store(id.z, id.x + index % BLOCKS * BLOCK_STRIDE, y, pixel, sums[index]);".to_owned(),
         "    }".to_owned(),
         "}".to_owned(),
     ]

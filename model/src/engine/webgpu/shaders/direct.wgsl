@@ -1,13 +1,14 @@
-// A convolution, a matrix product or the classifier, for caches: an invocation computes a tile of PIXELS neighbours in a
-// row by COLUMNS blocks of output channels, its sums in registers. No barrier and no workgroup memory: neighbours in a
-// workgroup read neighbouring weights and the same inputs, which caches hand to all of them.
+// A convolution, a matrix product or the classifier. Each invocation computes a tile of PIXELS adjacent pixels of a
+// row by BLOCKS blocks of output channels, and holds its sums in registers. There are no barriers and no workgroup
+// memory: the invocations of a workgroup read adjacent weights and the same inputs, which the caches serve to all of
+// them.
 //
-// Where PIECE_BLOCKS < INPUT_BLOCKS, an invocation adds up the products of one piece of the input channels alone. Of
-// Winograd's filtering, an image is what a point of all tiles is, and has weights of its own, IMAGE_WEIGHTS apart.
+// If SPLIT_BLOCKS < INPUT_BLOCKS, an invocation adds up the products of one split of the input channels only. In
+// Winograd's algorithm, an "image" is one position of all tiles and has its own weights, IMAGE_WEIGHT_STRIDE apart.
 
 @group(0) @binding(0) var<storage, read_write> output: array<Output>;
 @group(0) @binding(1) var<storage, read> input: array<Value>;
-// [KERNEL rows, INPUT_BLOCKS, KERNEL columns, 4 channels, OUTPUT_BLOCKS], and behind them the biases [OUTPUT_BLOCKS].
+// [KERNEL rows, INPUT_BLOCKS, KERNEL columns, 4 channels, OUTPUT_BLOCKS], followed by the biases [OUTPUT_BLOCKS].
 @group(0) @binding(2) var<storage, read> weights: array<Weight>;
 //{residual binding}
 
@@ -15,25 +16,26 @@
 
 @compute @workgroup_size(WORKGROUP_X, WORKGROUP_Y)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-    if id.x >= OUTPUT_BLOCKS / COLUMNS || id.y >= TILES {
+    if id.x >= OUTPUT_BLOCKS / BLOCKS || id.y >= TILES {
         return;
     }
-    let x = id.y % TILES_OF_A_ROW * PIXELS;
-    let y = id.y / TILES_OF_A_ROW;
+    let x = id.y % TILES_PER_ROW * PIXELS;
+    let y = id.y / TILES_PER_ROW;
     let image = id.z % BATCH;
-    let piece = id.z / BATCH;
-    let first_block = id.x / OUTPUT_COLUMNS_OF_A_GROUP * INPUT_BLOCKS + piece * PIECE_BLOCKS;
-    var row = image * INPUT_IMAGE + first_block * INPUT_PLANE + INSET + y * STRIDE * INPUT_PITCH + x * STRIDE;
-    var at = id.x + image * IMAGE_WEIGHTS + piece * PIECE_BLOCKS * KERNEL * 4u * OUTPUT_BLOCKS;
+    let split = id.z / BATCH;
+    let first_block = id.x / OUTPUT_BLOCKS_PER_GROUP * INPUT_BLOCKS + split * SPLIT_BLOCKS;
+    var row = image * INPUT_IMAGE_STRIDE + first_block * INPUT_PLANE_STRIDE + WINDOW_OFFSET
+        + y * STRIDE * INPUT_ROW_STRIDE + x * STRIDE;
+    var weight_index = id.x + image * IMAGE_WEIGHT_STRIDE + split * SPLIT_BLOCKS * KERNEL * 4u * OUTPUT_BLOCKS;
     //{sums}
     for (var tap_row = 0u; tap_row < KERNEL; tap_row++) {
         var pixel = row;
-        for (var block = 0u; block < PIECE_BLOCKS; block++) {
+        for (var block = 0u; block < SPLIT_BLOCKS; block++) {
             //{taps}
-            pixel += INPUT_PLANE;
+            pixel += INPUT_PLANE_STRIDE;
         }
-        at += (INPUT_BLOCKS - PIECE_BLOCKS) * KERNEL * 4u * OUTPUT_BLOCKS;
-        row += INPUT_PITCH;
+        weight_index += (INPUT_BLOCKS - SPLIT_BLOCKS) * KERNEL * 4u * OUTPUT_BLOCKS;
+        row += INPUT_ROW_STRIDE;
     }
     //{outputs}
 }

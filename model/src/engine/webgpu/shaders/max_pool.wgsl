@@ -1,5 +1,5 @@
-// The largest value of each window. What is pooled has passed a ReLU, so the zeros of its border change nothing. An
-// invocation is a block of channels of a pixel.
+// Writes the maximum of each window. The input is the output of a ReLU, so the zeros of its border do not change a
+// maximum. Each invocation computes a block of channels of a pixel.
 
 @group(0) @binding(0) var<storage, read_write> output: array<Output>;
 @group(0) @binding(1) var<storage, read> input: array<Value>;
@@ -9,13 +9,13 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     if id.x >= OUTPUT_WIDTH {
         return;
     }
-    var row = id.z * INPUT_PLANE + INSET + id.y * STRIDE * INPUT_PITCH + id.x * STRIDE;
-    var largest = vec4f(0.0);
+    var row = id.z * INPUT_PLANE_STRIDE + WINDOW_OFFSET + id.y * STRIDE * INPUT_ROW_STRIDE + id.x * STRIDE;
+    var maximum = vec4f(0.0);
     for (var y = 0u; y < KERNEL; y++) {
         for (var x = 0u; x < KERNEL; x++) {
-            largest = max(largest, vec4f(input[row + x]));
+            maximum = max(maximum, vec4f(input[row + x]));
         }
-        row += INPUT_PITCH;
+        row += INPUT_ROW_STRIDE;
     }
-    output[id.z * OUTPUT_PLANE + OUTPUT_INSIDE + id.y * OUTPUT_PITCH + id.x] = stored(largest);
+    output[id.z * OUTPUT_PLANE_STRIDE + OUTPUT_INTERIOR + id.y * OUTPUT_ROW_STRIDE + id.x] = to_output(maximum);
 }

@@ -1,214 +1,192 @@
-//! The kernels' sources: a text in WGSL with types and numbers in front of it. What depends on the tile is written out,
-//! since only what has a name of its own is sure to stay in a register.
+//! Generates the WGSL source of kernels. What depends on the tile of an invocation is unrolled, because only
+//! variables that are not array elements reliably stay in registers.
 
+mod buffer_types;
 mod convolution;
 mod direct;
-mod source;
+mod template;
 mod tiled;
-mod types;
 mod winograd;
 
-pub use convolution::{Problem, factor, input_blocks, multiply_adds};
-pub use source::Code;
-pub use tiled::{SIDE, Slices};
-pub use winograd::Tiling;
-
-use super::choice::Family;
-use super::planes::Planes;
-use super::storage::Element;
+use super::convolution_spec::ConvolutionSpec;
+use super::kernel_config::{KernelFamily, LINEAR_WORKGROUP, Specialisation};
+use super::storage::ElementType;
+use super::tensor_layout::TensorLayout;
+use super::winograd_tiling::WinogradTiling;
 use crate::architecture::MaxPool;
-use source::Source;
-use types::Types;
+use buffer_types::BufferTypes;
+use template::ShaderSource;
 
 /// What a dispatch computes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shader<'a> {
-    /// Normalises bytes into the input.
-    Normalise(Planes),
-    /// A convolution, or the sums of its pieces.
-    Convolution(Problem<'a>),
-    /// Adds up the pieces of a convolution.
-    AddPieces(Problem<'a>),
-    /// From values with a border of at least 1 to Winograd's points.
+    /// Normalises pixels into the network's input, which has this layout.
+    Normalise(TensorLayout),
+    /// A convolution, the sums of its splits, or the products of Winograd's algorithm.
+    Convolution(ConvolutionSpec<'a>),
+    /// Adds up the sums of the splits of a convolution.
+    ReduceSplits(ConvolutionSpec<'a>),
+    /// Winograd's input transform. The input has a border of at least 1.
     InputTransform {
-        tiling: Tiling,
-        from: Planes,
+        tiling: WinogradTiling,
+        input: TensorLayout,
     },
-    /// From Winograd's points to a convolution's outputs.
+    /// Winograd's output transform, which completes a convolution.
     OutputTransform {
-        tiling: Tiling,
-        problem: Problem<'a>,
+        tiling: WinogradTiling,
+        spec: ConvolutionSpec<'a>,
     },
-    /// The values `from` have passed a ReLU and have a border of the pool's padding.
+    /// The input is the output of a ReLU, and its border is at least as wide as the pool's padding.
     MaxPool {
         pool: MaxPool,
-        from: Planes,
-        to: Planes,
+        input: TensorLayout,
+        output: TensorLayout,
     },
-    AveragePool {
-        from: Planes,
-        to: Planes,
+    GlobalAveragePool {
+        input: TensorLayout,
+        output: TensorLayout,
     },
 }
 
-/// A kernel and the workgroups that it takes.
+/// The source of a kernel, and how it is dispatched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kernel {
     pub source: String,
     pub workgroups: [u32; 3],
-    /// Words that the last of the buffers holds that it reads, if it reads its shapes.
-    pub shape: Option<Vec<u32>>,
-    /// Buffers that it reads; it writes one.
+    /// Content of the last buffer that the kernel reads, if it reads its shape from a buffer.
+    pub shape_parameters: Option<Vec<u32>>,
+    /// Number of buffers that the kernel reads. It writes one output buffer.
     pub reads: usize,
-    /// Whether a further one is told that a value was too large.
-    pub checked: bool,
+    /// Whether the kernel sets the overflow flag if a value overflows f16.
+    pub reports_overflow: bool,
 }
 
-/// Invocations of a workgroup of the kernels whose invocations lie in a row.
-const ROW: usize = 64;
-
 impl Shader<'_> {
-    /// In all three dimensions.
+    /// Number of workgroups in each dimension.
     pub fn workgroups(&self) -> [usize; 3] {
         match self {
-            Shader::Normalise(to) => [to.width.div_ceil(ROW), to.height, to.batch],
-            Shader::Convolution(problem) => match problem.choice.family {
-                Family::Direct => direct::workgroups(problem),
-                Family::Tiled => tiled::workgroups(problem),
+            Shader::Normalise(output) => [output.width.div_ceil(LINEAR_WORKGROUP), output.height, output.batch],
+            Shader::Convolution(spec) => match spec.config.family {
+                KernelFamily::Direct => direct::workgroups(spec),
+                KernelFamily::Tiled => tiled::workgroups(spec),
             },
-            Shader::AddPieces(problem) => [convolution::sums(problem).div_ceil(ROW), 1, 1],
-            Shader::InputTransform { tiling, from } => winograd::input_workgroups(tiling, from),
-            Shader::OutputTransform { tiling, problem } => winograd::output_workgroups(tiling, &problem.to),
-            Shader::MaxPool { to, .. } => [to.width.div_ceil(ROW), to.height, to.batch * to.blocks()],
-            Shader::AveragePool { from, .. } => [(from.batch * from.blocks()).div_ceil(ROW), 1, 1],
+            Shader::ReduceSplits(spec) => [spec.output.interior_blocks().div_ceil(LINEAR_WORKGROUP), 1, 1],
+            Shader::InputTransform { tiling, input } => winograd::input_transform_workgroups(tiling, input),
+            Shader::OutputTransform { tiling, spec } => winograd::output_transform_workgroups(tiling, &spec.output),
+            Shader::MaxPool { output, .. } => {
+                [output.width.div_ceil(LINEAR_WORKGROUP), output.height, output.batch * output.blocks()]
+            }
+            Shader::GlobalAveragePool { input, .. } => {
+                [(input.batch * input.blocks()).div_ceil(LINEAR_WORKGROUP), 1, 1]
+            }
         }
     }
 
-    /// Buffers that it reads.
+    /// Number of buffers that the kernel reads, without shape parameters.
     fn reads(&self) -> usize {
         match self {
-            Shader::Convolution(problem) => 2 + usize::from(problem.residual_read().is_some()),
-            Shader::AddPieces(problem) | Shader::OutputTransform { problem, .. } => {
-                2 + usize::from(problem.residual.is_some())
+            Shader::Convolution(spec) => 2 + usize::from(spec.added_residual().is_some()),
+            Shader::ReduceSplits(spec) | Shader::OutputTransform { spec, .. } => {
+                2 + usize::from(spec.residual.is_some())
             }
             Shader::Normalise(_)
             | Shader::InputTransform { .. }
             | Shader::MaxPool { .. }
-            | Shader::AveragePool { .. } => 1,
+            | Shader::GlobalAveragePool { .. } => 1,
         }
     }
 
-    /// Pools yield nothing larger than what they read.
-    fn checked(&self) -> bool {
+    /// Whether the kernel checks its outputs for overflow. Pools need no check: their outputs are no larger than
+    /// their inputs.
+    fn reports_overflow(&self) -> bool {
         let written = match self {
-            Shader::Normalise(to) => to.element,
-            Shader::Convolution(problem) => problem.written().element,
-            Shader::AddPieces(problem) | Shader::OutputTransform { problem, .. } => problem.to.element,
-            Shader::InputTransform { .. } | Shader::MaxPool { .. } | Shader::AveragePool { .. } => return false,
+            Shader::Normalise(output) => output.element,
+            Shader::Convolution(spec) => spec.written().element,
+            Shader::ReduceSplits(spec) | Shader::OutputTransform { spec, .. } => spec.output.element,
+            Shader::InputTransform { .. } | Shader::MaxPool { .. } | Shader::GlobalAveragePool { .. } => return false,
         };
-        written == Element::F16
+        written == ElementType::F16
     }
 
-    /// Whether it can read the shapes: it is one of those that a network has many of.
-    fn shares(&self) -> bool {
+    /// Whether the kernel can read its shape from a buffer: only kernels of which a network has many need to be shared.
+    fn can_be_shared(&self) -> bool {
         match self {
-            Shader::Convolution(problem) => problem.choice.family == Family::Direct,
+            Shader::Convolution(spec) => spec.config.family == KernelFamily::Direct,
             Shader::InputTransform { .. } | Shader::OutputTransform { .. } => true,
-            Shader::Normalise(_) | Shader::AddPieces(_) | Shader::MaxPool { .. } | Shader::AveragePool { .. } => false,
+            Shader::Normalise(_)
+            | Shader::ReduceSplits(_)
+            | Shader::MaxPool { .. }
+            | Shader::GlobalAveragePool { .. } => false,
         }
     }
 
-    pub fn kernel(&self, code: Code) -> Kernel {
-        let code = if self.shares() { code } else { Code::Specialised };
-        let (of_values, checked) = (self.reads(), self.checked());
-        let reads = of_values + usize::from(code == Code::Shared);
-        // The last binding; that of shapes is the one before.
-        let overflow = checked.then_some(1 + reads);
-        let Source { text: source, shape } = match self {
-            Shader::Normalise(to) => normalise(to, overflow),
-            Shader::Convolution(problem) => match problem.choice.family {
-                Family::Direct => direct::source(problem, overflow, code, reads),
-                Family::Tiled => tiled::source(problem, overflow),
+    /// Generates the kernel. A kernel that cannot be shared is specialised per shape regardless of `specialisation`.
+    pub fn kernel(&self, specialisation: Specialisation) -> Kernel {
+        let specialisation = if self.can_be_shared() { specialisation } else { Specialisation::PerShape };
+        // Binding 0 is the output; then follow the reads, the last of which are the shape parameters, and the
+        // overflow flag.
+        let reads = self.reads() + usize::from(specialisation == Specialisation::Shared);
+        let shape_binding = reads;
+        let reports_overflow = self.reports_overflow();
+        let overflow_binding = reports_overflow.then_some(1 + reads);
+        let ShaderSource { text: source, shape_parameters } = match self {
+            Shader::Normalise(output) => normalise(output, overflow_binding),
+            Shader::Convolution(spec) => match spec.config.family {
+                KernelFamily::Direct => direct::source(spec, overflow_binding, specialisation, shape_binding),
+                KernelFamily::Tiled => tiled::source(spec, overflow_binding),
             },
-            Shader::AddPieces(problem) => convolution::add_pieces(problem, overflow),
-            Shader::InputTransform { tiling, from } => winograd::input_transform(tiling, from, code, reads),
-            Shader::OutputTransform { tiling, problem } => {
-                winograd::output_transform(tiling, problem, overflow, code, reads)
+            Shader::ReduceSplits(spec) => convolution::reduce_splits(spec, overflow_binding),
+            Shader::InputTransform { tiling, input } => {
+                winograd::input_transform(tiling, input, specialisation, shape_binding)
             }
-            Shader::MaxPool { pool, from, to } => max_pool(pool, from, to),
-            Shader::AveragePool { from, to } => average_pool(from, to),
+            Shader::OutputTransform { tiling, spec } => {
+                winograd::output_transform(tiling, spec, overflow_binding, specialisation, shape_binding)
+            }
+            Shader::MaxPool { pool, input, output } => max_pool(pool, input, output),
+            Shader::GlobalAveragePool { input, output } => global_average_pool(input, output),
         };
         let workgroups = self.workgroups().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        Kernel { source, workgroups, shape, reads, checked }
+        Kernel { source, workgroups, shape_parameters, reads, reports_overflow }
     }
 }
 
-fn normalise(to: &Planes, overflow: Option<usize>) -> Source {
-    let types = Types { overflow, ..Types::plain(to.element, to.element) };
+fn normalise(output: &TensorLayout, overflow_binding: Option<usize>) -> ShaderSource {
+    let types = BufferTypes { overflow_binding, ..BufferTypes::without_weights(output.element, output.element) };
     let constants = [
-        ("HEIGHT", to.height),
-        ("WIDTH", to.width),
-        ("OUTPUT_IMAGE", to.image()),
-        ("OUTPUT_INSIDE", to.inside()),
-        ("OUTPUT_PITCH", to.pitch()),
+        ("HEIGHT", output.height),
+        ("WIDTH", output.width),
+        ("OUTPUT_IMAGE_STRIDE", output.image_stride()),
+        ("OUTPUT_INTERIOR", output.interior_offset()),
+        ("OUTPUT_ROW_STRIDE", output.row_stride()),
     ];
-    Source::new(&types, &constants, include_str!("normalise.wgsl"))
+    ShaderSource::new(&types, &constants, include_str!("normalise.wgsl"))
 }
 
-fn max_pool(pool: &MaxPool, from: &Planes, to: &Planes) -> Source {
-    let types = Types::plain(from.element, to.element);
+fn max_pool(pool: &MaxPool, input: &TensorLayout, output: &TensorLayout) -> ShaderSource {
+    let types = BufferTypes::without_weights(input.element, output.element);
     let constants = [
         ("KERNEL", pool.kernel),
         ("STRIDE", pool.stride),
-        ("INPUT_PLANE", from.plane()),
-        ("INPUT_PITCH", from.pitch()),
-        ("INSET", from.inset(pool.padding)),
-        ("OUTPUT_PLANE", to.plane()),
-        ("OUTPUT_INSIDE", to.inside()),
-        ("OUTPUT_PITCH", to.pitch()),
-        ("OUTPUT_WIDTH", to.width),
+        ("INPUT_PLANE_STRIDE", input.plane_stride()),
+        ("INPUT_ROW_STRIDE", input.row_stride()),
+        ("WINDOW_OFFSET", input.window_offset(pool.padding)),
+        ("OUTPUT_PLANE_STRIDE", output.plane_stride()),
+        ("OUTPUT_INTERIOR", output.interior_offset()),
+        ("OUTPUT_ROW_STRIDE", output.row_stride()),
+        ("OUTPUT_WIDTH", output.width),
     ];
-    Source::new(&types, &constants, include_str!("max_pool.wgsl"))
+    ShaderSource::new(&types, &constants, include_str!("max_pool.wgsl"))
 }
 
-fn average_pool(from: &Planes, to: &Planes) -> Source {
-    let types = Types::plain(from.element, to.element);
+fn global_average_pool(input: &TensorLayout, output: &TensorLayout) -> ShaderSource {
+    let types = BufferTypes::without_weights(input.element, output.element);
     let constants = [
-        ("PLANES", from.batch * from.blocks()),
-        ("HEIGHT", from.height),
-        ("WIDTH", from.width),
-        ("INPUT_PLANE", from.plane()),
-        ("INPUT_PITCH", from.pitch()),
-        ("INPUT_INSIDE", from.inside()),
+        ("PLANES", input.batch * input.blocks()),
+        ("HEIGHT", input.height),
+        ("WIDTH", input.width),
+        ("INPUT_PLANE_STRIDE", input.plane_stride()),
+        ("INPUT_ROW_STRIDE", input.row_stride()),
+        ("INPUT_INTERIOR", input.interior_offset()),
     ];
-    Source::new(&types, &constants, include_str!("average_pool.wgsl"))
-}
-
-/// Puts lines in the place of `//{name}`, as far to the right as that; without any, its line goes.
-fn fill(text: &mut String, name: &str, lines: impl IntoIterator<Item = String>) {
-    fill_in(text, name, &lines.into_iter().collect::<Vec<_>>());
-}
-
-/// Compiled once.
-fn fill_in(text: &mut String, name: &str, lines: &[String]) {
-    let mark = format!("//{{{name}}}");
-    let at = text.find(&mark).expect("the text has the place");
-    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
-    let end = at + mark.len() + 1;
-    let indent = " ".repeat(at - start);
-    let lines: String = lines.iter().map(|line| format!("{indent}{line}\n")).collect();
-    text.replace_range(start..end, &lines);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_takes_lines_at_its_indent_or_goes() {
-        let mut text = "{\n    //{some}\n    //{none}\n}\n".to_owned();
-        fill(&mut text, "some", ["a;".to_owned(), "b;".to_owned()]);
-        fill(&mut text, "none", []);
-        assert_eq!(text, "{\n    a;\n    b;\n}\n");
-    }
+    ShaderSource::new(&types, &constants, include_str!("global_average_pool.wgsl"))
 }

@@ -1,7 +1,8 @@
-// From bytes to the network's input: (pixel / 255 - mean) / std, torchvision's arithmetic. An invocation is a pixel.
+// Converts pixels to the network's input: (pixel / 255 - mean) / std, with torchvision's arithmetic. Each invocation
+// computes a pixel.
 
 @group(0) @binding(0) var<storage, read_write> output: array<Output>;
-// Mean and standard deviation by colour, as f32, then the bytes of u8 RGB [batch, HEIGHT, WIDTH, 3].
+// Mean and standard deviation per colour channel as f32, then the pixels, u8 RGB [batch, HEIGHT, WIDTH, 3].
 @group(0) @binding(1) var<storage, read> upload: array<u32>;
 
 fn byte(index: u32) -> f32 {
@@ -16,7 +17,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let first = ((id.z * HEIGHT + id.y) * WIDTH + id.x) * 3u;
     let pixel = vec3f(byte(first), byte(first + 1u), byte(first + 2u));
     let mean = bitcast<vec3f>(vec3u(upload[0], upload[1], upload[2]));
-    let deviation = bitcast<vec3f>(vec3u(upload[3], upload[4], upload[5]));
-    let to = id.z * OUTPUT_IMAGE + OUTPUT_INSIDE + id.y * OUTPUT_PITCH + id.x;
-    output[to] = stored(vec4f((pixel / 255.0 - mean) / deviation, 0.0));
+    let std_dev = bitcast<vec3f>(vec3u(upload[3], upload[4], upload[5]));
+    let index = id.z * OUTPUT_IMAGE_STRIDE + OUTPUT_INTERIOR + id.y * OUTPUT_ROW_STRIDE + id.x;
+    output[index] = to_output(vec4f((pixel / 255.0 - mean) / std_dev, 0.0));
 }

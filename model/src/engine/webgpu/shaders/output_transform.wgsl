@@ -1,10 +1,10 @@
-// Winograd's output transform, A^T m A: the products of a tile's points into TILE pixels on a side. An invocation is a block
-// of output channels of a tile.
+// Winograd's output transform, Y = A^T M A: transforms the products M of a tile to TILE pixels on a side. Each
+// invocation computes a block of output channels of a tile.
 
 @group(0) @binding(0) var<storage, read_write> output: array<Output>;
-// [points, blocks of channels, TILES]
+// M, [ALPHA * ALPHA positions, blocks of channels, TILES], where ALPHA = TILE + 2
 @group(0) @binding(1) var<storage, read> products: array<vec4f>;
-// The biases lie behind the weights, BIASES from their start.
+// The biases follow the weights, at offset BIASES.
 @group(0) @binding(2) var<storage, read> weights: array<Weight>;
 //{residual binding}
 
@@ -15,12 +15,12 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     if id.x >= TILES {
         return;
     }
-    let image = id.x / (TILES_OF_A_ROW * ROWS_OF_TILES);
-    let x = id.x % TILES_OF_A_ROW * TILE;
-    let y = id.x / TILES_OF_A_ROW % ROWS_OF_TILES * TILE;
-    let at = id.y * TILES + id.x;
-    //{down}
+    let image = id.x / (TILES_PER_ROW * TILE_ROWS);
+    let x = id.x % TILES_PER_ROW * TILE;
+    let y = id.x / TILES_PER_ROW % TILE_ROWS * TILE;
+    let first = id.y * TILES + id.x;
+    //{transform columns}
     let biases = bias(id.y);
-    //{across}
+    //{transform rows}
     //{outputs}
 }

@@ -1,138 +1,92 @@
-//! Family B: convolutions out of workgroup memory.
+//! Convolution kernels that stage values in workgroup memory.
 
-use super::super::storage::Element;
-use super::convolution::{Problem, constants, factor, input_blocks, products, read, store_sums, sum_registers, types};
-use super::fill;
-use super::source::{Code, Source};
-use crate::architecture::Convolution;
+use super::super::convolution_spec::ConvolutionSpec;
+use super::super::k_tile::KTile;
+use super::super::kernel_config::{Specialisation, TILED_WORKGROUP_SIDE as SIDE};
+use super::super::storage::ElementType;
+use super::convolution::{constants, fill_store_sums, products, sum_registers, types, weight_function};
+use super::template::{ShaderSource, fill};
 
-/// Invocations of a workgroup along pixels, and along output blocks.
-pub const SIDE: usize = 8;
+/// Number of invocations in a workgroup.
 const INVOCATIONS: usize = SIDE * SIDE;
 
-/// Which slices (a block of 4 input channels at one tap) make a step: about 16 products for each output, so that barriers
-/// are few, in half of the workgroup memory that is granted everywhere, so that two workgroups share a core of the least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slices {
-    /// 4 blocks at one tap.
-    OfATap,
-    /// One block at the taps of a row: for the stem, which has no more, and for pruned layers.
-    OfARow,
+/// Number of workgroups: along tiles of pixels, tiles of output blocks, and splits.
+pub fn workgroups(spec: &ConvolutionSpec) -> [usize; 3] {
+    let config = &spec.config;
+    let [pixels, blocks] = [SIDE * config.pixels, SIDE * config.blocks];
+    [all_pixels(spec).div_ceil(pixels), spec.output.blocks().div_ceil(blocks), config.splits]
 }
 
-impl Slices {
-    /// `None` for layers that this family does not compute.
-    pub fn of(layer: &Convolution) -> Option<Self> {
-        match input_blocks(layer) {
-            _ if layer.groups > 1 => None,
-            blocks if blocks.is_multiple_of(Slices::OfATap.blocks()) => Some(Slices::OfATap),
-            _ if layer.kernel > 1 => Some(Slices::OfARow),
-            _ => None,
-        }
-    }
-
-    /// Blocks of input channels in a step.
-    pub fn blocks(self) -> usize {
-        match self {
-            Slices::OfATap => 4,
-            Slices::OfARow => 1,
-        }
-    }
-
-    /// Slices of a step.
-    pub fn depth(self, layer: &Convolution) -> usize {
-        match self {
-            Slices::OfATap => self.blocks(),
-            Slices::OfARow => layer.kernel,
-        }
-    }
-
-    /// Steps along a row of taps.
-    fn columns(self, layer: &Convolution) -> usize {
-        match self {
-            Slices::OfATap => layer.kernel,
-            Slices::OfARow => 1,
-        }
-    }
+/// Number of output pixels of all images.
+fn all_pixels(spec: &ConvolutionSpec) -> usize {
+    spec.output.batch * spec.output.height * spec.output.width
 }
 
-/// Tiles of pixels, tiles of output blocks, pieces.
-pub fn workgroups(problem: &Problem) -> [usize; 3] {
-    let choice = &problem.choice;
-    let [pixels, blocks] = [SIDE * choice.pixels, SIDE * choice.columns];
-    [all_pixels(problem).div_ceil(pixels), problem.to.blocks().div_ceil(blocks), choice.pieces]
+fn k_tile(spec: &ConvolutionSpec) -> KTile {
+    KTile::new(spec.layer).expect("tiled kernels are only selected for layers with K tiles")
 }
 
-/// Of all images.
-fn all_pixels(problem: &Problem) -> usize {
-    problem.to.batch * problem.to.height * problem.to.width
-}
-
-fn slices(problem: &Problem) -> Slices {
-    Slices::of(problem.layer).expect("chosen for layers that have them")
-}
-
-pub fn source(problem: &Problem, overflow: Option<usize>) -> Source {
-    let (layer, choice, to) = (problem.layer, &problem.choice, &problem.to);
-    let slices = slices(problem);
-    let piece_steps = problem.input_blocks() / slices.blocks() / choice.pieces;
-    let (input_slice, weight_slice) = match slices {
-        Slices::OfATap => (problem.from.plane(), layer.kernel * 4 * to.blocks()),
-        Slices::OfARow => (1, 4 * to.blocks()),
+pub fn source(spec: &ConvolutionSpec, overflow_binding: Option<usize>) -> ShaderSource {
+    let (layer, config, output) = (spec.layer, &spec.config, &spec.output);
+    let k_tile = k_tile(spec);
+    let k_tiles_of_blocks = spec.input_blocks() / k_tile.blocks() / config.splits;
+    let (input_slice_stride, weight_slice_stride) = match k_tile {
+        KTile::ChannelBlocks => (spec.input.plane_stride(), layer.kernel * 4 * output.blocks()),
+        KTile::TapRow => (1, 4 * output.blocks()),
     };
-    let mut constants = constants(problem);
+    let mut constants = constants(spec);
     constants.extend([
         ("SIDE", SIDE),
-        ("PIXELS", choice.pixels),
-        ("COLUMNS", choice.columns),
-        ("DEPTH", slices.depth(layer)),
-        ("INPUT_SLICE", input_slice),
-        ("WEIGHT_SLICE", weight_slice),
-        ("STEPS", layer.kernel * piece_steps * slices.columns(layer)),
-        ("STEP_COLUMNS", slices.columns(layer)),
-        ("STEP_BLOCKS", slices.blocks()),
-        ("ALL_PIXELS", all_pixels(problem)),
-        ("IMAGE_PIXELS", to.height * to.width),
+        ("PIXELS", config.pixels),
+        ("BLOCKS", config.blocks),
+        ("DEPTH", k_tile.depth(layer)),
+        ("INPUT_SLICE_STRIDE", input_slice_stride),
+        ("WEIGHT_SLICE_STRIDE", weight_slice_stride),
+        ("K_TILES", layer.kernel * k_tiles_of_blocks * k_tile.tiles_per_tap_row(layer)),
+        ("K_TILES_PER_TAP_ROW", k_tile.tiles_per_tap_row(layer)),
+        ("K_TILE_BLOCKS", k_tile.blocks()),
+        ("ALL_PIXELS", all_pixels(spec)),
+        ("IMAGE_PIXELS", output.height * output.width),
     ]);
     let mut text = include_str!("tiled.wgsl").to_owned();
-    store_sums(problem, &mut text, &mut constants);
-    let factor = factor(problem, Code::Specialised);
-    let staged = staged(problem, factor);
-    fill(&mut text, "registers", staged.iter().map(|staged| format!("var {}: Factor;", staged.register)));
-    // Before the first step, and in each for the next.
+    fill_store_sums(spec, &mut text, &mut constants);
+    let operand = spec.operand_type(Specialisation::PerShape);
+    let staged = staged_elements(spec, operand);
+    fill(&mut text, "registers", staged.iter().map(|staged| format!("var {}: Operand;", staged.register)));
+    // Reads occur twice: before the loop, and in each iteration for the next.
     for _ in 0..2 {
-        fill(&mut text, "read", staged.iter().map(Staged::read));
+        fill(&mut text, "read", staged.iter().map(StagedElement::read));
     }
-    fill(&mut text, "stage", staged.iter().map(Staged::stage));
-    let block = |column| format!("min(first_block + {}u, OUTPUT_BLOCKS - 1u)", column * SIDE);
-    fill(&mut text, "sums", sum_registers(problem, block));
+    fill(&mut text, "stage", staged.iter().map(StagedElement::stage));
+    let output_block = |block| format!("min(first_block + {}u, OUTPUT_BLOCKS - 1u)", block * SIDE);
+    fill(&mut text, "sums", sum_registers(spec, output_block));
     let input = |pixel| format!("let input{pixel} = input_tile[pixel + {}u];", pixel * SIDE);
-    fill(&mut text, "inputs", (0..choice.pixels).map(input));
-    let weight = |channel, column| format!("weight_tile[row + {}u]", (channel * choice.columns + column) * SIDE);
-    let products = products(problem, factor, &weight, None, &|pixel| format!("input{pixel}"));
+    fill(&mut text, "inputs", (0..config.pixels).map(input));
+    let weight = |channel, block| format!("weight_tile[row + {}u]", (channel * config.blocks + block) * SIDE);
+    let products = products(spec, operand, &weight, None, &|pixel| format!("input{pixel}"));
     fill(&mut text, "products", products);
-    fill(&mut text, "outputs", outputs(problem));
-    Source::new(&types(problem, factor, overflow), &constants, &text)
+    fill(&mut text, "outputs", stores(spec));
+    ShaderSource::new(&types(spec, operand, overflow_binding), &constants, &text)
 }
 
-/// A value that an invocation stages in every step.
-struct Staged {
+/// An element that an invocation stages for each K tile.
+struct StagedElement {
     register: String,
-    /// Where it is read.
+    /// Expression that reads the element from its buffer.
     source: String,
-    /// Where in the workgroup's memory it is written.
-    tile: String,
-    /// What is true for those invocations that have a value to stage, if not all do.
+    /// Element of workgroup memory that it is written to.
+    target: String,
+    /// Condition for the invocations that have an element to stage; `None` if all have one.
     condition: Option<String>,
 }
 
-impl Staged {
+impl StagedElement {
     fn read(&self) -> String {
         self.guarded(format!("{} = {};", self.register, self.source))
     }
 
     fn stage(&self) -> String {
-        self.guarded(format!("{} = {};", self.tile, self.register))
+        self.guarded(format!("{} = {};", self.target, self.register))
     }
 
     fn guarded(&self, statement: String) -> String {
@@ -143,39 +97,44 @@ impl Staged {
     }
 }
 
-/// The inputs of a step and then its weights, dealt out to the invocations in turn.
-fn staged(problem: &Problem, factor: Element) -> Vec<Staged> {
-    let depth = slices(problem).depth(problem.layer);
-    let [pixels, blocks] = [SIDE * problem.choice.pixels, SIDE * problem.choice.columns];
-    let each = |name: &'static str, all: usize, source: &dyn Fn(usize) -> String| {
-        let staged = |turn: usize| {
-            let first = turn * INVOCATIONS;
-            let condition = (first + INVOCATIONS > all).then(|| format!("index + {first}u < {all}u"));
-            let tile = format!("{name}_tile[index + {first}u]");
-            Staged { register: format!("next_{name}{turn}"), source: source(turn), tile, condition }
+/// Distributes the inputs and the weights of a K tile to the invocations: in each round, every invocation stages one
+/// element.
+fn staged_elements(spec: &ConvolutionSpec, operand: ElementType) -> Vec<StagedElement> {
+    let depth = k_tile(spec).depth(spec.layer);
+    let [pixels, blocks] = [SIDE * spec.config.pixels, SIDE * spec.config.blocks];
+    let rounds = |name: &'static str, elements: usize, source: &dyn Fn(usize) -> String| {
+        let staged = |round: usize| {
+            let first = round * INVOCATIONS;
+            let condition = (first + INVOCATIONS > elements).then(|| format!("index + {first}u < {elements}u"));
+            let target = format!("{name}_tile[index + {first}u]");
+            StagedElement { register: format!("next_{name}{round}"), source: source(round), target, condition }
         };
-        (0..all.div_ceil(INVOCATIONS)).map(staged).collect::<Vec<_>>()
+        (0..elements.div_ceil(INVOCATIONS)).map(staged).collect::<Vec<_>>()
     };
-    let input = |turn| format!("Factor(input[input_at + {}u * INPUT_SLICE])", turn * INVOCATIONS / pixels);
-    let weight = |turn| format!("{}(weight_at + {}u * WEIGHT_SLICE)", read(factor), turn * INVOCATIONS / blocks / 4);
-    let mut staged = each("input", depth * pixels, &input);
-    staged.extend(each("weight", depth * 4 * blocks, &weight));
+    let input = |round| format!("Operand(input[input_index + {}u * INPUT_SLICE_STRIDE])", round * INVOCATIONS / pixels);
+    let weight = |round| {
+        let slice = round * INVOCATIONS / blocks / 4;
+        format!("{}(weight_index + {slice}u * WEIGHT_SLICE_STRIDE)", weight_function(operand))
+    };
+    let mut staged = rounds("input", depth * pixels, &input);
+    staged.extend(rounds("weight", depth * 4 * blocks, &weight));
     staged
 }
 
-/// Each pixel inside the images, each block inside the output.
-fn outputs(problem: &Problem) -> Vec<String> {
-    let ragged = !problem.to.blocks().is_multiple_of(SIDE * problem.choice.columns);
+/// Stores the sums of each pixel inside the images and each block inside the output.
+fn stores(spec: &ConvolutionSpec) -> Vec<String> {
+    let ragged = !spec.output.blocks().is_multiple_of(SIDE * spec.config.blocks);
     let mut lines = Vec::new();
-    for pixel in 0..problem.choice.pixels {
+    for pixel in 0..spec.config.pixels {
         let pixel_offset = pixel * SIDE;
         lines.push(format!("if first_pixel + {pixel_offset}u < ALL_PIXELS {{"));
-        lines.push(format!("    let to = place(first_pixel + {pixel_offset}u);"));
-        for column in 0..problem.choice.columns {
-            let block = format!("first_block + {}u", column * SIDE);
-            let store = format!("store(to.x + piece * BATCH, {block}, to.y, to.z, sum{pixel}_{column});");
+        lines.push(format!("    let position = pixel_position(first_pixel + {pixel_offset}u);"));
+        for block in 0..spec.config.blocks {
+            let output_block = format!("first_block + {}u", block * SIDE);
+            let image = "position.x + split * BATCH";
+            let store = format!("store({image}, {output_block}, position.y, position.z, sum{pixel}_{block});");
             lines.push(match ragged {
-                true => format!("    if {block} < OUTPUT_BLOCKS {{ {store} }}"),
+                true => format!("    if {output_block} < OUTPUT_BLOCKS {{ {store} }}"),
                 false => format!("    {store}"),
             });
         }

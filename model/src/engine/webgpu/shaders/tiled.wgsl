@@ -1,32 +1,33 @@
-// A convolution or a matrix product, for GPUs whose workgroup memory is fast: a workgroup computes TILE_PIXELS pixels by
-// TILE_BLOCKS blocks of output channels, an invocation PIXELS by COLUMNS of them, SIDE apart, its sums in registers. The
-// pixels of all images are numbered in a row, so that small images and large batches fill tiles as well as large images do.
+// A convolution or a matrix product, for GPUs with fast workgroup memory. A workgroup computes TILE_PIXELS pixels by
+// TILE_BLOCKS blocks of output channels; each invocation computes PIXELS by BLOCKS of them, SIDE apart, and holds its
+// sums in registers. The pixels of all images are numbered consecutively, so that small images and large batches fill
+// tiles as well as large images.
 //
-// What is summed over is cut into slices: a block of 4 input channels at one tap. In a step the workgroup stages DEPTH
-// slices of its pixels and of its weights in workgroup memory, every value once, and multiplies them. So a value from the
-// buffers takes part in as many products as the tile is wide, and one from workgroup memory in as many as the invocation's
-// share is. What the next step needs is read into registers before the products of this one, whose time hides the latency.
-// Lanes beside each other hold pixels beside each other: reads and writes of the buffers are of whole cache lines, and those
-// of workgroup memory hit different banks.
+// The sums are split along the reduction dimension into slices, each a block of 4 input channels at one tap. The
+// workgroup stages a K tile of DEPTH slices of its pixels and weights in workgroup memory, every element once, and
+// multiplies them. So an element read from a buffer takes part in as many products as the workgroup's tile is wide,
+// and one read from workgroup memory in as many as the invocation's tile is wide. The next K tile is read into
+// registers before the products of the current one, which hide the latency. Adjacent lanes hold adjacent pixels:
+// accesses to buffers cover whole cache lines, and accesses to workgroup memory hit different banks.
 //
-// Where PIECE_BLOCKS < INPUT_BLOCKS, a workgroup adds up the products of one piece of the input channels alone.
+// If SPLIT_BLOCKS < INPUT_BLOCKS, a workgroup adds up the products of one split of the input channels only.
 
 @group(0) @binding(0) var<storage, read_write> output: array<Output>;
 @group(0) @binding(1) var<storage, read> input: array<Value>;
-// [KERNEL rows, INPUT_BLOCKS, KERNEL columns, 4 channels, OUTPUT_BLOCKS], and behind them the biases [OUTPUT_BLOCKS].
+// [KERNEL rows, INPUT_BLOCKS, KERNEL columns, 4 channels, OUTPUT_BLOCKS], followed by the biases [OUTPUT_BLOCKS].
 @group(0) @binding(2) var<storage, read> weights: array<Weight>;
 //{residual binding}
 
 const TILE_PIXELS = SIDE * PIXELS;
-const TILE_BLOCKS = SIDE * COLUMNS;
+const TILE_BLOCKS = SIDE * BLOCKS;
 
 // [DEPTH, TILE_PIXELS]
-var<workgroup> input_tile: array<Factor, DEPTH * TILE_PIXELS>;
+var<workgroup> input_tile: array<Operand, DEPTH * TILE_PIXELS>;
 // [DEPTH, 4 channels, TILE_BLOCKS]
-var<workgroup> weight_tile: array<Factor, DEPTH * 4u * TILE_BLOCKS>;
+var<workgroup> weight_tile: array<Operand, DEPTH * 4u * TILE_BLOCKS>;
 
-// Image, row and column of a pixel.
-fn place(pixel: u32) -> vec3u {
+// Returns the image, the row and the column of a pixel.
+fn pixel_position(pixel: u32) -> vec3u {
     return vec3u(pixel / IMAGE_PIXELS, pixel % IMAGE_PIXELS / OUTPUT_WIDTH, pixel % OUTPUT_WIDTH);
 }
 
@@ -38,43 +39,44 @@ fn main(
     @builtin(local_invocation_index) index: u32,
     @builtin(workgroup_id) group: vec3u,
 ) {
-    let piece = group.z;
-    // In every step an invocation stages slices of one pixel, and channels of one output block, inside the output.
-    let staged = place(min(group.x * TILE_PIXELS + index % TILE_PIXELS, ALL_PIXELS - 1u));
+    let split = group.z;
+    // An invocation stages slices of one pixel, and channels of one output block, in every K tile; indices are
+    // clamped to the output.
+    let staged = pixel_position(min(group.x * TILE_PIXELS + index % TILE_PIXELS, ALL_PIXELS - 1u));
     let staged_block = min(group.y * TILE_BLOCKS + index % TILE_BLOCKS, OUTPUT_BLOCKS - 1u);
     let staged_channel = index / TILE_BLOCKS;
-    var input_at = staged.x * INPUT_IMAGE + piece * PIECE_BLOCKS * INPUT_PLANE + INSET
-        + (staged.y * INPUT_PITCH + staged.z) * STRIDE + index / TILE_PIXELS * INPUT_SLICE;
-    var weight_at = piece * PIECE_BLOCKS * KERNEL * 4u * OUTPUT_BLOCKS
-        + staged_channel / 4u * WEIGHT_SLICE + staged_channel % 4u * OUTPUT_BLOCKS + staged_block;
+    var input_index = staged.x * INPUT_IMAGE_STRIDE + split * SPLIT_BLOCKS * INPUT_PLANE_STRIDE + WINDOW_OFFSET
+        + (staged.y * INPUT_ROW_STRIDE + staged.z) * STRIDE + index / TILE_PIXELS * INPUT_SLICE_STRIDE;
+    var weight_index = split * SPLIT_BLOCKS * KERNEL * 4u * OUTPUT_BLOCKS
+        + staged_channel / 4u * WEIGHT_SLICE_STRIDE + staged_channel % 4u * OUTPUT_BLOCKS + staged_block;
     //{registers}
-    // Of the next step, within its row of taps and its piece.
-    var column = 0u;
+    // Position of the next K tile: its column in the row of taps, and its first block in the split.
+    var tap_column = 0u;
     var block = 0u;
     //{read}
 
     let first_pixel = group.x * TILE_PIXELS + lane.x;
     let first_block = group.y * TILE_BLOCKS + lane.y;
     //{sums}
-    for (var step = 0u; step < STEPS; step++) {
-        // No invocation multiplies what is overwritten.
+    for (var k_tile = 0u; k_tile < K_TILES; k_tile++) {
+        // Wait until all invocations have multiplied the previous K tile before overwriting it.
         workgroupBarrier();
         //{stage}
         workgroupBarrier();
-        if step + 1u < STEPS {
-            column++;
-            input_at++;
-            weight_at += 4u * OUTPUT_BLOCKS;
-            if column == STEP_COLUMNS {
-                column = 0u;
-                block += STEP_BLOCKS;
-                input_at += STEP_BLOCKS * INPUT_PLANE - STEP_COLUMNS;
-                weight_at += (STEP_BLOCKS * KERNEL - STEP_COLUMNS) * 4u * OUTPUT_BLOCKS;
-                if block == PIECE_BLOCKS {
+        if k_tile + 1u < K_TILES {
+            tap_column++;
+            input_index++;
+            weight_index += 4u * OUTPUT_BLOCKS;
+            if tap_column == K_TILES_PER_TAP_ROW {
+                tap_column = 0u;
+                block += K_TILE_BLOCKS;
+                input_index += K_TILE_BLOCKS * INPUT_PLANE_STRIDE - K_TILES_PER_TAP_ROW;
+                weight_index += (K_TILE_BLOCKS * KERNEL - K_TILES_PER_TAP_ROW) * 4u * OUTPUT_BLOCKS;
+                if block == SPLIT_BLOCKS {
                     block = 0u;
-                    // In this order, since a piece may be larger than a row.
-                    input_at = input_at + INPUT_PITCH - PIECE_BLOCKS * INPUT_PLANE;
-                    weight_at += (INPUT_BLOCKS - PIECE_BLOCKS) * KERNEL * 4u * OUTPUT_BLOCKS;
+                    // Add before subtracting: a split may be larger than a row, and the difference would be negative.
+                    input_index = input_index + INPUT_ROW_STRIDE - SPLIT_BLOCKS * INPUT_PLANE_STRIDE;
+                    weight_index += (INPUT_BLOCKS - SPLIT_BLOCKS) * KERNEL * 4u * OUTPUT_BLOCKS;
                 }
             }
             //{read}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixture::{self, Answer, app, get, post};
+use crate::fixture::{self, TestResponse, app, get, post};
 use serde_json::{Value, json};
 
 const SIDE: usize = 224;
@@ -17,18 +17,18 @@ fn request(greys: &[u8], output: Value) -> (String, Vec<u8>) {
     (request.to_string(), greys.iter().flat_map(|&grey| vec![grey; PIXELS]).collect())
 }
 
-async fn infer(path: &str, greys: &[u8], output: Value) -> Answer {
+async fn infer(path: &str, greys: &[u8], output: Value) -> TestResponse {
     let (json, binary) = request(greys, output);
     let http = axum::http::Request::post(path).header(HEADER_LENGTH, json.len());
     let body = [json.into_bytes(), binary].concat();
-    fixture::answer(&app(), http.body(body.into()).unwrap()).await
+    fixture::send(&app(), http.body(body.into()).unwrap()).await
 }
 
 #[tokio::test]
-async fn every_image_gets_its_logits() {
-    let answer = infer("/v2/models/large/infer", &[3, 200, 77], json!({})).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let json = answer.json();
+async fn returns_logits_of_every_image() {
+    let response = infer("/v2/models/large/infer", &[3, 200, 77], json!({})).await;
+    assert_eq!(response.status, 200, "{}", response.body);
+    let json = response.json();
     assert_eq!((&json["id"], &json["model_name"]), (&json!("7"), &json!("large")));
     assert_eq!(json["model_version"].as_str().unwrap().len(), 64);
     let output = &json["outputs"][0];
@@ -37,12 +37,12 @@ async fn every_image_gets_its_logits() {
         (&json!("logits"), &json!("FP32"), &json!([3, 256]))
     );
     let logits: Vec<f32> = serde_json::from_value(output["data"].clone()).unwrap();
-    let likeliest: Vec<usize> = logits.chunks(256).map(|row| ranking(row, 1)[0]).collect();
+    let likeliest: Vec<usize> = logits.chunks(256).map(|row| top_k_indices(row, 1)[0]).collect();
     assert_eq!(likeliest, [3, 200, 77]);
 }
 
 #[tokio::test]
-async fn classes_are_value_index_and_label() {
+async fn classes_are_logit_index_and_label() {
     let json = infer("/v2/models/large/infer", &[3, 200], json!({ "classification": 2 })).await.json();
     let output = &json["outputs"][0];
     assert_eq!((&output["datatype"], &output["shape"]), (&json!("BYTES"), &json!([2, 2])));
@@ -53,7 +53,7 @@ async fn classes_are_value_index_and_label() {
 }
 
 #[tokio::test]
-async fn outputs_follow_the_json_as_binary_data() {
+async fn binary_outputs_follow_the_json() {
     for (parameters, expected) in [
         (json!({ "binary_data": true }), [1f32, 0.0].iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()),
         (
@@ -63,7 +63,7 @@ async fn outputs_follow_the_json_as_binary_data() {
     ] {
         let (json, binary) = request(&[0], parameters);
         let http = axum::http::Request::post("/v2/models/small/infer").header(HEADER_LENGTH, json.len());
-        let response = fixture::respond(&app(), http.body([json.into_bytes(), binary].concat().into()).unwrap()).await;
+        let response = fixture::send_raw(&app(), http.body([json.into_bytes(), binary].concat().into()).unwrap()).await;
         let length: usize = response.headers()[HEADER_LENGTH].to_str().unwrap().parse().unwrap();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let (json, binary) = body.split_at(length);
@@ -74,30 +74,30 @@ async fn outputs_follow_the_json_as_binary_data() {
 }
 
 #[tokio::test]
-async fn a_model_is_asked_by_name_and_version() {
+async fn model_is_selected_by_name_and_version() {
     let version = get(&app(), "/v2/models/small").await.json()["versions"][0].as_str().unwrap().to_owned();
     for (version, status) in [(&version[..], 200), (&version[..12], 200), (&version[..4], 404), ("00000000", 404)] {
-        let answer = infer(&format!("/v2/models/small/versions/{version}/infer"), &[0], json!({})).await;
-        assert_eq!(answer.status, status, "{version}: {}", answer.body);
+        let response = infer(&format!("/v2/models/small/versions/{version}/infer"), &[0], json!({})).await;
+        assert_eq!(response.status, status, "{version}: {}", response.body);
     }
-    let answer = infer("/v2/models/medium/infer", &[0], json!({})).await;
-    assert_eq!(answer.status, 404);
-    assert!(answer.json()["error"].as_str().unwrap().contains("small, large"), "{}", answer.body);
+    let response = infer("/v2/models/medium/infer", &[0], json!({})).await;
+    assert_eq!(response.status, 404);
+    assert!(response.json()["error"].as_str().unwrap().contains("small, large"), "{}", response.body);
 }
 
 #[tokio::test]
-async fn an_error_is_a_sentence() {
-    let answer = post(&app(), "/v2/models/small/infer", "application/json", "{}").await;
-    assert_eq!(answer.status, 400);
-    assert!(answer.json()["error"].as_str().unwrap().contains("inputs"), "{}", answer.body);
-    let answer = post(&app(), "/v2/models/small/infer", "application/json", vec![b' '; 21_000_000]).await;
-    assert_eq!(answer.status, 413);
+async fn errors_are_a_single_message() {
+    let response = post(&app(), "/v2/models/small/infer", "application/json", "{}").await;
+    assert_eq!(response.status, 400);
+    assert!(response.json()["error"].as_str().unwrap().contains("inputs"), "{}", response.body);
+    let response = post(&app(), "/v2/models/small/infer", "application/json", vec![b' '; 21_000_000]).await;
+    assert_eq!(response.status, 413);
 }
 
 #[tokio::test]
-async fn metadata_tell_what_is_taken() {
+async fn metadata_describes_inputs_and_outputs() {
     let app = app();
-    app.registry.prepared().await.unwrap();
+    app.registry.wait_until_ready().await.unwrap();
     let model = get(&app, "/v2/models/small").await.json();
     assert_eq!(model["inputs"][0], json!({ "name": "images", "datatype": "UINT8", "shape": [-1, SIDE, SIDE, 3] }));
     assert_eq!(model["inputs"][1], json!({ "name": "input", "datatype": "FP32", "shape": [-1, 3, SIDE, SIDE] }));

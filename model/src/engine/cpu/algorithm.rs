@@ -1,0 +1,250 @@
+//! Chooses the algorithm for each convolution with a cost model over its shape, so that a model computes the same on
+//! every run.
+//!
+//! A direct convolution in bf16 costs half as much as in f32, plus the cost of rounding its input.
+//!
+//! Winograd variants with larger tiles multiply less, but their transformed weights are larger: for 3×3 filters 4, 2.8
+//! and 1.8 times as large for m = 4, 3 and 2. For small images, each weight is read from memory for only a few pixels,
+//! and reading it costs more than multiplying.
+
+use super::super::Precision;
+use super::blocked_shape::BLOCK;
+use crate::architecture::{Architecture, Convolution, Stem};
+use crate::engine::winograd::WinogradVariant;
+use crate::plan::{FoldedConvolution, Operation, Plan};
+use std::fmt;
+
+/// Cost of reading one weight from memory, in multiply-adds. Measured on two cores of a server: about 110 billion
+/// multiply-adds and 9 billion weights per second. A different ratio only changes choices between algorithms of similar
+/// cost.
+const WEIGHT_READ_COST: usize = 13;
+
+/// Cost of rounding one value of the input to bf16, in multiply-adds: about 0.08 ns on the same processor.
+const ROUNDING_COST: usize = 10;
+
+/// Maximum size of all packed weights, as a multiple of the size of the f32 weights.
+const MAX_WEIGHT_EXPANSION: usize = 2;
+
+/// An algorithm that computes a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Direct convolution: one matrix product per element of the filter.
+    Direct,
+    /// Direct convolution in bf16, with twice the multiply-adds per instruction and half the bytes of weights.
+    DirectBf16,
+    Winograd(WinogradVariant),
+}
+
+impl Algorithm {
+    /// Returns the algorithms that can compute a layer in a precision.
+    pub fn candidates(layer: &Convolution, precision: Precision) -> impl Iterator<Item = Algorithm> + use<> {
+        let Convolution { kernel, stride, groups, in_channels, .. } = *layer;
+        let tile_sizes = match (kernel, stride) {
+            // With so few channels per group, the transforms cost more than they save.
+            _ if groups > 1 || in_channels < BLOCK => 2..2,
+            (3, 1) => 2..5,
+            (3, 2) => 2..3,
+            _ => 2..2,
+        };
+        let winograd = tile_sizes.map(move |m| Algorithm::Winograd(WinogradVariant { m, stride }));
+        let bf16 = precision == Precision::Bf16 && in_channels >= BLOCK;
+        std::iter::once(Algorithm::Direct).chain(bf16.then_some(Algorithm::DirectBf16)).chain(winograd)
+    }
+}
+
+/// The names are part of the output of `trainer bench --layers`.
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Algorithm::Direct => f.write_str("matrix"),
+            Algorithm::DirectBf16 => f.write_str("matrix bf16"),
+            Algorithm::Winograd(WinogradVariant { m, stride: 1 }) => write!(f, "winograd {m}x{m}"),
+            Algorithm::Winograd(WinogradVariant { m, stride }) => write!(f, "winograd {m}x{m}/{stride}"),
+        }
+    }
+}
+
+/// A convolution and the side of its output.
+#[derive(Clone, Copy)]
+struct SizedConvolution<'a> {
+    convolution: &'a Convolution,
+    output_side: usize,
+}
+
+/// Side of the images for which the algorithms of an architecture are chosen. They work for other sizes too.
+fn nominal_side(architecture: &Architecture) -> usize {
+    match architecture.stem {
+        Stem::Imagenet | Stem::ImagenetStride1 => 224,
+        Stem::Small => 32,
+    }
+}
+
+impl SizedConvolution<'_> {
+    fn candidates(&self, precision: Precision) -> impl Iterator<Item = Algorithm> + use<> {
+        Algorithm::candidates(self.convolution, precision)
+    }
+
+    /// Number of pairs of input and output channels that are multiplied: whole blocks of inputs, with zeros between
+    /// groups.
+    fn channel_pairs(&self) -> usize {
+        let Convolution { in_channels, out_channels, groups, .. } = *self.convolution;
+        out_channels * (in_channels / groups).max(in_channels.min(BLOCK))
+    }
+
+    /// Number of weights in the checkpoint.
+    fn unpacked_weights(&self) -> usize {
+        self.convolution.weight_shape().iter().product()
+    }
+
+    /// Size of the packed weights, in multiples of four bytes.
+    fn packed_weights(&self, algorithm: Algorithm) -> usize {
+        match algorithm {
+            Algorithm::Direct => self.channel_pairs() * self.convolution.kernel.pow(2),
+            Algorithm::DirectBf16 => self.channel_pairs() * self.convolution.kernel.pow(2) / 2,
+            Algorithm::Winograd(variant) => self.channel_pairs() * variant.filter_elements(),
+        }
+    }
+
+    /// Multiply-adds for one image.
+    fn multiply_adds(&self, algorithm: Algorithm) -> usize {
+        self.channel_pairs()
+            * match algorithm {
+                Algorithm::Direct | Algorithm::DirectBf16 => (self.convolution.kernel * self.output_side).pow(2),
+                Algorithm::Winograd(variant) => variant.multiplications(self.output_side).pow(2),
+            }
+    }
+
+    /// Estimated time for one image, in multiply-adds.
+    fn cost(&self, algorithm: Algorithm) -> usize {
+        let arithmetic = match algorithm {
+            Algorithm::DirectBf16 => {
+                let inputs = self.convolution.in_channels * (self.output_side * self.convolution.stride).pow(2);
+                self.multiply_adds(algorithm) / 2 + ROUNDING_COST * inputs
+            }
+            Algorithm::Direct | Algorithm::Winograd(_) => self.multiply_adds(algorithm),
+        };
+        arithmetic + WEIGHT_READ_COST * self.packed_weights(algorithm)
+    }
+}
+
+/// Chooses the algorithm for each convolution of a plan.
+pub fn choose(plan: &Plan, precision: Precision) -> Vec<Algorithm> {
+    let mut sides = vec![nominal_side(&plan.architecture)];
+    let mut layers = Vec::new();
+    for operation in &plan.operations {
+        let from = operation.inputs().next().map_or(1, |value| sides[value]);
+        sides.push(match operation {
+            Operation::Convolution(FoldedConvolution { layer, .. }) => layer.output_size(from),
+            Operation::MaxPool { pool, .. } => pool.output_size(from),
+            Operation::GlobalAveragePool { .. } | Operation::Linear(_) => 1,
+        });
+        if let Operation::Convolution(FoldedConvolution { layer, output, .. }) = operation {
+            layers.push(SizedConvolution { convolution: layer, output_side: sides[*output] });
+        }
+    }
+    choose_for_layers(&layers, precision)
+}
+
+/// Chooses the cheapest algorithm for each layer. While all packed weights together exceed the limit, the layer whose
+/// weights shrink at the lowest cost per byte gets an algorithm with smaller weights.
+fn choose_for_layers(layers: &[SizedConvolution], precision: Precision) -> Vec<Algorithm> {
+    let cheapest =
+        |layer: &SizedConvolution| layer.candidates(precision).min_by_key(|&algorithm| layer.cost(algorithm));
+    let mut chosen: Vec<Algorithm> =
+        layers.iter().map(|layer| cheapest(layer).expect("direct convolution is always a candidate")).collect();
+    let limit = MAX_WEIGHT_EXPANSION * layers.iter().map(SizedConvolution::unpacked_weights).sum::<usize>();
+    loop {
+        let weights =
+            chosen.iter().zip(layers).map(|(&algorithm, layer)| layer.packed_weights(algorithm)).sum::<usize>();
+        if weights <= limit {
+            return chosen;
+        }
+        let replacements = chosen.iter().zip(layers).enumerate().flat_map(|(index, (&current, layer))| {
+            let smaller = layer
+                .candidates(precision)
+                .filter(move |&smaller| layer.packed_weights(smaller) < layer.packed_weights(current));
+            smaller.map(move |smaller| {
+                let saved_weights = layer.packed_weights(current) - layer.packed_weights(smaller);
+                let added_cost = layer.cost(smaller) - layer.cost(current);
+                (index, smaller, added_cost as f64 / saved_weights as f64)
+            })
+        });
+        let best = replacements.min_by(|a, b| a.2.total_cmp(&b.2));
+        let (index, smaller, _) = best.expect("direct convolutions stay within the limit");
+        chosen[index] = smaller;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Precision::{Bf16, F32};
+    use super::*;
+
+    #[test]
+    fn packed_weights_respect_the_size_limit() {
+        for name in Architecture::names() {
+            let convolutions = Architecture::new(&name, 1000).unwrap().convolutions();
+            for (side, precision) in [4, 7, 14, 56].into_iter().flat_map(|side| [(side, F32), (side, Bf16)]) {
+                let layers: Vec<_> = convolutions
+                    .iter()
+                    .map(|convolution| SizedConvolution { convolution, output_side: side })
+                    .collect();
+                let chosen = choose_for_layers(&layers, precision);
+                let packed: usize =
+                    chosen.iter().zip(&layers).map(|(&chosen, layer)| layer.packed_weights(chosen)).sum();
+                let unpacked: usize = layers.iter().map(SizedConvolution::unpacked_weights).sum();
+                assert!(packed <= 2 * unpacked, "{name}: {packed} of {unpacked}");
+                let winograd = chosen.iter().filter(|algorithm| matches!(algorithm, Algorithm::Winograd(_))).count();
+                if side > 4 && precision == F32 {
+                    assert_eq!(winograd == 0, name.starts_with("resnext"), "{name}: {winograd} layers");
+                }
+            }
+        }
+    }
+
+    /// Algorithm for a layer of a network, chosen without the limit on the size of the weights.
+    fn chosen(network: &str, name: &str, side: usize, precision: Precision) -> Algorithm {
+        let convolutions = Architecture::new(network, 1000).unwrap().convolutions();
+        let convolution = convolutions.iter().find(|convolution| convolution.name == name).unwrap();
+        choose_for_layers(
+            &[
+                SizedConvolution { convolution, output_side: side },
+                SizedConvolution { convolution: &huge(), output_side: 7 },
+            ],
+            precision,
+        )[0]
+    }
+
+    fn winograd(m: usize, stride: usize) -> Algorithm {
+        Algorithm::Winograd(WinogradVariant { m, stride })
+    }
+
+    #[test]
+    fn larger_images_use_larger_winograd_tiles() {
+        let of = |name, side| chosen("resnet18", name, side, F32);
+        assert_eq!(of("conv1", 112), Algorithm::Direct);
+        assert_eq!(of("layer1.0.conv1", 56), winograd(4, 1));
+        assert_eq!(of("layer2.0.conv1", 28), winograd(2, 2));
+        assert_eq!(of("layer3.0.conv2", 14), winograd(3, 1));
+        assert_eq!(of("layer3.0.downsample.0", 14), Algorithm::Direct);
+        assert_eq!(of("layer4.0.conv2", 7), winograd(2, 1));
+        assert_eq!(of("layer4.0.conv2", 4), Algorithm::Direct);
+    }
+
+    #[test]
+    fn uses_bf16_where_it_is_cheaper_than_winograd_and_f32() {
+        assert_eq!(chosen("resnet18", "conv1", 112, Bf16), Algorithm::Direct);
+        assert_eq!(chosen("resnet18", "layer1.0.conv1", 56, Bf16), winograd(4, 1));
+        assert_eq!(chosen("resnet18", "layer4.0.conv2", 7, Bf16), Algorithm::DirectBf16);
+        assert_eq!(chosen("resnet50", "layer3.1.conv3", 14, Bf16), Algorithm::DirectBf16);
+        // Tiles of grouped convolutions multiply by zeros between groups, here four times as many.
+        assert_eq!(chosen("resnext50_32x4d", "layer2.1.conv2", 28, Bf16), Algorithm::DirectBf16);
+    }
+
+    /// A 1×1 convolution with so many weights that the size limit never applies to another layer.
+    fn huge() -> Convolution {
+        let mut convolution = Architecture::new("resnet50", 1000).unwrap().convolutions().pop().unwrap();
+        (convolution.kernel, convolution.out_channels) = (1, 1 << 20);
+        convolution
+    }
+}

@@ -1,0 +1,149 @@
+//! The instruction set that runs the kernels: the fastest one of the processor, or one selected by name.
+
+use super::{Kernel, Simd};
+use std::fmt;
+use std::str::FromStr;
+
+/// An instruction set that this processor supports. `scalar` is always available, except in WebAssembly modules with
+/// simd128, where it would only add to the size of the module.
+#[derive(Clone, Copy)]
+pub struct InstructionSet(SimdToken);
+
+/// The instruction set's implementation of [`Simd`], which proves that the processor supports it.
+#[derive(Clone, Copy)]
+enum SimdToken {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(super::x86::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(super::x86::Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(super::neon::Neon),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128(super::simd128::Simd128),
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+    Scalar(super::scalar::Scalar),
+}
+
+/// Evaluates `$body` with `$simd` as the implementation of [`Simd`].
+macro_rules! dispatch {
+    ($set:expr, $simd:ident => $body:expr) => {
+        match $set {
+            #[cfg(target_arch = "x86_64")]
+            SimdToken::Avx512($simd) => $body,
+            #[cfg(target_arch = "x86_64")]
+            SimdToken::Avx2($simd) => $body,
+            #[cfg(target_arch = "aarch64")]
+            SimdToken::Neon($simd) => $body,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            SimdToken::Simd128($simd) => $body,
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+            SimdToken::Scalar($simd) => $body,
+        }
+    };
+}
+
+impl InstructionSet {
+    /// Returns all instruction sets that this processor supports, the fastest first.
+    pub fn available() -> Vec<InstructionSet> {
+        let sets = [
+            #[cfg(target_arch = "x86_64")]
+            super::x86::Avx512::detect().map(SimdToken::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            super::x86::Avx2::detect().map(SimdToken::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            Some(SimdToken::Neon(super::neon::Neon)),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Some(SimdToken::Simd128(super::simd128::Simd128)),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+            Some(SimdToken::Scalar(super::scalar::Scalar)),
+        ];
+        sets.into_iter().flatten().map(InstructionSet).collect()
+    }
+
+    /// Returns the fastest instruction set.
+    pub fn best() -> InstructionSet {
+        InstructionSet::available()[0]
+    }
+
+    /// Runs a kernel.
+    pub(in super::super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        dispatch!(self.0, simd => simd.vectorize(kernel))
+    }
+
+    /// Whether the processor has bf16 instructions in this instruction set.
+    pub fn supports_bf16(self) -> bool {
+        self.has_bf16_pairs() && self.lanes() > 1
+    }
+
+    /// Whether kernels can multiply pairs of bf16: with instructions of the processor, or emulated by `scalar` as the
+    /// reference.
+    pub(in super::super) fn has_bf16_pairs(self) -> bool {
+        dispatch!(self.0, simd => simd.has_bf16_pairs())
+    }
+
+    /// Width of a register tile in output channels.
+    pub(in super::super) fn panel(self) -> usize {
+        fn panel<S: Simd>(_: S) -> usize {
+            S::TILE_COLUMNS * S::LANES
+        }
+        dispatch!(self.0, simd => panel(simd))
+    }
+
+    /// Maximum height of a register tile in output pixels.
+    pub(in super::super) fn tile_rows(self) -> usize {
+        fn rows<S: Simd>(_: S) -> usize {
+            S::TILE_ROWS
+        }
+        dispatch!(self.0, simd => rows(simd))
+    }
+
+    /// Number of channels in a vector.
+    pub(in super::super) fn lanes(self) -> usize {
+        fn lanes<S: Simd>(_: S) -> usize {
+            S::LANES
+        }
+        dispatch!(self.0, simd => lanes(simd))
+    }
+}
+
+impl fmt::Display for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            SimdToken::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            SimdToken::Avx2(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            SimdToken::Neon(_) => "neon",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            SimdToken::Simd128(_) => "simd128",
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+            SimdToken::Scalar(_) => "scalar",
+        })
+    }
+}
+
+impl fmt::Debug for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Error of selecting an instruction set by name.
+#[derive(Debug, thiserror::Error)]
+#[error("instruction set {0:?} is not available; this processor supports {available}", available = available_names())]
+pub struct UnavailableInstructionSet(String);
+
+/// Names of the available instruction sets.
+fn available_names() -> String {
+    InstructionSet::available().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl FromStr for InstructionSet {
+    type Err = UnavailableInstructionSet;
+
+    fn from_str(name: &str) -> Result<Self, UnavailableInstructionSet> {
+        let set = InstructionSet::available().into_iter().find(|set| set.to_string() == name);
+        set.ok_or_else(|| UnavailableInstructionSet(name.to_owned()))
+    }
+}

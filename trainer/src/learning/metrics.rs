@@ -1,0 +1,49 @@
+//! Metrics of a training step.
+
+use serde::{Deserialize, Serialize};
+use std::ops::Add;
+
+/// Sums over the images of one or more steps, computed with the weights before the step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Sum of the cross-entropy, including label smoothing and class weights.
+    pub loss: f64,
+    /// Divisor of `loss` for its mean: the sum of the class weights.
+    pub weight: f64,
+    /// Number of images that are classified correctly.
+    pub correct: f64,
+    /// Number of images.
+    pub images: f64,
+}
+
+impl Add for StepMetrics {
+    type Output = StepMetrics;
+
+    fn add(self, more: StepMetrics) -> StepMetrics {
+        StepMetrics {
+            loss: self.loss + more.loss,
+            weight: self.weight + more.weight,
+            correct: self.correct + more.correct,
+            images: self.images + more.images,
+        }
+    }
+}
+
+/// Returns the number of classes that rank before `class`, by descending logit. Ties are broken by the lower index, as in a
+/// prediction.
+pub fn class_rank(logits: &[f32], class: usize) -> usize {
+    let class_logit = logits[class];
+    let ranks_before = |(index, &logit): (usize, &f32)| logit > class_logit || (logit == class_logit && index < class);
+    logits.iter().enumerate().filter(|&entry| ranks_before(entry)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_are_ranked_by_index() {
+        let logits = [1.0, 3.0, 3.0, -2.0];
+        assert_eq!([0, 1, 2, 3].map(|class| class_rank(&logits, class)), [2, 0, 1, 3]);
+    }
+}

@@ -1,0 +1,17 @@
+//! The folder given by `--output`.
+
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::Path;
+
+/// Creates the folder, or accepts an existing empty one.
+///
+/// # Errors
+/// Returns an error if the folder is not empty, or if it cannot be created.
+pub fn create_empty(folder: &Path) -> Result<()> {
+    let context = || format!("cannot create {}", folder.display());
+    fs::create_dir_all(folder).with_context(context)?;
+    let is_empty = folder.read_dir().with_context(context)?.next().is_none();
+    ensure!(is_empty, "{} is not empty; choose another folder with --output", folder.display());
+    Ok(())
+}
