@@ -1,5 +1,5 @@
-# Entry point for all tasks. Every target installs its prerequisites below cargo's target directory, except targets of rustup
-# and packages of the distribution.
+# Entry point for all tasks. Every target installs its prerequisites below cargo's target directory, except rustup's
+# targets and packages of the distribution.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -24,13 +24,15 @@ export XDG_RUNTIME_DIR ?= /tmp
 LISTEN ?= 127.0.0.1:8080
 MODELS ?= checkpoints
 
-# `make run MODEL=resnet18@torchvision` or `MODEL=hf://OWNER/REPO` fetches these weights first, or takes them from the cache, and opens
-# the page on them. The trainer fetches them; compiling it with Burn takes ten minutes on two cores the first time.
+# `make run MODEL=resnet18@torchvision` or `MODEL=hf://OWNER/REPO` fetches these weights first, or takes them from the
+# cache, and opens the page on them. The trainer fetches them; compiling it with Burn takes ten minutes on two cores the
+# first time.
 MODEL ?=
 FETCHED := $(CARGO_TARGET_DIR)/fetched
 AND_FETCHED = $(if $(MODEL), --model '$(MODEL)'="$$(cat $(FETCHED))" --default '$(MODEL)')
 
-# `make run WORKER_FEATURES=burn-webgpu`: the page with Burn's WebGPU engine in its worker, for comparison, at `/?engine=webgpu`.
+# `make run WORKER_FEATURES=burn-webgpu` builds the page with Burn's WebGPU engine in its worker, for comparison; open
+# `/?engine=webgpu`.
 WORKER_FEATURES ?=
 PAGE := web/index.html
 ifneq ($(WORKER_FEATURES),)
@@ -43,7 +45,7 @@ help:
 	@echo "make test          run every test, including those in a browser and on emulated NEON"
 	@echo "make lint          run rustfmt and clippy"
 	@echo "make page          build only the page, into web/dist"
-	@echo "make soak          kill and resume trainings fifty times, then load the server for half an hour"
+	@echo "make soak          kill and resume training runs fifty times, then load the server for half an hour"
 	@echo "make fuzz          fuzz every parser of untrusted input, ten minutes each"
 	@echo "make conformance   test the server with Triton's client and schemathesis"
 	@echo "make cuda          build trainer and server for NVIDIA GPUs"
@@ -52,7 +54,8 @@ help:
 	@echo "make bench-server  compare the server with LitServe and mosec under load"
 
 # Builds and starts the server. `make run LISTEN=0.0.0.0:80 MODELS=models` opens it to the network, with other models.
-# In a fresh clone, the server's dependencies compile while building the page leaves a processor idle; the server is then linked with the page.
+# In a fresh clone, the server is compiled on the processor that building the page leaves idle, and then linked again
+# with the page.
 run:
 	@rustc --version >/dev/null # makes rustup install the toolchain before the parallel targets need it
 	$(if $(MODEL),cargo build --release -p trainer)
@@ -84,7 +87,7 @@ CHECKED := --profile checked -p model --test cpu
 checked:
 	cargo test $(CHECKED)
 
-# The same on emulated NEON. Emulation is slow, so only the one test that runs every kernel is used.
+# Tests the CPU engine on emulated NEON. Emulation is slow, so only the one test that runs every kernel is used.
 ifeq ($(filter aarch64 arm64,$(shell uname -m)),)
 NEON := aarch64-unknown-linux-gnu
 neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
@@ -94,19 +97,19 @@ neon: emulator
 	cargo test $(CHECKED) --target $(NEON) -- on_every_kernel
 endif
 
-# Long tests: trainings that are killed and resumed fifty times, and half an hour of mixed load for the server.
+# Long tests: training runs that are killed and resumed fifty times, and half an hour of mixed load for the server.
 SOAK_SECONDS ?= 1800
 soak:
 	SHORTCUT_KILLS=50 cargo test $(TESTED) --test resume -- --nocapture killed
 	SHORTCUT_SOAK_SECONDS=$(SOAK_SECONDS) cargo test $(TESTED) --test soak -- --nocapture
 
-# Fuzzes every parser of untrusted bytes in turn, starting from the corpus in the repository. New inputs and crashes are stored below
-# cargo's target directory. `make fuzz FUZZ=image FUZZ_SECONDS=60` is a short run.
+# Fuzzes every parser of untrusted bytes in turn, starting from the corpus in the repository. New inputs and crashes are
+# stored below cargo's target directory. `make fuzz FUZZ=image FUZZ_SECONDS=60` is a short run.
 FUZZ ?= image pickle safetensors multipart json tensors
 FUZZ_SECONDS ?= 600
 FUZZ_DIR := $(CARGO_TARGET_DIR)/fuzz
-# Inputs are small, because the goal is to find small inputs that are slow or use much memory; the header of a ResNet-18 fits. Targets
-# measure memory to the byte and have their own limits; the limits here protect the machine.
+# Inputs are small, because the goal is to find small inputs that are slow or use much memory; the header of a ResNet-18
+# fits. Targets measure memory to the byte and have their own limits; the limits here protect the machine.
 FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=64
 CARGO_FUZZ_RUN = CARGO_TARGET_DIR=$(FUZZ_DIR) $(CARGO) +nightly fuzz run --codegen-units 16
 fuzz: fuzzer
@@ -124,14 +127,14 @@ fuzz-again: fuzzer
 	@cp Cargo.lock fuzz/Cargo.lock
 	$(CARGO_FUZZ_RUN) $(FUZZ) $(INPUT) -- $(FUZZ_LIMITS)
 
-# Adds inputs to the corpus that cover code that the corpus does not cover yet.
+# Adds the inputs that the fuzzer found to the corpus, if they cover code that the corpus does not cover yet.
 fuzz-keep: fuzzer
 	@cp Cargo.lock fuzz/Cargo.lock
 	@for target in $(FUZZ); do \
 		$(CARGO_FUZZ_RUN) $$target fuzz/corpus/$$target $(FUZZ_DIR)/found/$$target -- $(FUZZ_LIMITS) -merge=1 -use_counters=0; done
 
-# Builds trainer and server for NVIDIA GPUs. Where LLVM cannot be downloaded, LLVM_STUB names a replacement for the crate cubecl-llvm. The
-# build compiles kernels with NVRTC and does not use LLVM; the lock file is restored afterwards.
+# Builds trainer and server for NVIDIA GPUs. Where LLVM cannot be downloaded, LLVM_STUB names a replacement for the
+# crate cubecl-llvm: kernels are compiled by NVRTC, and LLVM is not used. The lock file is restored afterwards.
 LLVM_STUB ?=
 GPU_DIR := $(CARGO_TARGET_DIR)/gpu
 KEEP_LOCK = mkdir -p $(CARGO_TARGET_DIR); cp Cargo.lock $(CARGO_TARGET_DIR)/Cargo.lock.kept; trap 'mv $(CARGO_TARGET_DIR)/Cargo.lock.kept Cargo.lock' EXIT;
@@ -140,25 +143,27 @@ WITH_CUDA = --release -p trainer -p server --features trainer/cuda,server/cuda -
 cuda:
 	@$(if $(LLVM_STUB),$(KEEP_LOCK)) $(CARGO) build $(WITH_CUDA)
 
-# Tests the GPU code path as far as the machine allows: compiles for CUDA, and compares training steps with the CPU's, with Burn's
-# kernels on Vulkan (emulated if necessary) and on an NVIDIA GPU if there is one.
+# Tests the GPU code path as far as the machine allows: compiles for CUDA, and compares training steps of Burn's kernels
+# on Vulkan (emulated if necessary), and on an NVIDIA GPU if there is one, with steps on the CPU.
 check-gpu: vulkan cuda
 	$(CARGO) test --release -p trainer --features wgpu --target-dir $(GPU_DIR) --bin trainer -- --test-threads 1 learning::gpu
 	@! command -v nvidia-smi >/dev/null || { $(if $(LLVM_STUB),$(KEEP_LOCK)) \
 		SHORTCUT_GPU=cuda $(CARGO) test $(WITH_CUDA) --bin trainer -- --test-threads 1 learning::gpu; }
 
-# `make bench BENCH='--rounds 3 --cases resnet18:1 --peers ncnn,onnxruntime'` is a short run; `BENCH=--help` lists the options.
+# `make bench BENCH='--rounds 3 --cases resnet18:1 --peers ncnn,onnxruntime'` is a short run; `BENCH=--help` lists the
+# options.
 BENCH ?=
 bench: page browser vulkan peers
 	cargo build --release -p trainer --features webgpu
 	@exec python3 -B tests/peers/bench.py $(CARGO_TARGET_DIR) $(BENCH)
 
-# `make bench-server BENCH='--clients 8,64 --seconds 5 --workload tensor'` is a short run; `BENCH=--help` lists the options.
+# `make bench-server BENCH='--clients 8,64 --seconds 5 --workload tensor'` is a short run; `BENCH=--help` lists the
+# options.
 bench-server: peers load
 	cargo build --release -p trainer -p server
 	@exec python3 -B tests/peers/bench_server.py $(CARGO_TARGET_DIR) $(BENCH)
 
-# Tests the server with other people's tools: NVIDIA's client of the Open Inference Protocol, and schemathesis, which
+# Tests the server with third-party tools: NVIDIA's client of the Open Inference Protocol, and schemathesis, which
 # generates requests from the OpenAPI document. `make conformance CONFORMANCE='--only client'` runs one of them.
 CONFORMANCE ?=
 CONFORMANCE_DIR := $(CARGO_TARGET_DIR)/conformance
@@ -179,12 +184,12 @@ WORKER := $(DIST)/worker
 WORKER_BYTES := 1500000
 WORKER_BROTLI := 600000
 
-# The features that rustc enables by default, and SIMD; the modules do not declare them.
+# Enables the features that rustc enables by default, and SIMD, because the modules do not declare their features.
 WASM_OPT := wasm-opt -Os --strip-debug --strip-producers --enable-simd --enable-bulk-memory --enable-sign-ext \
 	--enable-mutable-globals --enable-nontrapping-float-to-int --enable-reference-types --enable-multivalue
 
-# wasm-opt before version 109, as in older distributions, writes index 0 for every exported table. This restores the index of the
-# second of two tables.
+# wasm-opt before version 109, as in older distributions, writes index 0 for every exported table. This restores the
+# index of the second of two tables.
 EXPORT_SECOND_TABLE := perl -0pi -e 's/(__wbindgen_externrefs\x01)\x00/$$1\x01/'
 
 # Optimises a module in place. Results are cached by the hash of the input.
@@ -197,12 +202,13 @@ OPTIMISE = optimise() { \
 # Removes indentation and comments from the worker's JavaScript. None of its strings spans lines.
 UNINDENT = perl -0pi -e 's{^\s*/\*.*?\*/\n}{}gms; s/^[ \t]+//gm'
 
-# Trunk builds offline and calls `cargo metadata`, which needs every package of the lock file for every platform, so they are fetched first.
+# Trunk builds offline and calls `cargo metadata`, which needs every package of the lock file for every platform, so
+# they are fetched first.
 FETCH := cargo fetch --locked
 BUILD_PAGE := env -u MAKEFLAGS trunk build --release --offline=true --dist
 
-# Fails if the worker exceeds its size limits; a worker with Burn is neither checked nor optimised. Trunk rewrites all files each time, so
-# web/dist is replaced only if its content changes; otherwise cargo would rebuild the server.
+# Fails if the worker exceeds its size limits; a worker with Burn is neither checked nor optimised. Trunk rewrites all
+# files each time, so web/dist is replaced only if its content changes; otherwise cargo would rebuild the server.
 page: tools wasm-target optimiser $(PAGE)
 	$(FETCH)
 	$(BUILD_PAGE) $(DIST) $(PAGE)
@@ -238,7 +244,8 @@ wasm-target:
 tools: $(TOOLS)/trunk-$(TRUNK) $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN)
 
 # Both tools compile several times faster without optimisation and are fast enough. Without default features they cannot
-# download other tools, which is not needed here. The published lock file of wasm-bindgen-cli does not match its manifest.
+# download other tools, which is not needed here. The published lock file of wasm-bindgen-cli does not match its
+# manifest.
 INSTALL = CARGO_TARGET_DIR=$@.build CARGO_PROFILE_DEV_DEBUG=0 \
 	$(CARGO) install --debug --no-default-features --root $(TOOLS)
 
@@ -252,7 +259,7 @@ $(TOOLS)/wasm-bindgen-$(WASM_BINDGEN):
 	rm -rf $@.build
 	touch $@
 
-# libFuzzer is part of a crate; its instrumentation needs the nightly compiler.
+# libFuzzer comes with the crate libfuzzer-sys; its instrumentation requires the nightly compiler.
 fuzzer: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ)
 	@rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
 
@@ -261,7 +268,8 @@ $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ):
 	rm -rf $@.build
 	touch $@
 
-# Installs wasm-opt and brotli from the distribution's packages. Where that would need a password, the page is built without them.
+# Installs wasm-opt and brotli from the distribution's packages. Where that would need a password, the page is built
+# without them.
 optimiser:
 	@command -v wasm-opt >/dev/null && command -v brotli >/dev/null || { \
 		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo -n); \
@@ -295,7 +303,8 @@ vulkan:
 		echo "installing mesa-vulkan-drivers"; \
 		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq mesa-vulkan-drivers; }
 
-# Installs packages for the comparisons. If one is still missing, the comparison skips the peers that need it and says so.
+# Installs packages for the comparisons. If one is still missing, the comparison skips the peers that need it and says
+# so.
 peers:
 	@packages=; lacks() { packages+=" $$1"; }; \
 	python3 -c "import ensurepip, venv" 2>/dev/null || lacks python3-venv; \

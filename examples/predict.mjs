@@ -1,4 +1,5 @@
-// Classifies photos with a running server, in Node.js 18 or later. In a page, `fetch` takes a `File` as the body in the same way.
+// Classifies photos with a running server, in Node.js 18 or later. In a page, `fetch` accepts a `File` as the body in the
+// same way.
 //
 //     node examples/predict.mjs samples/cat.jpg samples/coffee.jpg
 

@@ -1,10 +1,10 @@
-//! Measures the peak memory of a function, byte-exactly, to test that limits on memory hold. A crate that includes this
-//! module counts all allocations of its threads.
+//! Measures the peak memory of a function, exact to the byte, to test that limits on memory hold. A crate that includes
+//! this module counts all allocations of its threads.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Returns the result of `work`, and the peak of the bytes that it had allocated on this thread.
+/// Returns the result of `work`, and the maximum number of bytes that it held allocated on this thread at any time.
 pub fn measure<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = ALLOCATED.get();
     PEAK.set(before);

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::{fs, thread};
 
-/// Time limit of one file. Almost all take a thousandth of it.
+/// Time limit of one file. Almost all files take a thousandth of it.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs `check` on every file of `fuzz/corpus/<target>`; panics with the path of a file that fails or exceeds the

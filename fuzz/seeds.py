@@ -1,6 +1,7 @@
 """Writes the seeds of the fuzz targets to `corpus/`: python3 seeds.py (requires Pillow 13; the files are committed).
 
-Small files of every supported kind, complete or truncated, so that the fuzzer need not guess container formats.
+The seeds are small files of every supported kind, complete or truncated, so that the fuzzer need not guess container
+formats.
 """
 
 import io
@@ -93,7 +94,7 @@ def chunk(kind, data):
 
 
 def png(width, height, depth, colour, rows, interlaced=0, before=b""):
-    """A PNG of raw `rows`, those of all passes, each preceded by its filter type."""
+    """A PNG of the raw `rows` of all passes, each preceded by its filter type."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     data = zlib.compress(b"".join(rows), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -256,6 +257,7 @@ def pickles():
     write_seed("pickle", "every-opcode", every)
     write_seed("pickle", "deep", b"]" * 60 + b"a" * 59 + b".")
 
+
 def forms():
     """Bodies of type `multipart/form-data`; the first line of a file is the content type with the boundary."""
     photo = encoded(picture(size=(4, 4)), "GIF")
@@ -272,7 +274,7 @@ def forms():
     form("several", part(photo, more=file), part(b"a cat", "comment"), part(b"", more=file), part(photo[:20]))
     form("too-many", *[part(b"one")] * 5)
     form("too-long", part(b"x" * 513), part(b"one"))
-    # Each part is within the limit, but not all together.
+    # Each part is within the limit, but all parts together exceed it.
     form("too-much", part(b"x" * 300), part(b"x" * 300))
     form("beyond-the-limit", part(b"x" * 1500, "comment"), part(b"x" * 1500))
     form("no-parts")
@@ -299,7 +301,7 @@ def forms():
 
 
 def documents():
-    """JSON documents with photos."""
+    """JSON documents with photos in base64."""
     base64 = "R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
 
     def document(name, value):
@@ -328,7 +330,7 @@ def documents():
     document("surrogates", b'{"images":["\\ud83d\\ude00","\\ud800"]}')
     document("byte-order-mark", b'\xef\xbb\xbf{"image":""}')
     document("not-utf-8", b'{"image":"\xff"}')
-    document("behind", b'{"image":"b25l"}}')
+    document("trailing-brace", b'{"image":"b25l"}}')
     document("deep", b'{"images":' + b"[" * 300)
 
 

@@ -1,4 +1,4 @@
-//! Import of two real weight files, compared with sums of their tensors that PyTorch computed.
+//! Tests the import of two real weight files by comparing sums of their tensors with sums that PyTorch computed.
 
 use anyhow::Result;
 use libtest_mimic::Arguments;
@@ -19,7 +19,7 @@ const RESNET18_SUMS: [Sums; 3] = [
     ("fc.weight", 0.9448823928833008, 312.89628887176514, -0.0204010009765625),
 ];
 
-/// The same of tensors that `safetensors.torch.load_file` returns.
+/// The same sums and values of tensors that `safetensors.torch.load_file` returns.
 const RESNET50_SUMS: [Sums; 3] = [
     ("conv1.weight", -264.37314808368683, 36248.194969296455, 1.177734375),
     ("layer3.0.downsample.1.running_var", 751.6129867453128, 751.6129867453128, 0.5993668437004089),

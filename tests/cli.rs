@@ -45,18 +45,23 @@ impl JsonLine {
     }
 }
 
+/// Runs the trainer in the root folder of the workspace, where the bundled checkpoints and samples are.
 fn trainer<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Output> {
     let mut command = Command::new(workspace::binary("trainer")?);
     command.current_dir(workspace::root()).args(arguments).output().context("cannot start the trainer")
 }
 
-/// Returns the stdout of a run that must have succeeded.
-fn stdout(output: &Output) -> Result<&str> {
+/// Returns the stdout of a run.
+///
+/// # Errors
+/// Returns an error with its stderr if the exit status is not 0.
+fn successful_stdout(output: &Output) -> Result<&str> {
     ensure!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     Ok(std::str::from_utf8(&output.stdout)?)
 }
 
-fn lines(output: &Output) -> Result<Vec<JsonLine>> {
+/// Parses the stdout of `predict --json`.
+fn json_lines(output: &Output) -> Result<Vec<JsonLine>> {
     let text = std::str::from_utf8(&output.stdout)?;
     text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
@@ -76,8 +81,8 @@ fn keeps_order() -> Result<()> {
         "3",
         "--json",
     ])?;
-    stdout(&output)?;
-    let lines = lines(&output)?;
+    successful_stdout(&output)?;
+    let lines = json_lines(&output)?;
     let files: Vec<_> = lines.iter().map(|line| line.file.as_str()).collect();
     ensure!(files == ["samples/rocket.jpg", "samples/cat.jpg"], "{files:?}");
     for (line, expected) in lines.iter().zip(["missile", "Egyptian cat"]) {
@@ -95,8 +100,8 @@ fn continues_after_a_broken_photo() -> Result<()> {
     std::fs::write(&broken, &std::fs::read(workspace::sample("cat.jpg"))?[..300])?;
     let arguments = ["predict", utf8(&broken)?, "samples/cat.jpg", "missing.jpg", "--checkpoint", RESNET18, "--json"];
     let output = trainer(arguments)?;
-    ensure!(!output.status.success(), "a failed photo must change the exit status");
-    let lines = lines(&output)?;
+    ensure!(!output.status.success(), "the exit status is 0 although photos could not be classified");
+    let lines = json_lines(&output)?;
     ensure!(lines.len() == 3, "{} lines", lines.len());
     lines[1].prediction()?;
     for (line, code) in [(&lines[0], "undecodable"), (&lines[2], "unreadable")] {
@@ -110,16 +115,16 @@ fn continues_after_a_broken_photo() -> Result<()> {
 
 fn classifies_a_folder() -> Result<()> {
     let output = trainer(["predict", "samples", "--checkpoint", RESNET18, "--json"])?;
-    stdout(&output)?;
-    let files: Vec<_> = lines(&output)?.into_iter().map(|line| line.file).collect();
+    successful_stdout(&output)?;
+    let files: Vec<_> = json_lines(&output)?.into_iter().map(|line| line.file).collect();
     let expected = ["cat", "coffee", "flower", "palace", "rocket"].map(|photo| format!("samples/{photo}.jpg"));
     ensure!(files == expected, "{files:?}");
     let cyclic = tempfile::tempdir()?;
     std::fs::copy(workspace::sample("cat.jpg"), cyclic.path().join("cat.jpg"))?;
     std::os::unix::fs::symlink(cyclic.path(), cyclic.path().join("again"))?;
     let output = trainer(["predict", utf8(cyclic.path())?, "--checkpoint", RESNET18, "--json"])?;
-    stdout(&output)?;
-    ensure!(lines(&output)?.len() == 1, "cyclic links are not followed");
+    successful_stdout(&output)?;
+    ensure!(json_lines(&output)?.len() == 1, "a cyclic link was followed");
     let empty = tempfile::tempdir()?;
     let output = trainer(["predict", utf8(empty.path())?, "--checkpoint", RESNET18])?;
     ensure!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no photos in"));
@@ -131,7 +136,7 @@ fn writes_csv() -> Result<()> {
     let path = folder.path().join("answers.csv");
     let arguments = ["predict", "samples/cat.jpg", "--checkpoint", RESNET50, "--top-k", "2", "--csv", utf8(&path)?];
     let output = trainer(arguments)?;
-    ensure!(stdout(&output)?.contains("samples/cat.jpg"), "the table is printed, too");
+    ensure!(successful_stdout(&output)?.contains("samples/cat.jpg"), "the table is not printed");
     let text = std::fs::read_to_string(&path)?;
     let rows: Vec<_> = text.lines().collect();
     ensure!(rows.len() == 3 && rows[0] == "file,rank,index,label,probability,error", "{text}");
@@ -144,14 +149,14 @@ fn equals_the_server() -> Result<()> {
     let client = reqwest::blocking::Client::new();
     for checkpoint in [RESNET18, RESNET50] {
         let output = trainer(["predict", "samples", "--checkpoint", checkpoint, "--json"])?;
-        stdout(&output)?;
+        successful_stdout(&output)?;
         let model = Path::new(checkpoint).file_stem().and_then(|stem| stem.to_str()).context("no file name")?;
-        for line in lines(&output)? {
+        for line in json_lines(&output)? {
             let photo = std::fs::read(workspace::root().join(&line.file))?;
             let request = client.post(format!("{}/predict?model={model}", server.url())).body(photo);
-            let answer: Prediction = request.send()?.error_for_status()?.json()?;
-            ensure!(answer.model == model, "{answer:?}");
-            assert_agreement(line.prediction()?, &answer)?;
+            let from_server: Prediction = request.send()?.error_for_status()?.json()?;
+            ensure!(from_server.model == model, "{from_server:?}");
+            assert_agreement(line.prediction()?, &from_server)?;
         }
     }
     Ok(())
@@ -160,16 +165,16 @@ fn equals_the_server() -> Result<()> {
 fn convert() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let output = trainer(["predict", "samples", "--checkpoint", RESNET18, "--json"])?;
-    stdout(&output)?;
-    let before = lines(&output)?;
+    successful_stdout(&output)?;
+    let before = json_lines(&output)?;
     ensure!(before.len() == 5, "{} sample photos", before.len());
     for dtype in ["f32", "f16"] {
         let path: PathBuf = folder.path().join(format!("{dtype}.safetensors"));
-        stdout(&trainer(["convert", RESNET18, utf8(&path)?, "--dtype", dtype])?)?;
+        successful_stdout(&trainer(["convert", RESNET18, utf8(&path)?, "--dtype", dtype])?)?;
         let output = trainer(["predict", "samples", "--checkpoint", utf8(&path)?, "--json"])?;
-        stdout(&output)?;
-        let after = lines(&output)?;
-        ensure!(after.len() == before.len(), "{} answers", after.len());
+        successful_stdout(&output)?;
+        let after = json_lines(&output)?;
+        ensure!(after.len() == before.len(), "{} predictions", after.len());
         for (before, after) in before.iter().zip(after) {
             assert_agreement(before.prediction()?, after.prediction()?)?;
         }
@@ -180,8 +185,9 @@ fn convert() -> Result<()> {
 fn inspect() -> Result<()> {
     for (checkpoint, architecture, classes) in [(RESNET18, "resnet18", 10), (RESNET50, "resnet50_v1", 1000)] {
         let table = trainer(["inspect", checkpoint])?;
-        ensure!(stdout(&table)?.contains(architecture));
-        let json: serde_json::Value = serde_json::from_str(stdout(&trainer(["inspect", checkpoint, "--json"])?)?)?;
+        ensure!(successful_stdout(&table)?.contains(architecture));
+        let json: serde_json::Value =
+            serde_json::from_str(successful_stdout(&trainer(["inspect", checkpoint, "--json"])?)?)?;
         let metadata = &json["metadata"];
         ensure!(metadata["architecture"]["name"] == architecture, "{metadata}");
         ensure!(metadata["labels"].as_array().is_some_and(|labels| labels.len() == classes), "{metadata}");

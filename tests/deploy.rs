@@ -1,5 +1,5 @@
-//! Checks the files in `server/deploy` against the built server: the metrics, settings and routes that they name exist. Does not
-//! need a container engine, a cluster or Grafana; the files state what was verified with those.
+//! Checks the files in `server/deploy` against the built server: the metrics, settings and routes that they name exist.
+//! Does not need a container engine, a cluster or Grafana; the files state what was verified with those.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -270,7 +270,8 @@ fn variables(text: &str) -> impl Iterator<Item = &str> {
     tokens.filter(is_variable)
 }
 
-/// Finds the names of metrics, labels, functions and operators in a query, without strings, numbers and Grafana variables.
+/// Finds the names of metrics, labels, functions and operators in a query, without strings, numbers and Grafana
+/// variables.
 fn words(query: &str) -> impl Iterator<Item = &str> {
     let unquoted = query.split('"').step_by(2);
     let tokens = unquoted.flat_map(|part| part.split(|c: char| !(c.is_ascii_alphanumeric() || "_$.".contains(c))));

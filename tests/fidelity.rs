@@ -1,4 +1,4 @@
-//! Comparison with PyTorch and torchvision: with the sample photos in a bare clone, and with the optional data if
+//! Compares the model with PyTorch and torchvision: on the sample photos in a bare clone, and on the optional data if
 //! present.
 
 use anyhow::{Context, Result, ensure};
@@ -157,9 +157,9 @@ fn bf16(run: &ValidationRun) -> Result<()> {
     Ok(())
 }
 
-/// Checks that f16 on the WebGPU engine gives logits close to f32, and the same predictions unless two classes are
-/// nearly equally likely. It uses every eighth photo, which includes some of each class, since software adapters are
-/// slow.
+/// Checks that f16 on the WebGPU engine gives logits close to those in f32, and the same predictions unless two classes
+/// are nearly equally likely. Since software adapters are slow, it uses every eighth photo, which includes some of each
+/// class.
 fn f16(run: &ValidationRun) -> Result<()> {
     let checkpoint = original_weights(run)?;
     let files: Vec<String> = validation_files(run)?.0.into_iter().step_by(8).collect();

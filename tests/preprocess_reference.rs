@@ -1,4 +1,4 @@
-//! Preprocessing compared with Pillow and torchvision on real photos, and with Pillow on malformed files.
+//! Compares preprocessing with Pillow and torchvision on real photos, and with Pillow on malformed files.
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Arguments;
@@ -38,8 +38,8 @@ struct ReferencePhoto {
     file: String,
 }
 
-/// The project tolerates a difference of 2 for JPEG, since decoders differ. This one does not, so no difference is
-/// accepted.
+/// The project tolerates a difference of 2 for JPEG, since decoders differ. Our decoder does not differ from Pillow's,
+/// so no difference is accepted.
 fn photos() -> Result<()> {
     let data = data::folder();
     let reference: Reference = serde_json::from_slice(&std::fs::read(data.join("reference/resnet50_v1.json"))?)?;

@@ -1,4 +1,4 @@
-//! Decoding and preprocessing of encoded photos, for inference and for training.
+//! Fuzzes the decoding and preprocessing of encoded photos, for inference and for training.
 #![cfg_attr(fuzzing, no_main)]
 
 use model::architecture::Architecture;
@@ -12,18 +12,20 @@ mod peak;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
 
-/// A 200th of the server's limits: a file that takes a fifth of a second here would take the server most of a minute.
+/// A 200th of the server's limits on pixels and memory: a file that takes a fifth of a second here would take the
+/// server most of a minute.
 const LIMITS: Limits = Limits { bytes: 1 << 20, pixels: 250_000, memory: (512 << 20) / 200 };
 
-/// Memory that decoders take in addition to the buffers of an image, regardless of its size: tables, sliding windows, a
-/// copy of their input.
+/// Memory in bytes that decoders take in addition to the buffers of an image, whatever its size: tables, sliding
+/// windows, a copy of their input.
 const FIXED_OVERHEAD: u64 = 1 << 20;
 
-/// Maximum size that a WebP file can declare for a missing partition, which the decoder allocates before it reads it.
+/// Maximum size in bytes that a WebP file can declare for a missing partition, which the decoder allocates before it
+/// reads it.
 const WEBP_PARTITION: u64 = 1 << 24;
 
 /// Checks that a file gives a batch, or an error with a message, within the limits, and that partial decoding gives
-/// the same pixels as decoding the whole.
+/// the same pixels as decoding the whole photo.
 pub fn check(bytes: &[u8]) {
     let mut metadata = Metadata::new(Architecture::new("resnet18", 2).expect("a known architecture"));
     metadata.preprocessing = Preprocessing { resize: 24, crop: 16, ..Preprocessing::default() };

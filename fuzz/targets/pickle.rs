@@ -1,5 +1,5 @@
-//! Import of PyTorch files, as in the trainer. An input that is neither an archive nor a legacy file is used as the
-//! pickle of an archive, since a fuzzer cannot generate valid archives because of their checksums.
+//! Fuzzes the import of PyTorch files. An input that is neither an archive nor a legacy file is used as the pickle of
+//! an archive, since a fuzzer cannot generate the checksums of a valid archive.
 #![cfg_attr(fuzzing, no_main)]
 
 use model::checkpoint::pth::{PthError, StateDict};
@@ -14,10 +14,10 @@ mod peak;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
 
-/// Maximum memory for the directory of an archive that declares 65,535 entries which do not exist.
+/// Maximum memory in bytes for the directory of an archive that declares 65,535 entries which do not exist.
 const MAX_DIRECTORY: usize = 16 << 20;
 
-/// Maximum memory for tensors that are expanded views of small storages: as stored, and as returned.
+/// Maximum memory in bytes for tensors that are expanded views of small storages: as stored, and as returned.
 const MAX_EXPANDED: usize = 4 << 24;
 
 /// Checks that a file gives weights, or an error with a message, and that memory is bounded by a multiple of its size.

@@ -1,5 +1,5 @@
-//! Reading of checkpoints. The inputs of a fuzzer are too small for a whole network, so a header without data is
-//! completed.
+//! Fuzzes the reading of checkpoints. The inputs of a fuzzer are too small for a whole network, so a header without
+//! data is completed.
 #![cfg_attr(fuzzing, no_main)]
 
 use model::checkpoint::{Checkpoint, CheckpointError, CheckpointStream};

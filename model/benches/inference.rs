@@ -17,7 +17,7 @@ fn main() {
     divan::main();
 }
 
-/// All available instruction sets except `scalar`.
+/// Returns all available instruction sets except `scalar`.
 fn sets() -> Vec<InstructionSet> {
     let sets = InstructionSet::available();
     sets[..sets.len() - 1].to_vec()
@@ -75,7 +75,7 @@ fn resnet50_batch_1_bf16(bencher: Bencher, set: &InstructionSet) {
     bencher.bench(|| block_on(engine.run(black_box(&input), &[])).expect("the logits are finite"));
 }
 
-/// Time to prepare a plan.
+/// Measures the time to prepare a plan.
 #[divan::bench(args = sets())]
 fn packing_resnet18(bencher: Bencher, set: &InstructionSet) {
     let plan = plan("resnet18");

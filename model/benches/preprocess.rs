@@ -1,5 +1,5 @@
-//! Preprocessing: decoding and resizing of photos, measured separately. `tests/peers/preprocess.py` compares with
-//! Pillow.
+//! Benchmarks of preprocessing: decoding and resizing of photos, measured separately. `tests/peers/preprocess.py`
+//! compares it with Pillow.
 //!
 //! `cargo bench -p model --bench preprocess`
 
@@ -13,9 +13,10 @@ use model::preprocess::{CroppedDecode, Interpolation, Limits, Photo, Preprocessi
 
 const SAMPLE: &[u8] = include_bytes!("../../samples/palace.jpg");
 
-/// The size of a camera's photo: 12 megapixels. `TURNED` is an EXIF header with orientation 6, a rotation by 90
-/// degrees.
+/// Width and height of a camera's photo of 12 megapixels.
 const SIZE: (u32, u32) = (4000, 3000);
+
+/// An EXIF header with orientation 6, a rotation by 90 degrees.
 const TURNED: &[u8] = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
 
 fn main() {

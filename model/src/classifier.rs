@@ -37,20 +37,22 @@ use web_time::Instant;
 /// # }).unwrap();
 /// ```
 pub struct Classifier {
-    /// Name and version, which predictions carry.
+    /// Name and version of the model, for predictions.
     id: ModelId,
     metadata: Metadata,
     engine: FallbackEngine,
 }
 
-/// A preprocessed photo, and the time that preparing it took.
+/// A preprocessed photo, and the time that its preparation took.
 #[derive(Clone, Debug)]
 pub struct PreparedPhoto {
     /// A batch of one.
     pub image: ImageBatch,
     /// The part of the photo that the image shows.
     pub region: Region,
+    /// Time of decoding, in milliseconds.
     pub decode_ms: f64,
+    /// Time of resizing and cropping, in milliseconds.
     pub preprocess_ms: f64,
 }
 
@@ -93,8 +95,8 @@ impl From<ImageBatch> for PreparedPhoto {
 }
 
 impl Classifier {
-    /// Prepares a checkpoint on a device. Predictions carry `id`; `on_fallback` is called if the device is lost and
-    /// another one takes over.
+    /// Prepares a checkpoint on a device. Predictions state the name and version in `id`. `on_fallback` is called if
+    /// the device fails and another one executes the run.
     ///
     /// # Errors
     /// Returns the errors of [`FallbackEngine::prepare`].
@@ -136,8 +138,8 @@ impl Classifier {
         Ok(self.engine.run(input, &[]).await?.0.logits)
     }
 
-    /// Classifies a preprocessed photo into the `k` most likely classes. `queue_ms` is the time it has waited since
-    /// it was prepared.
+    /// Classifies a preprocessed photo and returns the `k` most likely classes. `queue_ms` is the time that it has
+    /// waited since it was prepared, in milliseconds.
     ///
     /// # Errors
     /// Returns the errors of [`Engine::run`](crate::engine::Engine::run).

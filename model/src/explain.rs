@@ -13,17 +13,20 @@ use serde::{Deserialize, Serialize};
 /// The weights of the classifier, by class and channel.
 #[derive(Clone, Debug)]
 pub struct ClassifierWeights {
-    /// `[classes, channels]`
+    /// Weights, `[classes, channels]`.
     weight: Vec<f32>,
     channels: usize,
 }
 
-/// f32 `[height, width]`, one value per position in the output of the last stage.
+/// A class activation map: f32 `[height, width]`, one value per position in the output of the last stage.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActivationMap {
+    /// Values in row-major order.
     pub values: Vec<f32>,
+    /// Number of rows.
     pub height: usize,
+    /// Number of columns.
     pub width: usize,
 }
 
@@ -31,7 +34,7 @@ pub struct ActivationMap {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// Values in 0..1; the map covers the whole region.
+    /// The map, which covers the whole region, with values from 0 to 1.
     pub map: ActivationMap,
     pub region: Region,
 }
@@ -52,8 +55,8 @@ impl ClassifierWeights {
         ClassifierWeights::new(weight, channels)
     }
 
-    /// Returns the contribution of each position of image `image` to the logit of `class`; negative values speak
-    /// against the class. The mean of the map is the logit without its bias. `activation` is the value of
+    /// Returns the contribution of each position of image `image` to the logit of `class`; negative values decrease the
+    /// logit. The mean of the map is the logit without its bias. `activation` is the value of
     /// [`ClassifierWeights::TAP`].
     ///
     /// # Panics

@@ -1,8 +1,8 @@
 //! Large pages for the memory of weights (Linux). Touching memory for the first time in pages of 4 kB takes longer than
-//! the computation on it, and address translation limits the rate at which weights stream through the caches, above all
-//! under a hypervisor.
+//! the computation on it, and address translation limits the rate at which weights stream through the caches,
+//! especially under a hypervisor.
 
-/// Size of a large page on x86-64 and most of aarch64, in bytes.
+/// Size of a large page on x86-64 and most aarch64 systems, in bytes.
 pub const LARGE_PAGE: usize = 2 << 20;
 
 /// Advises the kernel to back `memory`, mostly untouched so far, with large pages, if it contains whole ones.

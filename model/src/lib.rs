@@ -3,9 +3,10 @@
 //! Data flow, the same everywhere: `bytes -> preprocess -> ImageBatch -> Engine -> Logits -> Prediction`.
 //! Weights: `Checkpoint -> Plan -> Engine`. [`Classifier`](classifier::Classifier) combines these steps.
 //!
-//! This crate does not access the network, HTTP or the DOM, and starts no threads except for the CPU engine's. It
-//! compiles natively and to `wasm32-unknown-unknown`. The feature `burn` adds the Burn network and engine, the
-//! feature `webgpu` the WebGPU engine.
+//! This crate accesses neither the network nor the DOM. It starts threads only natively: those of the CPU engine, and
+//! rayon's global pool, which compiles kernels of the WebGPU engine. The crate compiles natively and to
+//! `wasm32-unknown-unknown`. The feature `burn` adds the Burn network and engine, the feature `webgpu` the WebGPU
+//! engine.
 
 pub mod architecture;
 pub mod checkpoint;

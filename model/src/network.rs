@@ -43,7 +43,7 @@ pub struct ResNet {
 /// Options of the initialisation of a new network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Initialisation {
-    /// Set the scale of each block's last batch norm to zero, so that every block starts as the identity
+    /// Whether the scale of each block's last batch norm is zero, so that every block starts as the identity
     /// (Goyal et al. 2017, <https://arxiv.org/abs/1706.02677>).
     pub zero_last_norm: bool,
 }
@@ -143,8 +143,8 @@ impl ResNet {
         for (layer, module) in architecture.convolutions().iter().zip(network.convolutions_mut()) {
             module.load(layer, checkpoint, device);
         }
-        // Copied to Burn's row-major layout instead of a transposed view: matrix products of views sum in another
-        // order.
+        // The weights are copied to Burn's row-major layout instead of being viewed as transposed, since matrix
+        // products of views add up their terms in another order.
         let (classes, features) = (architecture.classes, architecture.features());
         let values = checkpoint.values("fc.weight");
         let transposed = (0..features).flat_map(|feature| (0..classes).map(move |class| class * features + feature));

@@ -44,7 +44,7 @@ impl Tap {
 /// One step of a plan. Spatial values are `[batch, channels, height, width]`, flat ones `[batch, features]`.
 #[derive(Clone, Debug)]
 pub enum Operation {
-    /// `output = relu?(convolution(input) + bias + residual?)`
+    /// A convolution with everything that is fused into it: `output = relu?(convolution(input) + bias + residual?)`.
     Convolution(FoldedConvolution),
     MaxPool {
         input: ValueId,
@@ -69,22 +69,22 @@ pub struct FoldedConvolution {
     pub relu: bool,
     /// The shape of the convolution, and the names of its tensors.
     pub layer: Convolution,
-    /// `[out_channels, in_channels / groups, kernel, kernel]`
+    /// Weight, `[out_channels, in_channels / groups, kernel, kernel]`.
     pub weight: Vec<f32>,
-    /// `[out_channels]`
+    /// Bias, `[out_channels]`.
     pub bias: Vec<f32>,
 }
 
-/// `output = input * weight^T + bias`
+/// The classifier: `output = input * weight^T + bias`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     pub input: ValueId,
     pub output: ValueId,
     /// The equivalent 1x1 convolution of a single pixel, with the same weights.
     pub layer: Convolution,
-    /// `[classes, features]`
+    /// Weight, `[classes, features]`.
     pub weight: Vec<f32>,
-    /// `[classes]`
+    /// Bias, `[classes]`.
     pub bias: Vec<f32>,
 }
 
@@ -141,7 +141,7 @@ impl Plan {
         Builder::default().build(architecture)
     }
 
-    /// Creates a plan of any operations, for measuring them.
+    /// Creates a plan of any operations, for benchmarks and tests.
     pub(crate) fn from_operations(operations: Vec<Operation>) -> Self {
         let architecture = Architecture::new("resnet18", 1).expect("a known name");
         Plan { architecture, operations, taps: [Plan::INPUT; Tap::ALL.len()] }

@@ -1,4 +1,4 @@
-//! Predictions: softmax, top-k, and the serialised types that the CLI, the REST API, the page and the widget share.
+//! Predictions: softmax, top-k, and the serialised types that the command line, the REST API and the page share.
 
 use crate::checkpoint::Metadata;
 use crate::engine::{Device, Logits};
@@ -26,33 +26,23 @@ pub struct ClassScore {
     pub probability: f32,
 }
 
-/// Duration of each phase, in milliseconds. `queue` is the time spent waiting for a decoding thread and for the batch
-/// to start.
+/// Duration of each phase of a prediction, in milliseconds.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
+    /// Time of decoding the photo.
     pub decode: f64,
+    /// Time of resizing and cropping the photo.
     pub preprocess: f64,
+    /// Time spent waiting for a decoding thread and for the batch to start.
     pub queue: f64,
+    /// Time of executing the network.
     pub inference: f64,
+    /// Sum of the phases.
     pub total: f64,
 }
 
 /// The prediction for one photo.
-///
-/// ```
-/// use model::architecture::Architecture;
-/// use model::checkpoint::Metadata;
-/// use model::engine::{Device, Logits};
-/// use model::prediction::{ModelId, Prediction, Timing};
-///
-/// let metadata = Metadata::new(Architecture::new("resnet18", 3)?);
-/// let id = ModelId::from_bytes("pets", b"the bytes of a checkpoint");
-/// let logits = Logits { values: vec![0.5, 2.0, -1.0], batch: 1, classes: 3 };
-/// let prediction = Prediction::new(&id, &metadata, Device::Cpu, (&logits, 0), 2, Timing::default());
-/// assert_eq!(prediction.predictions[0].label, "1");
-/// # Ok::<(), model::architecture::ArchitectureError>(())
-/// ```
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
@@ -71,6 +61,20 @@ pub struct Prediction {
 
 impl Prediction {
     /// Creates a prediction with the `k` most likely classes from a row of logits that were computed on `device`.
+    ///
+    /// ```
+    /// use model::architecture::Architecture;
+    /// use model::checkpoint::Metadata;
+    /// use model::engine::{Device, Logits};
+    /// use model::prediction::{ModelId, Prediction, Timing};
+    ///
+    /// let metadata = Metadata::new(Architecture::new("resnet18", 3)?);
+    /// let id = ModelId::from_bytes("pets", b"the bytes of a checkpoint");
+    /// let logits = Logits { values: vec![0.5, 2.0, -1.0], batch: 1, classes: 3 };
+    /// let prediction = Prediction::new(&id, &metadata, Device::Cpu, (&logits, 0), 2, Timing::default());
+    /// assert_eq!(prediction.predictions[0].label, "1");
+    /// # Ok::<(), model::architecture::ArchitectureError>(())
+    /// ```
     pub fn new(
         id: &ModelId,
         metadata: &Metadata,
@@ -140,7 +144,9 @@ pub struct Failure {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureDetail {
+    /// Code of the kind of error, such as `too_large`.
     pub code: String,
+    /// Message for people.
     pub message: String,
 }
 

@@ -1,4 +1,4 @@
-//! Reproducible pseudo-random numbers, the same on every machine, and random weights and pixels made of them for
+//! Reproducible pseudo-random numbers, the same on every machine, and random weights and pixels derived from them, for
 //! tests and measurements that need no trained weights.
 
 use crate::architecture::{Architecture, TensorKind, TensorSpec};
@@ -45,7 +45,7 @@ impl Iterator for Uniform {
     }
 }
 
-/// Returns `count` uniformly distributed bytes.
+/// Returns `count` uniformly distributed bytes. Equal seeds give equal bytes.
 pub fn pixels(seed: u64, count: usize) -> Vec<u8> {
     Uniform::new(seed).take(count).map(|x| (127.5 + 127.5 * x) as u8).collect()
 }

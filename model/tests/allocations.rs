@@ -1,5 +1,5 @@
-//! Tests that a run of the CPU engine allocates nothing but its output. A separate test binary, since it counts the
-//! allocations of the whole process.
+//! Tests that a run of the CPU engine allocates nothing but its output. This is a separate test binary, since it counts
+//! the allocations of the whole process.
 
 use model::architecture::Architecture;
 use model::engine::{Device, Engine, EngineOptions, Input};
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The system's allocator, which also counts the bytes that are allocated.
 struct CountingAllocator;
 
-/// Bytes that were allocated so far.
+/// Number of bytes that were allocated so far.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: all calls are forwarded to the system's allocator.
@@ -57,7 +57,7 @@ fn a_run_allocates_only_its_logits() {
             let bytes = (BYTES.load(Ordering::Relaxed) - before) / runs;
             // The queues of the thread pool occasionally allocate blocks.
             let allowed = batch * classes * size_of::<f32>() + 1024;
-            assert!(bytes <= allowed, "{name}, batch {batch}, side {side}: {bytes} bytes a run");
+            assert!(bytes <= allowed, "{name}, batch {batch}, side {side}: {bytes} bytes per run");
         }
     }
 }

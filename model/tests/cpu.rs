@@ -27,7 +27,7 @@ fn prepare(plan: Plan, threads: usize, set: InstructionSet, precision: Precision
     block_on(Engine::prepare_with(plan, Device::Cpu, options)).unwrap()
 }
 
-/// Every available instruction set except `scalar`.
+/// Returns every available instruction set except `scalar`.
 fn vector_sets() -> Vec<InstructionSet> {
     let sets = InstructionSet::available();
     assert_eq!(sets.last().unwrap().to_string(), "scalar");
@@ -49,9 +49,9 @@ fn assert_sets_agree(architecture: Architecture, shapes: &[[usize; 3]]) {
     }
 }
 
-/// Few and small enough cases for an emulated processor: ResNet-18 has Winograd tiles of every size, the first layer of
-/// each stem, and 3×3 and 1×1 convolutions with stride 2; ResNet-50 has long rows of 1×1 convolutions, ResNeXt-50 has
-/// groups. The last batch runs in chunks of 49 images and 2.
+/// The cases are few and small enough for an emulated processor. ResNet-18 has Winograd tiles of every size, the first
+/// layer of each stem, and 3x3 and 1x1 convolutions with stride 2; ResNet-50 has long rows of 1x1 convolutions,
+/// ResNeXt-50 has groups. The batch of 51 images runs in chunks of 49 and 2 images.
 #[test]
 fn instruction_sets_agree_on_every_kernel() {
     let architecture = |name| Architecture::new(name, 33).unwrap();
@@ -96,9 +96,9 @@ fn instruction_sets_agree_on_large_images_in_bottlenecks() {
     }
 }
 
-/// Values that differ slightly between instruction sets (fused multiply-add rounds once, separate operations twice) are
-/// occasionally rounded to different bf16 values, so outputs differ more than in f32. An error in the packing of pairs
-/// would make them differ far more.
+/// f32 values differ slightly between instruction sets (a fused multiply-add rounds once, separate operations round
+/// twice), and are occasionally rounded to different bf16 values, so outputs differ more than in f32. An error in the
+/// packing of pairs would make them differ far more.
 #[test]
 fn bf16_is_near_f32_and_instruction_sets_agree() {
     for (name, shape) in [("resnet18", [1, 224, 224]), ("resnet50", [2, 65, 97]), ("resnext50_32x4d", [2, 64, 64])] {
@@ -169,10 +169,9 @@ fn one_by_one(engine: &Engine, batch: &ImageBatch) -> Output {
     stacked.unwrap()
 }
 
-/// Asserts that images have the same outputs in a batch as alone. With 1 or 2 threads and with 5, a batch runs in
-/// chunks of different sizes, and the last chunk is always smaller. Each engine is new, since the workspace of an
-/// earlier run could be large enough for any chunk: in a ResNet, the last chunk may need more memory than the preceding
-/// ones.
+/// Asserts that images have the same outputs in a batch as alone. The chunks of a batch are larger with 5 threads than
+/// with 1 or 2, and the last chunk is always smaller. Each engine is new, since the workspace of an earlier run could
+/// be large enough for any chunk: in a ResNet, the last chunk may need more memory than the preceding ones.
 fn assert_outputs_do_not_depend_on_the_batch(
     name: &str,
     shape: [usize; 3],

@@ -19,7 +19,7 @@ fn random_images([batch, height, width]: [usize; 3]) -> Normalised {
     Normalised::new(values, [batch, height, width]).unwrap()
 }
 
-/// The devices that this build has on any machine.
+/// Returns the devices that this build supports on any machine.
 fn devices() -> Vec<Device> {
     let webgpu = cfg!(feature = "webgpu").then_some(Device::WebGpu(0));
     [Device::Flex, Device::Cpu].into_iter().chain(webgpu).collect()
@@ -64,9 +64,9 @@ fn engines_agree_with_the_network_on_every_architecture() {
     }
 }
 
-/// The network is slow, so it runs for two images of each size, of which all batches consist; `cpu.rs` tests that
-/// outputs do not depend on the batch. For large images, a batch of eight would cover nothing that a batch of three
-/// does not.
+/// The network is slow, so it runs for two images of each size only, and all batches consist of copies of them;
+/// `cpu.rs` tests that outputs do not depend on the batch. For large images, a batch of eight would cover nothing that
+/// a batch of three does not.
 #[test]
 fn cpu_engine_agrees_with_the_network_for_many_sizes_and_batches() {
     for name in Architecture::names() {
@@ -126,7 +126,8 @@ fn pixels_are_normalised_before_they_are_padded() {
     assert!(relative_difference(&logits.values, &reference.values) < 1e-5);
 }
 
-/// Burn counts parameters by their shapes, so weights are never initialised here. It includes running statistics.
+/// Burn counts parameters by their shapes, so weights are never initialised here. Its count includes running
+/// statistics.
 #[test]
 fn network_has_the_parameters_of_the_architecture_table() {
     for name in Architecture::names() {

@@ -1,4 +1,5 @@
-//! Preprocessing of PNGs compared with Pillow and torchvision: golden files written by `tests/golden/preprocess.py`.
+//! Compares the preprocessing of PNGs with Pillow and torchvision, by golden files that `tests/golden/preprocess.py`
+//! wrote.
 
 use std::path::Path;
 
@@ -19,7 +20,8 @@ struct Case {
     expected: String,
 }
 
-/// The project tolerates a difference of 1, but lossless formats have no reason to differ, so none is accepted.
+/// The project tolerates a difference of 1, but for lossless formats there is no reason for a difference, so none is
+/// accepted.
 #[test]
 fn png_equals_torchvision() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/preprocess");

@@ -1,4 +1,4 @@
-//! Import of small PyTorch files, made by `pth/make.py`: their content, or the reason for which they are rejected.
+//! Tests the import of small PyTorch files, which `pth/make.py` wrote: their content, or the error that rejects them.
 
 #![cfg(not(target_arch = "wasm32"))]
 
@@ -25,7 +25,7 @@ fn import_error(path: &Path) -> PthError {
     }
 }
 
-/// `weights()` of `make.py`, without the counter.
+/// Returns the tensors of `weights()` in `make.py`, without the counter.
 fn expected() -> BTreeMap<String, Vec<f32>> {
     let range = |count: usize, value: fn(f32) -> f32| (0..count).map(|index| value(index as f32)).collect();
     let expected: [(&str, Vec<f32>); 5] = [
@@ -157,7 +157,7 @@ fn broken_files_never_panic() {
     }
 }
 
-/// A legacy file of a whole fp16 ResNet-18 with two classes and these class names. All tensors are views of one
+/// Returns a legacy file of a whole fp16 ResNet-18 with two classes and these class names. All tensors are views of one
 /// storage, in which each value is its index modulo 128.
 fn resnet18(classes: &[&str]) -> Vec<u8> {
     const ELEMENTS: usize = 512 * 512 * 3 * 3;

@@ -36,7 +36,7 @@ fn every_stem_agrees_with_the_cpu_engine() {
     }
 }
 
-/// Covers widths that are no multiples of tiles, batches of more than one submission, and a shape that occurs again.
+/// Covers widths that are not multiples of a tile, batches of more than one submission, and a shape that occurs again.
 #[test]
 fn odd_sides_and_class_counts_agree_with_the_cpu_engine() {
     for (classes, shapes) in [
@@ -136,8 +136,8 @@ fn rejects_values_that_are_not_finite() {
     }
 }
 
-/// The batch takes at least two submissions on any adapter: the first values of this stem are so large that a buffer
-/// has room for ten images.
+/// The batch takes at least two submissions on any adapter: the first value of this stem is so large that a buffer has
+/// room for only ten images.
 #[test]
 fn results_of_a_batch_in_several_submissions_equal_those_of_single_images() {
     let architecture = Architecture { stem: Stem::ImagenetStride1, ..Architecture::new("resnet18", 10).unwrap() };

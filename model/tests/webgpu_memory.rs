@@ -1,5 +1,5 @@
-//! Tests that the WebGPU engine does not leak memory. A separate test binary, so that no other test allocates at the
-//! same time.
+//! Tests that the WebGPU engine does not leak memory. This is a separate test binary, so that no other test allocates
+//! at the same time.
 #![cfg(all(feature = "webgpu", target_os = "linux"))]
 
 mod common;
@@ -25,7 +25,7 @@ fn memory_does_not_grow_over_a_thousand_runs() {
     assert!(grown < 8 << 20, "memory grew by {grown} bytes");
 }
 
-/// Resident memory of this process, in bytes.
+/// Returns the resident memory of this process, in bytes.
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();

@@ -16,10 +16,12 @@ use http_body_util::LengthLimitError;
 use std::error::Error as StdError;
 use tower_http::timeout::TimeoutError;
 
-/// A body may be this many times as large as the part that is kept; beyond that, the connection is closed.
+/// Maximum size of a body, including what is discarded, as a multiple of the limit on what is kept. The connection of a
+/// client that sends more is closed.
 pub const DISCARD_FACTOR: usize = 4;
 
-/// Maximum capacity allocated on the strength of `Content-Length` alone, in bytes. Larger bodies grow as they arrive.
+/// Maximum capacity that is allocated because of `Content-Length` alone, in bytes. The buffers of larger bodies grow as
+/// the bodies arrive.
 const MAX_PREALLOCATION: usize = 1 << 20;
 
 /// A body and the memory reserved for it.
@@ -137,6 +139,7 @@ pub fn find_cause<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)
     std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
 }
 
+/// Returns the error for a body of more than `limit` bytes: 413.
 pub fn too_large(limit: usize) -> ApiError {
     ApiError::too_large(format!("request body is larger than the limit of {limit} bytes"))
 }

@@ -29,13 +29,13 @@ const MAX_BUFFER: usize = 64 << 10;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// Minimum interval between log messages about failed accepts.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum number of connections beyond the limit that receive a 503 at the same time; further ones are closed without a
-/// response.
+/// Maximum number of connections beyond the limit that receive a 503 at the same time; further ones are closed without
+/// a response.
 const MAX_REJECTIONS: usize = 64;
 /// Time limit for sending that response.
 const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// File descriptors that are needed in addition to those of connections: for the log, devices, checkpoints that are being read,
-/// and connections that are being rejected.
+/// File descriptors that are needed in addition to those of connections: for the log, devices, checkpoints that are
+/// being read, and connections that are being rejected.
 const RESERVED_FILES: u64 = 192;
 
 /// Response to a connection beyond the limit.
@@ -72,7 +72,8 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
             }
             continue;
         };
-        // Most responses fit into one small packet, which Nagle's algorithm would delay until the previous one is acknowledged.
+        // Most responses fit into one small packet, which Nagle's algorithm would delay until the previous one is
+        // acknowledged.
         let _ = stream.set_nodelay(true);
         let socket = Socket::new(stream, settings.stall_timeout);
         let client_is_sending = socket.client_is_sending();
@@ -123,8 +124,8 @@ async fn reject(mut socket: Socket) -> std::io::Result<()> {
     socket.shutdown().await
 }
 
-/// Raises the limit of open files for `max_connections` connections, and returns how many of these it allows. Without file
-/// descriptors the server could not even reject a connection, and the default limit of many systems is lower than
+/// Raises the limit of open files for `max_connections` connections, and returns how many of these it allows. Without
+/// file descriptors the server could not even reject a connection, and the default limit of many systems is lower than
 /// `--max-connections`.
 fn limit_to_open_files(max_connections: usize) -> usize {
     let needed = (max_connections as u64).saturating_add(RESERVED_FILES);

@@ -1,6 +1,6 @@
-//! A thread pool for decoding and cropping photos and for parsing large request bodies, separate from the async threads and
-//! the engines. It bounds how many are processed and how many wait, so that slow or malicious input can neither block the
-//! async threads nor use unbounded memory.
+//! A thread pool for decoding and cropping photos and for parsing large request bodies, separate from the async threads
+//! and the engines. It limits how many of them are processed and how many wait, so that slow or malicious input can
+//! neither block the async threads nor use unbounded memory.
 
 use crate::error::ApiError;
 use crate::memory::Reservation;
@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub struct DecodePool {
     threads: ThreadPool,
-    /// One permit for each photo that is being decoded or waits.
+    /// One permit for each photo or document that may be processed or wait.
     permits: Arc<Semaphore>,
     max_permits: usize,
     limits: Limits,
@@ -30,8 +30,8 @@ pub struct DecodePool {
 pub struct DecodePermit(#[expect(dead_code, reason = "released on drop")] OwnedSemaphorePermit);
 
 impl DecodePool {
-    /// Starts `threads` threads, by default one per core. `queue` is the number of photos that may wait in addition to those
-    /// being decoded.
+    /// Starts `threads` threads, by default one per core. `queue` is the number of photos that may wait in addition to
+    /// those being decoded.
     pub fn start(
         threads: Option<NonZero<usize>>,
         queue: NonZero<usize>,
@@ -45,7 +45,7 @@ impl DecodePool {
         Ok(DecodePool { threads: builder.build()?, permits, max_permits, limits, metrics })
     }
 
-    /// Number of photos that are being decoded or wait.
+    /// Number of photos and documents that are being processed or wait.
     pub fn permits_in_use(&self) -> usize {
         self.max_permits - self.permits.available_permits()
     }
@@ -69,7 +69,8 @@ impl DecodePool {
         Ok((0..photos).map(|_| DecodePermit(permits.split(1).expect("one permit per photo"))).collect())
     }
 
-    /// Decodes and crops a photo as the checkpoint with this metadata requires, and returns how long it waited for a thread.
+    /// Decodes and crops a photo as the checkpoint with this metadata requires, and returns how long it waited for a
+    /// thread.
     ///
     /// # Errors
     /// Returns the client error for a photo that cannot be decoded.
@@ -90,8 +91,8 @@ impl DecodePool {
         Ok((prepared, wait))
     }
 
-    /// Runs `work` on one of the threads, unless this future is dropped before its turn. `reserved` holds the reservations of the
-    /// memory that it uses, and is dropped when the work is done.
+    /// Runs `work` on one of the threads, unless this future is dropped before its turn. `reserved` holds the
+    /// reservations of the memory that it uses, and is dropped when the work is done.
     ///
     /// # Errors
     /// Returns 503 immediately if the queue is full, and 500 if `work` panics.

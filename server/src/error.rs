@@ -16,6 +16,7 @@ const RETRY_AFTER: &str = "1";
 /// Maximum length of a message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1000;
 
+/// An error to respond with.
 #[derive(Debug)]
 pub struct ApiError {
     pub status: StatusCode,
@@ -72,7 +73,7 @@ impl ApiError {
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", message)
     }
 
-    /// A limit of the server is reached; the client can only retry later.
+    /// Returns 503 for a limit of the server that is reached; the client can only retry later.
     pub fn overloaded(message: impl ToString) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message)
     }
@@ -82,7 +83,7 @@ impl ApiError {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", message)
     }
 
-    /// The client has paused for too long while sending the body.
+    /// Returns 408 for a client that has paused for too long while sending the body.
     pub fn stalled() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "stalled", "request body stalled")
     }
@@ -100,8 +101,8 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
     }
 
-    /// A well-formed request that cannot be processed: a tensor for which the network overflows, or an invalid
-    /// checkpoint.
+    /// Returns 422 for a well-formed request that cannot be processed: a tensor for which the network overflows, or an
+    /// invalid checkpoint.
     pub fn unprocessable(message: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", message)
     }
@@ -114,7 +115,8 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
     }
 
-    /// An internal error. The reason is logged and not sent, because it may reveal details of the server.
+    /// Returns 500 for an internal error. Logs the reason instead of sending it, because it may reveal details of the
+    /// server.
     pub fn internal(reason: impl std::fmt::Display) -> Self {
         tracing::error!("internal error: {reason}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal server error; see the log of the server")

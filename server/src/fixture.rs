@@ -35,7 +35,7 @@ pub enum FakeEngine {
 
 impl Execute for FakeEngine {
     /// The index of the largest logit is the mean of the image's bytes, so that an output identifies its photo.
-    fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
+    fn execute(&self, input: &Input, taps: &[Tap]) -> Result<(Output, Device), EngineError> {
         let [batch, height, width] = input.shape();
         match *self {
             FakeEngine::Succeeds(classes) => {
@@ -54,7 +54,7 @@ impl Execute for FakeEngine {
                     means.iter().flat_map(|&mean| (0..classes).map(move |class| 1.0 - class.abs_diff(mean) as f32));
                 let logits = Logits { values: values.collect(), batch, classes };
                 let activations =
-                    keep.iter().map(|&tap| Activation { tap, values: vec![1.0; batch * 4], shape: [batch, 1, 2, 2] });
+                    taps.iter().map(|&tap| Activation { tap, values: vec![1.0; batch * 4], shape: [batch, 1, 2, 2] });
                 Ok((Output { logits, activations: activations.collect() }, Device::Cpu))
             }
             FakeEngine::Fails => Err(EngineError::Failed { device: Device::Cpu, reason: "/secret/path".to_owned() }),
@@ -67,7 +67,7 @@ pub const BATCHING_OPTIONS: BatchingOptions = BatchingOptions { queue_size: 1000
 
 pub const BATCH_SIZES: BatchSizes = BatchSizes { max: 4, padded: false };
 
-/// A grey image of 2x2 pixels.
+/// Returns a grey image of 2x2 pixels.
 pub fn grey(grey: u8) -> Input {
     Input::Pixels(ImageBatch::new(vec![grey; 12], [1, 2, 2], [0.0; 3], [1.0; 3]).unwrap())
 }
@@ -93,7 +93,7 @@ pub fn model_with_engine(name: &str, classes: usize, engine: FakeEngine) -> Mode
     build_model(name, classes, &Metrics::new(), move || Ok(engine))
 }
 
-/// A model whose engine becomes ready when a message is sent.
+/// Creates a model whose engine becomes ready when a message is sent, and fails to start if the sender is dropped.
 pub fn loading_model(name: &str) -> (Model, std::sync::mpsc::Sender<()>) {
     let (go, wait) = std::sync::mpsc::channel();
     (build_model(name, 2, &Metrics::new(), move || Ok(wait.recv().map(|()| FakeEngine::Succeeds(2))?)), go)
@@ -126,7 +126,8 @@ fn settings() -> Settings {
     Settings::parse_from(["server"])
 }
 
-/// An app with the models `small` of 2 classes and `large` of 256, the default, modified by `change`.
+/// Creates an app with the models `small`, which has 2 classes, and `large`, which has 256 and is the default. `change`
+/// modifies the app.
 pub fn app_with(change: impl FnOnce(&mut App)) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
     let model = |name, classes| build_model(name, classes, &metrics, move || Ok(FakeEngine::Succeeds(classes)));
@@ -164,7 +165,7 @@ pub fn form(fields: &[(&str, &[u8])]) -> (&'static str, Vec<u8>) {
     ("multipart/form-data; boundary=frontier", body)
 }
 
-/// A PNG of a uniform grey.
+/// Returns a PNG of a uniform grey.
 pub fn photo(grey: u8) -> Vec<u8> {
     let mut png = std::io::Cursor::new(Vec::new());
     image::GrayImage::from_pixel(16, 16, image::Luma([grey])).write_to(&mut png, image::ImageFormat::Png).unwrap();
@@ -192,11 +193,13 @@ impl TestResponse {
     }
 }
 
+/// Sends a request through a new router and returns the response with its unread body.
 pub async fn send_raw(app: &Arc<App>, request: Request<Body>) -> Response {
     let service: Router = router(app.clone()).unwrap();
     service.oneshot(request).await.unwrap()
 }
 
+/// Sends a request through a new router and reads the response to its end.
 pub async fn send(app: &Arc<App>, request: Request<Body>) -> TestResponse {
     let (parts, body) = send_raw(app, request).await.into_parts();
     let body = body.collect().await.unwrap().to_bytes();

@@ -37,12 +37,12 @@ pub fn find_model(registry: &Registry, name: Option<&str>, version: Option<&str>
 /// Checks that the queue of a model has room for this number of images, so that no photos are decoded in vain.
 ///
 /// # Errors
-/// Returns 503 if it has not.
+/// Returns 503 if the queue has no room.
 pub fn check_queue(model: &Model, images: usize) -> Result<(), ApiError> {
     if model.batcher.is_full(images) { Err(api_error(model, BatchError::QueueFull)) } else { Ok(()) }
 }
 
-/// Queues all images, and returns their outputs in the same order. `taps` are the activations to keep of each.
+/// Queues all images, and returns their outputs in the same order, each with its activations at `taps`.
 ///
 /// # Errors
 /// Returns [`BatchError::QueueFull`] at once if the queue has no room for all images, and the first error of an image

@@ -78,11 +78,11 @@ pub async fn run(settings: Settings) -> Result<()> {
         }
         Ok(())
     };
-    let stop = shutdown::accept_until_signal(&app, &settings);
+    let stop = shutdown::begin_after_signal(&app, &settings);
     tokio::select! {
         never = malloc_trim::run_periodically() => match never {},
         failed = announce => failed,
         () = connections::serve(listener, router, app.clone(), &settings, stop) => Ok(()),
-        () = shutdown::grace_period_over(&settings) => Ok(()),
+        () = shutdown::wait_for_grace_period(&settings) => Ok(()),
     }
 }

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Err(error) => return failure(&error.into()),
     };
     let outcome = runtime.block_on(server::run(settings));
-    // Does not wait for a file that is still being read, which may be on an unresponsive disk.
+    // Dropping the runtime would wait for a file that is still being read, which may be on an unresponsive disk.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

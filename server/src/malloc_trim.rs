@@ -1,8 +1,8 @@
 //! Returns free heap memory to the operating system at regular intervals.
 //!
-//! glibc keeps freed blocks of up to 32 MB in one arena per thread. While large photos arrive this is an advantage, because the
-//! kernel would otherwise have to zero their buffers again each time (a third of the decoding time); but after a load or a
-//! model reload, up to a gigabyte would stay allocated.
+//! glibc keeps freed blocks of up to 32 MB in one arena per thread. While large photos arrive this is an advantage,
+//! because the kernel would otherwise have to zero their buffers again each time (a third of the decoding time); but
+//! after a load or a model reload, up to a gigabyte would stay allocated.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};

@@ -32,7 +32,7 @@ pub struct Metrics {
     model_ready: IntGaugeVec,
     model_weights_bytes: IntGaugeVec,
     device_memory_bytes: IntGaugeVec,
-    /// Held while gauges are updated and encoded, because these are reset meanwhile.
+    /// Locked while the gauges are reset, updated and encoded, so that no other request encodes them in between.
     encoding: Mutex<()>,
 }
 
@@ -169,7 +169,8 @@ impl Metrics {
         }
     }
 
-    /// Counts a response. `model` is empty for routes that concern no model, `error_code` is `None` for successful requests.
+    /// Counts a response. `model` is empty for routes that concern no model, `error_code` is `None` for successful
+    /// requests.
     pub fn record_response(&self, route: &str, status: u16, model: &str, error_code: Option<&str>, duration: Duration) {
         self.requests.with_label_values(&[route, &status.to_string(), model]).inc();
         self.request_seconds.with_label_values(&[route]).observe(duration.as_secs_f64());
@@ -178,6 +179,7 @@ impl Metrics {
         }
     }
 
+    /// Counts a failed request or a rejected connection.
     pub fn record_refusal(&self, reason: &str) {
         self.refusals.with_label_values(&[reason]).inc();
     }

@@ -26,7 +26,8 @@ use utoipa_axum::routes;
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Content security policy of API responses, which are never documents that show or run anything. The page has its own.
+/// Content security policy of API responses, which are never documents that display or run anything. The page has its
+/// own policy.
 const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Builds the router with all routes and middleware.
@@ -78,8 +79,8 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .layer(from_fn(hold_memory::hold_until_sent))
         .layer(from_fn_with_state(app.clone(), drain_body::drain_body));
     let router = if app.cors_origins.is_empty() { router } else { router.layer(access::cors(&app.cors_origins)?) };
-    // Observability is outermost, so that every response is logged; it reads the request id, which is therefore set
-    // before.
+    // The last layer is the outermost. `observe` is outside all layers that may respond, so that every response is
+    // logged; only the layers that set the request id, which it reads, are outside it.
     Ok(router
         .layer(map_response(add_security_headers))
         .layer(from_fn_with_state(app.clone(), observe::observe))

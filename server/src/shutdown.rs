@@ -1,11 +1,11 @@
-//! Graceful shutdown. After Ctrl-C or SIGTERM the server first reports that it is not ready, then accepts no more connections
-//! and finishes the open requests within a time limit.
+//! Graceful shutdown. After Ctrl-C or SIGTERM the server first reports that it is not ready, then accepts no more
+//! connections and finishes the open requests within a time limit.
 
 use crate::app::App;
 use crate::settings::Settings;
 
-/// Returns at Ctrl-C or SIGTERM.
-async fn signal_received() {
+/// Waits for Ctrl-C or SIGTERM.
+async fn wait_for_signal() {
     let interrupt = async { tokio::signal::ctrl_c().await.expect("a handler for Ctrl-C can be installed") };
     #[cfg(unix)]
     let terminate = async {
@@ -20,20 +20,21 @@ async fn signal_received() {
     }
 }
 
-/// Returns when the server should accept no more connections: `--shutdown-delay` after the first signal, so that load
-/// balancers notice that it is not ready.
-pub async fn accept_until_signal(app: &App, settings: &Settings) {
-    signal_received().await;
+/// Waits for the first signal, reports the server as not ready from then on, and returns after `--shutdown-delay`, when
+/// the server should accept no more connections. Load balancers notice during the delay that it is not ready.
+pub async fn begin_after_signal(app: &App, settings: &Settings) {
+    wait_for_signal().await;
     app.begin_shutdown();
     tracing::info!("shutting down; send a second signal to exit immediately");
     tokio::time::sleep(settings.shutdown_delay).await;
 }
 
-/// Returns when open requests should be aborted: after `--shutdown-delay` and `--shutdown-grace`, or at a second signal.
-pub async fn grace_period_over(settings: &Settings) {
-    signal_received().await;
+/// Waits until open requests should be aborted: `--shutdown-delay` plus `--shutdown-grace` after the first signal, or
+/// at a second signal.
+pub async fn wait_for_grace_period(settings: &Settings) {
+    wait_for_signal().await;
     tokio::select! {
-        () = signal_received() => tracing::warn!("second signal received; aborting open requests"),
+        () = wait_for_signal() => tracing::warn!("second signal received; aborting open requests"),
         () = tokio::time::sleep(settings.shutdown_delay + settings.shutdown_grace) => {
             let grace = humantime::format_duration(settings.shutdown_grace);
             tracing::warn!("requests still open after the grace period of {grace} (--shutdown-grace); aborting them");

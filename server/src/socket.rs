@@ -1,6 +1,6 @@
-//! The TCP stream under an HTTP connection. It handles what hyper does not: clients that stop reading their response (see
-//! [`WriteTimeout`]), clients that disconnect while their request is processed, and clients that are still sending when the
-//! response is complete (see [`LingeringClose`]).
+//! The TCP stream under an HTTP connection. It handles what hyper does not: clients that stop reading their response
+//! (see [`WriteTimeout`]), clients that disconnect while their request is processed, and clients that are still sending
+//! when the response is complete (see [`LingeringClose`]).
 
 use socket2::SockRef;
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -14,11 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Bytes per second that a client has to receive on average.
+/// Minimum average rate at which a client must receive, in bytes per second.
 const MIN_RATE: f64 = 1024.0;
-/// How long a client may go on sending after its response is complete.
+/// Maximum time for which a client may go on sending after its response is complete.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long it may pause meanwhile.
+/// Maximum pause of a client that goes on sending.
 const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub struct Socket {
@@ -42,7 +42,8 @@ impl Socket {
         }
     }
 
-    /// A flag to set when the client is still sending a request body that the server does not read.
+    /// Returns a flag for the caller to set when the client is still sending a request body that the server does not
+    /// read.
     pub fn client_is_sending(&self) -> Arc<AtomicBool> {
         self.client_is_sending.clone()
     }
@@ -81,8 +82,8 @@ impl AsyncWrite for Socket {
         true
     }
 
-    /// Fails if the client has disconnected. Hyper flushes whenever it is polled, and would otherwise detect a disconnect only
-    /// when it reads, which it does not while its buffer holds data after the current request.
+    /// Fails if the client has disconnected. Hyper flushes whenever it is polled, and would otherwise detect a
+    /// disconnect only when it reads, which it does not while its buffer holds data after the current request.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
         match self.peer_closed.as_mut().poll(context) {
             Poll::Ready(()) => {
@@ -93,8 +94,8 @@ impl AsyncWrite for Socket {
         }
     }
 
-    /// Closes the sending direction, and reads on if the client is still sending: closing a socket with unread data resets the
-    /// connection, and the client might lose the response.
+    /// Closes the sending direction, and reads on if the client is still sending: closing a socket with unread data
+    /// resets the connection, and the client might lose the response.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<Result<()>> {
         if self.lingering_close.is_none() {
             SockRef::from(&*self.stream).shutdown(Shutdown::Write)?;
@@ -114,7 +115,7 @@ async fn peer_closed(stream: Arc<TcpStream>) {
     let _ = stream.ready(tokio::io::Interest::PRIORITY).await;
 }
 
-/// Not detected on other systems.
+/// Never returns, because other systems offer no readiness event for this.
 #[cfg(not(target_os = "linux"))]
 async fn peer_closed(_stream: Arc<TcpStream>) {
     std::future::pending().await
@@ -159,9 +160,9 @@ fn write(
     }
 }
 
-/// Time limit for writes to a client that receives slowly. Time without progress uses up an allowance, and each received byte
-/// restores some of it. With a limit on pauses alone, a client that receives one byte now and then would hold its connection
-/// indefinitely.
+/// Time limit for writes to a client that receives slowly. Time without progress uses up an allowance, and each
+/// received byte restores some of it. With a limit on pauses alone, a client that receives one byte now and then would
+/// hold its connection indefinitely.
 struct WriteTimeout {
     /// Maximum allowance.
     limit: Duration,
@@ -183,8 +184,9 @@ impl WriteTimeout {
         WriteTimeout { limit, remaining: limit, stall: None }
     }
 
-    /// Passes on the result of a write, or fails if it is pending and the client made no progress for too long. The length of
-    /// the send queue is checked as well, because a stream becomes writable only after its queue has downscaled considerably.
+    /// Passes on the result of a write, or fails if it is pending and the client made no progress for too long. The
+    /// length of the send queue is checked as well, because a stream becomes writable only after its queue has shrunk
+    /// considerably.
     fn apply(
         &mut self,
         written: Poll<Result<usize>>,
@@ -270,8 +272,9 @@ mod tests {
         (Socket::new(server, LINGER_IDLE_TIMEOUT), client)
     }
 
-    /// Returns whether a client that receives `bytes` every 60 milliseconds outlasts a write timeout of half a second. The stream
-    /// becomes writable each time if `is_writable`; otherwise only the length of the send queue shows the progress.
+    /// Returns whether a client that receives `bytes` every 60 milliseconds outlasts a write timeout of half a second.
+    /// The stream becomes writable each time if `is_writable`; otherwise only the length of the send queue shows the
+    /// progress.
     async fn outlasts_timeout(bytes: usize, is_writable: bool) -> bool {
         let mut write_timeout = WriteTimeout::new(Duration::from_millis(500));
         for received in 0..20 {

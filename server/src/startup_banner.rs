@@ -1,4 +1,5 @@
-//! The messages on stdout, for people and for programs that start the server: the address, then that the models are ready.
+//! The messages on stdout, for people and for programs that start the server: the address, then that the models are
+//! ready.
 
 use crate::registry::Registry;
 use std::io::Write;

@@ -10,7 +10,7 @@ use headers::{ContentLength, ContentRange, ETag, HeaderMapExt, IfNoneMatch, IfRa
 use http_range_header::{EndPosition, StartPosition, SyntacticallyCorrectRange, parse_range_header};
 use std::ops::Range;
 
-/// Bytes that are served as they are.
+/// Bytes to serve, with the values of their headers.
 pub struct StaticAsset {
     bytes: Bytes,
     content_type: HeaderValue,

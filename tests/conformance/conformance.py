@@ -2,9 +2,9 @@
 
     python conformance.py SERVER [--only client|openapi] [--seconds N] [--seed N] [-- ARGUMENTS]
 
-`client` runs NVIDIA's `tritonclient` (test_*.py), a client of the Open Inference Protocol and Triton's extensions to it;
-`openapi` runs schemathesis, which generates valid and invalid requests from our OpenAPI document and checks every response
-against it. Each suite gets a new server.
+`client` runs NVIDIA's `tritonclient` (test_*.py), a client of the Open Inference Protocol and Triton's extensions to
+it; `openapi` runs schemathesis, which generates valid and invalid requests from our OpenAPI document and checks every
+response against it. Each suite gets a new server.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Shared fixtures and helpers: the client, input tensors, and assertions on errors."""
+"""Shared fixtures and functions: the client, input tensors, and assertions on errors."""
 
 import http.client
 import json
@@ -61,7 +61,7 @@ def normalised(model_info, pixels):
 
 
 def tensor_input(name, array, datatype, binary=True):
-    """Input tensor from an array, binary or JSON. FP16 must be binary."""
+    """Returns the input tensor for an array, binary or JSON. FP16 must be binary."""
     tensor = tritonclient.http.InferInput(name, list(array.shape), datatype)
     return tensor.set_data_from_numpy(array, binary_data=binary)
 
@@ -99,7 +99,7 @@ def assert_error(call, *words, status=range(400, 500)):
 
 @pytest.fixture
 def post(address):
-    """Function that posts a raw body, which tritonclient might not send, and returns the status and JSON of the response."""
+    """Function that posts a raw body, which tritonclient might not send, and returns the response's status and JSON."""
 
     def send(path, body, headers=None):
         connection = http.client.HTTPConnection(address, timeout=TIMEOUT)

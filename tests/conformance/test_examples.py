@@ -1,4 +1,4 @@
-"""The clients in examples/ against the server."""
+"""The example clients in `examples/` print the server's predictions and errors."""
 
 import json
 import os
@@ -8,14 +8,14 @@ import sys
 import urllib.request
 
 import pytest
-from serving import MODEL, ROOT
+from server_process import MODEL, ROOT
 
 PHOTO = "samples/palace.jpg"
 CLIENTS = {"python": [sys.executable, "examples/predict.py"], "node": ["node", "examples/predict.mjs"]}
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_examples_print_the_servers_answer(name):
+def test_examples_print_predictions_and_errors(name):
     program, script = CLIENTS[name]
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
@@ -26,11 +26,11 @@ def test_examples_print_the_servers_answer(name):
     def run(*photos):
         return subprocess.run([program, script, *photos], cwd=ROOT, env=dict(os.environ, SERVER=url), capture_output=True, text=True)
 
-    answered = run(PHOTO)
-    assert answered.returncode == 0, answered.stderr
-    assert answered.stdout.startswith(f"{PHOTO}: {label} "), answered.stdout
-    assert f"({MODEL} on cpu)" in answered.stdout
+    classified = run(PHOTO)
+    assert classified.returncode == 0, classified.stderr
+    assert classified.stdout.startswith(f"{PHOTO}: {label} "), classified.stdout
+    assert f"({MODEL} on cpu)" in classified.stdout
 
-    refused = run("README.md")
-    assert refused.returncode != 0
-    assert "415" in refused.stderr, refused.stderr
+    rejected = run("README.md")
+    assert rejected.returncode != 0
+    assert "415" in rejected.stderr, rejected.stderr

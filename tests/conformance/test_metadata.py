@@ -1,4 +1,4 @@
-"""Health and metadata: https://github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`."""
+"""Health and metadata (inference_rest.md of https://github.com/kserve/open-inference-protocol)."""
 
 import pytest
 from conftest import LOGITS, NORMALISED, PIXELS, assert_error

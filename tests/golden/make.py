@@ -2,7 +2,7 @@
 
     python tests/golden/make.py        # from the root of the workspace; torch 2.15, torchvision 0.29, safetensors 0.8
 
-`cropped_u8` [5, 224, 224, 3] holds the photos of PHOTOS after Resize(256) and CenterCrop(224);
+`cropped_u8` [5, 224, 224, 3] holds the photos of PHOTOS after Resize(256) and CenterCrop(224).
 `resnet18-imagenette` [5, 10] and `resnet50_v1-imagenet` [5, 1000] hold the logits of the checkpoints of these names,
 whose int8 matrices are converted to floats first.
 """

@@ -1,5 +1,5 @@
-//! Headless Chromium, controlled through WebDriver. Each test has a browser of its own, which is stopped even if the
-//! test fails.
+//! Headless Chromium, controlled through WebDriver. Each test starts its own browser, which is stopped even if the test
+//! fails.
 
 use crate::SMALL_MODEL;
 use anyhow::{Context, Result, bail};
@@ -14,25 +14,25 @@ use tempfile::TempDir;
 use tests::server::Server;
 use tests::workspace;
 
-/// Time for the driver to close its browser before it is killed.
+/// Time limit for the driver to close its browser; after it, the driver is killed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Number of attempts to start the driver on a free port.
+/// Maximum number of attempts to start the driver on a free port.
 const MAX_STARTS: usize = 5;
 
-/// Locked for writing by tests that measure time, which need the machine for themselves, and for reading by all others.
-static BROWSERS: RwLock<()> = RwLock::new(());
+/// Locked for writing by tests that measure time and therefore must run alone, and for reading by all others.
+static BROWSER_LOCK: RwLock<()> = RwLock::new(());
 
-/// Runs `test` in a new browser that opens the given server.
+/// Runs `test` in a new browser, with pages from the given server.
 pub fn with_browser<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let _shared = BROWSERS.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = BROWSER_LOCK.read().unwrap_or_else(PoisonError::into_inner);
     run(server, test)
 }
 
-/// Like [`with_browser`], with a server that has only the small model: loading and emulation are faster.
+/// Like [`with_browser`], with a server that has only the small model, which loads and runs faster.
 pub fn with_small_model<F>(test: impl FnOnce(Browser) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
@@ -46,7 +46,7 @@ pub fn with_exclusive_browser<F>(server: &Server, test: impl FnOnce(Browser) -> 
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let _exclusive = BROWSERS.write().unwrap_or_else(PoisonError::into_inner);
+    let _exclusive = BROWSER_LOCK.write().unwrap_or_else(PoisonError::into_inner);
     run(server, test)
 }
 
@@ -64,6 +64,7 @@ where
     })
 }
 
+/// Runs `test` in a new WebDriver session and closes the session.
 async fn in_session<F>(
     driver: &Driver,
     profile: &TempDir,
@@ -82,6 +83,7 @@ where
     closed.context("cannot close the browser")
 }
 
+/// A WebDriver session with one browser.
 #[derive(Clone)]
 pub struct Browser {
     pub client: Client,
@@ -125,14 +127,15 @@ impl Browser {
     }
 }
 
+/// The `chromedriver` process, which is killed on drop.
 struct Driver {
     process: Child,
     url: String,
 }
 
 impl Driver {
-    /// Starts the driver. It takes a free IPv6 port and then needs the same IPv4 port, which may be in use: it is
-    /// then started again for another port.
+    /// Starts the driver. The driver takes a free IPv6 port and then needs the same IPv4 port. If that port is in use,
+    /// the driver is started again, so that it takes another port.
     fn start() -> Result<Self> {
         let mut output = String::new();
         for _ in 0..MAX_STARTS {
@@ -145,14 +148,14 @@ impl Driver {
         bail!("chromedriver found no free port in {MAX_STARTS} attempts; its output: {output}")
     }
 
-    /// Returns the driver, or its output if it exited before it was ready.
+    /// Starts the driver once. Returns its output if it exited before it was ready.
     fn start_once() -> Result<Result<Self, String>> {
         let process = Command::new("chromedriver").arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let process = process.map_err(|error| match error.kind() {
             ErrorKind::NotFound => anyhow::anyhow!("chromedriver is not installed; `make test` installs it"),
             _ => anyhow::Error::new(error).context("cannot start chromedriver"),
         })?;
-        // Created here, so that a driver that never becomes ready is killed on drop.
+        // Created before the driver is ready, so that the process is killed on drop if it never becomes ready.
         let mut driver = Driver { process, url: String::new() };
         let stdout = driver.process.stdout.take().expect("stdout is piped");
         let mut lines = BufReader::new(stdout).lines();
@@ -161,7 +164,7 @@ impl Driver {
             let line = line?;
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 driver.url = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
-                // Keep reading, since the driver would block on a full pipe.
+                // Continue to read the output, since the driver would block on a full pipe.
                 std::thread::spawn(move || lines.for_each(drop));
                 return Ok(Ok(driver));
             }

@@ -1,4 +1,4 @@
-//! The page in operation: its content security policy, and models that are replaced while it is open.
+//! The page's content security policy, and models that are replaced while the page is open.
 
 use crate::browser::with_browser;
 use crate::{SMALL_MODEL, rest_prediction};
@@ -13,14 +13,15 @@ use tests::workspace;
 
 const ADMIN_TOKEN: &str = "secret";
 
-/// Records what the browser refuses because of the policy.
+/// Records the violations of the content security policy that the browser reports.
 const RECORD_VIOLATIONS: &str = r#"
     window.violations = [];
     document.addEventListener("securitypolicyviolation", event =>
         window.violations.push(`${event.violatedDirective}: ${event.blockedURI} at ${event.sourceFile}:${event.lineNumber} ${event.sample}`));
 "#;
 
-/// Injects code as an attacker would, and waits until the browser has reported the refusals, which takes a moment.
+/// Injects code as an attacker would, and waits up to 5 s until the browser has reported a violation for each
+/// injection. Returns whether any injected code has run, the violations, and whether all were reported.
 const INJECT: &str = r#"
     const [done] = arguments;
     const script = document.createElement("script");
@@ -53,7 +54,7 @@ pub fn runs_no_injected_code() -> Result<()> {
         ensure!(violations == Value::Array(vec![]), "the page violates its own policy: {violations}");
 
         let outcome = browser.client.execute_async(INJECT, vec![]).await?;
-        ensure!(outcome[0] == false && outcome[2] == true, "{outcome}");
+        ensure!(outcome[0] == false && outcome[2] == true, "injected code ran or was not reported: {outcome}");
         Ok(())
     })
 }

@@ -1,5 +1,4 @@
-//! The selection of the worker's engine, on the adapter that Chromium emulates and on adapters that pretend to be a
-//! GPU.
+//! The selection of the worker's engine, on the adapter that Chromium emulates and on adapters that pretend to be GPUs.
 
 use crate::browser::{Browser, with_small_model};
 use crate::{SMALL_MODEL, rest_prediction};
@@ -14,9 +13,9 @@ use tests::data;
 const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs in every worker before the page's module is loaded, since scripts in the page have no access to a worker. It
-/// reports the module's use of WebGPU and its console output to the page, and lets the page destroy the last opened
-/// device.
+/// Runs in every worker before the worker's module is loaded, since scripts in the page have no access to a worker. The
+/// script reports the module's use of WebGPU and its console output to the page, and lets the page destroy the device
+/// that was opened last.
 const OBSERVE: &str = r#"
     const messages = new BroadcastChannel("messages");
     for (const level of ["info", "warn", "error"]) {
@@ -45,8 +44,8 @@ const POSE_AS_GPU: &str = r#"
     Object.defineProperty(GPUAdapterInfo.prototype, "isFallbackAdapter", { get: () => false });
 "#;
 
-/// Makes runs on the GPU appear to take no time: the clock is stopped from the submission of work until its result
-/// can be read.
+/// Makes runs on the GPU appear to take no time, by stopping the clock from the submission of work until its result can
+/// be read.
 const INSTANT_GPU: &str = r#"
     const clock = performance.now.bind(performance);
     let hidden = 0, since = null;
@@ -71,7 +70,7 @@ const NEGATED_LOGITS: &str = r#"
     };
 "#;
 
-/// Reports the size of the module's memory and the number of GPU buffers on request.
+/// On request, reports the size of the module's memory and the number of GPU buffers.
 const MEASURE_MEMORY: &str = r#"
     const buffers = new Set();
     const { createBuffer } = GPUDevice.prototype, { destroy } = GPUBuffer.prototype;
@@ -159,8 +158,8 @@ pub fn selected_webgpu_recovers_from_a_lost_device() -> Result<()> {
     })
 }
 
-/// On an NVIDIA adapter, tiled kernels are selected. The other tests run the direct kernels, since their adapters are
-/// of no known vendor.
+/// Tiled kernels are selected on an NVIDIA adapter. The other tests run direct kernels, since their adapters are not of
+/// a known vendor.
 pub fn runs_kernels_with_workgroup_memory() -> Result<()> {
     with_small_model(|browser| async move {
         browser.patch_workers(&[&POSE_AS_GPU.replace(r#""unknown""#, r#""nvidia""#)]).await?;
@@ -193,12 +192,15 @@ fn check_memory(query: &'static str, badge: &'static str) -> Result<()> {
             }
             measurements.push(browser.measure_memory(measurements.len() + 1).await?);
         }
-        ensure!(measurements.iter().all(|memory| memory == &measurements[0]), "{measurements:?}");
+        ensure!(
+            measurements.iter().all(|memory| memory == &measurements[0]),
+            "the memory is not constant: {measurements:?}"
+        );
         Ok(())
     })
 }
 
-/// Compares the first validation photos with the predictions of PyTorch, which used the weights before they were
+/// Compares predictions for the first validation photos with those of PyTorch, which used the weights before they were
 /// quantised to int8.
 pub fn selected_webgpu_agrees_with_pytorch() -> Result<()> {
     #[derive(Deserialize)]
@@ -230,8 +232,8 @@ pub fn selected_webgpu_agrees_with_pytorch() -> Result<()> {
 }
 
 impl Browser {
-    /// Runs these scripts in every worker before the page's module, and collects the messages of workers in
-    /// `window.workerMessages`.
+    /// Runs [`OBSERVE`] and these scripts in every worker before the worker's module, and collects the messages of all
+    /// workers in `window.workerMessages`.
     async fn patch_workers(&self, scripts: &[&str]) -> Result<()> {
         let scripts = Value::from([&[OBSERVE], scripts].concat().concat());
         let page_script = format!(
@@ -251,12 +253,13 @@ impl Browser {
         self.run_before_page_scripts(&page_script).await
     }
 
-    /// Whether a worker of the open page has sent a message that contains `text`.
+    /// Returns whether a worker of the open page has sent a message that contains `text`.
     async fn has_message(&self, text: &str) -> Result<bool> {
         let script = "return window.workerMessages.some(message => message.includes(arguments[0]))";
         Ok(self.client.execute(script, vec![text.into()]).await? == true)
     }
 
+    /// Waits until a worker has sent a message that contains `text`.
     async fn wait_for_message(&self, text: &str) -> Result<()> {
         let start = Instant::now();
         while !self.has_message(text).await? {
@@ -267,8 +270,8 @@ impl Browser {
         Ok(())
     }
 
-    /// Returns the message with the memory of the worker's module and the number of GPU buffers. `count` is the
-    /// number of measurements so far, including this one.
+    /// Returns the worker's message about the size of its memory and its number of GPU buffers. `count` is the number
+    /// of measurements so far, including this one.
     async fn measure_memory(&self, count: usize) -> Result<String> {
         let script = r#"
             const [count, done] = arguments;
@@ -296,7 +299,7 @@ impl Browser {
             assert_agreement(&Prediction { predictions: view.ranked, ..expected.clone() }, &expected)?;
         }
         let opened = self.has_message("device opened").await?;
-        ensure!(opened == (badge == "WebGPU"), "badge {badge:?}, device opened: {opened}");
+        ensure!(opened == (badge == "WebGPU"), "badge {badge:?}, new device opened: {opened}");
         self.wait_for_message(message).await
     }
 }

@@ -1,9 +1,8 @@
 //! The heat map that explains an answer, laid over the photo.
 
-use super::browser::{Browser, with_small_model};
 use crate::SMALL_MODEL;
+use crate::browser::with_small_model;
 use anyhow::{Context, Result, ensure};
-use fantoccini::Locator;
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, PreparedPhoto};
 use model::engine::{Device, EngineOptions};
@@ -13,7 +12,7 @@ use model::preprocess::Limits;
 use serde::Deserialize;
 use tests::workspace;
 
-/// The heat map as drawn by the browser.
+/// The heat map as the browser draws it.
 #[derive(Debug, Deserialize)]
 struct Overlay {
     /// Left, top, width and height of the image, in pixels of the photo.
@@ -70,15 +69,20 @@ pub fn heatmap_covers_the_photo() -> Result<()> {
         let overlay: Overlay = serde_json::from_value(answer.clone()).with_context(|| answer.to_string())?;
 
         let Explanation { map, region } = native_explanation("palace.jpg").await?;
-        ensure!(overlay.natural == overlay.photo, "{:?} instead of {:?}", overlay.photo, overlay.natural);
+        ensure!(
+            overlay.natural == overlay.photo,
+            "the overlay's viewBox has size {:?}, the photo {:?}",
+            overlay.photo,
+            overlay.natural
+        );
         ensure!(overlay.covers, "the heat map does not cover the photo");
         ensure!(
             overlay.region == [region.left, region.top, region.width, region.height],
-            "{:?}, {region:?}",
+            "the heat map covers {:?} instead of {region:?}",
             overlay.region
         );
         let correlation = correlation(&map, &overlay);
-        ensure!(correlation > 0.9, "correlation {correlation} with {map:?}");
+        ensure!(correlation > 0.9, "the drawn heat map has a correlation of only {correlation} with {map:?}");
 
         browser.press("explain").await?;
         ensure!(browser.count("heatmap").await? == 0, "the heat map is still shown");
@@ -86,6 +90,7 @@ pub fn heatmap_covers_the_photo() -> Result<()> {
     })
 }
 
+/// Returns the explanation that the CPU engine computes natively for a sample photo.
 async fn native_explanation(photo: &str) -> Result<Explanation> {
     let checkpoint = Checkpoint::from_path(workspace::root().join(format!("checkpoints/{SMALL_MODEL}.safetensors")))?;
     let weights = ClassifierWeights::from_checkpoint(&checkpoint);
@@ -96,8 +101,8 @@ async fn native_explanation(photo: &str) -> Result<Explanation> {
     Ok(classifier.explain(prepared, 0.0, 1, &weights).await?.1)
 }
 
-/// Returns the correlation between the map and the opacity drawn at the centre of each of its cells. It is below 1,
-/// since the drawn image is smoother than the map.
+/// Returns the correlation between the values of the map's cells and the opacities drawn at their centres. It is below
+/// 1, since the drawn image is smoother than the map.
 fn correlation(map: &ActivationMap, overlay: &Overlay) -> f32 {
     let (down, right) = (overlay.height / map.height, overlay.width / map.width);
     let centre = |cell: usize| {
@@ -112,16 +117,4 @@ fn correlation(map: &ActivationMap, overlay: &Overlay) -> f32 {
     let (a, b) = (centred(&map.values), centred(&drawn));
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()
-}
-
-impl Browser {
-    /// Returns the number of elements with this test id.
-    pub async fn count(&self, name: &str) -> Result<usize> {
-        Ok(self.client.find_all(Locator::Css(&format!("[data-testid={name}]"))).await?.len())
-    }
-
-    /// Clicks the element with this test id.
-    pub async fn press(&self, name: &str) -> Result<()> {
-        Ok(self.client.find(Locator::Css(&format!("[data-testid={name}]"))).await?.click().await?)
-    }
 }

@@ -47,7 +47,7 @@ pub fn uses_server_without_workers() -> Result<()> {
             .await?;
         let view = browser.open().await?;
         ensure!(view.privacy.contains("Your photos are sent there"), "{view:?}");
-        answered_by_server(&browser).await
+        check_server_answers(&browser).await
     })
 }
 
@@ -63,7 +63,7 @@ pub fn restarts_crashed_worker() -> Result<()> {
         browser.open().await?;
         let crash = "lastWorker.terminate(); lastWorker.dispatchEvent(new ErrorEvent('error', { message: 'crash' }))";
         browser.client.execute(crash, vec![]).await?;
-        answered_by_server(&browser).await?;
+        check_server_answers(&browser).await?;
         browser.wait_until("another worker", |view| view.privacy.contains("stay on this device")).await?;
         let view = browser.classify_sample("coffee").await?;
         ensure!(view.ran_in_page(), "{view:?}");
@@ -86,7 +86,7 @@ pub fn rejects_weights_with_wrong_hash() -> Result<()> {
         browser.run_before_page_scripts(change_hashes).await?;
         let view = browser.open().await?;
         ensure!(view.error.contains("do not match the server's list of models"), "{view:?}");
-        answered_by_server(&browser).await
+        check_server_answers(&browser).await
     })
 }
 
@@ -103,7 +103,7 @@ pub fn downloads_damaged_cached_weights_again() -> Result<()> {
             })();
         "#;
         let cached = browser.client.execute_async(damage, vec![]).await?;
-        ensure!(cached == 1, "{cached} files are cached instead of 1");
+        ensure!(cached == 1, "the cache contains {cached} files instead of 1");
         browser.open().await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.ran_in_page(), "{view:?}");
@@ -111,7 +111,8 @@ pub fn downloads_damaged_cached_weights_again() -> Result<()> {
     })
 }
 
-async fn answered_by_server(browser: &Browser) -> Result<()> {
+/// Classifies a sample photo and checks that the server has answered.
+async fn check_server_answers(browser: &Browser) -> Result<()> {
     let view = browser.classify_sample("cat").await?;
     ensure!(view.ran_on_server(), "{view:?}");
     Ok(())

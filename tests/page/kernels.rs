@@ -1,12 +1,12 @@
-//! The CPU engine's kernels as compiled by a browser. Predictions would not reveal an error of one in a thousand, so
-//! the logits are compared.
+//! The CPU engine's kernels as compiled by a browser. The tests compare logits, since predictions would not reveal an
+//! error of 0.1 %.
 
 use crate::browser::with_small_model;
 use anyhow::{Context, Result, ensure};
 use tests::workspace;
 
-/// Returns the logits of all runs. The module imports nothing but the clock, which does not affect logits: every
-/// imported function returns 0.
+/// Returns the logits of all runs. The only function that the module imports is the clock, which does not affect logits
+/// and is replaced by one that returns 0.
 const RUN: &str = r#"
     const [module, runs, done] = arguments;
     (async () => {
@@ -22,7 +22,7 @@ const RUN: &str = r#"
     })().catch((error) => done(String(error)));
 "#;
 
-/// The tolerance is that of the native instruction sets.
+/// Uses the same tolerance as the comparison of the native instruction sets in `model/tests/cpu.rs`.
 pub fn simd128_agrees_with_scalar() -> Result<()> {
     let module = std::fs::read(workspace::module()?)?;
     with_small_model(|browser| async move {
@@ -30,7 +30,7 @@ pub fn simd128_agrees_with_scalar() -> Result<()> {
         let arguments = vec![module.into(), simd128::RUNS.len().into()];
         let answer = browser.client.execute_async(RUN, arguments).await?;
         let answer: Vec<Vec<f32>> = serde_json::from_value(answer.clone()).with_context(|| answer.to_string())?;
-        ensure!(answer.len() == simd128::RUNS.len(), "{} runs", answer.len());
+        ensure!(answer.len() == simd128::RUNS.len(), "{} runs instead of {}", answer.len(), simd128::RUNS.len());
         let scalar = "scalar".parse()?;
         for (run, logits) in answer.iter().enumerate() {
             let expected = simd128::logits(run, scalar);
@@ -39,7 +39,7 @@ pub fn simd128_agrees_with_scalar() -> Result<()> {
             let difference = logits.iter().zip(&expected).fold(0.0f32, |largest, (a, b)| largest.max((a - b).abs()));
             ensure!(
                 largest > 1e-3 && difference < 1e-5 * largest,
-                "run {run}: logits up to {largest} differ by {difference}"
+                "run {run}: the largest logit is {largest}, the largest difference {difference}"
             );
         }
         Ok(())

@@ -127,7 +127,7 @@ fn lists_classes() -> Result<()> {
     })
 }
 
-/// Dispatches a drop or paste event with the files at the given URLs.
+/// Dispatches a drop or paste event with the files at some URLs.
 const TRANSFER_FILES: &str = r#"
     const [event, urls, done] = arguments;
     (async () => {

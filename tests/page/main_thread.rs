@@ -1,4 +1,4 @@
-//! The page's main thread never blocks for long enough that a visitor would notice.
+//! The page's main thread never blocks for so long that a visitor would notice.
 
 use crate::SMALL_MODEL;
 use crate::browser::{Browser, with_exclusive_browser};
@@ -7,7 +7,7 @@ use fantoccini::Locator;
 use serde_json::Value;
 use tests::server::Server;
 
-/// Records all tasks of 50 ms or more that Chromium reports, including those before the page's own scripts.
+/// Records the tasks of 50 ms or more, which Chromium reports, including those that ran before the page's own scripts.
 const OBSERVE_LONG_TASKS: &str = r#"
     window.longTasks = [];
     const observer = new PerformanceObserver(list => {
@@ -28,8 +28,9 @@ const BLOCK_MAIN_THREAD: &str = r#"
     });
 "#;
 
-/// Durations include the time in which other processes use the CPU: on two cores with compilers running, every other
-/// attempt records some long task, a different one each time. A task that really is long is long in every attempt.
+/// Maximum number of attempts. Durations include the time in which other processes use the CPU: on two cores with
+/// compilers running, every other attempt records some long task, a different one each time. A task that really is long
+/// is long in every attempt.
 const MAX_ATTEMPTS: usize = 5;
 
 pub fn has_no_long_tasks() -> Result<()> {
@@ -70,11 +71,11 @@ async fn use_everything(browser: &Browser, query: &str, badge: &str) -> Result<(
     for photo in ["cat", "coffee", "rocket"] {
         let view = browser.classify_sample(photo).await?;
         ensure!(view.badge == badge, "{view:?}");
-        // Once shown, the heat map stays for the following photos.
+        // The heat map remains switched on for the following photos.
         if photo == "cat" {
             browser.press("explain").await?;
         }
-        ensure!(browser.count("heatmap").await? == 1, "no heat map for {photo}");
+        ensure!(browser.count("heatmap").await? == 1, "no heat map is shown for {photo}");
     }
     browser.client.find(Locator::Css("[data-testid=class-list] summary")).await?.click().await?;
     let search = browser.client.wait().for_element(Locator::Css("[data-testid=class-list] input")).await?;

@@ -1,4 +1,4 @@
-//! Reads and operates the page as a visitor does.
+//! Reads and uses the page as a visitor does.
 
 use crate::browser::Browser;
 use anyhow::{Context, Result, bail};
@@ -8,7 +8,8 @@ use serde::Deserialize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Enough for a cold start on two cores: compiling the modules, hashing and unpacking the weights, and the first run.
+/// Time limit for a condition. It allows for a cold start on two cores: compiling the modules, hashing and unpacking
+/// the weights, and the first run.
 const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(30);
 
@@ -23,16 +24,19 @@ pub struct View {
     pub photo_alt: String,
     /// The most likely class, shown in large letters.
     pub top_label: String,
+    /// The most likely classes, best first.
     pub ranked: Vec<ClassScore>,
     /// The probabilities as text.
     pub displayed_probabilities: Vec<String>,
-    /// Where the answer was computed.
+    /// The badge that shows where the answer was computed.
     pub badge: String,
+    /// The computing time of the answer, with its unit.
     pub milliseconds: String,
     /// The message that does not belong to a photo.
     pub notice: String,
+    /// The error messages about the photo and the model.
     pub error: String,
-    /// The section about the model's classes.
+    /// The text of the section about the model's classes.
     pub class_list: String,
     /// The labels listed there, if the model has few classes.
     pub class_labels: Vec<String>,
@@ -86,6 +90,7 @@ impl Browser {
         self.wait_until("a model is ready", |view| !view.privacy.is_empty()).await
     }
 
+    /// Reads the page once.
     pub async fn read_view(&self) -> Result<View> {
         Ok(serde_json::from_value(self.client.execute(READ_VIEW, vec![]).await?)?)
     }
@@ -111,7 +116,7 @@ impl Browser {
         self.answer_for(&format!("{name}.jpg")).await
     }
 
-    /// Waits for the answer for the photo with this file name.
+    /// Waits for the answer to the photo with this file name.
     pub async fn answer_for(&self, file: &str) -> Result<View> {
         let alt = format!("Your photo {file}");
         self.wait_until(&format!("an answer for {file}"), |view| view.photo_alt == alt && !view.ranked.is_empty()).await
@@ -127,5 +132,15 @@ impl Browser {
         let path = path.to_str().context("the path is not UTF-8")?;
         self.client.find(Locator::Css("[data-testid=file]")).await?.send_keys(path).await?;
         Ok(())
+    }
+
+    /// Returns the number of elements with this test id.
+    pub async fn count(&self, name: &str) -> Result<usize> {
+        Ok(self.client.find_all(Locator::Css(&format!("[data-testid={name}]"))).await?.len())
+    }
+
+    /// Clicks the element with this test id.
+    pub async fn press(&self, name: &str) -> Result<()> {
+        Ok(self.client.find(Locator::Css(&format!("[data-testid={name}]"))).await?.click().await?)
     }
 }

@@ -12,22 +12,23 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from engines import PATIENCE, EngineError
+from engines import TIMEOUT, EngineError
 from environment import HERE, ROOT, Unavailable
 
-# Without background work of the browser, and without throttling of pages that are not visible.
+# Disable the browser's background work, and the throttling of pages that are not visible.
 ARGUMENTS = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-dev-shm-usage", "--disable-background-networking"]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--disable-background-timer-throttling"]
-# WebGPU on the adapter that Chromium emulates, even if the machine has a GPU.
+# Run WebGPU on the adapter that Chromium emulates, even if the machine has a GPU.
 ARGUMENTS += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
-# The driver takes a free IPv6 port and then needs the same IPv4 port, which may be in use: it is then started again.
+# chromedriver takes a free IPv6 port and then needs the same IPv4 port. If that is in use, chromedriver is started
+# again.
 MAX_STARTS = 5
 # The output folder of `make page`.
 DIST = ROOT / "web/dist"
 
 
 class FileHandler(SimpleHTTPRequestHandler):
-    """Serves several folders by the first component of the path, and the folder `page` for all other paths."""
+    """Serves a file from the folder that the first component of its path names, or from the folder `page`."""
 
     def __init__(self, folders, *arguments):
         self.folders = folders
@@ -36,7 +37,7 @@ class FileHandler(SimpleHTTPRequestHandler):
     def translate_path(self, path):
         first, _, rest = path.partition("?")[0].lstrip("/").partition("/")
         folder, name = (self.folders[first], rest) if first in self.folders else (HERE / "page", first)
-        # The folders have no subfolders. Only the last component is used, so that no path leaves the folder.
+        # The folders have no subfolders. Use only the last component, so that no path leaves the folder.
         return str(folder / (Path(name).name or "index.html"))
 
     def log_message(self, *_):
@@ -83,18 +84,18 @@ class Browser:
         capabilities = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
         session = self._request("POST", "/session", {"capabilities": capabilities})
         self.session, self.version = session["sessionId"], session["capabilities"]["browserVersion"]
-        self._command("timeouts", {"script": PATIENCE * 1000})
+        self._command("timeouts", {"script": TIMEOUT * 1000})
         self._command("url", {"url": f"http://127.0.0.1:{self.files.server_port}/"})
         self.call("load_event", "until(() => window.ready)")
 
     def call(self, description, expression, *arguments):
-        """Evaluates a JavaScript expression and returns what it resolves to. The expression can use the arguments as `given`, and
-        the function `until(condition)`. `description` is the prefix of error messages.
+        """Evaluates a JavaScript expression and returns the value that it resolves to. The expression can use the
+        arguments as `args`, and the function `until(condition)`. `description` is the prefix of error messages.
         """
         script = f"""
             const done = arguments[arguments.length - 1];
             const until = async (condition) => {{ while (!condition()) await new Promise((next) => setTimeout(next, 10)); }};
-            (async (...given) => {expression})(...arguments).then(
+            (async (...args) => {expression})(...arguments).then(
                 (value) => done({{ value }}), (error) => done({{ error: String(error) }}));"""
         answer = self._command("execute/async", {"script": script, "args": arguments})
         if "error" in answer:
@@ -108,7 +109,7 @@ class Browser:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise EngineError(f"chromedriver: {json.load(error)['value']['message'].splitlines()[0]}") from None

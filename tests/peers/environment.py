@@ -19,36 +19,42 @@ BROWSER_PEER = "onnxruntime-web"
 # The page's worker with Burn's WebGPU engine.
 BURN_PEER = "burn-webgpu"
 DECODER_PEER = "pillow"
-INSTALL = ("-m", "pip", "install", "--disable-pip-version-check")
+PIP_INSTALL = ("-m", "pip", "install", "--disable-pip-version-check")
 
 
 class Unavailable(Exception):
-    """A program or package cannot be installed."""
+    """A program or package is missing or cannot be installed."""
 
 
-def last_words(log):
-    """Returns the last line of a log, which usually states the error, and the log's path."""
+def last_log_line(log):
+    """Returns the last line of a log, which usually states the error, followed by the log's path."""
     return f"{log.read_text().strip().rpartition(chr(10))[2]} (see {log})"
 
 
 def run(command, log, **options):
-    """Runs a command with its output in a log file; the error names the file."""
+    """Runs a command with its output in a log file. Raises Unavailable, with the path of the log, if the command fails."""
     try:
         with open(log, "w") as output:
             subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=True, **options)
     except FileNotFoundError:
         raise Unavailable(f"{command[0]} is not installed") from None
     except subprocess.CalledProcessError:
-        raise Unavailable(last_words(log)) from None
+        raise Unavailable(last_log_line(log)) from None
 
 
-def installed(python):
+def installed_packages(python):
     """Returns pip's list of packages as JSON bytes, and the versions by name."""
-    listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True).stdout
-    return listed, {package["name"]: package["version"] for package in json.loads(listed)}
+    packages = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, check=True).stdout
+    return packages, {package["name"]: package["version"] for package in json.loads(packages)}
 
 
 class Environment:
+    """The paths of programs and networks below cargo's target directory `target`, and the versions of the installed
+    peers.
+
+    `missing` holds the reason for each peer that cannot be installed, by name.
+    """
+
     def __init__(self, target):
         self.target = target
         self.work = target / "peers"
@@ -71,18 +77,22 @@ class Environment:
 
     def make(self, peers):
         """Installs these peers; afterwards each is in `versions` or `missing`."""
-        python = [peer for peer in (*PYTHON_PEERS, DECODER_PEER) if peer in peers]
-        rust = [peer for peer in RUST_PEERS if peer in peers]
-        makers = ((python, self._venv), (rust, self._rust), ([BROWSER_PEER], self._node), ([BURN_PEER], self._burn))
-        for names, make in makers:
+        python_peers = (*PYTHON_PEERS, DECODER_PEER)
+        installers = (
+            (python_peers, self._install_python),
+            (RUST_PEERS, self._build_rust),
+            ([BROWSER_PEER], self._install_node),
+            ([BURN_PEER], self._build_burn),
+        )
+        for names, install in installers:
             names = [name for name in names if name in peers]
             try:
                 if names:
-                    make()
+                    install()
             except Unavailable as error:
                 self.missing.update({name: str(error) for name in names})
         try:
-            self._models()
+            self._export_models()
         except Unavailable as error:
             raise SystemExit(f"error: cannot export the networks: {error}")
         for peer in peers:
@@ -90,21 +100,23 @@ class Environment:
                 self.missing.setdefault(peer, "not installed")
 
     def make_servers(self):
-        """Prepares the comparison of servers: the networks, and a separate environment for the servers, because the
-        packages of the first one identify the exported networks.
+        """Exports the networks, and installs the servers in a separate virtual environment, because a change of the
+        packages in the first one would export the networks again.
         """
         self.make([])
         folder = self.work / "serving/venv"
         if not self.serving_python.exists():
             run([sys.executable, "-m", "venv", folder], self.log("serving-venv"))
-        run([self.serving_python, *INSTALL, "-r", HERE / "serving/requirements.txt"], self.log("serving-pip"))
-        self.versions.update(installed(self.serving_python)[1])
+        run([self.serving_python, *PIP_INSTALL, "-r", HERE / "serving/requirements.txt"], self.log("serving-pip"))
+        self.versions.update(installed_packages(self.serving_python)[1])
 
-    def _venv(self):
-        """Creates the environment with access to the system's packages, so that an installed torch is not downloaded again."""
+    def _install_python(self):
+        """Installs the Python peers in a virtual environment that can use the system's packages, so that a torch that
+        is already installed is not downloaded again.
+        """
         if not self.python.exists():
             run([sys.executable, "-m", "venv", "--system-site-packages", self.work / "venv"], self.log("venv"))
-        install = [self.python, *INSTALL]
+        install = [self.python, *PIP_INSTALL]
         requirements = HERE / "requirements.txt"
         try:
             run([*install, "-r", requirements], self.log("pip"))
@@ -116,18 +128,18 @@ class Environment:
                         run([*install, line], self.log(f"pip-{line.partition('=')[0]}"))
                     except Unavailable as error:
                         self.missing[line.partition("=")[0]] = str(error)
-        self.packages, versions = installed(self.python)
+        self.packages, versions = installed_packages(self.python)
         self.versions.update({peer: versions[peer] for peer in (*PYTHON_PEERS, DECODER_PEER) if peer in versions})
 
-    def _rust(self):
+    def _build_rust(self):
         build = ["cargo", "build", "--release", "--locked", "--manifest-path", HERE / "rust/Cargo.toml"]
         run([*build, "--target-dir", self.target], self.log("rust"))
         lock = (HERE / "rust/Cargo.lock").read_text()
         for peer, package in RUST_PEERS.items():
             self.versions[peer] = re.search(f'name = "{package}"\nversion = "(.*)"', lock)[1]
 
-    def _node(self):
-        """Installs from the lock file, without running packages' scripts."""
+    def _install_node(self):
+        """Installs the npm packages from the lock file, without running their scripts."""
         self.node.mkdir(exist_ok=True)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(HERE / "page" / name, self.node)
@@ -135,24 +147,25 @@ class Environment:
         packages = json.loads((self.node / "package.json").read_text())
         self.versions[BROWSER_PEER] = packages["dependencies"][BROWSER_PEER]
 
-    def _burn(self):
+    def _build_burn(self):
+        # Variables of an outer `make` would affect the inner one.
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
         variables["CARGO_TARGET_DIR"] = str(self.target)
         run(["make", "--no-print-directory", "-C", ROOT, "page-burn"], self.log(BURN_PEER), env=variables)
         lock = (ROOT / "Cargo.lock").read_text()
         self.versions[BURN_PEER] = re.search('name = "burn"\nversion = "(.*)"', lock)[1]
 
-    def _models(self):
-        """Exports the networks, again if `export.py` or a package changed, and imports them with the trainer."""
+    def _export_models(self):
+        """Exports the networks, unless neither `export.py` nor a package has changed since, and imports them with the trainer."""
         if not self.packages:
-            self._venv()
-        recipe = hashlib.sha256((HERE / "export.py").read_bytes() + self.packages).hexdigest()
-        made = self.models / "made-by"
-        if not made.exists() or made.read_text() != recipe:
+            self._install_python()
+        digest = hashlib.sha256((HERE / "export.py").read_bytes() + self.packages).hexdigest()
+        recorded = self.models / "made-by"
+        if not recorded.exists() or recorded.read_text() != digest:
             shutil.rmtree(self.models, ignore_errors=True)
             self.models.mkdir()
             run([self.python, HERE / "export.py", self.models], self.log("export"))
-            made.write_text(recipe)
+            recorded.write_text(digest)
         for tensors in self.models.glob("*.torch.safetensors"):
             checkpoint = tensors.with_name(tensors.name.replace(".torch", ""))
             run([self.trainer, "import", tensors, checkpoint], self.log("import"))

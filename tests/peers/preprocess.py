@@ -1,11 +1,11 @@
-"""Compares decoding and resizing with Pillow: from a JPEG's bytes to 224x224 pixels, on one thread.
+"""Compares Shortcut's decoding and resizing with Pillow's: from a JPEG's bytes to 224x224 pixels, on one thread.
 
     cargo build --release -p trainer
     python3 tests/peers/preprocess.py
 
-Needs Pillow and numpy. The script creates the photos: a sample enlarged to 12 megapixels, with grain, quality 90. Both
-sides decode them, apply the EXIF orientation, and resize and crop as torchvision does (`Resize(256)`, `CenterCrop(224)`). They
-take turns, and the first photo of each turn is not counted. The last line is JSON.
+Needs Pillow and numpy. The script creates the photos: a sample enlarged to 12 megapixels, with grain, encoded at
+quality 90. Both sides decode them, apply the EXIF orientation, and resize and crop as torchvision does (`Resize(256)`,
+`CenterCrop(224)`). They take turns, and the first photo of each turn is not counted. The last line is JSON.
 """
 
 import argparse
@@ -28,7 +28,9 @@ ORIENTATION, ROTATE_90 = 0x0112, 6
 
 
 def photos(sample):
-    """Returns JPEGs by name, as a camera, a telephone held upright, and a website produce them."""
+    """Returns encoded JPEGs by name: photos as a camera or a smartphone held upright takes them, two less common
+    encodings, and the sample itself.
+    """
     small = sample.read_bytes()
     enlarged = Image.open(io.BytesIO(small)).convert("RGB").resize((4000, 3000), Image.Resampling.BICUBIC)
     grain = numpy.random.default_rng(0).normal(0, 6, (3000, 4000, 1))
@@ -50,8 +52,8 @@ def photos(sample):
     }
 
 
-def pillow(encoded):
-    """Returns the milliseconds for decoding including rotation, and for resizing and cropping."""
+def time_pillow(encoded):
+    """Returns the milliseconds that Pillow takes for decoding, including rotation, and for resizing and cropping."""
     start = time.perf_counter()
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
     image.load()
@@ -66,8 +68,8 @@ def pillow(encoded):
     return 1e3 * (decoded - start), 1e3 * (end - decoded)
 
 
-def ours(trainer, checkpoint, file, photos):
-    """Returns the same for each photo, as reported by `trainer predict`."""
+def time_shortcut(trainer, checkpoint, file, photos):
+    """Returns the same two times of Shortcut for each of `photos` runs on one file, as reported by `trainer predict`."""
     command = [trainer, "predict", "--json", "--checkpoint", checkpoint, *[file] * photos]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     timings = [json.loads(line)["timing_ms"] for line in lines]
@@ -75,20 +77,20 @@ def ours(trainer, checkpoint, file, photos):
 
 
 def compare(encoded, trainer, checkpoint, turns, photos):
-    """Returns the medians of both sides in milliseconds: decoding, resizing, and their sum."""
+    """Returns the medians of both sides in milliseconds (decoding, resizing, and their sum), and the ratio of the sums."""
     times = {"ours": [], "pillow": []}
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
         file.write(encoded)
         file.flush()
         for _ in range(turns):
-            times["ours"] += ours(trainer, checkpoint, file.name, photos + 1)[1:]
-            times["pillow"] += [pillow(encoded) for _ in range(photos + 1)][1:]
+            times["ours"] += time_shortcut(trainer, checkpoint, file.name, photos + 1)[1:]
+            times["pillow"] += [time_pillow(encoded) for _ in range(photos + 1)][1:]
 
     def medians(pairs):
         decode, resize = zip(*pairs)
-        whole = [sum(pair) for pair in pairs]
+        total = [sum(pair) for pair in pairs]
         median = statistics.median
-        return {"decode_ms": median(decode), "resize_ms": median(resize), "total_ms": median(whole)}
+        return {"decode_ms": median(decode), "resize_ms": median(resize), "total_ms": median(total)}
 
     sides = {side: medians(pairs) for side, pairs in times.items()}
     return {**sides, "ratio": sides["ours"]["total_ms"] / sides["pillow"]["total_ms"]}
@@ -99,16 +101,16 @@ def main():
     parser.add_argument("--trainer", type=Path, default=ROOT / "target/release/trainer", help="path of the trainer binary")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints/resnet18-imagenette.safetensors")
     parser.add_argument("--sample", type=Path, default=ROOT / "samples/palace.jpg", help="photo to enlarge")
-    parser.add_argument("--turns", type=int, default=3, help="turns of each side (%(default)s)")
-    parser.add_argument("--photos", type=int, default=4, help="photos measured in each turn (%(default)s)")
-    options = parser.parse_args()
-    if not options.trainer.exists():
-        sys.exit(f"{options.trainer} does not exist; build it with: cargo build --release -p trainer")
+    parser.add_argument("--turns", type=int, default=3, help="number of turns of each side (default: %(default)s)")
+    parser.add_argument("--photos", type=int, default=4, help="number of photos measured in each turn (default: %(default)s)")
+    args = parser.parse_args()
+    if not args.trainer.exists():
+        sys.exit(f"{args.trainer} does not exist; build it with: cargo build --release -p trainer")
 
     print(f"milliseconds: decode + resize = total; Pillow {PIL.__version__}", flush=True)
     results = {}
-    for name, encoded in photos(options.sample).items():
-        result = compare(encoded, options.trainer, options.checkpoint, options.turns, options.photos)
+    for name, encoded in photos(args.sample).items():
+        result = compare(encoded, args.trainer, args.checkpoint, args.turns, args.photos)
         results[name] = result
         sides = [
             "{} {decode_ms:6.1f} + {resize_ms:5.1f} = {total_ms:6.1f}".format(side, **result[side])

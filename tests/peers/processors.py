@@ -16,7 +16,7 @@ def of_process(pid):
 
 
 def of_thread(folder):
-    """Returns the time of a thread, with nanosecond resolution if the kernel provides it. Raises OSError if the thread has ended."""
+    """Returns the time of a thread, in nanosecond resolution if available. Raises OSError if the thread has ended."""
     try:
         return int((folder / "schedstat").read_text().split()[0]) / 1e9
     except (FileNotFoundError, IndexError):

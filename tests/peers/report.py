@@ -3,20 +3,24 @@
 import json
 import statistics
 
+# Share of the processors' time above which figures are marked as unreliable.
+MAX_CONTENTION = 0.03
+
 
 def medians(times):
+    """Returns the median of the rounds by engine name."""
     return {name: statistics.median(rounds) for name, rounds in times.items()}
 
 
 def cell(name, times):
-    """Formats the median of the rounds, half their range, and Shortcut's time divided by this one's."""
+    """Formats the median of an engine's rounds, half their range in percent, and Shortcut's median divided by the engine's."""
     rounds = times.get(name)
     if not rounds:
         return "-"
     median = statistics.median(rounds)
     ratio = ratios(medians(times)).get(name)
-    spread = 50 * (max(rounds) - min(rounds)) / median
-    return f"{median:.1f} ±{spread:.0f}% " + (f"({ratio:.2f})" if ratio else " " * 6)
+    half_range = 50 * (max(rounds) - min(rounds)) / median
+    return f"{median:.1f} ±{half_range:.0f}% " + (f"({ratio:.2f})" if ratio else " " * 6)
 
 
 def table(rows):
@@ -36,13 +40,13 @@ def markdown(rows):
 
 
 def ratios(times):
-    """Returns Shortcut's time divided by that of each peer."""
-    ours = times.get("shortcut")
-    return {name: ours / ms for name, ms in times.items() if name != "shortcut"} if ours else {}
+    """Returns Shortcut's time divided by that of each peer, by name."""
+    shortcut = times.get("shortcut")
+    return {name: shortcut / ms for name, ms in times.items() if name != "shortcut"} if shortcut else {}
 
 
 def comparison(title, results, names, versions):
-    """Formats a table of engines by case; `results` holds (case, times by engine, ...)."""
+    """Formats a table with a row for each engine and a column for each case. `results` holds (case, times by engine, ...)."""
     rows = [[title, *(str(case) for case, *_ in results)]]
     for name in names:
         cells = [cell(name, times) for _, times, *_ in results]
@@ -50,34 +54,36 @@ def comparison(title, results, names, versions):
     return table(rows)
 
 
-def rounded(result):
+def case_json(result):
     """Returns the JSON summary of one case."""
     case, times, differences = result
-    middles = medians(times)
+    median_ms = medians(times)
     return {
         "network": case.network,
         "batch": case.batch,
-        "ms": {name: round(ms, 3) for name, ms in middles.items()},
-        "ratios": {name: round(ratio, 4) for name, ratio in ratios(middles).items()},
+        "ms": {name: round(ms, 3) for name, ms in median_ms.items()},
+        "ratios": {name: round(ratio, 4) for name, ratio in ratios(median_ms).items()},
         "rounds_ms": {name: [round(ms, 3) for ms in rounds] for name, rounds in times.items()},
         "logits_differ_by": {name: float(f"{value:.2g}") for name, value in differences.items()},
     }
 
 
-def conditions(machine, use):
+def print_conditions(machine, contention):
+    """Prints a description of the machine, and a note if other programs disturbed the measurements."""
     family = machine["family_model_stepping"]
     print(f"\n{machine['processor']} ({family}), {machine['cores']} cores, {machine['memory_gb']} GB")
     print(" ".join(machine["flags"]) or "no relevant instruction-set extensions")
-    if use["others"] > 0.03 or use["stolen"] > 0.03:
+    others, stolen = contention["others"], contention["stolen"]
+    if others > MAX_CONTENTION or stolen > MAX_CONTENTION:
         print(
-            f"NOTE: these figures are unreliable. Other programs used {use['others']:.0%} of the processors, and the "
-            f"hypervisor took {use['stolen']:.0%}."
+            f"NOTE: these figures are unreliable. Other programs used {others:.0%} of the processors, and the hypervisor "
+            f"took {stolen:.0%}."
         )
 
 
-def in_words(machine, use, threads, rounds, seconds, sections, verdicts, missing):
-    conditions(machine, use)
-    print(f"{threads} threads each.")
+def print_report(machine, contention, threads, rounds, seconds, sections, verdicts, missing):
+    print_conditions(machine, contention)
+    print(f"Each engine uses {threads} threads.")
     print(f"Medians of {rounds} alternating rounds of {seconds:g} s, ms per run, ± half the range; in parentheses Shortcut / peer.")
     for section in sections:
         print(f"\n{section}")
@@ -86,5 +92,5 @@ def in_words(machine, use, threads, rounds, seconds, sections, verdicts, missing
         print(f"MISSING {name}: {reason}")
 
 
-def summary(**parts):
-    print(json.dumps(parts))
+def print_json(**results):
+    print(json.dumps(results))

@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 
 import machine
-from servers import OURS
+from servers import SHORTCUT
 from wrk import CpuUsage, LoadResult
 
 # Batch sizes of the engine without a server, as a baseline.
@@ -31,8 +31,8 @@ class Baseline:
 
 @dataclass
 class Sample:
-    """Result of one load. For our server it includes a baseline measured just before and after, because the speed of the machine
-    varies over time.
+    """Result of one load. For our server it includes a baseline measured just before and after, because the speed of
+    the machine varies over time.
     """
 
     load: LoadResult
@@ -65,7 +65,7 @@ class Measurements:
 
     def baseline(self):
         """Median of all baselines."""
-        ours = (sample for by_server in self.samples.values() for sample in by_server.get(OURS, []))
+        ours = (sample for by_server in self.samples.values() for sample in by_server.get(SHORTCUT, []))
         return Baseline.median([sample.baseline for sample in ours])
 
 
@@ -91,11 +91,11 @@ def cpu_ms(sample):
 
 
 class CpuBreakdown:
-    """Breakdown of CPU time per request for one workload and number of clients of our server; medians over the rounds."""
+    """Breakdown of our server's CPU time per request, for a workload and number of clients; medians of the rounds."""
 
     def __init__(self, measurements, workload, clients):
         self.workload, self.clients = workload, clients
-        rounds = list(map(self._round, measurements.by_server(workload, clients)[OURS]))
+        rounds = list(map(self._round, measurements.by_server(workload, clients)[SHORTCUT]))
         for name in rounds[0]:
             setattr(self, name, statistics.median(one[name] for one in rounds))
 
@@ -128,6 +128,6 @@ class CpuBreakdown:
         }
 
 
-def cpu_breakdowns(arguments, measurements):
-    cases = [(workload, clients) for workload in arguments.workload for clients in arguments.clients]
-    return [CpuBreakdown(measurements, *case) for case in cases if OURS in measurements.by_server(*case)]
+def cpu_breakdowns(args, measurements):
+    cases = [(workload, clients) for workload in args.workload for clients in args.clients]
+    return [CpuBreakdown(measurements, *case) for case in cases if SHORTCUT in measurements.by_server(*case)]

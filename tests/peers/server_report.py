@@ -4,7 +4,7 @@ import math
 
 import report
 from server_measurements import cpu_ms, errors, p50, p99, throughput
-from servers import OURS
+from servers import SHORTCUT
 from targets import Verdict
 
 # Number of clients from which the engine should never be idle.
@@ -24,13 +24,13 @@ def clients_label(clients):
     return f"{clients} client{'s' * (clients > 1)}"
 
 
-def comparison(arguments, measurements, workload, names):
+def comparison(args, measurements, workload, names):
     """Table with one row per server: throughput, P50 and P99 for each number of clients."""
-    heads = [f"{clients_label(clients)}: images/s, P50, P99 ms" for clients in arguments.clients]
+    heads = [f"{clients_label(clients)}: images/s, P50, P99 ms" for clients in args.clients]
     rows = [[f"{workload}", *heads]]
     for name in names:
         cells = []
-        for clients in arguments.clients:
+        for clients in args.clients:
             figures = [measurements.median(workload, clients, name, figure) for figure in (throughput, p50, p99)]
             failed = sum(errors(sample) for sample in measurements.by_server(workload, clients).get(name, []))
             cells.append(", ".join(map(number, figures)) + (f" ({failed} errors)" if failed else ""))
@@ -38,17 +38,18 @@ def comparison(arguments, measurements, workload, names):
     return report.markdown(rows)
 
 
-def cpu_table(arguments, measurements, names):
+def cpu_table(args, measurements, names):
     """Table of CPU time per request, which includes busy waiting of servers whose threads spin."""
-    rows = [["CPU ms per request", *map(clients_label, arguments.clients)]]
+    rows = [["CPU ms per request", *map(clients_label, args.clients)]]
     for name in names:
-        for workload in arguments.workload:
-            cells = [number(measurements.median(workload, clients, name, cpu_ms)) for clients in arguments.clients]
+        for workload in args.workload:
+            cells = [number(measurements.median(workload, clients, name, cpu_ms)) for clients in args.clients]
             rows.append([f"{name}, {workload}", *cells])
     return report.markdown(rows)
 
 
 def breakdown_table(measurements, breakdowns):
+    """Summary of the baseline, and table with one row per CPU breakdown."""
     baseline = measurements.baseline()
     engine = ", ".join(f"batch {batch}: {number(ms)} ms" for batch, ms in baseline.engine_ms.items())
     summary = f"Engine without a server ({engine}): {number(baseline.throughput())} images/s. "
@@ -68,13 +69,14 @@ def best_peer_and_ours(measurements, case, peers, figure, best):
     """Returns the best figure of all peers and settings, and ours."""
     figures = [measurements.median(*case, name, figure) for name in peers]
     best_figure = best((value for value in figures if value is not None), default=None)
-    return best_figure, measurements.median(*case, OURS, figure)
+    return best_figure, measurements.median(*case, SHORTCUT, figure)
 
 
-def verdicts(arguments, measurements, breakdowns, peers):
+def verdicts(args, measurements, breakdowns, peers):
+    """Returns the verdicts on all targets. Those without a measurement have the value None."""
     results = []
-    for workload in arguments.workload:
-        for clients in arguments.clients:
+    for workload in args.workload:
+        for clients in args.clients:
             case, label = (workload, clients), f"{workload}, {clients_label(clients)}"
             fastest, ours = best_peer_and_ours(measurements, case, peers, throughput, max)
             ratio = fastest / ours if fastest and ours else None
@@ -82,10 +84,10 @@ def verdicts(arguments, measurements, breakdowns, peers):
             lowest, ours = best_peer_and_ours(measurements, case, peers, p99, min)
             ratio = ours / lowest if lowest and ours else None
             results.append(Verdict(f"{label}: our P99 / lowest P99 of the peers", ratio, MAX_RATIO))
-    failed = [errors(sample) for by_server in measurements.samples.values() for sample in by_server.get(OURS, [])]
+    failed = [errors(sample) for by_server in measurements.samples.values() for sample in by_server.get(SHORTCUT, [])]
     results.append(Verdict("requests that failed on our server", sum(failed) if failed else None, 0))
     by_case = {(one.workload, one.clients): one for one in breakdowns}
-    for clients in arguments.clients if "tensor" in arguments.workload else []:
+    for clients in args.clients if "tensor" in args.workload else []:
         one = by_case.get(("tensor", clients))
         label = f"tensor, {clients_label(clients)}"
         if clients >= SATURATION_CLIENTS:

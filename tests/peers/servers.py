@@ -1,5 +1,5 @@
-"""Starts the servers to compare, sends them requests, and stops them. Only one runs at a time, because some of them poll while
-they are idle, which would disturb the measurements of others.
+"""Starts the servers to compare, sends them requests, and stops them. Only one runs at a time, because some of them
+poll while they are idle, which would disturb the measurements of others.
 """
 
 import array
@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 
 import processors
-from engines import PATIENCE, EngineError, end_with_driver
-from environment import HERE, ROOT, last_words
+from engines import TIMEOUT, EngineError, end_with_driver
+from environment import HERE, ROOT, last_log_line
 
 SERVING = HERE / "serving"
 PEERS = {"litserve": "/predict", "mosec": "/inference"}
-OURS = "shortcut"
+SHORTCUT = "shortcut"
 NETWORK = "resnet18"
 PHOTO = ROOT / "samples/palace.jpg"
 WORKLOADS = ("photo", "tensor")
@@ -35,8 +35,8 @@ SHUTDOWN_TIMEOUT = 2
 
 
 def adopt_orphans():
-    """Linux: makes this process the parent of orphaned processes of servers, so that it can wait for them and account for their
-    CPU time.
+    """Linux: makes this process the parent of orphaned processes of servers, so that it can wait for them and account
+    for their CPU time.
     """
     PR_SET_CHILD_SUBREAPER = 36
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -44,8 +44,8 @@ def adopt_orphans():
 
 @dataclass(frozen=True)
 class PeerSettings:
-    """Settings of a peer: maximum batch size, how long to wait for a batch to fill, number of inference processes, threads per
-    process, and whether idle threads spin for a while (the default of ONNX Runtime).
+    """Settings of a peer: maximum batch size, how long to wait for a batch to fill, number of inference processes,
+    threads per process, and whether idle threads spin for a while (the default of ONNX Runtime).
     """
 
     batch: int
@@ -70,8 +70,8 @@ class PeerSettings:
 
 @dataclass
 class CpuTimes:
-    """CPU time of a server so far, in total and, for our server only, of its engine and of decoding, and the time in which its engine
-    was running; all in seconds.
+    """CPU time of a server so far, in total and, for our server only, of its engine and of decoding, and the time in
+    which its engine was running; all in seconds.
     """
 
     total: float
@@ -84,6 +84,8 @@ class CpuTimes:
 
 
 class Server:
+    """A server to compare. Subclasses start it, describe its requests, and parse its responses."""
+
     def __init__(self, name, environment):
         self.name, self.environment = name, environment
         self.log = environment.log(name.replace(" ", "-").replace(":", "-"))
@@ -91,6 +93,7 @@ class Server:
 
     @contextmanager
     def running(self, workload):
+        """Starts the server for a workload, and stops it at the end of the `with` statement."""
         # In the system's temporary folder, because paths of sockets must be short.
         with tempfile.TemporaryDirectory() as self.temporary:
             try:
@@ -130,11 +133,11 @@ class Server:
 
     def top_class(self, workload):
         """Returns the predicted class for the body of the workload, retrying until the server is ready."""
-        end, error = time.monotonic() + PATIENCE, "no attempt"
+        end, error = time.monotonic() + TIMEOUT, "no attempt"
         url, body, headers = self.request(workload)
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                raise EngineError(f"exited: {last_words(self.log)}")
+                raise EngineError(f"exited: {last_log_line(self.log)}")
             try:
                 with urllib.request.urlopen(urllib.request.Request(url, body.read_bytes(), headers), timeout=30) as response:
                     return self.parse(json.load(response), workload)
@@ -150,6 +153,8 @@ class Server:
 
 
 class Peer(Server):
+    """LitServe or mosec with certain settings."""
+
     def __init__(self, kind, settings, environment, onnx):
         super().__init__(f"{kind} {settings}", environment)
         self.kind, self.settings, self.onnx = kind, settings, onnx
@@ -176,9 +181,11 @@ class Peer(Server):
         return CpuTimes(sum(processors.of_process(pid) for pid in processors.tree(self.process.pid)))
 
 
-class Ours(Server):
+class ShortcutServer(Server):
+    """Shortcut's server."""
+
     def __init__(self, environment, threads, options):
-        super().__init__(OURS, environment)
+        super().__init__(SHORTCUT, environment)
         self.threads, self.options = threads, options
         self.tensor_request = _write_tensor_request(environment)
 
@@ -191,7 +198,7 @@ class Ours(Server):
                 self.url = line.removeprefix("listening on ").strip()
             if line.startswith("ready"):
                 return
-        raise EngineError(f"exited before it was ready: {last_words(self.log)}")
+        raise EngineError(f"exited before it was ready: {last_log_line(self.log)}")
 
     def request(self, workload):
         if workload == "photo":
@@ -220,15 +227,15 @@ class Ours(Server):
                 times.engine += seconds
             elif name.startswith(DECODING_THREADS):
                 times.decoding += seconds
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=PATIENCE) as metrics:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=TIMEOUT) as metrics:
             sums = re.findall(r"^shortcut_inference_seconds_sum\S* (\S+)$", metrics.read().decode(), re.MULTILINE)
         times.running = sum(map(float, sums))
         return times
 
 
 def _write_tensor_request(environment):
-    """Writes the body of a request with a binary tensor (Open Inference Protocol), and returns its path and the length of the JSON
-    header.
+    """Writes the body of a request with a binary tensor (Open Inference Protocol), and returns its path and the length
+    of the JSON header.
     """
     pixels = (environment.models / "pixels-b1.u8").read_bytes()
     description = {"name": "images", "datatype": "UINT8", "shape": [1, 224, 224, 3]}

@@ -1,12 +1,13 @@
-"""Compares a training step with PyTorch's: ResNet-18, batch 32, 128 x 128, SGD, single precision, on the CPU.
+"""Compares a training step of Shortcut with PyTorch's: ResNet-18, batch size 32, 128x128 pixels, SGD, fp32, on the CPU.
 
     cargo build --release -p trainer
     python3 tests/peers/training.py [--compile]
 
-Needs torch (requirements.txt). The script times forward pass, loss, backward pass and optimiser: PyTorch's in each memory layout and, with
---compile, with torch.compile, which needs a C++ compiler; Shortcut's by `trainer bench-training`. All take turns for several rounds,
-and the script prints medians. PyTorch's profile by operation is that of its faster layout without torch.compile, which fuses
-operations; Shortcut's is that of the last round. The last line is JSON.
+Needs torch (requirements.txt). A step consists of forward pass, loss, backward pass and optimiser. The script times
+PyTorch in each memory layout and, with --compile, with torch.compile, which needs a C++ compiler; `trainer
+bench-training` times Shortcut. All take turns for several rounds, and the script prints medians. It also prints the
+share of each operation: for PyTorch in its faster layout without torch.compile, which fuses operations, and for
+Shortcut in the last round. The last line is JSON.
 """
 
 import argparse
@@ -23,12 +24,13 @@ from torch import nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from machine import Use, describe
+from machine import ContentionMonitor, describe
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, SIDE, CLASSES = 32, 128, 1000
-WARM_UP, FEWEST_STEPS, PROFILED_STEPS = 2, 5, 3
-# The first match in an operator's name decides. Backward comes first, because forward names are prefixes of backward names.
+WARM_UP_STEPS, MIN_STEPS, PROFILED_STEPS = 2, 5, 3
+# Parts of the operators' names by operation. The first match counts. Backward passes come first, because the names of
+# forward passes are also part of theirs.
 OPERATIONS = {
     "convolution, backward": ("convolution_backward",),
     "convolution, forward": ("convolution",),
@@ -70,6 +72,7 @@ def resnet18():
 
 
 def training_step(layout, compiled):
+    """Returns a function that runs one training step of PyTorch in a memory layout."""
     torch.manual_seed(1)
     network = resnet18().train().to(memory_format=layout)
     images = torch.randn(BATCH, 3, SIDE, SIDE).to(memory_format=layout)
@@ -85,32 +88,36 @@ def training_step(layout, compiled):
     return step
 
 
-def median(step, seconds):
-    for _ in range(WARM_UP):
+def median_seconds(step, seconds):
+    """Runs a step repeatedly for a number of seconds, and returns its median time in seconds."""
+    for _ in range(WARM_UP_STEPS):
         step()
     times, end = [], time.perf_counter() + seconds
-    while len(times) < FEWEST_STEPS or time.perf_counter() < end:
+    while len(times) < MIN_STEPS or time.perf_counter() < end:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
-def shares(step):
-    """Returns the share of each operation in the operators' own time, excluding operators that they call."""
+def operation_shares(step):
+    """Returns the share of each operation in the total time, largest first. The time of an operator excludes that of
+    the operators that it calls.
+    """
     step()
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(PROFILED_STEPS):
             step()
     times = dict.fromkeys([*OPERATIONS, "other"], 0)
-    for event in profiled.key_averages():
-        named = (name for name, parts in OPERATIONS.items() if any(part in event.key for part in parts))
-        times[next(named, "other")] += event.self_cpu_time_total
+    for event in profiler.key_averages():
+        matches = (name for name, parts in OPERATIONS.items() if any(part in event.key for part in parts))
+        times[next(matches, "other")] += event.self_cpu_time_total
     total = sum(times.values())
     return {name: round(us / total, 4) for name, us in sorted(times.items(), key=lambda item: -item[1])}
 
 
-def ours(trainer, seconds):
+def bench_shortcut(trainer, seconds):
+    """Returns the report of `trainer bench-training`: the seconds of a step, in total as `step` and by operation."""
     command = [trainer, "bench-training", "--json", "--seconds", str(seconds)]
     command += ["--batch-size", str(BATCH), "--image-size", str(SIDE)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -119,34 +126,36 @@ def ours(trainer, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainer", type=Path, default=ROOT / "target/release/trainer", help="path of the trainer binary")
-    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="time for each side in a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time for each side in a round (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
-    given = parser.parse_args()
-    if not given.trainer.exists():
-        sys.exit(f"{given.trainer} does not exist; build it with: cargo build --release -p trainer")
+    args = parser.parse_args()
+    if not args.trainer.exists():
+        sys.exit(f"{args.trainer} does not exist; build it with: cargo build --release -p trainer")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
     steps = {f"PyTorch, {name}": training_step(layout, False) for name, layout in layouts.items()}
-    if given.compile:
+    if args.compile:
         steps["PyTorch, channels_last, compiled"] = training_step(torch.channels_last, True)
-    rounds, use = {name: [] for name in [*steps, "ours"]}, Use()
-    for _ in range(given.rounds):
+    rounds, monitor = {name: [] for name in [*steps, "ours"]}, ContentionMonitor()
+    for _ in range(args.rounds):
         for name, step in steps.items():
-            rounds[name].append(median(step, given.seconds))
-        own = ours(given.trainer, given.seconds)
-        rounds["ours"].append(own["step"])
+            rounds[name].append(median_seconds(step, args.seconds))
+        shortcut = bench_shortcut(args.trainer, args.seconds)
+        rounds["ours"].append(shortcut["step"])
     medians = {name: statistics.median(times) for name, times in rounds.items()}
     eager = min((name for name in steps if "compiled" not in name), key=medians.get)
-    profiles = {eager: shares(steps[eager]), "ours": {name: round(s / own["step"], 4) for name, s in own.items()}}
+    shortcut_shares = {name: round(seconds / shortcut["step"], 4) for name, seconds in shortcut.items()}
+    profiles = {eager: operation_shares(steps[eager]), "ours": shortcut_shares}
 
     for name, seconds in medians.items():
-        spread = (max(rounds[name]) - min(rounds[name])) / 2
-        print(f"{name:34} {seconds:6.3f} ± {spread:5.3f} s a step   {seconds / medians[eager]:5.2f} of {eager}'s")
-    for name, profiled in profiles.items():
-        print(f"{name}:", ", ".join(f"{part} {share:.1%}" for part, share in profiled.items()))
-    print(json.dumps({"machine": describe(), "use": use.shares(), "torch": torch.__version__, "rounds": rounds, "profiles": profiles}))
+        half_range = (max(rounds[name]) - min(rounds[name])) / 2
+        print(f"{name:34} {seconds:6.3f} ± {half_range:5.3f} s a step   {seconds / medians[eager]:5.2f} of {eager}'s")
+    for name, shares in profiles.items():
+        print(f"{name}:", ", ".join(f"{operation} {share:.1%}" for operation, share in shares.items()))
+    results = {"machine": describe(), "use": monitor.shares(), "torch": torch.__version__}
+    print(json.dumps({**results, "rounds": rounds, "profiles": profiles}))
 
 
 if __name__ == "__main__":

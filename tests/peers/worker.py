@@ -1,9 +1,11 @@
-"""Runs one of the Python engines. It reads one request per line from stdin and writes one answer per line to stdout, as JSON.
+"""Runs one of the Python engines. Reads one JSON request per line from stdin and writes one JSON answer per line to
+stdout.
 
     python worker.py onnxruntime|openvino|ncnn|torch THREADS
 
-The answer to {"load": {"folder": F, "network": N, "batch": B}} is {"logits": [...]}, computed from the images that all engines
-get. The answer to {"time": {"seconds": S}} is {"times_ms": [...]}, the durations of consecutive runs after a warm-up.
+The answer to {"load": {"folder": F, "network": N, "batch": B}} is {"logits": [...]}, computed from the images that all
+engines get. The answer to {"time": {"seconds": S}} is {"times_ms": [...]}, the durations of consecutive runs after a
+warm-up.
 """
 
 import json
@@ -14,8 +16,8 @@ from pathlib import Path
 
 import numpy
 
-# As in `trainer bench`: untimed warm-up runs take this fraction of the time, at least one run; a median needs at
-# least this number of timed runs.
+# Untimed warm-up, as a share of the measured time (at least one run), and minimum number of timed runs, as in `trainer
+# bench`.
 WARM_UP = 0.2
 MIN_RUNS = 3
 
@@ -51,7 +53,7 @@ def openvino(model, images, threads):
 
 
 def ncnn(model, images, threads):
-    """ncnn runs one image at a time, so a batch is a loop."""
+    """Runs the images of a batch one after another, since ncnn has no batches."""
     import ncnn
 
     network = ncnn.Net()
@@ -100,7 +102,9 @@ class Model:
         self.images = numpy.fromfile(folder / "input.f32", numpy.float32).reshape(-1, 3, 224, 224)[:batch]
 
 
-def timed(run, seconds):
+def time_runs(run, seconds):
+    """Runs for a number of seconds after a warm-up, and returns the duration of each run in ms."""
+
     def run_for(seconds, min_runs):
         end, times = time.perf_counter() + seconds, []
         while len(times) < min_runs or time.perf_counter() < end:
@@ -114,6 +118,7 @@ def timed(run, seconds):
 
 
 def serve(load, threads, answers):
+    """Answers the requests on stdin. `load` takes a model, images and the number of threads, and returns a function that runs."""
     run = None
     for line in sys.stdin:
         ((kind, request),) = json.loads(line).items()
@@ -122,7 +127,7 @@ def serve(load, threads, answers):
             run = load(model, model.images, threads)
             answer = {"logits": numpy.asarray(run()).ravel().tolist()}
         else:
-            answer = {"times_ms": timed(run, request["seconds"])}
+            answer = {"times_ms": time_runs(run, request["seconds"])}
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -11,8 +11,8 @@ from environment import HERE, Unavailable
 
 # Time limit for a response, in seconds; later ones count as errors.
 TIMEOUT = 60
-# Seconds at the start and end of a load in which CPU time is not measured. At the start all clients send at once, so that more
-# requests arrive than are completed; at the end wrk evaluates its statistics.
+# Seconds at the start and end of a load in which CPU time is not measured. At the start all clients send at once, so
+# that more requests arrive than are completed; at the end wrk evaluates its statistics.
 START_MARGIN, END_MARGIN = 1, 0.1
 SCRIPT = HERE / "serving/post.lua"
 
@@ -28,7 +28,10 @@ class CpuUsage:
 
 @dataclass
 class LoadResult:
+    """Statistics of wrk for one load."""
+
     seconds: float
+    # Successful requests.
     requests: int
     # Error responses, and requests without a response.
     errors: int
@@ -42,8 +45,8 @@ class LoadResult:
 
 
 def run_load(url, body, headers, clients, seconds, read_server_cpu=None):
-    """Posts the file `body` and returns a LoadResult and a CpuUsage. One thread of wrk serves all clients, because it only copies
-    bytes, and the servers need the cores.
+    """Posts the file `body` and returns a LoadResult and a CpuUsage. One thread of wrk serves all clients, because it
+    only copies bytes, and the servers need the cores.
 
     `read_server_cpu` returns the CPU time of the server so far. It is called while the load is steady; without it, the
     CpuUsage is None.
@@ -74,9 +77,11 @@ def run_load(url, body, headers, clients, seconds, read_server_cpu=None):
     return LoadResult(statistics["us"] / 1e6, successes, sum(errors.values()), p50, p99), cpu_usage
 
 
-def _measure_cpu(wrk, seconds, read_server_cpu):
+def _measure_cpu(wrk_pid, seconds, read_server_cpu):
+    """Measures the CPU time of the server and of wrk while the load is steady."""
+
     def read():
-        return time.monotonic(), read_server_cpu(), sum(map(processors.of_thread, processors.threads(wrk)))
+        return time.monotonic(), read_server_cpu(), sum(map(processors.of_thread, processors.threads(wrk_pid)))
 
     time.sleep(START_MARGIN)
     before = read()
@@ -85,10 +90,10 @@ def _measure_cpu(wrk, seconds, read_server_cpu):
 
 
 def measured_latencies(latencies, requests, us, clients):
-    """Removes the latencies that wrk adds to its measurements. To correct for coordinated omission, wrk adds for each latency
-    longer than twice the mean interval between the requests of a connection those of the requests that would have been sent
-    at a constant rate. Its clients do not send at a constant rate, so this reverses wrk's computation, starting with the
-    longest latency.
+    """Removes the latencies that wrk adds to its measurements. To correct for coordinated omission, wrk adds for each
+    latency longer than twice the mean interval between the requests of a connection those of the requests that would
+    have been sent at a constant rate. Its clients do not send at a constant rate, so this reverses wrk's computation,
+    starting with the longest latency.
     """
     counts = dict(map(tuple, latencies))
     interval = us // (requests // clients) if requests >= clients else 0
@@ -105,10 +110,10 @@ def measured_latencies(latencies, requests, us, clients):
 
 
 def percentile(counts, share):
-    """Returns the smallest latency that `share` of all latencies do not exceed."""
-    rank, seen = math.ceil(share * sum(counts.values())), 0
+    """Returns the smallest latency that `share` of all latencies do not exceed, or NaN if there are none."""
+    rank, counted = math.ceil(share * sum(counts.values())), 0
     for latency in sorted(counts):
-        seen += counts[latency]
-        if seen >= rank:
+        counted += counts[latency]
+        if counted >= rank:
             return latency
     return math.nan

@@ -82,7 +82,7 @@ struct HostileFile {
     file: String,
 }
 
-/// Every file is answered with a prediction or with a client error.
+/// The response to every file is a prediction or a client error.
 pub fn hostile_files() -> Result<()> {
     let server = TestServer::start([])?;
     let files: Vec<HostileFile> = data::read_json("robustness/manifest.json")?;
@@ -104,7 +104,7 @@ pub fn hostile_files() -> Result<()> {
     Ok(())
 }
 
-/// A BMP with 24 bits per pixel that ends before its pixels.
+/// Returns a BMP with 24 bits per pixel that ends before its pixels.
 fn bmp_header(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = b"BM".to_vec();
     let planes_and_bits = 1 | 24 << 16;

@@ -57,11 +57,13 @@ pub fn form(photos: impl IntoIterator<Item = Vec<u8>>) -> Form {
     photos.into_iter().fold(Form::new(), |form, photo| form.part("file", part(photo)))
 }
 
+/// Reads a bundled sample photo.
 pub fn photo(name: &str) -> Result<Vec<u8>> {
     let path = workspace::sample(name);
     std::fs::read(&path).with_context(|| path.display().to_string())
 }
 
+/// Sends a request and reads the response to its end.
 pub fn send(request: RequestBuilder) -> Result<Response> {
     let response = request.send()?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -73,6 +75,7 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// Returns the value of a header, or an empty string if it is absent.
     pub fn header(&self, name: impl reqwest::header::AsHeaderName) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
@@ -89,6 +92,13 @@ impl Response {
         let failure = self.json(status)?;
         ensure!(failure["error"]["code"] == code, "expected code {code}: {failure}");
         ensure!(failure["error"]["message"].as_str().is_some_and(|message| message.len() > 10), "{failure}");
+        Ok(())
+    }
+
+    /// Checks that the response is 503 `overloaded` with `Retry-After`.
+    pub fn expect_overloaded(&self) -> Result<()> {
+        self.expect_error(503, "overloaded")?;
+        ensure!(self.header("retry-after") == "1", "{:?}", self.headers);
         Ok(())
     }
 }

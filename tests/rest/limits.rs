@@ -39,7 +39,7 @@ pub fn slow_readers() -> Result<()> {
     let request =
         format!("GET {} HTTP/1.1\r\nHost: test\r\n\r\n", models["models"][0]["weights"].as_str().unwrap_or(""));
     let readers = (0..3).map(|_| server.send_raw(request.as_bytes())).collect::<Result<Vec<_>>>()?;
-    // The request for the metrics has a connection itself.
+    // The remaining connection is that of the request for the metrics.
     server.wait_until("three connections are closed", |server| Ok(server.metric("shortcut_connections")? <= 1.0))?;
     drop(readers);
     Ok(())
@@ -200,7 +200,7 @@ pub fn steady_readers() -> Result<()> {
     Ok(())
 }
 
-/// Requests that find the queue full are rejected at once; all others are answered.
+/// Requests that find the queue full are rejected at once; all others get a prediction.
 pub fn full_queue() -> Result<()> {
     let server = TestServer::start(["--queue-size", "1", "--max-batch-size", "1"])?;
     let cat = photo("cat.jpg")?;
@@ -244,13 +244,13 @@ pub fn full_decode_queue() -> Result<()> {
             .map(|client| client.join().expect("client threads do not panic"))
             .collect::<Result<Vec<_>>>()
     })?;
-    let (rejected, answered): (Vec<_>, Vec<_>) = responses.iter().partition(|(response, _)| response.status == 503);
+    let (rejected, predicted): (Vec<_>, Vec<_>) = responses.iter().partition(|(response, _)| response.status == 503);
     rejected.iter().try_for_each(|(response, _)| response.expect_overloaded())?;
-    answered.iter().try_for_each(|(response, _)| response.json(200).map(drop))?;
+    predicted.iter().try_for_each(|(response, _)| response.json(200).map(drop))?;
     let fastest = |responses: &[&(_, _)]| responses.iter().map(|(_, duration)| *duration).min();
     let (rejection, prediction) =
-        (fastest(&rejected).context("none rejected")?, fastest(&answered).context("none answered")?);
-    ensure!(rejection < prediction, "rejected after {rejection:?}, answered after {prediction:?}");
+        (fastest(&rejected).context("no request was rejected")?, fastest(&predicted).context("no prediction")?);
+    ensure!(rejection < prediction, "rejected after {rejection:?}, predicted after {prediction:?}");
     Ok(())
 }
 
@@ -262,13 +262,13 @@ pub fn photo_count() -> Result<()> {
         send(server.post("/predict").multipart(form(photos)))
     };
     predict(3)?.expect_error(413, "too_large")?;
-    let answered = predict(2)?.json(200)?;
-    let results = answered["results"].as_array().context("no results")?;
-    ensure!(results.len() == 2 && results.iter().all(|result| result["predictions"].is_array()), "{answered}");
+    let response = predict(2)?.json(200)?;
+    let results = response["results"].as_array().context("no results")?;
+    ensure!(results.len() == 2 && results.iter().all(|result| result["predictions"].is_array()), "{response}");
     Ok(())
 }
 
-/// A baseline JPEG takes eight bytes per pixel.
+/// A photo that needs more memory than the limit is rejected; a baseline JPEG needs eight bytes per pixel.
 pub fn decode_memory() -> Result<()> {
     let server = TestServer::start(["--max-decode-memory", "1500kB"])?;
     let predict = |name: &str| send(server.post("/predict").body(photo(name)?));

@@ -20,18 +20,19 @@ fn model_folder() -> Result<TempDir> {
     Ok(folder)
 }
 
+/// Replaces the checkpoint of the model atomically.
 fn replace(folder: &Path, bytes: &[u8]) -> Result<()> {
     let next = folder.join("next");
     std::fs::write(&next, bytes)?;
     Ok(std::fs::rename(next, folder.join("mine.safetensors"))?)
 }
 
-/// A checkpoint of another network with the same number of classes.
+/// Returns a checkpoint of another network with the same number of classes.
 fn other_checkpoint() -> Result<Vec<u8>> {
     Ok(random::checkpoint(Architecture::new("resnet18", 10)?).to_bytes())
 }
 
-/// A checkpoint with finite weights whose logits overflow.
+/// Returns a checkpoint with finite weights whose logits overflow.
 fn overflowing_checkpoint() -> Result<Vec<u8>> {
     let checkpoint = random::checkpoint(Architecture::new("resnet18", 10)?);
     let metadata = checkpoint.metadata().clone();
@@ -49,6 +50,7 @@ fn change(server: &TestServer, name: &str, action: &str) -> Result<Response> {
     send(server.post(&format!("/v2/repository/models/{name}/{action}")).bearer_auth(TOKEN))
 }
 
+/// Returns the version of the first served model.
 fn version(server: &TestServer) -> Result<String> {
     let models = send(server.get("/models"))?.json(200)?;
     Ok(models["models"][0]["sha256"].as_str().unwrap_or_default().to_owned())
@@ -68,7 +70,7 @@ pub fn admin_token() -> Result<()> {
     Ok(())
 }
 
-/// No request fails while a model is replaced, successfully and with checkpoints that do not work.
+/// No request fails while a model is replaced, or while attempts to load invalid checkpoints fail.
 pub fn under_load() -> Result<()> {
     let folder = model_folder()?;
     let server = start(&folder, &[])?;
@@ -109,7 +111,7 @@ pub fn under_load() -> Result<()> {
             ensure!(versions.iter().all(|version| [&first, &second].contains(&version)), "{versions:?}");
             ensure!(
                 versions.is_sorted_by_key(|version| *version == second),
-                "the old model answered after the new one"
+                "the old model responded after the new one"
             );
         }
         let weights = send(server.get(&format!("/weights/{second}")))?;

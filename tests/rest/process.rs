@@ -38,7 +38,7 @@ pub fn duplicate_name() -> Result<()> {
     fails_with(["--model", "mine=1.safetensors", "--model", "mine=2.safetensors"], &["mine", "1.safetensors"])
 }
 
-/// A request that has started when SIGTERM arrives is answered.
+/// A request that has started when SIGTERM arrives is completed.
 pub fn sigterm() -> Result<()> {
     let mut server = Server::start()?;
     let photo = photo("cat.jpg")?;
@@ -51,7 +51,7 @@ pub fn sigterm() -> Result<()> {
     )?;
     let mut response = BufReader::new(connection.try_clone()?);
     let mut line = String::new();
-    // Sent when the server starts to read the body, so the request has started.
+    // The server sends this line when it starts to read the body, so the request has started.
     response.read_line(&mut line)?;
     ensure!(line.starts_with("HTTP/1.1 100"), "{line}");
     connection.write_all(first)?;

@@ -8,6 +8,7 @@ use model::classifier::PreparedPhoto;
 use model::preprocess::{ImageBatch, Limits};
 use serde_json::{Value, json};
 
+/// Decodes and crops a sample for the small model.
 fn prepared(name: &str) -> Result<ImageBatch> {
     let checkpoint = Checkpoint::from_path(checkpoint(SMALL))?;
     Ok(PreparedPhoto::from_bytes(&photo(name)?, &Limits::default(), checkpoint.metadata())?.image)
@@ -22,6 +23,8 @@ fn normalised(image: &ImageBatch) -> Vec<f32> {
     (0..3).flat_map(value).collect()
 }
 
+/// Sends an inference request with one input, whose binary data may be empty. `output` holds the parameters of the
+/// output.
 fn infer(shared: &SharedServer, input: Value, binary: &[u8], output: Value) -> Result<Value> {
     let json = json!({ "inputs": [input], "outputs": [{ "name": "logits", "parameters": output }] }).to_string();
     let mut request = shared.post(&format!("/v2/models/{SMALL}/infer"))?;
@@ -123,9 +126,9 @@ pub fn explanation(shared: &SharedServer) -> Result<()> {
 
     let png = send(shared.post(&path)?.header("accept", "image/png").body(photo("palace.jpg")?))?;
     ensure!(png.status == 200 && png.header("content-type") == "image/png", "{:?}", png.headers);
-    let seen = model::preprocess::Photo::decode(&png.body, &Limits::default())?;
-    ensure!((seen.width(), seen.height()) == (224, 224), "{}x{}", seen.width(), seen.height());
-    let untouched = prepared("palace.jpg")?;
-    ensure!(seen.pixels() != untouched.pixels(), "the map was not overlaid");
+    let overlaid = model::preprocess::Photo::decode(&png.body, &Limits::default())?;
+    ensure!((overlaid.width(), overlaid.height()) == (224, 224), "{}x{}", overlaid.width(), overlaid.height());
+    let cropped = prepared("palace.jpg")?;
+    ensure!(overlaid.pixels() != cropped.pixels(), "the map was not overlaid");
     Ok(())
 }

@@ -36,10 +36,10 @@ pub fn precedence() -> Result<()> {
         predict(1, key)?.expect_error(403, "forbidden").context(key)?;
     }
     predict(3, "of-flag")?.expect_error(413, "too_large")?;
-    let answered = predict(2, "of-flag")?;
-    answered.json(200)?;
-    let origin = answered.header("access-control-allow-origin");
-    ensure!(origin == "https://of-file.example", "{:?}", answered.headers);
+    let response = predict(2, "of-flag")?;
+    response.json(200)?;
+    let origin = response.header("access-control-allow-origin");
+    ensure!(origin == "https://of-file.example", "{:?}", response.headers);
 
     terminate(server.process())?;
     let mut text = String::new();

@@ -1,6 +1,6 @@
 //! A server for one test, with its own settings and, by default, the small bundled model.
 
-use crate::http::{Response, send};
+use crate::http::send;
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::blocking::{Client, RequestBuilder};
 use std::ffi::OsStr;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tests::server::Server;
 use tests::workspace;
 
+/// Name of the smaller bundled model.
 pub const SMALL: &str = "resnet18-imagenette";
 
 /// Timeout for events that the tests wait for.
@@ -22,23 +23,24 @@ pub struct TestServer {
 }
 
 impl TestServer {
+    /// Starts a server with the small model and these arguments.
     pub fn start<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let model = format!("{SMALL}={}", checkpoint(SMALL).display());
         let server = ["--model".to_owned(), model].into_iter();
         Self::start_without_model(server.chain(arguments.into_iter().map(str::to_owned)))
     }
 
-    /// Starts a server without a model, except those in the arguments.
+    /// Starts a server with these arguments only, which also name its models.
     pub fn start_without_model(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Self> {
-        Self::of(Server::start_with(arguments)?)
+        Self::new(Server::start_with(arguments)?)
     }
 
     /// Starts a server with this command.
     pub fn run(command: Command) -> Result<Self> {
-        Self::of(Server::run(command)?)
+        Self::new(Server::run(command)?)
     }
 
-    fn of(server: Server) -> Result<Self> {
+    fn new(server: Server) -> Result<Self> {
         // Some tests count connections, so none is kept open.
         let client = Client::builder().pool_max_idle_per_host(0).timeout(TIMEOUT).build()?;
         Ok(TestServer { server, client })
@@ -104,6 +106,7 @@ pub fn terminate(process: &Child) -> Result<()> {
     Ok(())
 }
 
+/// Returns the path of a bundled checkpoint.
 pub fn checkpoint(name: &str) -> std::path::PathBuf {
     workspace::root().join(format!("checkpoints/{name}.safetensors"))
 }
@@ -118,14 +121,5 @@ pub fn read_to_end(connection: &mut TcpStream) -> Result<String> {
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         }
         Err(error) => bail!("the server did not close the connection: {error}"),
-    }
-}
-
-impl Response {
-    /// Checks that the response is 503 `overloaded` with `Retry-After`.
-    pub fn expect_overloaded(&self) -> Result<()> {
-        self.expect_error(503, "overloaded")?;
-        ensure!(self.header("retry-after") == "1", "{:?}", self.headers);
-        Ok(())
     }
 }

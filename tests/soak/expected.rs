@@ -27,6 +27,7 @@ pub fn checkpoints() -> Result<[Vec<u8>; 2]> {
 }
 
 impl ExpectedPredictions {
+    /// Collects the predictions of both checkpoints. The first one is served afterwards.
     pub async fn collect(updates: &ModelUpdates) -> Result<Self> {
         let photos = photos::all()?;
         let checkpoint = Checkpoint::from_bytes(&updates.checkpoints[0])?;
@@ -58,13 +59,15 @@ impl ExpectedPredictions {
         Ok(ExpectedPredictions { photos, tensors, predictions })
     }
 
+    /// Returns the versions of both checkpoints.
     pub fn versions(&self) -> Vec<&str> {
         self.predictions.keys().map(String::as_str).collect()
     }
 
-    /// Checks that a response of `/predict` is that of this model for this photo, given the version that it names.
+    /// Checks that a response of `/predict` names this model, and has the predictions of the version that it names for
+    /// this photo.
     pub fn check(&self, model: &str, photo: usize, response: &Value) -> Result<()> {
-        let expected = &self.of_version(&response["version"])?[photo];
+        let expected = &self.for_version(&response["version"])?[photo];
         let predictions = &response["predictions"];
         ensure!(response["model"] == model, "{} instead of {model}", response["model"]);
         ensure!(predictions == expected, "photo {photo}: {predictions} instead of {expected}");
@@ -73,7 +76,7 @@ impl ExpectedPredictions {
 
     /// Checks classes in the format of the Open Inference Protocol's classification extension, `logit:index:label`.
     pub fn check_classes(&self, photo: usize, version: &Value, classes: &[Value]) -> Result<()> {
-        let ranked = self.of_version(version)?[photo].as_array().context("no predictions")?;
+        let ranked = self.for_version(version)?[photo].as_array().context("no predictions")?;
         ensure!(classes.len() == ranked.len(), "{classes:?}");
         for (class, expected) in classes.iter().zip(ranked) {
             let index = class.as_str().and_then(|class| class.split(':').nth(1)?.parse::<u64>().ok());
@@ -83,7 +86,8 @@ impl ExpectedPredictions {
         Ok(())
     }
 
-    fn of_version(&self, version: &Value) -> Result<&[Value]> {
+    /// Returns the predictions of a version for each photo.
+    fn for_version(&self, version: &Value) -> Result<&[Value]> {
         let version = version.as_str().context("no version")?;
         Ok(self.predictions.get(version).with_context(|| format!("unknown version {version}"))?)
     }

@@ -1,7 +1,7 @@
-//! Soak test: one server under a mixed load of small and large photos, tensors, invalid and malicious requests, slow and aborted
-//! clients, while its models are replaced. Every response must match its own photo and the checkpoint that it names, only the
-//! expected requests may fail, memory must not grow, and no resources may be held afterwards. Runs for two minutes, or for
-//! `SHORTCUT_SOAK_SECONDS`.
+//! Soak test: one server under a mixed load of small and large photos, tensors, invalid and malicious requests, slow
+//! and aborted clients, while its models are replaced. Every response must match its own photo and the checkpoint that
+//! it names, only the expected requests may fail, memory must not grow, and no resources may be held afterwards. Runs
+//! for two minutes, or for `SHORTCUT_SOAK_SECONDS`.
 
 mod clients;
 mod expected;
@@ -43,8 +43,8 @@ fn soak() -> Result<()> {
     Ok(())
 }
 
-/// Starts a server whose queues are small enough to fill up now and then, with two engines per queue. Logs errors only, because
-/// rejected requests are expected.
+/// Starts a server whose queues are small enough to fill up now and then, with two engines per queue. Logs errors only,
+/// because rejected requests are expected.
 fn start_server(folder: &str) -> Result<Server> {
     let models = ["--models", folder, "--default", LOADED_MODEL, "--watch", "1s", "--admin-token", ADMIN_TOKEN];
     let limits = ["--queue-size", "12", "--decode-queue", "12", "--replicas", "2", "--log", "error"];

@@ -1,5 +1,5 @@
-//! Replaces models while they are in use: one through the admin API, one by moving files into the folder that the server
-//! watches.
+//! Replaces models while they are in use: one through the admin API, one by moving files into the folder that the
+//! server watches.
 
 use anyhow::{Context, Result, ensure};
 use model::prediction::ModelId;
@@ -22,9 +22,13 @@ const UPDATE_PAUSE: Duration = Duration::from_millis(1500);
 const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// What is needed to replace the models of a server.
 pub struct ModelUpdates {
+    /// Base URL of the server.
     pub url: String,
+    /// Model folder of the server.
     pub folder: TempDir,
+    /// The checkpoints that replace each other.
     pub checkpoints: [Vec<u8>; 2],
 }
 
@@ -38,9 +42,9 @@ impl ModelUpdates {
         Ok(())
     }
 
-    /// Replaces both models by alternating checkpoints, attempts to load an invalid one in between, and returns the number of
-    /// updates. The models are updated one after the other, because the peak memory of simultaneous loads would vary with their
-    /// timing.
+    /// Replaces both models by alternating checkpoints, attempts to load an invalid one in between, and returns the
+    /// number of updates. The models are updated one after the other, because the peak memory of simultaneous loads
+    /// would vary with their timing.
     pub async fn repeat_until(&self, end: Instant) -> Result<u64> {
         let client = Client::new();
         let mut updates = 0;

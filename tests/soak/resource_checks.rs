@@ -4,20 +4,20 @@ use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Maximum growth of resident memory after the first third of the test, in which pools and arenas reach their final sizes.
-/// Within two minutes it fluctuates by a third of this; within half an hour a leak would exceed it.
+/// Maximum growth of resident memory after the first third of the test, in which pools and arenas reach their final
+/// sizes. Within two minutes it fluctuates by a third of this; within half an hour a leak would exceed it.
 const MAX_GROWTH: f64 = 96e6;
 
 /// Metrics that must be zero without requests; the last one exists for each of two models.
 const ZERO_WHEN_IDLE: [&str; 3] =
     ["shortcut_in_flight_bytes ", "shortcut_decode_queue_depth ", "shortcut_queue_depth{"];
-/// Maximum number of connections that may then be open, including the one that reads the metrics.
+/// Maximum number of open connections without requests, including the one that reads the metrics.
 const MAX_IDLE_CONNECTIONS: f64 = 2.0;
-/// Time limit for that: the server closes idle connections after ten seconds.
+/// Time limit for the server to become idle; it closes idle connections after ten seconds.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Compares resident memory in the second and the last third of the test, by the tenth percentile of its samples. Large photos
-/// cause peaks of hundreds of megabytes, which this ignores; a leak also shows between the peaks.
+/// Compares resident memory in the second and the last third of the test, by the tenth percentile of its samples. Large
+/// photos cause peaks of hundreds of megabytes, which this ignores; a leak also shows between the peaks.
 pub async fn watch_memory(url: &str, duration: Duration) -> Result<String> {
     let mut thirds = [const { Vec::new() }; 3];
     let start = Instant::now();
@@ -45,7 +45,7 @@ pub async fn check_idle(url: &str) -> Result<()> {
         let metrics = metrics(url).await?;
         let lines = metrics.lines().filter(|line| ZERO_WHEN_IDLE.iter().any(|name| line.starts_with(name)));
         let gauges: Vec<&str> = lines.collect();
-        ensure!(gauges.len() == 4, "expected one gauge per queue: {gauges:?}");
+        ensure!(gauges.len() == 4, "expected four gauges: {gauges:?}");
         let connections = value(&metrics, "shortcut_connections ")?;
         if gauges.iter().all(|line| line.ends_with(" 0")) && connections <= MAX_IDLE_CONNECTIONS {
             let failed = metrics.lines().find(|line| line.contains(r#"status="500""#));
@@ -61,6 +61,7 @@ async fn metrics(url: &str) -> Result<String> {
     Ok(reqwest::get(format!("{url}/metrics")).await?.error_for_status()?.text().await?)
 }
 
+/// Returns the value of the metric on the line that starts with `name`.
 fn value(metrics: &str, name: &str) -> Result<f64> {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name));
     line.with_context(|| format!("no metric {name}"))?.parse().context("metric is not a number")

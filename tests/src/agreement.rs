@@ -13,10 +13,10 @@ pub fn assert_agreement(one: &Prediction, other: &Prediction) -> Result<()> {
     let (a, b) = (&one.predictions, &other.predictions);
     ensure!(a.len() == b.len() && !a.is_empty(), "{a:?} and {b:?}");
     let last = |list: &[ClassScore]| list.last().map_or(0.0, |score| score.probability);
-    for (mine, theirs) in [(a, b), (b, a)] {
-        for score in mine {
-            let twin = theirs.iter().find(|twin| twin.index == score.index && twin.label == score.label);
-            let probability = twin.map_or(last(theirs), |twin| twin.probability);
+    for (ours, theirs) in [(a, b), (b, a)] {
+        for score in ours {
+            let same = theirs.iter().find(|other| other.index == score.index && other.label == score.label);
+            let probability = same.map_or(last(theirs), |same| same.probability);
             let near = (score.probability - probability).abs() < TOLERANCE;
             ensure!(near, "{} has the probabilities {} and {probability}", score.label, score.probability);
         }

@@ -15,8 +15,8 @@ pub fn folder() -> PathBuf {
     workspace::root().join(folder)
 }
 
-/// Creates a test that requires the optional data. Without data, it is listed as ignored, with the reason; but if
-/// `SHORTCUT_DATA` names a folder that does not exist, it fails.
+/// Creates a test that requires the optional data. Without the data, the test is listed as ignored, with the reason;
+/// but if `SHORTCUT_DATA` names a folder that does not exist, it fails.
 pub fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
     let trial = Trial::test(name, move || test().map_err(failed));
     if folder().is_dir() || std::env::var_os(VARIABLE).is_some() {
@@ -26,7 +26,7 @@ pub fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
     }
 }
 
-/// Creates a test that runs in a bare clone.
+/// Creates a test that needs only the files of a clone.
 pub fn bare_trial(name: &str, test: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || test().map_err(failed))
 }

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+/// A running server.
 pub struct Server {
     process: Child,
     url: String,
@@ -24,7 +25,7 @@ impl Server {
         Self::run(command)
     }
 
-    /// Starts a server by this command line, to which `--listen` is added, and waits until it is ready.
+    /// Starts a server with this command line, to which `--listen` is added, and waits until it is ready.
     pub fn run(mut command: Command) -> Result<Self> {
         let process = command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn();
         let mut process = process.context("failed to start the server")?;
@@ -35,12 +36,12 @@ impl Server {
         Ok(server)
     }
 
-    /// `http://127.0.0.1:PORT`, without a trailing slash.
+    /// Returns the address of the server, `http://127.0.0.1:PORT`, without a trailing slash.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The process, to send it signals.
+    /// Returns the process of the server, for sending signals to it.
     pub fn process(&mut self) -> &mut Child {
         &mut self.process
     }

@@ -22,7 +22,7 @@ pub fn module() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// `target/<profile>`
+/// Returns the folder of the programs, `target/<profile>`.
 fn profile() -> Result<PathBuf> {
     let test = std::env::current_exe().context("the path of this test is unknown")?;
     // target/<profile>/deps/<test>-<hash>

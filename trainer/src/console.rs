@@ -20,7 +20,8 @@ pub fn print_result(text: &str) -> Result<()> {
     }
 }
 
-/// Prints a line of a running command to stdout, ignoring errors: a closed pipe must not end a training run.
+/// Prints a line about a running command to stdout. Errors are ignored, because a closed pipe must not end a training
+/// run.
 pub fn print_progress(line: &str) {
     writeln!(io::stdout(), "{line}").ok();
 }
@@ -47,7 +48,7 @@ pub fn table() -> Table {
     table
 }
 
-/// Aligns the given columns of a table to the right. The table must have its header or rows already.
+/// Aligns the given columns of a table to the right. The table must already have a header or rows.
 pub fn align_right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
     for column in columns {
         if let Some(column) = table.column_mut(column) {

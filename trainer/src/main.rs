@@ -1,5 +1,5 @@
-//! `trainer`: the command line for training, evaluation, import, conversion and inspection of ResNets, for classification of
-//! photos, and for benchmarks. This file parses the command line; `commands` holds the sub-commands.
+//! `trainer`: the command line for training, evaluation, import, conversion and inspection of ResNets, for
+//! classification of photos, and for benchmarks. This file parses the command line; `commands` holds the sub-commands.
 
 mod commands;
 mod console;
@@ -39,7 +39,7 @@ Examples:
     trainer pack --data photos --output shards
   Evaluate the trained network
     trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
-  Import PyTorch weights, with names of the classes
+  Import PyTorch weights, with the names of the classes
     trainer import resnet18.pth resnet18.safetensors --labels names.txt
   Download published weights, with labels and preprocessing
     trainer fetch resnet50@torchvision
@@ -49,7 +49,7 @@ Examples:
     trainer inspect small.safetensors
   Classify a photo
     trainer predict cat.jpg --checkpoint small.safetensors
-  Measure the speed of that
+  Measure the inference speed
     trainer bench --checkpoint small.safetensors";
 
 fn main() -> ExitCode {

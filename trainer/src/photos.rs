@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 /// Extensions of the files that count as photos in a folder. A file that is given explicitly may have any name.
 pub const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 
-/// Limits for a user's own photos: far above those of the server, but below the memory of a common machine.
+/// Limits for decoding a user's own photos. They are far above those of the server, but a photo still fits into the
+/// memory of a common machine.
 pub const LIMITS: Limits = Limits { bytes: 256 << 20, pixels: 1 << 29, memory: 4 << 30 };
 
-/// Reads a file, up to one byte more than [`LIMITS`] allow, so that decoding rejects larger files.
+/// Reads a file, but at most one byte more than [`LIMITS`] allows, so that decoding rejects larger files.
 ///
 /// # Errors
 /// Returns a failure with the code `unreadable` if the file cannot be read.
@@ -25,7 +26,8 @@ pub fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Appends the photos of a folder and its subfolders, in order of their names. Links to folders are not followed.
+/// Appends the photos of a folder and its subfolders to `files`, in order of their names. Links to folders are not
+/// followed.
 ///
 /// # Errors
 /// Returns an error if a folder cannot be listed.

@@ -13,12 +13,12 @@ const STEPS: &str = "{wide_bar:.green} {pos}/{len}  {msg}  {eta} left";
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar over `count` photos.
+    /// Creates a bar that counts photos up to `count`.
     pub fn of_photos(count: usize) -> Self {
         Progress::new(ProgressBar::new(count as u64), PHOTOS)
     }
 
-    /// A bar over a download of `total` bytes, or a spinner if the total is unknown.
+    /// Creates a bar for a download of `total` bytes, or a spinner if the total is unknown.
     pub fn of_bytes(total: Option<u64>) -> Self {
         match total {
             Some(total) => Progress::new(ProgressBar::new(total), BYTES),
@@ -26,7 +26,7 @@ impl Progress {
         }
     }
 
-    /// A bar over `count` training steps, with a message.
+    /// Creates a bar that counts training steps up to `count` and shows a message.
     pub fn of_steps(count: usize) -> Self {
         Progress::new(ProgressBar::new(count as u64), STEPS)
     }
@@ -35,28 +35,30 @@ impl Progress {
         Progress(bar.with_style(ProgressStyle::with_template(template).expect("the templates above are valid")))
     }
 
-    /// Sets the position at which this process starts: it counts as done, but not towards the speed.
+    /// Sets the position at which this process starts. What was done before does not count towards the speed.
     pub fn start_at(&self, position: u64) {
         self.0.set_position(position);
         self.0.reset_eta();
     }
 
+    /// Advances the bar by `count`.
     pub fn advance(&self, count: usize) {
         self.0.inc(count as u64);
     }
 
-    /// Shows the message, which is computed only if the bar is visible.
+    /// Shows a message, which is computed only if the bar is visible.
     pub fn set_message(&self, message: impl FnOnce() -> String) {
         if !self.is_hidden() {
             self.0.set_message(message());
         }
     }
 
+    /// Returns whether the bar is hidden, because stderr is not a terminal.
     pub fn is_hidden(&self) -> bool {
         self.0.is_hidden()
     }
 
-    /// Runs `print`, which writes to the terminal, with the bar out of the way.
+    /// Runs `print`, which writes to the terminal, while the bar is removed from the screen.
     pub fn suspend(&self, print: impl FnOnce()) {
         self.0.suspend(print);
     }

@@ -1,8 +1,8 @@
-//! `trainer train` and `trainer evaluate` on a few small generated photos: the files of a run, and errors.
+//! `trainer train` and `trainer evaluate` on a few small generated photos: the files of a run, and error messages.
 
 mod common;
 
-use common::{command, fail, folder, json_lines, succeed, text, train_arguments};
+use common::{command, expect_failure, expect_success, json_lines, test_folder, text, train_arguments};
 use model::checkpoint::{Checkpoint, Metadata};
 use serde_json::Value;
 use std::fs;
@@ -11,14 +11,14 @@ use std::process::{Command, Stdio};
 
 #[test]
 fn run_folder_is_complete_and_its_checkpoints_are_usable() {
-    let folder = folder();
-    let at = folder.path();
-    let stdout = succeed(at, &train_arguments(&["--epochs", "8", "--output", "run"]));
+    let folder = test_folder();
+    let root = folder.path();
+    let stdout = expect_success(root, &train_arguments(&["--epochs", "8", "--output", "run"]));
     assert!(stdout.starts_with("resnet18, 2 classes, 25 training and 8 validation photos, 32 px"), "{stdout}");
-    assert_eq!(stdout.matches("broken.jpg").count(), 1, "reported once: {stdout}");
+    assert_eq!(stdout.matches("broken.jpg").count(), 1, "skipped files are reported once: {stdout}");
     assert_eq!(stdout.lines().last(), Some("run/best.safetensors"));
 
-    let run = at.join("run");
+    let run = root.join("run");
     assert_eq!(fs::read_to_string(run.join("classes.txt")).unwrap(), "green_thing\nred_thing\n");
     assert_eq!(fs::read_to_string(run.join("labels.txt")).unwrap(), "green thing\nred thing\n");
     let log = fs::read_to_string(run.join("log.txt")).unwrap();
@@ -28,7 +28,7 @@ fn run_folder_is_complete_and_its_checkpoints_are_usable() {
     assert_eq!(epochs.len(), 8);
     assert_eq!((&epochs[7]["skipped"], &epochs[7]["val"]["photos"]), (&1.into(), &8.into()));
     let loss = |index: usize| epochs[index]["train"]["loss"].as_f64().unwrap();
-    assert!(loss(7) < 0.7 * loss(0), "loss {} to {}", loss(0), loss(7));
+    assert!(loss(7) < 0.7 * loss(0), "the loss decreases from {} to {} only", loss(0), loss(7));
 
     let last = Checkpoint::from_path(run.join("last.safetensors")).unwrap();
     let Metadata { labels, preprocessing, recipe, metrics, .. } = last.metadata();
@@ -40,46 +40,49 @@ fn run_folder_is_complete_and_its_checkpoints_are_usable() {
     let best = Checkpoint::from_path(run.join("best.safetensors")).unwrap();
     assert!(best.metadata().metrics.as_ref().unwrap()["top1"].as_f64() >= metrics["top1"].as_f64());
 
-    // A validation set with an undecodable photo, and then with one class less.
-    fs::write(at.join("photos/val/red_thing/broken.jpg"), "not a photo").unwrap();
+    // Evaluate with an undecodable photo, and then without the photos of one class.
+    fs::write(root.join("photos/val/red_thing/broken.jpg"), "not a photo").unwrap();
     let evaluate = ["evaluate", "--checkpoint", "run/last.safetensors", "--data", "photos", "--batch-size", "3"];
-    let json: Value = serde_json::from_str(&succeed(at, &[&evaluate[..], &["--json"]].concat())).unwrap();
+    let json: Value = serde_json::from_str(&expect_success(root, &[&evaluate[..], &["--json"]].concat())).unwrap();
     assert_eq!((&json["photos"], &json["skipped"]), (&8.into(), &1.into()));
     assert_eq!(json["top1"], metrics["top1"]);
     assert!((json["loss"].as_f64().unwrap() - metrics["loss"].as_f64().unwrap()).abs() < 1e-5, "{json} {metrics}");
-    fs::remove_dir_all(at.join("photos/val/red_thing")).unwrap();
-    assert!(succeed(at, &evaluate).contains("4 photos, 0 skipped"));
+    fs::remove_dir_all(root.join("photos/val/red_thing")).unwrap();
+    assert!(expect_success(root, &evaluate).contains("4 photos, 0 skipped"));
 
     let photo = "photos/val/green_thing/0.bmp";
-    let answer = succeed(at, &["predict", photo, "--checkpoint", "run/best.safetensors"]);
-    assert!(answer.contains("green thing") && answer.contains("red thing"), "{answer}");
+    let table = expect_success(root, &["predict", photo, "--checkpoint", "run/best.safetensors"]);
+    assert!(table.contains("green thing") && table.contains("red thing"), "{table}");
 }
 
 #[test]
 fn equal_seeds_give_equal_weights_for_any_number_of_threads() {
-    let folder = folder();
+    let folder = test_folder();
     let train = |output: &str, more: &[&str]| {
-        succeed(folder.path(), &train_arguments(&[&["--epochs", "1", "--output", output], more].concat()));
+        expect_success(folder.path(), &train_arguments(&[&["--epochs", "1", "--output", output], more].concat()));
         Checkpoint::from_path(folder.path().join(output).join("last.safetensors")).unwrap().values("conv1.weight")
     };
     let expected = train("one-thread", &["--loader-threads", "1"]);
     assert_eq!(train("three-threads", &["--loader-threads", "3"]), expected);
     assert_ne!(train("other", &["--seed", "1"]), expected);
-    // The recipe in the folder of a run can be used for another run.
-    succeed(folder.path(), &["train", "--data", "photos", "--recipe", "one-thread/recipe.toml", "--output", "again"]);
+    // The resolved recipe in the folder of a run can be used for another run.
+    expect_success(
+        folder.path(),
+        &["train", "--data", "photos", "--recipe", "one-thread/recipe.toml", "--output", "again"],
+    );
     let again = Checkpoint::from_path(folder.path().join("again/last.safetensors")).unwrap();
     assert_eq!(again.values("conv1.weight"), expected);
 }
 
 #[cfg(unix)]
 #[test]
-fn interrupt_saves_and_stops() {
-    let folder = folder();
+fn interrupted_run_saves_and_stops() {
+    let folder = test_folder();
     let arguments = train_arguments(&["--epochs", "100000", "--output", "run"]);
     let mut child = command(folder.path(), &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let epoch = stdout.lines().map(Result::unwrap).find(|line| line.starts_with("epoch 1/"));
-    assert!(epoch.is_some(), "no epoch ended");
+    assert!(epoch.is_some(), "the run ended before its first epoch");
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     let stderr = text(&output.stderr);
@@ -91,22 +94,23 @@ fn interrupt_saves_and_stops() {
 
 #[test]
 fn non_finite_loss_ends_the_run_and_keeps_the_last_checkpoint() {
-    let folder = folder();
-    // A warm-up that never ends: the first epoch is harmless; later steps multiply the weights by -10 and more.
+    let folder = test_folder();
+    // The warm-up lasts for all epochs: learning rates are low in the first epoch, but later steps multiply the weights
+    // by `1 - learning-rate * weight-decay`, which soon is below -10.
     let divergent =
         ["learning-rate=100", "warmup-epochs=20", "warmup-factor=0", "weight-decay=1", "nesterov=false", "momentum=0"];
     let divergent = divergent.iter().flat_map(|change| ["--set", change]);
     let more: Vec<&str> = ["--epochs", "20", "--output", "run"].into_iter().chain(divergent).collect();
-    let stderr = fail(folder.path(), &train_arguments(&more));
+    let stderr = expect_failure(folder.path(), &train_arguments(&more));
     assert!(stderr.contains("--set learning-rate=1e1 (last checkpoint: run/last.safetensors)"), "{stderr}");
     Checkpoint::from_path(folder.path().join("run/last.safetensors")).unwrap();
 }
 
 #[test]
 fn errors_are_reported_before_anything_is_written() {
-    let folder = folder();
-    let at = folder.path();
-    fs::create_dir_all(at.join("full/more")).unwrap();
+    let folder = test_folder();
+    let root = folder.path();
+    fs::create_dir_all(root.join("full/more")).unwrap();
     let cases: [(&[&str], &str); 12] = [
         (&["--replicas", "3"], "1 and 3 replicas it must be a multiple of 3"),
         (&["--gpus", "64"], "--gpus 64: available CUDA devices: "),
@@ -123,38 +127,39 @@ fn errors_are_reported_before_anything_is_written() {
     ];
     for (more, expected) in cases {
         let arguments = train_arguments(more);
-        let stderr = fail(at, &arguments);
+        let stderr = expect_failure(root, &arguments);
         assert!(stderr.contains(expected), "{more:?}: {stderr:?}, not {expected:?}");
     }
-    assert!(!at.join("runs").exists());
-    let stderr = fail(at, &["evaluate", "--checkpoint", "start.safetensors", "--data", "photos"]);
-    assert!(stderr.contains("green_thing: unknown class; expected one of the 3 classes"), "{stderr}");
+    assert!(!root.join("runs").exists());
+    let stderr = expect_failure(root, &["evaluate", "--checkpoint", "start.safetensors", "--data", "photos"]);
+    assert!(stderr.contains("green_thing: unknown class; expected one of "), "{stderr}");
 }
 
 #[test]
 fn replicas_match_accumulation_and_are_deterministic() {
-    let folder = folder();
+    let folder = test_folder();
     let run = |output: &str, more: &[&str]| {
-        succeed(folder.path(), &train_arguments(&[&["--epochs", "2", "--output", output], more].concat()));
+        expect_success(folder.path(), &train_arguments(&[&["--epochs", "2", "--output", output], more].concat()));
         let last = Checkpoint::from_path(folder.path().join(output).join("last.safetensors")).unwrap();
         (last.values("layer1.0.conv1.weight"), last.metadata().metrics.clone().unwrap())
     };
-    let (parts, parts_metrics) = run("parts", &["--set", "accumulate=2"]);
+    let (accumulated, accumulated_metrics) = run("accumulated", &["--set", "accumulate=2"]);
     let (replicas, metrics) = run("replicas", &["--replicas", "2"]);
-    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    let difference: Vec<f32> = parts.iter().zip(&replicas).map(|(a, b)| a - b).collect();
-    assert!(largest(&difference) < 1e-4 * largest(&parts), "{} of {}", largest(&difference), largest(&parts));
+    let max_abs = |values: &[f32]| values.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+    let differences: Vec<f32> = accumulated.iter().zip(&replicas).map(|(a, b)| a - b).collect();
+    let (max_difference, max_weight) = (max_abs(&differences), max_abs(&accumulated));
+    assert!(max_difference < 1e-4 * max_weight, "weights up to {max_weight} differ by up to {max_difference}");
     assert_eq!(run("again", &["--replicas", "2"]), (replicas, metrics.clone()), "replicas are deterministic");
-    assert_eq!((&parts_metrics["epoch"], &metrics["epoch"]), (&2.into(), &2.into()));
+    assert_eq!((&accumulated_metrics["epoch"], &metrics["epoch"]), (&2.into(), &2.into()));
     let records = json_lines(&folder.path().join("replicas/metrics.jsonl"));
     assert_eq!(records.last().unwrap()["val"]["photos"], 8, "no photo is counted twice");
 }
 
 #[test]
-fn classifier_alone_is_trained_on_cached_features() {
-    let folder = folder();
+fn layers_head_trains_only_the_classifier() {
+    let folder = test_folder();
     let head = ["--set", "layers=head", "--set", "learning-rate=0.05", "--epochs", "20", "--output", "run"];
-    succeed(folder.path(), &train_arguments(&head));
+    expect_success(folder.path(), &train_arguments(&head));
     let open = |path: &str| Checkpoint::from_path(folder.path().join(path)).unwrap();
     let (start, last) = (open("start.safetensors"), open("run/last.safetensors"));
     for name in ["conv1.weight", "bn1.weight", "bn1.running_mean", "layer4.1.conv2.weight"] {
@@ -163,19 +168,20 @@ fn classifier_alone_is_trained_on_cached_features() {
     let records = json_lines(&folder.path().join("run/metrics.jsonl"));
     let epochs: Vec<_> = records.iter().filter(|line| line["kind"] == "epoch").collect();
     let loss = |index: usize| epochs[index]["train"]["loss"].as_f64().unwrap();
-    assert!(loss(19) < 0.8 * loss(0), "{} to {}", loss(0), loss(19));
+    assert!(loss(19) < 0.8 * loss(0), "the loss decreases from {} to {} only", loss(0), loss(19));
     // Validation on cached features agrees with evaluation on photos.
     let evaluate = ["evaluate", "--checkpoint", "run/last.safetensors", "--data", "photos", "--json"];
-    let json: Value = serde_json::from_str(&succeed(folder.path(), &evaluate)).unwrap();
+    let json: Value = serde_json::from_str(&expect_success(folder.path(), &evaluate)).unwrap();
     let val = &epochs[19]["val"];
     assert_eq!(json["top1"], val["top1"]);
     assert!((json["loss"].as_f64().unwrap() - val["loss"].as_f64().unwrap()).abs() < 1e-3, "{json} {val}");
 }
 
-/// Combines options that no single recipe does, and ends by early stopping.
+/// Combines keys that no built-in recipe combines. The learning rate is too low for an improvement, so that early
+/// stopping ends the run.
 #[test]
-fn all_recipe_options_can_be_combined() {
-    let folder = folder();
+fn many_recipe_keys_can_be_combined() {
+    let folder = test_folder();
     let keys = [
         "optimiser=lamb",
         "momentum=",
@@ -200,7 +206,7 @@ fn all_recipe_options_can_be_combined() {
     ];
     let keys = keys.iter().flat_map(|key| ["--set", key]);
     let more = ["--epochs", "30", "--precision", "f16", "--replicas", "2", "--output", "run"];
-    let stdout = succeed(folder.path(), &train_arguments(&more.into_iter().chain(keys).collect::<Vec<_>>()));
+    let stdout = expect_success(folder.path(), &train_arguments(&more.into_iter().chain(keys).collect::<Vec<_>>()));
     assert!(stdout.contains("stopped early: no better top-1 for 2 epochs"), "{stdout}");
     let epochs =
         json_lines(&folder.path().join("run/metrics.jsonl")).iter().filter(|line| line["kind"] == "epoch").count();

@@ -1,4 +1,4 @@
-//! The root component: the layout of the page.
+//! The root component, which lays out the page.
 
 use crate::components::{AnswerPanel, ClassList, ModelSelect, ModelStatus, PhotoFrame, SamplePhotos, Thumbnails};
 use crate::hooks::{DropContent, use_drop, use_paste};
@@ -17,7 +17,9 @@ pub fn App() -> impl IntoView {
     let dragging = use_drop(move |content| match content {
         DropContent::Files(files) => session.add_files(files),
         DropContent::NoFiles => {
-            session.show_notice("That is not a file. Save the image to your device first, or copy and paste it here.");
+            session.show_notice(
+                "What you dropped is not a file. Save the image to your device first, or copy it and paste it here.",
+            );
         }
     });
 

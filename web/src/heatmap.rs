@@ -1,17 +1,19 @@
-//! Draws a class activation map as an image to lay over the photo.
+//! Draws a class activation map as an image that is laid over the photo.
 
 use leptos::prelude::document;
 use model::explain::ActivationMap;
 use wasm_bindgen::{Clamped, JsCast, JsValue};
 use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement, ImageData};
 
-/// Pixels of the image along each cell of the map; the browser scales the image further.
+/// Width and height of the drawn image per cell of the map, in pixels. The browser scales the image to the photo.
 const PIXELS_PER_CELL: usize = 12;
 
-/// Colours of weak and strong activations, as red, green and blue. The strongest activation has opacity `OPACITY`.
+/// Colour of the weakest activation: red, green and blue in 0..=255.
 const WEAK_COLOUR: [f32; 3] = [255.0, 205.0, 70.0];
+/// Colour of the strongest activation.
 const STRONG_COLOUR: [f32; 3] = [224.0, 30.0, 60.0];
-const OPACITY: f32 = 0.72;
+/// Opacity of the strongest activation. The weakest is transparent.
+const MAX_OPACITY: f32 = 0.72;
 
 /// Returns the image as a `data:` URL, or `None` if the browser cannot draw it.
 pub fn data_url(map: &ActivationMap) -> Option<String> {
@@ -30,13 +32,13 @@ fn draw(map: &ActivationMap) -> Result<String, JsValue> {
     canvas.to_data_url()
 }
 
-/// Returns the RGBA colour of an activation in 0..1.
+/// Returns the RGBA colour of an activation in 0..=1.
 fn colour(value: f32) -> [u8; 4] {
     let mix = |channel: usize| WEAK_COLOUR[channel] + (STRONG_COLOUR[channel] - WEAK_COLOUR[channel]) * value;
-    [mix(0), mix(1), mix(2), 255.0 * OPACITY * value].map(|channel| channel as u8)
+    [mix(0), mix(1), mix(2), 255.0 * MAX_OPACITY * value].map(|channel| channel as u8)
 }
 
-/// Upsamples the map by a cubic B-spline, which never exceeds the range of the values.
+/// Upsamples the map with a cubic B-spline, whose results never exceed the range of the map's values.
 fn upsample(map: &ActivationMap) -> Vec<f32> {
     let (columns, rows) = (spline_taps(map.width), spline_taps(map.height));
     let row_value = |row: usize, column: &SplineTaps| -> f32 {
@@ -47,7 +49,7 @@ fn upsample(map: &ActivationMap) -> Vec<f32> {
     rows.iter().flat_map(|row| columns.iter().map(move |column| value(row, column))).collect()
 }
 
-/// Indices of the four cells that contribute to a pixel along one axis, with their weights.
+/// Indices and weights of the four cells that contribute to a pixel along one axis.
 type SplineTaps = [(usize, f32); 4];
 
 /// Returns the taps of each pixel along an axis of `cells` cells. The outermost cells are repeated beyond the edges.

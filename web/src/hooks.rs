@@ -7,15 +7,15 @@ use web_sys::{ClipboardEvent, DragEvent, File, FileList};
 pub enum DropContent {
     /// At least one file.
     Files(Vec<File>),
-    /// A link, text, or an image of another page: the browser gives no access to its bytes.
+    /// A link, text, or an image from another page, to whose bytes the browser gives no access.
     NoFiles,
 }
 
-/// Calls `on_drop` for each drop. The returned signal is true while something is being dragged over the page.
+/// Calls `on_drop` whenever something is dropped. The returned signal is true while something is dragged over the page.
 pub fn use_drop(on_drop: impl Fn(DropContent) + 'static) -> ReadSignal<bool> {
     let (dragging, set_dragging) = signal(false);
     window_event_listener(ev::dragover, move |event: DragEvent| {
-        // By default the browser would leave the page and open the file.
+        // By default, the browser would leave the page and open the dropped file.
         event.prevent_default();
         if !dragging.get_untracked() {
             set_dragging.set(true);
@@ -47,6 +47,7 @@ pub fn use_paste(on_paste: impl Fn(Vec<File>) + 'static) {
     });
 }
 
+/// Returns the files of a list, and no files if there is no list.
 pub fn files(list: Option<FileList>) -> Vec<File> {
     let list = list.into_iter().flat_map(|list| (0..list.length()).filter_map(move |index| list.get(index)));
     list.collect()

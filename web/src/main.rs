@@ -1,8 +1,8 @@
 //! The page: the visitor drops a photo and sees what a residual network recognises in it.
 //!
-//! The page itself computes nothing. A [`worker`] classifies photos on the visitor's device, or the server does if
-//! the worker cannot, and the page shows which of the two answered. [`session`] holds the page's state, [`queue`] has
-//! the photos classified one at a time, and `components` display the results.
+//! The main thread computes nothing. A [`worker`] classifies photos on the visitor's device, or the server does if the
+//! worker cannot, and the page shows which of the two answered. [`session`] holds the page's state, [`queue`] sends the
+//! photos to the worker or the server one at a time, and `components` display the results.
 
 mod app;
 mod components;

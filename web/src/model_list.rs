@@ -6,7 +6,7 @@ use std::sync::Arc;
 use web_sys::Url;
 use worker::message::WeightsFile;
 
-/// Maximum size of weights that the page downloads; larger models run on the server.
+/// Maximum size in bytes of weights that the page downloads. Larger models run on the server.
 const MAX_BYTES_IN_PAGE: u64 = 32_000_000;
 
 /// Maximum number of classes that the page lists without a search field.
@@ -16,13 +16,13 @@ const MAX_LISTED_CLASSES: usize = 24;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ModelInfo {
     pub name: String,
-    pub architecture: String,
     /// Number of classes.
     pub classes: usize,
     /// Names of the classes, by index.
     pub labels: Vec<String>,
-    /// Size of the stored weights.
+    /// Size of the file with the weights, in bytes.
     pub bytes: u64,
+    /// SHA-256 of that file, in hexadecimal.
     pub sha256: String,
     /// URL of the weights, relative to the page.
     pub weights: String,
@@ -40,6 +40,7 @@ impl ModelInfo {
         self.labels.len() <= MAX_LISTED_CLASSES
     }
 
+    /// Returns what the worker needs to download and verify the weights.
     pub fn weights_file(&self) -> WeightsFile {
         let base = document().base_uri().ok().flatten().unwrap_or_default();
         let url = Url::new_with_base(&self.weights, &base).map_or_else(|_| self.weights.clone(), |url| url.href());
@@ -47,7 +48,8 @@ impl ModelInfo {
     }
 }
 
-/// Returns the model to select when the page opens: the server's default, or else the one with the most classes.
+/// Returns the model to select when the page opens: the server's default, or the one with the most classes if the
+/// server names no default.
 pub fn initial_model(models: &[Arc<ModelInfo>]) -> Option<Arc<ModelInfo>> {
     let default = models.iter().find(|model| model.default);
     default.or_else(|| models.iter().max_by_key(|model| model.classes)).cloned()

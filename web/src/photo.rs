@@ -6,7 +6,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, Url};
 
-/// Cheap to clone; the object URL is revoked when the last clone is dropped.
+/// A photo that is cheap to clone. Its object URL is revoked when the last clone is dropped.
 #[derive(Clone)]
 pub struct Photo(Rc<PhotoFile>);
 
@@ -43,7 +43,7 @@ impl Drop for PhotoFile {
     }
 }
 
-/// Returns a copy of a file's bytes. The browser reads them off the main thread.
+/// Returns the bytes of a file. The browser reads them off the main thread.
 ///
 /// # Errors
 /// Returns an error if the file is a folder or no longer exists.

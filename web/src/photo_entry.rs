@@ -28,7 +28,7 @@ pub enum PhotoStatus {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub prediction: Prediction,
-    /// `None` for answers of the server.
+    /// The explanation of the prediction; `None` if the server computed it.
     pub explanation: Option<Explanation>,
     pub computed_in: ComputedIn,
     /// Time from the start of the request to the answer, as measured by the page.

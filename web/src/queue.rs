@@ -18,7 +18,7 @@ use std::rc::Rc;
 use web_sys::Blob;
 use worker::message::UNSUPPORTED_FORMAT;
 
-/// Number of classes shown.
+/// Number of classes in an answer.
 const TOP_K: usize = 5;
 
 /// Runs the queue whenever the list of photos changes or the model becomes ready.
@@ -68,7 +68,7 @@ fn next_queued(session: Session) -> Option<PhotoEntry> {
     })
 }
 
-/// Does nothing if the photo has been removed from the list.
+/// Sets the status of a photo, unless the photo has been removed from the list.
 fn set_status(session: Session, id: u32, status: PhotoStatus) {
     session.photos.update(|photos| {
         if let Some(entry) = photos.iter_mut().find(|entry| entry.id == id) {
@@ -77,7 +77,8 @@ fn set_status(session: Session, id: u32, status: PhotoStatus) {
     });
 }
 
-enum Classifier {
+/// Where a photo is sent to be classified.
+enum Destination {
     Worker(Rc<WorkerClient>),
     Server { model: String },
 }
@@ -91,13 +92,15 @@ enum ClassifyError {
     ServerUnreachable,
 }
 
+/// Classifies a photo in the worker if there is one, or on the server. If the worker crashes, the server classifies the
+/// photo.
 async fn classify(session: Session, generation: u32, photo: &Photo) -> PhotoStatus {
     let start = now();
     let answered = |(prediction, explanation), computed_in| {
         PhotoStatus::Answered(Answer { prediction, explanation, computed_in, elapsed_ms: now() - start })
     };
     if let Some(worker) = session.worker.get_value() {
-        match classify_photo(&Classifier::Worker(worker), photo).await {
+        match classify_photo(&Destination::Worker(worker), photo).await {
             Ok(answer) => return answered(answer, ComputedIn::Page),
             Err(ClassifyError::WorkerTerminated(_)) if session.generation.get_value() != generation => {
                 return PhotoStatus::Queued;
@@ -107,33 +110,34 @@ async fn classify(session: Session, generation: u32, photo: &Photo) -> PhotoStat
         }
     }
     let Some(model) = session.model.get_untracked() else { return PhotoStatus::Queued };
-    match classify_photo(&Classifier::Server { model: model.name.clone() }, photo).await {
+    match classify_photo(&Destination::Server { model: model.name.clone() }, photo).await {
         Ok(answer) => answered(answer, ComputedIn::Server),
         Err(error) => error.into_status(),
     }
 }
 
-/// Classifies a photo. If its format is not supported, it is converted by the browser and tried once more.
-async fn classify_photo(classifier: &Classifier, photo: &Photo) -> ClassifyResult {
-    match classify_file(classifier, photo.blob()).await {
+/// Classifies a photo. If its format is not supported, the browser converts it to PNG for a second attempt.
+async fn classify_photo(destination: &Destination, photo: &Photo) -> ClassifyResult {
+    match classify_file(destination, photo.blob()).await {
         Err(ClassifyError::Rejected(failure)) if failure.code == UNSUPPORTED_FORMAT => match to_png(photo).await {
-            Some(png) => classify_file(classifier, &png).await,
+            Some(png) => classify_file(destination, &png).await,
             None => Err(ClassifyError::Rejected(failure)),
         },
         result => result,
     }
 }
 
-async fn classify_file(classifier: &Classifier, file: &Blob) -> ClassifyResult {
-    match classifier {
-        Classifier::Worker(worker) => {
+/// Classifies a file without any conversion.
+async fn classify_file(destination: &Destination, file: &Blob) -> ClassifyResult {
+    match destination {
+        Destination::Worker(worker) => {
             let bytes = read_bytes(file).await.map_err(|_| ClassifyError::unreadable())?;
             worker.classify(bytes, TOP_K).await.map_err(|error| match error {
                 WorkerError::Rejected(failure) => ClassifyError::Rejected(failure),
                 WorkerError::Terminated(_) => ClassifyError::WorkerTerminated(error),
             })
         }
-        Classifier::Server { model } => match server::predict(model, file, TOP_K).await {
+        Destination::Server { model } => match server::predict(model, file, TOP_K).await {
             Ok(prediction) => Ok((prediction, None)),
             Err(ServerError::Rejected(failure)) => Err(ClassifyError::Rejected(failure)),
             Err(ServerError::Unreachable) => Err(ClassifyError::ServerUnreachable),
@@ -143,15 +147,18 @@ async fn classify_file(classifier: &Classifier, file: &Blob) -> ClassifyResult {
 
 impl ClassifyError {
     fn unreadable() -> Self {
-        let message = "this file could not be opened; it may be a folder, or may have been moved or deleted".into();
-        ClassifyError::Rejected(FailureDetail { code: "unreadable".into(), message })
+        let message = "this file cannot be opened; it may be a folder, or it may have been moved or deleted. Please \
+            choose another photo";
+        ClassifyError::Rejected(FailureDetail { code: "unreadable".into(), message: message.into() })
     }
 
     fn into_status(self) -> PhotoStatus {
         let retryable = !matches!(self, ClassifyError::Rejected(_));
         let message = match self {
             ClassifyError::Rejected(failure) => failure_message(&failure),
-            ClassifyError::WorkerTerminated(_) => "The model in this page stopped unexpectedly.".into(),
+            ClassifyError::WorkerTerminated(_) => {
+                "The model in this page stopped unexpectedly. Please try again.".into()
+            }
             ClassifyError::ServerUnreachable => {
                 "This model runs on the server, which cannot be reached. Check your connection, then try again.".into()
             }

@@ -1,4 +1,4 @@
-//! The page's requests to the server: the list of models, and predictions of models that do not run in the page.
+//! Requests to the server: the list of models, and predictions of models that do not run in the page.
 
 use crate::model_list::ModelInfo;
 use js_sys::encode_uri_component;
@@ -10,13 +10,14 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, Blob, RequestInit, Response};
 
-/// Time limit for a request. Uploading a large photo over a slow connection takes minutes.
+/// Time limit for a request. It is long because uploading a large photo over a slow connection takes minutes.
 const TIMEOUT_MS: u32 = 180_000;
 
 #[derive(Clone, Debug)]
 pub enum ServerError {
+    /// There was no response within the time limit.
     Unreachable,
-    /// The server answered with an error.
+    /// The response is an error, or is not valid.
     Rejected(FailureDetail),
 }
 
@@ -40,7 +41,7 @@ async fn request_json<T: DeserializeOwned>(url: &str, request: &RequestInit) -> 
     request.set_signal(Some(&AbortSignal::timeout_with_u32(TIMEOUT_MS)));
     let (status, body) = request_text(url, request).await.map_err(|_| ServerError::Unreachable)?;
     let invalid = || {
-        let message = format!("the server sent an unexpected response (HTTP {status})");
+        let message = format!("the server sent an unexpected response (HTTP {status}). Please try again later");
         ServerError::Rejected(FailureDetail { code: "invalid_response".into(), message })
     };
     if (200..300).contains(&status) {

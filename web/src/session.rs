@@ -1,4 +1,4 @@
-//! The state of the page and the actions of the visitor, in one handle that all components get from the context.
+//! The state of the page and the actions of the visitor. All components get the same handle from the context.
 
 use crate::format::{failure_message, sentence};
 use crate::model_list::{ModelInfo, initial_model};
@@ -14,18 +14,19 @@ use std::sync::Arc;
 use web_sys::{File, UrlSearchParams};
 use worker::message::EngineChoice;
 
-/// Maximum number of photos in the list; the oldest are removed first.
+/// Maximum number of photos in the list. The oldest are removed first.
 const MAX_PHOTOS: usize = 12;
-/// After this number of crashes the worker is not started again.
+/// Number of crashes after which the worker is not started again.
 const MAX_WORKER_CRASHES: u32 = 2;
 
+/// A handle to the state. All copies share it.
 #[derive(Clone, Copy)]
 pub struct Session {
     pub models: RwSignal<ModelList>,
     /// The selected model.
     pub model: RwSignal<Option<Arc<ModelInfo>>>,
     pub readiness: RwSignal<Readiness>,
-    /// In the order in which they were added.
+    /// The photos, in the order in which they were added.
     pub photos: RwSignal<Vec<PhotoEntry>, LocalStorage>,
     /// The id of the photo in the large frame.
     pub selected: RwSignal<Option<u32>>,
@@ -56,7 +57,8 @@ pub enum ModelList {
 pub enum Readiness {
     /// No model is selected.
     NoModel,
-    /// Bytes of the weights. When both are equal, the worker is preparing the engine.
+    /// The weights are being downloaded (`received` of `total` bytes). When both are equal, the worker is preparing the
+    /// engine.
     Loading {
         received: u64,
         total: u64,
@@ -102,11 +104,13 @@ impl Session {
                     match initial_model(&models) {
                         Some(model) => {
                             self.select_model(model);
-                            // Splits the work into two browser tasks, so that none of them gets too long.
+                            // Ends the current browser task, so that no task gets too long.
                             TimeoutFuture::new(0).await;
                             self.models.set(ModelList::Loaded(models));
                         }
-                        None => self.models.set(ModelList::Failed("The server has no models.".into())),
+                        None => self.models.set(ModelList::Failed(
+                            "The server has no models, so it cannot classify photos. Please try again later.".into(),
+                        )),
                     }
                 }
                 Err(ServerError::Unreachable) => self.models.set(ModelList::Failed(
@@ -187,8 +191,10 @@ impl Session {
         let (images, others): (Vec<File>, Vec<File>) = files.into_iter().partition(may_be_image);
         match others.as_slice() {
             [] => self.notice.set(None),
-            [other] => self.notice.set(Some(format!("“{}” is not an image file.", other.name()))),
-            others => self.notice.set(Some(format!("{} of these files are not image files.", others.len()))),
+            [other] => self.notice.set(Some(format!("“{}” is not an image file and was skipped.", other.name()))),
+            others => {
+                self.notice.set(Some(format!("{} of these files are not image files and were skipped.", others.len())));
+            }
         }
         self.add_photos(images.into_iter().map(|file| Photo::new(&file.name(), file.into())).collect());
     }
@@ -197,7 +203,7 @@ impl Session {
     pub fn add_photos(self, mut photos: Vec<Photo>) {
         if photos.len() > MAX_PHOTOS {
             photos.truncate(MAX_PHOTOS);
-            self.show_notice(&format!("Only the first {MAX_PHOTOS} photos were added."));
+            self.show_notice(&format!("Only the first {MAX_PHOTOS} photos were added, which is the maximum."));
         }
         let mut first = None;
         self.photos.update(|entries| {
@@ -215,7 +221,7 @@ impl Session {
         }
     }
 
-    /// Shows a photo in the large frame. It is classified next, if it is still queued.
+    /// Shows a photo in the large frame. If it is still queued, it is classified next.
     pub fn select_photo(self, id: u32) {
         self.notice.set(None);
         self.selected.set(Some(id));
@@ -232,14 +238,15 @@ impl Session {
         self.notice.set(Some(message.to_owned()));
     }
 
-    /// Returns the photo in the large frame, and tracks it.
+    /// Returns the photo in the large frame. The caller's reactive scope tracks the selection and the list of photos.
     pub fn selected_photo(self) -> Option<PhotoEntry> {
         let selected = self.selected.get()?;
         self.photos.with(|photos| photos.iter().find(|entry| entry.id == selected).cloned())
     }
 }
 
-/// Files without a type are accepted: the classifier inspects their bytes.
+/// Returns whether a file may be an image according to its type. Files without a type are accepted, since the
+/// classifier inspects their bytes.
 fn may_be_image(file: &File) -> bool {
     let kind = file.type_();
     kind.is_empty() || kind.starts_with("image/")

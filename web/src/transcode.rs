@@ -1,5 +1,5 @@
-//! Converts photos that neither worker nor server can decode to PNG, if the browser can display them: SVG, and, when
-//! the model runs on the server, AVIF or HEIC.
+//! Converts photos that the classifier cannot decode to PNG, if the browser can display them. The worker cannot decode
+//! SVG; the server also cannot decode AVIF and HEIC.
 
 use crate::photo::Photo;
 use js_sys::{Function, Promise};
@@ -9,9 +9,9 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, CanvasRenderingContext2d, HtmlCanvasElement, HtmlImageElement};
 
-/// Length of the short side to which vector graphics are drawn; a network's input has 224.
+/// Length in pixels of the short side of converted vector graphics. The input of most networks has 224x224 pixels.
 const VECTOR_SIDE: f64 = 512.0;
-/// Maximum number of pixels, which is also the limit of some browsers' canvases.
+/// Maximum number of pixels of a converted photo, which is also the limit of some browsers' canvases.
 const MAX_PIXELS: f64 = 16_777_216.0;
 
 /// Returns the photo as PNG, or `None` if the browser cannot display it.
@@ -40,7 +40,7 @@ fn draw(image: &HtmlImageElement, width: f64, height: f64) -> Result<HtmlCanvasE
     Ok(canvas)
 }
 
-/// Wraps `toBlob` in a promise.
+/// Encodes the canvas as PNG. Returns a promise for the blob.
 fn encode(canvas: &HtmlCanvasElement) -> Promise {
     Promise::new(&mut |resolve: Function, reject: Function| {
         let callback = Closure::once_into_js(move |blob: JsValue| resolve.call1(&JsValue::NULL, &blob));

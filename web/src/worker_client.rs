@@ -22,7 +22,8 @@ pub enum WorkerError {
     Terminated(String),
 }
 
-/// A worker with one model. It runs until [`WorkerClient::terminate`] is called or the client is dropped.
+/// A connection to a worker with one model, which runs until [`WorkerClient::terminate`] is called or the client is
+/// dropped.
 pub struct WorkerClient {
     worker: Worker,
     pending: SharedPending,
@@ -34,7 +35,7 @@ pub struct WorkerClient {
 type ReplyResult = Result<Reply, WorkerError>;
 type SharedPending = Rc<RefCell<Pending>>;
 
-/// Whether a caller is waiting for the worker's next reply.
+/// State of the connection: whether a caller is waiting for the worker's next reply.
 #[derive(Default)]
 enum Pending {
     #[default]
@@ -46,8 +47,8 @@ enum Pending {
 }
 
 impl WorkerClient {
-    /// Starts a worker that loads a model. The returned future resolves to the name of its device when the model is
-    /// ready. `on_progress` is called with the number of bytes of the weights received so far.
+    /// Starts a worker that loads a model. The returned future resolves to the name of the model's device when the
+    /// model is ready. `on_progress` is called with the number of bytes of the weights received so far.
     pub fn start(
         weights: WeightsFile,
         engine: EngineChoice,
@@ -94,8 +95,8 @@ impl WorkerClient {
         Ok((client, backend))
     }
 
-    /// Classifies an encoded photo and explains the answer. A second call before the first one has been answered
-    /// makes the first one fail with [`WorkerError::Terminated`].
+    /// Classifies an encoded photo and explains the answer. Only one call may be pending: a second one makes the first
+    /// fail with [`WorkerError::Terminated`].
     pub async fn classify(
         &self,
         bytes: ArrayBuffer,
@@ -132,7 +133,7 @@ fn send(worker: &Worker, request: &Request) -> Result<(), WorkerError> {
     worker.post_message_with_transfer(&message, &request.transfer_list()).map_err(terminated)
 }
 
-/// Registers the caller for the next reply at once, before the returned future is polled.
+/// Returns a future for the worker's next reply. The caller is registered at once, before the future is polled.
 fn next_reply(pending: &SharedPending) -> impl Future<Output = ReplyResult> + use<> {
     let (sender, receiver) = oneshot::channel();
     let mut pending = pending.borrow_mut();
@@ -155,7 +156,7 @@ fn deliver(pending: &SharedPending, reply: ReplyResult) {
     }
 }
 
-/// Converts an exception or an `error` event. The event for a script that cannot be loaded has no message.
+/// Converts an exception or an `error` event to an error. The event for a script that cannot be loaded has no message.
 fn terminated(thrown: JsValue) -> WorkerError {
     let message = Reflect::get(&thrown, &"message".into()).ok().and_then(|message| message.as_string());
     WorkerError::Terminated(message.unwrap_or_else(|| "the worker's module could not be loaded".into()))

@@ -21,7 +21,7 @@ pub struct Convolution {
 }
 
 impl Convolution {
-    /// `[out_channels, in_channels / groups, kernel, kernel]`
+    /// Returns the shape of the weight, `[out_channels, in_channels / groups, kernel, kernel]`.
     pub fn weight_shape(&self) -> [usize; 4] {
         [self.out_channels, self.in_channels / self.groups, self.kernel, self.kernel]
     }
@@ -32,7 +32,7 @@ impl Convolution {
     }
 }
 
-/// A max-pool; the padding is minus infinity.
+/// A max-pool. Padding counts as minus infinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxPool {
     pub kernel: usize,
@@ -41,6 +41,7 @@ pub struct MaxPool {
 }
 
 impl MaxPool {
+    /// Returns the output height (or width) for an input height (or width) of `size`.
     pub fn output_size(&self, size: usize) -> usize {
         output_size(size, self.kernel, self.stride, self.padding)
     }
@@ -138,7 +139,7 @@ impl Architecture {
     }
 }
 
-/// Creates a convolution whose padding preserves the resolution, except for its stride.
+/// Creates a convolution whose padding preserves the resolution if its stride is 1.
 #[allow(clippy::too_many_arguments)] // positional arguments keep the calls readable as rows of a table
 fn convolution(
     prefix: &str,

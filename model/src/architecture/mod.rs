@@ -18,12 +18,12 @@ use std::fmt;
 pub enum Block {
     /// Two 3x3 convolutions.
     Basic,
-    /// 1x1 convolution to the block's width, 3x3, 1x1 to four times the planes.
+    /// A 1x1 convolution to the block's width, a 3x3 convolution, and a 1x1 convolution to four times the planes.
     Bottleneck,
 }
 
 impl Block {
-    /// Ratio of a block's output channels to its planes.
+    /// Returns the ratio of a block's output channels to its planes.
     const fn expansion(self) -> usize {
         match self {
             Block::Basic => 1,
@@ -32,7 +32,7 @@ impl Block {
     }
 }
 
-/// A row of the table.
+/// A variant of the networks: a row of [`VARIANTS`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Variant {
     /// Name of torchvision's constructor.
@@ -42,7 +42,7 @@ pub struct Variant {
     pub depths: [usize; 4],
     /// Number of groups of a bottleneck's 3x3 convolution.
     pub groups: usize,
-    /// Channels per group in the first stage.
+    /// Number of channels per group in the first stage.
     pub width_per_group: usize,
 }
 
@@ -78,12 +78,12 @@ pub const NORM_EPSILON: f64 = 1e-5;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stem {
-    /// 7x7 convolution with stride 2, then 3x3 max-pool with stride 2, for photos.
+    /// A 7x7 convolution with stride 2, then a 3x3 max-pool with stride 2, for photos.
     #[default]
     Imagenet,
     /// Like [`Stem::Imagenet`], with stride 1 in the convolution.
     ImagenetStride1,
-    /// 3x3 convolution with stride 1 and no pool, for images of 32x32.
+    /// A 3x3 convolution with stride 1 and no pool, for images of 32x32.
     Small,
 }
 
@@ -138,12 +138,12 @@ impl From<Architecture> for ArchitectureRecord {
 impl TryFrom<ArchitectureRecord> for Architecture {
     type Error = ArchitectureError;
 
-    fn try_from(description: ArchitectureRecord) -> Result<Self, ArchitectureError> {
-        Ok(Architecture { stem: description.stem, ..Architecture::new(&description.name, description.classes)? })
+    fn try_from(record: ArchitectureRecord) -> Result<Self, ArchitectureError> {
+        Ok(Architecture { stem: record.stem, ..Architecture::new(&record.name, record.classes)? })
     }
 }
 
-/// An invalid name or number of classes.
+/// Error of creating an architecture from an unknown name or an invalid number of classes.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ArchitectureError {
     #[error("unknown architecture {0:?}; known are {known}", known = Architecture::names().join(", "))]

@@ -77,8 +77,8 @@ fn multiply_adds(convolution: &Convolution, output_size: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// torchvision's published numbers for 1000 classes: parameters, and GFLOPS at 224 (rounded to 1e-2 in its
-    /// documentation).
+    /// torchvision's published numbers for 1000 classes: parameters, and GFLOPS for images of 224x224 (rounded to 1e-2
+    /// in its documentation).
     #[rustfmt::skip]
     const PUBLISHED: [(&str, usize, f64); 10] = [
         ("resnet18",          11_689_512,  1.814),
@@ -94,7 +94,7 @@ mod tests {
     ];
 
     #[test]
-    fn counts_equal_the_published_ones() {
+    fn counts_equal_those_published_by_torchvision() {
         for (name, parameters, gflops) in PUBLISHED {
             let architecture = Architecture::new(name, 1000).unwrap();
             assert_eq!(architecture.parameter_count(), parameters, "{name}");

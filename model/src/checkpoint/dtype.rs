@@ -17,7 +17,7 @@ pub enum Dtype {
 impl Dtype {
     pub const ALL: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::I8];
 
-    /// The name on command lines and in reports: `f32`, `f16` or `i8`.
+    /// Returns the name on command lines and in reports: `f32`, `f16` or `i8`.
     pub const fn name(self) -> &'static str {
         match self {
             Dtype::F32 => "f32",
@@ -33,7 +33,7 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// A string is not the name of a [`Dtype`].
+/// Error of parsing a [`Dtype`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("unknown number format {0:?}; expected f32, f16 or i8")]
 pub struct UnknownDtype(String);

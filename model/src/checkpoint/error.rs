@@ -3,7 +3,7 @@
 use super::{Dtype, Metadata};
 use crate::architecture::ArchitectureError;
 
-/// A checkpoint could not be read, created or converted. Each variant names the tensor, offset or count at fault.
+/// Error of reading, creating or converting a checkpoint. Each variant names the tensor, offset or count at fault.
 /// Messages are complete: none relies on a chain of sources.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -54,7 +54,7 @@ pub enum CheckpointError {
     WrongShape { name: String, found: Vec<usize>, expected: Vec<usize>, architecture: String },
     #[error("tensor {name:?} has {found} values, but its shape requires {expected}")]
     ValueCount { name: String, found: usize, expected: usize },
-    /// `reason` is the first difference from the closest architecture.
+    /// The tensors match no architecture. `reason` is the first difference from the closest one.
     #[error("the tensors match no known architecture; first difference from the closest one: {reason}")]
     UnknownArchitecture { reason: Box<CheckpointError> },
     #[error(transparent)]

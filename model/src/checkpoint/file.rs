@@ -40,7 +40,7 @@ fn in_file(path: &Path, reason: CheckpointError) -> CheckpointError {
 }
 
 /// Writes a file by writing a temporary file in the same folder, syncing it to disk and renaming it. If the machine
-/// stops at any time, the file is either the old or the new one.
+/// crashes at any time, the file is either the old or the new one.
 ///
 /// # Errors
 /// Returns an error if `path` has no file name, if its folder does not exist, or if writing fails.

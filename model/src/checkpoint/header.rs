@@ -12,7 +12,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-/// The key of the format for string metadata of the whole file.
+/// Key of the entry that holds metadata of the whole file: strings by name.
 const METADATA: &str = "__metadata__";
 
 /// Maximum size of the JSON in bytes, the limit of the reference implementation.
@@ -21,7 +21,8 @@ const MAX_JSON_BYTES: u64 = 100_000_000;
 /// Size of the length that precedes the JSON, in bytes; the JSON is padded to a multiple of it.
 const ALIGNMENT: usize = 8;
 
-/// After [`Header::from_json`], tensors are listed in the order of their data, which has no gaps.
+/// The content of a header. After [`Header::from_json`], tensors are listed in the order of their data, which has no
+/// gaps.
 #[derive(Debug, Default)]
 pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, String>,
@@ -109,13 +110,13 @@ impl Serialize for Header {
 
 impl<'de> Deserialize<'de> for Header {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(TableVisitor)
+        deserializer.deserialize_map(HeaderVisitor)
     }
 }
 
-struct TableVisitor;
+struct HeaderVisitor;
 
-impl<'de> Visitor<'de> for TableVisitor {
+impl<'de> Visitor<'de> for HeaderVisitor {
     type Value = Header;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
     use CheckpointError as E;
 
-    /// A file with this header and `data` bytes of data.
+    /// Returns a file with this header and `data` bytes of data.
     fn file(json: &str, data: usize) -> Vec<u8> {
         let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
         bytes.extend(json.as_bytes());
@@ -182,7 +183,7 @@ mod tests {
         assert!(matches!(read(&bytes), Err(E::Truncated { .. })));
     }
 
-    /// The JSON of a header; each entry is a name, dtype, shape and offsets.
+    /// Returns the JSON of a header; each entry consists of name, dtype, shape and offsets.
     fn table(entries: &[(&str, &str, &str, &str)]) -> String {
         let entries = entries.iter().map(|(name, dtype, shape, offsets)| {
             format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}"#)
@@ -213,7 +214,7 @@ mod tests {
         }
     }
 
-    /// With wrapping arithmetic, these sums beyond 64 bits would equal the file's length.
+    /// With wrapping arithmetic, the end of the last tensor, which exceeds 64 bits, would lie within the file.
     #[test]
     fn sums_of_huge_tensors_do_not_wrap() {
         let step = 1u64 << 60;

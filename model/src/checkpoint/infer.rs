@@ -4,11 +4,11 @@ use super::CheckpointError;
 use crate::architecture::{Architecture, Stem, StridePlacement, VARIANTS};
 use std::collections::BTreeMap;
 
-/// TensorShapes of tensors by torchvision's names.
+/// Shapes of tensors by torchvision's names.
 pub(super) type TensorShapes = BTreeMap<String, Vec<usize>>;
 
-/// Whether this is the name of a counter of updates, which a state dict may hold in addition to the network's tensors.
-/// Counters are ignored.
+/// Returns whether this is the name of a counter of updates, which a state dict may hold in addition to the network's
+/// tensors. Counters are ignored.
 pub(super) fn is_counter(name: &str) -> bool {
     name.ends_with(".num_batches_tracked") || name == "n_averaged"
 }
@@ -21,8 +21,8 @@ pub(super) fn check_shapes(architecture: &Architecture, shapes: &TensorShapes) -
     }
 }
 
-/// Returns the architecture that has exactly these tensors. TensorShapes do not reveal strides: a 7x7 stem is assumed
-/// to have torchvision's stride of 2, a bottleneck to be v1.5.
+/// Returns the architecture that has exactly these tensors. Shapes do not reveal strides: a 7x7 stem is assumed to have
+/// torchvision's stride of 2, a bottleneck to be v1.5.
 pub(super) fn infer_architecture(shapes: &TensorShapes) -> Result<Architecture, CheckpointError> {
     // A file without a classifier is compared as if it had 1000 classes, so that the error names the missing tensor.
     let classes = shapes.get("fc.weight").and_then(|shape| shape.first()).map_or(1000, |classes| *classes);

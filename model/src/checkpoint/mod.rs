@@ -143,7 +143,7 @@ impl Checkpoint {
         self.metadata.architecture
     }
 
-    /// Returns the values of a tensor as f32 (fp16 widened, int8 multiplied by its scales), in row-major order.
+    /// Returns the values of a tensor as f32 (fp16 widened, int8 multiplied by its scales) in row-major order.
     ///
     /// # Panics
     /// Panics if the architecture has no tensor of this name.
@@ -178,7 +178,8 @@ impl Checkpoint {
         self.convert_each(|_| dtype)
     }
 
-    /// Like [`Checkpoint::convert`], with a dtype for each matrix, so that a stem can stay fp16 while the rest is int8.
+    /// Converts like [`Checkpoint::convert`], but to a dtype for each matrix, so that a stem can stay fp16 while the
+    /// rest becomes int8.
     ///
     /// # Errors
     /// Returns an error for a value that its dtype cannot represent.

@@ -47,8 +47,8 @@ struct TensorReader {
 }
 
 impl CheckpointStream {
-    /// Starts a file of `length` bytes. Whatever its header declares, no more memory is allocated than `length` bytes
-    /// can fill.
+    /// Starts a file of `length` bytes. Whatever its header declares, memory is allocated only for data that a file of
+    /// this length can hold.
     pub fn new(length: u64) -> Self {
         CheckpointStream { length, consumed: 0, pending: Vec::new(), next: NextPart::Prefix }
     }
@@ -57,7 +57,7 @@ impl CheckpointStream {
     ///
     /// # Errors
     /// Returns an error as soon as the file is found to be invalid; the stream cannot be continued then. Bytes beyond
-    /// the length of the file are [`CheckpointError::TrailingBytes`].
+    /// the length of the file result in [`CheckpointError::TrailingBytes`].
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), CheckpointError> {
         while let Some(needed) = self.next_part_size()? {
             if self.pending.is_empty() && bytes.len() >= needed {
@@ -91,7 +91,7 @@ impl CheckpointStream {
         }
     }
 
-    /// Whether a tensor is complete.
+    /// Returns whether a tensor is complete.
     pub fn has(&self, name: &str) -> bool {
         matches!(&self.next, NextPart::Tensors(tensors) if tensors.complete.contains_key(name))
     }

@@ -46,7 +46,7 @@ pub(super) fn map_chunks<const N: usize, T>(bytes: &[u8], number: impl Fn([u8; N
     numbers
 }
 
-/// The inverse of [`map_chunks`].
+/// Converts each number into `N` bytes, the inverse of [`map_chunks`].
 pub(super) fn to_bytes<const N: usize, T: Copy>(values: &[T], bytes_of: impl Fn(T) -> [u8; N]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(N * values.len());
     for value in values {
@@ -77,7 +77,7 @@ impl StoredTensor {
         }
     }
 
-    /// Size in a file, in bytes, scales included.
+    /// Returns the size in a file, in bytes, including scales.
     pub(super) fn byte_count(&self) -> usize {
         match &self.elements {
             Elements::F32(values) => 4 * values.len(),
@@ -86,6 +86,7 @@ impl StoredTensor {
         }
     }
 
+    /// Returns the values as f32 in row-major order, int8 multiplied by its scales.
     pub(super) fn values(&self) -> Vec<f32> {
         match &self.elements {
             Elements::F32(values) => values.clone(),
@@ -97,7 +98,7 @@ impl StoredTensor {
         }
     }
 
-    /// Like [`values`](Self::values), but does not copy values that are fp32 already.
+    /// Returns the same as [`values`](Self::values), but does not copy values that are fp32 already.
     pub(super) fn into_values(self) -> Vec<f32> {
         match self.elements {
             Elements::F32(values) => values,

@@ -6,13 +6,13 @@ use CheckpointError as E;
 use safetensors::{SafeTensors, tensor::TensorView};
 use std::sync::LazyLock;
 
-/// A small network with pseudo-random values and metadata.
+/// Returns a small network with pseudo-random values and metadata.
 fn checkpoint() -> Checkpoint {
     static CHECKPOINT: LazyLock<Checkpoint> = LazyLock::new(small_network);
     CHECKPOINT.clone()
 }
 
-/// The same network as int8, with a quarter of the bytes, for tests that rewrite files.
+/// Returns the same network as int8, with a quarter of the bytes, for tests that rewrite files.
 fn int8() -> (Checkpoint, Vec<u8>) {
     static INT8: LazyLock<(Checkpoint, Vec<u8>)> = LazyLock::new(|| {
         let checkpoint = checkpoint().convert(Dtype::I8).unwrap();
@@ -46,7 +46,7 @@ fn small_network() -> Checkpoint {
     Checkpoint::new(metadata, tensors.collect()).unwrap()
 }
 
-/// The file as the crate `safetensors` writes it, with these metadata, after applying `change` to each tensor.
+/// Returns the file as the crate `safetensors` writes it, with this metadata, after applying `change` to each tensor.
 fn rewritten(
     bytes: &[u8],
     metadata: Option<&str>,
@@ -254,11 +254,11 @@ mod on_disk {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("broken.safetensors");
         std::fs::write(&path, [0; 9]).unwrap();
-        let empty_folder = folder.path().join("none");
+        let missing_folder = folder.path().join("none");
         for result in [
             Checkpoint::from_path(&path).map(drop),
             Checkpoint::from_path(folder.path()).map(drop),
-            checkpoint().save(empty_folder.join("model.safetensors")),
+            checkpoint().save(missing_folder.join("model.safetensors")),
         ] {
             let error = result.unwrap_err();
             assert!(error.to_string().starts_with(&folder.path().display().to_string()), "{error}");
@@ -323,7 +323,7 @@ fn stream_rejects_too_few_and_too_many_bytes() {
     assert!(matches!(stream.push(&[0]), Err(E::TrailingBytes { .. })));
 }
 
-/// Otherwise a page would download 25 MB before it reports the error.
+/// A page would otherwise download 25 MB before it reports the error.
 #[test]
 fn stream_rejects_an_invalid_file_before_it_is_complete() {
     let (_, mut bytes) = int8();

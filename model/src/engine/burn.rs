@@ -128,9 +128,9 @@ impl Step {
         }
     }
 
-    /// Computes the output. Flat values have the shape `[batch, features, 1, 1]` here.
+    /// Computes the output of the step. Flat values have the shape `[batch, features, 1, 1]` here.
     fn run(&self, values: &[Option<Tensor<4>>]) -> Tensor<4> {
-        let value = |index: ValueId| values[index].clone().expect("a value lives until its last read");
+        let value = |index: ValueId| values[index].clone().expect("a value is kept until its last read");
         match self {
             Step::Convolution { input, residual, relu: activate, weight, bias, options } => {
                 let mut output = conv2d(value(*input), weight.clone(), Some(bias.clone()), options.clone());
@@ -153,7 +153,7 @@ impl Step {
     }
 }
 
-/// Opens the Burn device of a name.
+/// Opens the device of Burn that belongs to a device name.
 ///
 /// # Errors
 /// Returns [`DeviceError`] if this build does not support the device or the machine does not have it.
@@ -177,7 +177,7 @@ pub async fn open(name: Device) -> Result<burn::tensor::Device, DeviceError> {
     }
 }
 
-/// Returns device number `index` of those of a kind that the machine has.
+/// Returns device number `index` among the machine's devices of a kind.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn enumerated(name: Device, kind: burn::tensor::DeviceType, index: usize) -> Result<burn::tensor::Device, DeviceError> {
     let devices = burn::tensor::Device::enumerate(kind).into_vec();

@@ -1,4 +1,4 @@
-//! Names of devices, which are the same on every command line and as `backend` in answers.
+//! Names of devices, which are the same on every command line and as `backend` in predictions.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! An engine that falls back to the CPU if its GPU fails, so that callers still get their answers.
+//! An engine that falls back to the CPU if its GPU fails, so that callers still get results.
 //!
 //! A GPU is lost when its driver crashes, a laptop goes to sleep, or a browser needs it elsewhere. The engine reopens
 //! it once; one caller does that while the others wait. If the GPU is lost again, the CPU engine executes all further
@@ -81,7 +81,7 @@ impl FallbackEngine {
         FallbackEngine { current, consecutive_failures, replacements, checkpoint, options, on_fallback }
     }
 
-    /// The engine that executes runs at present.
+    /// Returns the engine that currently executes the runs.
     pub fn engine(&self) -> Arc<Engine> {
         self.current.lock().clone()
     }
@@ -136,7 +136,7 @@ impl FallbackEngine {
         Ok(())
     }
 
-    /// Executes a run on the CPU that has failed on a GPU which is not lost.
+    /// Repeats a run on the CPU that has failed on a GPU which is not lost.
     async fn run_on_cpu(
         &self,
         failed: &Arc<Engine>,
@@ -202,7 +202,7 @@ mod tests {
         Input::Pixels(ImageBatch::new(pixels, [1, 64, 64], [0.5; 3], [0.25; 3]).unwrap())
     }
 
-    /// The logits that the CPU engine computes for [`input`].
+    /// Returns the logits that the CPU engine computes for [`input`].
     fn expected() -> Vec<f32> {
         let cpu = block_on(Engine::prepare_from(&checkpoint(), Device::Cpu, EngineOptions::default())).unwrap();
         block_on(cpu.run(&input(), &[])).unwrap().logits.values
@@ -257,12 +257,12 @@ mod tests {
             assert_eq!(device, Device::Cpu);
             assert_near(&output, &expected);
         };
-        let answering_device = || block_on(engine.run(&input, &[])).unwrap().1;
+        let device_of_run = || block_on(engine.run(&input, &[])).unwrap().1;
         for failures in [MAX_CONSECUTIVE_FAILURES - 1, MAX_CONSECUTIVE_FAILURES - 1, MAX_CONSECUTIVE_FAILURES] {
-            assert_eq!(answering_device(), GPU);
+            assert_eq!(device_of_run(), GPU);
             (0..failures).for_each(|_| fail());
         }
-        assert_eq!(answering_device(), Device::Cpu);
+        assert_eq!(device_of_run(), Device::Cpu);
     }
 
     #[test]

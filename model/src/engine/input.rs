@@ -13,7 +13,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// `[batch, height, width]`.
+    /// Returns the shape of the batch, `[batch, height, width]`.
     pub fn shape(&self) -> [usize; 3] {
         match self {
             Input::Pixels(batch) => batch.shape(),
@@ -22,8 +22,8 @@ impl Input {
     }
 }
 
-/// Normalised images, f32 `[batch, 3, height, width]`: the mean is subtracted, the result divided by the standard
-/// deviation.
+/// Normalised images, f32 `[batch, 3, height, width]`: the mean has been subtracted, and the result divided by the
+/// standard deviation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalised {
     values: Vec<f32>,
@@ -75,12 +75,12 @@ impl Normalised {
         Normalised { values: self.values[index * size..][..size].to_vec(), shape: [1, height, width] }
     }
 
-    /// `[batch, 3, height, width]`.
+    /// Returns the values, `[batch, 3, height, width]`.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// `[batch, height, width]`.
+    /// Returns the shape of the batch, `[batch, height, width]`.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
     }

@@ -1,6 +1,6 @@
 //! Engines, which execute a [`Plan`](crate::plan::Plan) on a device.
 //!
-//! Only engines contain code for specific hardware. A new engine takes one folder and one arm of the match in
+//! Only engines contain code for specific hardware. A new engine needs one folder and one arm of the match in
 //! [`Engine::prepare_with`].
 
 // Natively, threads share engines. In a browser, the handles of a GPU belong to the only thread that uses them.
@@ -72,7 +72,7 @@ enum Runner {
 }
 
 impl Engine {
-    /// Uploads the weights of a plan to a device, with default options.
+    /// Prepares a plan on a device with default options.
     ///
     /// # Errors
     /// Returns [`EngineError::Device`] if this build does not support the device or the machine does not have it.
@@ -80,7 +80,8 @@ impl Engine {
         Engine::prepare_with(plan, device, EngineOptions::default()).await
     }
 
-    /// Uploads the weights of a plan to a device. Options that concern other devices are ignored, except the precision.
+    /// Prepares a plan on a device: packs or uploads its weights. Options that concern other devices are ignored,
+    /// except the precision.
     ///
     /// # Errors
     /// Returns the errors of [`prepare`](Self::prepare), [`EngineError::Failed`] if threads cannot be started, and
@@ -105,8 +106,8 @@ impl Engine {
         }
     }
 
-    /// Uploads the weights of a checkpoint to a device without consuming it. The device `webgpu` receives them layer by
-    /// layer, so that main memory never holds all layers as f32.
+    /// Prepares a checkpoint on a device without consuming it. The device `webgpu` receives the weights layer by layer,
+    /// so that main memory never holds all layers as f32.
     ///
     /// # Errors
     /// Returns the errors of [`prepare_with`](Self::prepare_with).
@@ -131,7 +132,7 @@ impl Engine {
         self.device
     }
 
-    /// Description of the GPU that the engine runs on; `None` for devices other than `webgpu`.
+    /// Returns a description of the GPU that the engine runs on, or `None` for devices other than `webgpu`.
     pub fn adapter(&self) -> Option<&str> {
         match &self.runner {
             #[cfg(feature = "webgpu")]

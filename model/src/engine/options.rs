@@ -9,10 +9,11 @@ use std::str::FromStr;
 /// Options of an engine. The engine chooses a value for each option that is `None`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EngineOptions {
-    /// Device `cpu`: number of threads, by default the number of cores. WebAssembly has one thread.
+    /// Device `cpu`: number of threads, by default the number of cores. In WebAssembly, there is always one thread.
     pub threads: Option<NonZero<usize>>,
     /// Device `cpu`: instruction set, by default the fastest one of the processor.
     pub instruction_set: Option<InstructionSet>,
+    /// Precision of the factors of convolutions, which not every device supports.
     pub precision: Precision,
     /// Device `webgpu`: uses the kernels for this kind of GPU instead of those for the detected kind.
     pub adapter_kind: Option<AdapterKind>,
@@ -67,7 +68,7 @@ pub enum AdapterKind {
 const SOFTWARE_NAMES: [&str; 4] = ["llvmpipe", "lavapipe", "swiftshader", "basic render"];
 
 impl AdapterKind {
-    /// Whether the names of an adapter, in any case, are those of a GPU emulated on a processor.
+    /// Returns whether the names of an adapter, in any case, are those of a GPU emulated on a processor.
     pub fn is_software_name(names: &str) -> bool {
         let names = names.to_lowercase();
         SOFTWARE_NAMES.iter().any(|software| names.contains(software))
@@ -102,7 +103,7 @@ pub enum Precision {
     /// which is bound by memory bandwidth, stay f32.
     Bf16,
     /// f16 on the device `webgpu`: the weights, and on adapters with `shader-f16` the values between layers too. Values
-    /// beyond 65,504 lead to an error, never to a wrong answer.
+    /// beyond 65,504 lead to an error, never to a wrong result.
     F16,
 }
 
@@ -135,7 +136,7 @@ impl fmt::Display for Precision {
 }
 
 impl Precision {
-    /// Device and hardware that the precision requires, for error messages.
+    /// Returns the device and hardware that the precision requires, for error messages.
     pub(super) fn requirement(self) -> &'static str {
         match self {
             Precision::F32 => "any device",

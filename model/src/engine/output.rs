@@ -11,7 +11,7 @@ pub struct Output {
     pub activations: Vec<Activation>,
 }
 
-/// f32 `[batch, classes]`.
+/// The logits of a batch, f32 `[batch, classes]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logits {
     pub values: Vec<f32>,
@@ -32,7 +32,10 @@ impl Logits {
         }
     }
 
-    /// Returns the logits of one image, `[classes]`.
+    /// Returns the logits of image `index`, `[classes]`.
+    ///
+    /// # Panics
+    /// Panics if `index` is out of range.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.classes..][..self.classes]
     }

@@ -3,28 +3,29 @@
 use super::Precision;
 use std::time::Duration;
 
-/// One operation in one run.
+/// The profile of one operation in one run.
 #[derive(Clone, Debug)]
 pub struct OperationProfile {
-    /// `layer1.0.conv1`, `maxpool`, `avgpool` or `fc`, for example.
+    /// Name of the operation, such as `layer1.0.conv1`, `maxpool`, `avgpool` or `fc`.
     pub name: String,
-    /// Algorithm and kernel: `winograd 4x4`, `direct 8x8` or `pool`, for example.
+    /// Algorithm and kernel, such as `winograd 4x4`, `direct 8x8` or `pool`.
     pub algorithm: String,
     /// Precision of the factors that were multiplied.
     pub precision: Precision,
     pub time: Duration,
-    /// Multiply-adds of the operation by its definition.
+    /// Number of multiply-adds of the operation by its definition.
     pub multiply_adds: u64,
-    /// Multiply-adds that were executed, without those of Winograd transforms. The CPU engine includes padded channels.
+    /// Number of multiply-adds that were executed, without those of Winograd transforms. The CPU engine includes padded
+    /// channels.
     pub executed_multiply_adds: u64,
-    /// Bytes of the packed weights. Each is read once if the caches are large enough.
+    /// Size of the packed weights, in bytes. Each weight is read once if the caches are large enough.
     pub weight_bytes: u64,
-    /// Bytes that the operation reads and writes, each counted once. `None` if the engine does not report them.
+    /// Number of bytes that the operation reads and writes, each counted once. `None` if the engine does not report it.
     pub moved_bytes: Option<u64>,
 }
 
 impl OperationProfile {
-    /// Adds another part of the same operation, or the same operation for further images.
+    /// Adds the profile of another part of the same operation, or of the same operation for further images.
     pub(super) fn add(&mut self, other: &OperationProfile) {
         self.time += other.time;
         self.multiply_adds += other.multiply_adds;

@@ -74,7 +74,7 @@ impl StreamingEngine {
         self.engine.upload_weights(index, &operation).await
     }
 
-    /// Returns the engine.
+    /// Returns the engine, once all weights have been uploaded.
     ///
     /// # Errors
     /// Returns [`EngineError::Failed`] if weights are missing.

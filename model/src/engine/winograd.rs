@@ -1,7 +1,7 @@
 //! Transform matrices of Winograd convolution, F(m×m, 3×3), built with the Toom-Cook construction from interpolation
 //! points.
 //!
-//! `output = A^T [(G filter G^T) * (B^T input B)] A` computes an m×m output tile of a 3×3 convolution with α×α
+//! `output = A^T [(G filter G^T) * (B^T input B)] A` computes an m×m output tile of a 3x3 convolution with α×α
 //! elementwise multiplications, α = m + r - 1, instead of m·m·r·r (Lavin and Gray, "Fast Algorithms for Convolutional
 //! Neural Networks", 2015, whose notation is used here). Where an image ends within a tile, a smaller tile is computed:
 //! its interpolation points are the first ones of the full tile, and every difference in scaling is in `B`, so filters
@@ -26,14 +26,14 @@ pub type TransformMatrix<const COLUMNS: usize> = [[f32; COLUMNS]; MAX_ALPHA];
 /// F(m×m, 3×3) with a stride.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WinogradVariant {
-    /// Outputs per side of a full tile: 2, 3 or 4; 2 if the stride is 2.
+    /// Number of outputs per side of a full tile: 2, 3 or 4 with stride 1, and 2 with stride 2.
     pub m: usize,
-    /// 1 or 2.
+    /// Stride of the convolution: 1 or 2.
     pub stride: usize,
 }
 
 impl WinogradVariant {
-    /// α for a tile side of `m` outputs: the number of its inputs, and of its interpolation points.
+    /// Returns α for a tile side of `m` outputs: the number of its inputs, and of its interpolation points.
     pub const fn alpha(self, m: usize) -> usize {
         match self.stride {
             1 => m + R - 1,
@@ -41,17 +41,18 @@ impl WinogradVariant {
         }
     }
 
-    /// Side of the transformed filter: α, or less if the stride is 2, where interpolation points share filter elements.
+    /// Returns the side of the transformed filter: α, or less if the stride is 2, where interpolation points share
+    /// filter elements.
     pub const fn filter_side(self) -> usize {
         self.m + R - 1
     }
 
-    /// Elements of the transformed filter for one pair of input and output channels.
+    /// Returns the number of elements of the transformed filter for one pair of input and output channels.
     pub const fn filter_elements(self) -> usize {
         self.filter_side() * self.filter_side()
     }
 
-    /// Row (or column) of the transformed filter that belongs to an interpolation point.
+    /// Returns the row (or column) of the transformed filter that belongs to an interpolation point.
     pub const fn filter_point(self, point: usize) -> usize {
         match (self.stride, point) {
             (2, 4) => 2,
@@ -59,15 +60,15 @@ impl WinogradVariant {
         }
     }
 
-    /// Multiplications for a row of `outputs` values, in one dimension.
+    /// Returns the number of multiplications for a row of `outputs` values, in one dimension.
     pub fn multiplications(self, outputs: usize) -> usize {
         self.alpha(self.m) * (outputs / self.m)
             + if outputs.is_multiple_of(self.m) { 0 } else { self.alpha(outputs % self.m) }
     }
 
-    /// The finite interpolation points in order; the point at infinity precedes them. Those of m = 4 have the smallest
-    /// known error (Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural
-    /// Networks", 2020).
+    /// Returns the finite interpolation points in order; the point at infinity precedes them. Those of m = 4 have the
+    /// smallest known error (Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for
+    /// Deep Neural Networks", 2020).
     const fn finite_points(self) -> [f64; MAX_ALPHA - 1] {
         match self.m {
             2 => [0.0, 1.0, -1.0, f64::NAN, f64::NAN],
@@ -77,8 +78,8 @@ impl WinogradVariant {
         }
     }
 
-    /// Denominator of a Lagrange basis polynomial: the product of the differences between a point and the other finite
-    /// points of a tile with `m` outputs.
+    /// Returns the denominator of a Lagrange basis polynomial: the product of the differences between a point and the
+    /// other finite points of a tile with `m` outputs.
     const fn lagrange_denominator(self, m: usize, point: usize) -> f64 {
         let (points, mut product, mut other) = (self.finite_points(), 1.0, 0);
         while other < m + 1 {
@@ -90,7 +91,7 @@ impl WinogradVariant {
         product
     }
 
-    /// `B^T` for a tile side of `m` outputs, `[point][input]`.
+    /// Returns `B^T` for a tile side of `m` outputs, `[point][input]`.
     pub const fn input_transform(self, m: usize) -> TransformMatrix<MAX_ALPHA> {
         match (self.stride, m) {
             (1, _) => self.toom_cook_input_transform(m),
@@ -153,7 +154,7 @@ impl WinogradVariant {
         matrix
     }
 
-    /// `A` for a tile side of `m` outputs, `[point][output]`.
+    /// Returns `A` for a tile side of `m` outputs, `[point][output]`.
     pub const fn output_transform(self, m: usize) -> TransformMatrix<MAX_M> {
         let mut matrix = [[0.0; MAX_M]; MAX_ALPHA];
         matrix[0][m - 1] = 1.0;
@@ -180,7 +181,7 @@ impl WinogradVariant {
         matrix
     }
 
-    /// `G`, `[row of the transformed filter][row of the filter]`.
+    /// Returns `G`, `[row of the transformed filter][row of the filter]`.
     pub const fn filter_transform(self) -> [[f64; R]; MAX_ALPHA] {
         let mut matrix = [[0.0; R]; MAX_ALPHA];
         matrix[0] = [0.0, 0.0, 1.0];
@@ -200,7 +201,7 @@ impl WinogradVariant {
         matrix
     }
 
-    /// Returns a function that computes `G filter G^T` of the 3×3 filter of one pair of channels.
+    /// Returns a function that computes `G filter G^T` of the 3x3 filter of one pair of channels.
     #[cfg(feature = "webgpu")]
     pub fn filter_transformer(self) -> impl Fn(&[f32; R * R]) -> [[f32; MAX_ALPHA]; MAX_ALPHA] {
         let (matrix, side) = (self.filter_transform(), self.filter_side());
@@ -218,8 +219,8 @@ impl WinogradVariant {
         }
     }
 
-    /// Whether `point` and the following one are opposite, and their rows of `B^T` differ only in the sign of the odd
-    /// columns. The sum and the difference of one even and one odd partial sum then yield both.
+    /// Returns whether `point` and the following one are opposite, and their rows of `B^T` differ only in the sign of
+    /// the odd columns. The sum and the difference of one even and one odd partial sum then yield both.
     pub const fn is_symmetric_pair(self, m: usize, point: usize) -> bool {
         if !self.is_opposite_pair(m, point) {
             return false;
@@ -235,13 +236,13 @@ impl WinogradVariant {
         true
     }
 
-    /// Whether `point` and the following one are opposite, p and -p.
+    /// Returns whether `point` and the following one are opposite, p and -p.
     pub const fn is_opposite_pair(self, m: usize, point: usize) -> bool {
         self.stride == 1 && (point == 2 || point == 4 && self.m == 4) && point + 1 < self.alpha(m)
     }
 
-    /// `A` for inputs in which each opposite pair is replaced by its sum and its difference: the sum contributes only
-    /// to outputs with even index, the difference only to those with odd index.
+    /// Returns `A` for inputs in which each opposite pair is replaced by its sum and its difference: the sum
+    /// contributes only to outputs with even index, the difference only to those with odd index.
     pub const fn folded_output_transform(self, m: usize) -> TransformMatrix<MAX_M> {
         let matrix = self.output_transform(m);
         let (mut folded, mut row) = (matrix, 2);

@@ -51,7 +51,7 @@ impl BatchNorm {
 fn update_running(running: &RunningState<Tensor<1>>, batch: Tensor<1>) {
     let moved = running.value_sync() * (1.0 - MOMENTUM) + batch * MOMENTUM;
     running.update(moved.detach());
-    // Without this, visitors of the module read the value before this update.
+    // Without this call, visitors of the module read the value before this update.
     running.value_sync();
 }
 

@@ -1,7 +1,8 @@
 //! A batch of preprocessed images: bytes, together with the mean and standard deviation that normalise them.
 
-/// u8 RGB `[batch, height, width, 3]`, not normalised. The engine subtracts `mean` and divides by `std` as its first
-/// step: the stem's padding is zero after normalisation, so normalisation cannot be folded into the stem.
+/// A batch of images, u8 RGB `[batch, height, width, 3]`, not normalised. The engine subtracts `mean` and divides by
+/// `std` as its first step: the stem's padding is zero after normalisation, so normalisation cannot be folded into the
+/// stem.
 ///
 /// ```
 /// use model::preprocess::{ImageBatch, Preprocessing};
@@ -81,12 +82,12 @@ impl ImageBatch {
         ImageBatch { pixels: self.pixels[index * size..][..size].to_vec(), batch: 1, ..*self }
     }
 
-    /// u8 RGB `[batch, height, width, 3]`
+    /// Returns the pixels, u8 RGB `[batch, height, width, 3]`.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// `[batch, height, width]`
+    /// Returns the shape of the batch, `[batch, height, width]`.
     pub fn shape(&self) -> [usize; 3] {
         [self.batch, self.height, self.width]
     }

@@ -14,17 +14,17 @@ const HALF: i32 = 1 << (PRECISION - 1);
 /// Number of rows processed together, so that each weight is loaded once for all of them.
 const ROWS: usize = 4;
 
-/// Samples per vector, which is also the number of pixels in three vectors.
+/// Number of samples per vector, which is also the number of pixels in three vectors.
 const LANES: usize = 8;
 
 /// Maximum number of source pixels per output pixel that are summed pixel by pixel. More pixels fill vectors, for which
 /// adding up the lanes pays off.
 const MAX_PER_PIXEL: usize = 8;
 
-/// Samples that the vertical pass sums at the same time.
+/// Number of samples that the vertical pass computes at the same time.
 const TILE: usize = 64;
 
-/// u8 RGB rows of `width` pixels each.
+/// Rows of `width` pixels each, u8 RGB.
 #[derive(Clone, Copy)]
 pub(super) struct Pixels<'a> {
     pub(super) samples: &'a [u8],
@@ -107,9 +107,9 @@ pub(super) fn vertical(source: Pixels, columns: Range<usize>, windows: &[FilterT
 struct PaddedTaps {
     /// Index of the first sample of each window.
     firsts: Vec<usize>,
-    /// `[windows, taps]`; each weight occurs three times, for the three samples of its pixel.
+    /// Weights, `[windows, taps]`. Each weight occurs three times, for the three samples of its pixel.
     weights: Vec<i32>,
-    /// Samples per window.
+    /// Number of samples per window.
     taps: usize,
 }
 
@@ -143,8 +143,8 @@ fn horizontal_pass(source: Pixels, rows: Range<usize>, windows: &PaddedTaps, res
     }
 }
 
-/// Like [`horizontal_pass`], for few source pixels per output pixel. The number of rows is a multiple of [`ROWS`], and
-/// another row follows the last one.
+/// Resizes like [`horizontal_pass`], faster if there are few source pixels per output pixel. The number of rows is a
+/// multiple of [`ROWS`], and another row follows the last one.
 #[inline(always)]
 fn pixel_by_pixel(source: Pixels, rows: Range<usize>, windows: &PaddedTaps, resized: &mut [u8]) {
     let (stride, side) = (source.width * 3, windows.firsts.len() * 3);
@@ -205,7 +205,7 @@ fn dot<const N: usize>(rows: [&[u8]; N], weights: &[i32]) -> [[i32; 3]; N] {
     std::array::from_fn(|row| by_colour([first[row], second[row], third[row]]))
 }
 
-/// Adds up every third lane, and one half.
+/// Adds up the lanes of each colour, plus one half for rounding.
 #[inline(always)]
 fn by_colour(lanes: [[i32; LANES]; 3]) -> [i32; 3] {
     let mut sums = [HALF; 3];

@@ -1,4 +1,5 @@
-//! Decoding and preprocessing of an encoded photo without ever holding more of it than the network will see.
+//! Decoding and preprocessing of an encoded photo. Of a large JPEG, only the columns that the crop needs are decoded,
+//! and of every photo, only the pixels of the crop are resized.
 
 use super::decoded_image::DecodedImage;
 use super::{ImageBatch, Limits, PhotoError, Preprocessing, Region, decode, resize};
@@ -26,7 +27,7 @@ impl<'a> CroppedDecode<'a> {
         Ok(CroppedDecode { preprocessing, image: decode::decode(bytes, limits, Some(preprocessing))? })
     }
 
-    /// Resizes, crops and turns the photo upright: a batch of one, `[1, crop, crop, 3]`.
+    /// Resizes and crops the photo and turns it upright. Returns a batch of one, `[1, crop, crop, 3]`.
     pub fn resize(&self) -> ImageBatch {
         self.preprocessing.batch(resize::resize_and_crop(&self.image.view(), self.preprocessing))
     }
@@ -53,8 +54,8 @@ mod tests {
         })
     }
 
-    /// The sizes include wide and tall photos, of which columns are left out, one of which none are, and sides that are
-    /// not multiples of a block.
+    /// The sizes include photos of which columns are left out, a photo of which all columns are decoded, and sides that
+    /// are not multiples of a block.
     #[test]
     fn cropped_decode_equals_preprocessing_the_whole_photo() {
         let preprocessing = Preprocessing { resize: 32, crop: 24, ..Preprocessing::default() };

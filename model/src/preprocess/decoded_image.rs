@@ -16,7 +16,7 @@ pub(super) struct DecodedImage {
     pub(super) orientation: Orientation,
     /// The columns that were decoded.
     pub(super) columns: Range<usize>,
-    /// u8 RGB `[height, columns, 3]`
+    /// Pixels of the decoded columns, u8 RGB `[height, columns, 3]`.
     pub(super) pixels: Vec<u8>,
 }
 

@@ -36,7 +36,7 @@ mod tests {
         Photo { width, height, pixels }
     }
 
-    /// The centre must equal what preprocessing computes, which is tested against Pillow.
+    /// The centre must equal the result of preprocessing, which is tested against Pillow.
     #[test]
     fn downscaling_equals_the_resize_of_preprocessing() {
         for (width, height, resized) in

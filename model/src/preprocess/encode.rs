@@ -9,7 +9,7 @@ use super::Photo;
 /// Maximum width and height of a JPEG, in pixels.
 const MAX_JPEG_SIDE: u32 = 65_535;
 
-/// The photo is wider or higher than a JPEG can be.
+/// Error of encoding a photo that is wider or higher than a JPEG can be.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("photo has {width}x{height} pixels; the sides of a JPEG have at most {MAX_JPEG_SIDE}")]
 pub struct JpegTooLarge {

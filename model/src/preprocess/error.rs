@@ -1,6 +1,6 @@
 //! Reasons for rejecting a photo.
 
-/// A photo could not be decoded.
+/// Reason for rejecting a photo.
 #[derive(Debug, thiserror::Error)]
 pub enum PhotoError {
     #[error("the file is empty")]

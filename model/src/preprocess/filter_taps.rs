@@ -60,7 +60,7 @@ pub(super) fn source_range(taps: &[FilterTaps]) -> Range<usize> {
     start..end
 }
 
-/// Makes the taps' positions relative to `start`, which must not be after the first source pixel.
+/// Makes the positions of the taps relative to `start`, which must not be after the first source pixel.
 pub(super) fn rebase(taps: &mut [FilterTaps], start: usize) {
     taps.iter_mut().for_each(|taps| taps.first -= start);
 }
@@ -74,7 +74,7 @@ pub(super) fn crop_offset(size: u64, crop: u32) -> u64 {
 }
 
 impl Interpolation {
-    /// Half the filter's width, in pixels of the smaller image.
+    /// Returns half the filter's width, in pixels of the smaller image.
     fn support(self) -> f64 {
         match self {
             Interpolation::Bilinear => 1.0,
@@ -82,7 +82,7 @@ impl Interpolation {
         }
     }
 
-    /// The triangle filter, and Keys' cubic with a = -0.5.
+    /// Returns the weight at a distance from the centre: of the triangle filter, or of Keys' cubic with a = -0.5.
     fn weight(self, distance: f64) -> f64 {
         const A: f64 = -0.5;
         let x = distance.abs();

@@ -1,5 +1,5 @@
-//! Conversion of any pixel layout to opaque u8 RGB: grey is replicated, alpha is composited over white, 16 bits are
-//! scaled to 8.
+//! Conversion of any pixel layout to opaque u8 RGB: grey is replicated, alpha is composited over white, 16-bit samples
+//! are scaled to 8 bits.
 //!
 //! Each output value is computed exactly and rounded once.
 
@@ -29,6 +29,7 @@ pub(super) fn from_rgba8(rgba: &[u8]) -> Vec<u8> {
     pixels(rgba, |&[r, g, b, alpha]| [r, g, b].map(|colour| over_white(colour, alpha)))
 }
 
+/// Converts each pixel of `N` samples with `rgb`.
 fn pixels<S, const N: usize>(samples: &[S], rgb: impl Fn(&[S; N]) -> [u8; 3]) -> Vec<u8> {
     let (pixels, _) = samples.as_chunks();
     let mut opaque = Vec::with_capacity(pixels.len() * 3);

@@ -10,7 +10,7 @@ use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
 use super::{flatten_alpha, webp};
 
-/// Decodes an image; of an animation, its first frame.
+/// Decodes an image, or the first frame of an animation.
 pub(super) fn decode(
     bytes: &[u8],
     format: ImageFormat,
@@ -45,7 +45,7 @@ pub(super) fn decode(
     Ok(DecodedImage::whole(flatten_alpha::from_image(image), orientation))
 }
 
-/// Reads the orientation. Unreadable metadata are ignored: the image may be intact.
+/// Reads the orientation. Unreadable metadata is ignored: the image may be intact.
 fn orientation(exif: Option<&[u8]>) -> Orientation {
     let exif = exif.unwrap_or_default();
     // The prefix belongs in JPEG files only, but some writers of WebP add it.
@@ -53,8 +53,8 @@ fn orientation(exif: Option<&[u8]>) -> Orientation {
     Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms)
 }
 
-/// Bytes per pixel of the buffers that are alive in addition to the decoder's output: the RGB image made of it, or the
-/// decoder's own frame.
+/// Returns the number of bytes per pixel of the buffers that exist in addition to the decoder's output: the RGB image
+/// converted from it, or the decoder's own frame.
 fn extra_bytes_per_pixel(format: ImageFormat, bytes: &[u8]) -> u64 {
     match format {
         ImageFormat::WebP => webp::extra_bytes_per_pixel(bytes),

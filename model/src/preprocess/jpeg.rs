@@ -73,8 +73,8 @@ impl<'a> JpegImage<'a> {
         Ok((DecodedImage { size, orientation, columns: 0..columns.len(), pixels }, within))
     }
 
-    /// Decodes to u8 RGB `[rows, columns, 3]`, as stored. `columns` must come from [`decodable_columns`], or be all
-    /// columns.
+    /// Decodes to u8 RGB `[rows, columns, 3]`, in the stored orientation. `columns` must come from
+    /// [`decodable_columns`], or be all columns.
     fn decode(self, columns: Range<usize>, rows: Range<usize>) -> Result<Vec<u8>, PhotoError> {
         let JpegImage { bytes, limits, decoder, size, .. } = self;
         let cmyk = decoder.header().components.len() == 4;
@@ -119,8 +119,8 @@ fn decodable_columns(header: &FrameHeader, needed: Range<usize>) -> Option<Range
     (common_sampling && (end - start) * 16 < width * 15).then_some(start..end)
 }
 
-/// Bytes per pixel of the output, the components' planes, chroma upsampled to full size if its sampling factors are
-/// unusual, and in progressive files 16-bit coefficients.
+/// Returns the number of bytes per pixel of all buffers: the output, the components' planes, chroma upsampled to full
+/// size if its sampling factors are unusual, and in progressive files 16-bit coefficients.
 fn bytes_per_pixel(header: &FrameHeader) -> u64 {
     let components = header.components.len() as u64;
     let coefficients = if header.is_progressive { 2 * components } else { 0 };
@@ -142,24 +142,24 @@ fn check_supported(header: &FrameHeader) -> Result<(), PhotoError> {
     Ok(())
 }
 
-/// Whether an end-of-image marker follows the last scan. If so, missing data was never written, and libjpeg shows what
-/// there is; otherwise the file is truncated.
+/// Returns whether an end-of-image marker follows the last scan. If so, missing data was never written, and libjpeg
+/// shows the data that is present; otherwise the file is truncated.
 fn is_terminated(bytes: &[u8]) -> bool {
     let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
     last([0xff, 0xd9]) > last([0xff, 0xda])
 }
 
-/// Converts u8 CMYK, inverted as Adobe stores it, to RGB with Pillow's rounding.
+/// Converts u8 CMYK, inverted as Adobe stores it (255 means no ink), to RGB with Pillow's rounding.
 fn rgb_from_inverted_cmyk(cmyk: &[u8]) -> Vec<u8> {
     let (cmyk, _) = cmyk.as_chunks::<4>();
     let mut rgb = Vec::with_capacity(cmyk.len() * 3);
-    for &[cyan, magenta, yellow, light] in cmyk {
-        rgb.extend([cyan, magenta, yellow].map(|ink| light - muldiv255(255 - ink, light)));
+    for &[cyan, magenta, yellow, black] in cmyk {
+        rgb.extend([cyan, magenta, yellow].map(|ink| black - muldiv255(255 - ink, black)));
     }
     rgb
 }
 
-/// `a * b / 255`, rounded, as Pillow's `MULDIV255` computes it. The result is at most `b`.
+/// Returns `a * b / 255`, rounded like Pillow's `MULDIV255`. The result is at most `b`.
 fn muldiv255(a: u8, b: u8) -> u8 {
     let product = u32::from(a) * u32::from(b) + 128;
     (((product >> 8) + product) >> 8) as u8

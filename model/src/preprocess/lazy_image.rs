@@ -1,4 +1,5 @@
-//! A photo of which a part is chosen before it is decoded, as random crops in training need it.
+//! A photo whose size is known before it is decoded, so that a random crop in training can be chosen first and only
+//! that part needs to be decoded.
 
 use image::ImageFormat;
 use image::metadata::Orientation;
@@ -30,7 +31,7 @@ impl<'a> LazyImage<'a> {
         }))
     }
 
-    /// Width and height of the upright photo.
+    /// Returns the width and height of the upright photo, in pixels.
     pub fn size(&self) -> (u32, u32) {
         match &self.0 {
             Contents::Jpeg(jpeg) => upright_size(jpeg.size, jpeg.orientation),
@@ -66,7 +67,7 @@ fn to_stored(part: Rectangle, size: (u32, u32), orientation: Orientation) -> Rec
     mirrored(if axes.transposed { transposed(part) } else { part }, size, axes)
 }
 
-/// The inverse of [`to_stored`].
+/// Converts a part of the stored image to the coordinates of the upright photo, the inverse of [`to_stored`].
 fn to_upright(part: Rectangle, size: (u32, u32), orientation: Orientation) -> Rectangle {
     let axes = AxisMapping::of(orientation);
     let part = mirrored(part, size, axes);

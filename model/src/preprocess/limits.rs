@@ -21,7 +21,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Checks the size that an image's header declares, before anything is allocated for it. `bytes_per_pixel` counts
-    /// the buffers that are alive at the same time while decoding; turning a photo upright takes two copies of it.
+    /// the buffers that exist at the same time during decoding. Turning a photo upright takes two copies of it.
     pub(super) fn check(
         &self,
         (width, height): (u32, u32),

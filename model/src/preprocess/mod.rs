@@ -1,10 +1,10 @@
 //! Preprocessing: from encoded bytes or pixels to the network's input, by decoding, turning upright, resizing and
 //! cropping.
 //!
-//! Equal to torchvision's `Resize(antialias)` and `CenterCrop` applied to Pillow's decoding, except for three
-//! deliberate deviations: EXIF orientation is applied, alpha is composited over white, 16-bit samples are scaled
-//! instead of clipped. This module does not normalise: its output is an [`ImageBatch`], bytes with their mean and
-//! standard deviation.
+//! The result equals that of torchvision's `Resize(antialias)` and `CenterCrop` applied to Pillow's decoding, except
+//! for three deliberate deviations: EXIF orientation is applied, alpha is composited over white, 16-bit samples are
+//! scaled instead of clipped. This module does not normalise: its output is an [`ImageBatch`], bytes with the mean and
+//! standard deviation for normalising them.
 
 mod batch;
 mod convolve;
@@ -38,7 +38,7 @@ pub use region::Region;
 
 use serde::{Deserialize, Serialize};
 
-/// The filter of a resize, antialiased like Pillow's.
+/// Filter for resizing, antialiased like Pillow's.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,22 +48,7 @@ pub enum Interpolation {
     Bicubic,
 }
 
-/// The parameters of preprocessing, stored in a checkpoint's metadata. Deserialised values have passed
-/// [`Preprocessing::validate`].
-///
-/// ```
-/// use model::preprocess::{CroppedDecode, Limits, Photo, Preprocessing};
-///
-/// let photo = Photo::from_rgba(4, 3, &[255; 4 * 3 * 4])?;
-/// let preprocessing = Preprocessing { resize: 256, crop: 224, ..Preprocessing::default() };
-/// let batch = preprocessing.apply(&photo);
-/// assert_eq!(batch.shape(), [1, 224, 224]);
-///
-/// // Encoded photos take less time and memory this way, with the same result.
-/// let (file, limits) = (photo.to_png(), Limits::default());
-/// assert_eq!(CroppedDecode::decode(&file, &limits, &preprocessing)?.resize(), batch);
-/// # Ok::<(), model::preprocess::PhotoError>(())
-/// ```
+/// Parameters of preprocessing, stored in a checkpoint's metadata.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "UncheckedPreprocessing")]
@@ -73,13 +58,13 @@ pub struct Preprocessing {
     /// Side of the square centre crop, in pixels; at most `resize`.
     pub crop: u32,
     pub interpolation: Interpolation,
-    /// Mean of red, green and blue, for samples in 0..1. The engine subtracts it.
+    /// Mean of red, green and blue, for samples from 0 to 1. The engine subtracts it.
     pub mean: [f32; 3],
-    /// Standard deviation of red, green and blue, for samples in 0..1. The engine divides by it.
+    /// Standard deviation of red, green and blue, for samples from 0 to 1. The engine divides by it.
     pub std: [f32; 3],
 }
 
-/// Invalid parameters of preprocessing.
+/// Error of validating the parameters of preprocessing.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum PreprocessingError {
     #[error("invalid short side of {resize} px: must be from 1 to {}", Preprocessing::MAX_SIZE)]
@@ -109,7 +94,7 @@ impl Preprocessing {
     /// Maximum of `resize`, in pixels. It bounds the work that an untrusted checkpoint can cause.
     pub const MAX_SIZE: u32 = 4096;
 
-    /// Checks that [`Preprocessing::apply`] accepts these parameters.
+    /// Checks that [`Preprocessing::apply`] accepts these parameters. Deserialised parameters have passed this check.
     ///
     /// # Errors
     /// Returns an error if a size is out of range, or if mean or standard deviation cannot normalise an image.
@@ -128,8 +113,21 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// Resizes and crops a photo: a batch of one, `[1, crop, crop, 3]`. For an encoded photo, [`CroppedDecode`]
-    /// computes the same faster.
+    /// Resizes and crops a photo, and returns a batch of one: `[1, crop, crop, 3]`. For an encoded photo,
+    /// [`CroppedDecode`] computes the same in less time and memory.
+    ///
+    /// ```
+    /// use model::preprocess::{CroppedDecode, Limits, Photo, Preprocessing};
+    ///
+    /// let photo = Photo::from_rgba(4, 3, &[255; 4 * 3 * 4])?;
+    /// let preprocessing = Preprocessing { resize: 256, crop: 224, ..Preprocessing::default() };
+    /// let batch = preprocessing.apply(&photo);
+    /// assert_eq!(batch.shape(), [1, 224, 224]);
+    ///
+    /// let (file, limits) = (photo.to_png(), Limits::default());
+    /// assert_eq!(CroppedDecode::decode(&file, &limits, &preprocessing)?.resize(), batch);
+    /// # Ok::<(), model::preprocess::PhotoError>(())
+    /// ```
     ///
     /// # Panics
     /// Panics if the parameters do not pass [`Preprocessing::validate`], which is possible if they were set in code.

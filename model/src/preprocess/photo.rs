@@ -1,4 +1,4 @@
-//! A decoded photo, from whatever source.
+//! A decoded photo from any source.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
@@ -14,16 +14,16 @@ use super::{decode, flatten_alpha};
 pub struct Photo {
     pub(super) width: u32,
     pub(super) height: u32,
-    /// u8 RGB `[height, width, 3]`
+    /// Pixels, u8 RGB `[height, width, 3]`.
     pub(super) pixels: Vec<u8>,
 }
 
 impl Photo {
     /// Decodes JPEG, PNG, WebP, GIF (first frame) or BMP; the format is detected from the bytes.
     ///
-    /// Equal to Pillow's `convert("RGB")`, JPEG bit for bit, except for three deliberate deviations: EXIF orientation
-    /// is applied, alpha is composited over white, 16-bit samples are scaled to 8 bits instead of clipped or
-    /// truncated.
+    /// The result equals that of Pillow's `convert("RGB")`, for JPEG bit for bit, except for three deliberate
+    /// deviations: EXIF orientation is applied, alpha is composited over white, 16-bit samples are scaled to 8 bits
+    /// instead of clipped or truncated.
     ///
     /// # Errors
     /// Returns an error if the photo exceeds `limits`, has another format, or cannot be decoded.
@@ -44,15 +44,17 @@ impl Photo {
         Ok(Photo { width, height, pixels: flatten_alpha::from_rgba8(rgba) })
     }
 
+    /// Returns the width in pixels.
     pub fn width(&self) -> u32 {
         self.width
     }
 
+    /// Returns the height in pixels.
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// u8 RGB `[height, width, 3]`
+    /// Returns the pixels, u8 RGB `[height, width, 3]`.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
@@ -62,7 +64,7 @@ impl Photo {
         ImageView { size: (width, height), orientation: Orientation::NoTransforms, columns: 0..width as usize, pixels }
     }
 
-    /// Turns an image upright, all columns of which were decoded.
+    /// Turns an image upright. All of its columns must have been decoded.
     pub(super) fn upright(DecodedImage { size, orientation, pixels, .. }: DecodedImage) -> Self {
         let rgb = RgbImage::from_raw(size.0, size.1, pixels).expect("all columns were decoded");
         let mut image = DynamicImage::ImageRgb8(rgb);

@@ -10,14 +10,17 @@ use super::{Interpolation, Photo};
 pub struct Rectangle {
     pub left: u32,
     pub top: u32,
-    /// At least 1.
+    /// Width, at least 1.
     pub width: u32,
-    /// At least 1.
+    /// Height, at least 1.
     pub height: u32,
 }
 
 impl Rectangle {
-    /// Panics if the rectangle is empty or reaches beyond a photo of this size.
+    /// Asserts that the rectangle is not empty and lies within a photo of this size.
+    ///
+    /// # Panics
+    /// Panics otherwise.
     pub(super) fn assert_within(self, size: (u32, u32)) {
         let within = |from: u32, size: u32, whole: u32| size > 0 && u64::from(from) + u64::from(size) <= whole.into();
         let fits = within(self.left, self.width, size.0) && within(self.top, self.height, size.1);
@@ -26,8 +29,9 @@ impl Rectangle {
 }
 
 impl Photo {
-    /// Resizes a part of any aspect ratio to u8 RGB `[side, side, 3]`, mirrored from left to right if `flipped`.
-    /// Equal to torchvision's `resized_crop` and `hflip` on Pillow, which do not read beyond the part's edges either.
+    /// Resizes a part of any aspect ratio to u8 RGB `[side, side, 3]`, mirrored from left to right if `flipped`. The
+    /// result equals that of torchvision's `resized_crop` and `hflip` on Pillow, which do not read beyond the part's
+    /// edges either.
     ///
     /// # Panics
     /// Panics if the part is empty or reaches beyond the photo, or if `side` is zero.

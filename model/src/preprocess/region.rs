@@ -11,9 +11,13 @@ use serde::{Deserialize, Serialize};
 pub struct Region {
     /// Width and height of the whole photo.
     pub photo: (u32, u32),
+    /// Distance from the left edge of the photo.
     pub left: f64,
+    /// Distance from the top edge of the photo.
     pub top: f64,
+    /// Width of the part.
     pub width: f64,
+    /// Height of the part.
     pub height: f64,
 }
 

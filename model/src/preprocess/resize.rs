@@ -24,7 +24,7 @@ pub(super) struct ImageView<'a> {
     pub(super) orientation: Orientation,
     /// The columns present: at least those of [`source_columns`].
     pub(super) columns: Range<usize>,
-    /// u8 RGB `[height, columns, 3]`
+    /// Pixels of the present columns, u8 RGB `[height, columns, 3]`.
     pub(super) pixels: &'a [u8],
 }
 
@@ -37,7 +37,7 @@ pub(super) fn source_columns(
     filter_taps::source_range(&ResizePasses::new(preprocessing, size, orientation).columns)
 }
 
-/// Returns the centre of the upright image after its short side was resized: u8 RGB `[crop, crop, 3]`.
+/// Resizes the short side of the upright image, and returns the centre crop, u8 RGB `[crop, crop, 3]`.
 pub(super) fn resize_and_crop(image: &ImageView, preprocessing: &Preprocessing) -> Vec<u8> {
     let ResizePasses { mut columns, rows, rows_first, transposed } =
         ResizePasses::new(preprocessing, image.size, image.orientation);
@@ -67,9 +67,9 @@ pub(super) fn both_passes(
     }
 }
 
-/// Whether the height is resized before the width. Values are rounded to bytes between the passes, so the order affects
-/// the result. Pillow 13 resizes the height first if that removes more than twice as many rows as columns; earlier
-/// versions never do.
+/// Returns whether the height is resized before the width. Values are rounded to bytes between the passes, so the order
+/// affects the result. Pillow 13 resizes the height first if that removes more than twice as many rows as columns;
+/// earlier versions never do.
 pub(super) fn height_first((width, height): (u32, u32), resized: (u64, u64)) -> bool {
     let removed = |from: u32, to: u64| i64::from(from) - to as i64;
     let (removed_columns, removed_rows) = (removed(width, resized.0), removed(height, resized.1));
@@ -81,7 +81,7 @@ struct ResizePasses {
     columns: Vec<FilterTaps>,
     rows: Vec<FilterTaps>,
     rows_first: bool,
-    /// The rows of the upright image are stored as columns, so the crop has to be transposed.
+    /// Whether the rows of the upright image are stored as columns, so that the crop has to be transposed.
     transposed: bool,
 }
 
@@ -107,19 +107,19 @@ impl ResizePasses {
     }
 }
 
-/// Returns the upright width and height of an image that is stored with these.
+/// Returns the upright width and height of an image from its stored ones.
 pub(super) fn upright_size((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
     if AxisMapping::of(orientation).transposed { (height, width) } else { (width, height) }
 }
 
-/// How the axes of an upright image are stored.
+/// The mapping from the axes of an upright image to those of the stored image.
 #[derive(Clone, Copy)]
 pub(super) struct AxisMapping {
-    /// Upright rows are stored as columns.
+    /// Whether upright rows are stored as columns.
     pub(super) transposed: bool,
-    /// The stored columns are in reverse order.
+    /// Whether the stored columns are in reverse order.
     pub(super) mirrored_columns: bool,
-    /// The stored rows are in reverse order.
+    /// Whether the stored rows are in reverse order.
     pub(super) mirrored_rows: bool,
 }
 

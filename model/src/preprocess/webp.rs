@@ -7,8 +7,8 @@ pub(super) fn exif(file: &[u8]) -> Option<&[u8]> {
     (chunk.data.len() == chunk.size).then_some(chunk.data)
 }
 
-/// Whether the frame to decode is as large as declared: as the canvas or, in an animation, as the frame's header
-/// says. All other errors are left to the decoder.
+/// Returns whether the frame to decode is as large as declared: as the canvas or, in an animation, as the frame's
+/// header says. All other errors are left to the decoder.
 pub(super) fn frame_fits(file: &[u8], canvas: (u32, u32)) -> bool {
     let first = |name: &[u8; 4]| extended(file).and_then(|mut chunks| chunks.find(|chunk| chunk.name == name));
     let still = first(b"VP8 ").is_none_or(|frame| frame.lossy_size().is_none_or(|size| size == canvas));
@@ -22,9 +22,9 @@ pub(super) fn frame_fits(file: &[u8], canvas: (u32, u32)) -> bool {
     still && animated
 }
 
-/// Bytes per pixel of the buffers that are alive in addition to the decoder's output: for an animation, the canvas
-/// and a frame with alpha; for an image with alpha, its planes and the alpha plane being decoded; otherwise the
-/// planes, or four channels.
+/// Returns the number of bytes per pixel of the buffers that exist in addition to the decoder's output: for an
+/// animation, the canvas and a frame with alpha; for an image with alpha, its planes and the alpha plane being decoded;
+/// otherwise the planes, or four channels.
 pub(super) fn extra_bytes_per_pixel(file: &[u8]) -> u64 {
     const ANIMATED: u8 = 0x02;
     const ALPHA: u8 = 0x10;
@@ -36,7 +36,7 @@ pub(super) fn extra_bytes_per_pixel(file: &[u8]) -> u64 {
     }
 }
 
-/// Returns the chunks of a file in the extended format.
+/// Returns the chunks of a file, or `None` if it is not in the extended format.
 fn extended(file: &[u8]) -> Option<Chunks<'_>> {
     const HEADER: usize = 12;
     let chunks = file.get(HEADER..)?;
@@ -83,7 +83,7 @@ mod tests {
     type Piece<'a> = (&'a [u8; 4], &'a [u8], u32);
 
     const HEAD: Piece = (b"VP8X", &[0; 10], 10);
-    /// 5x3 pixels.
+    /// A lossy frame of 5x3 pixels.
     const FRAME: Piece = (b"VP8 ", b"\0\0\0\x9d\x01\x2a\x05\xc0\x03\x40", 10);
 
     fn chunks(pieces: &[Piece]) -> Vec<u8> {

@@ -26,6 +26,7 @@ pub fn normalised(images: &ImageBatch) -> Normalised {
     Normalised::new(planes, [batch, height, width]).unwrap()
 }
 
+/// Runs an engine and returns the logits and the activations at all taps.
 pub fn run(engine: &Engine, input: &Input) -> Output {
     block_on(engine.run(input, &Tap::ALL)).unwrap()
 }

@@ -1,4 +1,5 @@
-//! A batch of images on its way through an engine: stacked before inference, split into one output per image afterwards.
+//! A batch of images on its way through an engine: stacked before inference, split into one output per image
+//! afterwards.
 
 use super::{BatchError, BatchSizes, BatchingMetrics, Execute, InferenceOutput, Job};
 use model::engine::{Activation, Device, EngineError, Input, Logits, Normalised, Output};
@@ -8,15 +9,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+/// Stacked images and the receivers of their outputs.
 pub struct Batch {
     /// The images of `waiters`, in their order, followed by padding.
     input: Input,
     waiters: Vec<Waiter>,
 }
 
-/// The part of a job that remains when its image has been stacked: the receiver of the output.
+/// A job without its image, which has been stacked.
 struct Waiter {
-    keep: &'static [Tap],
+    taps: &'static [Tap],
     queued_at: Instant,
     reply: oneshot::Sender<Result<InferenceOutput, BatchError>>,
 }
@@ -25,9 +27,9 @@ impl Batch {
     /// Stacks the images of at least one job; all have the same kind and size.
     pub fn new(jobs: Vec<Job>, sizes: BatchSizes) -> Self {
         let (mut inputs, mut waiters) = (Vec::new(), Vec::new());
-        for Job { input, keep, queued_at, reply } in jobs {
+        for Job { input, taps, queued_at, reply } in jobs {
             inputs.push(input);
-            waiters.push(Waiter { keep, queued_at, reply });
+            waiters.push(Waiter { taps, queued_at, reply });
         }
         Batch { input: stack_padded(inputs, sizes), waiters }
     }
@@ -59,9 +61,9 @@ impl Batch {
     /// Runs the batch and replies to every waiter.
     pub fn run(self, engine: &impl Execute, metrics: &BatchingMetrics) {
         let start = Instant::now();
-        let keep = self.waiters.iter().find(|waiter| !waiter.keep.is_empty()).map_or(&[][..], |waiter| waiter.keep);
+        let taps = self.waiters.iter().find(|waiter| !waiter.taps.is_empty()).map_or(&[][..], |waiter| waiter.taps);
         metrics.batch_size.observe(self.waiters.len() as f64);
-        match run(engine, &self.input, keep) {
+        match run(engine, &self.input, taps) {
             Ok((output, device)) => {
                 let inference = start.elapsed();
                 metrics.inference_seconds.observe(inference.as_secs_f64());
@@ -80,7 +82,7 @@ impl Batch {
     fn run_one_by_one(self, engine: &impl Execute, metrics: &BatchingMetrics) {
         for (index, waiter) in self.waiters.into_iter().enumerate() {
             let start = Instant::now();
-            match run(engine, &image(&self.input, index), waiter.keep) {
+            match run(engine, &image(&self.input, index), waiter.taps) {
                 Ok((output, device)) => waiter.send_output(&output, 0, device, start, start.elapsed(), metrics),
                 Err(error) => waiter.send_error(error),
             }
@@ -107,7 +109,7 @@ impl Waiter {
         metrics.queue_seconds.observe(queue.as_secs_f64());
         let classes = output.logits.classes;
         let logits = Logits { values: output.logits.row(row).to_vec(), batch: 1, classes };
-        let activations = if self.keep.is_empty() {
+        let activations = if self.taps.is_empty() {
             Vec::new()
         } else {
             output.activations.iter().map(|activation| activation_of(activation, row)).collect()
@@ -117,9 +119,9 @@ impl Waiter {
     }
 }
 
-/// Runs the engine. Engines hold no state between runs, so they remain usable after a panic.
-pub fn run(engine: &impl Execute, input: &Input, keep: &[Tap]) -> Result<(Output, Device), BatchError> {
-    let result: Result<Result<_, EngineError>, _> = catch_unwind(AssertUnwindSafe(|| engine.execute(input, keep)));
+/// Runs the engine and catches panics. Engines hold no state between runs, so they remain usable after a panic.
+pub fn run(engine: &impl Execute, input: &Input, taps: &[Tap]) -> Result<(Output, Device), BatchError> {
+    let result: Result<Result<_, EngineError>, _> = catch_unwind(AssertUnwindSafe(|| engine.execute(input, taps)));
     result.map_or(Err(BatchError::EnginePanicked), |result| result.map_err(BatchError::Engine))
 }
 

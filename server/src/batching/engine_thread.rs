@@ -1,7 +1,7 @@
 //! The two threads of an engine: one owns and runs it, the other prefetches the next batch in the meantime.
 //!
-//! GPU backends keep memory and streams per thread, so an engine stays on one thread for its whole life. Neither is an async
-//! thread, because both compute for milliseconds at a time.
+//! GPU backends keep memory and streams per thread, so an engine stays on one thread for its whole life. Neither is an
+//! async thread, because both compute for milliseconds at a time.
 
 use super::batch::{self, Batch};
 use super::queue::{Queue, Work};
@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::thread::Builder;
 use tokio::sync::watch;
 
+/// What the threads of one engine need to start.
 pub struct EngineThread {
+    /// Index of the engine in the queue.
     pub index: usize,
     pub queue: Arc<Queue>,
     pub sizes: BatchSizes,
@@ -24,6 +26,11 @@ pub struct EngineThread {
 }
 
 impl EngineThread {
+    /// Starts both threads, named after `name`. `prepare` creates the engine on the thread that will own it. Returns a
+    /// receiver of the engine's status.
+    ///
+    /// # Errors
+    /// Returns an error if a thread cannot be started.
     pub fn start<E: Execute>(
         self,
         name: &str,
@@ -66,8 +73,8 @@ impl EngineThread {
                     batch.run(engine, &self.metrics);
                 }
             });
-            // The larger sizes are warmed up once the engine is ready: immediately while the queue is empty, otherwise one size
-            // after each batch.
+            // The larger sizes are warmed up once the engine is ready: immediately while the queue is empty, otherwise
+            // one size after each batch.
             if let Some(size) = warmup_sizes.pop() {
                 match self.warm_up(engine, size) {
                     Ok(()) => self.queue.set_max_batch(self.index, size),
@@ -80,8 +87,8 @@ impl EngineThread {
         }
     }
 
-    /// Runs a batch of example images, because the first run of each size is slower than all later ones. It also verifies that
-    /// the network computes finite numbers.
+    /// Runs a batch of example images, because the first run of each size is slower than all later ones. It also
+    /// verifies that the network computes finite numbers.
     fn warm_up(&self, engine: &impl Execute, size: usize) -> Result<()> {
         let images = match &self.example {
             Input::Pixels(image) => Input::Pixels(ImageBatch::stack(vec![image.clone(); size])?),

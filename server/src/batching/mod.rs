@@ -1,8 +1,8 @@
 //! Dynamic batching: images wait in one queue per model until an engine is free, and run through it as a batch.
 //!
-//! Idle engines drive it, not a timer: an engine without work takes what is queued, up to its largest batch; while it is
-//! busy, one full batch is prefetched for it. Several engines share one queue, which balances the load between them. This
-//! module deals neither with HTTP nor with the internals of engines.
+//! Idle engines drive it, not a timer: an engine without work takes what is queued, up to its largest batch; while it
+//! is busy, one full batch is prefetched for it. Several engines share one queue, which balances the load between them.
+//! This module deals neither with HTTP nor with the internals of engines.
 
 mod batch;
 mod batch_sizes;
@@ -22,13 +22,14 @@ use tokio::sync::{oneshot, watch};
 
 /// Executes a batch. Implemented by [`FallbackEngine`], and by fake engines in tests.
 pub trait Execute: 'static {
-    /// Runs `input`, whose number of images is one that [`BatchSizes`] allows; `keep` as in [`model::engine::Engine::run`].
-    fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError>;
+    /// Runs a batch of a size that [`BatchSizes`] allows, and returns its logits and its activations at `taps`, with
+    /// the device that computed them.
+    fn execute(&self, input: &Input, taps: &[Tap]) -> Result<(Output, Device), EngineError>;
 }
 
 impl Execute for FallbackEngine {
-    fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
-        pollster::block_on(self.run(input, keep))
+    fn execute(&self, input: &Input, taps: &[Tap]) -> Result<(Output, Device), EngineError> {
+        pollster::block_on(self.run(input, taps))
     }
 }
 
@@ -49,7 +50,7 @@ pub struct BatchingMetrics {
     pub batch_size: Histogram,
 }
 
-/// Result of inference for one image.
+/// The result of inference for one image.
 #[derive(Debug)]
 pub struct InferenceOutput {
     /// Logits of this image, a batch of one.
@@ -77,7 +78,7 @@ impl QueueDepth {
     }
 }
 
-/// Reason why an image has no output.
+/// The reason why an image has no output.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
     #[error("inference queue is full")]
@@ -86,7 +87,8 @@ pub enum BatchError {
     Engine(#[from] EngineError),
     #[error("engine panicked")]
     EnginePanicked,
-    /// The thread of the engine has ended, or the image was dropped because of a panic while its batch was being stacked.
+    /// The thread of the engine has ended, or the image was dropped because of a panic while its batch was being
+    /// stacked.
     #[error("engine stopped or dropped the image; see stderr for the cause")]
     EngineStopped,
 }
@@ -95,7 +97,7 @@ pub enum BatchError {
 struct Job {
     /// A batch of one image.
     input: Input,
-    keep: &'static [Tap],
+    taps: &'static [Tap],
     queued_at: Instant,
     reply: oneshot::Sender<Result<InferenceOutput, BatchError>>,
 }
@@ -121,8 +123,9 @@ enum EngineStatus {
 }
 
 impl Batcher {
-    /// Starts one thread per engine, named after `name`, which creates its engine (and so copies the weights to the device) and
-    /// owns it from then on. Images can be submitted before the engines are ready. `example` is the image to warm up with.
+    /// Starts one thread per engine, named after `name`, which creates its engine (and so copies the weights to the
+    /// device) and owns it from then on. Images can be submitted before the engines are ready. `example` is the image
+    /// to warm up with.
     ///
     /// # Errors
     /// Returns an error if a thread cannot be started.
@@ -147,10 +150,10 @@ impl Batcher {
         Ok(batcher)
     }
 
-    /// Waits until every engine has run its first warm-up batch.
+    /// Waits until every engine has run its first warm-up batch. The engines are checked in their order.
     ///
     /// # Errors
-    /// Returns an error as soon as an engine that is waited for has failed to start.
+    /// Returns an error if an engine has failed to start, once those before it are ready.
     pub async fn wait_until_ready(&self) -> anyhow::Result<()> {
         for engine in &self.engines {
             let mut status = engine.clone();
@@ -162,6 +165,7 @@ impl Batcher {
         Ok(())
     }
 
+    /// Returns whether every engine has run its first warm-up batch and its thread is still running.
     pub fn is_ready(&self) -> bool {
         self.engines.iter().all(|status| *status.borrow() == EngineStatus::Ready) && self.is_alive()
     }
@@ -180,7 +184,8 @@ impl Batcher {
         self.queue.depth()
     }
 
-    /// Queues images (batches of one), either all of them or none. Dropping a [`PendingOutput`] cancels its image.
+    /// Queues images (batches of one), either all of them or none. `taps` are the activations to return with each
+    /// output. Dropping a [`PendingOutput`] cancels its image.
     ///
     /// # Errors
     /// Returns [`BatchError::QueueFull`] immediately if the queue has no room for all of them, and
@@ -188,12 +193,12 @@ impl Batcher {
     pub fn submit(
         &self,
         images: impl IntoIterator<Item = Input>,
-        keep: &'static [Tap],
+        taps: &'static [Tap],
     ) -> Result<Vec<PendingOutput>, BatchError> {
         let (mut jobs, mut pending) = (Vec::new(), Vec::new());
         for input in images {
             let (reply, output) = oneshot::channel();
-            jobs.push(Job { input, keep, queued_at: Instant::now(), reply });
+            jobs.push(Job { input, taps, queued_at: Instant::now(), reply });
             pending.push(PendingOutput(output));
         }
         self.queue.push(jobs)?;
@@ -211,6 +216,10 @@ impl Drop for Batcher {
 pub struct PendingOutput(oneshot::Receiver<Result<InferenceOutput, BatchError>>);
 
 impl PendingOutput {
+    /// Waits for the output.
+    ///
+    /// # Errors
+    /// Returns an error if the engine rejects the image, panics or stops.
     pub async fn wait(self) -> Result<InferenceOutput, BatchError> {
         self.0.await.map_err(|_| BatchError::EngineStopped)?
     }

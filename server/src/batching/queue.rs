@@ -88,7 +88,11 @@ impl Queue {
         Queue { state: Mutex::new(state), work_available: Condvar::new(), prefetch_needed: Condvar::new(), options }
     }
 
-    /// Appends all jobs, or none of them if there is no room.
+    /// Appends all jobs, or none of them.
+    ///
+    /// # Errors
+    /// Returns [`BatchError::QueueFull`] if there is no room for all, and [`BatchError::EngineStopped`] if the queue is
+    /// closed.
     pub fn push(&self, jobs: Vec<Job>) -> Result<(), BatchError> {
         let mut state = self.state.lock();
         if state.closed {
@@ -102,8 +106,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Marks the engine as idle and returns its next work: a batch prefetched for it or for another engine, otherwise queued jobs.
-    /// Blocks until there is work if `may_wait` is set.
+    /// Marks the engine as idle and returns its next work: a batch prefetched for it or for another engine, otherwise
+    /// queued jobs. Blocks until there is work if `may_wait` is set.
     pub fn next(&self, engine: usize, may_wait: bool) -> Work {
         let mut state = self.state.lock();
         state.engines[engine].stage = Stage::Idle;
@@ -140,8 +144,9 @@ impl Queue {
         }
     }
 
-    /// Blocks until a batch should be prefetched for this engine, and returns its jobs, all of the same kind and size; the caller
-    /// passes the batch to [`Queue::store_prefetched`]. Returns `None` when there is nothing more to prefetch.
+    /// Blocks until a batch should be prefetched for this engine, and returns its jobs, all of the same kind and size;
+    /// the caller passes the batch to [`Queue::store_prefetched`]. Returns `None` when there is nothing more to
+    /// prefetch.
     pub fn prefetch(&self, engine: usize) -> Option<Vec<Job>> {
         let mut state = self.state.lock();
         loop {
@@ -158,7 +163,7 @@ impl Queue {
         }
     }
 
-    /// Stores a prefetched batch, or `None` if it could not be made.
+    /// Stores a prefetched batch, or `None` if its images could not be stacked.
     pub fn store_prefetched(&self, engine: usize, batch: Option<Batch>) {
         let mut state = self.state.lock();
         if state.engines[engine].stage != Stage::Stopped {
@@ -181,8 +186,8 @@ impl Queue {
         self.notify(&state);
     }
 
-    /// Removes an engine that failed to start or whose thread has ended. When the last one is removed, all queued jobs are
-    /// dropped.
+    /// Removes an engine that failed to start or whose thread has ended. When the last one is removed, all queued jobs
+    /// are dropped.
     pub fn remove_engine(&self, engine: usize) {
         let mut state = self.state.lock();
         let slot = &mut state.engines[engine];
@@ -228,8 +233,8 @@ impl Queue {
         }
     }
 
-    /// Wakes the engines if one is idle, and the prefetching threads if a batch is to be prefetched. The conditions are checked
-    /// because waking a thread costs more than everything else that happens here.
+    /// Wakes the engines if one is idle, and the prefetching threads if a batch is to be prefetched. The conditions are
+    /// checked because waking a thread costs more than everything else that happens here.
     fn notify(&self, state: &QueueState) {
         if state.engines.iter().any(|slot| slot.stage == Stage::Idle) {
             self.work_available.notify_all();
@@ -254,7 +259,8 @@ impl QueueState {
         self.waiting.retain(|job| !job.is_abandoned());
     }
 
-    /// Returns whether to prefetch a batch for this engine: a full one is queued and no engine is idle to run it immediately.
+    /// Returns whether to prefetch a batch for this engine: a full one is queued and no engine is idle to run it
+    /// immediately.
     fn needs_prefetch(&self, engine: usize) -> bool {
         let slot = &self.engines[engine];
         slot.stage == Stage::Busy

@@ -12,11 +12,11 @@ struct SteppedEngine {
 }
 
 impl Execute for SteppedEngine {
-    fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
+    fn execute(&self, input: &Input, taps: &[Tap]) -> Result<(Output, Device), EngineError> {
         self.started.send(input.shape()[0]).unwrap();
         // Fails when the test has ended and dropped the sender.
         let _ = self.steps.lock().unwrap().recv();
-        FakeEngine::Succeeds(256).execute(input, keep)
+        FakeEngine::Succeeds(256).execute(input, taps)
     }
 }
 
@@ -52,7 +52,8 @@ async fn idle_engine_takes_all_queued_images_and_busy_one_prefetches_a_full_batc
     let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
     let first = batcher.submit(grey_images([1]), &[]).unwrap();
     assert_eq!(batch_sizes.recv().unwrap(), 1);
-    // Seven images arrive while it runs: four of them are prefetched as a full batch, the engine takes three when it is idle.
+    // Seven images arrive while it runs: four of them are prefetched as a full batch, the engine takes three when it is
+    // idle.
     let others = batcher.submit(grey_images(2..9), &[]).unwrap();
     (0..3).for_each(|_| step.send(()).unwrap());
     assert_eq!((batch_sizes.recv().unwrap(), batch_sizes.recv().unwrap()), (4, 3));
@@ -235,10 +236,10 @@ async fn idle_engine_takes_batch_prefetched_for_a_busy_one() {
 struct FailsOnGrey66;
 
 impl Execute for FailsOnGrey66 {
-    fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
+    fn execute(&self, input: &Input, taps: &[Tap]) -> Result<(Output, Device), EngineError> {
         match input {
             Input::Pixels(images) if images.pixels().contains(&66) => Err(EngineError::InvalidInput("66".to_owned())),
-            _ => FakeEngine::Succeeds(256).execute(input, keep),
+            _ => FakeEngine::Succeeds(256).execute(input, taps),
         }
     }
 }
@@ -289,10 +290,10 @@ async fn engine_panic_fails_one_image_and_thread_continues() {
     /// Panics on every image except the one for the warm-up.
     struct PanicsAfterWarmUp;
     impl Execute for PanicsAfterWarmUp {
-        fn execute(&self, input: &Input, keep: &[Tap]) -> Result<(Output, Device), EngineError> {
+        fn execute(&self, input: &Input, taps: &[Tap]) -> Result<(Output, Device), EngineError> {
             match input {
-                Input::Pixels(images) if images.pixels()[0] > 0 => FakeEngine::Panics.execute(input, keep),
-                _ => FakeEngine::Succeeds(256).execute(input, keep),
+                Input::Pixels(images) if images.pixels()[0] > 0 => FakeEngine::Panics.execute(input, taps),
+                _ => FakeEngine::Succeeds(256).execute(input, taps),
             }
         }
     }

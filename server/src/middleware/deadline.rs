@@ -13,6 +13,7 @@ use std::time::Duration;
 /// Request header with the number of milliseconds that the client will wait.
 const TIMEOUT: &str = "x-timeout-ms";
 
+/// Responds with 504 if the request is not completed before its deadline.
 pub async fn enforce_deadline(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, ApiError> {
     let timeout = requested_timeout(request.headers(), app.timeout)?;
     let response = tokio::time::timeout(timeout, next.run(request)).await;

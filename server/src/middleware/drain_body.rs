@@ -20,6 +20,9 @@ use tokio::time::timeout;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
+/// Drains the body after the handler has responded, unless the response must not be delayed, the client waits for
+/// permission to send the body, or the body is too large. Announces that the connection will be closed if part of the
+/// body remains.
 pub async fn drain_body(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
@@ -48,14 +51,14 @@ pub fn leaves_body_unread(response: &Response) -> bool {
     response.headers().get(header::CONNECTION) == Some(&CLOSE)
 }
 
-/// The server does not wait any longer for a client that is too slow, nor spend time on a request that it has no
-/// capacity for.
+/// Returns whether a response must be sent immediately: the server waits no longer for a client that is too slow, and
+/// spends no time on a request for which it has no capacity.
 fn must_not_be_delayed(status: StatusCode) -> bool {
     use StatusCode as Status;
     matches!(status, Status::GATEWAY_TIMEOUT | Status::REQUEST_TIMEOUT | Status::SERVICE_UNAVAILABLE)
 }
 
-/// A body that the handler reads as far as it needs to, and this middleware to its end.
+/// A body that the handler reads as far as it needs to, and that this middleware then reads to its end.
 #[derive(Clone)]
 struct SharedBody(Arc<Mutex<TrackedBody>>);
 

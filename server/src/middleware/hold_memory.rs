@@ -15,6 +15,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct ReservedUntilSent(#[expect(dead_code, reason = "released on drop")] pub Vec<Arc<Reservation>>);
 
+/// Moves the reservations in the response's extensions into its body, which is dropped when it has been sent.
 pub async fn hold_until_sent(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove() {
@@ -23,7 +24,7 @@ pub async fn hold_until_sent(request: Request, next: Next) -> Response {
     }
 }
 
-/// Moves `reserved` into the bytes of the body.
+/// Buffers the body, and makes `reserved` part of its bytes.
 async fn attach(response: Response, reserved: ReservedUntilSent) -> Response {
     struct Attached(Bytes, #[expect(dead_code, reason = "dropped with the bytes")] ReservedUntilSent);
 

@@ -1,4 +1,4 @@
-//! What many routes share: one concern per file.
+//! Middleware for many routes, with one concern per file.
 
 pub mod access;
 pub mod deadline;

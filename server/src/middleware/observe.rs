@@ -59,7 +59,7 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
     response
 }
 
-/// Counts a request whose handler is dropped because its client has disconnected, with the status that nginx uses.
+/// Counts a request whose handler is dropped because its client has disconnected, with status 499 like nginx.
 struct DisconnectGuard<'a> {
     app: &'a App,
     route: &'a str,

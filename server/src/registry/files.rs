@@ -26,8 +26,8 @@ impl ModelFiles {
         ModelFiles { named, folder }
     }
 
-    /// Lists the current files: first those given by `--model`, in their order, then those of the folder, sorted by name. Files
-    /// whose name is already taken are left out; the second list has a warning for each of them.
+    /// Lists the current files: first those given by `--model`, in their order, then those of the folder, sorted by
+    /// name. Files whose name is already taken are left out; the second list has a warning for each of them.
     ///
     /// # Errors
     /// Returns an error if the folder cannot be read.

@@ -1,6 +1,6 @@
-//! The models that are served. They can be loaded, replaced and unloaded while the server runs: a request keeps the model that
-//! it has looked up until its response is complete, so changes fail no request. A checkpoint that cannot be loaded never
-//! replaces the model that is served.
+//! The models that are served. They can be loaded, replaced and unloaded while the server runs: a request keeps the
+//! model that it has looked up until its response is complete, so changes fail no request. A checkpoint that cannot be
+//! loaded never replaces the model that is served.
 
 mod files;
 mod model;
@@ -60,6 +60,10 @@ impl Registry {
         Registry::new(loader, files, list, default_name, metrics)
     }
 
+    /// Creates a registry of loaded models.
+    ///
+    /// # Errors
+    /// Returns an error if there is no model `default_name`.
     pub fn new(
         loader: Loader,
         files: ModelFiles,
@@ -77,6 +81,7 @@ impl Registry {
         Ok(Registry { loader, files: files.into(), default_name, metrics, models, change_lock, failures })
     }
 
+    /// Returns a snapshot of the served models.
     pub fn current(&self) -> Arc<Models> {
         self.models.lock().clone()
     }
@@ -99,25 +104,26 @@ impl Registry {
     /// Waits until the engines of all models are ready.
     ///
     /// # Errors
-    /// Returns an error as soon as an engine fails to start.
+    /// Returns an error as soon as a model is found whose engines cannot start.
     pub async fn wait_until_ready(&self) -> Result<()> {
         let models = self.current();
         try_join_all(models.list.iter().map(|model| wait_until_model_is_ready(model))).await?;
         Ok(())
     }
 
-    /// Loads or reloads a model, which is served from when its engines are ready. Returns `None` if there is no checkpoint of this
-    /// name.
+    /// Loads or reloads a model, and starts to serve it when its engines are ready. Returns `None` if there is no
+    /// checkpoint of this name.
     ///
     /// # Errors
-    /// Returns an error if the checkpoint cannot be loaded or an engine fails to start; the models that are served do not change.
+    /// Returns an error if the checkpoint cannot be loaded or an engine fails to start; the models that are served do
+    /// not change.
     pub async fn load(&self, name: &str) -> Result<Option<Arc<Model>>> {
         let _guard = self.change_lock.lock().await;
         self.load_locked(name).await
     }
 
-    /// Loads a model like [`Registry::load`], unless it was already loaded from the file with this fingerprint, which an API
-    /// request may have caused in the meantime.
+    /// Loads a model like [`Registry::load`], unless it was already loaded from the file with this fingerprint, which
+    /// an API request may have caused in the meantime.
     async fn load_if_changed(&self, name: &str, fingerprint: FileFingerprint) -> Result<()> {
         let _guard = self.change_lock.lock().await;
         if self.loaded_fingerprint(name) != Some(fingerprint) {

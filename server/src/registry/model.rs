@@ -22,8 +22,9 @@ use std::time::SystemTime;
 const GPU_BATCH: usize = 32;
 /// Maximum size of a checkpoint, in bytes. The largest network takes 508 MB in f32.
 const MAX_CHECKPOINT: u64 = 4 << 30;
-/// Default maximum batch size on the CPU: `CPU_BATCH` images for every `CPU_BATCH_THREADS` threads. The CPU engine processes
-/// images one after the other, so larger batches would only delay the first image; small ones save waking threads for each.
+/// Default maximum batch size on the CPU: `CPU_BATCH` images per `CPU_BATCH_THREADS` threads or part of them. The CPU engine
+/// processes images one after the other, so larger batches would only delay the first image; small batches wake the threads
+/// once instead of once per image.
 const CPU_BATCH: usize = 4;
 const CPU_BATCH_THREADS: usize = 4;
 
@@ -83,8 +84,8 @@ impl Loader {
     /// Reads and validates a checkpoint, and starts its engines in the background.
     ///
     /// # Errors
-    /// Returns an error if the checkpoint cannot be read or is invalid. The error does not contain the path, because it may be
-    /// sent to a client.
+    /// Returns an error if the checkpoint cannot be read or is invalid. The error does not contain the path, because it
+    /// may be sent to a client.
     pub fn load(&self, file: &ModelFile, metrics: &BatchingMetrics) -> Result<Model> {
         let ModelFile { name, path } = file;
         let fingerprint = FileFingerprint::of(path);
@@ -134,14 +135,14 @@ impl Model {
 }
 
 impl FileFingerprint {
-    /// Returns `None` if the path is not a file.
+    /// Returns the fingerprint of a file, or `None` if the path is not a regular file.
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
         Some(FileFingerprint(metadata.len(), metadata.modified().ok()))
     }
 }
 
-/// Reads a regular file. Reading a pipe could block indefinitely.
+/// Reads a regular file; reading from a pipe could block indefinitely.
 fn read(path: &Path) -> Result<Vec<u8>> {
     let metadata = std::fs::metadata(path)?;
     ensure!(metadata.is_file(), "not a regular file");

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
-/// Maximum number of scans after which a checkpoint that failed to load is tried again.
-const MAX_BACKOFF: u32 = 64;
+/// Maximum number of scans to skip before a checkpoint that failed to load is tried again.
+const MAX_SKIP: u32 = 64;
 
-/// Scans the folder every `interval`, for as long as the server runs. Polling also works on network file systems and mounted
-/// volumes, where notifications do not. A file is loaded when two successive scans find it unchanged, because copying one
-/// takes a while.
+/// Scans the folder every `interval`, for as long as the server runs. Polling also works on network file systems and
+/// mounted volumes, where notifications do not. A file is loaded when two successive scans find it unchanged, because
+/// copying one takes a while.
 pub async fn watch(registry: Arc<Registry>, interval: Duration) {
     let mut warnings = Vec::new();
     let mut previous = scan(&registry.files, &mut warnings).await.unwrap_or_default();
@@ -44,8 +44,8 @@ pub async fn watch(registry: Arc<Registry>, interval: Duration) {
     }
 }
 
-/// Exponential backoff for a checkpoint that failed to load, possibly for a temporary reason: it is tried again after 1, 2, 4,
-/// ... scans.
+/// Exponential backoff for a checkpoint that failed to load, possibly for a temporary reason: the attempts skip 1, 2,
+/// 4, ... scans in between.
 struct Backoff {
     fingerprint: FileFingerprint,
     /// Scans to skip after the next attempt.
@@ -70,13 +70,13 @@ impl Backoff {
             return false;
         }
         self.remaining = self.next_skip;
-        self.next_skip = (2 * self.next_skip).min(MAX_BACKOFF);
+        self.next_skip = (2 * self.next_skip).min(MAX_SKIP);
         true
     }
 }
 
-/// Lists the files with their fingerprints, or returns `None` if that fails. Logs warnings that differ from those of the last
-/// scan.
+/// Lists the files with their fingerprints, or returns `None` if that fails. Logs warnings that differ from those of
+/// the last scan.
 async fn scan(files: &Arc<ModelFiles>, last_warnings: &mut Vec<String>) -> Option<BTreeMap<String, FileFingerprint>> {
     let files = files.clone();
     let listing = spawn_blocking(move || {

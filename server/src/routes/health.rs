@@ -6,7 +6,7 @@ use axum::extract::State;
 use model::prediction::Failure;
 use std::sync::Arc;
 
-/// Whether the process is alive
+/// Check whether the process is alive
 ///
 /// Fails if the thread of an engine has stopped, which only a restart of the process can fix.
 #[utoipa::path(
@@ -17,7 +17,7 @@ pub async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, ApiError
     check_liveness(&app).map(|()| "ok\n")
 }
 
-/// Whether all models are ready
+/// Check whether all models are ready
 ///
 /// Fails while the server is shutting down, so that load balancers stop sending requests.
 #[utoipa::path(

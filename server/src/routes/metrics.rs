@@ -11,9 +11,9 @@ use std::sync::Arc;
 /// Content type of Prometheus' text format, version 0.0.4.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 
-/// Metrics of the server
+/// Return the metrics of the server
 ///
-/// In Prometheus' text format.
+/// The metrics are in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = "Operations", responses((status = OK, body = String)))]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let served = app.registry.current();

@@ -13,18 +13,19 @@ use utoipa::ToSchema;
 
 #[derive(Serialize, ToSchema)]
 pub struct Models<'a> {
-    /// In the order in which they were configured or loaded.
+    /// The models, in the order in which they were configured or loaded.
     models: Vec<ModelDescription<'a>>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Description)]
 struct ModelDescription<'a> {
-    /// Value for `?model=`.
+    /// Name of the model, the value of `?model=`.
     name: &'a str,
-    /// True for one model, which is used if a request names none, and which the page selects at first.
+    /// Whether this is the default model, which is used if a request names none, and which the page selects at first.
     default: bool,
-    /// Torchvision's name; with the suffix `_v1` if the stride is in the first convolution of a bottleneck.
+    /// Torchvision's name of the architecture, with the suffix `_v1` if the stride is in the first convolution of a
+    /// bottleneck.
     architecture: String,
     /// Number of classes.
     classes: usize,
@@ -45,7 +46,7 @@ struct ModelDescription<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Input)]
 struct ModelInput<'a> {
-    /// `[height, width]`
+    /// Size of the input in pixels: `[height, width]`.
     size: [u32; 2],
     #[serde(flatten)]
     preprocessing: &'a Preprocessing,

@@ -1,5 +1,5 @@
-//! Serves the web page, whose files are embedded in the program. Fallback for all unknown paths: those without a file
-//! are not found.
+//! Serves the web page, whose files are embedded in the program. The handler is the fallback for all unknown paths, and
+//! responds with 404 to those without a file.
 
 use crate::error::ApiError;
 use crate::static_asset::StaticAsset;

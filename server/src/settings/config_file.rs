@@ -1,5 +1,5 @@
-//! The TOML configuration file. Its values become the defaults of the flags of the same names, so that they are parsed and
-//! validated like flags, and flags and environment variables take precedence.
+//! The TOML configuration file. Its values become the defaults of the flags of the same names, so that they are parsed
+//! and validated like flags, and flags and environment variables take precedence.
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, Command};
@@ -27,7 +27,8 @@ pub fn find_path(arguments: &[OsString]) -> Option<PathBuf> {
 /// Reads the file and makes its values the defaults of `command`'s arguments.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, is not TOML, or contains an unknown setting or a value of the wrong type.
+/// Returns an error if the file cannot be read, is not TOML, or contains an unknown setting or a value of the wrong
+/// type.
 pub fn apply_as_defaults(mut command: Command, path: &Path) -> Result<Command> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = text.parse().with_context(|| format!("invalid TOML in {}", path.display()))?;

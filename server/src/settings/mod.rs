@@ -1,5 +1,6 @@
-//! The settings of the server. Each can be set by a flag, by an environment variable or in a TOML file, in this order of
-//! precedence, under the same name. [`Settings`] is the single definition; values of the file become defaults of the flags.
+//! The settings of the server. Each can be set by a flag, by an environment variable or in a TOML file, in this order
+//! of precedence, under the same name. [`Settings`] is the single definition; values of the file become defaults of the
+//! flags.
 
 mod config_file;
 mod resolved;
@@ -17,11 +18,11 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Maximum memory for a request body and the data decoded from it, as a multiple of the body: half-precision tensors double in
-/// size.
+/// Maximum memory for a request body and the data decoded from it, as a multiple of the body: half-precision tensors
+/// double in size.
 const BODY_MEMORY_FACTOR: usize = 3;
 
-/// Minimum of `--max-in-flight`: the memory for a photo that is small as a file and large when it is decoded.
+/// Minimum of `--max-in-flight`, in bytes: enough for a photo whose file is smaller than its cropped pixels.
 const MIN_IN_FLIGHT: usize = 1_000_000;
 
 /// Default model folder.
@@ -69,7 +70,7 @@ pub struct Settings {
     #[arg(help_heading = "Computing")]
     pub replicas: NonZero<usize>,
 
-    /// Number of threads per engine on device cpu [default: the cores divided by the number of engines on the CPU]
+    /// Number of threads per engine on device cpu [default: number of cores divided by the number of engines on the CPU]
     #[arg(long, env = "SHORTCUT_THREADS", value_name = "N", value_parser = engine::parse_thread_count, help_heading = "Computing")]
     pub threads: Option<NonZero<usize>>,
 
@@ -78,8 +79,8 @@ pub struct Settings {
     #[arg(long, env = "SHORTCUT_PRECISION", value_name = "NAME", default_value_t, help_heading = "Computing")]
     pub precision: Precision,
 
-    /// Maximum number of images per batch [default: 32 on a GPU; on the CPU, which gains little from batching, 4 for every 4
-    /// threads]
+    /// Maximum number of images per batch [default: 32 on a GPU; on the CPU, which gains little from batching, --threads
+    /// rounded up to a multiple of 4]
     #[arg(long, env = "SHORTCUT_MAX_BATCH_SIZE", value_name = "N", help_heading = "Computing")]
     pub max_batch_size: Option<NonZero<usize>>,
 
@@ -92,7 +93,7 @@ pub struct Settings {
     #[arg(long, env = "SHORTCUT_QUEUE_SIZE", value_name = "N", default_value = "512", help_heading = "Computing")]
     pub queue_size: NonZero<usize>,
 
-    /// Number of threads that decode photos [default: the number of cores]
+    /// Number of threads that decode photos [default: number of cores]
     #[arg(long, env = "SHORTCUT_DECODE_THREADS", value_name = "N", value_parser = engine::parse_thread_count)]
     #[arg(help_heading = "Computing")]
     pub decode_threads: Option<NonZero<usize>>,
@@ -173,20 +174,20 @@ pub struct Settings {
     /// Time after a stop signal during which the server still accepts requests but reports that it is not ready, so that load
     /// balancers notice
     #[arg(long, env = "SHORTCUT_SHUTDOWN_DELAY", value_name = "TIME", default_value = "0s")]
-    #[arg(value_parser = units::duration, help_heading = "Operating")]
+    #[arg(value_parser = units::duration, help_heading = "Operations")]
     pub shutdown_delay: Duration,
 
     /// Time limit after --shutdown-delay for open requests to finish
     #[arg(long, env = "SHORTCUT_SHUTDOWN_GRACE", value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = units::duration, help_heading = "Operating")]
+    #[arg(value_parser = units::duration, help_heading = "Operations")]
     pub shutdown_grace: Duration,
 
     /// Format of the log on stderr
-    #[arg(long, env = "SHORTCUT_LOG_FORMAT", value_name = "NAME", default_value = "text", help_heading = "Operating")]
+    #[arg(long, env = "SHORTCUT_LOG_FORMAT", value_name = "NAME", default_value = "text", help_heading = "Operations")]
     pub log_format: LogFormat,
 
-    /// Log level (error, warn, info, debug or trace), or a filter per module in the syntax of tracing's EnvFilter
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", help_heading = "Operating")]
+    /// Log level (error, warn, info, debug or trace), or one level per module in the syntax of tracing's EnvFilter
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", help_heading = "Operations")]
     pub log: String,
 }
 

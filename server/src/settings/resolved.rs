@@ -9,8 +9,8 @@ use toml::Value;
 /// Settings whose values must not appear in the log.
 const SECRETS: [&str; 2] = ["api-keys", "admin-token"];
 
-/// All settings. They are displayed as a TOML file that reproduces them; the path of the configuration file, secrets, and
-/// settings without a value appear as comments.
+/// All settings. They are displayed as a TOML file that reproduces them; the path of the configuration file, secrets,
+/// and settings without a value appear as comments.
 #[derive(Debug)]
 pub struct ResolvedSettings(Vec<ResolvedSetting>);
 

@@ -28,11 +28,13 @@ pub fn origin(text: &str) -> Result<String, String> {
     }
 }
 
+/// Parses a number of engines per model and device.
 pub fn replicas(text: &str) -> Result<NonZero<usize>, String> {
     let replicas: NonZero<usize> = text.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
     if replicas.get() > MAX_REPLICAS { Err(format!("must be at most {MAX_REPLICAS}")) } else { Ok(replicas) }
 }
 
+/// Parses `NAME=PATH`.
 pub fn named_path(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),

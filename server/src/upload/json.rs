@@ -42,7 +42,7 @@ pub fn parse_photos(json: &[u8], limits: UploadLimits, budget: &MemoryBudget) ->
     let decoded = match (document.image, document.images) {
         (Some(image), None) => vec![Base64(budget).deserialize(&mut deserializer(image)).map_err(malformed)?],
         (None, Some(images)) => {
-            // One more than allowed, so that an excess is noticed.
+            // One more than allowed, to detect documents with too many photos.
             let array = BoundedSeq { max: limits.count.saturating_add(1), seed: Base64(budget) };
             array.deserialize(&mut deserializer(images)).map_err(malformed)?
         }

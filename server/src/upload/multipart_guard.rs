@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, ready};
 
-/// Maximum number of bytes without the data of a part among them; one more chunk may be on its way. Headers usually
-/// have a few hundred bytes.
+/// Maximum number of successive bytes that are not the data of a part; one more chunk may be received. The headers of a
+/// part usually have a few hundred bytes.
 pub const MAX_HEADER_BYTES: usize = 16 << 10;
 
+/// The error of a body that exceeds [`MAX_HEADER_BYTES`].
 #[derive(Debug, thiserror::Error)]
 #[error("the form has more than {MAX_HEADER_BYTES} bytes before a part or in the headers of a part")]
 pub struct HeadersTooLong;

@@ -13,7 +13,7 @@ pub struct UploadedPhotos {
     pub photos: Vec<Result<Bytes, ApiError>>,
     /// Whether the response is a list: there are several photos, or the client sent a list.
     pub is_list: bool,
-    /// Memory of the photos.
+    /// Memory reserved for the photos.
     pub reservation: Reservation,
 }
 

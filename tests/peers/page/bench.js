@@ -1,5 +1,5 @@
-// Measures the engines of one page, each in its own worker. The driver calls load() and time() with an engine's name,
-// one call at a time.
+// Measures all engines in one page, each in its own worker. The driver (in_browser.py) calls load() and time() with an
+// engine's name, one call at a time.
 
 // As in native measurements: untimed warm-up runs take this fraction of the time, at least one run; a median needs at
 // least this number of timed runs.
@@ -14,20 +14,21 @@ const fetchBytes = async (url) => (await fetch(url)).arrayBuffer();
 const pixels = new Uint8Array(await fetchBytes("/models/pixels-b1.u8"));
 const normalised = new Float32Array(await fetchBytes("/models/input.f32")).slice(0, 3 * SIDE * SIDE);
 
-// Returns the image with a margin, as RGBA. Our worker resizes photos to 256 and crops the centre; with the margin,
-// the crop is exactly the image.
-function withMargin() {
+// Returns the image with a margin, as RGBA. Shortcut's worker resizes photos to 256x256 and crops the centre; with the
+// margin, the crop is exactly the image.
+function imageWithMargin() {
   const side = SIDE + 2 * MARGIN;
   const rgba = new Uint8Array(side * side * 4).fill(255);
   for (let y = 0; y < SIDE; y++) {
     for (let x = 0; x < SIDE; x++) {
-      const from = (y * SIDE + x) * 3;
-      rgba.set(pixels.subarray(from, from + 3), ((y + MARGIN) * side + x + MARGIN) * 4);
+      const source = (y * SIDE + x) * 3;
+      rgba.set(pixels.subarray(source, source + 3), ((y + MARGIN) * side + x + MARGIN) * 4);
     }
   }
   return { width: side, height: side, rgba: rgba.buffer };
 }
 
+// Starts a worker. Returns functions that wait for its next reply, and that send a request and wait for the reply.
 function startWorker(url) {
   const worker = new Worker(url, { type: "module" });
   let resolveReply;
@@ -45,8 +46,8 @@ function startWorker(url) {
   return { nextReply, request };
 }
 
-// Uses the messages of web/worker/src/message.rs. Fails if the answer comes from another device than `backend`: a
-// worker without WebGPU answers with its CPU engine.
+// Sends the messages of web/worker/src/message.rs. Fails if another device than `backend` answers, since a worker
+// without WebGPU answers with its CPU engine.
 const shortcut = (folder, engine, backend) => async ({ network, bytes, sha256, classes }, onLoaded) => {
   const worker = startWorker(`/${folder}/worker_loader.js`);
   const listening = await worker.nextReply();
@@ -55,7 +56,7 @@ const shortcut = (folder, engine, backend) => async ({ network, bytes, sha256, c
   await worker.request({ Load: { weights: { name: network, url, sha256, bytes }, engine } });
   onLoaded();
   const run = async () => {
-    const photo = { Pixels: withMargin() };
+    const photo = { Pixels: imageWithMargin() };
     const reply = await worker.request({ Classify: { id: 0, photo, top_k: classes } }, [photo.Pixels.rgba]);
     const { prediction } = reply.Prediction;
     if (prediction.backend !== backend) throw new Error(`answered by ${prediction.backend} instead of ${backend}`);

@@ -1,5 +1,5 @@
 // Runs onnxruntime-web on WebGPU outside a browser: in Node.js, on Dawn, which is Chromium's WebGPU implementation.
-// It reads one request per line from stdin and writes one answer per line to stdout, like worker.py.
+// Reads one JSON request per line from stdin and writes one JSON answer per line to stdout, like worker.py.
 //
 //     node dawn_worker.mjs NODE_MODULES
 

@@ -1,4 +1,4 @@
-// Runs onnxruntime-web in a web worker, like our engines: WebAssembly with SIMD on one thread, or WebGPU.
+// Runs onnxruntime-web in a web worker, as Shortcut's engines run: with SIMD WebAssembly on one thread, or on WebGPU.
 
 const provider = new URLSearchParams(location.search).get("provider");
 const ortModule = import(`/ort/ort.${provider}.bundle.min.mjs`);

@@ -30,6 +30,8 @@ PARSERS = {"photo": decode_photo, "tensor": parse_pixels}
 
 
 class Classifier:
+    """The network in ONNX Runtime."""
+
     def __init__(self, onnx, threads, spin):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -53,6 +55,7 @@ class Classifier:
 
 
 def predictions(logits):
+    """Returns the top predictions for the logits [classes] of one image."""
     exponentials = numpy.exp(logits - logits.max())
     probabilities = exponentials / exponentials.sum()
     best = numpy.argpartition(-probabilities, TOP_K)[:TOP_K]

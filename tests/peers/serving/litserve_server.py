@@ -2,8 +2,9 @@
 
     python litserve_server.py PORT photo|tensor ONNX BATCH WAIT_MS WORKERS THREADS SPIN
 
-The inference workers also decode photos, so with several workers one can decode while another computes. The API receives the
-raw request body. Requests are queued in ZeroMQ (`fast_queue`), as LitServe's documentation recommends for high loads.
+The inference workers also decode photos, so with several workers one can decode while another computes. The API
+receives the raw request body. Requests are queued in ZeroMQ (`fast_queue`), as LitServe's documentation recommends for
+high loads.
 """
 
 import sys

@@ -2,8 +2,8 @@
 
     python mosec_server.py PORT photo|tensor ONNX BATCH WAIT_MS WORKERS THREADS SPIN
 
-Photos are decoded in a separate stage with one process per core; tensors go directly to the network. mosec's HTTP server is
-written in Rust.
+Photos are decoded in a separate stage with one process per core; tensors go directly to the network. mosec's HTTP
+server is written in Rust.
 """
 
 import os

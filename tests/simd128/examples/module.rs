@@ -2,8 +2,8 @@
 
 use model::engine::cpu::InstructionSet;
 
-/// Computes run number `index` of [`simd128::RUNS`]. Returns the address of the number of logits, which the logits
-/// follow.
+/// Computes run number `index` of [`simd128::RUNS`]. Returns the address of an array of f32 that holds the number of
+/// logits, followed by the logits.
 #[unsafe(no_mangle)]
 pub extern "C" fn run(index: usize) -> *const f32 {
     let logits = simd128::logits(index, InstructionSet::best());

@@ -1,6 +1,6 @@
 //! Runs of the CPU engine that a test executes natively and as WebAssembly. Together they use every kernel: Winograd
-//! tiles of every size, each stem, 3×3 and 1×1 convolutions with stride 2, groups, long rows of 1×1 convolutions, and a
-//! batch in uneven chunks.
+//! tiles of every size, each stem, 3x3 and 1x1 convolutions with stride 2, groups, long rows of 1x1 convolutions, and a
+//! batch that runs in chunks of different sizes.
 
 use model::architecture::{Architecture, Stem};
 use model::engine::cpu::InstructionSet;
@@ -18,7 +18,7 @@ pub const RUNS: [(&str, Stem, [usize; 3]); 8] = [
     ("resnext50_32x4d", Stem::Imagenet, [1, 64, 64]),
     ("resnet50", Stem::Imagenet, [1, 129, 97]),
     ("resnet50", Stem::Small, [1, 32, 32]),
-    // Runs in chunks of ten and nine images.
+    // In WebAssembly, this batch runs in chunks of ten and nine images.
     ("resnet18", Stem::Imagenet, [19, 68, 68]),
 ];
 

@@ -101,6 +101,7 @@ pub fn all_requests(photo: &[u8]) -> Vec<InvalidRequest> {
     requests
 }
 
+/// Sends one of the invalid requests, and checks the status and the length of the response.
 pub async fn request(context: &ClientContext, index: usize, tally: &mut Tally) -> Result<()> {
     let index = index % context.invalid_requests.len();
     let InvalidRequest { status, path, content_type, body } = &context.invalid_requests[index];

@@ -24,7 +24,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 const REJECTED: &str = "rejected";
 
-/// Counts of completed requests.
+/// Numbers of completed requests by kind.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub counts: BTreeMap<&'static str, u64>,
@@ -85,6 +85,7 @@ struct ClientContext {
     invalid_requests: Arc<[InvalidRequest]>,
 }
 
+/// Starts all clients, which send requests until `end`.
 pub fn start(url: &str, expected: &Arc<ExpectedPredictions>, end: Instant) -> JoinSet<Result<Tally>> {
     let context = ClientContext {
         http: Client::new(),
@@ -109,6 +110,7 @@ pub fn start(url: &str, expected: &Arc<ExpectedPredictions>, end: Instant) -> Jo
     clients
 }
 
+/// Sends requests until `end`, with the index `first` and those after it. Returns their counts.
 async fn repeat(
     context: ClientContext,
     end: Instant,
@@ -129,6 +131,7 @@ async fn repeat(
     Ok(tally)
 }
 
+/// Returns the JSON body of a response with status 200.
 async fn successful_json(response: Response) -> Result<Value> {
     let status = response.status();
     let text = response.text().await?;

@@ -10,7 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+/// Number of pieces in which a photo is sent, and number of pauses while a response is received.
 const PIECES: usize = 10;
+/// Pause after each piece.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens a connection and sends the head of a request whose body has `length` bytes.
@@ -55,7 +57,8 @@ pub async fn upload(context: &ClientContext, index: usize, tally: &mut Tally) ->
     Ok(())
 }
 
-/// Downloads a checkpoint slowly. It is larger than all buffers between server and client, and may be replaced meanwhile.
+/// Downloads a checkpoint slowly. It is larger than all buffers between server and client, and may be replaced during
+/// the download.
 pub async fn download(context: &ClientContext, index: usize, tally: &mut Tally) -> Result<()> {
     let version = context.expected.versions()[index % 2];
     let (status, body) = receive_slowly(&mut send_head(context, &format!("GET /weights/{version}"), 0).await?).await?;

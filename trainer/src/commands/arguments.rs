@@ -1,4 +1,4 @@
-//! Arguments that several sub-commands have.
+//! Arguments that several sub-commands share.
 
 use anyhow::{Result, bail};
 use clap::Args;

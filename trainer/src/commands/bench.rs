@@ -95,7 +95,7 @@ struct BenchReport {
     /// Absent if the system does not report it.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<MemoryUsage>,
-    /// Peak multiply-adds per second, with `--layers`.
+    /// Peak of the processor in f32, in multiply-adds per second; with `--layers`.
     #[serde(skip_serializing_if = "Option::is_none")]
     peak: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

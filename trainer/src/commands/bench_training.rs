@@ -62,8 +62,8 @@ impl BenchTraining {
         let recipe = Recipe::resolve("torchvision-v1", &changes)?;
         let architecture = Architecture::new(&self.architecture, CLASSES)?;
         let device = replica_devices(self.device, None, None)?.remove(0).device;
-        let longest = Duration::try_from_secs_f64(self.seconds)?;
-        let timing = measure_step(&recipe, &architecture, self.image_size as usize, batch, &device, longest)?;
+        let duration = Duration::try_from_secs_f64(self.seconds)?;
+        let timing = measure_step(&recipe, &architecture, self.image_size as usize, batch, &device, duration)?;
         if self.json {
             return console::print_result(&serde_json::to_string(&timing)?);
         }

@@ -32,7 +32,7 @@ pub struct Doctor {
     /// Folder of the photos or shards, as for `trainer train`
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
-    /// Fraction of each class to hold out for validation, if there is no val
+    /// Fraction of each class to hold out for validation, if the dataset has no val
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     val_split: Option<f64>,
     /// Random seed of the split
@@ -75,8 +75,8 @@ struct DatasetReport {
     only_in_train: Vec<String>,
     #[serde(serialize_with = "serialize_unreadable")]
     unreadable: Vec<SkippedSample>,
-    /// Identical files, by their most severe effect: in different classes, they contradict each other; in both splits, they
-    /// make validation metrics too optimistic; within a split, they only count twice.
+    /// Identical files, by their most severe effect: in different classes, they contradict each other; in both splits,
+    /// they make validation metrics too optimistic; within a split, they only count twice.
     duplicates: Duplicates,
     /// Photos with a side shorter than the image size.
     small: Vec<String>,

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use model::architecture::TensorKind;
 use model::checkpoint::{Checkpoint, Dtype, TensorEntry};
 
-/// A matrix whose format differs from the others'.
+/// A matrix with a format of its own.
 #[derive(Clone, Debug, PartialEq)]
 struct DtypeOverride {
     tensor: String,
@@ -21,7 +21,7 @@ pub struct DtypeOverrides {
     overrides: Vec<DtypeOverride>,
 }
 
-/// Parses `f32`, `f16` or `i8`, which help and completions list.
+/// Returns a parser of `f32`, `f16` and `i8`, which also makes help and completions list them.
 pub fn dtype_parser() -> impl TypedValueParser<Value = Dtype> {
     PossibleValuesParser::new(Dtype::ALL.map(Dtype::name)).try_map(|name| name.parse::<Dtype>())
 }

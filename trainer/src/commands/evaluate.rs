@@ -23,8 +23,8 @@ pub struct Evaluate {
     /// Checkpoint to evaluate
     #[arg(long, value_name = "FILE")]
     checkpoint: PathBuf,
-    /// Folder with one folder per class, named as the checkpoint's classes; or a folder that contains these in val, or
-    /// WebDataset shards val-*.tar
+    /// Folder with one folder per class, named after the checkpoint's classes; or a folder that contains these in val; or a
+    /// folder of WebDataset shards val-*.tar
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
     /// Evaluate on the photos that a training run with this --val-split and --seed held out

@@ -33,7 +33,7 @@ pub struct Fetch {
     /// Also write the checkpoint to this .safetensors file, and print its path instead
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Format of the matrices: f16 halves the published size, f32 keeps the weights exactly, i8 has a quarter of the size
+    /// Format of the matrices: f32 preserves the published weights exactly, f16 takes half of their size, i8 a quarter
     #[arg(long, value_parser = dtype_parser(), default_value = "f16")]
     dtype: Dtype,
     /// Ask Hugging Face again which commit a name refers to, even if it is cached

@@ -47,7 +47,7 @@ pub struct Import {
     dtype: Option<Dtype>,
     #[command(flatten)]
     overrides: DtypeOverrides,
-    /// Source and license of the weights, as free text
+    /// Source and licence of the weights, as free text
     #[arg(long, value_name = "TEXT")]
     provenance: Option<String>,
     /// Short side of a photo after resizing, in pixels (torchvision's V2 weights: 232)

@@ -41,7 +41,7 @@ struct FileReport<'a> {
     assumption: Option<String>,
     /// Number of trainable parameters.
     parameters: usize,
-    /// Number for one image, preprocessed.
+    /// Number of multiply-adds for one image of the size that preprocessing returns.
     multiply_adds: u64,
     /// Tensors by format, such as `i8`.
     stored: BTreeMap<&'static str, Stored>,

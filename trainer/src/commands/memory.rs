@@ -1,4 +1,4 @@
-//! Memory usage of this process, from Linux's `/proc`. Other systems have none.
+//! Memory usage of this process, read from `/proc` on Linux. On other systems, it is not available.
 
 use serde::Serialize;
 use std::fs;
@@ -21,7 +21,7 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Records the current usage, and resets the peak.
+    /// Records the current usage, and resets the peak. Returns `None` if the system does not report it.
     pub fn record() -> Option<Self> {
         let baseline = Baseline { peak: status("VmHWM")?, resident: status("VmRSS")? };
         // The value 5 resets the peak: see proc_pid_clear_refs(5).

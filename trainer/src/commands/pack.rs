@@ -44,7 +44,7 @@ pub struct Pack {
     /// Number of photos per shard
     #[arg(long, value_name = "PHOTOS", default_value = "1000")]
     shard_size: NonZero<usize>,
-    /// Fraction of each class to hold out for validation, if there is no val
+    /// Fraction of each class to hold out for validation, if the dataset has no val
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     val_split: Option<f64>,
     /// Random seed of the order and the split
@@ -161,8 +161,8 @@ impl Pack {
     }
 }
 
-/// Returns the extension for formats that all readers of WebDataset support, detected from the first bytes, since files may have
-/// wrong extensions.
+/// Returns the extension of a format that all readers of WebDataset support, or `None` for other formats. The format is
+/// detected from the first bytes, since files may have wrong extensions.
 fn extension(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xd8, 0xff, ..] => Some("jpg"),

@@ -12,8 +12,8 @@ const CLASSES: usize = 20;
 const PHOTOS: usize = 8;
 const SIDE: usize = 128;
 
-/// Writes a PNG with one row for each of the first classes, with photos spread evenly over the class. Missing and unreadable
-/// photos are white. Returns the names of the rows' classes.
+/// Writes a PNG with one row for each of the first classes, with photos spread evenly over the class. Missing and
+/// unreadable photos are white. Returns the names of the rows' classes.
 ///
 /// # Errors
 /// Returns an error if the file cannot be written.

@@ -1,4 +1,5 @@
-//! The table of `trainer bench --layers`: the time of each layer, and its throughput compared with the processor's peak.
+//! The table of `trainer bench --layers`: the time of each layer, and its throughput compared with the processor's
+//! peak.
 
 use crate::console;
 use comfy_table::ColumnConstraint;
@@ -15,10 +16,10 @@ pub struct LayerTiming {
     median_us: f64,
     /// Billions of multiply-adds per second.
     gmacs: f64,
-    /// The same as a fraction of the measured peak of f32.
+    /// `gmacs` as a fraction of the measured peak in f32; only for layers computed in f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     of_peak: Option<f64>,
-    /// Billions of multiply-adds per second that a direct convolution would need for the same time.
+    /// Billions of multiply-adds per second that a direct convolution would need in order to take the same time.
     direct_gmacs: f64,
     /// Size of the packed weights, which are read at least once per run.
     weight_megabytes: f64,
@@ -27,7 +28,7 @@ pub struct LayerTiming {
     megabytes: Option<f64>,
 }
 
-/// Computes the median of each layer over the runs. `peak` is the peak of f32, in multiply-adds per second, if known.
+/// Computes the median of each layer over the runs. `peak` is the peak in f32, in multiply-adds per second, if known.
 pub fn layers(runs: &[Vec<OperationProfile>], peak: Option<f64>) -> Vec<LayerTiming> {
     let Some(first) = runs.first() else { return Vec::new() };
     let layer = |(index, operation): (usize, &OperationProfile)| {

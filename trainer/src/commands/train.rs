@@ -27,12 +27,12 @@ use toml::Value;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
-    /// Folder with train and val, each with one folder per class; or with one folder per class, with --val-split; or with
-    /// WebDataset shards train-*.tar and val-*.tar, and classes.txt (see `trainer pack`) [default: data, or that of the
-    /// resumed run]
+    /// Dataset: a folder that contains train and val, each with one folder per class; or, with --val-split, a folder that
+    /// contains one folder per class; or a folder of WebDataset shards train-*.tar and val-*.tar, and classes.txt (see
+    /// `trainer pack`) [default: data, or that of the resumed run]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Fraction of each class to hold out for validation, if there is no val
+    /// Fraction of each class to hold out for validation, if the dataset has no val
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     val_split: Option<f64>,
     /// Recipe: cifar, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
@@ -79,14 +79,14 @@ pub struct Train {
     /// of the resumed run]
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
-    /// Number of GPUs to train on, one replica per GPU; 0 is --device cpu
+    /// Number of GPUs to train on, with one replica per GPU; 0 means --device cpu
     #[arg(long, value_name = "N", conflicts_with = "device")]
     gpus: Option<usize>,
     /// Number of replicas on --device, among which each batch is divided
     #[arg(long, value_name = "N", conflicts_with = "gpus")]
     replicas: Option<NonZero<usize>>,
-    /// Interval between saved states within an epoch: the most that a killed run loses. States are also saved after each
-    /// epoch
+    /// Interval at which the state is saved within an epoch; a killed run loses no more work than this. The state is also
+    /// saved after each epoch
     #[arg(long, value_name = "MINUTES", default_value = "10", value_parser = minutes)]
     save_every: Duration,
 }
@@ -121,7 +121,7 @@ fn minutes(text: &str) -> Result<Duration> {
     }
 }
 
-/// What a new or a resumed run needs.
+/// Validated inputs of a new or a resumed run.
 struct PreparedRun {
     recipe: Recipe,
     dataset: Dataset,

@@ -6,11 +6,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Opens a file of weights. The format is detected from the first bytes: in a safetensors file, an opening brace follows the
-/// 8 bytes of the header's length.
+/// Opens a file of weights. The format is detected from the first bytes: in a safetensors file, an opening brace
+/// follows the 8 bytes of the header's length.
 ///
 /// # Errors
-/// Returns an error that names the file if it is in neither format, or is no supported network.
+/// Returns an error that names the file if it has neither format, or does not contain a supported network.
 pub fn open(path: &Path) -> Result<Checkpoint> {
     let mut start = Vec::new();
     let file = File::open(path).with_context(|| path.display().to_string())?;

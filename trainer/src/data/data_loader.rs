@@ -216,11 +216,11 @@ mod tests {
         let loaded =
             pixels(DataLoader::new(sample_loader, sequential_batches(samples.len(), 6), loader_threads(None).unwrap()));
         assert_eq!(loaded.len(), 3);
-        // The fourth is skipped.
+        // Sample 3 is skipped, so that sample 5 is the fifth image.
         assert_eq!(loaded[0].0.as_ref().unwrap().pixels()[4 * 12 * 12 * 3..], *expected.pixels());
     }
 
-    /// Otherwise, an epoch that ends early would be mistaken for a complete one.
+    /// Without this, an epoch that ends early would be mistaken for a complete one.
     #[test]
     #[should_panic(expected = "index out of bounds")]
     fn panic_of_the_producer_is_propagated() {

@@ -20,13 +20,13 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens the shards in `data` if there are any, otherwise its class folders. The classes keep their order in `data`, or get
-    /// that of `known` if these are the same classes. Without a validation set in `data`, the fraction `val_split` of each
-    /// class is held out for validation.
+    /// Opens the shards in `data` if there are any, otherwise its class folders. If `known` lists the same classes as
+    /// `data`, its order is used. Without a validation set in `data`, the fraction `val_split` of each class is held
+    /// out for validation.
     ///
     /// # Errors
-    /// Returns an error if a class or set is missing or empty, if a shard is invalid, if the validation set has a class that the
-    /// training set lacks, or if both or neither of a validation set and `val_split` are given.
+    /// Returns an error if a class or set is missing or empty, if a shard is invalid, if the validation set has a class
+    /// that the training set lacks, or if both or neither of a validation set and `val_split` are given.
     pub fn open(data: &Path, val_split: Option<f64>, seed: u64, known: &[String]) -> Result<Self> {
         let listing = if shards::are_in(data)? { shards::list(data)? } else { folders::list(data)? };
         let Listing { classes, mut train, mut val } = listing;
@@ -39,12 +39,13 @@ impl Dataset {
         } else {
             classes
         };
-        // Sort, so that the indices of samples do not depend on `known`, which may be empty in a new run but not in a resumed one.
+        // Sort, because the indices of samples must not depend on `known`, which may be empty in a new run but not in a
+        // resumed one.
         std::iter::once(&mut train).chain(&mut val).for_each(|samples| samples.sort_by_key(|sample| sample.class));
         let val = match (val, val_split) {
             (Some(_), Some(_)) => bail!("{} has a validation set (val); remove --val-split", data.display()),
             (Some(val), None) => val,
-            (None, Some(share)) => split_off_validation(&mut train, share, seed),
+            (None, Some(fraction)) => split_off_validation(&mut train, fraction, seed),
             (None, None) => bail!(
                 "{} has no validation set (val); use --val-split 0.1 to hold out a tenth of each class",
                 data.display()
@@ -54,8 +55,8 @@ impl Dataset {
         Ok(Dataset { classes, train: train.into(), val: val.into(), cache: None })
     }
 
-    /// Returns a hash, in hexadecimal, of the names, classes and order of the samples. It does not depend on the location of
-    /// `data`, nor on the contents of the files.
+    /// Returns a hash, in hexadecimal, of the names, classes and order of the samples. It does not depend on the
+    /// location of `data`, nor on the contents of the files.
     pub fn fingerprint(&self, data: &Path) -> String {
         let mut hash = Sha256::new();
         let data = data.display().to_string();
@@ -70,8 +71,8 @@ impl Dataset {
     }
 }
 
-/// Lists the samples for evaluating a model with these classes: those of `val`, or else of the class folders in `data` itself. A
-/// class may have no photos.
+/// Lists the samples for evaluating a checkpoint with these classes: those of the validation set or, if there are
+/// neither shards nor a folder `val`, of the class folders in `data` itself. A class may have no photos.
 ///
 /// # Errors
 /// Returns an error if a photo belongs to a class that is not among `classes`.
@@ -88,15 +89,15 @@ fn same_classes(classes: &[String], known: &[String]) -> bool {
     known.len() == classes.len() && known.iter().collect::<BTreeSet<_>>() == classes.iter().collect()
 }
 
-/// Moves the fraction `share` of each class out of `samples`: at least one photo, but never the last one.
-pub(super) fn split_off_validation(samples: &mut Vec<Sample>, share: f64, seed: u64) -> Vec<Sample> {
+/// Moves `fraction` of each class out of `samples`: at least one photo, but never the last one.
+pub(super) fn split_off_validation(samples: &mut Vec<Sample>, fraction: f64, seed: u64) -> Vec<Sample> {
     let by_class = |a: &Sample, b: &Sample| (a.class, &a.location).cmp(&(b.class, &b.location));
     samples.sort_by(by_class);
     let (mut train, mut val) = (Vec::new(), Vec::new());
     for class in samples.chunk_by(|a, b| a.class == b.class) {
         let mut class = class.to_vec();
         CounterRng::new(seed, Purpose::Split, &[class[0].class as u64]).shuffle(&mut class);
-        let rounded = (class.len() as f64 * share).round() as usize;
+        let rounded = (class.len() as f64 * fraction).round() as usize;
         let count = rounded.max(1).min(class.len() - 1);
         train.extend(class.split_off(count));
         val.extend(class);

@@ -1,5 +1,5 @@
-//! ImageNet's folder layout: one folder per class, named after it, in `train` and `val`; or one folder of class folders, without a
-//! validation set.
+//! ImageNet's folder layout: one folder per class, named after it, in `train` and `val`; or one folder of class
+//! folders, without a validation set.
 
 use super::listing::{Listing, class_indices, unknown_class};
 use super::{Sample, SampleLocation};
@@ -50,8 +50,8 @@ pub(super) fn class_names(root: &Path) -> Result<Vec<String>> {
     Ok(classes)
 }
 
-/// Lists the photos of the class folders in `root`, ordered by class and name. A class may have no folder, but every folder must
-/// belong to a class.
+/// Lists the photos of the class folders in `root`, ordered by class and name. A class may have no folder, but every
+/// folder must belong to a class.
 fn samples_in(root: &Path, classes: &[String]) -> Result<Vec<Sample>> {
     let class_indices = class_indices(classes);
     let mut samples = Vec::new();
@@ -129,8 +129,7 @@ mod tests {
         assert!(error(&[("ant", 2)], None).contains("--val-split 0.1"));
         assert!(error(&[("train/ant", 2), ("val/ant", 1)], Some(0.5)).contains("remove --val-split"));
         assert!(
-            error(&[("train/ant", 2), ("val/bee", 1)], None)
-                .contains("val/bee: unknown class; expected one of the 1 classes ant")
+            error(&[("train/ant", 2), ("val/bee", 1)], None).contains("val/bee: unknown class; expected one of ant")
         );
         assert!(error(&[("train/ant", 0), ("val/ant", 1)], None).contains("train/ant contains no photos (jpg"));
         assert!(error(&[("val/ant", 1)], Some(0.5)).contains("a folder val, but no folder train"));

@@ -18,6 +18,8 @@ pub(super) fn class_indices(classes: &[String]) -> HashMap<&str, usize> {
 
 /// Error for a `name` that is not among `classes`.
 pub(super) fn unknown_class(name: &impl std::fmt::Display, classes: &[String]) -> anyhow::Error {
-    let some = classes.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-    anyhow::anyhow!("{name}: unknown class; expected one of the {} classes {some}, ...", classes.len())
+    const SHOWN: usize = 5;
+    let shown = classes.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if classes.len() > SHOWN { ", ..." } else { "" };
+    anyhow::anyhow!("{name}: unknown class; expected one of {shown}{more}")
 }

@@ -1,7 +1,7 @@
 //! Data loading: lists the photos of folders or shards, samples batches, and decodes and augments photos ahead of need.
 //!
-//! There is no random state: random numbers are a function of the seed and of what they are used for, so that batches do not
-//! depend on the number of threads.
+//! There is no random state: random numbers are a function of the seed and of what they are used for, so that batches
+//! do not depend on the number of threads.
 
 mod augmentation;
 mod data_loader;

@@ -80,8 +80,8 @@ pub struct PhotoCache {
 }
 
 impl PhotoCache {
-    /// Creates an empty cache if all samples are estimated to fit into it. Also returns a note for the user about this decision,
-    /// unless the cache is off.
+    /// Creates an empty cache if all samples are estimated to fit into it. Also returns a note for the user about this
+    /// decision, unless the cache is off.
     pub fn new(samples: &[Sample], size: CacheSize) -> (Option<Self>, Option<String>) {
         if size == CacheSize::Off {
             return (None, None);

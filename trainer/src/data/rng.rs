@@ -22,8 +22,8 @@ pub enum Purpose {
 pub struct CounterRng(u64);
 
 impl CounterRng {
-    /// Creates a generator whose sequence is a function of the arguments. `indices` distinguish uses of the same purpose, e.g.
-    /// epoch and sample.
+    /// Creates a generator whose sequence is a function of the arguments. `indices` distinguish uses of the same
+    /// purpose, e.g. epoch and sample.
     pub fn new(seed: u64, purpose: Purpose, indices: &[u64]) -> Self {
         let words = [purpose as u64].into_iter().chain(indices.iter().copied());
         CounterRng(words.fold(splitmix64(seed), |state, word| {
@@ -41,8 +41,8 @@ impl CounterRng {
         low + (high - low) * self.next_f64()
     }
 
-    /// Returns a uniform number in `0..count`; `count` must be at least 1. Multiplication method of Lemire (2019) without its
-    /// rejection step, which leaves a bias of at most `count` / 2^64.
+    /// Returns a uniform number in `0..count`; `count` must be at least 1. This is the multiplication method of Lemire
+    /// (2019) without its rejection step, which leaves a bias of at most `count` / 2^64.
     pub fn below(&mut self, count: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(count)) >> 64) as u64
     }

@@ -16,7 +16,7 @@ pub struct Sample {
     pub class: usize,
 }
 
-/// Where the encoded bytes of a photo are stored: in a file, or in a member of a tar file.
+/// Location of the encoded bytes of a photo: a file, or a member of a tar file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SampleLocation {
     File(PathBuf),

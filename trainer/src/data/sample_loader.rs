@@ -5,7 +5,7 @@ use crate::photos::LIMITS;
 use model::preprocess::{CroppedDecode, ImageBatch, LazyImage, Photo, Preprocessing, Rectangle};
 use std::sync::Arc;
 
-/// Loads images of samples.
+/// Loads samples as images of one size.
 pub struct SampleLoader {
     pub samples: Arc<[Sample]>,
     /// Image size, resizing and normalisation.
@@ -15,7 +15,7 @@ pub struct SampleLoader {
     pub cache: Option<Arc<PhotoCache>>,
 }
 
-/// How a photo becomes an image.
+/// Transformation of a photo to an image of the network's input size.
 pub enum Transform {
     /// Resize and centre crop, as for inference.
     Eval,
@@ -39,8 +39,8 @@ impl SampleLoader {
         match self.transform {
             Transform::Eval => {
                 let bytes = self.read(item.index)?;
-                let excerpt = CroppedDecode::decode(&bytes, &LIMITS, &self.preprocessing);
-                Ok(excerpt.map_err(|error| self.skipped(item.index, error))?.resize())
+                let decoded = CroppedDecode::decode(&bytes, &LIMITS, &self.preprocessing);
+                Ok(decoded.map_err(|error| self.skipped(item.index, error))?.resize())
             }
             Transform::Train { augmentation, seed, epoch } => {
                 let preprocessing @ &Preprocessing { crop, mean, std, .. } = &self.preprocessing;
@@ -58,8 +58,8 @@ impl SampleLoader {
         }
     }
 
-    /// Decodes a photo and applies a crop to it. `draw` chooses a region for the size (width, height) of the photo; `apply` gets
-    /// an image that contains at least this region, and the position of the region in that image.
+    /// Decodes a photo and applies a crop to it. `draw` chooses a region for the size (width, height) of the photo;
+    /// `apply` gets an image that contains at least this region, and the position of the region in that image.
     fn with_crop<D, T>(
         &self,
         index: usize,

@@ -13,8 +13,8 @@ pub struct EpochItem {
 
 /// Returns the batches of an epoch: a seeded permutation of `0..count`, without the incomplete last batch.
 ///
-/// With `repetitions` above 1 (repeated augmentation, as in `RASampler` of torchvision's reference scripts), each index occurs
-/// that many times in succession, and the epoch is cut off after `count` items.
+/// With `repetitions` above 1 (repeated augmentation, as in `RASampler` of torchvision's reference scripts), each index
+/// occurs that many times in succession, and the epoch is cut off after `count` items.
 pub fn shuffled_batches(
     count: usize,
     batch_size: usize,
@@ -35,7 +35,8 @@ pub fn sequential_batches(count: usize, batch_size: usize) -> Vec<Vec<EpochItem>
     order.chunks(batch_size).map(<[EpochItem]>::to_vec).collect()
 }
 
-/// Returns part `index` of `parts` of a batch: every `parts`-th item, so that repetitions of a sample are in different parts.
+/// Returns part `index` of `parts` of a batch: every `parts`-th item, so that repetitions of a sample are in different
+/// parts.
 pub fn strided_part<T: Clone>(batch: &[T], index: usize, parts: usize) -> Vec<T> {
     batch.iter().skip(index).step_by(parts).cloned().collect()
 }

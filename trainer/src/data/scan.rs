@@ -1,4 +1,5 @@
-//! Lenient listing of a data folder for `trainer doctor`: includes the mistakes that [`Dataset`](super::Dataset) rejects.
+//! Lenient listing of a data folder for `trainer doctor`: includes the mistakes that [`Dataset`](super::Dataset)
+//! rejects.
 
 use super::dataset::split_off_validation;
 use super::listing::{Listing, class_indices};
@@ -20,7 +21,8 @@ pub struct DatasetScan {
 }
 
 impl DatasetScan {
-    /// Lists class folders or shards. If there is no validation set, the fraction `val_split` of each class is held out.
+    /// Lists the shards or class folders in `data`. If there is no validation set, the fraction `val_split` of each
+    /// class is held out.
     ///
     /// # Errors
     /// Returns an error if there are no classes, or if a shard is invalid.
@@ -31,8 +33,8 @@ impl DatasetScan {
         } else {
             DatasetScan::open_folders(data)?
         };
-        if let (true, Some(share)) = (scan.val.is_empty(), val_split) {
-            scan.val = split_off_validation(&mut scan.train, share, seed);
+        if let (true, Some(fraction)) = (scan.val.is_empty(), val_split) {
+            scan.val = split_off_validation(&mut scan.train, fraction, seed);
         }
         Ok(scan)
     }
@@ -59,8 +61,8 @@ impl DatasetScan {
         let class_indices = class_indices(&self.classes);
         let mut samples = Vec::new();
         photos::walk(root, &mut |file| {
-            let folders = file.strip_prefix(root).ok().and_then(Path::parent).and_then(|path| path.iter().next());
-            let class = folders.and_then(|name| class_indices.get(name.to_str()?));
+            let folder = file.strip_prefix(root).ok().and_then(Path::parent).and_then(|path| path.iter().next());
+            let class = folder.and_then(|name| class_indices.get(name.to_str()?));
             match class {
                 Some(&class) if photos::is_photo(&file) => {
                     samples.push(Sample { location: SampleLocation::File(file), class })

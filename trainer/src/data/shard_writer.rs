@@ -28,11 +28,15 @@ pub struct SplitStats {
 }
 
 impl ShardWriter {
+    /// Creates a writer of the shards `SPLIT-*.tar` in `folder`. They are created when photos are added.
     pub fn new(folder: &Path, split: &'static str, photos_per_shard: NonZero<usize>) -> Self {
         ShardWriter { folder: folder.to_owned(), split, photos_per_shard, photos: 0, bytes: 0, shard: None }
     }
 
     /// Appends a photo as `00000000.EXTENSION` (numbered consecutively) and its class as `00000000.cls`.
+    ///
+    /// # Errors
+    /// Returns an error if the shard cannot be written.
     pub fn add(&mut self, photo: &[u8], extension: &str, class: usize) -> Result<()> {
         if self.photos.is_multiple_of(self.photos_per_shard.get()) {
             self.close()?;
@@ -50,7 +54,10 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Finishes the last shard and flushes it to the operating system.
+    /// Finishes the last shard, flushes it to the operating system, and returns the size of the split.
+    ///
+    /// # Errors
+    /// Returns an error if the shard cannot be written.
     pub fn finish(mut self) -> Result<SplitStats> {
         self.close()?;
         let ShardWriter { photos, bytes, photos_per_shard, .. } = self;

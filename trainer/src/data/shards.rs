@@ -1,8 +1,9 @@
 //! WebDataset shards (<https://github.com/webdataset/webdataset>): tar files `train-000000.tar`..., `val-000000.tar`...
 //!
-//! Consecutive members whose names agree up to the first dot form a sample: `KEY.jpg` is the photo, `KEY.cls` its class as a
-//! decimal index; other members are ignored. The file `classes.txt` in the same folder holds the names of the classes, one per
-//! line; without it, classes are named after their index. Listing reads only the headers; photos are read later, in any order.
+//! Consecutive members whose names agree up to the first dot form a sample: `KEY.jpg` is the photo, `KEY.cls` its class
+//! as a decimal index; other members are ignored. The file `classes.txt` in the same folder holds the names of the
+//! classes, one per line; without it, classes are named after their index. Listing reads only the headers; photos are
+//! read later, in any order.
 
 use super::listing::{Listing, class_indices, unknown_class};
 use super::{Sample, SampleLocation};
@@ -38,8 +39,8 @@ pub(super) fn are_in(data: &Path) -> Result<bool> {
 /// Lists the samples of all shards, in the order of the files and their members.
 ///
 /// # Errors
-/// Returns an error if there are no training shards, if a shard is not a complete tar file, if a photo has no class, or if a
-/// class has no photo.
+/// Returns an error if there are no training shards, if a shard is not a complete tar file, if a photo has no class, or
+/// if a class has no photo.
 pub(super) fn list(data: &Path) -> Result<Listing> {
     let [train, val] = ["train", "val"].map(|split| shards(data, split));
     ensure!(!train.is_empty(), "{} has shards val-*.tar, but no shards train-*.tar", data.display());
@@ -59,7 +60,12 @@ pub(super) fn list(data: &Path) -> Result<Listing> {
     Ok(Listing { classes, train, val })
 }
 
-/// Lists the samples of the shards `val-*.tar`. Without class names, class indices are taken to be those of `classes`.
+/// Lists the samples of the shards `val-*.tar`. Without a file `classes.txt`, class indices are assumed to refer to
+/// `classes`.
+///
+/// # Errors
+/// Returns an error if there are no such shards, if one is invalid, or if a sample has a class that is not among
+/// `classes`.
 pub(super) fn evaluation_samples(data: &Path, classes: &[String]) -> Result<Vec<Sample>> {
     let val = shards(data, "val");
     ensure!(!val.is_empty(), "{} has no shards val-*.tar", data.display());
@@ -81,13 +87,13 @@ pub(super) fn evaluation_samples(data: &Path, classes: &[String]) -> Result<Vec<
 
 /// Returns the tar files of a split, sorted by name.
 fn shards(data: &Path, split: &str) -> Vec<PathBuf> {
-    let is_one = |path: &PathBuf| {
+    let is_shard = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.strip_prefix(split).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".tar"))
     };
     // Ignore errors: listing the class folders of the same folder reports them.
     let entries = data.read_dir().into_iter().flatten().flatten();
-    let mut shards: Vec<_> = entries.map(|entry| entry.path()).filter(is_one).collect();
+    let mut shards: Vec<_> = entries.map(|entry| entry.path()).filter(is_shard).collect();
     shards.sort();
     shards
 }
@@ -167,7 +173,8 @@ fn index_shard(path: &Path) -> Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// Splits the name of a member at the first dot of its last path component into key and extension; `None` for hidden files.
+/// Splits the name of a member at the first dot of its last path component into key and extension; `None` for hidden
+/// files.
 fn split_key(name: &str) -> Option<(&str, &str)> {
     let last = name.rfind('/').map_or(0, |slash| slash + 1);
     let dot = last + name[last..].find('.')?;

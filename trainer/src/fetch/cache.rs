@@ -1,4 +1,4 @@
-//! The download cache: a folder with `downloads`, as published, and `checkpoints`, as imported from them.
+//! The download cache: a folder that contains `downloads` (files as published) and `checkpoints` (imported from them).
 
 use super::endpoints::env_var;
 use anyhow::{Context, Result, bail};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// Environment variable that sets the cache folder.
 const VARIABLE: &str = "SHORTCUT_CACHE";
 
+/// The folder of the cache.
 pub struct DownloadCache {
     folder: PathBuf,
 }
@@ -17,7 +18,8 @@ pub struct DownloadCache {
 pub struct CacheLock(#[expect(dead_code, reason = "the lock is held while the file is open")] File);
 
 impl DownloadCache {
-    /// Opens the given folder, else that of the environment variable, else `shortcut` in the user's cache folder.
+    /// Opens the given folder, otherwise that of the environment variable, otherwise `shortcut` in the user's cache
+    /// folder.
     ///
     /// # Errors
     /// Returns an error if there is no home directory, or if the folder cannot be created.

@@ -9,10 +9,11 @@ use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 use url::Url;
 
-/// Why a request failed, and whether a retry may succeed.
+/// Error of a request, classified by whether a retry may succeed.
 #[derive(Debug)]
 pub enum RequestError {
-    /// The server could not be reached. A retry is futile without a network, but not in the middle of a download.
+    /// The server could not be reached. A retry may succeed only if the server was reached before, as during a
+    /// download.
     Unreachable(Unreachable),
     /// A retry may succeed.
     Transient {
@@ -30,10 +31,12 @@ pub enum RequestError {
 pub struct Unreachable(String);
 
 impl RequestError {
+    /// Creates an error after which a retry may succeed.
     pub fn transient(error: Error) -> Self {
         RequestError::Transient { error, retry_after: None }
     }
 
+    /// Creates the error of a server that could not be reached. `reason` names the server.
     pub fn unreachable(reason: impl Into<String>) -> Self {
         RequestError::Unreachable(Unreachable(reason.into()))
     }
@@ -64,6 +67,8 @@ pub struct BearerToken {
 }
 
 impl BearerToken {
+    /// Creates a token for a server, which is identified by the origin of a URL.
+    ///
     /// # Errors
     /// Returns an error if the token contains characters that a header cannot hold.
     pub fn new(token: &str, server: &Url) -> Result<Self, Error> {
@@ -86,9 +91,11 @@ pub struct Client {
     timeout: Duration,
 }
 
+/// Maximum number of redirects that [`Client::get`] follows.
 const MAX_REDIRECTS: usize = 10;
 
 impl Client {
+    /// Creates a client with this timeout for connecting and for every single read or write.
     pub fn new(timeout: Duration) -> Self {
         let config = Agent::config_builder()
             .user_agent(concat!("shortcut-trainer/", env!("CARGO_PKG_VERSION")))
@@ -202,7 +209,7 @@ fn untrusted_certificate(host: &str, error: impl fmt::Display) -> RequestError {
     ))
 }
 
-/// Returns the target of a redirect, or `None` if the response is none.
+/// Returns the target of a redirect, or `None` if the response is not a redirect.
 ///
 /// # Errors
 /// Returns an error if the target is missing or invalid, or if it would leave HTTPS.

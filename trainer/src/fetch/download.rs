@@ -1,4 +1,5 @@
-//! Downloads of single files: resumed where they were interrupted, and moved to their path only if the hash is right.
+//! Downloads of single files. They are resumed where they were interrupted, and moved to their path only if the hash is
+//! correct.
 
 use super::client::{BearerToken, Client, RequestError};
 use super::partial_download::{MAX_BYTES, PartialDownload};
@@ -33,6 +34,7 @@ pub enum ExpectedHash {
 }
 
 impl ExpectedHash {
+    /// Returns whether a SHA-256, in lower-case hexadecimal digits, is the expected one.
     pub fn matches(&self, actual: &str) -> bool {
         match self {
             ExpectedHash::Prefix(digits) => actual.starts_with(digits.as_str()),
@@ -71,7 +73,7 @@ pub fn download(client: &Client, remote: &RemoteFile, max_retries: u32) -> Resul
                  the way and has been deleted. Try again, or use another mirror"
             );
         }
-        console::note("partial download is stale; restarting it");
+        console::note(format_args!("partial download of {url} is stale; restarting it"));
         partial.restart(None)?;
     }
 }
@@ -180,7 +182,7 @@ fn announce(url: &Url, total: Option<u64>, done: u64) {
     }
 }
 
-/// Returns the error of a response whose status is no success.
+/// Returns the error of a response whose status is not a success.
 pub fn status_error(url: &Url, response: &Response<Body>) -> RequestError {
     let status = response.status();
     let error = anyhow!("{url}: server responded with {status}");
@@ -197,11 +199,13 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     header(response, "retry-after")?.trim().parse().ok().map(Duration::from_secs)
 }
 
+/// Returns the value of a header, if it is present and consists of printable ASCII.
 pub fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// Parses the header `Content-Range` (`bytes 100-199/200`, `bytes */200`) into the first byte, if any, and the file's size.
+/// Parses the header `Content-Range` (`bytes 100-199/200`, `bytes */200`) into the first byte, if any, and the file's
+/// size.
 fn content_range(response: &Response<Body>) -> Option<(Option<u64>, u64)> {
     let (range, total) = header(response, "content-range")?.strip_prefix("bytes ")?.split_once('/')?;
     let start = match range {

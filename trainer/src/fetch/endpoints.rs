@@ -22,7 +22,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Takes each URL from its flag, else from its environment variable, else the service itself.
+    /// Takes each URL from its flag, otherwise from its environment variable, otherwise that of the service itself.
     ///
     /// # Errors
     /// Returns an error if a URL is invalid.

@@ -28,7 +28,7 @@ impl Fetcher {
     /// Returns an error if the file cannot be downloaded, or if its hash is wrong.
     pub fn ensure_downloaded(&self, remote: &RemoteFile) -> Result<()> {
         let RemoteFile { path, expected, url, .. } = remote;
-        // Another checkpoint may be made from the same file at the same time.
+        // Another process may download the same file for a checkpoint with another name.
         let _lock = self.lock(path, url)?;
         if path.exists() {
             let actual = sha256(path).with_context(|| path.display().to_string())?;

@@ -1,8 +1,8 @@
 //! Weights on Hugging Face: a safetensors file of a repository, its hash, and the `config.json` next to it.
 //!
-//! The crate `hf-hub` was considered and rejected: neither 0.5 nor 1.0 compares a download with its hash (0.5 uses the hash
-//! as a file name only), and 1.0 adds an asynchronous runtime, a second HTTP client and a storage protocol. Two requests
-//! are all that is needed.
+//! The crate `hf-hub` was considered and rejected: neither 0.5 nor 1.0 compares a download with its hash (0.5 uses the
+//! hash as a file name only), and 1.0 adds an asynchronous runtime, a second HTTP client and a storage protocol. Two
+//! requests are all that is needed.
 
 use super::client::{BearerToken, Client, RequestError, redirect_target};
 use super::download::{ExpectedHash, RemoteFile, download_text, header, status_error};
@@ -19,10 +19,11 @@ use std::path::Path;
 use ureq::http::Method;
 use url::Url;
 
-/// Environment variable of the access token, which Hugging Face's own tools read, too.
+/// Environment variable with the access token. Hugging Face's own tools read it, too.
 const TOKEN_VARIABLE: &str = "HF_TOKEN";
 
-/// What a revision referred to when the server was last asked. It is cached, so that fetching again needs no network.
+/// Commit that a revision referred to when the server was last asked, and the contents of that commit. It is cached, so
+/// that fetching again needs no network.
 #[derive(Debug, Serialize, Deserialize)]
 struct ResolvedRevision {
     commit: String,
@@ -35,7 +36,7 @@ struct ResolvedRevision {
 /// Downloads the file if necessary, and imports it with the labels and the preprocessing of its `config.json`.
 ///
 /// # Errors
-/// Returns an error if the file cannot be downloaded or verified, or if it is no supported ResNet.
+/// Returns an error if the file cannot be downloaded or verified, or if it is not a supported ResNet.
 pub fn checkpoint(repository: &Repository, fetcher: &Fetcher) -> Result<Checkpoint> {
     let token =
         env_var(TOKEN_VARIABLE).map(|value| BearerToken::new(value.trim(), fetcher.endpoints.hugging_face.url()));
@@ -116,7 +117,8 @@ fn resolve_revision(
     Ok(ResolvedRevision { commit, sha256, config })
 }
 
-/// Returns the commit and the SHA-256. Hugging Face sends them in the response that redirects to the storage of large files.
+/// Returns the commit and the SHA-256. Hugging Face sends them in the response that redirects to the storage of large
+/// files.
 fn commit_and_hash(
     client: &Client,
     repository: &Repository,
@@ -151,11 +153,11 @@ fn commit_and_hash(
         }
     }
     Err(RequestError::Permanent(anyhow!(
-        "{url}: server did not send the file's SHA-256 (x-linked-etag), without which nothing is imported"
+        "{url}: server did not send the file's SHA-256 (x-linked-etag), which is required to verify the download"
     )))
 }
 
-/// Adds what Hugging Face's error code means, and what to do about it.
+/// Adds an explanation of Hugging Face's error code, and advice, to an error.
 fn explain_refusal(repository: &Repository, has_token: bool, code: Option<&str>, error: RequestError) -> RequestError {
     let Repository { owner, name, revision, file } = repository;
     let advice = match (code, has_token) {
@@ -167,7 +169,9 @@ fn explain_refusal(repository: &Repository, has_token: bool, code: Option<&str>,
         }
         (Some("RevisionNotFound"), _) => format!("{owner}/{name} has no revision {revision}"),
         (Some("GatedRepo"), true) => {
-            format!("{owner}/{name} is gated, and the token in {TOKEN_VARIABLE} has no access; request it on its page")
+            format!(
+                "{owner}/{name} is gated; request access for the token in {TOKEN_VARIABLE} on the repository's page"
+            )
         }
         (Some("RepoNotFound"), true) => {
             format!("{owner}/{name} does not exist, or the token in {TOKEN_VARIABLE} has no access to it")

@@ -32,8 +32,8 @@ use anyhow::{Context, Result};
 use model::checkpoint::{Checkpoint, Dtype};
 use std::path::PathBuf;
 
-/// Returns the checkpoint of this name, with matrices stored as `dtype`, and its path in the cache. A cached checkpoint is
-/// returned without a connection, unless the fetcher updates names.
+/// Returns the checkpoint of this name, with matrices stored as `dtype`, and its path in the cache. Unless
+/// [`Fetcher::update`] is set, a cached checkpoint is returned without connecting to a server.
 ///
 /// # Errors
 /// Returns an error if the weights cannot be downloaded, verified or imported.

@@ -1,5 +1,5 @@
-//! An incomplete download: the file `NAME.part`, hashed as it grows, and its ETag in `NAME.part.etag`, with which a later
-//! process resumes it.
+//! An incomplete download: the file `NAME.part`, hashed as it grows, and its ETag in `NAME.part.etag`, with which a
+//! later process resumes it.
 
 use super::cache::with_suffix;
 use anyhow::{Context, Error, Result, anyhow};
@@ -8,9 +8,10 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Maximum size of a download, in bytes: more than four times the largest supported checkpoint.
+/// Maximum size of a download, in bytes: almost four times the largest supported checkpoint (Wide ResNet-101-2 in f32).
 pub const MAX_BYTES: u64 = 2_000_000_000;
 
+/// An incomplete download of one file.
 pub struct PartialDownload {
     /// Path of the complete file.
     destination: PathBuf,
@@ -50,14 +51,17 @@ impl PartialDownload {
         })
     }
 
+    /// Returns the number of bytes so far.
     pub fn length(&self) -> u64 {
         self.length
     }
 
+    /// Returns whether the file contains bytes of an earlier process.
     pub fn is_resumed(&self) -> bool {
         self.is_resumed
     }
 
+    /// Returns the `ETag` of the version that the bytes belong to, if the server sent one.
     pub fn etag(&self) -> Option<&str> {
         self.etag.as_deref()
     }
@@ -80,8 +84,10 @@ impl PartialDownload {
         Ok(())
     }
 
+    /// Appends bytes to the file and to the hash.
+    ///
     /// # Errors
-    /// Returns an error if the disk is full, or if the file becomes larger than [`MAX_BYTES`].
+    /// Returns an error if the file cannot be written, or if it would become larger than [`MAX_BYTES`].
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         if self.length + bytes.len() as u64 > MAX_BYTES {
             return Err(anyhow!("download exceeds the limit of {MAX_BYTES} bytes"));
@@ -116,6 +122,8 @@ impl PartialDownload {
         finish().map_err(|error| self.write_error(error))
     }
 
+    /// Deletes the file and its ETag.
+    ///
     /// # Errors
     /// Returns an error if a file cannot be removed.
     pub fn delete(self) -> Result<()> {

@@ -7,10 +7,10 @@ use backon::{BackoffBuilder, BlockingRetryable, ExponentialBuilder};
 use parking_lot::Mutex;
 use std::time::Duration;
 
-/// Shortest and longest delay before a retry, without jitter, which adds up to the same again.
+/// Shortest and longest delay before a retry, without jitter. Jitter increases a delay up to twice its length.
 const MIN_DELAY: Duration = Duration::from_millis(500);
 const MAX_DELAY: Duration = Duration::from_secs(30);
-/// Longest `Retry-After` that is waited for; a server that asks for more makes the request fail.
+/// Longest `Retry-After` that is respected. If a server asks for a longer delay, the request fails.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Retries of one operation: at most `max_retries` in a row without progress.
@@ -23,13 +23,15 @@ struct State {
     delays: <ExponentialBuilder as BackoffBuilder>::Backoff,
     /// Retries since the last progress.
     retries: u32,
-    /// Whether the server has been reached before: then an unreachable server is a transient failure, too.
+    /// Whether an earlier attempt reached the server. If so, a server that becomes unreachable is a transient failure,
+    /// too.
     was_reached: bool,
     /// Delay that the server asked for in its last response.
     retry_after: Option<Duration>,
 }
 
 impl Retries {
+    /// Allows `max_retries` retries in a row without progress.
     pub fn new(max_retries: u32) -> Self {
         let state = State { delays: delays(max_retries), retries: 0, was_reached: false, retry_after: None };
         Retries { max_retries, state: Mutex::new(state) }

@@ -1,7 +1,8 @@
 //! timm's `config.json`, which accompanies its weights: architecture, preprocessing, classes.
 //!
-//! timm's plain ResNets have torchvision's tensors. Some of its variants have the same tensors and compute something else
-//! (`resnetaa50` blurs before it strides, and a blur has no weights), so the name of the architecture decides.
+//! timm's plain ResNets have torchvision's tensors. Some of its variants have the same tensors but compute something
+//! else (`resnetaa50` blurs activations before it reduces their resolution, which needs no weights), so that only the
+//! name of the architecture tells them apart.
 
 use super::imagenet;
 use anyhow::{Context, Result, bail, ensure};
@@ -65,6 +66,10 @@ const IGNORED_ARGUMENTS: [&str; 6] =
     ["num_classes", "in_chans", "drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last"];
 
 impl TimmConfig {
+    /// Parses a `config.json`.
+    ///
+    /// # Errors
+    /// Returns an error if it is not valid JSON, or if a key has another type than in timm.
     pub fn parse(json: &str) -> Result<Self> {
         serde_json::from_str(json).context("not a configuration written by timm")
     }
@@ -92,6 +97,7 @@ impl TimmConfig {
         Ok(Some(name))
     }
 
+    /// Returns the license of the weights, if the file names one.
     pub fn license(&self) -> Option<&str> {
         self.pretrained().license.as_deref()
     }
@@ -100,7 +106,8 @@ impl TimmConfig {
         self.pretrained_cfg.as_ref().unwrap_or(&self.top_level)
     }
 
-    /// Sets preprocessing, classes and labels. Without label names, 1000 classes are assumed to be ImageNet's, as in timm.
+    /// Sets preprocessing, classes and labels. Without label names, 1000 classes are assumed to be ImageNet's, as in
+    /// timm.
     ///
     /// # Errors
     /// Returns an error if the number of label names is wrong, or if the preprocessing is not supported.

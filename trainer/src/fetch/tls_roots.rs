@@ -1,5 +1,5 @@
-//! The root certificates that TLS connections are verified with: Mozilla's, which are compiled in, or those of the file that
-//! `SSL_CERT_FILE` names, for networks whose proxy presents its own certificate.
+//! Root certificates for the verification of TLS connections: Mozilla's, which are compiled in, or those of the file
+//! that `SSL_CERT_FILE` names, for networks whose proxy presents its own certificate.
 
 use super::endpoints::env_var;
 use crate::console;

@@ -62,6 +62,7 @@ impl TorchvisionWeights {
         format!("{}@torchvision-v{}", self.architecture, self.version)
     }
 
+    /// Returns the name of the file, as published.
     pub fn file(&self) -> String {
         format!("{}-{}.pth", self.architecture, self.hash)
     }

@@ -4,6 +4,7 @@ use super::torchvision::{self, TorchvisionWeights};
 use std::fmt;
 use std::str::FromStr;
 
+/// Name of published weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WeightsName {
     Torchvision(&'static TorchvisionWeights),

@@ -1,4 +1,5 @@
-//! Cross-entropy as in `torch.nn.CrossEntropyLoss`, with label smoothing and class weights, for targets that may be mixed.
+//! Cross-entropy as in `torch.nn.CrossEntropyLoss`, with label smoothing and class weights, for targets that may be
+//! mixed.
 //!
 //! Differs from PyTorch for mixed targets: the mean is always taken over the class weights, which PyTorch does only for
 //! targets that are class indices.
@@ -16,22 +17,24 @@ pub struct CrossEntropy {
 }
 
 impl CrossEntropy {
+    /// Creates a loss. `weights` holds one weight per class, if they differ.
     pub fn new(smoothing: f64, weights: Option<Vec<f64>>) -> Self {
         CrossEntropy { smoothing, weights }
     }
 
-    /// Returns the sum of the losses of a batch, a scalar, and the divisor for their mean: the sum of the class weights of the
-    /// images, which is their number if there are none.
+    /// Returns the sum of the losses of a batch, a tensor with one value, and the divisor for their mean: the sum of
+    /// the class weights of the images, or the number of images without class weights.
     ///
-    /// `targets` holds the probability of each class for each image, `[batch, classes]`; each row sums to 1.
+    /// `logits` are `[batch, classes]`. `targets` holds the probability of each class for each image,
+    /// `[batch, classes]` row by row; each row sums to 1.
     pub fn sum(&self, logits: Tensor<2>, targets: &[f32]) -> (Tensor<1>, f64) {
         let [_, classes] = logits.dims();
         let weight = |class: usize| self.weights.as_ref().map_or(1.0, |weights| weights[class]);
         let divisor =
-            targets.iter().enumerate().map(|(index, &share)| f64::from(share) * weight(index % classes)).sum();
-        let smooth = |(index, &share): (usize, &f32)| {
-            let share = (1.0 - self.smoothing) * f64::from(share) + self.smoothing / classes as f64;
-            (share * weight(index % classes)) as f32
+            targets.iter().enumerate().map(|(index, &target)| f64::from(target) * weight(index % classes)).sum();
+        let smooth = |(index, &target): (usize, &f32)| {
+            let target = (1.0 - self.smoothing) * f64::from(target) + self.smoothing / classes as f64;
+            (target * weight(index % classes)) as f32
         };
         let targets = TensorData::new(targets.iter().enumerate().map(smooth).collect::<Vec<_>>(), logits.dims());
         let targets = Tensor::from_data(targets, &logits.device());
@@ -46,8 +49,8 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    /// By the definition in PyTorch's documentation of `CrossEntropyLoss`: with its defaults, with `label_smoothing=0.1`, with
-    /// `weight=[0.5, 2, 1]`, and with both.
+    /// Follows the definition in PyTorch's documentation of `CrossEntropyLoss`: with its defaults, with
+    /// `label_smoothing=0.1`, with `weight=[0.5, 2, 1]`, and with both.
     #[test]
     fn losses_match_pytorch() {
         let logits = [[2.0_f32, 1.0, -1.0], [0.0, 0.5, 3.0]];

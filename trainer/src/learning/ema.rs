@@ -1,5 +1,5 @@
-//! Exponential moving average (EMA) of the weights, after `ExponentialMovingAverage` of torchvision's reference scripts; it
-//! includes the running statistics.
+//! Exponential moving average (EMA) of the weights, after `ExponentialMovingAverage` of torchvision's reference
+//! scripts. The average includes the running statistics.
 
 use super::network_tensors::{TensorFilter, flat_tensors, with_flat_tensors};
 use burn::module::Module;
@@ -14,7 +14,7 @@ pub struct ExponentialMovingAverage {
     decay: f64,
     /// Number of optimiser steps between two updates.
     interval: usize,
-    /// Number of steps at the start of the training during which an update copies the weights.
+    /// Number of steps at the start of training in which an update copies the weights instead of averaging them.
     warmup_steps: usize,
 }
 
@@ -24,14 +24,15 @@ impl ExponentialMovingAverage {
         ExponentialMovingAverage { values: flat_tensors(network, TensorFilter::All), decay, interval, warmup_steps }
     }
 
-    /// Updates the average with the weights of `network` after optimiser step number `steps`, counted from 1.
-    pub fn update(&mut self, network: &ResNet, steps: usize) {
-        if !steps.is_multiple_of(self.interval) {
+    /// Updates the average with the weights of `network` after optimiser step number `step`, counted from 1. Does
+    /// nothing unless `step` is a multiple of the interval.
+    pub fn update(&mut self, network: &ResNet, step: usize) {
+        if !step.is_multiple_of(self.interval) {
             return;
         }
         let new = flat_tensors(network, TensorFilter::All);
         // As in `torch.optim.swa_utils.AveragedModel`, the first update copies the weights.
-        if steps <= self.warmup_steps.max(self.interval) {
+        if step <= self.warmup_steps.max(self.interval) {
             self.values = new;
             return;
         }
@@ -40,12 +41,12 @@ impl ExponentialMovingAverage {
         self.values = old.into_iter().zip(new).map(blend).collect();
     }
 
-    /// Sets the average to `network`, when a run is resumed.
+    /// Sets the average to the tensors of `network`, which were saved by the run that is resumed.
     pub fn restore(&mut self, network: &ResNet) {
         self.values = flat_tensors(network, TensorFilter::All);
     }
 
-    /// Returns the averaged network, without autodiff. `network` provides everything but the values of the tensors.
+    /// Returns the averaged network, without autodiff. `network` provides everything except the values of the tensors.
     pub fn network(&self, network: &ResNet) -> ResNet {
         with_flat_tensors(network.valid(), TensorFilter::All, self.values.clone())
     }
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
 
-    /// All values of the network are the number of the step, so that the average is easy to compute by hand.
+    /// Sets all values of the network to the number of the step, so that the average can be computed by hand.
     #[test]
     fn copies_during_warmup_and_then_averages_at_the_interval() {
         let network = ResNet::from_checkpoint(&small_checkpoint(), &Device::flex());

@@ -1,5 +1,5 @@
-//! Golden test: twenty training steps in several configurations of a recipe, compared with PyTorch. The expected values come
-//! from `tests/golden/training.py`, which documents them.
+//! Golden test: twenty training steps in several configurations of a recipe, compared with PyTorch. The expected values
+//! come from `tests/golden/training.py`, which documents them.
 
 use super::learner::{Learner, LearnerInput, StepOutcome};
 use super::mixing::MixingPlan;
@@ -79,7 +79,8 @@ pub fn forward_backward_part(
     learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
 }
 
-/// Returns the recipe `finetune` with the settings of a configuration; optional settings of `finetune` itself are removed.
+/// Returns the recipe `finetune` with the settings of a configuration; optional settings of `finetune` itself are
+/// removed.
 fn recipe(settings: &BTreeMap<String, Value>) -> Recipe {
     let removed =
         ["momentum=", "nesterov=", "label-smoothing=", "warmup-epochs=0", "warmup-factor=", "schedule=constant"];

@@ -1,7 +1,7 @@
 //! Tests of training on a GPU: a few steps compared with those on the CPU, run by `make check-gpu`.
 //!
-//! The device is `wgpu`, or the one that the environment variable `SHORTCUT_GPU` names. Burn's kernels are the same for Vulkan
-//! and CUDA, and any Vulkan device will do, including Mesa's software implementation.
+//! The device is `wgpu`, or the one that the environment variable `SHORTCUT_GPU` names. Burn's kernels are the same for
+//! Vulkan and CUDA, and any Vulkan device will do, including Mesa's software implementation.
 
 use super::golden::{batch, forward_backward_part, small_checkpoint};
 use super::learner::{Learner, StepOutcome};

@@ -1,5 +1,5 @@
-//! Gradient buckets: the gradients of all parameters, flattened into a few long tensors that are accumulated, scaled and
-//! reduced as a whole.
+//! Gradient buckets: the gradients of all parameters, flattened into a few long tensors that are accumulated, scaled
+//! and reduced as a whole.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;

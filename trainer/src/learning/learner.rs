@@ -1,4 +1,5 @@
-//! A replica's network and optimiser: accumulates gradients, and applies optimiser steps together with the other replicas.
+//! A replica's network and optimiser: accumulates gradients, and applies optimiser steps together with the other
+//! replicas.
 
 use super::cross_entropy::CrossEntropy;
 use super::ema::ExponentialMovingAverage;
@@ -37,8 +38,10 @@ pub struct Learner {
     bucket_layout: BucketLayout,
     device: Device,
 
-    /// Accumulated gradients of the current step, weighted sums over images; `None` before its first forward pass.
+    /// Accumulated gradients of the current step: weighted sums over images, in buckets. `None` before its first
+    /// forward pass.
     gradients: Option<Vec<Tensor<1>>>,
+    /// Accumulated metrics of the current step.
     metrics: StepMetrics,
 }
 
@@ -73,8 +76,8 @@ pub enum StepOutcome {
 }
 
 impl Learner {
-    /// Starts from the weights of a checkpoint. `class_weights` holds the weight of each class in the loss, if they differ;
-    /// during the first `warmup` steps, the EMA copies the weights.
+    /// Creates a learner with the weights of a checkpoint. `class_weights` holds the weight of each class in the loss,
+    /// if they differ. During the first `warmup` steps, the EMA copies the weights instead of averaging them.
     pub fn new(
         start: &Checkpoint,
         recipe: &Recipe,
@@ -143,8 +146,8 @@ impl Learner {
         });
     }
 
-    /// Applies an optimiser step with the gradients that all replicas have accumulated. Also returns the sum of the `flag`s
-    /// of all replicas.
+    /// Applies an optimiser step with the gradients that all replicas have accumulated. Also returns the sum of the
+    /// `flag`s of all replicas.
     ///
     /// # Errors
     /// Returns an error if another replica has ended.
@@ -180,8 +183,8 @@ impl Learner {
         Ok((StepOutcome::Applied(metrics), sums[4]))
     }
 
-    /// Applies an optimiser step. `sums` are sums of gradients multiplied by the loss scale; dividing by `weight` gives the
-    /// mean.
+    /// Applies an optimiser step. `sums` holds the sums of the gradients, multiplied by the loss scale; division by
+    /// `weight` gives the mean.
     fn apply(&mut self, sums: Vec<Tensor<1>>, weight: f64, learning_rate: f64) {
         let factor = 1.0 / (weight * self.loss_scale.map_or(1.0, LossScale::factor));
         let mut buckets: Vec<_> = sums.into_iter().map(|sum| sum * factor).collect();
@@ -227,8 +230,8 @@ impl Learner {
         Checkpoint::new(metadata, self.evaluation_network().tensors(&self.architecture))
     }
 
-    /// Returns a function from features `[batch, features]` to logits `[batch, classes]`, both row by row, which uses the
-    /// weights for evaluation.
+    /// Returns a function from features `[batch, features]` to logits `[batch, classes]`, both row by row, which uses
+    /// the weights for evaluation.
     pub fn classifier(&self) -> impl Fn(Vec<f32>) -> Vec<f32> {
         let (network, width, device) =
             (self.evaluation_network(), self.architecture.features(), self.device.clone().inner());

@@ -1,5 +1,5 @@
-//! Dynamic loss scaling for f16, as in `torch.amp.GradScaler`: the loss is multiplied by a factor so that small gradients do
-//! not underflow.
+//! Dynamic loss scaling for f16, as in `torch.amp.GradScaler`: the loss is multiplied by a factor so that small
+//! gradients do not underflow.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,11 +24,13 @@ impl Default for LossScale {
 }
 
 impl LossScale {
+    /// Returns the factor by which the loss is multiplied.
     pub fn factor(self) -> f64 {
         self.factor
     }
 
-    /// Updates the factor after a step. If the gradients were not finite, the factor is halved; the caller skips the step.
+    /// Updates the factor after a step. If the gradients were not finite, the factor is halved; the caller skips the
+    /// step.
     pub fn update(&mut self, finite: bool) {
         self.finite_steps = if finite { self.finite_steps + 1 } else { 0 };
         if !finite {

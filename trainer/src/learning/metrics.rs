@@ -29,8 +29,8 @@ impl Add for StepMetrics {
     }
 }
 
-/// Returns the number of classes that rank before `class`, by descending logit. Ties are broken by the lower index, as in a
-/// prediction.
+/// Returns the number of classes that rank before `class`, by descending logit. Ties are broken by the lower index, as
+/// in a prediction.
 pub fn class_rank(logits: &[f32], class: usize) -> usize {
     let class_logit = logits[class];
     let ranks_before = |(index, &logit): (usize, &f32)| logit > class_logit || (logit == class_logit && index < class);

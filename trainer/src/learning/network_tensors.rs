@@ -25,8 +25,8 @@ pub fn with_flat_tensors(network: ResNet, filter: TensorFilter, values: Vec<Tens
     network.map(&mut ReplaceTensors { filter, values: values.into_iter() })
 }
 
-/// Replaces the identifiers of the parameters by sequential numbers, in the order of the module. Burn chooses identifiers at
-/// random; the state of an optimiser refers to them and could not be loaded by another process.
+/// Replaces the identifiers of the parameters by sequential numbers, in the order of the module. Burn chooses
+/// identifiers at random; the state of an optimiser refers to them and could not be loaded by another process.
 pub fn with_sequential_ids(network: ResNet) -> ResNet {
     network.map(&mut AssignIds { next: 0 })
 }
@@ -64,7 +64,7 @@ impl ModuleMapper for ReplaceTensors {
         let values = self.values.next().expect("there is one value per tensor");
         param.map(|tensor| {
             let new = values.reshape(tensor.dims());
-            // A device without autodiff has no strategy.
+            // Tensors without autodiff have no strategy.
             let Some(strategy) = tensor.gradient_checkpointing_strategy() else { return new };
             let new = Tensor::from_inner(new).with_gradient_checkpointing_strategy(strategy);
             new.set_require_grad(tensor.is_require_grad())

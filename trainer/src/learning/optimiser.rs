@@ -22,8 +22,8 @@ pub fn optimiser(recipe: &Recipe) -> ModuleOptimizer {
     }
 }
 
-/// Combines an optimiser for all parameters with a parameter group without weight decay, if the recipe needs one. `build` and
-/// `init` take the weight decay.
+/// Combines an optimiser for all parameters with a parameter group without weight decay, if the recipe needs one.
+/// `build` and `init` take the weight decay.
 fn with_decay_groups<O: DynOptimizer + 'static>(
     recipe: &Recipe,
     build: impl Fn(f64) -> O,
@@ -37,7 +37,7 @@ fn with_decay_groups<O: DynOptimizer + 'static>(
     optimiser.with_group(group, build(0.0), None)
 }
 
-/// As in `torch.optim.SGD`, weight decay is added to the gradient.
+/// Returns the configuration of SGD. As in `torch.optim.SGD`, weight decay is added to the gradient.
 fn sgd(recipe: &Recipe, decay: f64) -> SgdConfig {
     let momentum = recipe.momentum.filter(|momentum| *momentum > 0.0).map(|momentum| {
         // Burn's default dampening is 0.1, PyTorch's is 0.
@@ -74,7 +74,8 @@ mod tests {
         bias: Param<Tensor<1>>,
     }
 
-    /// Takes five steps on `weight * 3 + bias * 3`, and compares them with the algorithm in PyTorch's documentation of `SGD`.
+    /// Takes five steps on `weight * 3 + bias * 3`, and compares them with the algorithm in PyTorch's documentation of
+    /// `SGD`.
     fn assert_steps(changes: &[&str], decay_bias: bool, nesterov: bool) {
         let recipe = Recipe::finetune_with(changes);
         let momentum = recipe.momentum.unwrap();

@@ -1,4 +1,4 @@
-//! Benchmark of a training step: its total time, and the share of the convolutions.
+//! Benchmark of a training step: its total duration, and how much of it convolutions take.
 
 use super::learner::{Learner, LearnerInput};
 use super::mixing::MixingPlan;

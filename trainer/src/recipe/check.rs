@@ -74,7 +74,8 @@ impl Recipe {
             "a `checkpoint` that provides the other layers",
             self.checkpoint.is_some(),
         )?;
-        // Every recipe sets crops and flips, which are ignored with `layers = "head"`; other augmentation is rejected.
+        // Every recipe sets crops and flips, which have no effect with `layers = "head"`; they are ignored. Other keys
+        // without effect are rejected.
         for (key, is_set) in [
             ("train-sizes", !self.train_sizes.is_empty()),
             ("gradient-checkpointing", self.gradient_checkpointing),

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum TrainedLayers {
     #[default]
     All,
-    /// Only the classifier. Features of the other layers are computed once, with the preprocessing of `predict`, and cached.
+    /// Only the classifier. Features of the other layers are computed once, with the preprocessing of `predict`, and
+    /// cached.
     Head,
 }
 
@@ -20,7 +21,7 @@ pub enum Precision {
     #[default]
     F32,
     Bf16,
-    /// With dynamic loss scaling, as `torch.amp.GradScaler`.
+    /// IEEE 754 half precision, with dynamic loss scaling as in `torch.amp.GradScaler`.
     F16,
 }
 
@@ -41,7 +42,7 @@ pub enum OptimiserKind {
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleKind {
     Constant,
-    /// `torch.optim.lr_scheduler.CosineAnnealingLR`, down to 0 at the end of the last epoch.
+    /// `torch.optim.lr_scheduler.CosineAnnealingLR`, which reaches 0 at the end of the last epoch.
     Cosine,
     /// `torch.optim.lr_scheduler.StepLR`.
     Step,

@@ -1,7 +1,7 @@
 //! Training recipes: TOML files that hold all hyper-parameters of a training run.
 //!
-//! Command-line flags override the keys of a recipe. The result is validated and written to the folder of the run, where it
-//! is a valid recipe itself.
+//! Command-line flags override the keys of a recipe. The result is validated and written to the folder of the run,
+//! where it is a valid recipe itself.
 
 mod check;
 mod choices;
@@ -27,7 +27,7 @@ const BUILT_IN: [(&str, &str); 6] = [
     ("tutorial", include_str!("../../recipes/tutorial.toml")),
 ];
 
-/// All keys of a recipe. [`Recipe::resolve`] checks that the values lie within their bounds.
+/// A recipe; each field is a key. [`Recipe::resolve`] checks that the values are within their bounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Recipe {
@@ -59,8 +59,8 @@ pub struct Recipe {
     pub epochs: usize,
     /// Global batch size: number of photos per optimiser step, over all replicas.
     pub batch_size: usize,
-    /// Number of micro-batches into which each replica splits its share of a batch; gradients are accumulated over them.
-    /// Larger values need less memory.
+    /// Number of micro-batches into which each replica splits its share of a batch; gradients are accumulated over
+    /// them. Larger values need less memory.
     #[serde(default = "one")]
     pub accumulate: usize,
     /// Random seed; runs with equal seeds are identical.
@@ -114,7 +114,8 @@ pub struct Recipe {
     /// `torch.nn.utils.clip_grad_norm_`. Default: no clipping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Decay of an exponential moving average (EMA) of the weights. If set, the averaged weights are validated and saved.
+    /// Decay of an exponential moving average (EMA) of the weights. If set, the averaged weights are validated and
+    /// saved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema_decay: Option<f64>,
     /// Number of steps between two updates of the EMA. Default: 1.
@@ -180,8 +181,8 @@ impl Recipe {
     /// Loads the recipe with this name or path, and applies `overrides` to it.
     ///
     /// # Errors
-    /// Returns an error if the recipe does not exist, or if a key is unknown, missing or invalid; the message names the key
-    /// and its valid values.
+    /// Returns an error if the recipe does not exist, or if a key is unknown, missing or invalid; the message names the
+    /// key and its valid values.
     pub fn resolve(name: &str, overrides: &[RecipeOverride]) -> Result<Self> {
         let built_in = BUILT_IN.iter().find(|(known, _)| *known == name);
         let text = match built_in {
@@ -202,7 +203,7 @@ impl Recipe {
                 None => table.remove(key),
             };
         }
-        // toml reports the key on a line of its own; join the lines.
+        // The crate `toml` reports the key on a separate line; join the lines.
         let recipe: Recipe = table
             .try_into()
             .map_err(|error| anyhow!(error.to_string().trim_end().replace('\n', " ")).context(recipe()))?;
@@ -210,8 +211,8 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Returns the preprocessing of the training images in `epoch`, counted from 1. `evaluation` is the preprocessing for
-    /// validation and inference; its resize length is scaled in proportion to the image size of the epoch.
+    /// Returns the preprocessing of the training images in `epoch`, counted from 1. `evaluation` is the preprocessing
+    /// for validation and inference; its resize length is scaled in proportion to the image size of the epoch.
     pub fn training_preprocessing(&self, epoch: usize, evaluation: &Preprocessing) -> Preprocessing {
         let side = self.train_sizes.iter().rev().find(|(first, _)| *first <= epoch).map(|(_, side)| *side);
         let crop = side.unwrap_or(evaluation.crop);
@@ -329,7 +330,9 @@ mod tests {
             ("crop-scale=", "`crop-scale` or `crop-padding` is missing"),
             ("label-smoothing=1", "`label-smoothing` is 1; valid values are 0 to 0.99"),
             ("crop-scale=[0.5, 0.2]", "`crop-scale` is 0.2; valid values are 0.5 to 1"),
+            ("crop-scale=[0.5, 2]", "`crop-scale` is 2; valid values are 0.5 to 1"),
             ("crop-ratio=[0, 1]", "`crop-ratio` starts at 0"),
+            ("crop-ratio=[0.75, 101]", "`crop-ratio` is 101; valid values are 0.75 to 100"),
             ("crop-ratio=1", "crop-ratio"),
             ("flip", "KEY=VALUE"),
         ];

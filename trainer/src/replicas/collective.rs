@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 /// Handle of one replica to the group of all replicas. All replicas must make the same calls in the same order.
 ///
-/// A replica leaves the group by dropping its handle, at the end of a run, on an error or on a panic. Others that wait for it
-/// then get [`ReplicaLost`].
+/// A replica leaves the group by dropping its handle, at the end of a run, on an error or on a panic. Others that wait
+/// for it then get [`ReplicaLost`].
 pub trait Collective: Send {
     /// Returns the rank of this replica, counted from 0.
     fn rank(&self) -> usize;
@@ -21,14 +21,15 @@ pub trait Collective: Send {
     /// Returns the number of replicas.
     fn world_size(&self) -> usize;
 
-    /// Sums tensors and numbers element-wise over all replicas; the results are bit-identical in all of them. All replicas
-    /// must pass equally many numbers, and tensors of the same shapes.
+    /// Sums tensors and numbers element-wise over all replicas; the results are bit-identical in all of them. All
+    /// replicas must pass equally many numbers, and tensors of the same shapes.
     ///
     /// # Errors
     /// Returns an error if another replica has left the group.
     fn all_reduce(&self, tensors: Vec<Tensor<1>>, numbers: &[f64]) -> Result<(Vec<Tensor<1>>, Vec<f64>), ReplicaLost>;
 
-    /// Returns whether a replica has left the group. To be polled during long work between two calls of `all_reduce`.
+    /// Returns whether a replica has left the group. Callers poll it during long work between two calls of
+    /// `all_reduce`.
     fn is_broken(&self) -> bool;
 }
 
@@ -37,19 +38,20 @@ pub trait Collective: Send {
 #[error("replica {0} has ended")]
 pub struct ReplicaLost(usize);
 
-/// All-reduce in host memory, summed in order of rank. Works for every device.
+/// All-reduce in host memory, for any device. Contributions are summed in order of rank.
 pub struct HostCollective {
     rank: usize,
     world_size: usize,
     rendezvous: Arc<Rendezvous>,
 }
 
-/// State shared by all replicas, at which they meet once per all-reduce.
+/// State shared by all replicas, through which they exchange their contributions.
 struct Rendezvous {
     state: Mutex<RendezvousState>,
     changed: Condvar,
 }
 
+/// The part of [`Rendezvous`] that the mutex protects.
 struct RendezvousState {
     /// Contributions to the current round, by rank.
     contributions: Vec<Option<Contribution>>,

@@ -13,12 +13,12 @@ pub struct ReplicaDevice {
     pub device: burn::tensor::Device,
 }
 
-/// Returns one device per replica: the first `gpus` CUDA devices, or `replicas` times `device` (default: once). `gpus` = 0
-/// selects the CPU.
+/// Returns one device per replica: the first `gpus` CUDA devices, or `replicas` times `device` (default: once). If
+/// `gpus` is 0, the CPU is used.
 ///
 /// # Errors
-/// Returns an error if fewer than `gpus` CUDA devices are available, naming those that are, or if `device` cannot be used for
-/// training.
+/// Returns an error if fewer than `gpus` CUDA devices are available, naming those that are, or if `device` cannot be
+/// used for training.
 pub fn replica_devices(
     device: Device,
     gpus: Option<usize>,

@@ -8,8 +8,8 @@ use std::thread::{self, ScopedJoinHandle};
 /// Runs `replica` for each of the collectives on a thread of its own, with its rank, and waits for all of them.
 ///
 /// # Errors
-/// Returns the error of the replica with the lowest rank that failed. Errors that only report the loss of another replica
-/// are returned only if there is no other. A panic counts as an error.
+/// Returns the error of the replica with the lowest rank that failed. Errors that only report the loss of another
+/// replica are returned only if there is no other. A panic counts as an error.
 pub fn run_replicas(
     collectives: Vec<Box<dyn Collective>>,
     replica: impl Fn(usize, Box<dyn Collective>) -> Result<()> + Sync,

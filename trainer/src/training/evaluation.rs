@@ -38,8 +38,8 @@ pub struct EvaluationSums {
     pub skipped: f64,
 }
 
-/// Classifies all photos of the loader, or stops early if `should_stop` returns true. Also returns the files that could not be
-/// decoded.
+/// Classifies all photos of the loader, or stops early if `should_stop` returns true. Also returns the files that could
+/// not be decoded.
 ///
 /// # Errors
 /// Returns an error if the device fails.
@@ -66,6 +66,7 @@ pub fn evaluate(
 }
 
 impl EvaluationSums {
+    /// Adds a photo with these logits and the correct class.
     pub fn add(&mut self, logits: &[f32], class: usize) {
         let rank = class_rank(logits, class);
         self.loss += cross_entropy(logits, class);

@@ -1,4 +1,5 @@
-//! Features in front of the classifier, computed once for all photos: training the classifier alone then takes seconds.
+//! Features of all photos, the input of the classifier. They are computed once, so that training only the classifier
+//! takes seconds.
 
 use super::interrupt::Interrupt;
 use crate::data::{

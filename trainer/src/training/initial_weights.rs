@@ -1,4 +1,4 @@
-//! The weights that a run starts from, with the metadata of the checkpoints that it saves.
+//! Initial weights of a run, with the metadata of the checkpoints that it saves.
 
 use crate::data::{CounterRng, Purpose};
 use crate::recipe::Recipe;
@@ -10,8 +10,8 @@ use model::network::{Initialisation, ResNet};
 use model::preprocess::Preprocessing;
 use std::path::PathBuf;
 
-/// Makes the path of the recipe's `checkpoint` absolute. A relative path refers to the working directory or, if the file does
-/// not exist there, to the folder of this program, where the bundled checkpoints may be.
+/// Makes the path of the recipe's `checkpoint` absolute. A relative path refers to the working directory or, if the
+/// file does not exist there, to the folder of this program, where the bundled checkpoints may be.
 ///
 /// # Errors
 /// Returns an error if there is no working directory.
@@ -35,8 +35,8 @@ pub fn open_checkpoint(recipe: &Recipe) -> Result<Option<Checkpoint>> {
     recipe.checkpoint.as_ref().map(open).transpose()
 }
 
-/// Returns weights for `classes`: those of `checkpoint`, with a new classifier if its classes differ, or random weights if
-/// there is no checkpoint.
+/// Returns weights for `classes`: those of `checkpoint`, with a new classifier if its classes differ, or random weights
+/// if there is no checkpoint.
 ///
 /// # Errors
 /// Returns an error if the recipe's architecture is unknown, or if the checkpoint's weights are invalid.

@@ -1,12 +1,12 @@
-//! Ctrl-C: the first one stops the run after the current step, the second one ends the process at once. Other signals keep
-//! their default behaviour, so that `nohup` works.
+//! Ctrl-C: the first one stops the run after the current step, the second one ends the process at once. Other signals
+//! keep their default behaviour, so that `nohup` works.
 
 use crate::console;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the user has asked to stop.
+/// Flag that is raised when the user asks to stop. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
@@ -31,6 +31,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// Returns whether the user has asked to stop.
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -36,7 +36,7 @@ pub struct Training {
 }
 
 impl Training {
-    /// Trains until the last epoch, and fills the run's folder.
+    /// Trains until the last epoch or early stopping, and writes the files of the run's folder.
     ///
     /// # Errors
     /// Returns the error that ended a replica. Saved states and checkpoints remain.

@@ -44,14 +44,17 @@ impl MetricAccumulator {
         self.sums = self.sums + step;
     }
 
+    /// Returns the sums over all steps.
     pub fn sums(&self) -> StepMetrics {
         self.sums
     }
 
+    /// Returns the time so far, in seconds, including that of the steps before the run was resumed.
     pub fn seconds(&self) -> f64 {
         (self.earlier + self.start.elapsed()).as_secs_f64()
     }
 
+    /// Returns whether no image was accumulated.
     pub fn is_empty(&self) -> bool {
         self.sums.images == 0.0
     }

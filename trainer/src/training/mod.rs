@@ -1,4 +1,4 @@
-//! A training run from its start, or from the state it is resumed from, to its end: steps, evaluation, states, reporting.
+//! A training run, new or resumed: steps, evaluation, saved states and reports.
 
 mod evaluation;
 mod features;

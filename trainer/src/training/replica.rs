@@ -23,7 +23,7 @@ use serde_json::json;
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 
-/// What all replicas of a run share.
+/// Configuration and resources that all replicas of a run share.
 pub struct TrainingContext {
     pub recipe: Recipe,
     pub dataset: Dataset,
@@ -69,10 +69,10 @@ impl<'a> Replica<'a> {
         Replica { context, collective, learner, device, position, last_save: Instant::now() }
     }
 
-    /// Trains until the last epoch.
+    /// Trains until the last epoch or early stopping.
     ///
     /// # Errors
-    /// Returns an error if the loss is not finite, if no photo can be decoded, if a file cannot be written, if the run is
+    /// Returns an error if training diverges, if no photo can be decoded, if a file cannot be written, if the run is
     /// interrupted, or if another replica has ended. Saved states and checkpoints remain.
     pub fn run(mut self) -> Result<()> {
         if self.position.epoch == 0 {
@@ -221,14 +221,14 @@ impl<'a> Replica<'a> {
             cache: None,
         };
         let loader = DataLoader::new(sample_loader, batches, threads.clone());
-        // The inference engine: Burn would take many times as long on a CPU.
+        // Use the inference engine, because Burn takes many times as long on a CPU.
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let options = EngineOptions { threads: NonZero::new((cores / replicas).max(1)), ..EngineOptions::default() };
         let engine = Engine::prepare_from(checkpoint, self.device, options);
         let result = pollster::block_on(engine).map_err(Into::into);
         let result = result.and_then(|engine| evaluate(&engine, loader, should_stop));
         let (sums, skipped) = result.map_err(|error| match error.downcast::<EngineError>() {
-            // Finite weights may still be too large for finite activations.
+            // Finite weights may be so large that activations are not finite.
             Ok(error) => self.diverged(&error.to_string()),
             Err(error) => error,
         })?;

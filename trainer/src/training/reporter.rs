@@ -28,7 +28,7 @@ pub struct Reporter {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum MetricsRecord<'a> {
-    /// The last [`STEPS_PER_RECORD`] steps of an epoch, up to this one.
+    /// Up to [`STEPS_PER_RECORD`] steps of an epoch, the last of which is `step`, with its learning rate.
     Step { epoch: usize, step: usize, learning_rate: f64, train: MetricSummary },
     /// An epoch, with the learning rate of its last step, and the number of files skipped so far.
     Epoch { epoch: usize, learning_rate: f64, train: MetricSummary, val: &'a Evaluation, skipped: usize, best: bool },
@@ -52,6 +52,7 @@ impl Reporter {
         &self.skipped
     }
 
+    /// Returns the folder of the run.
     pub fn run_folder(&self) -> &RunFolder {
         &self.run_folder
     }
@@ -78,7 +79,7 @@ impl Reporter {
         self.progress.advance(1);
     }
 
-    /// Reports the last steps, up to this one.
+    /// Reports the steps since the last report, up to `step`.
     pub fn report_steps(&mut self, epoch: usize, step: usize, learning_rate: f64, train: MetricSummary) -> Result<()> {
         self.run_folder.record(&MetricsRecord::Step { epoch, step, learning_rate, train })?;
         let MetricSummary { loss, top1, images_per_second, .. } = train;
@@ -95,7 +96,7 @@ impl Reporter {
         self.run_folder.log(&line)
     }
 
-    /// Reports an epoch.
+    /// Reports an epoch and its evaluation. `best` says whether it is the best epoch so far.
     pub fn report_epoch(
         &mut self,
         epoch: usize,

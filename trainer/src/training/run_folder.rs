@@ -11,7 +11,7 @@ use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-/// Folder of the runs without `--output`.
+/// Folder that contains the folders of runs without `--output`.
 const RUNS: &str = "runs";
 
 /// File names of the last epoch's checkpoint, and of the best epoch's by top-1.
@@ -23,20 +23,24 @@ const STATES: &str = "states";
 const KEPT_STATES: usize = 2;
 const SETUP: &str = "setup.toml";
 
-/// What is needed to resume a run in addition to its recipe: the contents of `setup.toml`.
+/// Settings that are needed to resume a run, in addition to its recipe. They are stored in `setup.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RunSetup {
     /// Folder of the photos or shards.
     pub data: PathBuf,
+    /// Fraction of each class that is held out for validation (`--val-split`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_split: Option<f64>,
     /// Fingerprint of the photos: see [`Dataset::fingerprint`](crate::data::Dataset::fingerprint).
     pub photos: String,
+    /// Name of the device (`--device`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Number of GPUs (`--gpus`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<usize>,
+    /// Number of replicas on the device (`--replicas`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<NonZero<usize>>,
 }
@@ -75,8 +79,8 @@ impl RunFolder {
         Ok(RunFolder { folder, log, metrics, resumed_from: None })
     }
 
-    /// Opens an existing folder and its last readable state. Records of later steps, which will be repeated, are removed from
-    /// `metrics.jsonl` when the first new record is written.
+    /// Opens an existing folder and its last readable state. Unreadable states are renamed. Records of later steps,
+    /// which will be repeated, are removed from `metrics.jsonl` when the first new record is written.
     ///
     /// # Errors
     /// Returns an error if it is not a run folder, has no state, or is in use.
@@ -122,7 +126,7 @@ impl RunFolder {
         self.write(SETUP, &toml::to_string(setup)?)
     }
 
-    /// Saves a state, and removes all but the last ones.
+    /// Saves a state, and removes all but the last [`KEPT_STATES`] ones.
     pub fn save_state(&self, state: &TrainingState) -> Result<()> {
         let states = self.folder.join(STATES);
         let TrainingPosition { epoch, step, .. } = state.position;

@@ -1,5 +1,5 @@
-//! The learning rate of every step: PyTorch's `LinearLR` followed by `CosineAnnealingLR`, `StepLR` or a constant, joined as by
-//! `SequentialLR`, and updated after each step instead of each epoch.
+//! The learning rate of every step: PyTorch's `LinearLR` followed by `CosineAnnealingLR`, `StepLR` or a constant,
+//! joined as by `SequentialLR`, and updated after each step instead of each epoch.
 
 use crate::recipe::{Recipe, ScheduleKind};
 use std::f64::consts::PI;
@@ -22,6 +22,7 @@ enum Decay {
 }
 
 impl LearningRate {
+    /// Creates the schedule of a recipe.
     pub fn new(recipe: &Recipe, steps_per_epoch: usize) -> Self {
         let warmup = (recipe.warmup_epochs * steps_per_epoch as f64).round() as usize;
         let decay = match (recipe.schedule, recipe.step_epochs, recipe.step_factor) {
@@ -58,14 +59,14 @@ mod tests {
 
     /// Learning rates of some steps, with five steps per epoch.
     fn rates(changes: &[&str], steps: &[usize]) -> Vec<f64> {
-        let given = ["learning-rate=0.4", "epochs=4", "warmup-epochs=0.8", "warmup-factor=0.25"];
-        let rate = LearningRate::new(&Recipe::finetune_with(&[&given, changes].concat()), 5);
+        let defaults = ["learning-rate=0.4", "epochs=4", "warmup-epochs=0.8", "warmup-factor=0.25"];
+        let rate = LearningRate::new(&Recipe::finetune_with(&[&defaults, changes].concat()), 5);
         steps.iter().map(|&step| rate.at(step)).collect()
     }
 
-    fn assert_near(found: &[f64], expected: &[f64]) {
-        let near = found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12);
-        assert!(near, "{found:?}, not {expected:?}");
+    fn assert_near(actual: &[f64], expected: &[f64]) {
+        let near = actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12);
+        assert!(near, "{actual:?}, not {expected:?}");
     }
 
     /// `SequentialLR([LinearLR(start_factor=0.25, total_iters=4), CosineAnnealingLR(T_max=16)], milestones=[4])`

@@ -17,16 +17,17 @@ pub struct TrainingState {
     pub learner: LearnerState,
 }
 
-/// How far a training run is.
+/// Position of a training run, with the metrics up to there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingPosition {
     /// Current epoch, counted from 1.
     pub epoch: usize,
     /// Completed steps of the epoch. After the last one, the epoch's evaluation is still to be done.
     pub step: usize,
-    /// Sums of the metrics of these steps, and their duration.
+    /// Sums of the metrics of these steps.
     #[serde(rename = "found")]
     pub metrics: StepMetrics,
+    /// Duration of these steps.
     pub seconds: f64,
     /// Files that could not be decoded, in all epochs so far.
     pub skipped: BTreeSet<String>,
@@ -130,6 +131,29 @@ impl TrainingState {
 mod tests {
     use super::*;
     use model::architecture::Architecture;
+    use serde_json::json;
+
+    /// Programs of other versions write and read these keys.
+    #[test]
+    fn keys_of_the_header_are_stable() {
+        let metadata = Metadata::new(Architecture::new("resnet18", 2).unwrap());
+        let written = json!({
+            "standing": {
+                "epoch": 2,
+                "step": 7,
+                "found": { "loss": 1.5, "weight": 8.0, "correct": 3.0, "images": 8.0 },
+                "seconds": 0.25,
+                "skipped": ["broken.jpg"],
+                "best": { "epoch": 1, "top1": 0.5, "loss": 0.75 },
+            },
+            "metadata": metadata,
+            "loss_scale": { "factor": 1024.0, "good": 3 },
+            "optimiser_steps": 17,
+        });
+        let header: StateHeader = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&header).unwrap(), written);
+        assert_eq!([KEY, NETWORK, AVERAGE, OPTIMISER], ["shortcut-training", "network.", "average.", "optimiser"]);
+    }
 
     #[test]
     fn states_survive_a_round_trip_and_truncated_files_are_rejected() {

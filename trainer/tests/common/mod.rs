@@ -1,6 +1,6 @@
-//! Runs the trainer binary as a user would, on a few small generated photos.
+//! Functions for tests that run the trainer binary on a few small generated photos.
 
-// Every test binary uses only some of these functions.
+// Each test binary uses only some of these functions.
 #![allow(dead_code)]
 
 use model::architecture::Architecture;
@@ -10,25 +10,33 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+/// Returns a command that runs the trainer in `folder`.
 pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
     command.current_dir(folder).args(arguments);
     command
 }
 
+/// Converts output of the trainer to a string.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Runs the trainer and returns its stdout; panics if it fails.
-pub fn succeed(folder: &Path, arguments: &[&str]) -> String {
+/// Runs the trainer in `folder` and returns its stdout.
+///
+/// # Panics
+/// Panics if the exit status is not 0.
+pub fn expect_success(folder: &Path, arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } = command(folder, arguments).output().unwrap();
     assert!(status.success(), "{arguments:?}: {}{}", text(&stdout), text(&stderr));
     text(&stdout)
 }
 
-/// Runs the trainer and returns its stderr; panics if it succeeds.
-pub fn fail(folder: &Path, arguments: &[&str]) -> String {
+/// Runs the trainer in `folder` and returns its stderr.
+///
+/// # Panics
+/// Panics if the exit status is 0, or if the trainer panicked.
+pub fn expect_failure(folder: &Path, arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } = command(folder, arguments).output().unwrap();
     let stderr = text(&stderr);
     assert!(!status.success(), "{arguments:?}: {}", text(&stdout));
@@ -36,7 +44,7 @@ pub fn fail(folder: &Path, arguments: &[&str]) -> String {
     stderr
 }
 
-/// Encodes a BMP of 40x36 pixels with noise around a colour.
+/// Encodes a 24-bit BMP of 40x36 pixels: uniform noise around a colour, which is given as blue, green and red.
 fn photo(colour: [f32; 3], seed: u64) -> Vec<u8> {
     const SIZE: u32 = 40 * 36 * 3;
     let mut file = b"BM".to_vec();
@@ -47,9 +55,12 @@ fn photo(colour: [f32; 3], seed: u64) -> Vec<u8> {
     file
 }
 
-/// Creates a folder with `photos` of red and green things, 12 training and 4 validation photos each, and a file that is not a
-/// photo; and `start.safetensors`, a checkpoint with three other classes.
-pub fn folder() -> tempfile::TempDir {
+/// Creates a folder with `photos` and `start.safetensors`.
+///
+/// `photos` has the classes `red_thing` and `green_thing`, each with 12 training and 4 validation photos. `red_thing` also
+/// has a training file `broken.jpg` that is not a photo. `start.safetensors` is a ResNet-18 with random weights and three
+/// other classes.
+pub fn test_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (split, count) in [("train", 12), ("val", 4)] {
         for (class, colour) in [("red_thing", [60.0, 60.0, 180.0]), ("green_thing", [60.0, 180.0, 60.0])] {
@@ -66,12 +77,13 @@ pub fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Returns the arguments for training on the photos of [`folder`], by default on the CPU with a batch size of 8.
+/// Returns arguments for training on the photos of [`test_folder`], followed by `more`. Unless `more` sets them, the
+/// batch size is 8 and the device is the CPU.
 pub fn train_arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let photos =
         ["--data", "photos", "--recipe", "finetune", "--checkpoint", "start.safetensors", "--image-size", "32"];
     let defaults = [["--batch-size", "8"], ["--device", "cpu"]];
-    // --gpus conflicts with --device.
+    // The flags --gpus and --device are mutually exclusive.
     let is_set = |flag: &str| more.contains(&flag) || (flag == "--device" && more.contains(&"--gpus"));
     let defaults = defaults.into_iter().filter(|[flag, _]| !is_set(flag));
     [&photos, defaults.flatten().collect::<Vec<_>>().as_slice(), more].concat()

@@ -1,7 +1,7 @@
 //! A scripted server that behaves like Hugging Face, with one repository.
 
 use crate::server::{Request, ScriptedResponse, Server};
-use crate::{fail, fetch, succeed};
+use crate::{expect_failure, expect_success, fetch};
 use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, Dtype};
 use model::random;
@@ -16,15 +16,17 @@ pub const MODEL: &str = "/resolve/main/model.safetensors";
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub const OTHER_COMMIT: &str = "fedcba9876543210fedcba9876543210fedcba98";
 
-/// A safetensors file of a ResNet-18 with three classes, without this project's metadata.
+/// Returns a safetensors file of a ResNet-18 with three classes, without this project's metadata.
 pub fn weights() -> Vec<u8> {
     let checkpoint = random::checkpoint(Architecture::new("resnet18", 3).unwrap()).convert(Dtype::F16).unwrap();
     let mut bytes = checkpoint.to_bytes();
+    // Misspell the key `shortcut` of the metadata, so that the file has none.
     let key = bytes.windows(8).position(|window| window == b"shortcut").unwrap();
     bytes[key] = b'S';
     bytes
 }
 
+/// Returns a `config.json` as written by timm, for the network of [`weights`].
 pub fn config() -> Value {
     json!({
         "architecture": "resnet18", "num_classes": 3, "label_names": ["n1", "n2", "n3"],
@@ -36,11 +38,12 @@ pub fn config() -> Value {
     })
 }
 
+/// Returns the SHA-256 as hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// The files of the repository.
+/// The files of the repository, and what the service reports about them.
 pub struct Content {
     pub commit: &'static str,
     pub config: Option<Value>,
@@ -50,6 +53,7 @@ pub struct Content {
 }
 
 impl Content {
+    /// Returns a repository with this `config.json` and the file of [`weights`].
     pub fn new(config: Value) -> Self {
         let weights = weights();
         let linked_etag = Some(format!("\"{}\"", sha256(&weights)));
@@ -57,7 +61,7 @@ impl Content {
     }
 }
 
-/// The service, and the storage server that it redirects to for large files.
+/// The service, and the storage server to which it redirects requests for large files.
 pub struct Hub {
     pub service: Server,
     pub storage: Server,
@@ -65,10 +69,11 @@ pub struct Hub {
 
 impl Hub {
     pub fn new(content: Content) -> Self {
-        Hub::sharing(Arc::new(Mutex::new(content)))
+        Hub::with_shared_content(Arc::new(Mutex::new(content)))
     }
 
-    pub fn sharing(content: Arc<Mutex<Content>>) -> Self {
+    /// Starts both servers with content that a test may change later.
+    pub fn with_shared_content(content: Arc<Mutex<Content>>) -> Self {
         let stored = content.clone();
         let storage = Server::start(move |_, request| {
             ScriptedResponse::file(request, &stored.lock().unwrap().weights, "\"stored\"")
@@ -82,35 +87,43 @@ impl Hub {
             let known = ["main", "v1.0", *commit];
             let path = request.path.strip_prefix("/timm/resnet18.test/resolve/").and_then(|path| path.split_once('/'));
             let Some((_, file)) = path.filter(|(revision, _)| known.contains(revision)) else {
-                return ScriptedResponse::status(404).with("x-error-code", "RevisionNotFound");
+                return ScriptedResponse::status(404).with_header("x-error-code", "RevisionNotFound");
             };
             match (file, config, linked_etag) {
                 ("config.json", Some(config), _) => ScriptedResponse::whole(config.to_string().as_bytes()),
                 ("model.safetensors", _, Some(etag)) => {
                     ScriptedResponse::redirect(302, &format!("{storage_address}/signed"))
-                        .with("x-linked-etag", etag)
-                        .with("x-repo-commit", commit)
+                        .with_header("x-linked-etag", etag)
+                        .with_header("x-repo-commit", commit)
                 }
                 ("model.safetensors", ..) => ScriptedResponse::redirect(302, &format!("{storage_address}/signed")),
-                _ => ScriptedResponse::status(404).with("x-error-code", "EntryNotFound"),
+                _ => ScriptedResponse::status(404).with_header("x-error-code", "EntryNotFound"),
             }
         });
         Hub { service, storage }
     }
 
-    /// Runs a fetch with a token, which must succeed and must not print the token.
-    pub fn succeed(&self, folder: &Path, arguments: &[&str]) -> (Checkpoint, String) {
+    /// Runs `trainer fetch` with a token, and returns the checkpoint and its stderr.
+    ///
+    /// # Panics
+    /// Panics if it fails, or if it prints the token.
+    pub fn expect_success(&self, folder: &Path, arguments: &[&str]) -> (Checkpoint, String) {
         let mut command = fetch(folder, &self.service.address(), arguments);
-        let (path, stderr) = succeed(command.env("HF_TOKEN", "hf_secret"));
+        let (path, stderr) = expect_success(command.env("HF_TOKEN", "hf_secret"));
         assert!(!stderr.contains("hf_secret"), "{stderr}");
         (Checkpoint::from_path(path).unwrap(), stderr)
     }
 
-    pub fn fail(&self, folder: &Path, arguments: &[&str]) -> String {
-        fail(&mut fetch(folder, &self.service.address(), arguments))
+    /// Runs `trainer fetch` without a token, and returns its stderr.
+    ///
+    /// # Panics
+    /// Panics if it succeeds.
+    pub fn expect_failure(&self, folder: &Path, arguments: &[&str]) -> String {
+        expect_failure(&mut fetch(folder, &self.service.address(), arguments))
     }
 }
 
+/// Returns the method and path of each request.
 pub fn request_lines(server: &Server) -> Vec<String> {
     server.requests().iter().map(|Request { method, path, .. }| format!("{method} {path}")).collect()
 }

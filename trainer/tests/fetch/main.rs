@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A `trainer fetch` that uses `server` as mirror of both services, with its cache in `folder`.
+/// Returns a command `trainer fetch` that uses `server` as mirror of both services, and `cache` in `folder` as cache.
 pub fn fetch(folder: &Path, server: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
     command.current_dir(folder).arg("fetch").args(arguments);
@@ -20,18 +20,24 @@ pub fn fetch(folder: &Path, server: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command that must succeed, and returns the path it prints to stdout, and its stderr.
-pub fn succeed(command: &mut Command) -> (PathBuf, String) {
+/// Runs a command, and returns the path that it prints to stdout, and its stderr.
+///
+/// # Panics
+/// Panics if the exit status is not 0, or if stdout has more than one line.
+pub fn expect_success(command: &mut Command) -> (PathBuf, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
     assert!(status.success(), "{stdout}{stderr}");
     let path = stdout.strip_suffix('\n').unwrap();
-    assert!(!path.contains('\n'), "stdout has the path only: {stdout}");
+    assert!(!path.contains('\n'), "stdout contains only the path: {stdout}");
     (PathBuf::from(path), stderr)
 }
 
-/// Runs a command that must fail with an empty stdout, and returns its stderr.
-pub fn fail(command: &mut Command) -> String {
+/// Runs a command, and returns its stderr.
+///
+/// # Panics
+/// Panics if the exit status is 0, if anything was printed to stdout, or if the trainer panicked.
+pub fn expect_failure(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
     assert!(!status.success() && stdout.is_empty(), "{stderr}");
@@ -39,8 +45,8 @@ pub fn fail(command: &mut Command) -> String {
     stderr
 }
 
-/// Returns the names of all files in a subfolder of the cache except locks.
-pub fn files(folder: &Path, subfolder: &str) -> Vec<String> {
+/// Returns the sorted names of the files in a subfolder of the cache, without locks.
+pub fn cached_files(folder: &Path, subfolder: &str) -> Vec<String> {
     let entries = fs::read_dir(folder.join("cache").join(subfolder)).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.filter(|name| !name.ends_with(".lock")).collect();

@@ -1,4 +1,4 @@
-//! A file server with scripted responses, which serves one connection after the other.
+//! A file server with scripted responses, which serves one connection at a time.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,12 +16,12 @@ pub struct Request {
 }
 
 impl Request {
-    /// Returns a header by its name in lower case.
+    /// Returns the value of a header. `name` must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the first byte of the requested range.
+    /// Returns the first byte of the requested range, or `None` if the request has no range.
     pub fn start(&self) -> Option<usize> {
         self.header("range")
             .map(|range| range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap())
@@ -34,12 +34,14 @@ pub struct ScriptedResponse {
     status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// How much of the body is sent, and what happens afterwards.
+    /// Number of bytes of the body that are sent, and what happens afterwards.
     end: End,
 }
 
+/// End of the transfer of a body.
 #[derive(Clone, Copy, Debug)]
 enum End {
+    /// Sends the whole body.
     Whole,
     /// Closes the connection after this number of bytes.
     Break(usize),
@@ -50,65 +52,74 @@ enum End {
 }
 
 impl ScriptedResponse {
+    /// Returns a response without a body.
     pub fn status(status: u16) -> Self {
         ScriptedResponse { status, headers: Vec::new(), body: Vec::new(), end: End::Whole }
     }
 
-    /// Ignores the requested range.
+    /// Returns a response with the whole body, as from a server that ignores the requested range.
     pub fn whole(body: &[u8]) -> Self {
         ScriptedResponse { body: body.to_vec(), ..ScriptedResponse::status(200) }
     }
 
-    /// Respects the requested range and `If-Range`.
-    pub fn file(request: &Request, body: &[u8], tag: &str) -> Self {
-        let is_current = request.header("if-range").is_none_or(|wanted| wanted == tag);
-        let answer = match request.start().filter(|_| is_current) {
+    /// Returns the response of a server that respects the requested range and `If-Range`, for a file with this ETag.
+    pub fn file(request: &Request, body: &[u8], etag: &str) -> Self {
+        let is_current = request.header("if-range").is_none_or(|wanted| wanted == etag);
+        let response = match request.start().filter(|_| is_current) {
             Some(start) if start >= body.len() => {
-                ScriptedResponse::status(416).with("content-range", &format!("bytes */{}", body.len()))
+                ScriptedResponse::status(416).with_header("content-range", &format!("bytes */{}", body.len()))
             }
             Some(_) => ScriptedResponse::part(request, body, &[]),
             None => ScriptedResponse::whole(body),
         };
-        answer.with("etag", tag)
+        response.with_header("etag", etag)
     }
 
-    /// Respects the requested range but not `If-Range`, with headers that replace the correct ones.
+    /// Returns the response of a server that respects the requested range but not `If-Range`. `headers` are added, and
+    /// replace the correct `content-range`.
     pub fn part(request: &Request, body: &[u8], headers: &[(&str, &str)]) -> Self {
         let start = request.start().unwrap();
-        let mut answer = ScriptedResponse { status: 206, ..ScriptedResponse::whole(&body[start..]) };
+        let mut response = ScriptedResponse { status: 206, ..ScriptedResponse::whole(&body[start..]) };
         if !headers.iter().any(|(name, _)| *name == "content-range") {
-            answer = answer.with("content-range", &format!("bytes {start}-{}/{}", body.len() - 1, body.len()));
+            response =
+                response.with_header("content-range", &format!("bytes {start}-{}/{}", body.len() - 1, body.len()));
         }
-        headers.iter().fold(answer, |answer, (name, value)| answer.with(name, value))
+        headers.iter().fold(response, |response, (name, value)| response.with_header(name, value))
     }
 
-    /// Responds as if a range had been requested.
+    /// Changes the response to status 206 with this `content-range`, as if that range had been requested.
     pub fn partial(self, range: &str) -> Self {
-        ScriptedResponse { status: 206, ..self.with("content-range", range) }
+        ScriptedResponse { status: 206, ..self.with_header("content-range", range) }
     }
 
+    /// Returns a redirect to `location`.
     pub fn redirect(status: u16, location: &str) -> Self {
-        ScriptedResponse::status(status).with("location", location)
+        ScriptedResponse::status(status).with_header("location", location)
     }
 
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    /// Adds a header.
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
+    /// Closes the connection after this number of bytes of the body.
     pub fn broken_after(self, bytes: usize) -> Self {
         ScriptedResponse { end: End::Break(bytes), ..self }
     }
 
+    /// Stops sending after this number of bytes of the body, and keeps the connection open.
     pub fn stalled_after(self, bytes: usize) -> Self {
         ScriptedResponse { end: End::Stall(bytes), ..self }
     }
 
+    /// Stops sending after this number of bytes of the body until [`Server::release`] is called.
     pub fn held_after(self, bytes: usize) -> Self {
         ScriptedResponse { end: End::Hold(bytes), ..self }
     }
 }
 
+/// A server on a free port of this machine, which records its requests.
 pub struct Server {
     port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -118,7 +129,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// `script` receives the number of the request, counted from 0, and the request.
+    /// Starts a server. `script` receives the number of the request, counted from 0, and the request.
     pub fn start(mut script: impl FnMut(usize, &Request) -> ScriptedResponse + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -141,10 +152,12 @@ impl Server {
         Server { port, requests, release: Some(release), is_done, thread: Some(thread) }
     }
 
+    /// Returns the base URL.
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Returns all requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -155,13 +168,13 @@ impl Server {
     }
 }
 
-/// Refuses connections from now on.
+/// Closes the port, so that further connections are refused.
 impl Drop for Server {
     fn drop(&mut self) {
         self.is_done.store(true, Ordering::SeqCst);
-        // Responses that are still held end.
+        // End responses that are still held.
         self.release = None;
-        // Wakes the thread, which waits for a connection.
+        // Wake the thread, which waits for a connection.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         let ended = self.thread.take().unwrap().join();
         assert!(ended.is_ok() || std::thread::panicking(), "a scripted server panicked");
@@ -182,10 +195,10 @@ fn read(stream: &TcpStream) -> Option<Request> {
 fn write(
     mut stream: TcpStream,
     request: &Request,
-    answer: ScriptedResponse,
+    response: ScriptedResponse,
     released: &Receiver<()>,
 ) -> std::io::Result<()> {
-    let ScriptedResponse { status, headers, body, end } = answer;
+    let ScriptedResponse { status, headers, body, end } = response;
     let mut head = format!("HTTP/1.1 {status} Scripted\r\nconnection: close\r\n");
     if !headers.iter().any(|(name, _)| name == "content-length") {
         head += &format!("content-length: {}\r\n", body.len());

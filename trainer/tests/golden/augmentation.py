@@ -3,10 +3,10 @@
     python trainer/tests/golden/augmentation.py     # torch 2.15, torchvision 0.29, Pillow 13.0
 
 `operations.json` holds, for each case, the input, its size, torchvision's name of the operation and its magnitude;
-`operations.bin` holds the concatenated outputs, u8 RGB `[height, width, 3]`. `magnitudes.json` is the augmentation space of
-both policies, at 224 px. `mixing.json` holds results of erasing, mixup and CutMix, with rectangles as
-`[left, top, right, bottom]`. The tests do not need Python: they read the committed files, and generate the inputs with the
-formulas below.
+`operations.bin` holds the concatenated outputs, u8 RGB `[height, width, 3]`. `magnitudes.json` is the augmentation
+space of both policies, at 224 px. `mixing.json` holds results of erasing, mixup and CutMix, with rectangles as
+`[left, top, right, bottom]`. The tests do not need Python: they read the committed files, and generate the inputs with
+the formulas below.
 """
 
 import json
@@ -49,7 +49,9 @@ JITTER = {
 
 
 def formula(name, width, height):
-    """Returns an image with a gradient, noise, greys and saturated colours in its quarters; `dull` has a reduced value range."""
+    """Returns an image with a gradient, noise, greys and saturated colours in its quarters, u8 `[height, width, 3]`.
+
+    The values of the image `dull` have a reduced range."""
     c, y, x = np.mgrid[0:3, 0:height, 0:width].transpose(0, 2, 3, 1)
     gradient = 9 * x + 5 * y * (c + 1)
     noise = (x * 7919 ^ y * 104729 ^ c * 1299709) * 31 >> 4
@@ -61,6 +63,7 @@ def formula(name, width, height):
 
 
 def operations():
+    """Writes `operations.bin`, and returns its cases."""
     cases, outputs = [], []
 
     def add(name, size, operation, magnitude, function):
@@ -90,6 +93,8 @@ def operations():
 
 
 def magnitudes():
+    """Returns the magnitudes of each operation of both policies, and whether they have a random sign."""
+
     def values(space):
         return {name: [table.flatten().tolist(), signed] for name, (table, signed) in space.items()}
 
@@ -100,7 +105,7 @@ def magnitudes():
 
 
 def mixing():
-    """The images `[3, 3, 6, 6]` have the values `index % 23 - 11`, and classes 2, 0 and 3 of 4."""
+    """Returns results for images `[3, 3, 6, 6]` with the values `index % 23 - 11`, and the classes 2, 0 and 3 of 4."""
     images = (torch.arange(3 * 3 * 6 * 6) % 23 - 11).float().reshape(3, 3, 6, 6)
     labels = torch.tensor([2, 0, 3])
     shared = {"labels": labels, "batch_size": 3}

@@ -1,7 +1,12 @@
-"""Writes torchvision-resnet18.pickles: the output of torch.save for a ResNet-18 whose tensors are all views of one fp16 storage
-of zeros, up to the values of that storage. The test appends these, with the last of them replaced by a number for which the
-SHA-256 of the file starts like that of torchvision's file. torch.save writes different keys each time, so that a new file needs
-a new number: 2^32 attempts on average."""
+"""Writes torchvision-resnet18.pickles: a file of torch.save without the values of its tensors.
+
+The file contains a ResNet-18 whose tensors are all views of one fp16 storage of zeros. The test appends the values of
+the storage, and replaces the last 8 bytes by a number for which the SHA-256 of the file starts like that of
+torchvision's file. torch.save writes different keys each time, so that a new file needs a new number, which takes 2^32
+attempts on average.
+
+    python3 trainer/tests/golden/torchvision.py
+"""
 
 import io
 from pathlib import Path

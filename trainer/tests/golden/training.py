@@ -2,14 +2,15 @@
 
     python training.py [CONFIGURATION...]
 
-Requires torch (last run with 2.15 on a CPU) and numpy; takes a few minutes. If configurations are named, only those are run,
-and nothing is written. The test itself requires neither: it reads the committed file.
+Requires torch (last run with 2.15 on a CPU) and numpy; takes a few minutes. If configurations are named, only those are
+run, and nothing is written. The test itself requires neither: it reads the committed file.
 
 The network is torchvision's ResNet with one basic block per stage. Weights and images are bit-identical to those of
-model/src/random.rs, which `start` allows to verify. Each configuration is trained in double precision, which gives `losses`
-and `tensors`, and in single precision, which gives `losses_f32`; `rounding` is the difference between the two, relative for
-losses, and for tensors relative to their largest absolute value, or absolute if that is below 1. Tensors are summarised by
-their L2 norm, their sum, and `count = min(32, length)` values at the positions `k * length / count` of the flat tensor.
+model/src/random.rs, which the test verifies with `start`. Each configuration is trained in double precision, which
+gives `losses` and `tensors`, and in single precision, which gives `losses_f32`; `rounding` is the difference between
+the two, relative for losses, and for tensors relative to their largest absolute value, or absolute if that is below 1.
+Tensors are summarised by their L2 norm, their sum, and `count = min(32, length)` values at the positions
+`k * length / count` of the flat tensor.
 """
 
 import argparse
@@ -29,8 +30,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VALUES = 32
 DIGITS = 9
 
-# Keys of a recipe. The learning rates are small enough for single precision to follow double precision: rounding errors grow
-# with every step, at 1e-3 to 2e-4 of the loss. The weight decay is large enough to have an effect after 20 such steps.
+# Keys of a recipe. The learning rates are small enough for single precision to follow double precision: rounding errors
+# grow with every step, and reach 2e-4 of the loss at a learning rate of 1e-3. The weight decay is large enough to have
+# an effect after 20 such steps.
 SGD = {
     "optimiser": "sgd",
     "learning-rate": 1e-4,
@@ -73,11 +75,13 @@ def uniform(seed, count):
 
 
 def pixels(step):
+    """Returns the images of a step, u8 `[BATCH, SIDE, SIDE, 3]`."""
     values = np.float32(127.5) + np.float32(127.5) * uniform(FIRST_SEED + step, BATCH * SIDE * SIDE * 3)
     return values.astype(np.uint8).reshape(BATCH, SIDE, SIDE, 3)
 
 
 def initial(name, shape, values):
+    """Scales values in -1..1 to initial values of a tensor, as `checkpoint` in model/src/random.rs."""
     values = values.reshape(shape)
     if len(shape) > 1:
         return values * np.sqrt(np.float32(6) / np.float32(np.prod(shape[1:])))
@@ -113,7 +117,8 @@ class ResNet(nn.Module):
         self.layer3 = nn.Sequential(Block(128, 256, 2))
         self.layer4 = nn.Sequential(Block(256, 512, 2))
         self.fc = nn.Linear(512, CLASSES)
-        # The modules are registered in the order in which values are drawn: a convolution, its norm with statistics, and so on.
+        # The modules are registered in the order in which model/src/random.rs draws values: a convolution, its norm
+        # with statistics, and so on.
         tensors = tensors_of(self)
         drawn = uniform(sum(p.numel() for p in self.parameters()), sum(map(torch.numel, tensors.values())))
         parts = np.split(drawn, np.cumsum([tensor.numel() for tensor in tensors.values()])[:-1])
@@ -132,8 +137,8 @@ def tensors_of(network):
 
 
 class Lamb(torch.optim.Optimizer):
-    """LAMB (You et al., 2020) as implemented by Burn: with bias correction, and a trust ratio for every parameter, whether or not
-    weight decay applies to it."""
+    """LAMB (You et al., 2020) as implemented by Burn: with bias correction, and a trust ratio for every parameter,
+    whether or not weight decay applies to it."""
 
     @torch.no_grad()
     def step(self):
@@ -204,7 +209,8 @@ def train(settings, dtype):
 
 
 def differences(found, exact):
-    """Returns the largest differences: relative for losses; for tensors relative to their largest value, or to 1 if that is larger."""
+    """Returns the largest differences: relative for losses, and for tensors relative to their largest value, or to 1 if
+    that is larger."""
     loss = max(abs(a - b) / abs(b) for a, b in zip(found[0], exact[0]))
     pairs = [(found[2][name].double(), tensor) for name, tensor in exact[2].items()]
     return {"loss": loss, "tensors": max(((a - b).abs().max() / b.abs().max().clamp(min=1)).item() for a, b in pairs)}

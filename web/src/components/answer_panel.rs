@@ -1,4 +1,4 @@
-//! The model's answer for the selected photo.
+//! The panel with the model's answer for the selected photo.
 
 use super::timing::Timing;
 use crate::format::{milliseconds, percent};
@@ -7,8 +7,8 @@ use crate::session::{Readiness, Session};
 use leptos::prelude::*;
 use model::prediction::ClassScore;
 
-/// Below this probability, the most likely class is presented as uncertain.
-const CERTAIN: f32 = 0.3;
+/// Probability of the most likely class below which the answer is presented as uncertain.
+const UNCERTAIN_BELOW: f32 = 0.3;
 
 #[component]
 pub fn AnswerPanel() -> impl IntoView {
@@ -16,12 +16,12 @@ pub fn AnswerPanel() -> impl IntoView {
     let status = Memo::new(move |_| session.selected_photo().map(|entry| (entry.id, entry.status)));
     let queued = move || match session.readiness.get() {
         Readiness::Loading { .. } => "Waiting for the model to load …",
-        _ => "Waiting for other photos …",
+        _ => "Waiting for the other photos …",
     };
     let content = move || match status.get() {
-        None => view! { <p class="muted">"The answer will appear here."</p> }.into_any(),
+        None => view! { <p class="muted">"Add a photo to see what it shows."</p> }.into_any(),
         Some((_, PhotoStatus::Queued)) => view! { <Placeholder text=queued /> }.into_any(),
-        Some((_, PhotoStatus::Running)) => view! { <Placeholder text=|| "Looking at the photo …" /> }.into_any(),
+        Some((_, PhotoStatus::Running)) => view! { <Placeholder text=|| "Classifying the photo …" /> }.into_any(),
         Some((id, PhotoStatus::Failed { message, retryable })) => view! {
             <div class="error" role="alert" data-testid="error">
                 <p>{message}</p>
@@ -53,7 +53,7 @@ fn AnswerDetails(answer: Answer) -> impl IntoView {
     let heading = best.map(|best| {
         let lead = match few_classes {
             Some(classes) => format!("Of the {classes} things this model recognises, this looks most like"),
-            None if best.probability < CERTAIN => "Not certain, but it may be".to_owned(),
+            None if best.probability < UNCERTAIN_BELOW => "Not certain, but it may be".to_owned(),
             None => "This looks like".to_owned(),
         };
         view! {
@@ -72,7 +72,7 @@ fn AnswerDetails(answer: Answer) -> impl IntoView {
     }
 }
 
-/// Shows the most likely classes with their probabilities as bars.
+/// Shows the most likely classes with their probabilities, as text and as bars.
 #[component]
 fn ClassBars(ranked: Vec<ClassScore>) -> impl IntoView {
     let bar = |ClassScore { label, index, probability }: ClassScore| {
@@ -93,7 +93,7 @@ fn ClassBars(ranked: Vec<ClassScore>) -> impl IntoView {
     view! { <ol class="bars">{ranked.into_iter().map(bar).collect::<Vec<_>>()}</ol> }
 }
 
-/// Reserves the space of an answer, so that the layout does not shift when it arrives.
+/// Reserves the space of an answer until it arrives, so that the layout does not shift.
 #[component]
 fn Placeholder(text: impl Fn() -> &'static str + Send + 'static) -> impl IntoView {
     view! {

@@ -57,8 +57,7 @@ fn SearchableList(model: Arc<ModelInfo>) -> impl IntoView {
     };
     view! {
         <p>
-            {format!("{classes} kinds of things: animals, plants, food, vehicles, tools, buildings. ")}
-            "For a photo of anything else, you get the closest match."
+            {format!("{classes} kinds of things. For a photo of anything else, you get the closest match.")}
         </p>
         <details on:toggle=move |_| set_open.update(|open| *open = !*open)>
             <summary>"Search the list"</summary>
@@ -67,7 +66,7 @@ fn SearchableList(model: Arc<ModelInfo>) -> impl IntoView {
                     <span class="visually-hidden">"Search for something that the model recognises"</span>
                     <input
                         type="search"
-                        placeholder="teapot, spaniel, …"
+                        placeholder="Type a name"
                         on:input=move |event| set_query.set(event_target_value(&event))
                     />
                     <span class="muted" aria-live="polite">

@@ -1,4 +1,4 @@
-//! The heat map of the areas that led to the answer, laid over the photo, with its button and legend.
+//! The heat map over the photo, which shows the areas that led to the answer, with its button and legend.
 
 use crate::heatmap::data_url;
 use crate::photo_entry::{Answer, PhotoStatus};
@@ -14,7 +14,7 @@ fn explained_answer(session: Session) -> Option<(Answer, Explanation)> {
     }
 }
 
-/// Draws the heat map in the part of the photo that the model has seen. It is scaled with the photo.
+/// Draws the heat map over the region of the photo that the model has seen. It is scaled with the photo.
 #[component]
 pub fn HeatmapOverlay() -> impl IntoView {
     let session = expect_context::<Session>();
@@ -37,7 +37,7 @@ pub fn HeatmapOverlay() -> impl IntoView {
     }
 }
 
-/// Shown only if the answer has an explanation.
+/// Shows or hides the heat map. The button is absent if the answer has no explanation.
 #[component]
 pub fn HeatmapToggle() -> impl IntoView {
     let session = expect_context::<Session>();

@@ -1,4 +1,4 @@
-//! The selection of a model.
+//! The drop-down list for selecting a model.
 
 use crate::model_list::ModelInfo;
 use crate::session::Session;

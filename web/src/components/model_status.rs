@@ -1,4 +1,5 @@
-//! Where the selected model runs, what that means for the visitor's privacy, and the progress of its download.
+//! The progress of the selected model's download, then where the model runs and what that means for the visitor's
+//! privacy.
 
 use crate::format::megabytes;
 use crate::session::{Readiness, ServerReason, Session};
@@ -7,7 +8,7 @@ use leptos::prelude::*;
 #[component]
 pub fn ModelStatus() -> impl IntoView {
     let session = expect_context::<Session>();
-    // Without the received bytes, so that the progress bar is not recreated with each of them.
+    // `None` while loading, so that a change of the received bytes does not recreate the progress bar.
     let loaded = Memo::new(move |_| match session.readiness.get() {
         Readiness::Loading { .. } => None,
         loaded => Some(loaded),
@@ -52,7 +53,10 @@ fn Privacy(readiness: Readiness) -> impl IntoView {
         .into_any(),
         Readiness::OnServer(ServerReason::TooLarge) => view! {
             <p class="privacy on-server" data-testid="privacy">
-                {format!("This model ({size} MB) is too large for a page, so it runs on the server. Your photos are sent there, but not stored.")}
+                {format!(
+                    "This model ({size} MB) is too large for a page, so it runs on the server. Your photos are sent \
+                     there, but not stored."
+                )}
             </p>
         }
         .into_any(),

@@ -52,7 +52,7 @@ fn SelectedPhoto(photo: Photo) -> impl IntoView {
     view! {
         <Show
             when=move || visible.get()
-            fallback=move || view! { <p class="muted">{format!("No preview available for {name}")}</p> }
+            fallback=move || view! { <p class="muted">{format!("Your browser cannot show a preview of {name}.")}</p> }
         >
             <img
                 src=url.clone()
@@ -71,7 +71,7 @@ fn FileButton() -> impl IntoView {
     let on_change = move |event: Event| {
         let input: HtmlInputElement = event_target(&event);
         session.add_files(files(input.files()));
-        // Without this, selecting the same file again would not fire a change event.
+        // Otherwise, selecting the same file again would not fire a change event.
         input.set_value("");
     };
     view! {

@@ -8,7 +8,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, Response};
 
-/// Names of the files in the folder `samples`.
+/// Names of the files in the folder `samples`, without the extension `.jpg`.
 const SAMPLES: [&str; 5] = ["cat", "coffee", "rocket", "palace", "flower"];
 
 #[component]
@@ -23,7 +23,9 @@ pub fn SamplePhotos() -> impl IntoView {
                         session.add_photos(vec![Photo::new(&format!("{name}.jpg"), blob)]);
                     }
                     Err(_) => {
-                        session.show_notice("This sample could not be loaded. Check your connection, then try again.")
+                        session.show_notice(
+                            "This sample photo could not be loaded. Check your connection, then try again.",
+                        );
                     }
                 }
             });

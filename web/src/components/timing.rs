@@ -1,4 +1,4 @@
-//! Where an answer was computed, and how long each phase took.
+//! The badge that shows where an answer was computed, and the duration of each phase.
 
 use crate::format::milliseconds;
 use crate::photo_entry::{Answer, ComputedIn};

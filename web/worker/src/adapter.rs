@@ -8,20 +8,20 @@ use std::fmt;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-/// The properties of an adapter that matter to engines. Browsers may leave any of the names empty.
+/// The names and capabilities of an adapter. Browsers may leave any of the names empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterDescription {
     vendor: String,
     architecture: String,
     device: String,
     description: String,
-    /// Whether the browser reports it as a fallback adapter.
+    /// Whether the browser reports the adapter as a fallback adapter.
     fallback: bool,
     /// Whether shaders can use f16.
     f16: bool,
 }
 
-/// A browser that takes longer to return an adapter is treated as having none.
+/// Time limit for the browser to return an adapter. A browser that takes longer is treated as having none.
 const QUERY_TIMEOUT_MS: u32 = 5_000;
 
 impl AdapterDescription {
@@ -57,13 +57,13 @@ impl AdapterDescription {
         EngineOptions { precision, ..EngineOptions::default() }
     }
 
-    /// Whether the adapter is emulated on the CPU, where our CPU engine is faster.
+    /// Returns whether the adapter is emulated on the CPU, where our CPU engine is faster.
     pub fn is_software(&self) -> bool {
         self.fallback || AdapterKind::is_software_name(&self.to_string())
     }
 }
 
-/// All names, which identify the adapter.
+/// Writes all names, which together identify the adapter.
 impl fmt::Display for AdapterDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AdapterDescription { vendor, architecture, device, description, .. } = self;
@@ -71,7 +71,7 @@ impl fmt::Display for AdapterDescription {
     }
 }
 
-/// Calls `has` of a JavaScript set.
+/// Returns whether a JavaScript set contains `member`.
 fn set_has(set: &JsValue, member: &str) -> bool {
     let has = property(set, "has").and_then(|has| has.dyn_into::<Function>().ok());
     has.and_then(|has| has.call1(set, &member.into()).ok()).is_some_and(|has| has.is_truthy())

@@ -1,5 +1,5 @@
-//! Files kept between visits in the browser's Cache storage. The storage is unavailable on plain http and in some
-//! private windows, and can be full. Caching is optional, so no operation here reports an error.
+//! Keeps files between visits in the browser's Cache storage. The storage is unavailable on plain http and in some
+//! private windows, and it can be full. Since caching is optional, no operation in this module reports an error.
 
 use crate::scope::scope;
 use js_sys::Reflect;

@@ -18,8 +18,8 @@ pub const RUNS: usize = 3;
 /// WebGPU must take less than this fraction of the CPU's time; switching between equally fast engines gains nothing.
 const MAX_TIME_RATIO: f64 = 0.9;
 
-/// Maximum difference between two logits, relative to the largest one. It leaves room for sums in half precision; a
-/// kernel that a driver has miscompiled differs by far more.
+/// Maximum difference between the logits of two engines, relative to the largest logit. The tolerance allows for sums
+/// in half precision; a kernel that a driver has miscompiled differs by far more.
 const TOLERANCE: f32 = 0.02;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum SelectedEngine {
     WebGpu,
 }
 
-/// Selects an engine by the durations of its runs, in milliseconds.
+/// Selects an engine by the durations of the runs of each, in milliseconds.
 pub fn select_by_time(cpu: [f64; RUNS], webgpu: [f64; RUNS]) -> SelectedEngine {
     if median(webgpu) < MAX_TIME_RATIO * median(cpu) { SelectedEngine::WebGpu } else { SelectedEngine::Cpu }
 }
@@ -38,8 +38,8 @@ pub fn median(mut times: [f64; RUNS]) -> f64 {
     times[RUNS / 2]
 }
 
-/// Whether the logits that two engines computed for one image are equal up to rounding and have the same most likely
-/// class.
+/// Returns whether the logits that two engines computed for one image are equal up to rounding and have the same most
+/// likely class.
 pub fn logits_agree(one: &[f32], other: &[f32]) -> bool {
     let largest = one.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
     let close = |a: f32, b: f32| (a - b).abs() <= TOLERANCE * largest;
@@ -63,7 +63,7 @@ impl SelectionRecord {
         SelectionRecord { cache: CacheStore::open(CACHE_NAME).await, url }
     }
 
-    /// Returns `None` if nothing is recorded, or if the engines have changed since.
+    /// Returns the recorded selection, or `None` if there is none or the engines have changed since.
     pub async fn load(&self) -> Option<SelectedEngine> {
         let response = self.cache.as_ref()?.get(&self.url).await?;
         let text = JsFuture::from(response.text().ok()?).await.ok()?.as_string()?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use web_sys::console;
 use web_time::Instant;
 
-/// The device of [`EngineChoice::WebGpu`]. In a build with Burn's engine, for comparison, it is Burn's.
+/// The device of [`EngineChoice::WebGpu`]. With the feature `burn-webgpu`, for comparisons, it is Burn's.
 pub const WEBGPU: Device = if cfg!(feature = "burn-webgpu") { Device::Wgpu(0) } else { Device::WebGpu(0) };
 
 /// Time limit for a driver to open its device.
@@ -22,7 +22,7 @@ pub const PREPARE_TIMEOUT_MS: u32 = 20_000;
 /// Time limit for a run on WebGPU. The first run includes the compilation of all kernels.
 pub const RUN_TIMEOUT_MS: u32 = 20_000;
 
-/// Background work starts after this time without pending requests.
+/// Interval between checks for pending requests. Background work starts after a check that finds none.
 const IDLE_MS: u32 = 30;
 
 pub struct Engines {
@@ -30,11 +30,12 @@ pub struct Engines {
     metadata: Metadata,
     /// The weights of the final classifier, for explanations with either engine.
     class_weights: ClassifierWeights,
-    /// The weights as stored, kept as long as another engine may have to be prepared. In int8 they take a quarter of
+    /// The weights as stored, kept as long as another engine may have to be prepared. Weights in int8 take a quarter of
     /// the memory that they take in an engine.
     weights: RefCell<Option<Arc<Checkpoint>>>,
+    /// The CPU engine, if it has been prepared.
     cpu: RefCell<Option<Rc<Classifier>>>,
-    /// Answers if present.
+    /// The WebGPU engine. If present, it answers all requests.
     webgpu: RefCell<Option<Rc<Classifier>>>,
     /// Number of requests that have not been answered yet.
     pending: Cell<usize>,
@@ -42,7 +43,7 @@ pub struct Engines {
     request_count: Cell<usize>,
 }
 
-/// Why neither engine can answer.
+/// An error in preparing or running an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EnginesError {
     #[error(transparent)]
@@ -66,7 +67,8 @@ impl Drop for RequestGuard {
 }
 
 impl Engines {
-    /// Prepares the engine that answers first. `loaded` is the WebGPU engine if it was prepared during the download.
+    /// Prepares the engine that answers first. `loaded` is the outcome of preparing the WebGPU engine during the
+    /// download, or `None` if it was not prepared then.
     ///
     /// # Errors
     /// Returns an error if the CPU engine is needed and cannot be prepared.
@@ -140,8 +142,9 @@ impl Engines {
             self.release_weights();
         }
         let cpu = self.cpu().await?;
-        let lost_ms = start.elapsed().as_secs_f64() * 1e3;
-        Ok(run(&cpu, prepared, lost_ms, top_k, class_weights).await?)
+        // The time of a failed attempt with WebGPU counts as waiting.
+        let queue_ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok(run(&cpu, prepared, queue_ms, top_k, class_weights).await?)
     }
 
     /// Returns the CPU engine, after preparing it if necessary.
@@ -156,7 +159,10 @@ impl Engines {
         Ok(cpu)
     }
 
-    /// Prepares the WebGPU engine without using it for answers yet.
+    /// Prepares the WebGPU engine, but does not use it yet.
+    ///
+    /// # Errors
+    /// Returns an error if the device cannot be opened in time, or if the weights have been released.
     pub async fn prepare_webgpu(&self, options: EngineOptions) -> Result<Classifier, EnginesError> {
         let weights = self.weights()?;
         open_webgpu(&self.id, &weights, options).await
@@ -166,12 +172,13 @@ impl Engines {
         self.weights.borrow().clone().ok_or(EnginesError::WeightsReleased)
     }
 
-    /// Answers with WebGPU from the next photo on.
+    /// Uses the WebGPU engine for all following requests.
     pub fn use_webgpu(&self, webgpu: Classifier) {
         self.webgpu.replace(Some(Rc::new(webgpu)));
     }
 
-    /// Photos that run at the same time fail together; only the first failure is logged.
+    /// Uses the CPU engine for all following requests. If several photos fail at the same time, only the first failure
+    /// is logged.
     fn disable_webgpu(&self, error: &str) {
         if self.webgpu.take().is_some() {
             console::warn_1(&format!("WebGPU failed, switched to the CPU: {error}").into());
@@ -190,11 +197,12 @@ impl Engines {
         RequestGuard(self.clone())
     }
 
+    /// Returns the number of requests received so far.
     pub fn request_count(&self) -> usize {
         self.request_count.get()
     }
 
-    /// Waits until no request is pending.
+    /// Waits until no request is pending, but at least [`IDLE_MS`].
     pub async fn wait_idle(&self) {
         loop {
             sleep(IDLE_MS).await;
@@ -220,8 +228,8 @@ async fn run(
     Ok((prediction, Some(explanation)))
 }
 
-/// Returns the WebGPU engine for a page that selects it explicitly: if it was prepared during the download, a lost
-/// device is reopened before the CPU takes over.
+/// Returns the WebGPU engine for a page that selects it explicitly. If the engine was prepared during the download and
+/// its device is lost, it is reopened once before the CPU takes over.
 async fn recoverable_webgpu(
     id: &ModelId,
     weights: &Arc<Checkpoint>,
@@ -239,6 +247,7 @@ async fn open_webgpu(id: &ModelId, weights: &Checkpoint, options: EngineOptions)
     timeout(PREPARE_TIMEOUT_MS, open(id, weights, WEBGPU, options)).await.unwrap_or(Err(EnginesError::Timeout))
 }
 
+/// Prepares the model on a device. The caller handles a loss of the device.
 async fn open(
     id: &ModelId,
     weights: &Checkpoint,

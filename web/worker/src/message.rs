@@ -1,5 +1,5 @@
-//! The messages between a page and its worker. Buffers are transferred instead of copied: the worker owns those that
-//! [`Request::transfer_list`] returns once the message has been sent.
+//! The messages between a page and its worker. Buffers are transferred instead of copied: when a message has been sent,
+//! the worker owns the buffers that [`Request::transfer_list`] returns.
 
 use js_sys::{Array, ArrayBuffer};
 use model::explain::Explanation;
@@ -10,12 +10,14 @@ use wasm_bindgen::JsValue;
 /// A message from the page. The first one is [`Request::Load`], sent after [`Reply::Listening`] has been received.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Answered by any number of [`Reply::Progress`], followed by one [`Reply::Ready`] or [`Reply::Failure`].
+    /// Loads a model. The worker answers with any number of [`Reply::Progress`], then with one [`Reply::Ready`] or
+    /// [`Reply::Failure`].
     Load { weights: WeightsFile, engine: EngineChoice },
-    /// Answered by one [`Reply::Prediction`] or [`Reply::Failure`] with the same `id`.
+    /// Classifies a photo. The worker answers with one [`Reply::Prediction`] or [`Reply::Failure`] with the same `id`.
     Classify {
         id: u32,
         photo: PhotoData,
+        /// Number of classes in the reply.
         top_k: usize,
         /// Whether the reply should contain an explanation.
         #[serde(default)]
@@ -28,8 +30,8 @@ pub enum Request {
 pub struct WeightsFile {
     /// Name of the model, returned with its predictions.
     pub name: String,
-    /// Absolute URL, since relative ones would be resolved against the worker's URL instead of the page's. The file
-    /// at a URL never changes.
+    /// Absolute URL; a relative one would be resolved against the worker's URL instead of the page's. The file at a URL
+    /// never changes.
     pub url: String,
     /// SHA-256 of the file, as 64 lower-case hexadecimal digits.
     pub sha256: String,
@@ -43,8 +45,9 @@ pub enum EngineChoice {
     /// The CPU engine first, then WebGPU once it has proved to be faster on this device and to give the same answers.
     #[default]
     Auto,
+    /// Only the CPU engine.
     Cpu,
-    /// The CPU engine takes over if WebGPU cannot be prepared, or fails.
+    /// WebGPU. The CPU engine takes over if WebGPU cannot be prepared, or fails.
     WebGpu,
 }
 
@@ -84,7 +87,7 @@ pub enum Reply {
     Failure { id: Option<u32>, error: FailureDetail },
 }
 
-/// Code of the failure that a panic causes; the worker sends no further replies.
+/// Code of the failure that reports a panic, after which the worker sends no further replies.
 pub const PANIC: &str = "panic";
 /// Code of the failure for a photo whose format neither our decoders nor the browser supports.
 pub const UNSUPPORTED_FORMAT: &str = "unsupported_format";
@@ -94,7 +97,7 @@ impl Request {
         Ok(serde_wasm_bindgen::to_value(self)?)
     }
 
-    /// The buffers to transfer with the message.
+    /// Returns the buffers to transfer with the message.
     pub fn transfer_list(&self) -> Array {
         match self {
             Request::Load { .. } => Array::new(),

@@ -22,9 +22,8 @@ pub fn send_failure(id: Option<u32>, code: &str, message: impl ToString) {
     send_reply(Reply::Failure { id, error: FailureDetail { code: code.to_owned(), message: message.to_string() } });
 }
 
-/// Reports panics to the page, in addition to the console: the module is unusable after a panic, and none of its
-/// promises will ever resolve. (Running out of memory does not call the panic hook; it reaches the page as an `error`
-/// event.)
+/// Reports panics to the page and to the console. After a panic, the module is unusable and none of its promises will
+/// ever resolve. (Running out of memory does not call the panic hook; it reaches the page as an `error` event.)
 pub fn report_panics() {
     panic::set_hook(Box::new(|info| {
         console_error_panic_hook::hook(info);

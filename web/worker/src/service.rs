@@ -22,13 +22,13 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::MessageEvent;
 
-/// Maximum number of progress messages for one file.
+/// Approximate maximum number of progress messages for one file.
 const PROGRESS_STEPS: u64 = 200;
 
 /// The engines of the model; `None` until it is loaded.
 type SharedEngines = Rc<RefCell<Option<Rc<Engines>>>>;
 
-/// Starts to handle messages of the page.
+/// Starts to handle the page's messages.
 pub fn start() {
     report_panics();
     let shared = SharedEngines::default();

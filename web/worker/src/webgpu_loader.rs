@@ -1,5 +1,6 @@
-//! Prepares the WebGPU engine while the weights are still being downloaded: the device is opened and the kernels are
-//! compiled as soon as the file's header reveals the architecture, and each layer is uploaded when it has arrived.
+//! Prepares the WebGPU engine while the weights are still being downloaded. The device is opened and the kernels are
+//! compiled as soon as the file's header, which names the architecture, has arrived. Each layer is uploaded as soon as
+//! its weights have arrived.
 
 use crate::adapter::AdapterDescription;
 use crate::engines::{EnginesError, LoadedWebGpu, PREPARE_TIMEOUT_MS};
@@ -15,9 +16,11 @@ pub enum WebGpuLoader {
     Disabled,
     /// The file's header has not arrived yet.
     AwaitingHeader,
+    /// Weights are being uploaded and kernels compiled.
     Loading {
         engine: StreamingEngine,
         options: EngineOptions,
+        /// The outcome of compiling the kernels.
         compiled: oneshot::Receiver<Result<(), EngineError>>,
     },
     Failed(EnginesError),
@@ -45,6 +48,7 @@ impl WebGpuLoader {
     pub async fn finish(self) -> Option<LoadedWebGpu> {
         match self {
             WebGpuLoader::Disabled => None,
+            // Unreachable, since a complete file has a header.
             WebGpuLoader::AwaitingHeader => Some(Err(EnginesError::Timeout)),
             WebGpuLoader::Loading { engine, options, compiled } => {
                 Some(match timeout(PREPARE_TIMEOUT_MS, compiled).await {

@@ -42,7 +42,7 @@ enum WebGpuRejected {
 }
 
 impl WebGpuRejected {
-    /// Whether another trial on a later visit would have the same outcome.
+    /// Returns whether another trial on a later visit would have the same outcome.
     fn is_permanent(&self) -> bool {
         matches!(self, WebGpuRejected::WrongLogits | WebGpuRejected::Slow { .. })
     }
@@ -87,7 +87,7 @@ async fn try_webgpu(engines: &Engines, weights: &WeightsFile) -> Result<Classifi
     }
 }
 
-/// Checks that WebGPU computes the same logits as the CPU and, unless that is recorded, that it is faster.
+/// Checks that WebGPU computes the same logits as the CPU and, unless an earlier visit recorded it, that it is faster.
 async fn compare(
     engines: &Engines,
     webgpu: &Classifier,

@@ -1,6 +1,6 @@
-//! Loads a model's weights from the cache or the network. They are hashed while they stream, and rejected if they
-//! differ from the announced file. The hash is our own wasm SHA-256: `crypto.subtle` cannot hash a stream and is
-//! unavailable on plain http.
+//! Loads a model's weights from the cache or the network. They are hashed while they arrive, and rejected if they
+//! differ from the file in the server's list of models. The module uses the crate `sha2`, since the browser's
+//! `crypto.subtle` cannot hash a stream and is unavailable on plain http.
 
 use crate::cache_store::CacheStore;
 use crate::message::WeightsFile;
@@ -45,7 +45,7 @@ impl WeightsError {
 /// downloaded again.
 ///
 /// # Errors
-/// Returns an error if the file cannot be downloaded, differs from the announced one, or is no valid checkpoint.
+/// Returns an error if the file cannot be downloaded, differs from the expected one, or is not a valid checkpoint.
 pub async fn fetch_weights(
     weights: &WeightsFile,
     progress: impl Fn(u64),
@@ -103,7 +103,7 @@ async fn read_body(
     let reader = ReadableStreamDefaultReader::new(&body).map_err(interrupted)?;
 
     let mut incoming = CheckpointStream::new(weights.bytes);
-    // Reported only after the hash has been verified: otherwise a mismatch is the better explanation.
+    // Reported only after the hash has been verified: if the hash is wrong, that is the better explanation.
     let mut invalid = None;
     let (mut received, mut hasher) = (0, Sha256::new());
     progress(0);

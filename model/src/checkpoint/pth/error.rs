@@ -3,7 +3,7 @@
 use super::super::CheckpointError;
 use std::path::PathBuf;
 
-/// The weights of a `.pth` file could not be imported. Each variant names the tensor, class or offset at fault.
+/// Error of importing the weights of a `.pth` file. Each variant names the tensor, class or offset at fault.
 /// Messages are complete: none relies on a chain of sources.
 #[derive(Debug, thiserror::Error)]
 pub enum PthError {

@@ -67,8 +67,8 @@ fn extent(tensor: &TensorRef) -> Option<(usize, usize)> {
         .iter()
         .zip(strides)
         .try_fold(start, |last, (side, stride)| last.checked_add(stride.checked_mul(*side as u64 - 1)?))?;
-    // Positions beyond the end of a dimension, before the carry, are at most twice as large; they must not overflow in
-    // bytes of the widest element.
+    // Before a carry, a position may lie beyond the last element, at most at twice its index; the offset of such a
+    // position in bytes must not overflow for the widest element.
     let inside = last < storage.elements && storage.elements <= usize::MAX as u64 / 32;
     let bounded = count as u64 <= storage.elements.max(MAX_EXPANDED);
     (inside && bounded).then_some((start as usize, count))

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
-/// `torch.serialization.MAGIC_NUMBER`
+/// PyTorch's `torch.serialization.MAGIC_NUMBER`.
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 
 pub(super) struct LegacyContainer {
@@ -51,7 +51,8 @@ impl LegacyContainer {
     }
 }
 
-/// Iterates over the storages: the file holds their numbers of elements, the object their element types.
+/// Returns the offset and length of each storage in the file, in bytes. The file holds the numbers of elements, the
+/// object the element types.
 fn storage_ranges(
     reader: &mut ByteReader<BufReader<&File>>,
     length: u64,

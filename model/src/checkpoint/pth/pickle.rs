@@ -11,7 +11,7 @@ use super::value::{Pickle, Value, ValueId};
 use std::io::BufRead;
 use std::str::FromStr;
 
-/// Reads one pickle; the reader is left after its end.
+/// Reads one pickle, up to its last byte.
 pub(super) fn read<R: BufRead>(reader: &mut ByteReader<R>) -> Result<Pickle, PthError> {
     let start = reader.offset();
     let mut machine = StackMachine::default();

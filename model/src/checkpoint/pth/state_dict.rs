@@ -20,7 +20,7 @@ pub(super) struct Entries {
 
 /// Finds the state dict, at the root or nested under one of a few keys.
 pub(super) fn find(pickle: &Pickle) -> Result<Entries, PthError> {
-    // Ends the search if the pickle is cyclic.
+    // This ends the search if the pickle is cyclic.
     const MAX_DEPTH: usize = 4;
     let mut value = pickle.root();
     let mut classes = None;

@@ -104,7 +104,7 @@ fn nesting_needs_no_recursion_and_counts_are_limited() {
     }
 }
 
-/// A list of pairs, and a call that copies it, a million times.
+/// The pickle holds a list of pairs and a million calls that copy it.
 #[test]
 fn repeated_copies_are_limited() {
     let mut bytes = b"](".to_vec();

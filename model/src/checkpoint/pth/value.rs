@@ -19,7 +19,7 @@ pub(super) enum Value {
     Bytes,
     Tuple(Vec<ValueId>),
     List(Vec<ValueId>),
-    /// Keys may repeat, in which case the last one is valid.
+    /// Pairs of key and value. If a key repeats, its last value counts.
     Dict(Vec<(ValueId, ValueId)>),
     /// The name of a class or function, `module.name`; never resolved.
     Global(Arc<str>),
@@ -35,7 +35,7 @@ pub(super) struct StorageRef {
     pub(super) key: Arc<str>,
     /// Class name, such as `torch.FloatStorage`.
     pub(super) class: Arc<str>,
-    /// Number of elements of the class.
+    /// Number of elements, whose type the class determines.
     pub(super) elements: u64,
     /// Offset of a view into the storage, in elements; legacy files have such views.
     pub(super) offset: u64,

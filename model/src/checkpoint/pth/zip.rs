@@ -55,7 +55,8 @@ impl ZipContainer {
     fn entry(&mut self, name: &str) -> Result<Vec<u8>, PthError> {
         let name = format!("{}{name}", self.prefix);
         let Some(index) = self.archive.index_for_name(&name) else { return Err(PthError::MissingEntry { name }) };
-        // Opened raw first, since the error of the crate for a compression that it was built without is unspecific.
+        // Open the entry raw first: the crate's error for a compression method that it was built without is not
+        // specific.
         let raw = self.archive.by_index_raw(index).map_err(PthError::Zip)?;
         let size = raw.size();
         if raw.compression() != CompressionMethod::Stored || raw.compressed_size() != size {
@@ -67,7 +68,7 @@ impl ZipContainer {
         }
         let mut bytes = Vec::with_capacity(size as usize);
         let read = self.archive.by_index(index).map_err(PthError::Zip)?.read_to_end(&mut bytes);
-        // This includes checksum errors.
+        // Errors of reading include wrong checksums.
         read.map_err(|reason| PthError::Entry { name: name.clone(), reason })?;
         match bytes.len() as u64 == size {
             true => Ok(bytes),

@@ -3,7 +3,7 @@
 //!
 //! A direct convolution in bf16 costs half as much as in f32, plus the cost of rounding its input.
 //!
-//! Winograd variants with larger tiles multiply less, but their transformed weights are larger: for 3×3 filters 4, 2.8
+//! Winograd variants with larger tiles multiply less, but their transformed weights are larger: for 3x3 filters 4, 2.8
 //! and 1.8 times as large for m = 4, 3 and 2. For small images, each weight is read from memory for only a few pixels,
 //! and reading it costs more than multiplying.
 
@@ -36,7 +36,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Returns the algorithms that can compute a layer in a precision.
+    /// Returns the algorithms that can compute a layer with a precision.
     pub fn candidates(layer: &Convolution, precision: Precision) -> impl Iterator<Item = Algorithm> + use<> {
         let Convolution { kernel, stride, groups, in_channels, .. } = *layer;
         let tile_sizes = match (kernel, stride) {
@@ -52,7 +52,7 @@ impl Algorithm {
     }
 }
 
-/// The names are part of the output of `trainer bench --layers`.
+/// Formats the names that `trainer bench --layers` prints.
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,7 +71,8 @@ struct SizedConvolution<'a> {
     output_side: usize,
 }
 
-/// Side of the images for which the algorithms of an architecture are chosen. They work for other sizes too.
+/// Returns the side of the images for which the algorithms of an architecture are chosen. They work for other sizes
+/// too.
 fn nominal_side(architecture: &Architecture) -> usize {
     match architecture.stem {
         Stem::Imagenet | Stem::ImagenetStride1 => 224,
@@ -84,19 +85,19 @@ impl SizedConvolution<'_> {
         Algorithm::candidates(self.convolution, precision)
     }
 
-    /// Number of pairs of input and output channels that are multiplied: whole blocks of inputs, with zeros between
-    /// groups.
+    /// Returns the number of pairs of input and output channels that are multiplied: whole blocks of inputs, with zeros
+    /// between groups.
     fn channel_pairs(&self) -> usize {
         let Convolution { in_channels, out_channels, groups, .. } = *self.convolution;
         out_channels * (in_channels / groups).max(in_channels.min(BLOCK))
     }
 
-    /// Number of weights in the checkpoint.
+    /// Returns the number of weights in the checkpoint.
     fn unpacked_weights(&self) -> usize {
         self.convolution.weight_shape().iter().product()
     }
 
-    /// Size of the packed weights, in multiples of four bytes.
+    /// Returns the size of the packed weights, in multiples of four bytes.
     fn packed_weights(&self, algorithm: Algorithm) -> usize {
         match algorithm {
             Algorithm::Direct => self.channel_pairs() * self.convolution.kernel.pow(2),
@@ -105,7 +106,7 @@ impl SizedConvolution<'_> {
         }
     }
 
-    /// Multiply-adds for one image.
+    /// Returns the number of multiply-adds for one image.
     fn multiply_adds(&self, algorithm: Algorithm) -> usize {
         self.channel_pairs()
             * match algorithm {
@@ -114,7 +115,7 @@ impl SizedConvolution<'_> {
             }
     }
 
-    /// Estimated time for one image, in multiply-adds.
+    /// Returns the estimated time for one image, in multiply-adds.
     fn cost(&self, algorithm: Algorithm) -> usize {
         let arithmetic = match algorithm {
             Algorithm::DirectBf16 => {
@@ -202,7 +203,7 @@ mod tests {
         }
     }
 
-    /// Algorithm for a layer of a network, chosen without the limit on the size of the weights.
+    /// Returns the algorithm for a layer of a network, chosen without the limit on the size of the weights.
     fn chosen(network: &str, name: &str, side: usize, precision: Precision) -> Algorithm {
         let convolutions = Architecture::new(network, 1000).unwrap().convolutions();
         let convolution = convolutions.iter().find(|convolution| convolution.name == name).unwrap();
@@ -241,7 +242,7 @@ mod tests {
         assert_eq!(chosen("resnext50_32x4d", "layer2.1.conv2", 28, Bf16), Algorithm::DirectBf16);
     }
 
-    /// A 1×1 convolution with so many weights that the size limit never applies to another layer.
+    /// Returns a 1x1 convolution with so many weights that the size limit never applies to another layer.
     fn huge() -> Convolution {
         let mut convolution = Architecture::new("resnet50", 1000).unwrap().convolutions().pop().unwrap();
         (convolution.kernel, convolution.out_channels) = (1, 1 << 20);

@@ -1,7 +1,7 @@
 //! Memory layout of values: channels in blocks of 16, `[channels / 16, batch, height, width, 16]`.
 //!
 //! The 16 channels of a pixel fill one cache line: one AVX-512 vector, two AVX2 vectors or four 128-bit vectors.
-//! Neighbouring pixels are adjacent in memory, as are the images of a batch, so a 1×1 convolution sees them as one long
+//! Neighbouring pixels are adjacent in memory, as are the images of a batch, so a 1x1 convolution sees them as one long
 //! row. Inputs of padded convolutions are stored with a zero border, so that kernels need no bounds checks at the
 //! edges.
 
@@ -25,37 +25,38 @@ pub struct BlockedShape {
 }
 
 impl BlockedShape {
-    /// Number of blocks, including unused ones at the end.
+    /// Returns the number of blocks, including unused ones at the end.
     pub fn blocks(&self) -> usize {
         self.channels.div_ceil(BLOCK).next_multiple_of(BLOCKS_PER_TILE)
     }
 
-    /// Distance from a pixel to the one below it, in values.
+    /// Returns the distance from a pixel to the one below it, in values.
     pub fn row_stride(&self) -> usize {
         (self.width + 2 * self.border) * BLOCK
     }
 
-    /// Distance from an image to the next.
+    /// Returns the distance from an image to the next, in values.
     pub fn image_stride(&self) -> usize {
         (self.height + 2 * self.border) * self.row_stride()
     }
 
-    /// Distance from a block of channels to the next.
+    /// Returns the distance from a block of channels to the next, in values.
     pub fn block_stride(&self) -> usize {
         self.batch * self.image_stride()
     }
 
-    /// Number of f32 values in memory.
+    /// Returns the number of f32 values in memory.
     pub fn len(&self) -> usize {
         self.blocks() * self.block_stride()
     }
 
-    /// Offset of the first channel of a pixel in its block; `y` and `x` count from the corner of the border.
+    /// Returns the offset of the first channel of a pixel in its block; `y` and `x` count from the corner of the
+    /// border.
     pub fn offset(&self, image: usize, y: usize, x: usize) -> usize {
         image * self.image_stride() + y * self.row_stride() + x * BLOCK
     }
 
-    /// Number of pixels of the batch, without borders.
+    /// Returns the number of pixels of the batch, without borders.
     pub fn pixels(&self) -> usize {
         self.batch * self.height * self.width
     }

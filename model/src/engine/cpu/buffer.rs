@@ -4,9 +4,9 @@ use crate::large_pages::{self, LARGE_PAGE};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes of an f32 value.
+/// Size of an f32 value, in bytes.
 pub const F32_BYTES: usize = size_of::<f32>();
-/// Bytes of a cache line and of the widest vector.
+/// Size of a cache line and of the widest vector, in bytes.
 const CACHE_LINE: usize = 64;
 
 /// A buffer of f32 values that starts at a cache line, or at a large page if it fills one.

@@ -7,12 +7,12 @@ use super::simd::Simd;
 /// Output of a convolution with everything that is fused into it.
 #[derive(Clone, Copy)]
 pub struct ConvolutionOutput<'a> {
-    /// `[out_channels]`, padded to whole panels.
+    /// Bias, `[out_channels]`, padded to whole panels.
     pub bias: &'a [f32],
     /// Value that is added before the ReLU, with its shape.
     pub residual: Option<(&'a [f32], &'a BlockedShape)>,
     pub relu: bool,
-    /// `[out_channels / 16, batch, height, width, 16]`, which is written.
+    /// The value that is written, `[out_channels / 16, batch, height, width, 16]`.
     pub values: SharedMutSlice<'a>,
     pub shape: &'a BlockedShape,
 }

@@ -29,7 +29,7 @@ pub struct ExecutionLayout {
     pub workspace_size: WorkspaceSize,
 }
 
-/// How a step is split into tasks.
+/// The division of a step into tasks.
 pub enum StepSchedule {
     Direct(DirectSchedule),
     Winograd(WinogradSchedule),

@@ -48,7 +48,7 @@ pub struct Operands<'a> {
     pub origin: usize,
     /// Offset of each run.
     pub runs: &'a [usize],
-    /// `[runs, RUN_LENGTH, COLUMNS * LANES]`.
+    /// Packed weights, `[runs, RUN_LENGTH, COLUMNS * LANES]`.
     pub weights: &'a [f32],
     pub prefetch: WeightPrefetch,
 }
@@ -80,7 +80,7 @@ pub fn split_range(length: usize, parts: usize, index: usize) -> Range<usize> {
 
 /// Consumes the sums of a register tile: stores or post-processes them.
 pub trait Epilogue {
-    /// `sums` is `[output pixels][vectors of output channels]`.
+    /// Consumes the sums, `[output pixels][vectors of output channels]`.
     fn apply<S: Simd, const ROWS: usize, const COLUMNS: usize>(self, simd: S, sums: [[S::Vector; COLUMNS]; ROWS]);
 }
 
@@ -101,7 +101,7 @@ impl<
         // allow are one block wide.
         let narrow = COLUMNS < S::TILE_COLUMNS && COLUMNS * S::LANES == BLOCK;
         if ROWS > S::TILE_ROWS || (COLUMNS != S::TILE_COLUMNS && !narrow) || (BF16_PAIRS && !S::BF16_PAIRS) {
-            unreachable!("register tile of {ROWS}x{COLUMNS}");
+            unreachable!("the instruction set has no register tile of {ROWS}x{COLUMNS}");
         }
         assert!(!BF16_PAIRS || simd.has_bf16_pairs());
         let Operands { input, origin, runs, weights, prefetch } = self.operands;

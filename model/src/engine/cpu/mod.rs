@@ -148,8 +148,8 @@ impl CpuEngine {
         Ok(Output { logits, activations })
     }
 
-    /// Number of images that run together. A batch runs in chunks, so that the values of the early layers stay in the
-    /// caches; with more threads, a chunk has more images, so that every thread has work.
+    /// Returns the number of images that run together. A batch runs in chunks, so that the values of the early layers
+    /// stay in the caches; with more threads, a chunk has more images, so that every thread has work.
     fn images_per_chunk(&self, pixels: usize) -> usize {
         (NOMINAL_PIXELS / pixels).max(1) * self.threads.count().div_ceil(THREADS_PER_IMAGE)
     }
@@ -215,7 +215,7 @@ impl CpuEngine {
             (PackedOperation::GlobalAveragePool, _) => {
                 pooling::GlobalAveragePooling { input, input_shape, output, output_shape: shape }.run(set, threads);
             }
-            _ => unreachable!("schedule of another operation"),
+            _ => unreachable!("the schedule belongs to another operation"),
         }
     }
 

@@ -17,17 +17,17 @@ pub struct PaddedImage {
 }
 
 impl PaddedImage {
-    /// Distance from a row to the next, in values.
+    /// Returns the distance from a row to the next, in values.
     pub fn row_stride(&self) -> usize {
         (self.width + 2 * self.border) * COLOURS
     }
 
-    /// Distance from an image to the next.
+    /// Returns the distance from an image to the next, in values.
     pub fn image_stride(&self) -> usize {
         (self.height + 2 * self.border) * self.row_stride()
     }
 
-    /// Number of f32 values in memory.
+    /// Returns the number of f32 values in memory.
     pub fn len(&self) -> usize {
         self.batch * self.image_stride()
     }

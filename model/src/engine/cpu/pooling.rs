@@ -10,7 +10,7 @@ use crate::architecture::MaxPool;
 /// Max-pooling: the largest value of each window. Padding counts as minus infinity.
 pub struct MaxPooling<'a> {
     pub pool: MaxPool,
-    /// `[channels / 16, batch, height, width, 16]`.
+    /// Input, `[channels / 16, batch, height, width, 16]`.
     pub input: &'a [f32],
     pub input_shape: &'a BlockedShape,
     pub output: SharedMutSlice<'a>,
@@ -72,7 +72,7 @@ impl Kernel for MaxPoolRow<'_> {
 
 /// Global average pooling: the mean of each channel, `[channels / 16, batch, 1, 1, 16]`.
 pub struct GlobalAveragePooling<'a> {
-    /// `[channels / 16, batch, height, width, 16]`.
+    /// Input, `[channels / 16, batch, height, width, 16]`.
     pub input: &'a [f32],
     pub input_shape: &'a BlockedShape,
     pub output: SharedMutSlice<'a>,

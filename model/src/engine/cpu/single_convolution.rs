@@ -71,7 +71,7 @@ impl SingleConvolution {
     }
 }
 
-/// A convolution with random weights.
+/// Creates a convolution with random weights.
 fn folded(layer: Convolution, input: ValueId) -> Operation {
     let weight = Uniform::new(2).take(layer.weight_shape().iter().product()).collect();
     let bias = Uniform::new(3).take(layer.out_channels).collect();

@@ -22,7 +22,7 @@ pub struct Step {
     pub residual: Option<ValueId>,
     pub relu: bool,
     pub operation: PackedOperation,
-    /// Shape of the convolution; a linear layer is a 1×1 convolution. `None` for pools.
+    /// Shape of the convolution; a linear layer is a 1x1 convolution. `None` for pools.
     layer: Option<Convolution>,
 }
 
@@ -143,12 +143,12 @@ impl Step {
         }
     }
 
-    /// Width of the zero border that the input needs. Max-pooling clips its windows instead.
+    /// Returns the width of the zero border that the input needs. Max-pooling clips its windows instead.
     pub fn border(&self) -> usize {
         self.layer.as_ref().map_or(0, |layer| layer.padding)
     }
 
-    /// `None` if the output has the channels of the input.
+    /// Returns the number of output channels, or `None` for pools, which have the channels of their input.
     pub fn out_channels(&self) -> Option<usize> {
         self.layer.as_ref().map(|layer| layer.out_channels)
     }

@@ -39,7 +39,7 @@ impl ThreadPool {
         (0..count).into_par_iter().with_max_len(1).for_each(&task);
     }
 
-    /// Index of the current thread.
+    /// Returns the index of the current thread.
     fn current(&self) -> usize {
         rayon::current_thread_index().expect("tasks run on the pool")
     }

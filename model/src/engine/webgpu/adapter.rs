@@ -3,7 +3,7 @@
 use super::super::AdapterKind;
 use wgpu::{Adapter, AdapterInfo, Backend, DeviceType, Instance};
 
-/// Returns the adapter with this index natively, and in a browser the one that the browser chooses.
+/// Returns the adapter with this index or, in a browser, the adapter that the browser chooses.
 ///
 /// # Errors
 /// Returns a message that lists the adapters if there is none with this index.
@@ -53,7 +53,8 @@ pub fn info(adapter: &Adapter, _: &wgpu::Device) -> AdapterInfo {
 /// Returns the indices of the adapters, the best first, so that index 0 is what users call "the GPU". Each device
 /// occurs with its best backend only, and emulated devices are last.
 fn order(adapters: &[AdapterInfo]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..adapters.len()).filter(|&index| !shadowed(&adapters[index], adapters)).collect();
+    let is_best = |&index: &usize| !has_better_backend(&adapters[index], adapters);
+    let mut order: Vec<usize> = (0..adapters.len()).filter(is_best).collect();
     // The sort is stable: adapters of the same type stay in the driver's order.
     order.sort_by_key(|&index| match adapters[index].device_type {
         DeviceType::DiscreteGpu => 0,
@@ -64,8 +65,8 @@ fn order(adapters: &[AdapterInfo]) -> Vec<usize> {
     order
 }
 
-/// Whether the list has the same device with a better backend.
-fn shadowed(adapter: &AdapterInfo, all: &[AdapterInfo]) -> bool {
+/// Returns whether the list has the same device with a better backend.
+fn has_better_backend(adapter: &AdapterInfo, all: &[AdapterInfo]) -> bool {
     let rank = |backend: Backend| match backend {
         Backend::Vulkan | Backend::Metal => 0,
         _ => 1,

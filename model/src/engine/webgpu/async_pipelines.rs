@@ -2,9 +2,9 @@
 //! `create_compute_pipeline` blocks the browser's GPU process, for this page and all others, until the pipeline is
 //! compiled.
 //!
-//! The pipelines compiled here cannot be passed to wgpu. But browsers cache modules, layouts and pipelines by content
-//! as long as a handle to them exists (Dawn does; other browsers may compile twice, which is no slower than before),
-//! so that wgpu's own request for the same pipeline is answered from the cache.
+//! The pipelines compiled here cannot be passed to wgpu. But Chromium's Dawn caches modules, layouts and pipelines by
+//! content as long as a handle to them exists, so that wgpu's own request for the same pipeline is answered from the
+//! cache. Other browsers may compile twice, which blocks no longer than without this module.
 
 use super::bind_groups::read_only_bindings;
 use super::shaders::Kernel;
@@ -12,7 +12,7 @@ use js_sys::{Array, Function, Object, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-/// `GPUShaderStage.COMPUTE`
+/// The browser's `GPUShaderStage.COMPUTE`.
 const COMPUTE: u32 = 4;
 
 /// Handles that keep compiled pipelines in the browser's cache until they are dropped.

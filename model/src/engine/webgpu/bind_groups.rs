@@ -1,5 +1,5 @@
-//! Layouts of the bind groups of all kernels: one output buffer, the buffers that the kernel reads, and optionally the
-//! overflow flag.
+//! Layouts of the bind groups of all kernels. A kernel binds one output buffer, the buffers that it reads, and
+//! optionally the overflow flag.
 
 use std::iter::{once, repeat_n};
 use wgpu::{BindGroupLayout, Buffer, Device, PipelineLayout};
@@ -9,6 +9,7 @@ const MAX_READ_BUFFERS: usize = 4;
 /// Maximum number of storage buffers of a kernel: those it reads, its output, and the overflow flag.
 pub const MAX_STORAGE_BUFFERS: u32 = MAX_READ_BUFFERS as u32 + 2;
 
+/// The bind group layouts and pipeline layouts of all kernels.
 pub struct BindGroupLayouts {
     device: Device,
     /// Indexed by the number of buffers that a kernel reads, and by whether it reports overflow.

@@ -1,5 +1,5 @@
-//! Estimates of how long kernels take, in multiply-adds of one lane. The constants are orders of magnitude, derived
-//! from the clock rates and bandwidths that vendors publish.
+//! Estimates of the time that kernels take, in multiply-adds of one lane. The constants are orders of magnitude,
+//! derived from the clock rates and bandwidths that vendors publish.
 
 use super::super::AdapterKind;
 use super::super::winograd::WinogradVariant;
@@ -15,12 +15,12 @@ const CACHE_READ: f64 = 8.0;
 const WORKGROUP_MEMORY_READ: f64 = 4.0;
 /// Latency of a read from memory.
 const LATENCY: f64 = 400.0;
-/// Cost of another dispatch, which waits for the previous one: about 15 microseconds.
+/// Cost of an additional dispatch, which waits for the previous one: about 15 microseconds.
 const DISPATCH: f64 = 20_000.0;
 
 impl AdapterKind {
-    /// Number of lanes of a mid-range adapter of the kind: for GPUs, 128 per core of Apple's and NVIDIA's, which have
-    /// 8 to 64 cores; for processors, 4 or 8 per core, of which there are a few.
+    /// Returns the number of lanes of a mid-range adapter of the kind: for GPUs, 128 per core of Apple's and NVIDIA's,
+    /// which have 8 to 64 cores; for processors, 4 or 8 per core, of which there are a few.
     fn lanes(self) -> f64 {
         match self {
             AdapterKind::Software => 16.0,
@@ -29,7 +29,7 @@ impl AdapterKind {
         }
     }
 
-    /// Cost of transferring four values from or to memory, whose bandwidth all lanes share.
+    /// Returns the cost of transferring four values from or to memory, whose bandwidth all lanes share.
     fn memory_transfer(self) -> f64 {
         let all_lanes = match self {
             AdapterKind::Software => 50.0,

@@ -18,12 +18,13 @@ use crate::plan::{Plan, ValueId};
 /// Maximum number of workgroups in a dimension of a dispatch, by WebGPU's default limits.
 const MAX_WORKGROUPS: usize = 65_535;
 
+/// The dispatches of a run, and the layouts of the values that they read and write.
 pub struct DispatchPlan<'a> {
-    /// `[batch, height, width]`
+    /// Shape of the input, `[batch, height, width]`.
     pub input_shape: [usize; 3],
     /// Layout of each value of the plan.
     pub values: Vec<TensorLayout>,
-    /// The first normalises pixels.
+    /// Dispatches in order. The first one normalises pixels.
     pub dispatches: Vec<PlannedDispatch<'a>>,
     pub specialisation: Specialisation,
 }
@@ -58,7 +59,7 @@ pub struct PlannedDispatch<'a> {
 }
 
 impl<'a> DispatchPlan<'a> {
-    /// Plans a run for inputs `[batch, height, width]`.
+    /// Plans a run for inputs of shape `[batch, height, width]`.
     pub fn new(steps: &'a [Step], kind: AdapterKind, storage: StorageFormat, input_shape: [usize; 3]) -> Self {
         let select = |layer: &Convolution, output: &TensorLayout, is_product| match is_product {
             true => select_product_kernel(kind, layer, output),
@@ -137,7 +138,7 @@ impl<'a> DispatchPlan<'a> {
         DispatchPlan { input_shape, values, dispatches, specialisation }
     }
 
-    /// Size of a scratch buffer, which all steps share, in bytes; 0 if no step needs it.
+    /// Returns the size of a scratch buffer, which all steps share, in bytes; 0 if no step needs it.
     pub fn scratch_bytes(&self, slot: ScratchSlot) -> u64 {
         let writers = self.dispatches.iter().filter(|dispatch| dispatch.output == BufferSlot::Scratch(slot));
         writers.filter_map(PlannedDispatch::scratch_layout).map(|layout| layout.bytes()).max().unwrap_or(0)
@@ -157,8 +158,8 @@ impl<'a> DispatchPlan<'a> {
         self.dispatches.iter().map(starts).collect()
     }
 
-    /// Whether no buffer is larger than `max_buffer_size` bytes, and no dispatch has more workgroups than WebGPU
-    /// allows.
+    /// Returns whether no buffer is larger than `max_buffer_size` bytes, and no dispatch has more workgroups than
+    /// WebGPU allows.
     pub fn fits(&self, max_buffer_size: u64) -> bool {
         let workgroups = self.dispatches.iter().flat_map(|dispatch| dispatch.shader.workgroups()).max();
         let values = self.values.iter().map(TensorLayout::bytes);
@@ -169,7 +170,7 @@ impl<'a> DispatchPlan<'a> {
 }
 
 impl PlannedDispatch<'_> {
-    /// Layout of the output, if it is written to a scratch buffer.
+    /// Returns the layout of the output, if it is written to a scratch buffer.
     fn scratch_layout(&self) -> Option<TensorLayout> {
         match &self.shader {
             Shader::Convolution(spec) => Some(spec.written()),
@@ -178,7 +179,7 @@ impl PlannedDispatch<'_> {
         }
     }
 
-    /// Number of multiply-adds that the kernel executes, without those of transforms.
+    /// Returns the number of multiply-adds that the kernel executes, without those of transforms.
     pub fn executed_multiply_adds(&self) -> u64 {
         match &self.shader {
             Shader::Convolution(spec) => spec.multiply_adds(),
@@ -188,9 +189,9 @@ impl PlannedDispatch<'_> {
 }
 
 impl AdapterKind {
-    /// Maximum number of multiply-adds of a submission: enough to keep a GPU busy, and few enough for the weakest GPU
-    /// of the kind to finish well within a second, so that the driver's watchdog does not reset it and the screen is
-    /// redrawn. Software adapters have no watchdog.
+    /// Returns the maximum number of multiply-adds of a submission: enough to keep a GPU busy, and few enough for the
+    /// weakest GPU of the kind to finish well within a second, so that the driver's watchdog does not reset it and the
+    /// screen is redrawn. Software adapters have no watchdog.
     fn max_multiply_adds_per_submission(self) -> u64 {
         match self {
             AdapterKind::Software | AdapterKind::Direct => 16 << 30,

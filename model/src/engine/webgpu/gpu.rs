@@ -15,10 +15,12 @@ const TIMESTAMPS: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY;
 /// Features that are enabled if the adapter has them.
 const OPTIONAL_FEATURES: wgpu::Features = TIMESTAMPS.union(wgpu::Features::SHADER_F16);
 
-/// How long a failure waits for the report of a device loss, which another thread may be about to deliver.
+/// Maximum time in milliseconds to wait, after a failure, for the report of a device loss, which another thread may be
+/// about to deliver.
 #[cfg(not(target_arch = "wasm32"))]
 const LOSS_REPORT_MS: usize = 20;
 
+/// An open device with its queue.
 pub struct Gpu {
     /// The engine's device, named in errors.
     pub name: Device,
@@ -29,12 +31,12 @@ pub struct Gpu {
     pub max_buffer_size: u64,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
-    /// Why the device was lost, if it was. A lost device never comes back.
+    /// Reason of the loss, if the device was lost. A lost device never comes back.
     loss: Arc<Mutex<Option<String>>>,
 }
 
 impl Gpu {
-    /// Opens the adapter with this index; in a browser, the one that the browser chooses.
+    /// Opens the adapter with this index or, in a browser, the adapter that the browser chooses.
     ///
     /// # Errors
     /// Returns [`EngineError::Device`] if there is no such adapter or it cannot be opened.
@@ -54,9 +56,9 @@ impl Gpu {
         };
         let record_loss = record.clone();
         device.set_device_lost_callback(move |reason, message| {
-            record_loss(format!("it was lost ({reason:?}) {message}"));
+            record_loss(format!("{message} (reason: {reason:?})"));
         });
-        // All calls run within error scopes. After an error outside of them, no result can be trusted: treat it as a
+        // All calls run within error scopes. After an error outside of a scope, no result can be trusted: treat it as a
         // loss.
         device.on_uncaptured_error(Arc::new(move |error| record(error.to_string())));
 
@@ -107,7 +109,7 @@ impl Gpu {
         }
     }
 
-    /// Creates a zero-initialised buffer.
+    /// Creates a zero-initialised buffer of `size` bytes.
     pub fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> wgpu::Buffer {
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
@@ -117,7 +119,7 @@ impl Gpu {
         })
     }
 
-    /// Whether kernels can compute with f16.
+    /// Returns whether kernels can compute with f16.
     pub fn supports_f16(&self) -> bool {
         self.device.features().contains(wgpu::Features::SHADER_F16)
     }
@@ -140,13 +142,13 @@ impl Gpu {
         self.queue.write_buffer(buffer, 0, bytes);
     }
 
-    /// Creates a query set of `count` timestamps. `None` if the adapter has no timestamp queries.
+    /// Creates a query set of `count` timestamps, or returns `None` if the adapter has no timestamp queries.
     pub fn create_timestamps(&self, count: u32) -> Option<wgpu::QuerySet> {
         let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count };
         self.device.features().contains(TIMESTAMPS).then(|| self.device.create_query_set(&descriptor))
     }
 
-    /// Unit of timestamps, in nanoseconds.
+    /// Returns the unit of timestamps, in nanoseconds.
     pub fn timestamp_period(&self) -> f32 {
         self.queue.get_timestamp_period()
     }
@@ -193,7 +195,7 @@ impl Gpu {
 }
 
 impl Drop for Gpu {
-    /// Destroys the device in a browser, whose garbage collector would free it much later: it does not account for
+    /// Destroys the device in a browser. The garbage collector would free it much later, since it does not account for
     /// GPU memory.
     fn drop(&mut self) {
         #[cfg(target_arch = "wasm32")]

@@ -10,14 +10,14 @@ pub const TILED_WORKGROUP_SIDE: usize = 8;
 /// Workgroup size of all kernels other than convolutions, as in their `@workgroup_size`.
 pub const LINEAR_WORKGROUP: usize = 64;
 
-/// How a convolution is computed.
+/// Configuration of a convolution kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelConfig {
     pub family: KernelFamily,
-    /// Output pixels per invocation: neighbours in a row in the direct family, [`TILED_WORKGROUP_SIDE`] apart in the
-    /// tiled one.
+    /// Number of output pixels per invocation: neighbours in a row in the direct family, [`TILED_WORKGROUP_SIDE`] apart
+    /// in the tiled one.
     pub pixels: usize,
-    /// Blocks of four output channels per invocation.
+    /// Number of blocks of four output channels per invocation.
     pub blocks: usize,
     /// Number of invocations of a workgroup along output blocks, and along tiles of pixels. In the tiled family, both
     /// are [`TILED_WORKGROUP_SIDE`].
@@ -27,6 +27,7 @@ pub struct KernelConfig {
     pub splits: usize,
 }
 
+/// The path by which a convolution kernel reads values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelFamily {
     /// Invocations read values through the caches.
@@ -35,20 +36,21 @@ pub enum KernelFamily {
     Tiled,
 }
 
-/// Whether shaders are specialised for the shapes that they compute.
+/// Specialisation of shaders for the shapes that they compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Specialisation {
-    /// Shapes are constants, and loops over anything that can be in registers are unrolled, which compilers optimise
-    /// best.
+    /// Shapes are constants, and loops over anything that can be in registers are unrolled. Compilers optimise such
+    /// shaders best.
     PerShape,
     /// Shapes are read from a buffer, so that layers share kernels, and inputs and outputs are read and written in
     /// loops: for adapters that compile slowly, one kernel after the other, and gain little from specialisation.
     Shared,
 }
 
-/// Tiles of an invocation, pixels by output blocks, in order of preference: the more products per value read, the
-/// better.
+/// Tiles of an invocation of the direct family, pixels by output blocks, in order of preference: the more products per
+/// value read, the better.
 const DIRECT_TILES: [(usize, usize); 6] = [(8, 2), (7, 2), (4, 2), (4, 1), (2, 1), (1, 1)];
+/// Tiles of an invocation of the tiled family, likewise.
 const TILED_TILES: [(usize, usize); 6] = [(8, 2), (4, 2), (8, 1), (4, 1), (2, 2), (2, 1)];
 /// Numbers of parts into which input channels can be split.
 const SPLITS: [usize; 5] = [1, 2, 4, 8, 16];
@@ -84,7 +86,7 @@ pub fn direct_configs(layer: &Convolution, output: &TensorLayout, [max_blocks, s
     with_splits(DIRECT_TILES.into_iter().filter(fits).map(config), input_blocks(layer))
 }
 
-/// Returns all tiled configurations for a layer; none if tiled kernels do not support it.
+/// Returns all tiled configurations for a layer. The list is empty if tiled kernels do not support the layer.
 pub fn tiled_configs(layer: &Convolution) -> Vec<KernelConfig> {
     let Some(k_tile) = KTile::new(layer) else { return Vec::new() };
     let workgroup = [TILED_WORKGROUP_SIDE; 2];

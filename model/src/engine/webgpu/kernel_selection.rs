@@ -20,7 +20,7 @@ const MIN_TILED_PIXELS: usize = 16;
 const MAX_DIRECT_SUMS: usize = 8;
 
 impl AdapterKind {
-    /// How shaders are written for adapters of this kind.
+    /// Returns the specialisation of shaders for adapters of this kind.
     pub fn specialisation(self) -> Specialisation {
         match self {
             AdapterKind::Software => Specialisation::Shared,
@@ -42,8 +42,8 @@ pub fn select_kernel(kind: AdapterKind, layer: &Convolution, output: &TensorLayo
 }
 
 /// Selects the kernel of Winograd's products, without splits: the output transform does not add them up, and the many
-/// positions provide enough invocations. Layers that share kernels share this one: the tiles of all images form one
-/// long row, at whose end little work is wasted.
+/// positions provide enough invocations. On software adapters, all layers share the kernel with the largest tile: the
+/// tiles of all images form one long row, at whose end little work is wasted.
 pub fn select_product_kernel(kind: AdapterKind, product_layer: &Convolution, products: &TensorLayout) -> KernelConfig {
     match kind {
         AdapterKind::Software => direct_configs(product_layer, products, [4, 16])[0],
@@ -66,7 +66,7 @@ pub fn select_winograd(
     let supported = [layer.kernel, layer.stride, layer.padding, layer.groups] == [3, 1, 1, 1];
     let tile_sizes: &[usize] = match kind {
         AdapterKind::Software => &[4, 2],
-        // The transforms of larger tiles take more registers than such GPUs have.
+        // The transforms of larger tiles need more registers than such GPUs have.
         AdapterKind::Direct => &[2],
         // A workgroup's tile of pixels would span several positions, whose weights differ.
         AdapterKind::Tiled => &[],

@@ -71,8 +71,8 @@ pub(super) struct WebGpuEngine {
 }
 
 impl WebGpuEngine {
-    /// Opens the adapter with this index natively, and in a browser the one that the browser chooses. The plan may be
-    /// without weights if [`upload_weights`](Self::upload_weights) is called for each of its operations.
+    /// Opens the adapter with this index or, in a browser, the adapter that the browser chooses. Uploads no weights:
+    /// [`upload_weights`](Self::upload_weights) must be called for each operation of the plan.
     ///
     /// # Errors
     /// Returns [`EngineError::Device`] if there is no such adapter, and [`EngineError::Failed`] if it has too little
@@ -158,8 +158,8 @@ impl WebGpuEngine {
         validation.await
     }
 
-    /// Compiles the kernels and allocates the buffers for inputs `[batch, height, width]`, so that the first run does
-    /// not. Needs no weights.
+    /// Compiles the kernels and allocates the buffers for inputs of shape `[batch, height, width]`, so that the first
+    /// run need not do so. The weights may be uploaded later.
     ///
     /// # Errors
     /// Returns [`EngineError::InvalidInput`] if images are too large for the GPU, and [`EngineError::Failed`] or
@@ -176,7 +176,7 @@ impl WebGpuEngine {
         self.gpu.destroy();
     }
 
-    /// Description of the GPU for users: name, backend, and whether it is emulated.
+    /// Returns a description of the GPU for users: name, backend, and whether it is emulated.
     pub fn description(&self) -> &str {
         &self.gpu.description
     }
@@ -196,8 +196,8 @@ impl WebGpuEngine {
         }
     }
 
-    /// Returns an idle workspace or a new one. If the GPU cannot run the whole batch at once, the workspace is for
-    /// fewer images.
+    /// Returns an idle workspace or a new one for inputs of this shape. If the GPU cannot run the whole batch at once,
+    /// the workspace is for fewer images.
     async fn acquire_workspace(&self, mut shape: [usize; 3]) -> Result<Workspace, EngineError> {
         let [_, height, width] = shape;
         while shape[0] > 0 {

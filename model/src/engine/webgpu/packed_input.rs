@@ -4,23 +4,23 @@ use super::super::{EngineError, Input};
 use super::tensor_layout::TensorLayout;
 use crate::preprocess::ImageBatch;
 
-/// Number of words before the pixels of an upload: mean and standard deviation per colour channel, as f32.
+/// Number of words of the header, which precedes the pixels: mean and standard deviation per colour channel, as f32.
 const HEADER_WORDS: usize = 6;
 
+/// The images of a run, packed for one of two buffers.
 pub enum PackedInput {
-    /// For the upload buffer, from which they are normalised: the header and the pixels, as `normalise.wgsl` reads
-    /// them.
+    /// Content of the upload buffer: a header and the pixels, as `normalise.wgsl` reads them.
     Pixels(Vec<u8>),
-    /// For the buffer of the network's input, in its layout.
+    /// Content of the buffer of the network's input, in its layout.
     Normalised(Vec<u8>),
 }
 
 impl PackedInput {
-    /// Packs the images of `input` from index `first` on, `[batch, height, width]`.
+    /// Packs images of `input` from index `first` on, as many as `shape`, `[batch, height, width]`, requires.
     ///
     /// # Errors
-    /// Returns [`EngineError::InvalidInput`] if a normalised value overflows the element type of `layout`, that of
-    /// the network's input.
+    /// Returns [`EngineError::InvalidInput`] if a normalised value overflows the element type of `layout`, the layout
+    /// of the network's input.
     pub fn new(
         input: &Input,
         first: usize,
@@ -41,7 +41,7 @@ impl PackedInput {
     }
 }
 
-/// Size of the upload buffer for images `[batch, height, width]`, in bytes; a multiple of 4.
+/// Returns the size of the upload buffer for images `[batch, height, width]`, in bytes; a multiple of 4.
 pub fn upload_bytes(shape: [usize; 3]) -> u64 {
     let bytes: u64 = shape.map(|side| side as u64).iter().product::<u64>() * 3;
     (HEADER_WORDS as u64 + bytes.div_ceil(4)) * 4

@@ -13,10 +13,11 @@ use wgpu::{Buffer, ComputePipeline};
 /// workspaces keep the pipelines that they use.
 const MAX_CACHED: usize = 256;
 
-/// Natively, only accesses to buffers are checked, not the termination of loops; a browser ignores this.
+/// Natively, only accesses to buffers are checked, not the termination of loops. Browsers ignore this setting.
 const UNCHECKED_LOOPS: wgpu::ShaderRuntimeChecks =
     wgpu::ShaderRuntimeChecks { bounds_checks: true, ..wgpu::ShaderRuntimeChecks::unchecked() };
 
+/// Compiled kernels by source.
 pub struct PipelineCache {
     layouts: BindGroupLayouts,
     by_source: Mutex<HashMap<String, ComputePipeline>>,
@@ -89,7 +90,7 @@ impl PipelineCache {
         let descriptor = wgpu::ShaderModuleDescriptor { label: None, source };
         // SAFETY: every loop of a kernel counts up to a bound that it does not change, and every divisor is a number
         // of tiles, pixels, images, or blocks of channels of the output or of a group, of which there is at least
-        // one. Reads and writes are checked nevertheless: that they stay in bounds depends on all shapes, and the
+        // one. Reads and writes are checked nevertheless: whether they stay in bounds depends on all shapes, and the
         // check costs nothing on hardware that checks buffer accesses itself.
         let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, UNCHECKED_LOOPS) };
         gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {

@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use std::time::Duration;
 
 impl WebGpuEngine {
-    /// Runs the plan and returns a profile of each operation, in the order of the network, with its time on the GPU.
+    /// Runs the plan and returns a profile of each operation, in the order of the network, with its time on the GPU, or
     /// `None` if the adapter has no timestamp queries.
     ///
     /// # Errors

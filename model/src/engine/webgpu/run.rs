@@ -67,8 +67,8 @@ impl WebGpuEngine {
         Ok(())
     }
 
-    /// Submits all dispatches, and copies of the logits to the workspace's readback buffer. Returns a mappable copy
-    /// of each activation.
+    /// Submits all dispatches, and the copying of the logits to the workspace's readback buffer. Returns for each
+    /// activation the mappable buffer to which it is copied.
     fn submit(&self, workspace: &Workspace, input: &PackedInput, activations: &[Activation]) -> Vec<wgpu::Buffer> {
         self.write_input(workspace, input);
         let mut encoder = self.begin_run(workspace);

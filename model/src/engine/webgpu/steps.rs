@@ -21,7 +21,7 @@ pub enum StepKind {
         layer: Convolution,
         residual: Option<ValueId>,
         relu: bool,
-        /// `None` if the layer is not computed by Winograd's algorithm.
+        /// Winograd variant and product layer. `None` if the layer is not computed by Winograd's algorithm.
         winograd: Option<Box<WinogradConvolution>>,
     },
     MaxPool(MaxPool),
@@ -58,7 +58,7 @@ impl Step {
         }
     }
 
-    /// Number of elements of the packed weights and biases. `None` for pools.
+    /// Returns the number of elements of the packed weights and biases, or `None` for pools.
     pub fn packed_len(&self) -> Option<usize> {
         match &self.kind {
             StepKind::Convolution { layer, winograd, .. } => {
@@ -91,7 +91,7 @@ impl Step {
         Some(packed)
     }
 
-    /// Name of the layer: `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`.
+    /// Returns the name of the layer: `layer1.0.conv1`, `maxpool`, `avgpool`, `fc`.
     pub fn name(&self) -> &str {
         match &self.kind {
             StepKind::Convolution { layer, .. } => &layer.name,
@@ -100,7 +100,7 @@ impl Step {
         }
     }
 
-    /// All values that the step reads.
+    /// Returns all values that the step reads.
     pub fn inputs(&self) -> impl Iterator<Item = ValueId> {
         let residual = match &self.kind {
             StepKind::Convolution { residual, .. } => *residual,
@@ -109,7 +109,7 @@ impl Step {
         std::iter::once(self.input).chain(residual)
     }
 
-    /// Width of the zero border that the step needs around its input.
+    /// Returns the width of the zero border that the step needs around its input.
     pub fn input_border(&self) -> usize {
         match &self.kind {
             StepKind::Convolution { layer, .. } => layer.padding,
@@ -127,7 +127,7 @@ impl Step {
         }
     }
 
-    /// Layouts of the transformed input and of the products, if the step uses Winograd's algorithm.
+    /// Returns the layouts of the transformed input and of the products, if the step uses Winograd's algorithm.
     pub fn winograd_layouts(&self, output: &TensorLayout) -> Option<[TensorLayout; 2]> {
         match &self.kind {
             StepKind::Convolution { layer, winograd: Some(winograd), .. } => {
@@ -137,7 +137,7 @@ impl Step {
         }
     }
 
-    /// Multiply-adds of a convolution with an output of this shape; 0 for pools.
+    /// Returns the number of multiply-adds of a convolution with an output of this shape; 0 for pools.
     pub fn multiply_adds(&self, output: &TensorLayout) -> u64 {
         match &self.kind {
             StepKind::Convolution { layer, .. } => multiply_adds(layer, output),
@@ -145,7 +145,7 @@ impl Step {
         }
     }
 
-    /// Number of output channels. `None` for pools, which have the channels of their input.
+    /// Returns the number of output channels, or `None` for pools, which have the channels of their input.
     pub fn out_channels(&self) -> Option<usize> {
         match &self.kind {
             StepKind::Convolution { layer, .. } => Some(layer.out_channels),
@@ -154,7 +154,7 @@ impl Step {
     }
 }
 
-/// Number of rows of the packed weights. A row has one weight for every output channel.
+/// Returns the number of rows of the packed weights. A row has one weight for every output channel.
 fn rows(layer: &Convolution, winograd: Option<&WinogradConvolution>) -> usize {
     let matrices = winograd.map_or(layer.kernel * layer.kernel, |winograd| winograd.variant.filter_elements());
     matrices * (layer.in_channels / layer.groups).next_multiple_of(BLOCK)

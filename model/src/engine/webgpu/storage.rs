@@ -4,7 +4,7 @@ use super::super::Precision;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-/// In which formats an engine stores values and weights.
+/// Formats in which an engine stores values and weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StorageFormat {
     /// Values and weights as f32.
@@ -50,7 +50,7 @@ impl StorageFormat {
 }
 
 impl ElementType {
-    /// Size of an element, in bytes.
+    /// Returns the size of an element, in bytes.
     pub fn bytes(self) -> usize {
         match self {
             ElementType::F32 => size_of::<f32>(),

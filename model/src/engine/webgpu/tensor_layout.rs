@@ -28,42 +28,42 @@ pub struct TensorLayout {
 }
 
 impl TensorLayout {
-    /// Number of channel blocks of an image.
+    /// Returns the number of channel blocks of an image.
     pub fn blocks(&self) -> usize {
         self.channels.div_ceil(BLOCK)
     }
 
-    /// Number of blocks without the border, `[batch, blocks, height, width]`.
+    /// Returns the number of blocks without the border, `[batch, blocks, height, width]`.
     pub fn interior_blocks(&self) -> usize {
         self.batch * self.blocks() * self.height * self.width
     }
 
-    /// Distance between vertically adjacent pixels.
+    /// Returns the distance between vertically adjacent pixels.
     pub fn row_stride(&self) -> usize {
         self.width + 2 * self.border
     }
 
-    /// Distance between channel blocks of a pixel.
+    /// Returns the distance between channel blocks of a pixel.
     pub fn plane_stride(&self) -> usize {
         (self.height + 2 * self.border) * self.row_stride()
     }
 
-    /// Distance between images.
+    /// Returns the distance between images.
     pub fn image_stride(&self) -> usize {
         self.blocks() * self.plane_stride()
     }
 
-    /// Offset of the first pixel inside the border from the start of its plane.
+    /// Returns the offset of the first pixel inside the border from the start of its plane.
     pub fn interior_offset(&self) -> usize {
         self.border * (self.row_stride() + 1)
     }
 
-    /// Offset of the first pixel that a window with this padding reads from the start of its plane.
+    /// Returns the offset of the first pixel that a window with this padding reads from the start of its plane.
     pub fn window_offset(&self, padding: usize) -> usize {
         (self.border - padding) * (self.row_stride() + 1)
     }
 
-    /// Size in bytes, which may exceed the address space.
+    /// Returns the size in bytes, which may exceed the address space.
     pub fn bytes(&self) -> u64 {
         let [batch, blocks, height, width, border] =
             [self.batch, self.blocks(), self.height, self.width, self.border].map(|count| count as u64);
@@ -107,7 +107,7 @@ impl TensorLayout {
     }
 }
 
-/// Number of blocks of input channels that each output of a layer depends on.
+/// Returns the number of blocks of input channels that each output of a layer depends on.
 pub fn input_blocks(layer: &Convolution) -> usize {
     (layer.in_channels / layer.groups).div_ceil(BLOCK)
 }

@@ -44,7 +44,7 @@ fn prepare_with_winograd(
     })
 }
 
-/// `max|difference| / max|reference|`
+/// Returns `max|difference| / max|reference|`.
 fn relative_difference(values: &[f32], reference: &[f32]) -> f32 {
     assert_eq!(values.len(), reference.len());
     let largest = reference.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
@@ -62,7 +62,7 @@ fn folded(layer: Convolution, input: ValueId, output: ValueId, residual: Option<
     Operation::Convolution(FoldedConvolution { input, output, residual, relu: residual.is_some(), layer, weight, bias })
 }
 
-/// Input channels, output channels, kernel, stride, groups.
+/// Numbers of input channels and of output channels, kernel, stride, and number of groups.
 type LayerParameters = [usize; 5];
 
 fn convolution([in_channels, out_channels, kernel, stride, groups]: LayerParameters) -> Convolution {
@@ -315,7 +315,7 @@ fn f16_storage_changes_logits_slightly_and_predictions_not_at_all() {
 }
 
 /// Covers inputs that overflow, and sums of the stem that overflow although no input does. Without the check, the
-/// latter would not show in the logits, after ReLUs and a mean.
+/// overflowing sums would not be visible in the logits, after ReLUs and a mean.
 #[test]
 fn values_that_overflow_f16_are_errors() {
     let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));

@@ -4,10 +4,10 @@ use super::gpu::Gpu;
 use std::time::Duration;
 use wgpu::{BufferUsages, CommandEncoder, ComputePassTimestampWrites};
 
-/// Maximum number of timestamps in a query set, by WebGPU.
+/// Maximum number of timestamps in a query set, by WebGPU's specification.
 const MAX_TIMESTAMPS: usize = 4096;
 
-/// Timestamps at the begin and the end of each dispatch of a submission.
+/// Timestamps at the beginning and the end of each dispatch of a submission.
 pub struct DispatchTimer {
     timestamps: wgpu::QuerySet,
     resolved: wgpu::Buffer,
@@ -15,7 +15,7 @@ pub struct DispatchTimer {
 }
 
 impl DispatchTimer {
-    /// Returns `None` if the adapter has no timestamp queries, or there are too many dispatches.
+    /// Creates a timer, or returns `None` if the adapter has no timestamp queries or there are too many dispatches.
     pub fn new(gpu: &Gpu, dispatches: usize) -> Option<Self> {
         let count = 2 * dispatches;
         let timestamps = (count <= MAX_TIMESTAMPS).then(|| gpu.create_timestamps(count as u32))??;
@@ -25,7 +25,7 @@ impl DispatchTimer {
         Some(DispatchTimer { timestamps, resolved, readback })
     }
 
-    /// Timestamps of a pass that consists of one dispatch only.
+    /// Returns the timestamps of a pass that consists of one dispatch only.
     pub fn timestamp_writes(&self, dispatch: usize) -> ComputePassTimestampWrites<'_> {
         let first = 2 * dispatch as u32;
         ComputePassTimestampWrites {
@@ -35,7 +35,7 @@ impl DispatchTimer {
         }
     }
 
-    /// Copies the timestamps to the readback buffer; called after the last dispatch.
+    /// Copies the timestamps to the readback buffer. Must be called after the last dispatch.
     pub fn resolve(&self, encoder: &mut CommandEncoder) {
         let size = self.readback.size();
         encoder.resolve_query_set(&self.timestamps, 0..(size / 8) as u32, &self.resolved, 0);
@@ -50,7 +50,7 @@ impl DispatchTimer {
 /// Converts pairs of timestamps, in units of `period` nanoseconds, to durations.
 pub fn durations(timestamps: &[u64], period: f32) -> Vec<Duration> {
     let pairs = timestamps.as_chunks::<2>().0;
-    // A clock that was reset between two timestamps measures nothing.
+    // If the clock was reset between two timestamps, their difference is negative and counts as zero.
     let units = pairs.iter().map(|[begin, end]| end.saturating_sub(*begin));
     units.map(|units| Duration::from_secs_f64(units as f64 * f64::from(period) * 1e-9)).collect()
 }

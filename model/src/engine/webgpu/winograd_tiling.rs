@@ -19,7 +19,7 @@ pub struct WinogradConvolution {
 }
 
 impl WinogradConvolution {
-    /// `layer` must be a 3x3 convolution with stride 1.
+    /// Creates the convolution for `layer`, which must be a 3x3 convolution with stride 1.
     pub fn new(variant: WinogradVariant, layer: &Convolution) -> Self {
         WinogradConvolution { variant, product_layer: Convolution { kernel: 1, padding: 0, ..layer.clone() } }
     }
@@ -30,9 +30,9 @@ impl WinogradConvolution {
 pub struct WinogradTiling {
     pub variant: WinogradVariant,
     batch: usize,
-    /// Rows of tiles in an image.
+    /// Number of rows of tiles in an image.
     pub rows: usize,
-    /// Tiles in a row of an image.
+    /// Number of tiles in a row of an image.
     pub columns: usize,
 }
 
@@ -47,23 +47,23 @@ impl WinogradTiling {
         format!("winograd {0}x{0}", self.variant.m)
     }
 
-    /// Number of tiles of all images.
+    /// Returns the number of tiles of all images.
     pub fn tiles(&self) -> usize {
         self.batch * self.rows * self.columns
     }
 
-    /// Layout of V or M with this number of channels: `[alpha^2, channels / 4, 1, tiles]`.
+    /// Returns the layout of V or M with this number of channels: `[alpha^2, channels / 4, 1, tiles]`.
     pub fn transformed_layout(&self, channels: usize) -> TensorLayout {
         let (batch, width) = (self.variant.filter_elements(), self.tiles());
         TensorLayout { channels, batch, height: 1, width, border: 0, element: ElementType::F32 }
     }
 
-    /// Layouts of V and M of a layer.
+    /// Returns the layouts of V and M of a layer.
     pub fn transformed(&self, layer: &Convolution) -> [TensorLayout; 2] {
         [layer.in_channels, layer.out_channels].map(|channels| self.transformed_layout(channels))
     }
 
-    /// Whether no tile extends beyond values of this shape.
+    /// Returns whether no tile extends beyond values of this shape.
     pub fn divides(&self, values: &TensorLayout) -> bool {
         [values.height, values.width] == [self.rows, self.columns].map(|tiles| tiles * self.variant.m)
     }

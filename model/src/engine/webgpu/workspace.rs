@@ -13,8 +13,9 @@ use wgpu::BufferUsages;
 
 const WORD_BYTES: u64 = 4;
 
+/// Buffers and dispatches for one shape of input.
 pub struct Workspace {
-    /// `[batch, height, width]`
+    /// Shape of the input, `[batch, height, width]`.
     pub input_shape: [usize; 3],
     /// The pixels of a run, which `normalise` reads.
     pub upload: wgpu::Buffer,
@@ -28,13 +29,13 @@ pub struct Workspace {
     /// Shape parameters, one buffer for each kernel that reads them.
     shape_parameters: Vec<wgpu::Buffer>,
     scratch: [Option<wgpu::Buffer>; 2],
-    /// A word that kernels set to 1 if a value overflows, if values are f16.
+    /// If values are f16: the overflow flag, a word that kernels set to 1 if a value overflows.
     pub overflow: Option<wgpu::Buffer>,
-    /// Mappable copies of the logits and of the overflow word, in this order.
+    /// Mappable copies of the logits and of the overflow flag, in this order.
     pub readback: wgpu::Buffer,
 }
 
-/// What the steps of a plan share among all shapes of input.
+/// Resources of the steps of a plan, which all shapes of input share.
 #[derive(Clone, Copy)]
 pub struct StepResources<'a> {
     pub steps: &'a [Step],
@@ -154,7 +155,8 @@ impl Workspace {
 }
 
 impl Drop for Workspace {
-    /// Destroys all buffers. In a browser, they would otherwise stay until a garbage collection; see [`Gpu`]'s `drop`.
+    /// Destroys all buffers. In a browser, they would otherwise remain until a garbage collection; see [`Gpu`]'s
+    /// `drop`.
     fn drop(&mut self) {
         let optional = self.scratch.iter().chain([&self.overflow]).flatten().chain(&self.shape_parameters);
         let buffers = self.values.iter().chain([&self.upload, &self.readback]).chain(optional);

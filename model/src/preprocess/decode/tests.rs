@@ -23,7 +23,7 @@ fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     file.into_inner()
 }
 
-/// 32x16: red, green over blue, white.
+/// Creates an image of 32x16 pixels: red and green in the upper half, blue and white in the lower half.
 fn quarters() -> RgbImage {
     RgbImage::from_fn(32, 16, |x, y| {
         Rgb(match (x < 16, y < 8) {
@@ -40,7 +40,7 @@ fn jpeg(rgb: &RgbImage) -> Vec<u8> {
     compress(rgb, width, height, PixelFormat::Rgb, 100, Subsampling::S444).unwrap()
 }
 
-/// A TIFF header with a single entry, the orientation.
+/// Creates a TIFF header with a single entry, the orientation.
 fn exif(orientation: u8) -> Vec<u8> {
     let mut tiff = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     tiff.extend([orientation, 0, 0, 0, 0, 0, 0]);
@@ -54,7 +54,7 @@ fn with_exif(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     [&jpeg[..2], &[0xff, 0xe1], &length.to_be_bytes(), &segment, &jpeg[2..]].concat()
 }
 
-/// Offset of the frame header: length, precision, height, width, components.
+/// Returns the offset of the frame header: length, precision, height, width, components.
 fn frame_header(jpeg: &[u8]) -> usize {
     jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap() + 2
 }
@@ -174,7 +174,7 @@ fn progressive_equals_baseline() {
     }
 }
 
-/// An 8x8 CMYK JPEG of one colour, with inks as Adobe stores them: 255 means no ink.
+/// Creates an 8x8 CMYK JPEG of one colour, with inks as Adobe stores them: 255 means no ink.
 fn cmyk(stored: [u8; 4]) -> Vec<u8> {
     compress(&stored.repeat(64), 8, 8, PixelFormat::Cmyk, 100, Subsampling::S444).unwrap()
 }

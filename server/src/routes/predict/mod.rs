@@ -102,9 +102,9 @@ enum PredictResponse {
 
 /// Classify photos
 ///
-/// JPEG, PNG, WebP, GIF and BMP; the format is detected from the bytes. The response for one photo is a prediction, or
-/// an error with its status. The response for several photos, or for a list in JSON, is a list of results in the same
-/// order.
+/// JPEG, PNG, WebP, GIF and BMP are supported; the format is detected from the bytes. The response for one photo is a
+/// prediction, or an error with its status. The response for several photos, or for a list in JSON, is a list of results
+/// in the same order.
 #[utoipa::path(
     post, path = "/predict", tag = "Predictions", params(PredictOptions),
     request_body(content(
@@ -163,7 +163,7 @@ pub async fn predict(
 struct PhotoClassifier {
     app: Arc<App>,
     model: Arc<Model>,
-    /// Memory of the encoded photos, which the decode pool holds too.
+    /// Memory reserved for the encoded photos, which the decode pool holds too.
     upload_reservation: Arc<Reservation>,
     top_k: usize,
     explain: bool,
@@ -174,7 +174,7 @@ struct ClassifiedPhoto {
     prediction: PhotoPrediction,
     /// The cropped photo, if an explanation was requested.
     image: Option<ImageBatch>,
-    /// Memory of the image.
+    /// Memory reserved for the image.
     reservation: Reservation,
 }
 
@@ -253,6 +253,7 @@ impl PhotoClassifier {
         }
     }
 
+    /// Decodes and classifies one photo.
     async fn classify(&self, photo: Bytes, permit: DecodePermit) -> Result<ClassifiedPhoto, ApiError> {
         let PhotoClassifier { app, model, upload_reservation, top_k, explain } = self;
         let prepare = app.decode_pool.prepare(permit, photo, upload_reservation.clone(), model.metadata.clone());

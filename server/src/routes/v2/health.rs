@@ -9,7 +9,7 @@ use crate::routes::path::Path;
 use axum::extract::State;
 use std::sync::Arc;
 
-/// Whether the server is alive
+/// Check whether the server is alive
 #[utoipa::path(
     get, path = "/v2/health/live", tag = "Open Inference Protocol",
     responses((status = OK), (status = SERVICE_UNAVAILABLE, body = InferenceError))
@@ -18,7 +18,7 @@ pub async fn live(State(app): State<Arc<App>>) -> Result<(), ApiError> {
     check_liveness(&app)
 }
 
-/// Whether all models are ready
+/// Check whether all models are ready
 #[utoipa::path(
     get, path = "/v2/health/ready", tag = "Open Inference Protocol",
     responses((status = OK), (status = SERVICE_UNAVAILABLE, body = InferenceError))
@@ -27,7 +27,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<(), ApiError> {
     check_readiness(&app)
 }
 
-/// Whether a model is ready
+/// Check whether a model is ready
 #[utoipa::path(
     get, path = "/v2/models/{model}/ready", tag = "Open Inference Protocol",
     params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
@@ -40,7 +40,7 @@ pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) 
     check_model_readiness(&app, &name, None)
 }
 
-/// Whether a version of a model is ready
+/// Check whether a version of a model is ready
 #[utoipa::path(
     get, path = "/v2/models/{model}/versions/{version}/ready", tag = "Open Inference Protocol",
     params(

@@ -61,9 +61,9 @@ struct BinarySize {
 #[schema(as = Data)]
 #[serde(untagged)]
 enum OutputData {
-    /// `[n, classes]`
+    /// Logits `[n, classes]`.
     Logits(Vec<f32>),
-    /// `logit:index:label`, the most likely class first
+    /// Classes as `logit:index:label`, the most likely first.
     Classes(Vec<String>),
 }
 

@@ -36,7 +36,7 @@ pub struct TensorMetadata {
     name: &'static str,
     /// An input of type `FP32` also accepts `FP16`, as binary data.
     datatype: &'static str,
-    /// The first dimension is the number of images, -1 for any.
+    /// Shape of the tensor; the first dimension is the number of images, -1 for any.
     shape: Vec<i64>,
 }
 
@@ -65,7 +65,7 @@ pub struct TensorConfig {
 
 const PLATFORM: &str = "shortcut";
 
-/// Name, version and extensions of the server
+/// Return the name, version and extensions of the server
 #[utoipa::path(get, path = "/v2", tag = "Open Inference Protocol", responses((status = OK, body = ServerMetadata)))]
 pub async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata {
@@ -75,7 +75,7 @@ pub async fn server() -> Json<ServerMetadata> {
     })
 }
 
-/// Inputs and outputs of a model
+/// Return the inputs and outputs of a model
 #[utoipa::path(
     get, path = "/v2/models/{model}", operation_id = "of_model", tag = "Open Inference Protocol",
     params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
@@ -91,7 +91,7 @@ pub async fn model_metadata(
     Ok(metadata(&*inference::find_model(&app.registry, Some(&name), None)?))
 }
 
-/// Inputs and outputs of a version of a model
+/// Return the inputs and outputs of a version of a model
 #[utoipa::path(
     get, path = "/v2/models/{model}/versions/{version}", operation_id = "of_version", tag = "Open Inference Protocol",
     params(
@@ -110,7 +110,7 @@ pub async fn version_metadata(
     Ok(metadata(&*inference::find_model(&app.registry, Some(&name), Some(&version))?))
 }
 
-/// Configuration of a model, in Triton's format
+/// Return the configuration of a model in Triton's format
 #[utoipa::path(
     get, path = "/v2/models/{model}/config", tag = "Open Inference Protocol",
     params(("model" = String, Path, description = "name of the model, as listed by `/models`")),

@@ -118,7 +118,7 @@ pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, request
 
 /// Unload a model
 ///
-/// Requests that the model has started are completed.
+/// Requests that the model is already processing are completed.
 #[utoipa::path(
     post, path = "/v2/repository/models/{model}/unload", tag = "Model management", security(("admin token" = [])),
     params(("model" = String, Path, description = "name of the model, as listed by `/models`")),

@@ -32,12 +32,12 @@ pub struct InferRequest<'a> {
     #[schema(max_length = 1024)]
     pub id: Option<String>,
     parameters: Option<RequestParameters>,
-    /// Exactly one: `images` (UINT8 `[n, height, width, 3]`) or `input` (FP32 or FP16 `[n, 3, height, width]`,
+    /// Exactly one tensor: `images` (UINT8 `[n, height, width, 3]`) or `input` (FP32 or FP16 `[n, 3, height, width]`,
     /// normalised).
     #[schema(required)]
     #[serde(borrow, default, deserialize_with = "bounded_seq::<2, _, _>")]
     inputs: Vec<InputTensor<'a>>,
-    /// `logits`, which is also the default.
+    /// At most one output: `logits`, which is also the default.
     #[schema(value_type = Option<Vec<RequestedOutput>>)]
     #[serde(borrow, default, deserialize_with = "bounded_seq::<2, _, _>")]
     outputs: Vec<RequestedOutput<'a>>,
@@ -100,8 +100,11 @@ struct OutputParameters {
 pub struct ExpectedInput {
     /// Height and width of an image, in pixels.
     pub side: usize,
+    /// Maximum number of images per request.
     pub max_images: usize,
+    /// Mean of each channel, for pixels from 0 to 1.
     pub mean: [f32; 3],
+    /// Standard deviation of each channel.
     pub std: [f32; 3],
 }
 
@@ -115,9 +118,10 @@ pub struct ParsedRequest {
     pub outputs: Vec<OutputFormat>,
 }
 
-/// How to encode the logits.
+/// The encoding of the logits in the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputFormat {
+    /// Whether they follow the JSON as binary data.
     pub binary: bool,
     /// Number of most likely classes to return instead of all logits.
     pub classification: Option<usize>,
@@ -253,6 +257,7 @@ fn normalised(values: Vec<f32>, side: usize) -> Result<Input, ApiError> {
     Normalised::new(values, [1, side, side]).map(Input::Normalised).map_err(ApiError::malformed)
 }
 
+/// The values of a tensor as they were sent.
 enum TensorData<'a> {
     Json(&'a RawValue),
     Binary(&'a [u8]),

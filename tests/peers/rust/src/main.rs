@@ -1,5 +1,5 @@
-//! `peers rten|tract THREADS`: runs an engine as a worker of `make bench`. Reads one JSON request per line from stdin and answers each
-//! with one JSON line on stdout, with the protocol of `worker.py`.
+//! `peers rten|tract THREADS`: runs an engine as a worker of `make bench`. Reads one JSON request per line from stdin
+//! and answers each with one JSON line on stdout, with the protocol of `worker.py`.
 
 mod rten_engine;
 mod tract_engine;
@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 
 /// Untimed warm-up, as a share of the measured time; at least one run.
 const WARM_UP: f64 = 0.2;
-const FEWEST_RUNS: usize = 3;
+/// Minimum number of timed runs.
+const MIN_RUNS: usize = 3;
 
-/// Runs a network on its input (f32 `[batch, 3, 224, 224]`, captured at creation) and returns logits `[batch, classes]`.
+/// Runs a network on its input (f32 `[batch, 3, 224, 224]`, captured at creation) and returns logits `[batch,
+/// classes]`.
 type Network = Box<dyn Fn() -> Result<Vec<f32>>>;
+/// Loads a model for a number of threads.
 type Load = fn(&Model, usize) -> Result<Network>;
 
 #[derive(Deserialize)]
@@ -44,10 +47,10 @@ impl Model {
         [self.batch, 3, 224, 224]
     }
 
-    /// Reads the input that all engines share.
+    /// Reads the images that all engines get, f32 `[batch, 3, 224, 224]`.
     fn input(&self) -> Result<Vec<f32>> {
         let path = self.folder.join("input.f32");
-        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let values = bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
         Ok(values.take(self.shape().iter().product()).collect())
     }
@@ -70,7 +73,7 @@ fn main() -> Result<()> {
                 let loaded = network.insert(load(&model, threads)?);
                 json!({ "logits": loaded()? })
             }
-            Request::Time { seconds } => time(network.as_ref().context("no model is loaded")?, seconds)?,
+            Request::Time { seconds } => time(network.as_ref().context("no model is loaded yet")?, seconds)?,
         };
         let mut stdout = std::io::stdout().lock();
         writeln!(stdout, "{answer}")?;
@@ -80,16 +83,16 @@ fn main() -> Result<()> {
 }
 
 fn time(network: &Network, seconds: f64) -> Result<Value> {
-    let until = |seconds: f64, fewest: usize| -> Result<Vec<f64>> {
+    let run_for = |seconds: f64, min_runs: usize| -> Result<Vec<f64>> {
         let end = Instant::now() + Duration::from_secs_f64(seconds);
         let mut times = Vec::new();
-        while times.len() < fewest || Instant::now() < end {
+        while times.len() < min_runs || Instant::now() < end {
             let start = Instant::now();
             network()?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
         Ok(times)
     };
-    until(seconds * WARM_UP, 1)?;
-    Ok(json!({ "times_ms": until(seconds, FEWEST_RUNS)? }))
+    run_for(seconds * WARM_UP, 1)?;
+    Ok(json!({ "times_ms": run_for(seconds, MIN_RUNS)? }))
 }

@@ -1,4 +1,4 @@
-//! rten, with its weights packed beforehand, which is its fastest way.
+//! rten, with weights packed when the model is loaded, which makes its runs faster.
 
 use crate::{Model, Network};
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub fn load(model: &Model, threads: usize) -> Result<Network> {
     let path = model.path();
     let network = ModelOptions::with_all_ops().prepack_weights(true).load_file(&path);
-    let network = network.with_context(|| path.display().to_string())?;
+    let network = network.with_context(|| format!("cannot load {}", path.display()))?;
     let input = NdTensor::from_data(model.shape(), model.input()?);
     let pool = Arc::new(ThreadPool::with_num_threads(threads));
     Ok(Box::new(move || {

@@ -1,4 +1,4 @@
-//! tract, whose matrix products share the threads.
+//! tract, with matrix products on several threads.
 
 use crate::{Model, Network};
 use anyhow::Result;

@@ -23,10 +23,10 @@ pub fn saturation(image: Image, factor: f64) -> Image {
     })
 }
 
-/// `torchvision.transforms.functional.adjust_hue`: rotates the hue by a fraction of the colour circle. Uses Pillow's 8-bit HSV,
-/// which loses precision even for a rotation by 0.
-pub fn hue(image: Image, share: f64) -> Image {
-    let turn = (share * 255.0) as i32 as u8;
+/// `torchvision.transforms.functional.adjust_hue`: rotates the hue by a fraction of the colour circle. Uses Pillow's
+/// 8-bit HSV, which loses precision even for a rotation by 0.
+pub fn hue(image: Image, fraction: f64) -> Image {
+    let turn = (fraction * 255.0) as i32 as u8;
     image.map(|rgb| {
         let [hue, saturation, value] = to_hsv(rgb);
         from_hsv([hue.wrapping_add(turn), saturation, value])
@@ -53,7 +53,7 @@ fn to_hsv(rgb: [u8; 3]) -> [u8; 3] {
     let turned = f64::from(sixth) / 6.0 + 1.0;
     let hue = if turned >= 1.0 { turned - 1.0 } else { turned } as f32;
     let saturation = range / f32::from(max);
-    let [hue, saturation] = [hue, saturation].map(|share| (f64::from(share) * 255.0) as u8);
+    let [hue, saturation] = [hue, saturation].map(|fraction| (f64::from(fraction) * 255.0) as u8);
     [hue, saturation, max]
 }
 
@@ -65,11 +65,11 @@ fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
     let sixths = f64::from(hue) * 6.0 / 255.0;
     let sixth = sixths as u8;
     let rest = (sixths - f64::from(sixth)) as f32;
-    let share = (f64::from(saturation) / 255.0) as f32;
+    let fraction = (f64::from(saturation) / 255.0) as f32;
     let scaled_value = |factor: f64| round_half_up(f64::from(value) * factor);
-    let p = scaled_value(1.0 - f64::from(share));
-    let q = scaled_value(1.0 - f64::from(share * rest));
-    let t = scaled_value(1.0 - f64::from(share) * (1.0 - f64::from(rest)));
+    let p = scaled_value(1.0 - f64::from(fraction));
+    let q = scaled_value(1.0 - f64::from(fraction * rest));
+    let t = scaled_value(1.0 - f64::from(fraction) * (1.0 - f64::from(rest)));
     match sixth % 6 {
         0 => [value, t, p],
         1 => [q, value, p],

@@ -14,23 +14,21 @@ pub enum RandomCrop {
         /// Minimum and maximum aspect ratio (width / height).
         ratio: [f64; 2],
     },
-    /// `RandomCrop` with padding: the centre crop used for validation, with a black border of `padding` pixels, cropped to its
-    /// original size.
+    /// `RandomCrop` with padding: the centre crop used for validation, with a black border of `padding` pixels, cropped
+    /// to its original size.
     Padded { padding: u32 },
 }
 
-/// Parameters of a crop.
+/// Parameters drawn for a crop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CropParams {
+    /// Region of the photo that is resized to the size of the image.
     Resized(Rectangle),
-    /// Offset within the centre crop of the upper left corner; may be negative.
-    Shifted {
-        left: i64,
-        top: i64,
-    },
+    /// Offset of the upper left corner within the centre crop, in pixels; may be negative.
+    Shifted { left: i64, top: i64 },
 }
 
-/// Number of rectangles tried, as in torchvision, before falling back to a central one.
+/// Number of random rectangles that are tried before the central one is used, as in torchvision.
 const ATTEMPTS: usize = 10;
 
 impl RandomCrop {
@@ -57,7 +55,8 @@ impl CropParams {
         }
     }
 
-    /// Crops a photo in which the region of [`CropParams::source_region`] is at `region`. Returns u8 RGB `[crop, crop, 3]`.
+    /// Crops a photo in which the region of [`CropParams::source_region`] is at `region`. Returns u8 RGB
+    /// `[crop, crop, 3]`.
     pub fn apply(&self, photo: &Photo, region: Rectangle, preprocessing: &Preprocessing, flipped: bool) -> Vec<u8> {
         let Preprocessing { crop, interpolation, .. } = *preprocessing;
         match *self {
@@ -73,9 +72,9 @@ impl CropParams {
 /// Draws a rectangle whose area and aspect ratio are in the given ranges.
 fn random_rectangle(size: (u32, u32), scale: [f64; 2], ratio: [f64; 2], rng: &mut CounterRng) -> Rectangle {
     for _ in 0..ATTEMPTS {
-        let share = rng.uniform(scale[0], scale[1]);
+        let fraction = rng.uniform(scale[0], scale[1]);
         let ratio = rng.uniform(ratio[0].ln(), ratio[1].ln()).exp();
-        if let Some((width, height)) = rectangle_size(size, share, ratio) {
+        if let Some((width, height)) = rectangle_size(size, fraction, ratio) {
             let top = rng.below(u64::from(size.1 - height) + 1) as u32;
             let left = rng.below(u64::from(size.0 - width) + 1) as u32;
             return Rectangle { left, top, width, height };
@@ -84,10 +83,10 @@ fn random_rectangle(size: (u32, u32), scale: [f64; 2], ratio: [f64; 2], rng: &mu
     central_rectangle(size, ratio)
 }
 
-/// Returns the width and height of a rectangle that covers the fraction `share` of the area and has this aspect ratio, if it is
+/// Returns the width and height of a rectangle that covers `fraction` of the area and has this aspect ratio, if it is
 /// not empty and fits. Halves are rounded to even, as in Python.
-fn rectangle_size((width, height): (u32, u32), share: f64, ratio: f64) -> Option<(u32, u32)> {
-    let area = f64::from(width) * f64::from(height) * share;
+fn rectangle_size((width, height): (u32, u32), fraction: f64, ratio: f64) -> Option<(u32, u32)> {
+    let area = f64::from(width) * f64::from(height) * fraction;
     let [w, h] = [area * ratio, area / ratio].map(|square| square.sqrt().round_ties_even());
     let fits = |side: f64, limit: u32| side >= 1.0 && side <= f64::from(limit);
     (fits(w, width) && fits(h, height)).then_some((w as u32, h as u32))
@@ -115,7 +114,8 @@ mod tests {
 
     const RATIO: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
-    /// Expected values from torchvision's code: `int(round(math.sqrt(area * share * ratio)))`, and with `/` for the height.
+    /// Expected values from torchvision's code: `int(round(math.sqrt(area * fraction * ratio)))`, and with `/` for the
+    /// height.
     #[test]
     fn rectangle_sizes_match_torchvision() {
         assert_eq!(rectangle_size((500, 375), 0.5, 1.0), Some((306, 306)));
@@ -144,10 +144,10 @@ mod tests {
             let mut rng = CounterRng::new(2, Purpose::Sample, &[0, index]);
             let part = random_rectangle((500, 375), [0.08, 1.0], RATIO, &mut rng);
             assert!(part.left + part.width <= 500 && part.top + part.height <= 375, "{part:?}");
-            let share = f64::from(part.width) * f64::from(part.height) / (500.0 * 375.0);
+            let fraction = f64::from(part.width) * f64::from(part.height) / (500.0 * 375.0);
             let ratio = f64::from(part.width) / f64::from(part.height);
-            assert!((0.079..=1.0).contains(&share) && (0.74..1.35).contains(&ratio), "{part:?}");
-            (smallest, largest) = (smallest.min(share), largest.max(share));
+            assert!((0.079..=1.0).contains(&fraction) && (0.74..1.35).contains(&ratio), "{part:?}");
+            (smallest, largest) = (smallest.min(fraction), largest.max(fraction));
         }
         assert!(smallest < 0.09 && largest > 0.9, "{smallest}..{largest}");
     }

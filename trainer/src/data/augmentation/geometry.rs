@@ -1,4 +1,5 @@
-//! Shears and rotations with bilinear interpolation, computed as in Pillow's `Geometry.c`. Pixels outside the image are black.
+//! Shears and rotations with bilinear interpolation, computed as in Pillow's `Geometry.c`. Pixels outside the image are
+//! black.
 
 use super::image::Image;
 

@@ -17,8 +17,8 @@ impl Image {
         self
     }
 
-    /// Returns an image of the same size whose upper left corner is at column `left` and row `top` of this one; pixels outside
-    /// are black. The result is flipped horizontally if `flipped`.
+    /// Returns an image of the same size whose upper left corner is at column `left` and row `top` of this one; pixels
+    /// outside are black. The result is flipped horizontally if `flipped`.
     pub fn shifted(&self, left: i64, top: i64, flipped: bool) -> Self {
         let Image { width, height, ref pixels } = *self;
         let (pixels, _) = pixels.as_chunks::<3>();

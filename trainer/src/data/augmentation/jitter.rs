@@ -45,7 +45,7 @@ mod tests {
                     Operation::Brightness(factor) => (0, factor),
                     Operation::Contrast(factor) => (1, factor),
                     Operation::Color(factor) => (2, factor),
-                    Operation::Hue(share) => (3, share),
+                    Operation::Hue(fraction) => (3, fraction),
                     other => panic!("{other:?}"),
                 };
                 order.push(index);

@@ -1,5 +1,5 @@
-//! Operations with a lookup table per channel: those of Pillow's `ImageOps`, and those of `ImageEnhance` that blend with a
-//! uniform image.
+//! Operations with a lookup table per channel: those of Pillow's `ImageOps`, and those of `ImageEnhance` that blend
+//! with a uniform image.
 
 use super::colour::{blend, luma};
 use super::image::Image;

@@ -1,7 +1,8 @@
-//! Augmentation of single samples: crop and flip, then colour jitter, then an automatic policy, in the order of torchvision's
-//! reference scripts. All operations match those of torchvision on Pillow images.
+//! Augmentation of single samples: crop and flip, then colour jitter, then an automatic policy, in the order of
+//! torchvision's reference scripts. All operations match those of torchvision on Pillow images.
 //!
-//! Drawing parameters is separate from applying them, so that tests can compare operations with torchvision for fixed parameters.
+//! Drawing parameters is separate from applying them, so that tests can compare operations with torchvision for fixed
+//! parameters.
 
 mod colour;
 mod crop;
@@ -78,8 +79,8 @@ impl AugmentationParams {
         self.crop.source_region(size)
     }
 
-    /// Applies the augmentation to a photo in which the region of [`AugmentationParams::source_region`] is at `region`. Returns
-    /// u8 RGB `[crop, crop, 3]`.
+    /// Applies the augmentation to a photo in which the region of [`AugmentationParams::source_region`] is at `region`.
+    /// Returns u8 RGB `[crop, crop, 3]`.
     pub fn apply(&self, photo: &Photo, region: Rectangle, preprocessing: &Preprocessing) -> Vec<u8> {
         let pixels = self.crop.apply(photo, region, preprocessing, self.flipped);
         let side = preprocessing.crop as usize;

@@ -3,8 +3,8 @@
 use super::image::Image;
 use super::{colour, geometry, lookup_tables, sharpness};
 
-/// Operation with its parameter. Results are bit-identical to torchvision's on Pillow images, as tests verify for Pillow 13 on
-/// x86-64. Pixels from outside the image are black.
+/// Operation with its parameter. Results are bit-identical to torchvision's on Pillow images, as tests verify for
+/// Pillow 13 on x86-64. Pixels from outside the image are black.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operation {
     Identity,
@@ -40,6 +40,7 @@ pub enum Operation {
 pub type OperationConstructor = fn(f64) -> Operation;
 
 impl Operation {
+    /// Applies the operation to an image.
     pub fn apply(&self, image: Image) -> Image {
         use geometry::Affine;
         match *self {
@@ -57,7 +58,7 @@ impl Operation {
             Operation::Solarize(threshold) => lookup_tables::solarize(image, threshold),
             Operation::AutoContrast => lookup_tables::auto_contrast(image),
             Operation::Equalize => lookup_tables::equalize(image),
-            Operation::Hue(share) => colour::hue(image, share),
+            Operation::Hue(fraction) => colour::hue(image, fraction),
         }
     }
 }

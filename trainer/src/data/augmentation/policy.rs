@@ -52,6 +52,7 @@ pub fn draw(policy: AutoAugment, side: u32, rng: &mut CounterRng) -> Vec<Operati
 }
 
 impl SpaceEntry {
+    /// Returns the operation with a magnitude.
     pub fn with(&self, magnitude: f64) -> Operation {
         (self.operation)(magnitude)
     }
@@ -120,6 +121,7 @@ impl SpaceEntry {
     }
 }
 
+/// Returns the name of an operation, without its parameter.
 #[cfg(test)]
 fn name(operation: &Operation) -> String {
     let debug = format!("{operation:?}");

@@ -13,8 +13,8 @@ pub fn sharpness(image: Image, factor: f64) -> Image {
     sharp
 }
 
-/// Pillow's `ImageFilter.SMOOTH`, which leaves the outermost pixels unchanged. Sums in f32 in the order of `ImagingFilter3x3`:
-/// the row below first.
+/// Pillow's `ImageFilter.SMOOTH`, which leaves the outermost pixels unchanged. Products are summed in f32 in the order
+/// of `ImagingFilter3x3`: the row below first.
 fn smooth(image: &Image) -> Image {
     const AROUND: f32 = 1.0 / 13.0;
     const MIDDLE: f32 = 5.0 / 13.0;
@@ -27,11 +27,11 @@ fn smooth(image: &Image) -> Image {
         let [above, here, below] = [y - 1, y, y + 1].map(|y| &image.pixels[y * row..][..row]);
         let inside = &mut smooth.pixels[y * row..][3..row - 3];
         for (index, out) in inside.iter_mut().enumerate() {
-            let three = |line: &[u8], middle: f32| {
-                let [a, b, c] = [0, 3, 6].map(|step| f32::from(line[index + step]));
+            let row_sum = |row: &[u8], middle: f32| {
+                let [a, b, c] = [0, 3, 6].map(|step| f32::from(row[index + step]));
                 a * AROUND + b * middle + c * AROUND
             };
-            *out = (0.5 + three(below, AROUND) + three(here, MIDDLE) + three(above, AROUND)) as u8;
+            *out = (0.5 + row_sum(below, AROUND) + row_sum(here, MIDDLE) + row_sum(above, AROUND)) as u8;
         }
     }
     smooth

@@ -3,15 +3,16 @@
 use crate::data::CounterRng;
 use std::f64::consts::TAU;
 
-/// Draws a number in 0..=1 from `Beta(alpha, alpha)`, where `alpha` is positive: the ratio of one of two gamma-distributed
-/// numbers to their sum. Computed with logarithms, because both numbers are close to 0 for a small `alpha`.
+/// Draws a number in 0..=1 from `Beta(alpha, alpha)`, where `alpha` is positive: the ratio of one of two
+/// gamma-distributed numbers to their sum. It is computed with logarithms, because both numbers may underflow for a
+/// small `alpha`.
 pub fn beta(alpha: f64, rng: &mut CounterRng) -> f64 {
     let (first, second) = (ln_gamma(alpha, rng), ln_gamma(alpha, rng));
     1.0 / (1.0 + (second - first).exp())
 }
 
-/// Draws the logarithm of a number from `Gamma(alpha, 1)`, after Marsaglia and Tsang, "A simple method for generating gamma
-/// variables", 2000, <https://doi.org/10.1145/358407.358414>, with their transformation for `alpha` below 1.
+/// Draws the logarithm of a number from `Gamma(alpha, 1)`, after Marsaglia and Tsang, "A simple method for generating
+/// gamma variables", 2000, <https://doi.org/10.1145/358407.358414>, with their transformation for `alpha` below 1.
 fn ln_gamma(alpha: f64, rng: &mut CounterRng) -> f64 {
     if alpha < 1.0 {
         return ln_gamma(alpha + 1.0, rng) + ln_unit(rng) / alpha;

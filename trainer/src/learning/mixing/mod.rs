@@ -1,9 +1,9 @@
-//! Augmentation of batches: `RandomErasing`, then `MixUp` or `CutMix` with a preceding sample, as in `torchvision.transforms.v2`.
-//! Runs on the device, after normalisation.
+//! Augmentation of batches: `RandomErasing`, then `MixUp` or `CutMix` with a preceding sample, as in
+//! `torchvision.transforms.v2`. It runs on the device of the network, after normalisation.
 //!
-//! Unlike torchvision, which draws parameters once per batch, each sample has its own, a function of the seed and of the
-//! sample, so that they do not depend on how a batch is divided into parts (micro-batches of replicas). A sample is blended
-//! with a preceding one of the same part.
+//! Unlike torchvision, which draws parameters once per batch, each sample has its own, a function of the seed and of
+//! the sample, so that they do not depend on how a batch is divided into parts (micro-batches of replicas). A sample is
+//! blended with a preceding one of the same part.
 
 mod beta;
 mod erasing;
@@ -20,12 +20,12 @@ use rectangle::{PixelRect, mask};
 pub struct Mixing {
     /// Probability that a rectangle of a sample is erased.
     erasing: f64,
-    /// Parameter of the beta distribution; 0 disables mixup.
+    /// Parameter of the beta distribution of mixup's ratio; 0 disables mixup.
     mixup_alpha: f64,
-    /// Parameter of the beta distribution; 0 disables CutMix.
+    /// Parameter of the beta distribution of CutMix's ratio; 0 disables CutMix.
     cutmix_alpha: f64,
-    /// Distance, within a part, between a sample and the preceding one that it is blended with: the number of repetitions
-    /// of a sample in a part, so that a sample is not blended with a repetition of itself.
+    /// Distance, within a part, between a sample and the preceding one that it is blended with: the number of
+    /// repetitions of a sample in a part, so that a sample is not blended with a repetition of itself.
     distance: usize,
 }
 
@@ -44,18 +44,19 @@ struct SampleMixing {
     blend: Option<Blend>,
 }
 
-/// How a sample is blended with the preceding one, whose rectangle is already erased.
+/// Blending of a sample with the preceding one, in which a rectangle may already be erased.
 #[derive(Clone, Debug, PartialEq)]
 enum Blend {
     /// Weighted mean of both images, in which the sample has weight `lambda`.
     Mixup { lambda: f64 },
-    /// Replaces a rectangle, which may be empty, by that of the other image; `lambda` is the fraction of pixels that remain.
+    /// Replaces a rectangle, which may be empty, by that of the other image; `lambda` is the fraction of pixels that
+    /// remain.
     Cutmix { rect: PixelRect, lambda: f64 },
 }
 
 impl Mixing {
-    /// Creates the configuration for batches that are divided into `parts` parts; `None` if the recipe enables none of the
-    /// three.
+    /// Creates the configuration for batches that are divided into `parts` parts. Returns `None` if the recipe enables
+    /// neither erasing nor mixup nor CutMix.
     pub fn new(recipe: &Recipe, parts: usize) -> Option<Self> {
         let Recipe { random_erasing: erasing, mixup_alpha, cutmix_alpha, .. } = *recipe;
         let enabled = [erasing, mixup_alpha, cutmix_alpha].iter().any(|&value| value > 0.0);
@@ -88,8 +89,8 @@ impl Mixing {
     }
 }
 
-/// `CutMix.make_params` of torchvision: a square around `x` and `y` that covers the fraction `1 - lambda` of the image. It is
-/// clipped at the edges, and lambda is adjusted to the remaining area.
+/// `CutMix.make_params` of torchvision: a square around `x` and `y` that covers the fraction `1 - lambda` of the image.
+/// It is clipped at the edges, and lambda is adjusted to the remaining area.
 fn cutmix_blend(side: usize, lambda: f64, x: usize, y: usize) -> Blend {
     let half = (0.5 * (1.0 - lambda).sqrt() * side as f64) as usize;
     let around = |middle: usize| middle.saturating_sub(half)..(middle + half).min(side);
@@ -128,8 +129,8 @@ impl MixingPlan {
         images
     }
 
-    /// Returns target probabilities `[batch, count]` for the images' `classes`, where `count` is the number of classes. Each
-    /// row sums to 1.
+    /// Returns target probabilities `[batch, count]` for the images' `classes`, where `count` is the number of classes.
+    /// Each row sums to 1.
     pub fn targets(&self, classes: &[usize], count: usize) -> Vec<f32> {
         let mut targets = vec![0.0; classes.len() * count];
         for (index, row) in targets.chunks_exact_mut(count).enumerate() {

@@ -10,8 +10,8 @@ pub struct PixelRect {
     pub columns: Range<usize>,
 }
 
-/// Returns a mask `[batch, 1, height, width]` on the device of `images`: the weight of each rectangle inside it, 0 outside.
-/// Computed as the product of a column and a row, so that little data is copied to the device.
+/// Returns a mask `[batch, 1, height, width]` on the device of `images`: the weight of each rectangle inside it, 0
+/// outside. It is computed as the product of a column and a row, so that little data is copied to the device.
 pub fn mask(
     rects: impl Iterator<Item = Option<(PixelRect, f64)>>,
     [height, width]: [usize; 2],

@@ -1,5 +1,5 @@
-//! Direct convolution as matrix products: 1×1 filters with any stride, larger filters without im2col, the stem with its
-//! three colours, and the classifier, which is a 1×1 convolution of one pixel.
+//! Direct convolution as matrix products: 1x1 filters with any stride, larger filters without im2col, the stem with
+//! its three colour channels, and the classifier, which is a 1x1 convolution of one pixel.
 
 mod schedule;
 mod weights;
@@ -21,7 +21,8 @@ use weights::InputFormat;
 pub struct DirectConvolution<'a> {
     pub weights: &'a DirectWeights,
     pub schedule: &'a DirectSchedule,
-    /// `[in_channels / 16, batch, height, width, 16]` with a border of at least the padding, or an image.
+    /// Input, `[in_channels / 16, batch, height, width, 16]` with a border of at least the padding, or for the stem a
+    /// [`PaddedImage`](super::padded_image::PaddedImage).
     pub input: &'a [f32],
     pub output: ConvolutionOutput<'a>,
 }

@@ -6,12 +6,12 @@ use super::super::padded_image::{COLOURS, PaddedImage};
 use super::super::simd::InstructionSet;
 use super::weights::{DirectWeights, InputFormat};
 
-/// Bytes of a core's cache that the inputs or the weights of a task may take.
+/// Number of bytes of a core's cache that the inputs or the weights of a task may take.
 const CACHE_BYTES: usize = 256 << 10;
 /// Number of tasks per thread, so that the last thread to finish has little more work than the others.
 const TASKS_PER_THREAD: usize = 4;
 
-/// How a direct convolution is split into tiles and tasks. Offsets and distances are in units of four bytes.
+/// The division of a direct convolution into tiles and tasks. Offsets and distances are in units of four bytes.
 pub struct DirectSchedule {
     /// Offset of each run from the first input of a pixel.
     pub(super) runs: Vec<usize>,
@@ -36,9 +36,9 @@ pub(super) struct PixelRows {
     pub per_image: usize,
     /// Offset of the inputs of the first row.
     pub start: usize,
-    /// Distance of the inputs of two adjacent images.
+    /// Distance between the inputs of two adjacent images.
     pub image_stride: usize,
-    /// Distance of the inputs of two adjacent rows.
+    /// Distance between the inputs of two adjacent rows.
     pub row_stride: usize,
 }
 
@@ -123,7 +123,8 @@ impl DirectSchedule {
         DirectSchedule { runs, rows, tiles_per_row, tile_parts, panel_parts, block_stride }
     }
 
-    /// Number of f32 values of temporary memory that all threads share while an input of this shape is convolved.
+    /// Returns the number of f32 values of temporary memory that all threads share while an input of this shape is
+    /// convolved.
     pub fn shared_len(weights: &DirectWeights, input: &BlockedShape) -> usize {
         match weights.input_format {
             InputFormat::Blocked | InputFormat::Rgb => 0,

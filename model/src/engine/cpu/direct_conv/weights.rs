@@ -95,7 +95,7 @@ impl DirectWeights {
         DirectWeights { packed, input_format: InputFormat::Bf16Pairs, ..weights }
     }
 
-    /// Size in units of four bytes.
+    /// Returns the size of the packed weights in units of four bytes.
     pub fn packed_len(&self) -> usize {
         self.packed.len()
     }
@@ -107,12 +107,12 @@ impl DirectWeights {
         }
     }
 
-    /// Multiply-adds that are executed to compute an output.
+    /// Returns the number of multiply-adds that are executed to compute an output.
     pub fn multiply_adds(&self, output: &BlockedShape) -> usize {
         output.pixels() * self.packed.len() * self.values_per_word()
     }
 
-    /// Number of weights or inputs in 32 bits.
+    /// Returns the number of weights or inputs in 32 bits.
     pub(super) fn values_per_word(&self) -> usize {
         match self.input_format {
             InputFormat::Blocked | InputFormat::Rgb => 1,

@@ -70,18 +70,18 @@ impl InstructionSet {
         dispatch!(self.0, simd => simd.vectorize(kernel))
     }
 
-    /// Whether the processor has bf16 instructions in this instruction set.
+    /// Returns whether the processor has bf16 instructions in this instruction set.
     pub fn supports_bf16(self) -> bool {
         self.has_bf16_pairs() && self.lanes() > 1
     }
 
-    /// Whether kernels can multiply pairs of bf16: with instructions of the processor, or emulated by `scalar` as the
-    /// reference.
+    /// Returns whether kernels can multiply pairs of bf16: with instructions of the processor, or emulated by `scalar`
+    /// as the reference.
     pub(in super::super) fn has_bf16_pairs(self) -> bool {
         dispatch!(self.0, simd => simd.has_bf16_pairs())
     }
 
-    /// Width of a register tile in output channels.
+    /// Returns the width of a register tile in output channels.
     pub(in super::super) fn panel(self) -> usize {
         fn panel<S: Simd>(_: S) -> usize {
             S::TILE_COLUMNS * S::LANES
@@ -89,7 +89,7 @@ impl InstructionSet {
         dispatch!(self.0, simd => panel(simd))
     }
 
-    /// Maximum height of a register tile in output pixels.
+    /// Returns the maximum height of a register tile in output pixels.
     pub(in super::super) fn tile_rows(self) -> usize {
         fn rows<S: Simd>(_: S) -> usize {
             S::TILE_ROWS
@@ -97,7 +97,7 @@ impl InstructionSet {
         dispatch!(self.0, simd => rows(simd))
     }
 
-    /// Number of channels in a vector.
+    /// Returns the number of channels in a vector.
     pub(in super::super) fn lanes(self) -> usize {
         fn lanes<S: Simd>(_: S) -> usize {
             S::LANES
@@ -134,7 +134,7 @@ impl fmt::Debug for InstructionSet {
 #[error("instruction set {0:?} is not available; this processor supports {available}", available = available_names())]
 pub struct UnavailableInstructionSet(String);
 
-/// Names of the available instruction sets.
+/// Returns the names of the available instruction sets.
 fn available_names() -> String {
     InstructionSet::available().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -42,9 +42,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn subtract(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// `a * b + c`, with a single rounding if the instruction set supports that.
+    /// Returns `a * b + c`, with a single rounding if the instruction set supports that.
     fn multiply_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// Lane-wise maximum; `b` in lanes where it is NaN.
+    /// Returns the maximum of each lane, or `b` in lanes where `b` is NaN.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
     /// Reads `LANES` values at `source`, which need not be aligned.
@@ -59,7 +59,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `target` is valid for writes of `LANES` values.
     unsafe fn store(self, target: *mut f32, vector: Self::Vector);
 
-    /// Whether this processor supports pairs of bf16 ([`bf16_pairs`](super::bf16_pairs)).
+    /// Returns whether this processor supports pairs of bf16 ([`bf16_pairs`](super::bf16_pairs)).
     #[inline(always)]
     fn has_bf16_pairs(self) -> bool {
         false

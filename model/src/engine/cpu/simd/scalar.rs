@@ -80,7 +80,7 @@ impl Simd for Scalar {
     }
 }
 
-/// Inverse of [`pack_bf16_pair`].
+/// Unpacks the two values of a pair, the inverse of [`pack_bf16_pair`].
 fn unpack_bf16_pair(pair: f32) -> [f32; 2] {
     let bits = pair.to_bits();
     [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]

@@ -148,8 +148,8 @@ x86!(
     }
 );
 
-// These two functions are written in assembly, since intrinsics are only inlined into functions that are compiled with
-// AVX512-BF16, for which all kernels would have to be compiled a second time.
+// These two functions are written in assembly: intrinsics are inlined only into functions that are compiled with
+// AVX512-BF16, so all kernels would have to be compiled a second time with it.
 
 /// Adds the products of pairs of bf16 to `sum`.
 ///

@@ -28,7 +28,7 @@ use transform::{ElementOffsets, InputTransform, OutputTransform};
 pub struct WinogradConvolution<'a> {
     pub weights: &'a WinogradWeights,
     pub schedule: &'a WinogradSchedule,
-    /// `[in_channels / 16, batch, height, width, 16]` with a border of at least 1.
+    /// Input, `[in_channels / 16, batch, height, width, 16]` with a border of at least 1.
     pub input: &'a [f32],
     pub input_shape: &'a BlockedShape,
     pub output: ConvolutionOutput<'a>,
@@ -187,9 +187,9 @@ impl<const M: usize, const STRIDE: usize> Kernel for TransformInputs<'_, M, STRI
 struct ComputeOutputs<'a, const M: usize, const STRIDE: usize> {
     convolution: &'a WinogradConvolution<'a>,
     rows: &'a [TileRow],
-    /// `[elements, in_blocks, tiles, 16]`.
+    /// Transformed inputs, `[elements, in_blocks, tiles, 16]`.
     transformed: &'a [f32],
-    /// `[elements, tiles, panel]`.
+    /// Memory for the products, `[elements, tiles, panel]`.
     products: &'a mut [f32],
     panels: Range<usize>,
 }
@@ -257,7 +257,7 @@ impl<const M: usize, const STRIDE: usize> Kernel for ComputeOutputs<'_, M, STRID
     }
 }
 
-/// Offset of a tile's first pixel in a block of channels.
+/// Returns the offset of a tile's first pixel in a block of channels.
 #[inline(always)]
 fn corner(shape: &BlockedShape, row: &TileRow, column: &TileColumn) -> usize {
     shape.offset(row.image, row.y + shape.border, column.x + shape.border)

@@ -6,12 +6,12 @@ use super::transform::PointCounts;
 use super::weights::WinogradWeights;
 use crate::engine::winograd::{MAX_ALPHA, WinogradVariant};
 
-/// Bytes of a core's cache that one block of tiles may take.
+/// Number of bytes of a core's cache that one block of tiles may take.
 const CACHE_BYTES: usize = 512 << 10;
-/// Maximum size of the transformed inputs of all blocks in a round. A larger batch takes several rounds.
+/// Maximum size of the transformed inputs of all blocks in a round, in bytes. A larger batch takes several rounds.
 const MAX_TRANSFORMED_BYTES: usize = 4 << 20;
 
-/// How a Winograd convolution is split into tiles, blocks of tiles, and tasks.
+/// The division of a Winograd convolution into tiles, blocks of tiles, and tasks.
 pub struct WinogradSchedule {
     /// Rows of tiles of the whole batch.
     pub(super) rows: Vec<TileRow>,
@@ -121,27 +121,27 @@ impl WinogradSchedule {
         self.rows_per_block * self.columns.len()
     }
 
-    /// Number of values of a block's transformed inputs, `[elements, in_blocks, tiles, 16]`.
+    /// Returns the number of values of a block's transformed inputs, `[elements, in_blocks, tiles, 16]`.
     pub(super) fn transformed_len(&self, weights: &WinogradWeights) -> usize {
         weights.elements() * weights.in_blocks * self.tiles_per_block() * BLOCK
     }
 
-    /// Number of values of a block's products for one panel, `[elements, tiles, panel]`.
+    /// Returns the number of values of a block's products for one panel, `[elements, tiles, panel]`.
     fn products_len(&self, weights: &WinogradWeights) -> usize {
         weights.elements() * self.tiles_per_block() * weights.panel
     }
 
-    /// Number of values of temporary memory that all threads share.
+    /// Returns the number of values of temporary memory that all threads share.
     pub fn shared_len(&self, weights: &WinogradWeights) -> usize {
         if self.fused { 0 } else { self.blocks_per_round * self.transformed_len(weights) }
     }
 
-    /// Number of values of scratch memory for each thread.
+    /// Returns the number of values of scratch memory for each thread.
     pub fn scratch_len(&self, weights: &WinogradWeights) -> usize {
         self.products_len(weights) + if self.fused { self.transformed_len(weights) } else { 0 }
     }
 
-    /// Number of tiles in a row that have each interpolation point.
+    /// Returns the number of tiles in a row that have each interpolation point.
     #[inline(always)]
     pub(super) fn tiles_per_row(&self, variant: WinogradVariant) -> PointCounts {
         let mut counts = [0; MAX_ALPHA];

@@ -40,14 +40,14 @@ impl<const M: usize, const STRIDE: usize, const OUTPUTS: usize> Transform1d<M, S
     const INPUT: TransformMatrix<MAX_ALPHA> = Self::VARIANT.input_transform(OUTPUTS);
     const OUTPUT: TransformMatrix<MAX_M> = Self::VARIANT.folded_output_transform(OUTPUTS);
 
-    /// Whether the row of `B^T` of a point is computed independently of its neighbours.
+    /// Returns whether the row of `B^T` of a point is computed independently of its neighbours.
     const fn is_unpaired(point: usize) -> bool {
         point < Self::ALPHA
             && !Self::VARIANT.is_symmetric_pair(OUTPUTS, point)
             && (point == 0 || !Self::VARIANT.is_symmetric_pair(OUTPUTS, point - 1))
     }
 
-    /// `B^T x`: transforms α inputs to α interpolation points.
+    /// Transforms α inputs to α interpolation points, `B^T x`.
     #[inline(always)]
     fn input<S: Simd>(simd: S, x: [S::Vector; MAX_ALPHA]) -> [S::Vector; MAX_ALPHA] {
         let mut points = [simd.splat(0.0); MAX_ALPHA];
@@ -63,7 +63,7 @@ impl<const M: usize, const STRIDE: usize, const OUTPUTS: usize> Transform1d<M, S
         points
     }
 
-    /// `A^T x`: transforms α interpolation points to `OUTPUTS` outputs.
+    /// Transforms α interpolation points to `OUTPUTS` outputs, `A^T x`.
     #[inline(always)]
     fn output<S: Simd>(simd: S, x: [S::Vector; MAX_ALPHA]) -> [S::Vector; MAX_M] {
         let mut terms = x;
@@ -126,7 +126,7 @@ pub struct ElementOffsets<'a> {
 pub type PointCounts = [usize; MAX_ALPHA];
 
 impl ElementOffsets<'_> {
-    /// Offset of the element at row `y` and column `x` of the transformed tile.
+    /// Returns the offset of the element at row `y` and column `x` of the transformed tile.
     #[inline(always)]
     fn at<const M: usize, const STRIDE: usize>(&self, y: usize, x: usize) -> usize {
         let alpha = const { WinogradVariant { m: M, stride: STRIDE }.alpha(M) };

@@ -40,24 +40,24 @@ impl WinogradWeights {
         Algorithm::Winograd(self.variant)
     }
 
-    /// Number of f32 values.
+    /// Returns the size of the packed weights in f32 values.
     pub fn packed_len(&self) -> usize {
         self.packed.len()
     }
 
-    /// Multiply-adds that are executed to compute an output, without those of the transforms.
+    /// Returns the number of multiply-adds that are executed to compute an output, without those of the transforms.
     pub fn multiply_adds(&self, output: &BlockedShape) -> usize {
         let channel_pairs = self.packed.len() / self.variant.filter_elements();
         let [rows, columns] = [output.height, output.width].map(|side| self.variant.multiplications(side));
         output.batch * rows * columns * channel_pairs
     }
 
-    /// α of a full tile.
+    /// Returns α of a full tile.
     pub(super) fn alpha(&self) -> usize {
         self.variant.alpha(self.variant.m)
     }
 
-    /// Number of elements of a transformed full tile, α×α.
+    /// Returns the number of elements of a transformed full tile, α×α.
     pub(super) fn elements(&self) -> usize {
         self.alpha() * self.alpha()
     }

@@ -3,15 +3,16 @@
 
 use super::super::storage::{ElementType, StorageFormat};
 
+/// Types of the buffers of a kernel.
 pub struct BufferTypes {
     pub input: ElementType,
     pub output: ElementType,
-    /// `None` if the kernel reads no weights.
+    /// Format of the weights. `None` if the kernel reads no weights.
     pub weights: Option<StorageFormat>,
     /// Type of the factors of products.
     pub operand: ElementType,
-    /// Binding of the overflow flag, which `to_output` sets if a value overflows the output type. `None` if it does
-    /// not check.
+    /// Binding of the overflow flag, which `to_output` sets if a value overflows the output type. `None` if the kernel
+    /// does not check for overflow.
     pub overflow_binding: Option<usize>,
 }
 
@@ -26,7 +27,7 @@ fn to_output(value: vec4f) -> Output {
 ";
 
 impl BufferTypes {
-    /// Types of a kernel that reads no weights and does not report overflow.
+    /// Returns the types of a kernel that reads no weights and does not report overflow.
     pub fn without_weights(input: ElementType, output: ElementType) -> Self {
         BufferTypes { input, output, weights: None, operand: ElementType::F32, overflow_binding: None }
     }

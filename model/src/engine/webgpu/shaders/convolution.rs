@@ -1,4 +1,4 @@
-//! Parts that all kernels of convolutions share: constants, sums in registers, products, and the storing of sums.
+//! Parts that all convolution kernels share: constants, sums in registers, products, and the storing of sums.
 
 use super::super::convolution_spec::ConvolutionSpec;
 use super::super::kernel_config::KernelConfig;
@@ -7,13 +7,13 @@ use super::super::tensor_layout::{BLOCK, TensorLayout};
 use super::buffer_types::BufferTypes;
 use super::template::{ShaderSource, fill};
 
-/// Types of the buffers of a convolution kernel.
+/// Returns the types of the buffers of a convolution kernel.
 pub fn types(spec: &ConvolutionSpec, operand: ElementType, overflow_binding: Option<usize>) -> BufferTypes {
     let (input, output) = (spec.input.element, spec.written().element);
     BufferTypes { input, output, weights: Some(spec.storage), operand, overflow_binding }
 }
 
-/// Constants that describe the inputs and the weights.
+/// Returns the constants that describe the inputs and the weights.
 pub fn constants(spec: &ConvolutionSpec) -> Vec<(&'static str, usize)> {
     let ConvolutionSpec { layer, config, input, output, .. } = spec;
     vec![
@@ -32,11 +32,13 @@ pub fn constants(spec: &ConvolutionSpec) -> Vec<(&'static str, usize)> {
     ]
 }
 
-/// Fills in how a convolution kernel stores its sums: as outputs, or as they are if another kernel completes them.
+/// Fills in the function with which a convolution kernel stores its sums: as outputs, or unchanged if another kernel
+/// completes them.
 pub fn fill_store_sums(spec: &ConvolutionSpec, text: &mut String, constants: &mut Vec<(&'static str, usize)>) {
     fill_store(spec, &spec.written(), spec.writes_outputs(), text, constants);
 }
 
+/// Generates the kernel that adds up the sums of the splits of a convolution and writes the outputs.
 pub fn reduce_splits(spec: &ConvolutionSpec, overflow_binding: Option<usize>) -> ShaderSource {
     // `Value`, the input type of `types`, is the type of the residual here.
     let types = BufferTypes { output: spec.output.element, ..types(spec, ElementType::F32, overflow_binding) };
@@ -52,7 +54,8 @@ pub fn reduce_splits(spec: &ConvolutionSpec, overflow_binding: Option<usize>) ->
     ShaderSource::new(&types, &constants, &text)
 }
 
-/// Fills in how a sum is stored in a value of layout `written`; if it becomes an output, with bias, residual and ReLU.
+/// Fills in the function that stores a sum in a value of layout `written`. If the sum becomes an output, the function
+/// applies bias, residual and ReLU.
 pub fn fill_store(
     spec: &ConvolutionSpec,
     written: &TensorLayout,
@@ -104,16 +107,16 @@ pub fn sum_registers(spec: &ConvolutionSpec, output_block: impl Fn(usize) -> Str
     lines
 }
 
-/// Name of the function that reads a block of weights as operands.
+/// Returns the name of the function that reads a block of weights as operands.
 pub fn weight_function(operand: ElementType) -> &'static str {
     match operand {
         ElementType::F32 => "weight",
-        // Without a conversion.
+        // This function returns the weights without a conversion.
         ElementType::F16 => "f16_weight",
     }
 }
 
-/// Number of channels in each block of the input; the remaining lanes are zero.
+/// Returns the number of channels in each block of the input; the remaining lanes are zero.
 pub fn channels_per_block(spec: &ConvolutionSpec) -> usize {
     (spec.layer.in_channels / spec.layer.groups).min(BLOCK)
 }

@@ -13,7 +13,7 @@ use super::template::{ShaderSource, fill};
 /// in addition to the sums of a tile.
 const MAX_ROW_INPUTS: usize = 16;
 
-/// Number of workgroups: along groups of output blocks, tiles of an image, and images times splits.
+/// Returns the number of workgroups: along groups of output blocks, tiles of an image, and images times splits.
 pub fn workgroups(spec: &ConvolutionSpec) -> [usize; 3] {
     let [x, y] = spec.config.workgroup;
     let block_groups = spec.output.blocks() / spec.config.blocks;
@@ -24,6 +24,7 @@ fn tiles_per_image(spec: &ConvolutionSpec) -> usize {
     spec.output.height * spec.output.width.div_ceil(spec.config.pixels)
 }
 
+/// Generates the source of a kernel of the direct family.
 pub fn source(
     spec: &ConvolutionSpec,
     overflow_binding: Option<usize>,
@@ -59,8 +60,8 @@ pub fn source(
     ShaderSource::with_specialisation(specialisation, &types, &constants, &text, shape_binding)
 }
 
-/// Index of a block of a tile, from the index of its first block. The blocks of a tile are spaced equally over all
-/// blocks.
+/// Returns the index of a block of a tile, from the index of its first block. The blocks of a tile are spaced equally
+/// over all blocks.
 fn offset_block(first: &str, block: usize) -> String {
     match block {
         0 => first.to_owned(),
@@ -105,7 +106,8 @@ fn tap_products(spec: &ConvolutionSpec, operand: ElementType, lines: &mut Vec<St
     }
 }
 
-/// Stores the sums of each pixel. If tiles may extend beyond the ends of rows, pixels beyond are skipped.
+/// Generates statements that store the sums of each pixel. If tiles may extend beyond the ends of rows (`ragged`),
+/// pixels beyond are skipped.
 fn unrolled_stores(config: &KernelConfig, ragged: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for pixel in 0..config.pixels {
@@ -123,7 +125,7 @@ fn unrolled_stores(config: &KernelConfig, ragged: bool) -> Vec<String> {
     lines
 }
 
-/// Stores the sums in a loop, skipping pixels beyond the ends of rows.
+/// Generates a loop that stores the sums and skips pixels beyond the ends of rows.
 fn store_loop(config: &KernelConfig) -> Vec<String> {
     let sums = (0..config.pixels).flat_map(|pixel| (0..config.blocks).map(move |block| format!("sum{pixel}_{block}")));
     let sums = sums.collect::<Vec<_>>().join(", ");

@@ -17,7 +17,7 @@ use crate::architecture::MaxPool;
 use buffer_types::BufferTypes;
 use template::ShaderSource;
 
-/// What a dispatch computes.
+/// The computation of a dispatch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shader<'a> {
     /// Normalises pixels into the network's input, which has this layout.
@@ -36,7 +36,7 @@ pub enum Shader<'a> {
         tiling: WinogradTiling,
         spec: ConvolutionSpec<'a>,
     },
-    /// The input is the output of a ReLU, and its border is at least as wide as the pool's padding.
+    /// Max-pooling. The input is the output of a ReLU, and its border is at least as wide as the pool's padding.
     MaxPool {
         pool: MaxPool,
         input: TensorLayout,
@@ -62,7 +62,7 @@ pub struct Kernel {
 }
 
 impl Shader<'_> {
-    /// Number of workgroups in each dimension.
+    /// Returns the number of workgroups in each dimension.
     pub fn workgroups(&self) -> [usize; 3] {
         match self {
             Shader::Normalise(output) => [output.width.div_ceil(LINEAR_WORKGROUP), output.height, output.batch],
@@ -82,7 +82,7 @@ impl Shader<'_> {
         }
     }
 
-    /// Number of buffers that the kernel reads, without shape parameters.
+    /// Returns the number of buffers that the kernel reads, without shape parameters.
     fn reads(&self) -> usize {
         match self {
             Shader::Convolution(spec) => 2 + usize::from(spec.added_residual().is_some()),
@@ -96,8 +96,8 @@ impl Shader<'_> {
         }
     }
 
-    /// Whether the kernel checks its outputs for overflow. Pools need no check: their outputs are no larger than
-    /// their inputs.
+    /// Returns whether the kernel checks its outputs for overflow. Pools need no check: their outputs are no larger
+    /// than their inputs.
     fn reports_overflow(&self) -> bool {
         let written = match self {
             Shader::Normalise(output) => output.element,
@@ -108,7 +108,8 @@ impl Shader<'_> {
         written == ElementType::F16
     }
 
-    /// Whether the kernel can read its shape from a buffer: only kernels of which a network has many need to be shared.
+    /// Returns whether the kernel can read its shape from a buffer: only kernels of which a network has many need to be
+    /// shared.
     fn can_be_shared(&self) -> bool {
         match self {
             Shader::Convolution(spec) => spec.config.family == KernelFamily::Direct,
@@ -123,8 +124,8 @@ impl Shader<'_> {
     /// Generates the kernel. A kernel that cannot be shared is specialised per shape regardless of `specialisation`.
     pub fn kernel(&self, specialisation: Specialisation) -> Kernel {
         let specialisation = if self.can_be_shared() { specialisation } else { Specialisation::PerShape };
-        // Binding 0 is the output; then follow the reads, the last of which are the shape parameters, and the
-        // overflow flag.
+        // Binding 0 is the output. The buffers that the kernel reads follow, the last of which holds the shape
+        // parameters, and then the overflow flag.
         let reads = self.reads() + usize::from(specialisation == Specialisation::Shared);
         let shape_binding = reads;
         let reports_overflow = self.reports_overflow();

@@ -1,5 +1,5 @@
-//! Assembles the source of a kernel from a WGSL template: type declarations and constants in front, generated lines
-//! in place of marks of the form `//{name}`.
+//! Assembles the source of a kernel from a WGSL template: precedes it with type declarations and constants, and
+//! replaces placeholders of the form `//{name}` by generated lines.
 
 use super::super::kernel_config::Specialisation;
 use super::buffer_types::BufferTypes;
@@ -8,25 +8,27 @@ use std::fmt::Write;
 /// Constants that determine the generated lines themselves. All others depend on shapes only.
 const STRUCTURAL_CONSTANTS: [&str; 7] = ["KERNEL", "STRIDE", "PIXELS", "BLOCKS", "WORKGROUP_X", "WORKGROUP_Y", "TILE"];
 
+/// The WGSL source of a kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShaderSource {
     pub text: String,
-    /// The words of the buffer of shape parameters, the last buffer that the kernel reads, if it reads them.
+    /// Content of the buffer of shape parameters, the last buffer that the kernel reads. `None` if it reads none.
     pub shape_parameters: Option<Vec<u32>>,
 }
 
 impl ShaderSource {
-    /// Declares all of `constants` as WGSL constants.
+    /// Assembles a source that declares all of `constants` as WGSL constants.
     pub fn new(types: &BufferTypes, constants: &[(&str, usize)], text: &str) -> Self {
         let mut source = types.declarations() + "\n";
         for (name, value) in constants {
-            writeln!(source, "const {name} = {value}u;").expect("writing to a string");
+            writeln!(source, "const {name} = {value}u;").expect("writing to a string succeeds");
         }
         ShaderSource { text: source + "\n" + text, shape_parameters: None }
     }
 
-    /// Declares `constants` as WGSL constants if shaders are specialised per shape. Otherwise only the structural
-    /// ones are constants; an invocation starts by reading the others from the buffer at `binding`.
+    /// Assembles a source that declares all of `constants` as WGSL constants if shaders are specialised per shape.
+    /// Otherwise only the structural ones are constants, and each invocation first reads the others from the buffer at
+    /// `binding`.
     pub fn with_specialisation(
         specialisation: Specialisation,
         types: &BufferTypes,
@@ -54,21 +56,21 @@ impl ShaderSource {
     }
 }
 
-/// Replaces the first line `//{name}` by `lines`, indented as the mark was; without lines, the line of the mark is
-/// removed.
+/// Replaces the first placeholder `//{name}` by `lines`, indented like the placeholder. If there are no lines, the line
+/// of the placeholder is removed.
 ///
 /// # Panics
-/// Panics if the text has no such mark.
+/// Panics if the text has no such placeholder.
 pub fn fill(text: &mut String, name: &str, lines: impl IntoIterator<Item = String>) {
     fill_lines(text, name, &lines.into_iter().collect::<Vec<_>>());
 }
 
-/// The part of [`fill`] that is not generic, so that it is compiled once.
+/// Does the work of [`fill`]; it is not generic, so that it is compiled once.
 fn fill_lines(text: &mut String, name: &str, lines: &[String]) {
-    let mark = format!("//{{{name}}}");
-    let position = text.find(&mark).expect("the template has the mark");
+    let placeholder = format!("//{{{name}}}");
+    let position = text.find(&placeholder).expect("the template has the placeholder");
     let start = text[..position].rfind('\n').map_or(0, |end| end + 1);
-    let end = position + mark.len() + 1;
+    let end = position + placeholder.len() + 1;
     let indent = " ".repeat(position - start);
     let lines: String = lines.iter().map(|line| format!("{indent}{line}\n")).collect();
     text.replace_range(start..end, &lines);
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_are_replaced_by_indented_lines_or_removed() {
+    fn placeholders_are_replaced_by_indented_lines_or_removed() {
         let mut text = "{\n    //{some}\n    //{none}\n}\n".to_owned();
         fill(&mut text, "some", ["a;".to_owned(), "b;".to_owned()]);
         fill(&mut text, "none", []);

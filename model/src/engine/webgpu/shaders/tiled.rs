@@ -10,14 +10,14 @@ use super::template::{ShaderSource, fill};
 /// Number of invocations in a workgroup.
 const INVOCATIONS: usize = SIDE * SIDE;
 
-/// Number of workgroups: along tiles of pixels, tiles of output blocks, and splits.
+/// Returns the number of workgroups: along tiles of pixels, tiles of output blocks, and splits.
 pub fn workgroups(spec: &ConvolutionSpec) -> [usize; 3] {
     let config = &spec.config;
     let [pixels, blocks] = [SIDE * config.pixels, SIDE * config.blocks];
     [all_pixels(spec).div_ceil(pixels), spec.output.blocks().div_ceil(blocks), config.splits]
 }
 
-/// Number of output pixels of all images.
+/// Returns the number of output pixels of all images.
 fn all_pixels(spec: &ConvolutionSpec) -> usize {
     spec.output.batch * spec.output.height * spec.output.width
 }
@@ -26,6 +26,7 @@ fn k_tile(spec: &ConvolutionSpec) -> KTile {
     KTile::new(spec.layer).expect("tiled kernels are only selected for layers with K tiles")
 }
 
+/// Generates the source of a kernel of the tiled family.
 pub fn source(spec: &ConvolutionSpec, overflow_binding: Option<usize>) -> ShaderSource {
     let (layer, config, output) = (spec.layer, &spec.config, &spec.output);
     let k_tile = k_tile(spec);
@@ -53,7 +54,7 @@ pub fn source(spec: &ConvolutionSpec, overflow_binding: Option<usize>) -> Shader
     let operand = spec.operand_type(Specialisation::PerShape);
     let staged = staged_elements(spec, operand);
     fill(&mut text, "registers", staged.iter().map(|staged| format!("var {}: Operand;", staged.register)));
-    // Reads occur twice: before the loop, and in each iteration for the next.
+    // Reads occur twice: before the loop for the first iteration, and in each iteration for the next one.
     for _ in 0..2 {
         fill(&mut text, "read", staged.iter().map(StagedElement::read));
     }
@@ -121,7 +122,7 @@ fn staged_elements(spec: &ConvolutionSpec, operand: ElementType) -> Vec<StagedEl
     staged
 }
 
-/// Stores the sums of each pixel inside the images and each block inside the output.
+/// Generates statements that store the sums of each pixel inside the images and each block inside the output.
 fn stores(spec: &ConvolutionSpec) -> Vec<String> {
     let ragged = !spec.output.blocks().is_multiple_of(SIDE * spec.config.blocks);
     let mut lines = Vec::new();

@@ -11,12 +11,13 @@ use super::buffer_types::BufferTypes;
 use super::convolution::fill_store;
 use super::template::{ShaderSource, fill};
 
-/// Each invocation transforms one channel of a tile.
+/// Returns the number of workgroups of the input transform. Each invocation transforms one channel of a tile.
 pub fn input_transform_workgroups(tiling: &WinogradTiling, input: &TensorLayout) -> [usize; 3] {
     [(BLOCK * tiling.tiles()).div_ceil(LINEAR_WORKGROUP), input.blocks(), 1]
 }
 
-/// Each invocation transforms one block of channels of a tile.
+/// Returns the number of workgroups of the output transform. Each invocation transforms one block of channels of a
+/// tile.
 pub fn output_transform_workgroups(tiling: &WinogradTiling, output: &TensorLayout) -> [usize; 3] {
     [tiling.tiles().div_ceil(LINEAR_WORKGROUP), output.blocks(), 1]
 }
@@ -175,13 +176,13 @@ pub fn output_transform(
     ShaderSource::with_specialisation(specialisation, &types, &constants, &text, shape_binding)
 }
 
-/// Names of the elements of a square matrix of this side, row by row, separated by commas.
+/// Returns the names of the elements of a square matrix of this side, row by row, separated by commas.
 fn matrix_elements(name: &str, side: usize) -> String {
     let elements = (0..side * side).map(|index| format!("{name}{}{}", index / side, index % side));
     elements.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the name of the variable that holds an element of a vector.
+/// Function that returns the name of the variable that holds an element of a vector.
 type ElementName<'a> = &'a dyn Fn(usize) -> String;
 
 /// Generates `B^T x` for a vector x of `alpha` inputs. The rows of two opposite interpolation points share an even

@@ -37,8 +37,8 @@ async fn returns_logits_of_every_image() {
         (&json!("logits"), &json!("FP32"), &json!([3, 256]))
     );
     let logits: Vec<f32> = serde_json::from_value(output["data"].clone()).unwrap();
-    let likeliest: Vec<usize> = logits.chunks(256).map(|row| top_k_indices(row, 1)[0]).collect();
-    assert_eq!(likeliest, [3, 200, 77]);
+    let top_classes: Vec<usize> = logits.chunks(256).map(|row| top_k_indices(row, 1)[0]).collect();
+    assert_eq!(top_classes, [3, 200, 77]);
 }
 
 #[tokio::test]
