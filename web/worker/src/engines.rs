@@ -1,7 +1,8 @@
 //! The CPU and WebGPU engines of the worker's model. One of them answers; the CPU engine takes over if WebGPU fails.
 
 use crate::message::EngineChoice;
-use crate::timeout::{sleep, timeout};
+use crate::timeout::timeout;
+use gloo_timers::future::TimeoutFuture;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::classifier::{Classifier, PreparedPhoto};
 use model::engine::{Device, Engine, EngineError, EngineOptions, FallbackEngine};
@@ -205,7 +206,7 @@ impl Engines {
     /// Waits until no request is pending, but at least [`IDLE_MS`].
     pub async fn wait_idle(&self) {
         loop {
-            sleep(IDLE_MS).await;
+            TimeoutFuture::new(IDLE_MS).await;
             if self.pending.get() == 0 {
                 return;
             }

@@ -18,8 +18,8 @@ pub fn send_reply(reply: Reply) {
     }
 }
 
-pub fn send_failure(id: Option<u32>, code: &str, message: impl ToString) {
-    send_reply(Reply::Failure { id, error: FailureDetail { code: code.to_owned(), message: message.to_string() } });
+pub fn send_failure(id: Option<u32>, code: &str, message: String) {
+    send_reply(Reply::Failure { id, error: FailureDetail { code: code.to_owned(), message } });
 }
 
 /// Reports panics to the page and to the console. After a panic, the module is unusable and none of its promises will
@@ -27,7 +27,7 @@ pub fn send_failure(id: Option<u32>, code: &str, message: impl ToString) {
 pub fn report_panics() {
     panic::set_hook(Box::new(|info| {
         console_error_panic_hook::hook(info);
-        send_failure(None, PANIC, info);
+        send_failure(None, PANIC, info.to_string());
     }));
 }
 

@@ -58,7 +58,7 @@ async fn handle(shared: SharedEngines, request: Request) {
         Request::Classify { id, photo, top_k, explain } => {
             let engines = shared.borrow().clone();
             let Some(engines) = engines else {
-                return send_failure(Some(id), "not_ready", "no model is loaded yet");
+                return send_failure(Some(id), "not_ready", "no model is loaded yet".into());
             };
             let _guard = engines.begin_request();
             match classify(&engines, photo, top_k, explain).await {
