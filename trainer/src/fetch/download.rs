@@ -16,6 +16,9 @@ use ureq::Body;
 use ureq::http::Response;
 use url::Url;
 
+/// Longest `Retry-After` that is respected. If a server asks for a longer delay, the request fails.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
 /// A file to download.
 pub struct RemoteFile {
     pub url: Url,
@@ -187,7 +190,12 @@ pub fn status_error(url: &Url, response: &Response<Body>) -> RequestError {
     let status = response.status();
     let error = anyhow!("{url}: server responded with {status}");
     match status.as_u16() {
-        408 | 425 | 429 | 500.. => RequestError::Transient { error, retry_after: retry_after(response) },
+        408 | 425 | 429 | 500.. => match retry_after(response) {
+            Some(delay) if delay > MAX_RETRY_AFTER => {
+                RequestError::Permanent(anyhow!("{error:#}; it asks to retry in {} s", delay.as_secs()))
+            }
+            retry_after => RequestError::Transient { error, retry_after },
+        },
         401 | 403 => RequestError::Permanent(error.context("access denied")),
         404 | 410 => RequestError::Permanent(error.context("file not found")),
         _ => RequestError::Permanent(error),

@@ -10,8 +10,6 @@ use std::time::Duration;
 /// Shortest and longest delay before a retry, without jitter. Jitter increases a delay up to twice its length.
 const MIN_DELAY: Duration = Duration::from_millis(500);
 const MAX_DELAY: Duration = Duration::from_secs(30);
-/// Longest `Retry-After` that is respected. If a server asks for a longer delay, the request fails.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Retries of one operation: at most `max_retries` in a row without progress.
 pub struct Retries {
@@ -77,7 +75,7 @@ impl Retries {
             RequestError::Transient { retry_after, .. } => {
                 state.was_reached = true;
                 state.retry_after = *retry_after;
-                retry_after.is_none_or(|delay| delay <= MAX_RETRY_AFTER)
+                true
             }
         }
     }
@@ -145,17 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_replaces_the_delay_up_to_a_limit() {
-        let asking = |seconds| RequestError::Transient {
-            error: anyhow!("busy"),
-            retry_after: Some(Duration::from_secs(seconds)),
-        };
+    fn retry_after_replaces_the_delay() {
+        let busy = RequestError::Transient { error: anyhow!("busy"), retry_after: Some(Duration::from_secs(7)) };
         let retries = Retries::new(2);
-        assert!(retries.is_retryable(&asking(7)));
+        assert!(retries.is_retryable(&busy));
         assert_eq!(retries.next_delay(), Some(Duration::from_secs(7)));
         assert!(retries.is_retryable(&broke()));
         let delay = retries.next_delay().unwrap();
         assert!(delay >= MIN_DELAY && delay < 4 * MIN_DELAY, "{delay:?}");
-        assert!(!retries.is_retryable(&asking(301)));
     }
 }

@@ -231,7 +231,7 @@ fn honours_retry_after() {
     let folder = tempfile::tempdir().unwrap();
     let busy = Server::start(|_, _| ScriptedResponse::status(503).with_header("retry-after", "86400"));
     let stderr = expect_failure(&mut fetch(folder.path(), &busy.address(), &[NAME]));
-    assert!(stderr.contains("responded with 503"), "{stderr}");
+    assert!(stderr.contains("responded with 503") && stderr.contains("asks to retry in 86400 s"), "{stderr}");
     assert_eq!(busy.requests().len(), 1, "a delay of a day is too long to wait");
 }
 
