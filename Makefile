@@ -199,8 +199,8 @@ OPTIMISE = optimise() { \
 		$(WASM_OPT) $$2 -o $$kept.new; $(EXPORT_SECOND_TABLE) $$kept.new; mv $$kept.new $$kept; }; \
 	cp $$kept $$2; }
 
-# Removes indentation and comments from the worker's JavaScript. None of its strings spans lines.
-UNINDENT = perl -0pi -e 's{^\s*/\*.*?\*/\n}{}gms; s/^[ \t]+//gm'
+# Removes indentation, empty lines and comments from the worker's JavaScript. None of its strings spans lines.
+UNINDENT = perl -0pi -e 's{^\s*/\*.*?\*/\n}{}gms; s{^\s*//.*\n}{}gm; s/^\s+//gm'
 
 # Trunk builds offline and calls `cargo metadata`, which needs every package of the lock file for every platform, so
 # they are fetched first.
