@@ -79,6 +79,6 @@ mod tests {
         let expected = DtypeOverride { tensor: "conv1.weight".to_owned(), dtype: Dtype::F16 };
         assert_eq!(parse_override("conv1.weight=f16"), Ok(expected));
         assert!(parse_override("conv1.weight").unwrap_err().contains("conv1.weight=f16"));
-        assert!(parse_override("conv1.weight=f8").unwrap_err().contains("f32, f16, i8"));
+        assert!(parse_override("conv1.weight=f8").unwrap_err().contains("f32, f16 or i8"));
     }
 }

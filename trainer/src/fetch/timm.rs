@@ -240,7 +240,7 @@ mod tests {
             ("pretrained_cfg", json!({"crop_pct": 0.0}), "crop_pct is 0"),
             ("pretrained_cfg", json!({"crop_mode": "squash"}), "squash"),
             ("pretrained_cfg", json!({"interpolation": "lanczos"}), "lanczos"),
-            ("pretrained_cfg", json!({"std": [0.0, 1.0, 1.0]}), "above zero"),
+            ("pretrained_cfg", json!({"std": [0.0, 1.0, 1.0]}), "greater than zero"),
             ("label_names", json!(7), "written by timm"),
         ] {
             let mut config = resnet18();
