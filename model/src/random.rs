@@ -1,5 +1,8 @@
 //! Reproducible pseudo-random numbers, the same on every machine, and random weights and pixels derived from them, for
 //! tests and measurements that need no trained weights.
+//!
+//! The crate `rand` was considered. The generator is our own because resumed training runs and golden files need values
+//! that never change, whereas `rand` may change the values of its distributions between versions.
 
 use crate::architecture::{Architecture, TensorKind, TensorSpec};
 use crate::checkpoint::{Checkpoint, Metadata};

@@ -1,6 +1,6 @@
 //! Errors of reading, creating and converting checkpoints.
 
-use super::{Dtype, Metadata};
+use super::dtype::Dtype;
 use crate::architecture::ArchitectureError;
 
 /// Error of reading, creating or converting a checkpoint. Each variant names the tensor, offset or count at fault.
@@ -39,8 +39,8 @@ pub enum CheckpointError {
     #[error("tensor {name:?}: an int8 matrix of {rows} rows needs finite scales {name}.scale, F32 of shape [{rows}]")]
     InvalidScales { name: String, rows: usize },
 
-    #[error("unsupported metadata version {found}; this program reads version {version}", version = Metadata::VERSION)]
-    MetadataVersion { found: u64 },
+    #[error("unsupported metadata version {found}; this program reads version {supported}")]
+    MetadataVersion { found: u64, supported: u32 },
     #[error("the metadata is invalid: {0}")]
     InvalidMetadata(serde_json::Error),
     #[error("the metadata lists {found} {what}, but the network has {expected} classes")]

@@ -5,17 +5,34 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
-pub(super) fn from_path(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let open = || -> io::Result<(File, u64)> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
-        Ok((file, metadata.len()))
-    };
-    let result = open().map_err(CheckpointError::from);
-    result.and_then(|(file, length)| read(BufReader::new(file), length)).map_err(|error| in_file(path, error))
+impl Checkpoint {
+    /// Reads a file like [`Checkpoint::from_bytes`]. Its header is validated before memory is allocated for the
+    /// tensors.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Checkpoint::from_bytes`] and of reading the file, with its path.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let path = path.as_ref();
+        let open = || -> io::Result<(File, u64)> {
+            let file = File::open(path)?;
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                return Err(io::Error::other("not a file"));
+            }
+            Ok((file, metadata.len()))
+        };
+        let result = open().map_err(CheckpointError::from);
+        result.and_then(|(file, length)| read(BufReader::new(file), length)).map_err(|error| in_file(path, error))
+    }
+
+    /// Writes [`Checkpoint::to_bytes`] to a file, atomically: see [`write_atomically`].
+    ///
+    /// # Errors
+    /// Returns an error with the path if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        let path = path.as_ref();
+        write_atomically(path, &self.to_bytes()).map_err(|error| in_file(path, error.into()))
+    }
 }
 
 /// Reads a file of `length` bytes. The whole header is validated before memory is allocated for the tensors.
@@ -29,10 +46,6 @@ fn read(mut reader: impl Read, length: u64) -> Result<Checkpoint, CheckpointErro
         stream.push_part(&bytes)?;
     }
     stream.finish()
-}
-
-pub(super) fn save(checkpoint: &Checkpoint, path: &Path) -> Result<(), CheckpointError> {
-    write_atomically(path, &checkpoint.to_bytes()).map_err(|error| in_file(path, error.into()))
 }
 
 fn in_file(path: &Path, reason: CheckpointError) -> CheckpointError {

@@ -1,6 +1,6 @@
 //! The metadata of a checkpoint.
 
-use super::CheckpointError;
+use super::error::CheckpointError;
 use crate::architecture::Architecture;
 use crate::preprocess::Preprocessing;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ impl Metadata {
         }
         let Versioned { version } = serde_json::from_str(json).map_err(CheckpointError::InvalidMetadata)?;
         if version != u64::from(Self::VERSION) {
-            return Err(CheckpointError::MetadataVersion { found: version });
+            return Err(CheckpointError::MetadataVersion { found: version, supported: Self::VERSION });
         }
         let metadata: Self = serde_json::from_str(json).map_err(CheckpointError::InvalidMetadata)?;
         metadata.check_counts()?;

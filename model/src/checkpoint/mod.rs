@@ -99,42 +99,6 @@ impl Checkpoint {
         Ok(Checkpoint { metadata, architecture_inferred: false, tensors: stored })
     }
 
-    /// Reads a safetensors file with torchvision's tensor names. If it lacks our metadata, the architecture is
-    /// inferred from the tensors (bottlenecks are assumed to be v1.5, see [`Checkpoint::assumption`]) and classes are
-    /// named by index.
-    ///
-    /// # Errors
-    /// Returns an error if the file is malformed, its metadata is invalid, or its tensors do not match an architecture.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let mut stream = CheckpointStream::new(bytes.len() as u64);
-        stream.push(bytes)?;
-        stream.finish()
-    }
-
-    /// Reads a file like [`Checkpoint::from_bytes`]. Its header is validated before memory is allocated for the
-    /// tensors.
-    ///
-    /// # Errors
-    /// Returns the errors of [`Checkpoint::from_bytes`] and of reading the file, with its path.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn from_path(path: impl AsRef<std::path::Path>) -> Result<Self, CheckpointError> {
-        file::from_path(path.as_ref())
-    }
-
-    /// Serialises the checkpoint as a safetensors file. Equal content gives equal bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        write::to_bytes(self)
-    }
-
-    /// Writes [`Checkpoint::to_bytes`] to a file, atomically: see [`write_atomically`].
-    ///
-    /// # Errors
-    /// Returns an error with the path if the file cannot be written.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn save(&self, path: impl AsRef<std::path::Path>) -> Result<(), CheckpointError> {
-        file::save(self, path.as_ref())
-    }
-
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }

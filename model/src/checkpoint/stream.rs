@@ -149,6 +149,20 @@ impl CheckpointStream {
     }
 }
 
+impl Checkpoint {
+    /// Reads a safetensors file with torchvision's tensor names. If it lacks our metadata, the architecture is
+    /// inferred from the tensors (bottlenecks are assumed to be v1.5, see [`Checkpoint::assumption`]) and classes are
+    /// named by index.
+    ///
+    /// # Errors
+    /// Returns an error if the file is malformed, its metadata is invalid, or its tensors do not match an architecture.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
+        let mut stream = CheckpointStream::new(bytes.len() as u64);
+        stream.push(bytes)?;
+        stream.finish()
+    }
+}
+
 impl TensorReader {
     fn new(header: Header) -> Result<Self, CheckpointError> {
         let described = header.metadata.get(METADATA_KEY).map(|json| Metadata::from_json(json)).transpose()?;

@@ -9,29 +9,33 @@ use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorInfo;
 use std::borrow::Cow;
 
-/// Returns the whole file. Tensors are sorted by decreasing element size, so that each one is aligned, then by name.
-pub(super) fn to_bytes(checkpoint: &Checkpoint) -> Vec<u8> {
-    let mut tensors = file_tensors(checkpoint);
-    tensors.sort_by(|left, right| right.dtype.bitsize().cmp(&left.dtype.bitsize()).then(left.name.cmp(&right.name)));
+impl Checkpoint {
+    /// Serialises the checkpoint as a safetensors file. Equal content gives equal bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut tensors = file_tensors(self);
+        // Sorted by decreasing element size, so that each tensor is aligned, then by name.
+        tensors
+            .sort_by(|left, right| right.dtype.bitsize().cmp(&left.dtype.bitsize()).then(left.name.cmp(&right.name)));
 
-    let json = checkpoint.metadata.to_json().expect("the metadata was validated on creation");
-    let mut header = Header::default();
-    header.metadata.insert("format".to_owned(), "pt".to_owned());
-    header.metadata.insert(METADATA_KEY.to_owned(), json);
-    let mut offset = 0;
-    for tensor in &tensors {
-        let end = offset + tensor.bytes.len();
-        let info = TensorInfo { dtype: tensor.dtype, shape: tensor.shape.to_vec(), data_offsets: (offset, end) };
-        header.tensors.push((tensor.name.to_string(), info));
-        offset = end;
-    }
+        let json = self.metadata.to_json().expect("the metadata was validated on creation");
+        let mut header = Header::default();
+        header.metadata.insert("format".to_owned(), "pt".to_owned());
+        header.metadata.insert(METADATA_KEY.to_owned(), json);
+        let mut offset = 0;
+        for tensor in &tensors {
+            let end = offset + tensor.bytes.len();
+            let info = TensorInfo { dtype: tensor.dtype, shape: tensor.shape.to_vec(), data_offsets: (offset, end) };
+            header.tensors.push((tensor.name.to_string(), info));
+            offset = end;
+        }
 
-    let mut bytes = header.to_bytes();
-    bytes.reserve_exact(offset);
-    for tensor in tensors {
-        bytes.extend(tensor.bytes);
+        let mut bytes = header.to_bytes();
+        bytes.reserve_exact(offset);
+        for tensor in tensors {
+            bytes.extend(tensor.bytes);
+        }
+        bytes
     }
-    bytes
 }
 
 /// A tensor as the file stores it; an int8 matrix consists of two, its values and its scales.

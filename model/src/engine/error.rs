@@ -1,6 +1,7 @@
 //! Errors of preparing and running a plan.
 
-use super::{Device, DeviceError, Precision};
+use super::device::{Device, DeviceError};
+use super::precision::Precision;
 
 /// Error of preparing or running a plan.
 #[derive(Debug, thiserror::Error)]

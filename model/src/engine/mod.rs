@@ -15,6 +15,8 @@ mod fallback;
 mod input;
 mod options;
 mod output;
+mod precision;
+mod prepare_from;
 mod profile;
 #[cfg(feature = "webgpu")]
 mod streaming;
@@ -28,13 +30,13 @@ pub use device::{Device, DeviceError};
 pub use error::EngineError;
 pub use fallback::{FallbackEngine, OnFallback};
 pub use input::{Input, Normalised};
-pub use options::{AdapterKind, EngineOptions, Precision, UnknownAdapterKind, UnknownPrecision, parse_thread_count};
+pub use options::{AdapterKind, EngineOptions, UnknownAdapterKind, parse_thread_count};
 pub use output::{Activation, Logits, Output};
+pub use precision::{Precision, UnknownPrecision};
 pub use profile::OperationProfile;
 #[cfg(feature = "webgpu")]
 pub use streaming::StreamingEngine;
 
-use crate::checkpoint::Checkpoint;
 use crate::plan::{Plan, Tap};
 use cpu::CpuEngine;
 #[cfg(feature = "webgpu")]
@@ -103,28 +105,6 @@ impl Engine {
             }
             #[cfg(not(feature = "burn"))]
             Device::Flex | Device::Wgpu(_) | Device::Cuda(_) => Err(DeviceError::NotCompiledIn(device).into()),
-        }
-    }
-
-    /// Prepares a checkpoint on a device without consuming it. The device `webgpu` receives the weights layer by layer,
-    /// so that main memory never holds all layers as f32.
-    ///
-    /// # Errors
-    /// Returns the errors of [`prepare_with`](Self::prepare_with).
-    pub async fn prepare_from(
-        checkpoint: &Checkpoint,
-        device: Device,
-        options: EngineOptions,
-    ) -> Result<Self, EngineError> {
-        options.check(device)?;
-        match device {
-            #[cfg(feature = "webgpu")]
-            Device::WebGpu(index) => {
-                let nominal_side = options.nominal_side.or(Some(checkpoint.metadata().preprocessing.crop as usize));
-                let options = EngineOptions { nominal_side, ..options };
-                StreamingEngine::open(checkpoint.architecture(), index, options).await?.upload_all(checkpoint).await
-            }
-            _ => Engine::prepare_with(Plan::new(checkpoint), device, options).await,
         }
     }
 

@@ -7,7 +7,8 @@ use image::ImageFormat;
 use super::decoded_image::DecodedImage;
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
-use super::{Preprocessing, image_crate, jpeg};
+use super::parameters::Preprocessing;
+use super::{image_crate, jpeg};
 
 /// Message of the error into which a decoder's panic is turned.
 const DECODER_PANICKED: &str = "the decoder panicked";

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::Interpolation;
+use super::parameters::Interpolation;
 
 /// Fraction bits of the fixed-point weights, as in Pillow: 8 bits of value and 2 of overshoot remain in an `i32`.
 pub(super) const PRECISION: u32 = 32 - 8 - 2;

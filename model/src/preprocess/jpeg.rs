@@ -11,7 +11,9 @@ use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, FrameHeader, JpegEr
 use super::decoded_image::DecodedImage;
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
-use super::{Preprocessing, Rectangle, resize};
+use super::parameters::Preprocessing;
+use super::rectangle::Rectangle;
+use super::resize;
 
 const FORMAT: &str = "JPEG";
 

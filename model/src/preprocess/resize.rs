@@ -13,9 +13,9 @@ use std::ops::Range;
 
 use image::metadata::Orientation;
 
-use super::Preprocessing;
 use super::convolve::{self, Pixels};
 use super::filter_taps::{self, FilterTaps};
+use super::parameters::Preprocessing;
 
 /// A borrowed image in its stored orientation, of which some columns may be absent.
 pub(super) struct ImageView<'a> {

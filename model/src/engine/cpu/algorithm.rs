@@ -52,7 +52,8 @@ impl Algorithm {
     }
 }
 
-/// Formats the names that `trainer bench --layers` prints.
+/// Formats the names that `trainer bench --layers` prints. `matrix` means direct convolution; the label is kept because
+/// it is part of the result lines of `trainer bench`.
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

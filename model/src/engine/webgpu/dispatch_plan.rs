@@ -318,7 +318,7 @@ mod tests {
             let last_3x3 = last_3x3.unwrap();
             assert!(last_3x3.algorithm.starts_with(kernel), "{last_3x3:?}");
             assert_eq!(last_3x3.multiply_adds, 9 * 512 * 512 * 7 * 7);
-            // With the biases.
+            // The total includes the biases.
             assert_eq!(last_3x3.weight_bytes, 4 * 512 * (matrices * 512 + 1));
             // Weights dominate the traffic of this layer.
             assert!(
