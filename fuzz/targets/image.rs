@@ -12,8 +12,7 @@ mod peak;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| check(bytes));
 
-/// A 200th of the server's limits on pixels and memory: a file that takes a fifth of a second here would take the
-/// server most of a minute.
+/// 1/200 of the server's default limits on pixels and memory. A file that takes 0.2 s here can take the server 40 s.
 const LIMITS: Limits = Limits { bytes: 1 << 20, pixels: 250_000, memory: (512 << 20) / 200 };
 
 /// Memory in bytes that decoders take in addition to the buffers of an image, whatever its size: tables, sliding

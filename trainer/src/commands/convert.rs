@@ -16,7 +16,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Convert {
-    /// Checkpoint to read
+    /// Checkpoint, or any file that `trainer import` reads
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// Checkpoint to write: .safetensors

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const PREFETCHED_BATCHES: usize = 3;
 
 /// A batch of samples.
-pub struct Batch {
+pub struct TrainingBatch {
     /// Images of the samples that could be decoded; `None` if there are none.
     pub images: Option<ImageBatch>,
     /// Sample of each image.
@@ -27,7 +27,7 @@ pub struct Batch {
 
 /// Iterator over batches, in the given order for any number of threads.
 pub struct DataLoader {
-    batches: Receiver<Batch>,
+    batches: Receiver<TrainingBatch>,
     producer: Option<JoinHandle<()>>,
     waited: Duration,
 }
@@ -49,7 +49,7 @@ impl DataLoader {
             for items in batches {
                 let images = threads.install(|| items.par_iter().map(|&item| sample_loader.load(item)).collect());
                 // The receiver was dropped: training was interrupted or failed.
-                if sender.send(Batch::new(&sample_loader, items, images)).is_err() {
+                if sender.send(TrainingBatch::new(&sample_loader, items, images)).is_err() {
                     return;
                 }
             }
@@ -64,9 +64,9 @@ impl DataLoader {
 }
 
 impl Iterator for DataLoader {
-    type Item = Batch;
+    type Item = TrainingBatch;
 
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> Option<TrainingBatch> {
         let start = Instant::now();
         let batch = self.batches.recv().ok();
         self.waited += start.elapsed();
@@ -80,7 +80,7 @@ impl Iterator for DataLoader {
     }
 }
 
-impl Batch {
+impl TrainingBatch {
     fn new(
         sample_loader: &SampleLoader,
         requested: Vec<EpochItem>,
@@ -98,7 +98,7 @@ impl Batch {
         }
         let classes = items.iter().map(|item| sample_loader.samples[item.index].class).collect();
         // All images have the same size, so stacking fails only for an empty batch.
-        Batch { images: ImageBatch::stack(images).ok(), items, classes, skipped }
+        TrainingBatch { images: ImageBatch::stack(images).ok(), items, classes, skipped }
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
         Transform::Train { augmentation, seed: 4, epoch }
     }
 
-    fn pixels(batches: impl Iterator<Item = Batch>) -> Vec<(Option<ImageBatch>, Vec<usize>)> {
+    fn pixels(batches: impl Iterator<Item = TrainingBatch>) -> Vec<(Option<ImageBatch>, Vec<usize>)> {
         batches.map(|batch| (batch.images, batch.classes)).collect()
     }
 

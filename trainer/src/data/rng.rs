@@ -1,4 +1,7 @@
 //! Random numbers as a function of the seed and of their purpose, without shared state.
+//!
+//! The crate `rand` was considered. The generator is our own because resumed runs and golden files need values that
+//! never change, whereas `rand` may change the values of its distributions between versions.
 
 use model::random::{SPLITMIX64_INCREMENT, splitmix64};
 

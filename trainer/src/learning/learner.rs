@@ -9,7 +9,7 @@ use super::metrics::{StepMetrics, class_rank};
 use super::mixing::MixingPlan;
 use super::network_tensors::{TensorFilter, flat_tensors, with_flat_tensors, with_sequential_ids};
 use super::optimiser::optimiser;
-use crate::recipe::{Precision, Recipe, TrainedLayers};
+use crate::recipe::{Recipe, TrainedLayers, TrainingPrecision};
 use crate::replicas::{Collective, ReplicaLost};
 use anyhow::Result;
 use burn::module::Module;
@@ -97,13 +97,13 @@ impl Learner {
             bucket_layout: BucketLayout::new(&network, is_trained),
             optimiser: optimiser(recipe),
             ema,
-            loss_scale: (recipe.precision == Precision::F16).then(LossScale::default),
+            loss_scale: (recipe.precision == TrainingPrecision::F16).then(LossScale::default),
             steps: 0,
             layers: recipe.layers,
             precision: match recipe.precision {
-                Precision::F32 => DType::F32,
-                Precision::Bf16 => DType::BF16,
-                Precision::F16 => DType::F16,
+                TrainingPrecision::F32 => DType::F32,
+                TrainingPrecision::Bf16 => DType::BF16,
+                TrainingPrecision::F16 => DType::F16,
             },
             loss: CrossEntropy::new(recipe.label_smoothing, class_weights),
             clip_norm: recipe.clip_norm,

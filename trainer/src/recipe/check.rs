@@ -1,6 +1,6 @@
 //! Validation of the values of a recipe and of their combinations.
 
-use super::{ClassWeights, OptimiserKind, Precision, Recipe, ScheduleKind, TrainedLayers};
+use super::{ClassWeights, OptimiserKind, Recipe, ScheduleKind, TrainedLayers, TrainingPrecision};
 use anyhow::{Context, Result, bail, ensure};
 use model::architecture::{Architecture, Stem};
 
@@ -79,7 +79,7 @@ impl Recipe {
         for (key, is_set) in [
             ("train-sizes", !self.train_sizes.is_empty()),
             ("gradient-checkpointing", self.gradient_checkpointing),
-            ("precision", self.precision != Precision::F32),
+            ("precision", self.precision != TrainingPrecision::F32),
             ("color-jitter", self.color_jitter.is_some()),
             ("auto-augment", self.auto_augment.is_some()),
             ("random-erasing", self.random_erasing > 0.0),

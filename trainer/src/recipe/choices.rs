@@ -17,7 +17,7 @@ pub enum TrainedLayers {
 /// the optimiser are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Precision {
+pub enum TrainingPrecision {
     #[default]
     F32,
     Bf16,

@@ -7,7 +7,7 @@ mod check;
 mod choices;
 
 pub use choices::{
-    AutoAugment, ClassWeights, NamedClassWeights, OptimiserKind, Precision, ScheduleKind, TrainedLayers,
+    AutoAugment, ClassWeights, NamedClassWeights, OptimiserKind, ScheduleKind, TrainedLayers, TrainingPrecision,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -61,13 +61,13 @@ pub struct Recipe {
     pub batch_size: usize,
     /// Number of micro-batches into which each replica splits its share of a batch; gradients are accumulated over
     /// them. Larger values need less memory.
-    #[serde(default = "one")]
+    #[serde(default = "default_accumulate")]
     pub accumulate: usize,
     /// Random seed; runs with equal seeds are identical.
     pub seed: u64,
     /// Number format of the operands of convolutions.
     #[serde(default)]
-    pub precision: Precision,
+    pub precision: TrainingPrecision,
     /// Recompute activations in the backward pass instead of storing them. Needs less memory and more time.
     #[serde(default)]
     pub gradient_checkpointing: bool,
@@ -161,11 +161,15 @@ pub struct Recipe {
     pub cutmix_alpha: f64,
     /// Repeated augmentation (torchvision's `RASampler`): how many differently augmented copies of a sample an epoch
     /// contains. The length of an epoch does not change, so that it contains correspondingly fewer distinct samples.
-    #[serde(default = "one")]
+    #[serde(default = "default_repetitions")]
     pub repetitions: usize,
 }
 
-fn one() -> usize {
+fn default_accumulate() -> usize {
+    1
+}
+
+fn default_repetitions() -> usize {
     1
 }
 

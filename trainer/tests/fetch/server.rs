@@ -35,12 +35,12 @@ pub struct ScriptedResponse {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     /// Number of bytes of the body that are sent, and what happens afterwards.
-    end: End,
+    end: ResponseEnd,
 }
 
 /// End of the transfer of a body.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum ResponseEnd {
     /// Sends the whole body.
     Whole,
     /// Closes the connection after this number of bytes.
@@ -54,7 +54,7 @@ enum End {
 impl ScriptedResponse {
     /// Returns a response without a body.
     pub fn status(status: u16) -> Self {
-        ScriptedResponse { status, headers: Vec::new(), body: Vec::new(), end: End::Whole }
+        ScriptedResponse { status, headers: Vec::new(), body: Vec::new(), end: ResponseEnd::Whole }
     }
 
     /// Returns a response with the whole body, as from a server that ignores the requested range.
@@ -105,17 +105,17 @@ impl ScriptedResponse {
 
     /// Closes the connection after this number of bytes of the body.
     pub fn broken_after(self, bytes: usize) -> Self {
-        ScriptedResponse { end: End::Break(bytes), ..self }
+        ScriptedResponse { end: ResponseEnd::Break(bytes), ..self }
     }
 
     /// Stops sending after this number of bytes of the body, and keeps the connection open.
     pub fn stalled_after(self, bytes: usize) -> Self {
-        ScriptedResponse { end: End::Stall(bytes), ..self }
+        ScriptedResponse { end: ResponseEnd::Stall(bytes), ..self }
     }
 
     /// Stops sending after this number of bytes of the body until [`Server::release`] is called.
     pub fn held_after(self, bytes: usize) -> Self {
-        ScriptedResponse { end: End::Hold(bytes), ..self }
+        ScriptedResponse { end: ResponseEnd::Hold(bytes), ..self }
     }
 }
 
@@ -211,13 +211,13 @@ fn write(
         return Ok(());
     }
     match end {
-        End::Whole => stream.write_all(&body),
-        End::Break(bytes) => stream.write_all(&body[..bytes]),
-        End::Stall(bytes) => {
+        ResponseEnd::Whole => stream.write_all(&body),
+        ResponseEnd::Break(bytes) => stream.write_all(&body[..bytes]),
+        ResponseEnd::Stall(bytes) => {
             stream.write_all(&body[..bytes])?;
             stream.read_to_end(&mut Vec::new()).map(drop)
         }
-        End::Hold(bytes) => {
+        ResponseEnd::Hold(bytes) => {
             stream.write_all(&body[..bytes])?;
             released.recv().map_err(std::io::Error::other)?;
             stream.write_all(&body[bytes..])

@@ -1,6 +1,6 @@
 //! `torchvision.transforms.ColorJitter`.
 
-use super::operation::{Operation, OperationConstructor};
+use super::operation::{AugmentationOp, OperationConstructor};
 use crate::data::CounterRng;
 
 /// Strengths of the changes of brightness, contrast, saturation and hue.
@@ -9,18 +9,21 @@ pub struct ColorJitter(pub [f64; 4]);
 
 impl ColorJitter {
     /// Draws operations and their random order; those with strength 0 are omitted.
-    pub fn draw(self, rng: &mut CounterRng) -> Vec<Operation> {
+    pub fn draw(self, rng: &mut CounterRng) -> Vec<AugmentationOp> {
         let ColorJitter([brightness, contrast, saturation, hue]) = self;
         let mut operations = Vec::new();
-        let factors: [(f64, OperationConstructor); 3] =
-            [(brightness, Operation::Brightness), (contrast, Operation::Contrast), (saturation, Operation::Color)];
+        let factors: [(f64, OperationConstructor); 3] = [
+            (brightness, AugmentationOp::Brightness),
+            (contrast, AugmentationOp::Contrast),
+            (saturation, AugmentationOp::Color),
+        ];
         for (strength, operation) in factors {
             if strength > 0.0 {
                 operations.push(operation(rng.uniform((1.0 - strength).max(0.0), 1.0 + strength)));
             }
         }
         if hue > 0.0 {
-            operations.push(Operation::Hue(rng.uniform(-hue, hue)));
+            operations.push(AugmentationOp::Hue(rng.uniform(-hue, hue)));
         }
         rng.shuffle(&mut operations);
         operations
@@ -42,10 +45,10 @@ mod tests {
             let mut order = Vec::new();
             for operation in drawn {
                 let (index, factor) = match operation {
-                    Operation::Brightness(factor) => (0, factor),
-                    Operation::Contrast(factor) => (1, factor),
-                    Operation::Color(factor) => (2, factor),
-                    Operation::Hue(fraction) => (3, fraction),
+                    AugmentationOp::Brightness(factor) => (0, factor),
+                    AugmentationOp::Contrast(factor) => (1, factor),
+                    AugmentationOp::Color(factor) => (2, factor),
+                    AugmentationOp::Hue(fraction) => (3, fraction),
                     other => panic!("{other:?}"),
                 };
                 order.push(index);
@@ -62,6 +65,6 @@ mod tests {
     #[test]
     fn operations_with_strength_zero_are_omitted() {
         let drawn = ColorJitter([0.0, 0.0, 0.2, 0.0]).draw(&mut CounterRng::new(1, Purpose::Sample, &[]));
-        assert!(matches!(drawn[..], [Operation::Color(_)]), "{drawn:?}");
+        assert!(matches!(drawn[..], [AugmentationOp::Color(_)]), "{drawn:?}");
     }
 }

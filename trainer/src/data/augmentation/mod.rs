@@ -20,7 +20,7 @@ use crop::{CropParams, RandomCrop};
 use image::Image;
 use jitter::ColorJitter;
 use model::preprocess::{Photo, Preprocessing, Rectangle};
-use operation::Operation;
+use operation::AugmentationOp;
 
 /// Configuration of the augmentation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +38,7 @@ pub struct AugmentationParams {
     crop: CropParams,
     flipped: bool,
     /// Operations after the crop, in order of application; empty for most recipes.
-    operations: Vec<Operation>,
+    operations: Vec<AugmentationOp>,
 }
 
 impl Augmentation {
@@ -128,7 +128,7 @@ mod tests {
         let preprocessing = Preprocessing { resize: 8, crop: 8, ..Preprocessing::default() };
         let mut params = draw(&["crop-padding=3", "crop-scale=", "crop-ratio="], 1);
         params.crop = CropParams::Shifted { left: 2, top: 0 };
-        params.operations = vec![Operation::Solarize(150.0), Operation::Posterize(4)];
+        params.operations = vec![AugmentationOp::Solarize(150.0), AugmentationOp::Posterize(4)];
         params.flipped = true;
         let row = [[48, 96, 16].repeat(6), [0; 6].to_vec()].concat();
         let mirrored = [[0; 6].to_vec(), [48, 96, 16].repeat(6)].concat();

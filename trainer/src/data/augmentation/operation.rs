@@ -6,7 +6,7 @@ use super::{colour, geometry, lookup_tables, sharpness};
 /// Operation with its parameter. Results are bit-identical to torchvision's on Pillow images, as tests verify for
 /// Pillow 13 on x86-64. Pixels from outside the image are black.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Operation {
+pub enum AugmentationOp {
     Identity,
     /// Tangent of the angle; positive values move lower rows to the left.
     ShearX(f64),
@@ -37,28 +37,28 @@ pub enum Operation {
 }
 
 /// Creates an operation from its parameter.
-pub type OperationConstructor = fn(f64) -> Operation;
+pub type OperationConstructor = fn(f64) -> AugmentationOp;
 
-impl Operation {
+impl AugmentationOp {
     /// Applies the operation to an image.
     pub fn apply(&self, image: Image) -> Image {
         use geometry::Affine;
         match *self {
-            Operation::Identity => image,
-            Operation::ShearX(tangent) => Affine::shear_x(tangent).apply(&image),
-            Operation::ShearY(tangent) => Affine::shear_y(tangent).apply(&image),
-            Operation::TranslateX(right) => image.shifted(-i64::from(right), 0, false),
-            Operation::TranslateY(down) => image.shifted(0, -i64::from(down), false),
-            Operation::Rotate(degrees) => Affine::rotate(degrees, &image).apply(&image),
-            Operation::Brightness(factor) => lookup_tables::brightness(image, factor),
-            Operation::Color(factor) => colour::saturation(image, factor),
-            Operation::Contrast(factor) => lookup_tables::contrast(image, factor),
-            Operation::Sharpness(factor) => sharpness::sharpness(image, factor),
-            Operation::Posterize(bits) => lookup_tables::posterize(image, bits),
-            Operation::Solarize(threshold) => lookup_tables::solarize(image, threshold),
-            Operation::AutoContrast => lookup_tables::auto_contrast(image),
-            Operation::Equalize => lookup_tables::equalize(image),
-            Operation::Hue(fraction) => colour::hue(image, fraction),
+            AugmentationOp::Identity => image,
+            AugmentationOp::ShearX(tangent) => Affine::shear_x(tangent).apply(&image),
+            AugmentationOp::ShearY(tangent) => Affine::shear_y(tangent).apply(&image),
+            AugmentationOp::TranslateX(right) => image.shifted(-i64::from(right), 0, false),
+            AugmentationOp::TranslateY(down) => image.shifted(0, -i64::from(down), false),
+            AugmentationOp::Rotate(degrees) => Affine::rotate(degrees, &image).apply(&image),
+            AugmentationOp::Brightness(factor) => lookup_tables::brightness(image, factor),
+            AugmentationOp::Color(factor) => colour::saturation(image, factor),
+            AugmentationOp::Contrast(factor) => lookup_tables::contrast(image, factor),
+            AugmentationOp::Sharpness(factor) => sharpness::sharpness(image, factor),
+            AugmentationOp::Posterize(bits) => lookup_tables::posterize(image, bits),
+            AugmentationOp::Solarize(threshold) => lookup_tables::solarize(image, threshold),
+            AugmentationOp::AutoContrast => lookup_tables::auto_contrast(image),
+            AugmentationOp::Equalize => lookup_tables::equalize(image),
+            AugmentationOp::Hue(fraction) => colour::hue(image, fraction),
         }
     }
 }
@@ -102,10 +102,10 @@ mod tests {
             let image = formula(&input, size);
             let expected = outputs.split_off(..image.pixels.len()).unwrap();
             let actual = match operation.as_str() {
-                "adjust_brightness" => Operation::Brightness(magnitude).apply(image),
-                "adjust_contrast" => Operation::Contrast(magnitude).apply(image),
-                "adjust_saturation" => Operation::Color(magnitude).apply(image),
-                "adjust_hue" => Operation::Hue(magnitude).apply(image),
+                "adjust_brightness" => AugmentationOp::Brightness(magnitude).apply(image),
+                "adjust_contrast" => AugmentationOp::Contrast(magnitude).apply(image),
+                "adjust_saturation" => AugmentationOp::Color(magnitude).apply(image),
+                "adjust_hue" => AugmentationOp::Hue(magnitude).apply(image),
                 // `RandomCrop` with padding 4, at row 7 and column 1.
                 "crop" => image.shifted(-3, 3, false),
                 name => policy::named(AutoAugment::TrivialaugmentWide, name).with(magnitude).apply(image),

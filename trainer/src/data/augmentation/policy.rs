@@ -1,6 +1,6 @@
 //! Automatic augmentation policies: `torchvision.transforms.TrivialAugmentWide` and `RandAugment`.
 
-use super::operation::Operation::{self, *};
+use super::operation::AugmentationOp::{self, *};
 use super::operation::OperationConstructor;
 use crate::data::CounterRng;
 use crate::recipe::AutoAugment;
@@ -32,8 +32,8 @@ enum Magnitudes {
 }
 
 /// Draws the operations for an image of `side` by `side` pixels.
-pub fn draw(policy: AutoAugment, side: u32, rng: &mut CounterRng) -> Vec<Operation> {
-    let space = space(policy, side);
+pub fn draw(policy: AutoAugment, side: u32, rng: &mut CounterRng) -> Vec<AugmentationOp> {
+    let space = operation_space(policy, side);
     let count = match policy {
         AutoAugment::TrivialaugmentWide => 1,
         AutoAugment::Randaugment => RANDAUGMENT_OPERATIONS,
@@ -53,13 +53,13 @@ pub fn draw(policy: AutoAugment, side: u32, rng: &mut CounterRng) -> Vec<Operati
 
 impl SpaceEntry {
     /// Returns the operation with a magnitude.
-    pub fn with(&self, magnitude: f64) -> Operation {
+    pub fn with(&self, magnitude: f64) -> AugmentationOp {
         (self.operation)(magnitude)
     }
 }
 
 /// Returns the augmentation space in the order of torchvision's `_augmentation_space`.
-fn space(policy: AutoAugment, side: u32) -> [SpaceEntry; 14] {
+fn operation_space(policy: AutoAugment, side: u32) -> [SpaceEntry; 14] {
     use Magnitudes::{Bits, None, Signed, Threshold};
     let (shear, shift, angle, strength, bits) = match policy {
         AutoAugment::TrivialaugmentWide => (0.99, 32.0, 135.0, 0.99, 6),
@@ -111,7 +111,7 @@ fn linspace(first: f32, last: f32, bin: u64) -> f64 {
 /// Returns the entry with the name that torchvision uses.
 #[cfg(test)]
 pub fn named(policy: AutoAugment, name: &str) -> SpaceEntry {
-    space(policy, 224).into_iter().find(|entry| entry.name() == name).expect(name)
+    operation_space(policy, 224).into_iter().find(|entry| entry.name() == name).expect(name)
 }
 
 #[cfg(test)]
@@ -123,7 +123,7 @@ impl SpaceEntry {
 
 /// Returns the name of an operation, without its parameter.
 #[cfg(test)]
-fn name(operation: &Operation) -> String {
+fn name(operation: &AugmentationOp) -> String {
     let debug = format!("{operation:?}");
     debug.split('(').next().unwrap_or_default().to_owned()
 }
@@ -143,7 +143,7 @@ mod tests {
         for (policy, name) in [(TrivialaugmentWide, "trivialaugment-wide"), (Randaugment, "randaugment")] {
             let expected = &spaces[name];
             assert_eq!(expected.len(), 14);
-            for entry in space(policy, 224) {
+            for entry in operation_space(policy, 224) {
                 let (magnitudes, signed) = &expected[&entry.name()];
                 let bins =
                     if policy == Randaugment { vec![RANDAUGMENT_BIN] } else { (0..magnitudes.len() as u64).collect() };
