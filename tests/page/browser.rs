@@ -5,10 +5,10 @@ use crate::SMALL_MODEL;
 use anyhow::{Context, Result, bail};
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use parking_lot::RwLock;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::{Child, Command, Stdio};
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use tempfile::TempDir;
 use tests::server::Server;
@@ -28,7 +28,7 @@ pub fn with_browser<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Resu
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let _shared = BROWSER_LOCK.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = BROWSER_LOCK.read();
     run(server, test)
 }
 
@@ -46,7 +46,7 @@ pub fn with_exclusive_browser<F>(server: &Server, test: impl FnOnce(Browser) -> 
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let _exclusive = BROWSER_LOCK.write().unwrap_or_else(PoisonError::into_inner);
+    let _exclusive = BROWSER_LOCK.write();
     run(server, test)
 }
 

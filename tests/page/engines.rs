@@ -123,7 +123,7 @@ pub fn auto_rejects_wrong_logits() -> Result<()> {
     with_small_model(|browser| async move {
         browser.patch_workers(&[POSE_AS_GPU, INSTANT_GPU, NEGATED_LOGITS]).await?;
         browser.open().await?;
-        browser.wait_for_message("its logits differ from those of the CPU").await?;
+        browser.wait_for_message("logits differ from the CPU's").await?;
         let view = browser.classify_sample("cat").await?;
         ensure!(view.badge == "CPU in this page", "{view:?}");
         Ok(())

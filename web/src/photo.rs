@@ -8,18 +8,18 @@ use web_sys::{Blob, Url};
 
 /// A photo that is cheap to clone. Its object URL is revoked when the last clone is dropped.
 #[derive(Clone)]
-pub struct Photo(Rc<PhotoFile>);
+pub struct PhotoFile(Rc<PhotoFileData>);
 
-struct PhotoFile {
+struct PhotoFileData {
     name: String,
     blob: Blob,
     object_url: String,
 }
 
-impl Photo {
+impl PhotoFile {
     pub fn new(name: &str, blob: Blob) -> Self {
         let object_url = Url::create_object_url_with_blob(&blob).unwrap_or_default();
-        Photo(Rc::new(PhotoFile { name: name.to_owned(), blob, object_url }))
+        PhotoFile(Rc::new(PhotoFileData { name: name.to_owned(), blob, object_url }))
     }
 
     /// Returns the file name, for display.
@@ -37,7 +37,7 @@ impl Photo {
     }
 }
 
-impl Drop for PhotoFile {
+impl Drop for PhotoFileData {
     fn drop(&mut self) {
         let _ = Url::revoke_object_url(&self.object_url);
     }

@@ -1,13 +1,13 @@
 //! A photo in the list, with the progress or result of its classification.
 
-use crate::photo::Photo;
+use crate::photo::PhotoFile;
 use model::explain::Explanation;
 use model::prediction::Prediction;
 
 #[derive(Clone)]
 pub struct PhotoEntry {
     pub id: u32,
-    pub photo: Photo,
+    pub photo: PhotoFile,
     pub status: PhotoStatus,
 }
 

@@ -4,7 +4,7 @@
 //! is ever shown next to another photo or under another model's name.
 
 use crate::format::failure_message;
-use crate::photo::{Photo, read_bytes};
+use crate::photo::{PhotoFile, read_bytes};
 use crate::photo_entry::{Answer, ComputedIn, PhotoEntry, PhotoStatus};
 use crate::server::{self, ServerError};
 use crate::session::{Readiness, Session};
@@ -94,7 +94,7 @@ enum ClassifyError {
 
 /// Classifies a photo in the worker if there is one, or on the server. If the worker crashes, the server classifies the
 /// photo.
-async fn classify(session: Session, generation: u32, photo: &Photo) -> PhotoStatus {
+async fn classify(session: Session, generation: u32, photo: &PhotoFile) -> PhotoStatus {
     let start = now();
     let answered = |(prediction, explanation), computed_in| {
         PhotoStatus::Answered(Answer { prediction, explanation, computed_in, elapsed_ms: now() - start })
@@ -117,7 +117,7 @@ async fn classify(session: Session, generation: u32, photo: &Photo) -> PhotoStat
 }
 
 /// Classifies a photo. If its format is not supported, the browser converts it to PNG for a second attempt.
-async fn classify_photo(destination: &Destination, photo: &Photo) -> ClassifyResult {
+async fn classify_photo(destination: &Destination, photo: &PhotoFile) -> ClassifyResult {
     match classify_file(destination, photo.blob()).await {
         Err(ClassifyError::Rejected(failure)) if failure.code == UNSUPPORTED_FORMAT => match to_png(photo).await {
             Some(png) => classify_file(destination, &png).await,

@@ -2,7 +2,7 @@
 
 use crate::format::{failure_message, sentence};
 use crate::model_list::{ModelInfo, initial_model};
-use crate::photo::Photo;
+use crate::photo::PhotoFile;
 use crate::photo_entry::{PhotoEntry, PhotoStatus};
 use crate::server::{self, ServerError};
 use crate::worker_client::{WorkerClient, WorkerError};
@@ -196,11 +196,11 @@ impl Session {
                 self.notice.set(Some(format!("{} of these files are not image files and were skipped.", others.len())));
             }
         }
-        self.add_photos(images.into_iter().map(|file| Photo::new(&file.name(), file.into())).collect());
+        self.add_photos(images.into_iter().map(|file| PhotoFile::new(&file.name(), file.into())).collect());
     }
 
     /// Adds photos to the list and selects the first of them.
-    pub fn add_photos(self, mut photos: Vec<Photo>) {
+    pub fn add_photos(self, mut photos: Vec<PhotoFile>) {
         if photos.len() > MAX_PHOTOS {
             photos.truncate(MAX_PHOTOS);
             self.show_notice(&format!("Only the first {MAX_PHOTOS} photos were added, which is the maximum."));

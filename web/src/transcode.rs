@@ -1,7 +1,7 @@
 //! Converts photos that the classifier cannot decode to PNG, if the browser can display them. The worker cannot decode
 //! SVG; the server also cannot decode AVIF and HEIC.
 
-use crate::photo::Photo;
+use crate::photo::PhotoFile;
 use js_sys::{Function, Promise};
 use leptos::prelude::document;
 use wasm_bindgen::closure::Closure;
@@ -15,7 +15,7 @@ const VECTOR_SIDE: f64 = 512.0;
 const MAX_PIXELS: f64 = 16_777_216.0;
 
 /// Returns the photo as PNG, or `None` if the browser cannot display it.
-pub async fn to_png(photo: &Photo) -> Option<Blob> {
+pub async fn to_png(photo: &PhotoFile) -> Option<Blob> {
     let image = HtmlImageElement::new().ok()?;
     image.set_src(photo.url());
     JsFuture::from(image.decode()).await.ok()?;

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
-// As in worker.py.
+// The same values as in worker.py.
 const WARM_UP = 0.2;
 const MIN_RUNS = 3;
 const IMAGE_VALUES = 3 * 224 * 224;

@@ -2,7 +2,7 @@
 
 use super::heatmap::{HeatmapLegend, HeatmapOverlay, HeatmapToggle};
 use crate::hooks::files;
-use crate::photo::Photo;
+use crate::photo::PhotoFile;
 use crate::session::Session;
 use leptos::prelude::*;
 use web_sys::{Event, HtmlInputElement};
@@ -44,7 +44,7 @@ fn Invitation() -> impl IntoView {
 }
 
 #[component]
-fn SelectedPhoto(photo: Photo) -> impl IntoView {
+fn SelectedPhoto(photo: PhotoFile) -> impl IntoView {
     let (visible, set_visible) = signal(true);
     let name = photo.name().to_owned();
     let alt = format!("Your photo {name}");

@@ -1,6 +1,6 @@
 //! A row of sample photos to try.
 
-use crate::photo::Photo;
+use crate::photo::PhotoFile;
 use crate::session::Session;
 use leptos::prelude::*;
 use leptos::task::spawn_local;
@@ -20,7 +20,7 @@ pub fn SamplePhotos() -> impl IntoView {
                 match fetch(&url(name)).await {
                     Ok(blob) => {
                         session.notice.set(None);
-                        session.add_photos(vec![Photo::new(&format!("{name}.jpg"), blob)]);
+                        session.add_photos(vec![PhotoFile::new(&format!("{name}.jpg"), blob)]);
                     }
                     Err(_) => {
                         session.show_notice(

@@ -69,31 +69,31 @@ async fn handle(shared: SharedEngines, request: Request) {
     }
 }
 
-/// An error in the form in which the page receives it.
-struct RequestError {
+/// An error as it is sent to the page: a code and a message.
+struct ErrorReply {
     code: &'static str,
     message: String,
 }
 
-impl RequestError {
+impl ErrorReply {
     fn new(code: &'static str, error: impl ToString) -> Self {
-        RequestError { code, message: error.to_string() }
+        ErrorReply { code, message: error.to_string() }
     }
 }
 
-impl From<PhotoError> for RequestError {
+impl From<PhotoError> for ErrorReply {
     fn from(error: PhotoError) -> Self {
-        RequestError::new(error.code(), error)
+        ErrorReply::new(error.code(), error)
     }
 }
 
-impl From<EnginesError> for RequestError {
+impl From<EnginesError> for ErrorReply {
     fn from(error: EnginesError) -> Self {
-        RequestError::new("engine", error)
+        ErrorReply::new("engine", error)
     }
 }
 
-async fn load(weights: &WeightsFile, engine: EngineChoice) -> Result<Engines, RequestError> {
+async fn load(weights: &WeightsFile, engine: EngineChoice) -> Result<Engines, ErrorReply> {
     let total = weights.bytes;
     let last_step = Cell::new(0);
     let progress = |received: u64| {
@@ -110,7 +110,7 @@ async fn load(weights: &WeightsFile, engine: EngineChoice) -> Result<Engines, Re
     }
     let new_loader = || if use_loader { WebGpuLoader::AwaitingHeader } else { WebGpuLoader::Disabled };
     let fetched = fetch_weights(weights, progress, new_loader).await;
-    let (checkpoint, loader) = fetched.map_err(|error| RequestError::new(error.code(), error))?;
+    let (checkpoint, loader) = fetched.map_err(|error| ErrorReply::new(error.code(), error))?;
     // `fetch_weights` has verified that the checkpoint has this hash.
     let id = ModelId { name: weights.name.clone(), version: weights.sha256.clone() };
     let webgpu = loader.finish().await;
@@ -122,7 +122,7 @@ async fn classify(
     photo: PhotoData,
     top_k: usize,
     explain: bool,
-) -> Result<(Prediction, Option<Explanation>), RequestError> {
+) -> Result<(Prediction, Option<Explanation>), ErrorReply> {
     let prepared = prepare(engines.metadata(), photo).await?;
     Ok(engines.classify(prepared, top_k, explain).await?)
 }

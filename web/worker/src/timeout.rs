@@ -1,4 +1,5 @@
-//! Time limits for futures.
+//! Time limits for futures. `futures_util::future::select` would need another dependency of the worker, whose size is
+//! limited.
 
 use gloo_timers::future::TimeoutFuture;
 use std::future::poll_fn;

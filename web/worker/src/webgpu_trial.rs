@@ -35,9 +35,9 @@ enum WebGpuRejected {
     Run(#[from] EngineError),
     #[error("a run did not finish within {} s", RUN_TIMEOUT_MS / 1000)]
     Timeout,
-    #[error("its logits differ from those of the CPU")]
+    #[error("logits differ from the CPU's")]
     WrongLogits,
-    #[error("it takes {webgpu:.1} ms per photo, the CPU {cpu:.1} ms")]
+    #[error("WebGPU takes {webgpu:.1} ms per photo, the CPU {cpu:.1} ms")]
     Slow { webgpu: f64, cpu: f64 },
 }
 
