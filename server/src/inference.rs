@@ -1,7 +1,7 @@
 //! Inference on the served models, as all routes perform it: find the model, queue the images, wait for the outputs,
 //! map errors.
 
-use crate::batching::{BatchError, InferenceOutput, PendingOutput};
+use crate::batching::{InferenceFailure, InferenceOutput, PendingOutput};
 use crate::error::ApiError;
 use crate::registry::{Model, Registry};
 use futures_util::future::try_join_all;
@@ -39,28 +39,28 @@ pub fn find_model(registry: &Registry, name: Option<&str>, version: Option<&str>
 /// # Errors
 /// Returns 503 if the queue has no room.
 pub fn check_queue(model: &Model, images: usize) -> Result<(), ApiError> {
-    if model.batcher.is_full(images) { Err(api_error(model, BatchError::QueueFull)) } else { Ok(()) }
+    if model.batcher.is_full(images) { Err(api_error(model, InferenceFailure::QueueFull)) } else { Ok(()) }
 }
 
 /// Queues all images, and returns their outputs in the same order, each with its activations at `taps`.
 ///
 /// # Errors
-/// Returns [`BatchError::QueueFull`] at once if the queue has no room for all images, and the first error of an image
-/// otherwise.
+/// Returns [`InferenceFailure::QueueFull`] at once if the queue has no room for all images, and the first error of an
+/// image otherwise.
 pub async fn run(
     model: &Model,
     images: impl IntoIterator<Item = Input>,
     taps: &'static [Tap],
-) -> Result<Vec<InferenceOutput>, BatchError> {
+) -> Result<Vec<InferenceOutput>, InferenceFailure> {
     let pending = model.batcher.submit(images, taps)?;
     try_join_all(pending.into_iter().map(PendingOutput::wait)).await
 }
 
 /// Maps an error of [`run`].
-pub fn api_error(model: &Model, error: BatchError) -> ApiError {
+pub fn api_error(model: &Model, error: InferenceFailure) -> ApiError {
     match error {
-        BatchError::QueueFull => ApiError::overloaded("inference queue is full; retry later"),
-        BatchError::Engine(EngineError::InvalidInput(reason)) => ApiError::unprocessable(reason),
+        InferenceFailure::QueueFull => ApiError::overloaded("inference queue is full; retry later"),
+        InferenceFailure::Engine(EngineError::InvalidInput(reason)) => ApiError::unprocessable(reason),
         error => ApiError::internal(format_args!("model {:?}: {error}", model.name())),
     }
 }

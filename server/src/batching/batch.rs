@@ -1,13 +1,36 @@
 //! A batch of images on its way through an engine: stacked before inference, split into one output per image
 //! afterwards.
 
-use super::{BatchError, BatchSizes, BatchingMetrics, Execute, InferenceOutput, Job};
-use model::engine::{Activation, Device, EngineError, Input, Logits, Normalised, Output};
+use super::batch_sizes::BatchSizes;
+use super::job::{InferenceFailure, InferenceOutput, Job};
+use model::engine::{Activation, Device, EngineError, FallbackEngine, Input, Logits, Normalised, Output};
 use model::plan::Tap;
 use model::preprocess::ImageBatch;
+use prometheus::Histogram;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+/// Executes a batch. Implemented by [`FallbackEngine`], and by fake engines in tests.
+pub trait Execute: 'static {
+    /// Runs a batch of a size that [`BatchSizes`] allows, and returns its logits and its activations at `taps`, with
+    /// the device that computed them.
+    fn execute(&self, input: &Input, taps: &[Tap]) -> Result<(Output, Device), EngineError>;
+}
+
+impl Execute for FallbackEngine {
+    fn execute(&self, input: &Input, taps: &[Tap]) -> Result<(Output, Device), EngineError> {
+        pollster::block_on(self.run(input, taps))
+    }
+}
+
+/// Histograms of a batcher, in seconds and images.
+#[derive(Clone)]
+pub struct BatchingMetrics {
+    pub queue_seconds: Histogram,
+    pub inference_seconds: Histogram,
+    pub batch_size: Histogram,
+}
 
 /// Stacked images and the receivers of their outputs.
 pub struct Batch {
@@ -20,7 +43,7 @@ pub struct Batch {
 struct Waiter {
     taps: &'static [Tap],
     queued_at: Instant,
-    reply: oneshot::Sender<Result<InferenceOutput, BatchError>>,
+    reply: oneshot::Sender<Result<InferenceOutput, InferenceFailure>>,
 }
 
 impl Batch {
@@ -91,7 +114,7 @@ impl Batch {
 }
 
 impl Waiter {
-    fn send_error(self, error: BatchError) {
+    fn send_error(self, error: InferenceFailure) {
         // Fails if the client has disconnected in the meantime.
         let _ = self.reply.send(Err(error));
     }
@@ -120,9 +143,9 @@ impl Waiter {
 }
 
 /// Runs the engine and catches panics. Engines hold no state between runs, so they remain usable after a panic.
-pub fn run(engine: &impl Execute, input: &Input, taps: &[Tap]) -> Result<(Output, Device), BatchError> {
+pub fn run(engine: &impl Execute, input: &Input, taps: &[Tap]) -> Result<(Output, Device), InferenceFailure> {
     let result: Result<Result<_, EngineError>, _> = catch_unwind(AssertUnwindSafe(|| engine.execute(input, taps)));
-    result.map_or(Err(BatchError::EnginePanicked), |result| result.map_err(BatchError::Engine))
+    result.map_or(Err(InferenceFailure::EnginePanicked), |result| result.map_err(InferenceFailure::Engine))
 }
 
 /// Copies the activation of one image out of that of a batch.

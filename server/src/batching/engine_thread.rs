@@ -3,9 +3,9 @@
 //! GPU backends keep memory and streams per thread, so an engine stays on one thread for its whole life. Neither is an
 //! async thread, because both compute for milliseconds at a time.
 
-use super::batch::{self, Batch};
+use super::batch::{self, Batch, BatchingMetrics, Execute};
+use super::batch_sizes::BatchSizes;
 use super::queue::{Queue, Work};
-use super::{BatchSizes, BatchingMetrics, EngineStatus, Execute};
 use anyhow::Result;
 use model::engine::{Input, Normalised};
 use model::preprocess::ImageBatch;
@@ -14,7 +14,14 @@ use std::sync::Arc;
 use std::thread::Builder;
 use tokio::sync::watch;
 
-/// What the threads of one engine need to start.
+#[derive(Clone, PartialEq)]
+pub enum EngineStatus {
+    Preparing,
+    Ready,
+    Failed(String),
+}
+
+/// Everything needed to start the threads of one engine.
 pub struct EngineThread {
     /// Index of the engine in the queue.
     pub index: usize,

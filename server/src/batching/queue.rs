@@ -1,12 +1,36 @@
 //! The queue of a model: decides which engine takes which images, and when.
 
 use super::batch::Batch;
-use super::{BatchError, BatchSizes, BatchingOptions, Job, QueueDepth};
+use super::batch_sizes::BatchSizes;
+use super::job::{InferenceFailure, Job};
 use model::engine::Input;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant, replace};
 use std::time::Duration;
+
+/// Options of a batcher.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchingOptions {
+    /// Maximum number of queued images.
+    pub queue_size: usize,
+    /// How long an idle engine waits for a batch to fill, counted from when its first image was queued.
+    pub max_delay: Duration,
+}
+
+/// Number of images that wait for an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueDepth {
+    pub queued: usize,
+    /// Images in batches that were taken off the queue for busy engines.
+    pub prefetched: usize,
+}
+
+impl QueueDepth {
+    pub fn total(self) -> usize {
+        self.queued + self.prefetched
+    }
+}
 
 pub struct Queue {
     state: Mutex<QueueState>,
@@ -29,14 +53,14 @@ struct QueueState {
 
 /// State of one engine.
 struct EngineSlot {
-    stage: Stage,
+    state: EngineState,
     prefetch: Prefetch,
     /// Largest batch that the engine is warmed up for.
     max_batch: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Stage {
+enum EngineState {
     /// Does not take images yet: if the engine never becomes ready, they would be lost.
     Starting,
     Idle,
@@ -64,12 +88,12 @@ pub enum Work {
     Finished,
 }
 
-/// When an idle engine may take the next work.
+/// Time at which an idle engine may take the next work.
 enum Availability {
     Now,
     /// After this time, unless the queue changes before.
     After(Duration),
-    /// When the queue changes.
+    /// As soon as the queue changes.
     OnChange,
 }
 
@@ -78,7 +102,7 @@ impl Queue {
     pub fn new(options: BatchingOptions, engines: impl IntoIterator<Item = BatchSizes>) -> Self {
         let slot = |sizes: BatchSizes| {
             let max_batch = if sizes.padded { 1 } else { sizes.max };
-            EngineSlot { stage: Stage::Starting, prefetch: Prefetch::Empty, max_batch }
+            EngineSlot { state: EngineState::Starting, prefetch: Prefetch::Empty, max_batch }
         };
         let sizes: Vec<BatchSizes> = engines.into_iter().collect();
         let interchangeable = sizes.windows(2).all(|pair| pair[0] == pair[1]);
@@ -91,15 +115,15 @@ impl Queue {
     /// Appends all jobs, or none of them.
     ///
     /// # Errors
-    /// Returns [`BatchError::QueueFull`] if there is no room for all, and [`BatchError::EngineStopped`] if the queue is
-    /// closed.
-    pub fn push(&self, jobs: Vec<Job>) -> Result<(), BatchError> {
+    /// Returns [`InferenceFailure::QueueFull`] if there is no room for all, and [`InferenceFailure::EngineStopped`] if
+    /// the queue is closed.
+    pub fn push(&self, jobs: Vec<Job>) -> Result<(), InferenceFailure> {
         let mut state = self.state.lock();
         if state.closed {
-            return Err(BatchError::EngineStopped);
+            return Err(InferenceFailure::EngineStopped);
         }
         if state.is_full(jobs.len(), self.options.queue_size) {
-            return Err(BatchError::QueueFull);
+            return Err(InferenceFailure::QueueFull);
         }
         state.waiting.extend(jobs);
         self.notify(&state);
@@ -110,7 +134,7 @@ impl Queue {
     /// queued jobs. Blocks until there is work if `may_wait` is set.
     pub fn next(&self, engine: usize, may_wait: bool) -> Work {
         let mut state = self.state.lock();
-        state.engines[engine].stage = Stage::Idle;
+        state.engines[engine].state = EngineState::Idle;
         loop {
             state.remove_abandoned();
             let prefetched = state.find_prefetched(engine);
@@ -127,13 +151,13 @@ impl Queue {
                         Some(Prefetch::Ready(batch)) => Work::Batch(batch),
                         _ => Work::Jobs(state.take_jobs(engine)),
                     };
-                    state.engines[engine].stage = Stage::Busy;
+                    state.engines[engine].state = EngineState::Busy;
                     // If no engine is idle any more, another batch can be prefetched.
                     self.notify(&state);
                     return work;
                 }
                 _ if !may_wait => {
-                    state.engines[engine].stage = Stage::Busy;
+                    state.engines[engine].state = EngineState::Busy;
                     return Work::Nothing;
                 }
                 Availability::After(delay) => {
@@ -151,7 +175,7 @@ impl Queue {
         let mut state = self.state.lock();
         loop {
             state.remove_abandoned();
-            if state.waiting.is_empty() && state.closed || state.engines[engine].stage == Stage::Stopped {
+            if state.waiting.is_empty() && state.closed || state.engines[engine].state == EngineState::Stopped {
                 return None;
             }
             if state.needs_prefetch(engine) {
@@ -166,7 +190,7 @@ impl Queue {
     /// Stores a prefetched batch, or `None` if its images could not be stacked.
     pub fn store_prefetched(&self, engine: usize, batch: Option<Batch>) {
         let mut state = self.state.lock();
-        if state.engines[engine].stage != Stage::Stopped {
+        if state.engines[engine].state != EngineState::Stopped {
             state.engines[engine].prefetch = batch.map_or(Prefetch::Empty, Prefetch::Ready);
         }
         self.notify(&state);
@@ -191,7 +215,7 @@ impl Queue {
     pub fn remove_engine(&self, engine: usize) {
         let mut state = self.state.lock();
         let slot = &mut state.engines[engine];
-        (slot.stage, slot.prefetch) = (Stage::Stopped, Prefetch::Empty);
+        (slot.state, slot.prefetch) = (EngineState::Stopped, Prefetch::Empty);
         state.running_engines -= 1;
         if state.running_engines == 0 {
             state.closed = true;
@@ -236,7 +260,7 @@ impl Queue {
     /// Wakes the engines if one is idle, and the prefetching threads if a batch is to be prefetched. The conditions are
     /// checked because waking a thread costs more than everything else that happens here.
     fn notify(&self, state: &QueueState) {
-        if state.engines.iter().any(|slot| slot.stage == Stage::Idle) {
+        if state.engines.iter().any(|slot| slot.state == EngineState::Idle) {
             self.work_available.notify_all();
         }
         if state.closed || (0..state.engines.len()).any(|engine| state.needs_prefetch(engine)) {
@@ -263,9 +287,9 @@ impl QueueState {
     /// immediately.
     fn needs_prefetch(&self, engine: usize) -> bool {
         let slot = &self.engines[engine];
-        slot.stage == Stage::Busy
+        slot.state == EngineState::Busy
             && matches!(slot.prefetch, Prefetch::Empty)
-            && self.engines.iter().all(|slot| slot.stage != Stage::Idle)
+            && self.engines.iter().all(|slot| slot.state != EngineState::Idle)
             && self.has_full_batch(engine)
     }
 

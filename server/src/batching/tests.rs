@@ -1,9 +1,13 @@
-use super::*;
+use super::queue::Queue;
+use super::{BatchSizes, Batcher, BatchingOptions, Execute, InferenceFailure, InferenceOutput};
 use crate::fixture::{BATCH_SIZES, BATCHING_OPTIONS, FakeEngine, grey};
 use crate::metrics::Metrics;
+use model::engine::{Device, EngineError, Input, Normalised, Output};
+use model::plan::Tap;
 use model::preprocess::ImageBatch;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 /// An engine that reports the size of each batch, and then runs it when the test permits one more step.
 struct SteppedEngine {
@@ -20,11 +24,11 @@ impl Execute for SteppedEngine {
     }
 }
 
-fn stepped(options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
-    stepped_with(BATCH_SIZES, options)
+fn stepped_batcher(options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
+    stepped_batcher_with(BATCH_SIZES, options)
 }
 
-fn stepped_with(sizes: BatchSizes, options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
+fn stepped_batcher_with(sizes: BatchSizes, options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
     let ((started, batch_sizes), (step, steps)) = (channel(), channel());
     let prepare = move || Ok(SteppedEngine { started, steps: steps.into() });
     let batcher = Batcher::start("test", vec![(sizes, prepare)], options, &Metrics::new().batching("test"), grey(0));
@@ -49,7 +53,7 @@ fn top_class(output: &InferenceOutput) -> usize {
 
 #[tokio::test]
 async fn idle_engine_takes_all_queued_images_and_busy_one_prefetches_a_full_batch() {
-    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_batcher(BATCHING_OPTIONS);
     let first = batcher.submit(grey_images([1]), &[]).unwrap();
     assert_eq!(batch_sizes.recv().unwrap(), 1);
     // Seven images arrive while it runs: four of them are prefetched as a full batch, the engine takes three when it is
@@ -75,18 +79,18 @@ async fn each_image_gets_its_own_output() {
 
 #[tokio::test]
 async fn submits_all_images_or_none_when_queue_is_full() {
-    let (batcher, batch_sizes, _step) = stepped(BatchingOptions { queue_size: 3, ..BATCHING_OPTIONS });
+    let (batcher, batch_sizes, _step) = stepped_batcher(BatchingOptions { queue_size: 3, ..BATCHING_OPTIONS });
     let _running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     let _waiting = batcher.submit(grey_images(0..2), &[]).unwrap();
-    assert!(matches!(batcher.submit(grey_images(0..2), &[]), Err(BatchError::QueueFull)));
+    assert!(matches!(batcher.submit(grey_images(0..2), &[]), Err(InferenceFailure::QueueFull)));
     assert_eq!(batcher.queue_depth().queued, 2);
     assert!(batcher.submit(grey_images(0..1), &[]).is_ok());
 }
 
 #[tokio::test]
 async fn abandoned_queued_images_are_not_run() {
-    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_batcher(BATCHING_OPTIONS);
     let running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     drop(batcher.submit(grey_images([1, 2, 3]), &[]).unwrap());
@@ -101,7 +105,7 @@ async fn abandoned_queued_images_are_not_run() {
 
 #[tokio::test]
 async fn abandoned_prefetched_images_are_not_run() {
-    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_batcher(BATCHING_OPTIONS);
     let running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     // Two full batches, the first of which is prefetched.
@@ -121,8 +125,7 @@ async fn abandoned_prefetched_images_are_not_run() {
 
 #[tokio::test]
 async fn pixels_and_tensors_are_batched_separately() {
-    use model::engine::Normalised;
-    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_batcher(BATCHING_OPTIONS);
     let running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     let tensor = || Input::Normalised(Normalised::new(vec![7.0; 12], [1, 2, 2]).unwrap());
@@ -139,7 +142,7 @@ async fn pixels_and_tensors_are_batched_separately() {
 
 #[tokio::test]
 async fn padded_sizes_are_warmed_up_and_batches_padded() {
-    let (batcher, batch_sizes, step) = stepped_with(BatchSizes { max: 4, padded: true }, BATCHING_OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_batcher_with(BatchSizes { max: 4, padded: true }, BATCHING_OPTIONS);
     batcher.wait_until_ready().await.unwrap();
     for size in [2, 4] {
         assert_eq!(batch_sizes.recv().unwrap(), size);
@@ -158,7 +161,7 @@ async fn padded_sizes_are_warmed_up_and_batches_padded() {
 #[tokio::test]
 async fn idle_engine_waits_max_delay_for_a_full_batch() {
     let (batcher, batch_sizes, step) =
-        stepped(BatchingOptions { max_delay: Duration::from_secs(60), ..BATCHING_OPTIONS });
+        stepped_batcher(BatchingOptions { max_delay: Duration::from_secs(60), ..BATCHING_OPTIONS });
     let pending: Vec<_> = (0..4).flat_map(|index| batcher.submit(grey_images([index]), &[]).unwrap()).collect();
     step.send(()).unwrap();
     assert_eq!(batch_sizes.recv().unwrap(), 4);
@@ -256,7 +259,7 @@ async fn failing_image_does_not_fail_its_batch() {
     .unwrap();
     for pending in batcher.submit(grey_images(60..70), &[]).unwrap().into_iter().zip(60..) {
         match (pending.0.wait().await, pending.1) {
-            (output, 66) => assert!(matches!(output, Err(BatchError::Engine(_)))),
+            (output, 66) => assert!(matches!(output, Err(InferenceFailure::Engine(_)))),
             (output, expected) => assert_eq!(top_class(&output.unwrap()), expected),
         }
     }
@@ -307,7 +310,7 @@ async fn engine_panic_fails_one_image_and_thread_continues() {
     .unwrap();
     for _ in 0..2 {
         let pending = batcher.submit(grey_images([1]), &[]).unwrap().remove(0);
-        assert!(matches!(pending.wait().await, Err(BatchError::EnginePanicked)));
+        assert!(matches!(pending.wait().await, Err(InferenceFailure::EnginePanicked)));
     }
     assert!(batcher.is_ready());
 }
@@ -320,19 +323,19 @@ fn unstackable_images() -> [Input; 2] {
 
 #[tokio::test]
 async fn panic_while_stacking_fails_only_the_images_of_that_batch() {
-    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_batcher(BATCHING_OPTIONS);
     batcher.wait_until_ready().await.unwrap();
     // An idle engine stacks its batch on its own thread.
     let batched_by_engine = batcher.submit(unstackable_images(), &[]).unwrap();
     for pending in batched_by_engine {
-        assert!(matches!(pending.wait().await, Err(BatchError::EngineStopped)));
+        assert!(matches!(pending.wait().await, Err(InferenceFailure::EngineStopped)));
     }
     let running = batcher.submit(grey_images([5]), &[]).unwrap();
     assert_eq!(batch_sizes.recv().unwrap(), 1);
-    // For a busy engine, the other thread does.
+    // While the engine is busy, the other thread stacks the batch.
     let prefetched = batcher.submit(unstackable_images().into_iter().chain(unstackable_images()), &[]).unwrap();
     for pending in prefetched {
-        assert!(matches!(pending.wait().await, Err(BatchError::EngineStopped)));
+        assert!(matches!(pending.wait().await, Err(InferenceFailure::EngineStopped)));
     }
     let last = batcher.submit(grey_images([6]), &[]).unwrap();
     (0..2).for_each(|_| step.send(()).unwrap());
@@ -365,7 +368,7 @@ async fn failed_engine_start_is_reported() {
     assert!(!batcher.is_ready());
     // The queue may still accept images, because the engine's thread takes a moment to end.
     if let Ok(mut pending) = batcher.submit(grey_images([1]), &[]) {
-        assert!(matches!(pending.remove(0).wait().await, Err(BatchError::EngineStopped)));
+        assert!(matches!(pending.remove(0).wait().await, Err(InferenceFailure::EngineStopped)));
     }
 }
 
@@ -387,7 +390,7 @@ async fn queued_images_are_run_after_batcher_is_dropped() {
 
 #[tokio::test]
 async fn queue_time_is_measured() {
-    let (batcher, batch_sizes, step) = stepped(BATCHING_OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_batcher(BATCHING_OPTIONS);
     let _running = batcher.submit(grey_images([0]), &[]).unwrap();
     batch_sizes.recv().unwrap();
     let pending = batcher.submit(grey_images([1]), &[]).unwrap().remove(0);
@@ -398,7 +401,7 @@ async fn queue_time_is_measured() {
 
 #[tokio::test]
 async fn sizes_are_warmed_up_between_batches_under_load() {
-    let (batcher, batch_sizes, step) = stepped_with(BatchSizes { max: 4, padded: true }, BATCHING_OPTIONS);
+    let (batcher, batch_sizes, step) = stepped_batcher_with(BatchSizes { max: 4, padded: true }, BATCHING_OPTIONS);
     // Eight images and two warm-ups need at most ten runs.
     let waiting = batcher.submit(grey_images(0..8), &[]).unwrap();
     (0..10).for_each(|_| step.send(()).unwrap());

@@ -1,5 +1,8 @@
 //! Limits how long a request may take, including its transfer. Dropping the handler removes its images from every
 //! queue.
+//!
+//! `TimeoutLayer` of `tower-http` was considered: its timeout is the same for all requests, and its response has no
+//! body.
 
 use crate::app::App;
 use crate::error::ApiError;

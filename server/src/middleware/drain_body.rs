@@ -1,6 +1,6 @@
 //! Reads and discards the rest of a request body before responding: many clients send all of it before they read, and
-//! treat an earlier response as a failure. Responses that must not be delayed announce that the connection will be
-//! closed; what is left is then read after them (`socket`).
+//! treat an earlier response as a failure. If a response must not be delayed, it announces that the connection will be
+//! closed, and `socket` reads the rest of the body afterwards.
 
 use crate::app::App;
 use crate::body::{self, DISCARD_FACTOR};

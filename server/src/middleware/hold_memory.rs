@@ -19,13 +19,13 @@ pub struct ReservedUntilSent(#[expect(dead_code, reason = "released on drop")] p
 pub async fn hold_until_sent(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove() {
-        Some(reserved) => attach(response, reserved).await,
+        Some(reserved) => attach_reservations(response, reserved).await,
         None => response,
     }
 }
 
 /// Buffers the body, and makes `reserved` part of its bytes.
-async fn attach(response: Response, reserved: ReservedUntilSent) -> Response {
+async fn attach_reservations(response: Response, reserved: ReservedUntilSent) -> Response {
     struct Attached(Bytes, #[expect(dead_code, reason = "dropped with the bytes")] ReservedUntilSent);
 
     impl AsRef<[u8]> for Attached {
@@ -50,7 +50,7 @@ mod tests {
     async fn memory_is_reserved_until_the_response_is_sent() {
         let budget = MemoryBudget::new(10);
         let reserved = ReservedUntilSent(vec![budget.reserve(7).unwrap().into()]);
-        let response = attach("response".into_response(), reserved).await;
+        let response = attach_reservations("response".into_response(), reserved).await;
         let sent = to_bytes(response.into_body(), 10).await.unwrap();
         assert_eq!((&sent[..], budget.reserved()), (&b"response"[..], 7));
         drop(sent);

@@ -25,7 +25,7 @@ pub struct Registry {
     /// Value of `--default`.
     default_name: Option<String>,
     metrics: Arc<Metrics>,
-    models: Mutex<Arc<Models>>,
+    models: Mutex<Arc<ModelSet>>,
     /// Serialises loading and unloading.
     change_lock: tokio::sync::Mutex<()>,
     /// Error of the last attempt to load a model, by name, if it failed.
@@ -34,8 +34,8 @@ pub struct Registry {
 
 /// A snapshot of the served models.
 #[derive(Default)]
-pub struct Models {
-    /// In the order in which they were loaded, starting with the order of [`ModelFiles::list_at_startup`].
+pub struct ModelSet {
+    /// Models, in the order in which they were loaded, starting with the order of [`ModelFiles::list_at_startup`].
     list: Vec<Arc<Model>>,
     /// The model named by `--default`, otherwise the first of those with the most classes.
     default: Option<Arc<Model>>,
@@ -71,7 +71,7 @@ impl Registry {
         default_name: Option<String>,
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
-        let models = Models::new(list, default_name.as_deref());
+        let models = ModelSet::new(list, default_name.as_deref());
         if let Some(name) = &default_name
             && models.find(name).is_none()
         {
@@ -82,7 +82,7 @@ impl Registry {
     }
 
     /// Returns a snapshot of the served models.
-    pub fn current(&self) -> Arc<Models> {
+    pub fn current(&self) -> Arc<ModelSet> {
         self.models.lock().clone()
     }
 
@@ -202,7 +202,7 @@ impl Registry {
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Model>>)) {
         let mut list = self.current().list.clone();
         change(&mut list);
-        *self.models.lock() = Arc::new(Models::new(list, self.default_name.as_deref()));
+        *self.models.lock() = Arc::new(ModelSet::new(list, self.default_name.as_deref()));
     }
 }
 
@@ -215,13 +215,13 @@ pub struct ModelStatus {
     pub failure: Option<String>,
 }
 
-impl Models {
+impl ModelSet {
     fn new(list: Vec<Arc<Model>>, default_name: Option<&str>) -> Self {
         let named = default_name.and_then(|name| list.iter().find(|model| model.name() == name));
         // Reversed, because `max_by_key` returns the last of several maxima.
         let most_classes = || list.iter().rev().max_by_key(|model| model.metadata.labels.len());
         let default = named.or_else(most_classes).cloned();
-        Models { list, default }
+        ModelSet { list, default }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {

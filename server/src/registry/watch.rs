@@ -1,4 +1,6 @@
 //! Watches the model folder, and loads and unloads models as checkpoints are added, changed and removed.
+//!
+//! `notify` was considered: its notifications do not work on network file systems and mounted volumes; polling does.
 
 use super::{FileFingerprint, ModelFile, ModelFiles, Registry};
 use std::collections::BTreeMap;
@@ -9,9 +11,8 @@ use tokio::task::spawn_blocking;
 /// Maximum number of scans to skip before a checkpoint that failed to load is tried again.
 const MAX_SKIP: u32 = 64;
 
-/// Scans the folder every `interval`, for as long as the server runs. Polling also works on network file systems and
-/// mounted volumes, where notifications do not. A file is loaded when two successive scans find it unchanged, because
-/// copying one takes a while.
+/// Scans the folder every `interval`, for as long as the server runs. A file is loaded when two successive scans find
+/// it unchanged, because copying one takes a while.
 pub async fn watch(registry: Arc<Registry>, interval: Duration) {
     let mut warnings = Vec::new();
     let mut previous = scan(&registry.files, &mut warnings).await.unwrap_or_default();

@@ -1,5 +1,7 @@
 //! `GET /docs` and `GET /openapi.json`: documentation of the API, for people and for programs, generated from the
 //! registered routes.
+//!
+//! `utoipa-swagger-ui` was considered: it is a large JavaScript application and needs a weaker Content-Security-Policy.
 
 use crate::static_asset::StaticAsset;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -102,7 +104,7 @@ fn render_operation(api: &Value, path: &str, method: &str, operation: &Value) ->
     }
     let parameters = operation["parameters"].as_array().into_iter().flatten().map(|parameter| {
         let name = format!("{} ({})", escaped_text(&parameter["name"]), escaped_text(&parameter["in"]));
-        (name, escaped_text(&parameter["description"]))
+        (name, formatted_text(&parameter["description"]))
     });
     html += &render_table("Parameters", parameters);
     html += &render_schemas(api, "Request body", &operation["requestBody"]["content"]);
@@ -110,7 +112,7 @@ fn render_operation(api: &Value, path: &str, method: &str, operation: &Value) ->
     let responses = responses.map(|(status, response)| {
         let content_types = response["content"].as_object().into_iter().flatten().map(|(kind, _)| escaped(kind));
         let content_types: Vec<String> = content_types.collect();
-        (escaped(status), [escaped_text(&response["description"]), content_types.join(", ")].join(" "))
+        (escaped(status), [formatted_text(&response["description"]), content_types.join(", ")].join(" "))
     });
     html += &render_table("Responses", responses);
     html += &render_schemas(api, "Response body", &operation["responses"]["200"]["content"]);
@@ -167,9 +169,22 @@ fn visit_references(schema: &Value, visit: &mut impl FnMut(&String)) {
 }
 
 fn paragraphs(value: &Value) -> String {
-    let text = escaped_text(value);
+    let text = formatted_text(value);
     let paragraphs = text.split("\n\n").filter(|paragraph| !paragraph.is_empty());
     paragraphs.map(|paragraph| format!("<p>{paragraph}</p>")).collect()
+}
+
+/// Escapes a text and renders what is between backticks as code.
+fn formatted_text(value: &Value) -> String {
+    let text = escaped_text(value);
+    let (mut html, mut rest) = (String::new(), &*text);
+    while let Some((before, after)) = rest.split_once('`')
+        && let Some((code, after)) = after.split_once('`')
+    {
+        let _ = write!(html, "{before}<code>{code}</code>");
+        rest = after;
+    }
+    html + rest
 }
 
 fn escaped_text(value: &Value) -> String {
@@ -182,7 +197,9 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::fixture::{app, get};
+    use serde_json::json;
 
     /// `SHORTCUT_BLESS=1 cargo test` regenerates the file.
     #[tokio::test]
@@ -208,5 +225,12 @@ mod tests {
             assert!(page.body.contains(&format!(">{path}</a>")), "{path}");
         }
         assert!(page.body.contains("x-timeout-ms") && !page.body.contains("<script"));
+        assert!(page.body.contains("as listed by <code>/models</code>"));
+    }
+
+    #[test]
+    fn text_between_backticks_is_code() {
+        assert_eq!(formatted_text(&json!("`a<b>` or `c`.")), "<code>a&lt;b&gt;</code> or <code>c</code>.");
+        assert_eq!(formatted_text(&json!("one ` is kept")), "one ` is kept");
     }
 }

@@ -11,7 +11,10 @@ use std::sync::Arc;
 /// Fails if the thread of an engine has stopped, which only a restart of the process can fix.
 #[utoipa::path(
     get, path = "/healthz", tag = "Operations",
-    responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = Failure))
+    responses(
+        (status = OK, description = "all engines are running", body = String),
+        (status = SERVICE_UNAVAILABLE, description = "an engine has stopped", body = Failure),
+    )
 )]
 pub async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     check_liveness(&app).map(|()| "ok\n")
@@ -22,7 +25,11 @@ pub async fn alive(State(app): State<Arc<App>>) -> Result<&'static str, ApiError
 /// Fails while the server is shutting down, so that load balancers stop sending requests.
 #[utoipa::path(
     get, path = "/readyz", tag = "Operations",
-    responses((status = OK, body = String), (status = SERVICE_UNAVAILABLE, body = Failure))
+    responses(
+        (status = OK, description = "all models are ready", body = String),
+        (status = SERVICE_UNAVAILABLE, description = "a model is missing or not ready, or the server is shutting down",
+            body = Failure),
+    )
 )]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     check_readiness(&app).map(|()| "ready\n")

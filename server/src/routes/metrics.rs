@@ -14,7 +14,10 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 /// Return the metrics of the server
 ///
 /// The metrics are in Prometheus' text format.
-#[utoipa::path(get, path = "/metrics", tag = "Operations", responses((status = OK, body = String)))]
+#[utoipa::path(
+    get, path = "/metrics", tag = "Operations",
+    responses((status = OK, description = "metrics in the text format of Prometheus", body = String))
+)]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let served = app.registry.current();
     let models: Vec<ModelGauges> = served.iter().map(|model| model_gauges(model)).collect();

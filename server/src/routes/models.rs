@@ -12,7 +12,8 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 #[derive(Serialize, ToSchema)]
-pub struct Models<'a> {
+#[schema(as = Models)]
+pub struct ModelsResponse<'a> {
     /// The models, in the order in which they were configured or loaded.
     models: Vec<ModelDescription<'a>>,
 }
@@ -53,11 +54,14 @@ struct ModelInput<'a> {
 }
 
 /// List the models and their weights
-#[utoipa::path(get, path = "/models", tag = "Models", responses((status = OK, body = Models)))]
+#[utoipa::path(
+    get, path = "/models", tag = "Models",
+    responses((status = OK, description = "the served models", body = ModelsResponse))
+)]
 pub async fn models(State(app): State<Arc<App>>) -> impl IntoResponse {
     let served = app.registry.current();
     let models = served.iter().map(|model| ModelDescription::new(model, served.is_default(model))).collect();
-    ([(header::CACHE_CONTROL, "no-cache")], Json(Models { models })).into_response()
+    ([(header::CACHE_CONTROL, "no-cache")], Json(ModelsResponse { models })).into_response()
 }
 
 impl<'a> ModelDescription<'a> {

@@ -1,5 +1,8 @@
 //! Serves the web page, whose files are embedded in the program. The handler is the fallback for all unknown paths, and
 //! responds with 404 to those without a file.
+//!
+//! `html5ever` was considered for finding inline scripts: the only document is our own page, as trunk writes it, so
+//! that no complete HTML parser is needed.
 
 use crate::error::ApiError;
 use crate::static_asset::StaticAsset;

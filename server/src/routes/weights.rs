@@ -16,11 +16,13 @@ use std::sync::Arc;
     get, path = "/weights/{sha256}", tag = "Models",
     params(("sha256" = String, Path, description = "SHA-256 of the checkpoint, as listed by `/models`")),
     responses(
-        (status = OK, body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = PARTIAL_CONTENT, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = OK, description = "the checkpoint", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = PARTIAL_CONTENT, description = "the requested range of the checkpoint", body = Vec<u8>,
+            content_type = "application/octet-stream"),
         (status = NOT_MODIFIED, description = "If-None-Match matches the checkpoint"),
-        (status = BAD_REQUEST, body = Failure), (status = NOT_FOUND, body = Failure),
-        (status = RANGE_NOT_SATISFIABLE, body = Failure),
+        (status = BAD_REQUEST, description = "invalid request", body = Failure),
+        (status = NOT_FOUND, description = "no served model has these weights", body = Failure),
+        (status = RANGE_NOT_SATISFIABLE, description = "range beyond the end of the checkpoint", body = Failure),
     )
 )]
 pub async fn weights(

@@ -1,6 +1,9 @@
 //! Limits how much of a multipart form is buffered that is not the data of a part. The parser buffers everything before
 //! the first part and the headers of each part until they are complete, and scans its whole buffer whenever a chunk
 //! arrives.
+//!
+//! The limits of `multer`, the parser that axum's `Multipart` uses, were considered: they apply only to the whole form
+//! and to the data of a part.
 
 use axum::Error;
 use axum::body::Body;

@@ -18,7 +18,7 @@ const LIMITS: UploadLimits = UploadLimits { bytes: 100, count: 3 };
 async fn photos(content_type: &str, body: impl Into<Body>) -> Result<Vec<Result<Bytes, String>>, String> {
     let request = Request::post("/predict").header(header::CONTENT_TYPE, content_type);
     let mut request = request.body(body.into()).unwrap();
-    // As the router does for the route.
+    // The router applies the same limit to the route.
     DefaultBodyLimit::max(LIMITS.bytes * body::DISCARD_FACTOR).apply(&mut request);
     let app = app_with_limits(LIMITS);
     let upload = read_photos(request, LIMITS, &app.memory, &app.decode_pool).await.map_err(code)?;

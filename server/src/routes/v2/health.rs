@@ -12,7 +12,10 @@ use std::sync::Arc;
 /// Check whether the server is alive
 #[utoipa::path(
     get, path = "/v2/health/live", tag = "Open Inference Protocol",
-    responses((status = OK), (status = SERVICE_UNAVAILABLE, body = InferenceError))
+    responses(
+        (status = OK, description = "all engines are running"),
+        (status = SERVICE_UNAVAILABLE, description = "an engine has stopped", body = InferenceError),
+    )
 )]
 pub async fn live(State(app): State<Arc<App>>) -> Result<(), ApiError> {
     check_liveness(&app)
@@ -21,7 +24,11 @@ pub async fn live(State(app): State<Arc<App>>) -> Result<(), ApiError> {
 /// Check whether all models are ready
 #[utoipa::path(
     get, path = "/v2/health/ready", tag = "Open Inference Protocol",
-    responses((status = OK), (status = SERVICE_UNAVAILABLE, body = InferenceError))
+    responses(
+        (status = OK, description = "all models are ready"),
+        (status = SERVICE_UNAVAILABLE, description = "a model is missing or not ready, or the server is shutting down",
+            body = InferenceError),
+    )
 )]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<(), ApiError> {
     check_readiness(&app)
@@ -30,10 +37,12 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<(), ApiError> {
 /// Check whether a model is ready
 #[utoipa::path(
     get, path = "/v2/models/{model}/ready", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
+    params(("model" = String, Path, description = "Name of the model, as listed by `/models`")),
     responses(
-        (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
-        (status = SERVICE_UNAVAILABLE, body = InferenceError),
+        (status = OK, description = "the model is ready"),
+        (status = BAD_REQUEST, description = "invalid request", body = InferenceError),
+        (status = NOT_FOUND, description = "unknown model", body = InferenceError),
+        (status = SERVICE_UNAVAILABLE, description = "the model is not ready", body = InferenceError),
     )
 )]
 pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<(), ApiError> {
@@ -44,12 +53,14 @@ pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) 
 #[utoipa::path(
     get, path = "/v2/models/{model}/versions/{version}/ready", tag = "Open Inference Protocol",
     params(
-        ("model" = String, Path, description = "name of the model, as listed by `/models`"),
+        ("model" = String, Path, description = "Name of the model, as listed by `/models`"),
         ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
     ),
     responses(
-        (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
-        (status = SERVICE_UNAVAILABLE, body = InferenceError),
+        (status = OK, description = "the model is ready"),
+        (status = BAD_REQUEST, description = "invalid request", body = InferenceError),
+        (status = NOT_FOUND, description = "unknown model or version", body = InferenceError),
+        (status = SERVICE_UNAVAILABLE, description = "the model is not ready", body = InferenceError),
     )
 )]
 pub async fn version_ready(

@@ -3,7 +3,7 @@
 use super::error::InferenceError;
 use super::tensors::{self, ExpectedInput, InferRequest, LOGITS, OutputFormat, ParsedRequest};
 use crate::app::App;
-use crate::batching::{BatchError, InferenceOutput};
+use crate::batching::{InferenceFailure, InferenceOutput};
 use crate::body::{self, ReceivedBody};
 use crate::error::ApiError;
 use crate::inference;
@@ -71,27 +71,30 @@ enum OutputData {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "describes responses that are made from an `ApiError`")]
 enum InferErrors {
-    #[response(status = BAD_REQUEST)]
+    #[response(status = BAD_REQUEST, description = "invalid request")]
     Malformed(InferenceError),
-    #[response(status = UNAUTHORIZED)]
+    #[response(status = UNAUTHORIZED, description = "API key missing")]
     KeyMissing(InferenceError),
-    #[response(status = FORBIDDEN)]
+    #[response(status = FORBIDDEN, description = "invalid API key")]
     Forbidden(InferenceError),
-    #[response(status = NOT_FOUND)]
+    #[response(status = NOT_FOUND, description = "unknown model or version")]
     UnknownModel(InferenceError),
-    #[response(status = REQUEST_TIMEOUT)]
+    #[response(status = REQUEST_TIMEOUT, description = "request body stalled")]
     Stalled(InferenceError),
-    #[response(status = PAYLOAD_TOO_LARGE)]
+    #[response(status = PAYLOAD_TOO_LARGE, description = "request body too large")]
     TooLarge(InferenceError),
     #[response(status = UNSUPPORTED_MEDIA_TYPE, description = "compressed body")]
     UnsupportedEncoding(InferenceError),
-    #[response(status = UNPROCESSABLE_ENTITY, description = "the network overflows for these values")]
+    #[response(status = UNPROCESSABLE_ENTITY, description = "the network's output is not finite")]
     Unprocessable(InferenceError),
-    #[response(status = INTERNAL_SERVER_ERROR)]
+    #[response(status = INTERNAL_SERVER_ERROR, description = "internal error")]
     Internal(InferenceError),
-    #[response(status = SERVICE_UNAVAILABLE)]
+    #[response(status = SERVICE_UNAVAILABLE, description = "server overloaded; see Retry-After")]
     Overloaded(InferenceError),
-    #[response(status = GATEWAY_TIMEOUT)]
+    #[response(
+        status = GATEWAY_TIMEOUT,
+        description = "timeout of the client (x-timeout-ms) or of the server exceeded"
+    )]
     DeadlineExceeded(InferenceError),
 }
 
@@ -102,12 +105,13 @@ enum InferErrors {
 #[utoipa::path(
     post, path = "/v2/models/{model}/infer", tag = "Open Inference Protocol",
     params(
-        ("model" = String, Path, description = "name of the model, as listed by `/models`"),
-        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "length of the JSON in bytes, if binary data follows it"),
+        ("model" = String, Path, description = "Name of the model, as listed by `/models`"),
+        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "Length of the JSON in bytes, if binary data follows it"),
     ),
     request_body(content((InferRequest = "application/json"), (Vec<u8> = "application/octet-stream"))),
     responses(
-        (status = OK, content((InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))),
+        (status = OK, description = "the requested outputs",
+            content((InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))),
         InferErrors,
     )
 )]
@@ -123,13 +127,14 @@ pub async fn infer(
 #[utoipa::path(
     post, path = "/v2/models/{model}/versions/{version}/infer", tag = "Open Inference Protocol",
     params(
-        ("model" = String, Path, description = "name of the model, as listed by `/models`"),
+        ("model" = String, Path, description = "Name of the model, as listed by `/models`"),
         ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
-        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "length of the JSON in bytes, if binary data follows it"),
+        ("Inference-Header-Content-Length" = Option<u64>, Header, description = "Length of the JSON in bytes, if binary data follows it"),
     ),
     request_body(content((InferRequest = "application/json"), (Vec<u8> = "application/octet-stream"))),
     responses(
-        (status = OK, content((InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))),
+        (status = OK, description = "the requested outputs",
+            content((InferResponse = "application/json"), (Vec<u8> = "application/octet-stream"))),
         InferErrors,
     )
 )]
@@ -178,9 +183,9 @@ async fn parse(
 async fn infer_images(model: &Model, request: ParsedRequest) -> Result<Response, ApiError> {
     let ParsedRequest { id, images, outputs } = request;
     let results = inference::run(model, images, &[]).await.map_err(|error| match error {
-        BatchError::Engine(EngineError::NotFinite { value, .. }) => {
-            ApiError::unprocessable(format!("the network computes {value} for these values"))
-        }
+        InferenceFailure::Engine(EngineError::NotFinite { value, .. }) => ApiError::unprocessable(format!(
+            "the network's output is {value}, not a finite number; check the scale of the input values"
+        )),
         error => inference::api_error(model, error),
     })?;
     let timings = results.iter().map(|result| inference::timing(0.0, 0.0, result.queue, result.inference));

@@ -66,7 +66,10 @@ pub struct TensorConfig {
 const PLATFORM: &str = "shortcut";
 
 /// Return the name, version and extensions of the server
-#[utoipa::path(get, path = "/v2", tag = "Open Inference Protocol", responses((status = OK, body = ServerMetadata)))]
+#[utoipa::path(
+    get, path = "/v2", tag = "Open Inference Protocol",
+    responses((status = OK, description = "version and extensions of the server", body = ServerMetadata))
+)]
 pub async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata {
         name: "shortcut",
@@ -78,10 +81,11 @@ pub async fn server() -> Json<ServerMetadata> {
 /// Return the inputs and outputs of a model
 #[utoipa::path(
     get, path = "/v2/models/{model}", operation_id = "of_model", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
+    params(("model" = String, Path, description = "Name of the model, as listed by `/models`")),
     responses(
-        (status = OK, body = ModelMetadata), (status = BAD_REQUEST, body = InferenceError),
-        (status = NOT_FOUND, body = InferenceError),
+        (status = OK, description = "inputs and outputs", body = ModelMetadata),
+        (status = BAD_REQUEST, description = "invalid request", body = InferenceError),
+        (status = NOT_FOUND, description = "unknown model", body = InferenceError),
     )
 )]
 pub async fn model_metadata(
@@ -95,12 +99,13 @@ pub async fn model_metadata(
 #[utoipa::path(
     get, path = "/v2/models/{model}/versions/{version}", operation_id = "of_version", tag = "Open Inference Protocol",
     params(
-        ("model" = String, Path, description = "name of the model, as listed by `/models`"),
+        ("model" = String, Path, description = "Name of the model, as listed by `/models`"),
         ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
     ),
     responses(
-        (status = OK, body = ModelMetadata), (status = BAD_REQUEST, body = InferenceError),
-        (status = NOT_FOUND, body = InferenceError),
+        (status = OK, description = "inputs and outputs", body = ModelMetadata),
+        (status = BAD_REQUEST, description = "invalid request", body = InferenceError),
+        (status = NOT_FOUND, description = "unknown model or version", body = InferenceError),
     )
 )]
 pub async fn version_metadata(
@@ -113,10 +118,11 @@ pub async fn version_metadata(
 /// Return the configuration of a model in Triton's format
 #[utoipa::path(
     get, path = "/v2/models/{model}/config", tag = "Open Inference Protocol",
-    params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
+    params(("model" = String, Path, description = "Name of the model, as listed by `/models`")),
     responses(
-        (status = OK, body = ModelConfig), (status = BAD_REQUEST, body = InferenceError),
-        (status = NOT_FOUND, body = InferenceError),
+        (status = OK, description = "configuration of the model", body = ModelConfig),
+        (status = BAD_REQUEST, description = "invalid request", body = InferenceError),
+        (status = NOT_FOUND, description = "unknown model", body = InferenceError),
     )
 )]
 pub async fn config(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<ModelConfig>, ApiError> {

@@ -33,7 +33,7 @@ impl<'de> Deserialize<'de> for NonNegative {
 
 /// An element of a tensor in JSON.
 pub trait Element: for<'de> Deserialize<'de> {
-    /// What error messages call a valid tensor.
+    /// Description of a valid tensor, for error messages.
     const EXPECTED: &str;
 }
 

@@ -62,8 +62,9 @@ struct UnloadParameters {
 #[utoipa::path(
     post, path = "/v2/repository/index", tag = "Model management", security(("admin token" = [])),
     responses(
-        (status = OK, body = Vec<IndexEntry>), (status = UNAUTHORIZED, body = InferenceError),
-        (status = FORBIDDEN, body = InferenceError),
+        (status = OK, description = "the models and their states", body = Vec<IndexEntry>),
+        (status = UNAUTHORIZED, description = "admin token missing", body = InferenceError),
+        (status = FORBIDDEN, description = "invalid admin token, or none is configured", body = InferenceError),
     )
 )]
 pub async fn index(State(app): State<Arc<App>>) -> Json<Vec<IndexEntry>> {
@@ -86,15 +87,19 @@ pub async fn index(State(app): State<Arc<App>>) -> Json<Vec<IndexEntry>> {
 /// changes nothing.
 #[utoipa::path(
     post, path = "/v2/repository/models/{model}/load", tag = "Model management", security(("admin token" = [])),
-    params(("model" = String, Path, description = "name of the checkpoint file, without .safetensors")),
+    params(("model" = String, Path, description = "Name of the checkpoint file, without .safetensors")),
     request_body = Option<LoadRequest>,
     responses(
-        (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
-        (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
-        (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
+        (status = OK, description = "the model is loaded"),
+        (status = BAD_REQUEST, description = "invalid request", body = InferenceError),
+        (status = UNAUTHORIZED, description = "admin token missing", body = InferenceError),
+        (status = FORBIDDEN, description = "invalid admin token, or none is configured", body = InferenceError),
+        (status = NOT_FOUND, description = "no checkpoint of this name", body = InferenceError),
+        (status = REQUEST_TIMEOUT, description = "request body stalled", body = InferenceError),
+        (status = PAYLOAD_TOO_LARGE, description = "request body too large", body = InferenceError),
         (status = UNSUPPORTED_MEDIA_TYPE, description = "compressed body", body = InferenceError),
         (status = UNPROCESSABLE_ENTITY, description = "the model cannot be loaded", body = InferenceError),
-        (status = SERVICE_UNAVAILABLE, body = InferenceError),
+        (status = SERVICE_UNAVAILABLE, description = "server overloaded; see Retry-After", body = InferenceError),
     )
 )]
 pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Result<(), ApiError> {
@@ -121,14 +126,18 @@ pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, request
 /// Requests that the model is already processing are completed.
 #[utoipa::path(
     post, path = "/v2/repository/models/{model}/unload", tag = "Model management", security(("admin token" = [])),
-    params(("model" = String, Path, description = "name of the model, as listed by `/models`")),
+    params(("model" = String, Path, description = "Name of the model, as listed by `/models`")),
     request_body = Option<UnloadRequest>,
     responses(
-        (status = OK), (status = BAD_REQUEST, body = InferenceError), (status = UNAUTHORIZED, body = InferenceError),
-        (status = FORBIDDEN, body = InferenceError), (status = NOT_FOUND, body = InferenceError),
-        (status = REQUEST_TIMEOUT, body = InferenceError), (status = PAYLOAD_TOO_LARGE, body = InferenceError),
+        (status = OK, description = "the model is unloaded"),
+        (status = BAD_REQUEST, description = "invalid request", body = InferenceError),
+        (status = UNAUTHORIZED, description = "admin token missing", body = InferenceError),
+        (status = FORBIDDEN, description = "invalid admin token, or none is configured", body = InferenceError),
+        (status = NOT_FOUND, description = "unknown model", body = InferenceError),
+        (status = REQUEST_TIMEOUT, description = "request body stalled", body = InferenceError),
+        (status = PAYLOAD_TOO_LARGE, description = "request body too large", body = InferenceError),
         (status = UNSUPPORTED_MEDIA_TYPE, description = "compressed body", body = InferenceError),
-        (status = SERVICE_UNAVAILABLE, body = InferenceError),
+        (status = SERVICE_UNAVAILABLE, description = "server overloaded; see Retry-After", body = InferenceError),
     )
 )]
 pub async fn unload(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Result<(), ApiError> {

@@ -213,7 +213,9 @@ fn parse_images(
         (IMAGES, "UINT8", data) => {
             let reservation = budget.reserve(values)?;
             let images = match data {
-                TensorData::Binary(bytes) => split(check_size(bytes, values, 1)?, values_per_image, |&byte| byte),
+                TensorData::Binary(bytes) => {
+                    split_images(check_size(bytes, values, 1)?, values_per_image, |&byte| byte)
+                }
                 TensorData::Json(json) => numbers::parse_images(json, count, values_per_image)?,
             };
             let input = |pixels| ImageBatch::new(pixels, [1, side, side], mean, std).map(Input::Pixels);
@@ -225,11 +227,11 @@ fn parse_images(
             let images = match (data, datatype) {
                 (TensorData::Binary(bytes), "FP32") => {
                     let values = check_size(bytes, values, 4)?.as_chunks().0;
-                    split(values, values_per_image, |&bytes| f32::from_le_bytes(bytes))
+                    split_images(values, values_per_image, |&bytes| f32::from_le_bytes(bytes))
                 }
                 (TensorData::Binary(bytes), _) => {
                     let values = check_size(bytes, values, 2)?.as_chunks().0;
-                    split(values, values_per_image, |&bytes| f16::from_le_bytes(bytes).to_f32())
+                    split_images(values, values_per_image, |&bytes| f16::from_le_bytes(bytes).to_f32())
                 }
                 (TensorData::Json(json), "FP32") => numbers::parse_images(json, count, values_per_image)?,
                 (TensorData::Json(_), _) => return Err(ApiError::malformed("FP16 is supported only as binary data")),
@@ -245,7 +247,7 @@ fn parse_images(
 }
 
 /// Splits a tensor into images and converts its values.
-fn split<T, V>(values: &[T], values_per_image: usize, convert: impl Fn(&T) -> V) -> Vec<Vec<V>> {
+fn split_images<T, V>(values: &[T], values_per_image: usize, convert: impl Fn(&T) -> V) -> Vec<Vec<V>> {
     values.chunks_exact(values_per_image).map(|image| image.iter().map(&convert).collect()).collect()
 }
 
