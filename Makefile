@@ -1,5 +1,5 @@
 # Entry point for all tasks. Every target installs its prerequisites below cargo's target directory, except rustup's
-# targets and packages of the distribution.
+# toolchains and targets, and packages of the distribution.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

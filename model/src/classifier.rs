@@ -173,11 +173,11 @@ impl Classifier {
         prepared: PreparedPhoto,
         queue_ms: f64,
         k: usize,
-        keep: &[Tap],
+        taps: &[Tap],
     ) -> Result<(Prediction, Output), EngineError> {
         let start = Instant::now();
         let PreparedPhoto { image, decode_ms: decode, preprocess_ms: preprocess, .. } = prepared;
-        let (output, device) = self.engine.run(&Input::Pixels(image), keep).await?;
+        let (output, device) = self.engine.run(&Input::Pixels(image), taps).await?;
         let inference = milliseconds_since(start);
         let timing = Timing::new(decode, preprocess, queue_ms, inference);
         let prediction = Prediction::new(&self.id, &self.metadata, device, (&output.logits, 0), k, timing);

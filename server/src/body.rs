@@ -56,7 +56,7 @@ pub async fn read<E>(
     while let Some(chunk) = chunks.try_next().await.map_err(&stream_error)? {
         bytes += chunk.len();
         if bytes <= limit {
-            reservation.merge(budget.reserve(chunk.len())?);
+            reservation.grow(chunk.len())?;
             buffer.extend_from_slice(&chunk);
         } else {
             (buffer, reservation) = (BytesMut::new(), budget.empty_reservation());

@@ -3,7 +3,6 @@
 //! Protocols with another error format rewrite the response; [`ErrorDetails`] has what they need.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use model::prediction::Failure;
@@ -150,12 +149,6 @@ impl IntoResponse for ApiError {
         }
         response.extensions_mut().insert(ErrorDetails { code, message });
         response
-    }
-}
-
-impl From<PathRejection> for ApiError {
-    fn from(rejection: PathRejection) -> Self {
-        ApiError::malformed(rejection.body_text())
     }
 }
 

@@ -38,19 +38,30 @@ impl MemoryBudget {
     /// # Errors
     /// Returns 503 at once if the budget has fewer bytes left.
     pub fn reserve(&self, bytes: usize) -> Result<Reservation, ApiError> {
-        let exhausted = || ApiError::overloaded("memory limit for requests in flight reached; retry later");
-        let permits = u32::try_from(bytes).map_err(|_| exhausted())?;
-        self.available.try_acquire_many(permits).map_err(|_| exhausted())?.forget();
-        Ok(Reservation { available: self.available.clone(), bytes })
+        let mut reservation = self.empty_reservation();
+        reservation.grow(bytes)?;
+        Ok(reservation)
     }
 
-    /// Returns a reservation of zero bytes, for others to be merged into.
+    /// Returns a reservation of zero bytes, to grow or to merge others into.
     pub fn empty_reservation(&self) -> Reservation {
         Reservation { available: self.available.clone(), bytes: 0 }
     }
 }
 
 impl Reservation {
+    /// Reserves `bytes` more.
+    ///
+    /// # Errors
+    /// Returns 503 at once if the budget has fewer bytes left.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let exhausted = || ApiError::overloaded("memory limit for requests in flight reached; retry later");
+        let permits = u32::try_from(bytes).map_err(|_| exhausted())?;
+        self.available.try_acquire_many(permits).map_err(|_| exhausted())?.forget();
+        self.bytes += bytes;
+        Ok(())
+    }
+
     /// Adds the bytes of `other`, which must come from the same budget.
     pub fn merge(&mut self, mut other: Reservation) {
         debug_assert!(Arc::ptr_eq(&self.available, &other.available), "reservations of different budgets");

@@ -74,20 +74,24 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .route("/openapi.json", get(async move |method: Method, headers: HeaderMap| docs.document(&method, &headers)))
         .fallback(page::page)
         .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()))
-        .layer(from_fn(v2::error::format_errors))
-        .layer(from_fn(hold_memory::hold_until_sent))
-        .layer(from_fn_with_state(app.clone(), drain_body::drain_body));
+        // The first layer of a tuple is the outermost.
+        .layer((
+            from_fn_with_state(app.clone(), drain_body::drain_body),
+            from_fn(hold_memory::hold_until_sent),
+            from_fn(v2::error::format_errors),
+            CatchPanicLayer::custom(|_| ApiError::internal("a handler panicked").into_response()),
+        ));
     let router = if app.cors_origins.is_empty() { router } else { router.layer(access::cors(&app.cors_origins)?) };
-    // The last layer is the outermost. `observe` is outside all layers that may respond, so that every response is
-    // logged; only the layers that set the request id, which it reads, are outside it.
-    Ok(router
-        .layer(map_response(add_security_headers))
-        .layer(from_fn_with_state(app.clone(), observe::observe))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, UniqueRequestId))
-        .layer(map_request(request_id::remove_invalid_id))
-        .with_state(app))
+    // `observe` is outside all layers that may respond, so that every response is logged; only the layers that set the
+    // request id, which it reads, are outside it.
+    let router = router.layer((
+        map_request(request_id::remove_invalid_id),
+        SetRequestIdLayer::new(REQUEST_ID, UniqueRequestId),
+        PropagateRequestIdLayer::new(REQUEST_ID),
+        from_fn_with_state(app.clone(), observe::observe),
+        map_response(add_security_headers),
+    ));
+    Ok(router.with_state(app))
 }
 
 fn api_description() -> OpenApi {

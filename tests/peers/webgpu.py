@@ -17,7 +17,7 @@ VARIANTS = {f"{family}, {precision}": (family, precision) for precision in TOLER
 # onnxruntime-web in Node.js, on Dawn, which is Chromium's WebGPU implementation and available as an npm package.
 DAWN_PEER = f"{BROWSER_PEER}-dawn"
 # Part of the description that `trainer bench` prints for emulated adapters.
-EMULATED = "emulated on the CPU"
+EMULATED = "a processor that emulates a GPU"
 
 
 class SingleRound(ShortcutEngine):

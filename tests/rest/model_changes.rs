@@ -50,6 +50,15 @@ fn change(server: &TestServer, name: &str, action: &str) -> Result<Response> {
     send(server.post(&format!("/v2/repository/models/{name}/{action}")).bearer_auth(TOKEN))
 }
 
+/// Checks that the model `mine` cannot be loaded, and that the error does not reveal the path of the folder.
+fn expect_load_error(server: &TestServer, folder: &TempDir) -> Result<()> {
+    let rejected = change(server, "mine", "load")?;
+    let text = rejected.text();
+    ensure!(rejected.status == 422, "{} {text}", rejected.status);
+    ensure!(!text.contains(folder.path().to_str().unwrap_or("?")), "the error reveals a path: {text}");
+    Ok(())
+}
+
 /// Returns the version of the first served model.
 fn version(server: &TestServer) -> Result<String> {
     let models = send(server.get("/models"))?.json(200)?;
@@ -89,13 +98,7 @@ pub fn under_load() -> Result<()> {
         let changed = (|| {
             for invalid in [b"no checkpoint".to_vec(), overflowing_checkpoint()?] {
                 replace(folder.path(), &invalid)?;
-                let rejected = change(&server, "mine", "load")?;
-                ensure!(rejected.status == 422, "{} {}", rejected.status, rejected.text());
-                ensure!(
-                    !rejected.text().contains(folder.path().to_str().unwrap_or("?")),
-                    "the error reveals a path: {}",
-                    rejected.text()
-                );
+                expect_load_error(&server, &folder)?;
                 ensure!(version(&server)? == first, "an invalid checkpoint replaced the model");
             }
             replace(folder.path(), &other_checkpoint()?)?;
@@ -219,13 +222,7 @@ pub fn duplicate_names() -> Result<()> {
     std::fs::copy(checkpoint(SMALL), folder.path().join("named.safetensors"))?;
     ensure!(change(&server, "mine", "load")?.status == 200, "other models cannot be loaded");
     std::fs::remove_dir_all(folder.path())?;
-    let rejected = change(&server, "mine", "load")?;
-    ensure!(rejected.status == 422, "{} {}", rejected.status, rejected.text());
-    ensure!(
-        !rejected.text().contains(folder.path().to_str().unwrap_or("?")),
-        "the error reveals a path: {}",
-        rejected.text()
-    );
+    expect_load_error(&server, &folder)?;
     ensure!(change(&server, "named", "load")?.status == 200, "a model outside the folder cannot be loaded");
     Ok(())
 }

@@ -11,7 +11,7 @@ const TOLERANCE: f32 = 0.01;
 /// list omits.
 pub fn assert_agreement(one: &Prediction, other: &Prediction) -> Result<()> {
     let (a, b) = (&one.predictions, &other.predictions);
-    ensure!(a.len() == b.len() && !a.is_empty(), "{a:?} and {b:?}");
+    ensure!(a.len() == b.len() && !a.is_empty(), "expected equally many classes, at least one: {a:?} and {b:?}");
     let last = |list: &[ClassScore]| list.last().map_or(0.0, |score| score.probability);
     for (ours, theirs) in [(a, b), (b, a)] {
         for score in ours {

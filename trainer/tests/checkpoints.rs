@@ -2,22 +2,11 @@
 
 mod common;
 
-use common::{command, text};
+use common::{command, expect_success, expect_success_with_stderr, text};
 use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, Metadata};
 use std::fs;
 use std::path::Path;
-
-/// Runs the trainer in `folder` and returns its stdout and stderr.
-///
-/// # Panics
-/// Panics if the exit status is not 0.
-fn expect_success(folder: &Path, arguments: &[&str]) -> (String, String) {
-    let output = command(folder, arguments).output().unwrap();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
-    (stdout, stderr)
-}
 
 /// Runs the trainer in `folder` and returns its stderr.
 ///
@@ -50,17 +39,19 @@ fn import_convert_and_inspect_work_together() {
     fs::write(root.join("labels.txt"), "ant\nbee\ngreat white shark\n").unwrap();
     let before = fs::read(root.join("weights.safetensors")).unwrap();
 
-    let (_, notes) = expect_success(root, &["import", "weights.safetensors", "plain.safetensors"]);
+    let (_, notes) = expect_success_with_stderr(root, &["import", "weights.safetensors", "plain.safetensors"]);
     assert!(notes.contains("--labels"), "missing labels cause a note: {notes}");
     let names = ["--classes", "classes.json", "--labels", "labels.txt", "--provenance", "a test", "--resize", "232"];
-    let (_, notes) =
-        expect_success(root, &[&["import", "weights.safetensors", "named.safetensors"][..], &names].concat());
+    let (_, notes) = expect_success_with_stderr(
+        root,
+        &[&["import", "weights.safetensors", "named.safetensors"][..], &names].concat(),
+    );
     assert_eq!(notes, "");
     let small = ["convert", "named.safetensors", "small.safetensors", "--dtype", "i8", "--tensor", "conv1.weight=f16"];
-    let (result, _) = expect_success(root, &small);
+    let result = expect_success(root, &small);
     assert!(result.starts_with("small.safetensors: resnet18, 3 classes: 20 i8, 1 f16, 81 f32 tensors"), "{result}");
 
-    let (json, _) = expect_success(root, &["inspect", "small.safetensors", "--json"]);
+    let json = expect_success(root, &["inspect", "small.safetensors", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["metadata"]["classes"], serde_json::json!(["n1", "n2", "n3"]));
     assert_eq!(json["metadata"]["labels"][2], "great white shark");
@@ -68,7 +59,7 @@ fn import_convert_and_inspect_work_together() {
     assert_eq!(json["metadata"]["preprocessing"]["resize"], 232);
     assert_eq!(json["stored"]["i8"]["tensors"], 20);
     assert_eq!(json["parameters"], 11_178_051);
-    let (table, _) = expect_success(root, &["inspect", "small.safetensors"]);
+    let table = expect_success(root, &["inspect", "small.safetensors"]);
     for part in ["resnet18", "11,178,051", "1.814 G", "ant, bee, great white shark", "a test"] {
         assert!(table.contains(part), "{part} is missing:\n{table}");
     }
@@ -115,22 +106,22 @@ fn ambiguous_architecture_causes_a_note() {
     bytes[key] = b'S';
     fs::write(&path, bytes).unwrap();
 
-    let (_, notes) = expect_success(root, &["inspect", "weights.safetensors"]);
+    let (_, notes) = expect_success_with_stderr(root, &["inspect", "weights.safetensors"]);
     assert!(notes.contains("resnet50_v1"), "{notes}");
     let v1 = ["import", "weights.safetensors", "v1.safetensors", "--architecture", "resnet50_v1", "--dtype", "i8"];
-    let (result, notes) = expect_success(root, &v1);
+    let (result, notes) = expect_success_with_stderr(root, &v1);
     assert!(result.contains("resnet50_v1") && !notes.contains("v1.5"), "{result}{notes}");
-    let (result, notes) = expect_success(root, &["inspect", "v1.safetensors"]);
+    let (result, notes) = expect_success_with_stderr(root, &["inspect", "v1.safetensors"]);
     assert!(result.contains("resnet50_v1") && notes.is_empty(), "{result}{notes}");
 
     expect_success(root, &["import", "v1.safetensors", "stride1.safetensors", "--stem", "imagenet-stride1"]);
-    let (result, _) = expect_success(root, &["inspect", "stride1.safetensors"]);
+    let result = expect_success(root, &["inspect", "stride1.safetensors"]);
     assert!(result.contains("resnet50_v1, stem imagenet-stride1"), "{result}");
 }
 
 #[test]
 fn prints_help_without_a_command() {
     let folder = tempfile::tempdir().unwrap();
-    let (help, _) = expect_success(folder.path(), &[]);
+    let help = expect_success(folder.path(), &[]);
     assert!(help.contains("trainer import"), "{help}");
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{command, text};
+use common::{command, expect_success, expect_success_with_stderr, text};
 use model::preprocess::{Limits, Photo};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -10,16 +10,6 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 use std::process::Output;
-
-/// Runs the trainer in `folder` and returns its stdout and stderr.
-///
-/// # Panics
-/// Panics if the exit status is not 0.
-fn expect_success(folder: &Path, arguments: &[&str]) -> (String, String) {
-    let Output { status, stdout, stderr } = command(folder, arguments).output().unwrap();
-    assert!(status.success(), "{arguments:?}: {}{}", text(&stdout), text(&stderr));
-    (text(&stdout), text(&stderr))
-}
 
 /// Runs the trainer in `folder` and returns its stdout and stderr.
 ///
@@ -81,7 +71,7 @@ fn pack_resizes_shuffles_and_is_deterministic() {
     let folder = folder_with_photos();
     let root = folder.path();
     let pack = ["pack", "--data", "photos", "--short-side", "32", "--shard-size", "5", "--output"];
-    let (stdout, stderr) = expect_success(root, &[&pack[..], &["shards"]].concat());
+    let (stdout, stderr) = expect_success_with_stderr(root, &[&pack[..], &["shards"]].concat());
     assert!(stdout.starts_with("train: 8 photos in 2 shards, "), "{stdout}");
     assert!(stdout.contains("(6 copied unchanged, 1 skipped)\nval: 2 photos in 1 shards"), "{stdout}");
     assert!(stderr.contains("skipped photos/train/bee/broken.jpg: not a photo"), "{stderr}");
@@ -118,9 +108,9 @@ fn pack_resizes_shuffles_and_is_deterministic() {
     assert!(read("other/train-000000.tar") != read("shards/train-000000.tar"), "another seed gives another order");
 
     let train = ["train", "--data", "shards", "--recipe", "tutorial", "--set", "epochs=1", "--batch-size", "4"];
-    let (stdout, _) = expect_success(root, &[&train[..], &["--image-size", "32", "--output", "run"]].concat());
+    let stdout = expect_success(root, &[&train[..], &["--image-size", "32", "--output", "run"]].concat());
     assert!(stdout.contains("2 classes, 8 training and 2 validation photos"), "{stdout}");
-    let (stdout, _) = expect_success(root, &["evaluate", "--checkpoint", "run/last.safetensors", "--data", "shards"]);
+    let stdout = expect_success(root, &["evaluate", "--checkpoint", "run/last.safetensors", "--data", "shards"]);
     assert!(stdout.contains("; 2 photos, 0 skipped"), "{stdout}");
 }
 
@@ -200,14 +190,14 @@ fn doctor_accepts_photos_without_problems() {
     let folder = folder_with_photos();
     let root = folder.path();
     fs::remove_file(root.join("photos/train/bee/broken.jpg")).unwrap();
-    let (report, _) = expect_success(root, &["doctor", "--data", "photos"]);
+    let report = expect_success(root, &["doctor", "--data", "photos"]);
     assert!(report.ends_with("no problems found\n"), "{report}");
     expect_success(root, &["pack", "--data", "photos", "--output", "shards"]);
-    let (json, _) = expect_success(root, &["doctor", "--data", "shards", "--json"]);
+    let json = expect_success(root, &["doctor", "--data", "shards", "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["problems"], &json["classes"][0]["train"]), (&0.into(), &6.into()));
-    let (report, _) = expect_success(root, &["doctor", "--data", "photos/train"]);
+    let report = expect_success(root, &["doctor", "--data", "photos/train"]);
     assert!(report.contains("no validation photos"), "{report}");
-    let (report, _) = expect_success(root, &["doctor", "--data", "photos/train", "--val-split", "0.2"]);
+    let report = expect_success(root, &["doctor", "--data", "photos/train", "--val-split", "0.2"]);
     assert!(report.starts_with("2 classes, 6 training and 2 validation photos"), "{report}");
 }

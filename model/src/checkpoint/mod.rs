@@ -171,8 +171,8 @@ impl Checkpoint {
         Ok(Checkpoint { metadata, architecture_inferred, tensors: self.tensors })
     }
 
-    /// Changes the architecture to one with the same tensors, which they cannot distinguish: `resnet50_v1` instead of
-    /// `resnet50`. Stem and classes stay.
+    /// Changes the architecture to another one with the same tensors, such as from `resnet50` to `resnet50_v1`. Stem
+    /// and classes stay.
     ///
     /// # Errors
     /// Returns an error if the name is unknown, or if the architecture has other tensors.

@@ -134,7 +134,7 @@ fn counters_are_ignored_and_unknown_tensors_rejected() {
 }
 
 #[test]
-fn missing_and_mistyped_tensors_are_named() {
+fn missing_misshapen_and_mistyped_tensors_are_named() {
     let (_, original) = int8();
     let json = checkpoint().metadata().to_json().unwrap();
     let read = |change: &dyn Fn(TensorView<'static>) -> Option<TensorView<'static>>| {

@@ -48,7 +48,7 @@ pub fn parse_thread_count(text: &str) -> Result<NonZero<usize>, String> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let max = MAX_THREADS_PER_PROCESSOR * processors;
     if threads.get() > max {
-        return Err(format!("must be at most {max}, {MAX_THREADS_PER_PROCESSOR} threads per processor"));
+        return Err(format!("must be at most {max} ({MAX_THREADS_PER_PROCESSOR} threads per processor)"));
     }
     Ok(threads)
 }

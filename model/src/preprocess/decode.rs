@@ -10,7 +10,8 @@ use super::limits::Limits;
 use super::parameters::Preprocessing;
 use super::{image_crate, jpeg};
 
-/// Message of the error into which a decoder's panic is turned.
+/// Reason in the error that replaces a decoder's panic. The fuzz target `image` and `tests/preprocess_reference.rs`
+/// compare with this text, and fail if it occurs.
 const DECODER_PANICKED: &str = "the decoder panicked";
 
 /// Decodes the whole image, or, given `crop`, at least the columns that this preprocessing reads.

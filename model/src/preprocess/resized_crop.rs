@@ -1,7 +1,7 @@
 //! Resizing of a part of a photo, for the random resized crops of training.
 
 use super::convolve::Pixels;
-use super::filter_taps::{self, FilterTaps};
+use super::filter_taps;
 use super::parameters::Interpolation;
 use super::photo::Photo;
 use super::rectangle::Rectangle;
@@ -19,12 +19,12 @@ impl Photo {
         assert!(side > 0, "{part:?} cannot be resized to zero pixels");
         let Rectangle { left, top, width, height } = part;
 
-        let taps = |size, from| {
+        let taps_from = |start: u32, size: u32| {
             let mut taps = filter_taps::centre_crop_taps(size, side.into(), side, interpolation);
-            taps.iter_mut().for_each(|taps: &mut FilterTaps| taps.first += from as usize);
+            taps.iter_mut().for_each(|pixel| pixel.first += start as usize);
             taps
         };
-        let (mut columns, rows) = (taps(width, left), taps(height, top));
+        let (mut columns, rows) = (taps_from(left, width), taps_from(top, height));
         if flipped {
             columns.reverse();
         }

@@ -1,5 +1,6 @@
-//! Checks of WebP files that must precede decoding: the decoder of the crate `image` allocates whatever size a metadata
-//! chunk declares, up to 4 GB, and decodes a frame before it compares its size with the one declared in the header.
+//! The parts of WebP parsing that must not be left to the decoder of the crate `image`: it allocates whatever size a
+//! metadata chunk declares, up to 4 GB, and decodes a frame before it compares its size with the one declared in the
+//! header.
 
 /// Returns the EXIF data of a file in the extended format, if the chunk is complete.
 pub(super) fn exif(file: &[u8]) -> Option<&[u8]> {

@@ -24,6 +24,13 @@ impl Execute for SteppedEngine {
     }
 }
 
+fn start_batcher<E: Execute, P>(engines: Vec<(BatchSizes, P)>, options: BatchingOptions) -> Batcher
+where
+    P: FnOnce() -> anyhow::Result<E> + Send + 'static,
+{
+    Batcher::start("test", engines, options, &Metrics::new().batching("test"), grey(0)).unwrap()
+}
+
 fn stepped_batcher(options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
     stepped_batcher_with(BATCH_SIZES, options)
 }
@@ -31,16 +38,15 @@ fn stepped_batcher(options: BatchingOptions) -> (Batcher, Receiver<usize>, Sende
 fn stepped_batcher_with(sizes: BatchSizes, options: BatchingOptions) -> (Batcher, Receiver<usize>, Sender<()>) {
     let ((started, batch_sizes), (step, steps)) = (channel(), channel());
     let prepare = move || Ok(SteppedEngine { started, steps: steps.into() });
-    let batcher = Batcher::start("test", vec![(sizes, prepare)], options, &Metrics::new().batching("test"), grey(0));
+    let batcher = start_batcher(vec![(sizes, prepare)], options);
     // The first warm-up batch.
     step.send(()).unwrap();
     assert_eq!(batch_sizes.recv().unwrap(), 1);
-    (batcher.unwrap(), batch_sizes, step)
+    (batcher, batch_sizes, step)
 }
 
 fn fake(engine: FakeEngine, options: BatchingOptions) -> Batcher {
-    Batcher::start("test", vec![(BATCH_SIZES, move || Ok(engine))], options, &Metrics::new().batching("test"), grey(0))
-        .unwrap()
+    start_batcher(vec![(BATCH_SIZES, move || Ok(engine))], options)
 }
 
 fn grey_images(values: impl IntoIterator<Item = u8>) -> Vec<Input> {
@@ -180,7 +186,7 @@ async fn engines_share_one_queue() {
             (step, (BATCH_SIZES, move || Ok(SteppedEngine { started, steps: steps.into() })))
         })
         .unzip();
-    let batcher = Batcher::start("test", engines, BATCHING_OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    let batcher = start_batcher(engines, BATCHING_OPTIONS);
     senders.iter().for_each(|step| step.send(()).unwrap());
     batcher.wait_until_ready().await.unwrap();
     assert_eq!((batch_sizes.recv().unwrap(), batch_sizes.recv().unwrap()), (1, 1));
@@ -207,8 +213,7 @@ async fn idle_engine_takes_batch_prefetched_for_a_busy_one() {
             batch_sizes_of.push(batch_sizes);
             senders.push(step);
         }
-        let batcher =
-            Batcher::start("test", engines, BATCHING_OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+        let batcher = start_batcher(engines, BATCHING_OPTIONS);
         batcher.wait_until_ready().await.unwrap();
         let mut pending = Vec::new();
         for image in 0..2 {
@@ -249,14 +254,7 @@ impl Execute for FailsOnGrey66 {
 
 #[tokio::test]
 async fn failing_image_does_not_fail_its_batch() {
-    let batcher = Batcher::start(
-        "test",
-        vec![(BATCH_SIZES, || Ok(FailsOnGrey66))],
-        BATCHING_OPTIONS,
-        &Metrics::new().batching("test"),
-        grey(0),
-    )
-    .unwrap();
+    let batcher = start_batcher(vec![(BATCH_SIZES, || Ok(FailsOnGrey66))], BATCHING_OPTIONS);
     for pending in batcher.submit(grey_images(60..70), &[]).unwrap().into_iter().zip(60..) {
         match (pending.0.wait().await, pending.1) {
             (output, 66) => assert!(matches!(output, Err(InferenceFailure::Engine(_)))),
@@ -272,14 +270,7 @@ async fn images_queued_before_the_engine_is_ready_are_run() {
         wait.recv()?;
         Ok(FakeEngine::Succeeds(256))
     };
-    let batcher = Batcher::start(
-        "test",
-        vec![(BATCH_SIZES, prepare)],
-        BATCHING_OPTIONS,
-        &Metrics::new().batching("test"),
-        grey(0),
-    )
-    .unwrap();
+    let batcher = start_batcher(vec![(BATCH_SIZES, prepare)], BATCHING_OPTIONS);
     assert!(!batcher.is_ready());
     let pending = batcher.submit(grey_images([5]), &[]).unwrap().remove(0);
     go.send(()).unwrap();
@@ -300,14 +291,7 @@ async fn engine_panic_fails_one_image_and_thread_continues() {
             }
         }
     }
-    let batcher = Batcher::start(
-        "test",
-        vec![(BATCH_SIZES, || Ok(PanicsAfterWarmUp))],
-        BATCHING_OPTIONS,
-        &Metrics::new().batching("test"),
-        grey(0),
-    )
-    .unwrap();
+    let batcher = start_batcher(vec![(BATCH_SIZES, || Ok(PanicsAfterWarmUp))], BATCHING_OPTIONS);
     for _ in 0..2 {
         let pending = batcher.submit(grey_images([1]), &[]).unwrap().remove(0);
         assert!(matches!(pending.wait().await, Err(InferenceFailure::EnginePanicked)));
@@ -356,14 +340,7 @@ fn queue_is_not_alive_after_an_engine_stopped() {
 #[tokio::test]
 async fn failed_engine_start_is_reported() {
     let prepare = || -> anyhow::Result<FakeEngine> { anyhow::bail!("no such device") };
-    let batcher = Batcher::start(
-        "test",
-        vec![(BATCH_SIZES, prepare)],
-        BATCHING_OPTIONS,
-        &Metrics::new().batching("test"),
-        grey(0),
-    )
-    .unwrap();
+    let batcher = start_batcher(vec![(BATCH_SIZES, prepare)], BATCHING_OPTIONS);
     assert_eq!(batcher.wait_until_ready().await.unwrap_err().to_string(), "no such device");
     assert!(!batcher.is_ready());
     // The queue may still accept images, because the engine's thread takes a moment to end.
@@ -418,7 +395,7 @@ async fn images_run_on_the_remaining_engine_if_another_fails_to_start() {
         move || if is_broken { anyhow::bail!("no such device") } else { Ok(FakeEngine::Succeeds(256)) }
     };
     let engines = [true, false].map(|is_broken| (BATCH_SIZES, broken(is_broken))).into();
-    let batcher = Batcher::start("test", engines, BATCHING_OPTIONS, &Metrics::new().batching("test"), grey(0)).unwrap();
+    let batcher = start_batcher(engines, BATCHING_OPTIONS);
     assert!(batcher.wait_until_ready().await.is_err() && !batcher.is_ready());
     for (expected, pending) in batcher.submit(grey_images(0..50), &[]).unwrap().into_iter().enumerate() {
         assert_eq!(top_class(&pending.wait().await.unwrap()), expected);

@@ -5,7 +5,6 @@ use super::memory::{Baseline, MemoryUsage};
 use super::roofline::{self, LayerTiming};
 use crate::console;
 use anyhow::{Context, Result};
-use bytesize::ByteSize;
 use clap::Args;
 use model::architecture::Architecture;
 use model::checkpoint::Checkpoint;
@@ -259,7 +258,7 @@ impl BenchReport {
              first run {first_run:.0})"
         );
         if let Some(MemoryUsage { peak, resident, runs }) = memory {
-            let [peak, resident, runs] = [peak, resident, runs].map(|bytes| ByteSize(*bytes as u64).display().si());
+            let [peak, resident, runs] = [peak, resident, runs].map(|bytes| format_size(*bytes));
             text +=
                 &format!("\nresident memory        {peak} at most; {resident} before the first run, which add {runs}");
         }
@@ -273,6 +272,15 @@ impl BenchReport {
 /// Returns the nearest-rank quantile of ascending `times`.
 fn quantile(times: &[f64], fraction: f64) -> f64 {
     times[((times.len() as f64 * fraction).ceil() as usize).saturating_sub(1)]
+}
+
+/// Formats a size in MB, or in kB below 1 MB. The crate `bytesize` would print 1 GB and more in GB with one decimal, which
+/// is too coarse to compare runs.
+fn format_size(bytes: usize) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.0} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -289,5 +297,11 @@ mod tests {
         assert_eq!([0.5, 0.9, 1.0].map(|fraction| quantile(&times, fraction)), [5.0, 9.0, 10.0]);
         assert_eq!(quantile(&[3.0], 0.5), 3.0);
         assert_eq!(quantile(&times[..3], 0.5), 2.0);
+    }
+
+    #[test]
+    fn sizes_are_in_megabytes_from_one_megabyte_on() {
+        let sizes = [0, 4096, 999_999, 1_000_000, 46_813_184, 1_234_567_890].map(format_size);
+        assert_eq!(sizes, ["0 kB", "4 kB", "1000 kB", "1.0 MB", "46.8 MB", "1234.6 MB"]);
     }
 }

@@ -97,7 +97,7 @@ impl Fetch {
     }
 }
 
-/// Adds the alternatives to a connection if a server is unreachable.
+/// Adds advice (mirror, proxy, import) to the error of an unreachable server.
 fn with_advice(error: Error, name: &WeightsName, is_update: bool) -> Error {
     if !error.is::<Unreachable>() {
         return error;

@@ -59,10 +59,10 @@ pub struct Train {
     /// Width and height of the network's input, in pixels
     #[arg(long, value_name = "PIXELS")]
     image_size: Option<u32>,
-    /// Precision of convolutions and matrix products: f32, bf16 or f16; weights and batch norms stay in f32
+    /// Precision of convolutions: f32, bf16 or f16; weights, batch norms and the classifier stay in f32
     #[arg(long, value_name = "NAME")]
     precision: Option<String>,
-    /// Random seed; runs with equal seeds are identical
+    /// Random seed; runs of the same recipe on the same data with equal seeds are identical
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
     /// Set any key of the recipe, such as learning-rate=0.01, or remove it (KEY=); may be repeated

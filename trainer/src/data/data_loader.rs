@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const PREFETCHED_BATCHES: usize = 3;
 
 /// A batch of samples.
-pub struct TrainingBatch {
+pub struct SampleBatch {
     /// Images of the samples that could be decoded; `None` if there are none.
     pub images: Option<ImageBatch>,
     /// Sample of each image.
@@ -27,7 +27,7 @@ pub struct TrainingBatch {
 
 /// Iterator over batches, in the given order for any number of threads.
 pub struct DataLoader {
-    batches: Receiver<TrainingBatch>,
+    batches: Receiver<SampleBatch>,
     producer: Option<JoinHandle<()>>,
     waited: Duration,
 }
@@ -49,7 +49,7 @@ impl DataLoader {
             for items in batches {
                 let images = threads.install(|| items.par_iter().map(|&item| sample_loader.load(item)).collect());
                 // The receiver was dropped: training was interrupted or failed.
-                if sender.send(TrainingBatch::new(&sample_loader, items, images)).is_err() {
+                if sender.send(SampleBatch::new(&sample_loader, items, images)).is_err() {
                     return;
                 }
             }
@@ -64,9 +64,9 @@ impl DataLoader {
 }
 
 impl Iterator for DataLoader {
-    type Item = TrainingBatch;
+    type Item = SampleBatch;
 
-    fn next(&mut self) -> Option<TrainingBatch> {
+    fn next(&mut self) -> Option<SampleBatch> {
         let start = Instant::now();
         let batch = self.batches.recv().ok();
         self.waited += start.elapsed();
@@ -80,7 +80,7 @@ impl Iterator for DataLoader {
     }
 }
 
-impl TrainingBatch {
+impl SampleBatch {
     fn new(
         sample_loader: &SampleLoader,
         requested: Vec<EpochItem>,
@@ -98,7 +98,7 @@ impl TrainingBatch {
         }
         let classes = items.iter().map(|item| sample_loader.samples[item.index].class).collect();
         // All images have the same size, so stacking fails only for an empty batch.
-        TrainingBatch { images: ImageBatch::stack(images).ok(), items, classes, skipped }
+        SampleBatch { images: ImageBatch::stack(images).ok(), items, classes, skipped }
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
         Transform::Train { augmentation, seed: 4, epoch }
     }
 
-    fn pixels(batches: impl Iterator<Item = TrainingBatch>) -> Vec<(Option<ImageBatch>, Vec<usize>)> {
+    fn pixels(batches: impl Iterator<Item = SampleBatch>) -> Vec<(Option<ImageBatch>, Vec<usize>)> {
         batches.map(|batch| (batch.images, batch.classes)).collect()
     }
 

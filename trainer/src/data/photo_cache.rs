@@ -12,6 +12,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sysinfo::System;
 
+/// Limit of a cache size in bytes; larger ones are taken for mistakes.
+const MAX_CACHE_SIZE: u64 = 1_000_000_000_000_000_000;
+
 /// Number of photos whose headers are read to estimate the size of all.
 const ESTIMATE_SAMPLES: usize = 256;
 
@@ -36,7 +39,7 @@ impl FromStr for CacheSize {
         let size = text.trim();
         // `ByteSize` also accepts a number without a unit, which is more likely a mistake than a cache of so few bytes.
         match size.parse::<ByteSize>() {
-            Ok(size_in_bytes) if size.ends_with('B') => Ok(CacheSize::Bytes(size_in_bytes.as_u64())),
+            Ok(ByteSize(bytes)) if size.ends_with('B') && bytes < MAX_CACHE_SIZE => Ok(CacheSize::Bytes(bytes)),
             _ => bail!("expected off, auto, or a size with its unit, such as 500MB or 8GB"),
         }
     }
@@ -152,7 +155,9 @@ mod tests {
         assert_eq!(read("auto"), Some(CacheSize::Auto));
         assert_eq!(read("1.5GB"), Some(CacheSize::Bytes(1_500_000_000)));
         assert_eq!(read("20 MB"), Some(CacheSize::Bytes(20_000_000)));
-        assert!(["", "8", "8G", "-1GB", "infGB", "NaNGB", "much"].iter().all(|text| read(text).is_none()));
+        assert_eq!(read("999999999GB"), Some(CacheSize::Bytes(999_999_999_000_000_000)));
+        let invalid = ["", "8", "8G", "-1GB", "infGB", "NaNGB", "much", "1000000000GB", "99999999999999999999GB"];
+        assert!(invalid.iter().all(|text| read(text).is_none()));
         assert!(CacheSize::Auto.limit() > 0);
     }
 

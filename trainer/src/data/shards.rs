@@ -78,9 +78,10 @@ pub(super) fn evaluation_samples(data: &Path, classes: &[String]) -> Result<Vec<
     for sample in &mut samples {
         check_class(sample, names.len())?;
         let name = &names[sample.class];
-        let position = class_indices.get(name.as_str());
-        sample.class = *position
-            .ok_or_else(|| unknown_class(&format!("{}: {name}", data.join(CLASSES_FILE).display()), classes))?;
+        let Some(&class) = class_indices.get(name.as_str()) else {
+            return Err(unknown_class(&format!("{}: {name}", data.join(CLASSES_FILE).display()), classes));
+        };
+        sample.class = class;
     }
     Ok(samples)
 }

@@ -229,13 +229,13 @@ fn content_range(response: &Response<Body>) -> Option<(Option<u64>, u64)> {
 /// Returns an error if the request fails, or if the file is not UTF-8.
 pub fn download_text(client: &Client, url: &Url, token: Option<&BearerToken>) -> Result<Option<String>, RequestError> {
     /// timm's configurations have about 1 kB, and a few hundred kB if they name many classes.
-    const MAX_BYTES: u64 = 8_000_000;
+    const MAX_TEXT_BYTES: u64 = 8_000_000;
     let mut response = client.get(url, &[], token)?;
     match response.status().as_u16() {
         404 => Ok(None),
         200 => {
             let mut text = String::new();
-            match response.body_mut().as_reader().take(MAX_BYTES).read_to_string(&mut text) {
+            match response.body_mut().as_reader().take(MAX_TEXT_BYTES).read_to_string(&mut text) {
                 Ok(_) => Ok(Some(text)),
                 Err(error) if error.kind() == ErrorKind::InvalidData => {
                     Err(RequestError::Permanent(anyhow!("{url}: response is not text: {error}")))

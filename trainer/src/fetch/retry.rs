@@ -14,6 +14,7 @@ const MAX_DELAY: Duration = Duration::from_secs(30);
 /// Retries of one operation: at most `max_retries` in a row without progress.
 pub struct Retries {
     max_retries: u32,
+    /// In a mutex, because `backon` requires a backoff that is `Send` and `Sync`.
     state: Mutex<State>,
 }
 

@@ -69,7 +69,7 @@ pub struct LearnerState {
 
 /// Result of [`Learner::update`].
 pub enum StepOutcome {
-    /// The step was applied, or skipped because gradients overflowed in f16.
+    /// The step was applied, or skipped because gradients overflowed in f16 or there were no images.
     Applied(StepMetrics),
     /// Training has diverged, for this reason; the step was not applied.
     Diverged(&'static str),
@@ -287,8 +287,7 @@ impl Learner {
 mod tests {
     use super::super::golden::{batch, forward_backward_part, small_checkpoint};
     use super::*;
-    use crate::replicas::HostCollective;
-    use crate::replicas::run_replicas;
+    use crate::replicas::{HostCollective, run_replicas};
     use std::sync::Mutex;
 
     const SIDE: usize = 32;

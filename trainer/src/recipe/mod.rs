@@ -61,9 +61,9 @@ pub struct Recipe {
     pub batch_size: usize,
     /// Number of micro-batches into which each replica splits its share of a batch; gradients are accumulated over
     /// them. Larger values need less memory.
-    #[serde(default = "default_accumulate")]
+    #[serde(default = "one")]
     pub accumulate: usize,
-    /// Random seed; runs with equal seeds are identical.
+    /// Seed of all random numbers of a run.
     pub seed: u64,
     /// Number format of the operands of convolutions.
     #[serde(default)]
@@ -161,15 +161,11 @@ pub struct Recipe {
     pub cutmix_alpha: f64,
     /// Repeated augmentation (torchvision's `RASampler`): how many differently augmented copies of a sample an epoch
     /// contains. The length of an epoch does not change, so that it contains correspondingly fewer distinct samples.
-    #[serde(default = "default_repetitions")]
+    #[serde(default = "one")]
     pub repetitions: usize,
 }
 
-fn default_accumulate() -> usize {
-    1
-}
-
-fn default_repetitions() -> usize {
+fn one() -> usize {
     1
 }
 

@@ -182,7 +182,7 @@ fn lock(log: &File, folder: &Path) -> Result<()> {
     log.try_lock().map_err(|_| anyhow!("another training run is writing to {}", folder.display()))
 }
 
-/// Removes files that a killed run has not finished writing.
+/// Removes files that a killed run had not finished writing.
 fn remove_partial_files(folder: &Path) -> Result<()> {
     let context = || format!("cannot list {}", folder.display());
     for entry in fs::read_dir(folder).with_context(context)? {

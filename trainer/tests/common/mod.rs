@@ -27,9 +27,18 @@ pub fn text(bytes: &[u8]) -> String {
 /// # Panics
 /// Panics if the exit status is not 0.
 pub fn expect_success(folder: &Path, arguments: &[&str]) -> String {
+    expect_success_with_stderr(folder, arguments).0
+}
+
+/// Runs the trainer in `folder` and returns its stdout and stderr.
+///
+/// # Panics
+/// Panics if the exit status is not 0.
+pub fn expect_success_with_stderr(folder: &Path, arguments: &[&str]) -> (String, String) {
     let Output { status, stdout, stderr } = command(folder, arguments).output().unwrap();
-    assert!(status.success(), "{arguments:?}: {}{}", text(&stdout), text(&stderr));
-    text(&stdout)
+    let (stdout, stderr) = (text(&stdout), text(&stderr));
+    assert!(status.success(), "{arguments:?}: {stdout}{stderr}");
+    (stdout, stderr)
 }
 
 /// Runs the trainer in `folder` and returns its stderr.

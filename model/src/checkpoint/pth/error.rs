@@ -60,7 +60,7 @@ pub enum PthError {
     OutOfBounds { name: String, key: String, elements: u64 },
     #[error("the tensors have more than {limit} bytes in total, in a file of {length} bytes")]
     TensorsTooLarge { length: u64, limit: u64 },
-    #[error("storage {key:?} has {found} bytes in the file, but the pickle declares {needed}")]
+    #[error("storage {key:?} has {found} bytes in the file, but {needed} are declared")]
     StorageTooShort { key: String, found: u64, needed: u64 },
 
     #[error(transparent)]

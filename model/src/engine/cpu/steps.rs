@@ -92,30 +92,16 @@ impl Step {
                 }
             }
             Operation::MaxPool { input, output, pool } => {
-                let name = "maxpool".to_owned();
-                Step {
-                    name,
-                    input,
-                    output,
-                    residual: None,
-                    relu: false,
-                    operation: PackedOperation::MaxPool(pool),
-                    layer: None,
-                }
+                Step::pool("maxpool", input, output, PackedOperation::MaxPool(pool))
             }
             Operation::GlobalAveragePool { input, output } => {
-                let name = "avgpool".to_owned();
-                Step {
-                    name,
-                    input,
-                    output,
-                    residual: None,
-                    relu: false,
-                    operation: PackedOperation::GlobalAveragePool,
-                    layer: None,
-                }
+                Step::pool("avgpool", input, output, PackedOperation::GlobalAveragePool)
             }
         }
+    }
+
+    fn pool(name: &str, input: ValueId, output: ValueId, operation: PackedOperation) -> Self {
+        Step { name: name.to_owned(), input, output, residual: None, relu: false, operation, layer: None }
     }
 
     /// Returns the profile of one execution that took `time` and wrote an output of shape `output`.

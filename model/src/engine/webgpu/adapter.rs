@@ -82,7 +82,7 @@ pub fn describe(info: &AdapterInfo) -> String {
         Backend::BrowserWebGpu => String::new(),
         backend => format!(", {backend:?}"),
     };
-    let emulated = if info.device_type == DeviceType::Cpu { ", emulated on the CPU" } else { "" };
+    let emulated = if info.device_type == DeviceType::Cpu { ", a processor that emulates a GPU" } else { "" };
     format!("{name}{backend}{emulated}")
 }
 
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn description_says_whether_the_gpu_is_emulated() {
         let emulated = describe(&info("llvmpipe", 0, DeviceType::Cpu, Backend::Vulkan));
-        assert_eq!(emulated, "llvmpipe, Vulkan, emulated on the CPU");
+        assert_eq!(emulated, "llvmpipe, Vulkan, a processor that emulates a GPU");
         assert_eq!(describe(&info("", 0, DeviceType::Other, Backend::BrowserWebGpu)), "the browser's adapter");
     }
 

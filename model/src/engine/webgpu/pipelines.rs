@@ -7,7 +7,7 @@ use super::gpu::Gpu;
 use super::shaders::Kernel;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use wgpu::{Buffer, ComputePipeline};
+use wgpu::ComputePipeline;
 
 /// Maximum number of cached pipelines, more than a few networks in a few shapes need. Beyond it, the cache is cleared;
 /// workspaces keep the pipelines that they use.
@@ -19,18 +19,13 @@ const UNCHECKED_LOOPS: wgpu::ShaderRuntimeChecks =
 
 /// Compiled kernels by source.
 pub struct PipelineCache {
-    layouts: BindGroupLayouts,
+    pub layouts: BindGroupLayouts,
     by_source: Mutex<HashMap<String, ComputePipeline>>,
 }
 
 impl PipelineCache {
     pub fn new(device: &wgpu::Device) -> Self {
         PipelineCache { layouts: BindGroupLayouts::new(device), by_source: Mutex::default() }
-    }
-
-    /// Binds a kernel's output, the buffers that it reads, and the overflow flag of a kernel that reports overflow.
-    pub fn bind(&self, output: &Buffer, reads: &[&Buffer], overflow: Option<&Buffer>) -> wgpu::BindGroup {
-        self.layouts.bind(output, reads, overflow)
     }
 
     /// Returns a pipeline for each kernel, compiling those that are not cached.

@@ -128,7 +128,7 @@ impl Workspace {
                 _ => None,
             };
             let overflow = overflow.as_ref().filter(|_| kernel.reports_overflow);
-            let bind_group = pipelines.bind(buffer(&dispatch.output), &reads, overflow);
+            let bind_group = pipelines.layouts.bind(buffer(&dispatch.output), &reads, overflow);
             let (starts_submission, workgroups) = (starts[index], kernel.workgroups);
             Dispatch { completes, starts_submission, pipeline, bind_group, workgroups }
         };

@@ -119,6 +119,7 @@ pub trait Kernel {
 
 /// Rounds two values to bf16 and packs them into 32 bits, the first in the lower half. The result is not meaningful as
 /// an f32.
+#[inline]
 pub fn pack_bf16_pair(first: f32, second: f32) -> f32 {
     let [first, second] = [first, second].map(|value| u32::from(bf16::from_f32(value).to_bits()));
     f32::from_bits(first | second << 16)
