@@ -4,6 +4,7 @@ use crate::decode_pool::DecodePool;
 use crate::memory::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::middleware::access::AccessControl;
+use crate::page_files::PageFiles;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::upload::UploadLimits;
@@ -25,6 +26,7 @@ pub struct App {
     /// Maximum pause while a request body is received.
     pub stall_timeout: Duration,
     pub metrics: Arc<Metrics>,
+    pub page: PageFiles,
     shutting_down: AtomicBool,
 }
 
@@ -54,6 +56,7 @@ impl App {
             timeout: settings.timeout,
             stall_timeout: settings.stall_timeout,
             metrics,
+            page: PageFiles::new(settings.page.clone()),
             shutting_down: AtomicBool::new(false),
         })
     }

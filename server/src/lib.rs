@@ -23,6 +23,7 @@ mod malloc_trim;
 mod memory;
 mod metrics;
 mod middleware;
+mod page_files;
 #[cfg(test)]
 #[path = "../../fuzz/peak.rs"]
 mod peak;
@@ -70,7 +71,7 @@ pub async fn run(settings: Settings) -> Result<()> {
 
     let announce = async {
         app.registry.wait_until_ready().await?;
-        startup_banner::print_ready(address, &app.registry, start.elapsed());
+        startup_banner::print_ready(address, &app.registry, &app.page, start.elapsed());
         if settings.watch.is_zero() {
             std::future::pending().await
         } else {

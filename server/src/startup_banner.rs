@@ -1,6 +1,7 @@
 //! The messages on stdout, for people and for programs that start the server: the address, then that the models are
 //! ready.
 
+use crate::page_files::PageFiles;
 use crate::registry::Registry;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,7 +17,7 @@ pub fn print_listening(address: SocketAddr) {
 }
 
 /// Prints the models and how to use them. From now on every model responds without delay.
-pub fn print_ready(address: SocketAddr, registry: &Registry, startup: Duration) {
+pub fn print_ready(address: SocketAddr, registry: &Registry, page: &PageFiles, startup: Duration) {
     let url = local_url(address);
     // An absolute path, because the command may be pasted into a terminal with another working directory.
     let photo = first_photo(Path::new(SAMPLES)).and_then(|photo| photo.canonicalize().ok());
@@ -33,7 +34,13 @@ pub fn print_ready(address: SocketAddr, registry: &Registry, startup: Duration) 
             metadata.labels.len()
         );
     }
-    text += &format!("\nIn a browser:  {url}\nIn a terminal: curl -F 'file=@\"{}\"' {url}/predict\n", photo.display());
+    let browser = match page {
+        PageFiles::Folder(_) if !page.exist() => format!("{url}, once the page is built"),
+        PageFiles::Embedded if !page.exist() => "not available, because the server was built without the page".into(),
+        _ => url.clone(),
+    };
+    text +=
+        &format!("\nIn a browser:  {browser}\nIn a terminal: curl -F 'file=@\"{}\"' {url}/predict\n", photo.display());
     print(&text);
 }
 

@@ -9,6 +9,7 @@ mod http;
 mod limits;
 mod model_changes;
 mod models;
+mod page;
 mod predict;
 mod process;
 mod protocol;
@@ -47,7 +48,8 @@ fn main() {
         with_server("weights_are_served_at_their_hash", models::weights),
         with_server("weights_support_range_requests", models::ranges),
         with_server("matching_etags_return_not_modified", models::revalidation),
-        with_server("page_is_served", models::page),
+        with_server("page_is_served", page::embedded),
+        data::bare_trial("page_appears_when_it_is_built", page::appears_when_it_is_built),
         with_server("tensors_return_logits", protocol::tensors),
         with_server("overflowing_values_are_422", protocol::overflow),
         with_server("tensors_return_classes", protocol::classification),

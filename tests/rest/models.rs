@@ -1,9 +1,9 @@
-//! What the page requests: the models, their weights, and its own files.
+//! The models and their weights, as the page requests them.
 
 use crate::http::{SharedServer, send};
 use anyhow::{Context, Result, ensure};
 use reqwest::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -63,13 +63,6 @@ pub fn revalidation(shared: &SharedServer) -> Result<()> {
     let tag = send(shared.head(&path)?)?.header(ETAG).to_owned();
     let again = send(shared.get(&path)?.header(IF_NONE_MATCH, &tag))?;
     ensure!(again.status == 304 && again.body.is_empty() && !tag.is_empty(), "{tag:?}: {}", again.status);
-    Ok(())
-}
-
-pub fn page(shared: &SharedServer) -> Result<()> {
-    let page = send(shared.get("/")?)?;
-    ensure!(page.status == 200 && page.header(CONTENT_TYPE).starts_with("text/html"), "{}", page.text());
-    ensure!(page.header(CACHE_CONTROL) == "no-cache", "{:?}", page.headers);
     Ok(())
 }
 

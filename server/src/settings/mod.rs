@@ -55,6 +55,10 @@ pub struct Settings {
     #[arg(help_heading = "Models")]
     pub watch: Duration,
 
+    /// Folder of the web page, which may appear later and may change [default: the page in the program]
+    #[arg(long, env = "SHORTCUT_PAGE", value_name = "FOLDER")]
+    pub page: Option<PathBuf>,
+
     /// Address to listen on; port 0 selects a free port, 0.0.0.0 accepts connections from the network
     #[arg(long, env = "SHORTCUT_LISTEN", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     pub listen: String,
