@@ -7,6 +7,7 @@ mod explanation;
 mod failures;
 mod kernels;
 mod main_thread;
+mod size;
 mod view;
 
 use anyhow::{Context, Result, ensure};
@@ -26,6 +27,7 @@ const SMALL_MODEL: &str = "resnet18-imagenette";
 fn main() {
     let arguments = Arguments::from_args();
     let trials = vec![
+        bare_trial("worker_is_within_its_size_limits", size::worker_is_within_its_limits),
         bare_trial("page_opens_with_the_thousand_class_model", opens_with_default_model),
         bare_trial("page_agrees_with_rest_on_the_samples", agrees_with_rest),
         bare_trial("page_lists_the_classes_of_the_small_model", lists_classes),
