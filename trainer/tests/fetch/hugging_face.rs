@@ -123,7 +123,7 @@ fn keeps_the_metadata_of_this_projects_checkpoints() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = random::checkpoint(Architecture::new("resnet18", 3).unwrap());
     let labels = ["fire ant", "honey bee", "wasp"].map(str::to_owned).to_vec();
-    let metadata = Metadata { labels: labels.clone(), ..checkpoint.metadata().clone() };
+    let metadata = Metadata { labels, ..checkpoint.metadata().clone() };
     let weights = checkpoint.with_metadata(metadata.clone()).unwrap().to_bytes();
     let linked_etag = Some(sha256(&weights));
     let hub = Hub::new(Content { weights, linked_etag, ..Content::new(config()) });

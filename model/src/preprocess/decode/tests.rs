@@ -157,7 +157,7 @@ fn sixteen_bit_samples_are_scaled() {
 fn greyscale_is_converted_to_rgb() {
     let ramp = GrayImage::from_fn(16, 8, |x, _| image::Luma([x as u8 * 16]));
     let file = compress(&ramp, 16, 8, PixelFormat::Grayscale, 100, Subsampling::S444).unwrap();
-    for file in [file, encode(ramp.clone(), ImageFormat::Png)] {
+    for file in [file, encode(ramp, ImageFormat::Png)] {
         let photo = decode(&file).unwrap();
         let grey = photo.pixels.as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && g == b);
         assert!(grey && pixel(&photo, 0, 0)[0] <= 1 && pixel(&photo, 15, 7)[0] >= 239);
