@@ -43,7 +43,7 @@ help:
 	@echo "make run           build page and server, and serve the bundled models on http://$(LISTEN)"
 	@echo "make run MODEL=resnet18@torchvision   the same with published weights (see trainer fetch --list)"
 	@echo "make test          run every test, including those in a browser and on emulated NEON"
-	@echo "make lint          run rustfmt and clippy"
+	@echo "make lint          run rustfmt and clippy, and check the licences of all dependencies"
 	@echo "make page          build only the page, into web/dist"
 	@echo "make soak          kill and resume training runs fifty times, then load the server for half an hour"
 	@echo "make fuzz          fuzz every parser of untrusted input, ten minutes each"
@@ -231,12 +231,18 @@ page-burn: tools wasm-target web/index.burn-webgpu.html
 web/index.%.html: web/index.html
 	sed 's/data-type="worker"/& data-cargo-features="$*"/' $< > $@
 
+# The profile for programs of the build.
+LICENCES := --profile tools -p licences
 lint: wasm-target
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/peers/rust/Cargo.toml --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy $(TESTED) --all-targets -- -D warnings
 	cargo clippy --profile web --target wasm32-unknown-unknown -p page -p worker -p simd128 --all-targets -- -D warnings
+	cargo clippy $(LICENCES) --all-targets -- -D warnings
+	cargo fetch --locked
+	cargo test --quiet --locked $(LICENCES)
+	cargo run --quiet --locked $(LICENCES)
 
 wasm-target:
 	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
