@@ -89,7 +89,7 @@ test: page kernels
 	cargo build --release --all-targets
 	cargo test --release --all-targets
 	cargo test --release --doc
-	cargo test --profile tools --package build-page
+	cargo test --profile tools --package build-page --package licences
 	@$(MAKE) --no-print-directory checked neon
 
 # Tests the CPU engine on every instruction set of this machine again, with bounds and overflow checks.
@@ -115,8 +115,9 @@ lint:
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@cargo fetch --locked --quiet # cargo's metadata covers the packages for all platforms
 	scripts/check-features
+	cargo run --quiet --locked --profile tools --package licences
 	cargo clippy --release --all-targets -- -D warnings
-	cargo clippy --profile tools --package build-page --all-targets -- -D warnings
+	cargo clippy --profile tools --package build-page --package licences --all-targets -- -D warnings
 	cargo clippy --profile web --target wasm32-unknown-unknown -p page -p worker -p simd128 --all-targets -- -D warnings
 
 # Long tests: training runs that are killed and resumed fifty times, and half an hour of mixed load for the server.
