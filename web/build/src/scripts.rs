@@ -5,7 +5,10 @@ use std::fs;
 use std::path::Path;
 
 /// The script with which a browser starts the worker.
-pub const WORKER_LOADER: &str = "import init from './worker.js'; await init();\n";
+pub const WORKER_LOADER: &str = "\
+import init from './worker.js';
+await init({ module_or_path: new URL('worker_bg.wasm', import.meta.url) });
+";
 
 /// Removes indentation, empty lines and comments from a file that wasm-bindgen generated, in place.
 ///
