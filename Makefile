@@ -69,7 +69,7 @@ server-meanwhile:
 	nice -n 19 $(CARGO) build --release -p server
 
 # One build command for everything, so that the package `tests` finds the binaries and no crate is compiled twice.
-TESTED := --release -p checkpoints -p model --features model/burn,model/webgpu -p trainer -p server -p tests
+TESTED := --release -p model --features model/burn,model/webgpu -p trainer -p server -p tests
 test: page browser emulator vulkan kernels
 	@command -v wasm-opt >/dev/null && command -v brotli >/dev/null || { \
 		echo "wasm-opt and brotli are required to check the worker's size; install binaryen and brotli" >&2; exit 1; }
