@@ -7,6 +7,10 @@ mod source;
 
 pub use source::CheckpointSource;
 
+// Statics, because the compiler copies a constant into every codegen unit that uses it.
+static RESNET18_IMAGENETTE: &[u8] = include_bytes!("resnet18-imagenette.safetensors");
+static RESNET50_V1_IMAGENET: &[u8] = include_bytes!("resnet50_v1-imagenet.safetensors");
+
 /// A checkpoint that is embedded in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BundledCheckpoint {
@@ -42,8 +46,8 @@ impl BundledCheckpoint {
     /// Returns the content of the file.
     pub fn bytes(self) -> &'static [u8] {
         match self {
-            Self::ResNet18Imagenette => include_bytes!("resnet18-imagenette.safetensors"),
-            Self::ResNet50V1Imagenet => include_bytes!("resnet50_v1-imagenet.safetensors"),
+            Self::ResNet18Imagenette => RESNET18_IMAGENETTE,
+            Self::ResNet50V1Imagenet => RESNET50_V1_IMAGENET,
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct Settings {
     pub default: Option<String>,
 
     /// Interval at which to check the model folder for added, changed and removed checkpoints; 0s disables it. Models unloaded
-    /// through the API are loaded again as long as their file exists
+    /// through the API are loaded again as long as their checkpoint exists
     #[arg(long, env = "SHORTCUT_WATCH", value_name = "TIME", default_value = "0s", value_parser = units::interval)]
     #[arg(help_heading = "Models")]
     pub watch: Duration,
