@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::batching::{BatchSizes, Batcher, BatchingOptions, Execute};
 use crate::metrics::Metrics;
-use crate::registry::{Loader, Model, ModelFiles, Registry};
+use crate::registry::{Loader, Model, ModelSources, Registry};
 use crate::router::router;
 use crate::settings::Settings;
 use crate::upload::UploadLimits;
@@ -119,7 +119,7 @@ pub fn registry(models: Vec<Model>, default: Option<&str>) -> Result<Registry> {
 
 fn registry_with(models: Vec<Model>, default: Option<&str>, metrics: Arc<Metrics>) -> Result<Registry> {
     let models = models.into_iter().map(Arc::new).collect();
-    Registry::new(Loader::new(&settings()), ModelFiles::default(), models, default.map(str::to_owned), metrics)
+    Registry::new(Loader::new(&settings()), ModelSources::default(), models, default.map(str::to_owned), metrics)
 }
 
 fn settings() -> Settings {

@@ -44,7 +44,7 @@ extern crate self as server;
 use anyhow::{Context, Result};
 use app::App;
 use metrics::Metrics;
-use registry::{Loader, ModelFiles, Registry};
+use registry::{Loader, ModelSources, Registry};
 use settings::Settings;
 use std::sync::Arc;
 use std::time::Instant;
@@ -63,8 +63,8 @@ pub async fn run(settings: Settings) -> Result<()> {
     let address = listener.local_addr()?;
 
     let metrics = Arc::new(Metrics::new());
-    let files = ModelFiles::from_settings(&settings);
-    let registry = Registry::load_all(Loader::new(&settings), files, settings.default.clone(), metrics.clone())?;
+    let sources = ModelSources::from_settings(&settings);
+    let registry = Registry::load_all(Loader::new(&settings), sources, settings.default.clone(), metrics.clone())?;
     let app = Arc::new(App::new(&settings, registry, metrics)?);
     let router = router::router(app.clone())?;
     startup_banner::print_listening(address);

@@ -2,6 +2,7 @@
 //! client.
 
 mod access;
+mod bundled;
 mod documentation;
 mod engines;
 mod failures;
@@ -88,6 +89,9 @@ fn main() {
         data::bare_trial("models_are_loaded_and_unloaded", model_changes::load_and_unload),
         data::bare_trial("bodies_of_model_changes_are_checked", model_changes::request_bodies),
         data::bare_trial("model_folder_is_watched", model_changes::watched_folder),
+        data::bare_trial("bundled_models_are_served_by_default", bundled::served_by_default),
+        data::bare_trial("bundled_models_are_loaded_and_unloaded", bundled::load_and_unload),
+        data::bare_trial("unloaded_bundled_models_return_while_watching", bundled::watch),
         data::bare_trial("pipes_and_folders_are_rejected", model_changes::irregular_files),
         data::bare_trial("duplicate_names_do_not_affect_other_models", model_changes::duplicate_names),
         data::bare_trial("server_is_not_ready_during_shutdown_delay", process::shutdown_delay),

@@ -12,6 +12,7 @@ mod progress;
 mod recipe;
 mod replicas;
 mod training;
+mod weights_file;
 
 use clap::{CommandFactory, Parser};
 use commands::{Command, Train};

@@ -2,12 +2,12 @@
 //! model that it has looked up until its response is complete, so changes fail no request. A checkpoint that cannot be
 //! loaded never replaces the model that is served.
 
-mod files;
 mod model;
+mod sources;
 mod watch;
 
-pub use files::{ModelFile, ModelFiles};
-pub use model::{FileFingerprint, Loader, Model};
+pub use model::{Fingerprint, Loader, Model};
+pub use sources::{ModelSource, ModelSources};
 pub use watch::watch;
 
 use crate::error::ApiError;
@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 
 pub struct Registry {
     loader: Loader,
-    files: Arc<ModelFiles>,
+    sources: Arc<ModelSources>,
     /// Value of `--default`.
     default_name: Option<String>,
     metrics: Arc<Metrics>,
@@ -35,7 +35,7 @@ pub struct Registry {
 /// A snapshot of the served models.
 #[derive(Default)]
 pub struct ModelSet {
-    /// Models, in the order in which they were loaded, starting with the order of [`ModelFiles::list_at_startup`].
+    /// Models, in the order in which they were loaded, starting with the order of [`ModelSources::list_at_startup`].
     list: Vec<Arc<Model>>,
     /// The model named by `--default`, otherwise the first of those with the most classes.
     default: Option<Arc<Model>>,
@@ -48,16 +48,17 @@ impl Registry {
     /// Returns an error if there is no checkpoint, if one cannot be read, or if there is no model `default_name`.
     pub fn load_all(
         loader: Loader,
-        files: ModelFiles,
+        sources: ModelSources,
         default_name: Option<String>,
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
-        let load = |file: &ModelFile| {
-            let model = loader.load(file, &metrics.batching(&file.name)).map(Arc::new);
-            model.with_context(|| format!("cannot load model {:?} from {}", file.name, file.path.display()))
+        let load = |source: &ModelSource| {
+            let exists = source.checkpoint.check_exists().map_err(anyhow::Error::from);
+            let model = exists.and_then(|()| loader.load(source, &metrics.batching(&source.name))).map(Arc::new);
+            model.with_context(|| format!("cannot load model {:?} from {}", source.name, source.checkpoint))
         };
-        let list = files.list_at_startup()?.iter().map(load).collect::<Result<Vec<_>>>()?;
-        Registry::new(loader, files, list, default_name, metrics)
+        let list = sources.list_at_startup()?.iter().map(load).collect::<Result<Vec<_>>>()?;
+        Registry::new(loader, sources, list, default_name, metrics)
     }
 
     /// Creates a registry of loaded models.
@@ -66,7 +67,7 @@ impl Registry {
     /// Returns an error if there is no model `default_name`.
     pub fn new(
         loader: Loader,
-        files: ModelFiles,
+        sources: ModelSources,
         list: Vec<Arc<Model>>,
         default_name: Option<String>,
         metrics: Arc<Metrics>,
@@ -78,7 +79,7 @@ impl Registry {
             bail!("--default {name}: unknown model; available models: {}", models.names());
         }
         let (models, change_lock, failures) = (Mutex::new(Arc::new(models)), Default::default(), Default::default());
-        Ok(Registry { loader, files: files.into(), default_name, metrics, models, change_lock, failures })
+        Ok(Registry { loader, sources: sources.into(), default_name, metrics, models, change_lock, failures })
     }
 
     /// Returns a snapshot of the served models.
@@ -122,9 +123,9 @@ impl Registry {
         self.load_locked(name).await
     }
 
-    /// Loads a model like [`Registry::load`], unless it was already loaded from the file with this fingerprint, which
-    /// an API request may have caused in the meantime.
-    async fn load_if_changed(&self, name: &str, fingerprint: FileFingerprint) -> Result<()> {
+    /// Loads a model like [`Registry::load`], unless it was already loaded from the checkpoint with this fingerprint,
+    /// which an API request may have caused in the meantime.
+    async fn load_if_changed(&self, name: &str, fingerprint: Fingerprint) -> Result<()> {
         let _guard = self.change_lock.lock().await;
         if self.loaded_fingerprint(name) != Some(fingerprint) {
             self.load_locked(name).await?;
@@ -132,17 +133,18 @@ impl Registry {
         Ok(())
     }
 
-    /// Returns the fingerprint of the file from which a served model was loaded.
-    fn loaded_fingerprint(&self, name: &str) -> Option<FileFingerprint> {
+    /// Returns the fingerprint of the checkpoint from which a served model was loaded.
+    fn loaded_fingerprint(&self, name: &str) -> Option<Fingerprint> {
         self.current().find(name)?.fingerprint
     }
 
     async fn load_locked(&self, name: &str) -> Result<Option<Arc<Model>>> {
-        let (files, wanted) = (self.files.clone(), name.to_owned());
-        let file = spawn_blocking(move || files.find(&wanted)).await?.inspect_err(|error| tracing::warn!("{error:#}"));
+        let (sources, wanted) = (self.sources.clone(), name.to_owned());
+        let source = spawn_blocking(move || sources.find(&wanted)).await?;
+        let source = source.inspect_err(|error| tracing::warn!("{error:#}"));
         // The path is logged but not included in the error, which may be sent to a client.
-        let Some(file) = file.map_err(|_| anyhow!("cannot read the model folder"))? else { return Ok(None) };
-        let result = self.load_file(file).await;
+        let Some(source) = source.map_err(|_| anyhow!("cannot read the model folder"))? else { return Ok(None) };
+        let result = self.load_source(source).await;
         match &result {
             Ok(_) => self.failures.lock().remove(name),
             Err(error) => self.failures.lock().insert(name.to_owned(), format!("{error:#}")),
@@ -159,9 +161,9 @@ impl Registry {
         Ok(Some(model))
     }
 
-    async fn load_file(&self, file: ModelFile) -> Result<Arc<Model>> {
-        let (loader, metrics) = (self.loader.clone(), self.metrics.batching(&file.name));
-        let model = spawn_blocking(move || loader.load(&file, &metrics)).await??;
+    async fn load_source(&self, source: ModelSource) -> Result<Arc<Model>> {
+        let (loader, metrics) = (self.loader.clone(), self.metrics.batching(&source.name));
+        let model = spawn_blocking(move || loader.load(&source, &metrics)).await??;
         wait_until_model_is_ready(&model).await?;
         Ok(Arc::new(model))
     }
@@ -180,9 +182,9 @@ impl Registry {
 
     /// Lists every model that is served or that has a checkpoint to load, sorted by name.
     pub async fn index(&self) -> Vec<ModelStatus> {
-        let files = self.files.clone();
+        let sources = self.sources.clone();
         // A folder that cannot be read counts as empty.
-        let files = spawn_blocking(move || files.list().map_or(Vec::new(), |(files, _)| files)).await;
+        let sources = spawn_blocking(move || sources.list().map_or(Vec::new(), |(sources, _)| sources)).await;
         let models = self.current();
         let mut index: BTreeMap<String, ModelStatus> = BTreeMap::new();
         let status = |name: &str, model: Option<Arc<Model>>| ModelStatus {
@@ -190,8 +192,8 @@ impl Registry {
             model,
             failure: self.failures.lock().get(name).cloned(),
         };
-        for file in files.unwrap_or_default() {
-            index.insert(file.name.clone(), status(&file.name, None));
+        for ModelSource { name, .. } in sources.unwrap_or_default() {
+            index.insert(name.clone(), status(&name, None));
         }
         for model in &models.list {
             index.insert(model.name().to_owned(), status(model.name(), Some(model.clone())));

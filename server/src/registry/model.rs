@@ -1,11 +1,12 @@
 //! A served model: a checkpoint, read once, and the engines that run it. Later changes to the file do not affect it.
 
-use super::files::ModelFile;
+use super::sources::ModelSource;
 use crate::batching::{BatchSizes, Batcher, BatchingMetrics, BatchingOptions};
 use crate::settings::Settings;
 use crate::static_asset::StaticAsset;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use checkpoints::CheckpointSource;
 use model::checkpoint::{self, Checkpoint};
 use model::engine::{Device, EngineError, EngineOptions, FallbackEngine, Input};
 use model::explain::ClassifierWeights;
@@ -37,13 +38,13 @@ pub struct Model {
     /// The device of each engine.
     pub devices: Vec<Device>,
     pub batcher: Batcher,
-    /// Fingerprint of the file, taken before it was read.
-    pub fingerprint: Option<FileFingerprint>,
+    /// Fingerprint of the checkpoint, taken before it was read.
+    pub fingerprint: Option<Fingerprint>,
 }
 
-/// Size and modification time of a file, to detect changes without reading it.
+/// Size and modification time of a checkpoint, to detect changes without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileFingerprint(u64, Option<SystemTime>);
+pub struct Fingerprint(u64, Option<SystemTime>);
 
 /// Loads checkpoints and starts their engines.
 #[derive(Clone, Debug)]
@@ -86,13 +87,16 @@ impl Loader {
     /// # Errors
     /// Returns an error if the checkpoint cannot be read or is invalid. The error does not contain the path, because it
     /// may be sent to a client.
-    pub fn load(&self, file: &ModelFile, metrics: &BatchingMetrics) -> Result<Model> {
-        let ModelFile { name, path } = file;
-        let fingerprint = FileFingerprint::of(path);
-        let bytes = read(path)?;
+    pub fn load(&self, source: &ModelSource, metrics: &BatchingMetrics) -> Result<Model> {
+        let ModelSource { name, checkpoint: source } = source;
+        let fingerprint = Fingerprint::of(source);
+        let bytes: Bytes = match source {
+            CheckpointSource::File(path) => read(path)?.into(),
+            CheckpointSource::Bundled(bundled) => Bytes::from_static(bundled.bytes()),
+        };
         let checkpoint = Checkpoint::from_bytes(&bytes)?;
         if let Some(assumption) = checkpoint.assumption() {
-            tracing::warn!("model {name:?}, {}: {assumption}", path.display());
+            tracing::warn!("model {name:?}, {source}: {assumption}");
         }
         let class_weights = ClassifierWeights::from_checkpoint(&checkpoint);
         let metadata = checkpoint.metadata().clone();
@@ -110,7 +114,7 @@ impl Loader {
         let sizes = self.devices.iter().map(|&device| self.batch_sizes(device));
         let engines = sizes.zip(prepare).collect();
         let batcher = Batcher::start(name, engines, self.batching_options, metrics, example(&metadata)?)?;
-        let model = Model::new(name, metadata, bytes.into(), class_weights, self.devices.clone(), batcher);
+        let model = Model::new(name, metadata, bytes, class_weights, self.devices.clone(), batcher);
         Ok(Model { fingerprint, ..model })
     }
 }
@@ -134,11 +138,16 @@ impl Model {
     }
 }
 
-impl FileFingerprint {
-    /// Returns the fingerprint of a file, or `None` if the path is not a regular file.
-    pub fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
-        Some(FileFingerprint(metadata.len(), metadata.modified().ok()))
+impl Fingerprint {
+    /// Returns the fingerprint of a checkpoint, or `None` if the path is not a regular file.
+    pub fn of(source: &CheckpointSource) -> Option<Self> {
+        match source {
+            CheckpointSource::File(path) => {
+                let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+                Some(Fingerprint(metadata.len(), metadata.modified().ok()))
+            }
+            CheckpointSource::Bundled(bundled) => Some(Fingerprint(bundled.bytes().len() as u64, None)),
+        }
     }
 }
 

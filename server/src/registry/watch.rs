@@ -2,7 +2,7 @@
 //!
 //! `notify` was considered: its notifications do not work on network file systems and mounted volumes; polling does.
 
-use super::{FileFingerprint, ModelFile, ModelFiles, Registry};
+use super::{Fingerprint, ModelSource, ModelSources, Registry};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,12 @@ const MAX_SKIP: u32 = 64;
 /// it unchanged, because copying one takes a while.
 pub async fn watch(registry: Arc<Registry>, interval: Duration) {
     let mut warnings = Vec::new();
-    let mut previous = scan(&registry.files, &mut warnings).await.unwrap_or_default();
+    let mut previous = scan(&registry.sources, &mut warnings).await.unwrap_or_default();
     let mut backoffs: BTreeMap<String, Backoff> = BTreeMap::new();
     loop {
         tokio::time::sleep(interval).await;
         // A folder that is temporarily unreadable changes nothing.
-        let Some(current) = scan(&registry.files, &mut warnings).await else { continue };
+        let Some(current) = scan(&registry.sources, &mut warnings).await else { continue };
         for (name, fingerprint) in &current {
             if registry.loaded_fingerprint(name) == Some(*fingerprint) || previous.get(name) != Some(fingerprint) {
                 continue;
@@ -48,7 +48,7 @@ pub async fn watch(registry: Arc<Registry>, interval: Duration) {
 /// Exponential backoff for a checkpoint that failed to load, possibly for a temporary reason: the attempts skip 1, 2,
 /// 4, ... scans in between.
 struct Backoff {
-    fingerprint: FileFingerprint,
+    fingerprint: Fingerprint,
     /// Scans to skip after the next attempt.
     next_skip: u32,
     /// Scans still to skip before the next attempt.
@@ -57,12 +57,12 @@ struct Backoff {
 
 impl Backoff {
     /// Creates a backoff whose first attempt is due immediately.
-    fn new(fingerprint: FileFingerprint) -> Self {
+    fn new(fingerprint: Fingerprint) -> Self {
         Backoff { fingerprint, next_skip: 1, remaining: 0 }
     }
 
     /// Returns whether to try at this scan; a changed file is tried immediately.
-    fn is_due(&mut self, fingerprint: FileFingerprint) -> bool {
+    fn is_due(&mut self, fingerprint: Fingerprint) -> bool {
         if self.fingerprint != fingerprint {
             *self = Backoff::new(fingerprint);
         }
@@ -76,14 +76,15 @@ impl Backoff {
     }
 }
 
-/// Lists the files with their fingerprints, or returns `None` if that fails. Logs warnings that differ from those of
+/// Lists the checkpoints with their fingerprints, or returns `None` if that fails. Logs warnings that differ from those of
 /// the last scan.
-async fn scan(files: &Arc<ModelFiles>, last_warnings: &mut Vec<String>) -> Option<BTreeMap<String, FileFingerprint>> {
-    let files = files.clone();
+async fn scan(sources: &Arc<ModelSources>, last_warnings: &mut Vec<String>) -> Option<BTreeMap<String, Fingerprint>> {
+    let sources = sources.clone();
     let listing = spawn_blocking(move || {
-        let (files, warnings) = files.list()?;
-        let fingerprints =
-            files.into_iter().filter_map(|ModelFile { name, path }| Some((name, FileFingerprint::of(&path)?)));
+        let (sources, warnings) = sources.list()?;
+        let fingerprints = sources
+            .into_iter()
+            .filter_map(|ModelSource { name, checkpoint }| Some((name, Fingerprint::of(&checkpoint)?)));
         anyhow::Ok((fingerprints.collect(), warnings))
     });
     let (fingerprints, warnings) = match listing.await.ok()? {
@@ -107,7 +108,7 @@ mod tests {
         let [fingerprint, other] = ["a", "ab"].map(|content| {
             let path = folder.path().join(content);
             std::fs::write(&path, content).unwrap();
-            FileFingerprint::of(&path).unwrap()
+            Fingerprint::of(&path.into()).unwrap()
         });
         let mut backoff = Backoff::new(fingerprint);
         let due: Vec<u32> = (0..40).filter(|_| backoff.is_due(fingerprint)).collect();

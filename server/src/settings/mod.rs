@@ -11,6 +11,7 @@ pub use resolved::ResolvedSettings;
 pub use units::ByteCount;
 
 use anyhow::{Result, ensure};
+use checkpoints::CheckpointSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use model::engine::{self, Device, Precision};
 use std::ffi::OsString;
@@ -25,9 +26,6 @@ const BODY_MEMORY_FACTOR: usize = 3;
 /// Minimum of `--max-in-flight`, in bytes: enough for a photo whose file is smaller than its cropped pixels.
 const MIN_IN_FLIGHT: usize = 1_000_000;
 
-/// Default model folder.
-pub const DEFAULT_FOLDER: &str = "checkpoints";
-
 /// Serve ResNet image classification over HTTP, together with a page that classifies photos in the browser.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(version, after_help = EXAMPLES)]
@@ -36,12 +34,13 @@ pub struct Settings {
     #[arg(long, env = "SHORTCUT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Checkpoint to serve (safetensors) and the name of the model; may be repeated
-    #[arg(long = "model", env = "SHORTCUT_MODEL", value_name = "NAME=PATH", value_parser = values::named_path)]
+    /// Name of a model, and its checkpoint: a safetensors file, or one of the bundled checkpoints resnet18-imagenette and
+    /// resnet50_v1-imagenet; may be repeated [default: both bundled checkpoints, unless --models is given]
+    #[arg(long = "model", env = "SHORTCUT_MODEL", value_name = "NAME=PATH", value_parser = values::named_checkpoint)]
     #[arg(value_delimiter = ',', help_heading = "Models")]
-    pub model: Vec<(String, PathBuf)>,
+    pub model: Vec<(String, CheckpointSource)>,
 
-    /// Folder of checkpoints; every *.safetensors is served under its file name [default: checkpoints, unless --model is given]
+    /// Folder of checkpoints; every *.safetensors is served under its file name
     #[arg(long, env = "SHORTCUT_MODELS", value_name = "FOLDER", help_heading = "Models")]
     pub models: Option<PathBuf>,
 
@@ -50,7 +49,7 @@ pub struct Settings {
     pub default: Option<String>,
 
     /// Interval at which to check the model folder for added, changed and removed checkpoints; 0s disables it. Models unloaded
-    /// through the API are loaded again as long as their file exists
+    /// through the API are loaded again as long as their checkpoint exists
     #[arg(long, env = "SHORTCUT_WATCH", value_name = "TIME", default_value = "0s", value_parser = units::interval)]
     #[arg(help_heading = "Models")]
     pub watch: Duration,
@@ -206,6 +205,7 @@ const EXAMPLES: &str = "\
 Examples:
   server                                      serve the bundled models on http://127.0.0.1:8080
   server --model birds=birds.safetensors      serve your own model
+  server --model birds=birds.safetensors --model imagenet=resnet50_v1-imagenet
   server --models /srv/models --watch 5s --listen 0.0.0.0:80
   server --config server.toml                 `models = \"/srv/models\"`, `watch = \"5s\"`, ...
 

@@ -1,5 +1,6 @@
 //! Parsers for settings with special rules.
 
+use checkpoints::CheckpointSource;
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -34,11 +35,11 @@ pub fn replicas(text: &str) -> Result<NonZero<usize>, String> {
     if replicas.get() > MAX_REPLICAS { Err(format!("must be at most {MAX_REPLICAS}")) } else { Ok(replicas) }
 }
 
-/// Parses `NAME=PATH`.
-pub fn named_path(text: &str) -> Result<(String, PathBuf), String> {
+/// Parses `NAME=PATH`, where the path may be the name of a bundled checkpoint.
+pub fn named_checkpoint(text: &str) -> Result<(String, CheckpointSource), String> {
     match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
-        _ => Err("expected NAME=PATH, such as birds=checkpoints/birds.safetensors".to_owned()),
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), PathBuf::from(path).into())),
+        _ => Err("expected NAME=PATH, such as birds=models/birds.safetensors".to_owned()),
     }
 }
 
@@ -48,13 +49,13 @@ mod tests {
 
     #[test]
     fn path_may_contain_an_equals_sign() {
-        assert_eq!(named_path("a=b=c"), Ok(("a".to_owned(), PathBuf::from("b=c"))));
+        assert_eq!(named_checkpoint("a=b=c"), Ok(("a".to_owned(), CheckpointSource::File("b=c".into()))));
     }
 
     #[test]
     fn requires_name_and_path() {
         for text in ["birds", "=birds.safetensors", "birds="] {
-            assert!(named_path(text).unwrap_err().contains("NAME=PATH"), "{text}");
+            assert!(named_checkpoint(text).unwrap_err().contains("NAME=PATH"), "{text}");
         }
     }
 }

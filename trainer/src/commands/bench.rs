@@ -4,7 +4,9 @@ use super::arguments::DeviceArgs;
 use super::memory::{Baseline, MemoryUsage};
 use super::roofline::{self, LayerTiming};
 use crate::console;
+use crate::weights_file::open_checkpoint;
 use anyhow::{Context, Result};
+use checkpoints::CheckpointSource;
 use clap::Args;
 use model::architecture::Architecture;
 use model::checkpoint::Checkpoint;
@@ -14,6 +16,7 @@ use model::preprocess::{ImageBatch, Preprocessing};
 use model::random;
 use pollster::block_on;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -31,9 +34,10 @@ const PROFILED_RUNS: usize = 100;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Bench {
-    /// Checkpoint to run [default: random weights]
-    #[arg(long, value_name = "FILE")]
-    checkpoint: Option<PathBuf>,
+    /// Checkpoint to run: a file, or one of the bundled checkpoints resnet18-imagenette and resnet50_v1-imagenet [default:
+    /// random weights]
+    #[arg(long, value_name = "FILE|NAME")]
+    checkpoint: Option<CheckpointSource>,
     /// Architecture [default: resnet18]; with --checkpoint, only if the tensors do not determine it (resnet50_v1)
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
@@ -70,7 +74,7 @@ Examples:
   trainer bench
   trainer bench --architecture resnet50 --batch 8 --device flex
   trainer bench --threads 1 --layers
-  trainer bench --checkpoint checkpoints/resnet18-imagenette.safetensors --json | jq .median_ms";
+  trainer bench --checkpoint resnet18-imagenette --json | jq .median_ms";
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
@@ -174,14 +178,18 @@ impl Bench {
     }
 
     /// Returns the bytes of a checkpoint, as read from a disk or a network.
-    fn checkpoint_bytes(&self) -> Result<Vec<u8>> {
-        let Some(path) = &self.checkpoint else {
+    fn checkpoint_bytes(&self) -> Result<Cow<'static, [u8]>> {
+        let Some(source) = &self.checkpoint else {
             let name = self.architecture.as_deref().unwrap_or("resnet18");
-            return Ok(random::checkpoint(Architecture::new(name, 1000)?).to_bytes());
+            return Ok(random::checkpoint(Architecture::new(name, 1000)?).to_bytes().into());
         };
-        match &self.architecture {
-            None => std::fs::read(path).with_context(|| path.display().to_string()),
-            Some(name) => Ok(Checkpoint::from_path(path)?.with_architecture(name)?.to_bytes()),
+        match (&self.architecture, source) {
+            (Some(name), _) => Ok(open_checkpoint(source)?.with_architecture(name)?.to_bytes().into()),
+            (None, CheckpointSource::File(path)) => {
+                let bytes = source.check_exists().and_then(|()| std::fs::read(path));
+                Ok(bytes.with_context(|| path.display().to_string())?.into())
+            }
+            (None, CheckpointSource::Bundled(bundled)) => Ok(bundled.bytes().into()),
         }
     }
 

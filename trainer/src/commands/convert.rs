@@ -1,9 +1,10 @@
 //! `trainer convert`: conversion of a checkpoint to another number format.
 
 use super::dtypes::{self, DtypeOverrides, dtype_parser};
-use super::weights_file::{open, save};
 use crate::console;
+use crate::weights_file::{open_weights, save};
 use anyhow::Result;
+use checkpoints::CheckpointSource;
 use clap::Args;
 use model::checkpoint::Dtype;
 use std::path::PathBuf;
@@ -16,9 +17,9 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Convert {
-    /// Checkpoint, or any file that `trainer import` reads
+    /// Checkpoint, any file that `trainer import` reads, or name of a bundled checkpoint
     #[arg(value_name = "IN")]
-    input: PathBuf,
+    input: CheckpointSource,
     /// Checkpoint to write: .safetensors
     #[arg(value_name = "OUT")]
     output: PathBuf,
@@ -37,7 +38,7 @@ Examples:
 
 impl Convert {
     pub fn run(self) -> Result<()> {
-        let checkpoint = open(&self.input)?;
+        let checkpoint = open_weights(&self.input)?;
         if let Some(assumption) = checkpoint.assumption() {
             console::note(&assumption);
         }

@@ -6,9 +6,10 @@ use crate::data::{
     DataLoader, Dataset, SampleLoader, Transform, evaluation_samples, loader_threads, sequential_batches,
 };
 use crate::training;
+use crate::weights_file::open_checkpoint;
 use anyhow::{Result, ensure};
+use checkpoints::CheckpointSource;
 use clap::Args;
-use model::checkpoint::Checkpoint;
 use model::engine::Engine;
 use pollster::block_on;
 use std::num::NonZero;
@@ -20,9 +21,9 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Evaluate {
-    /// Checkpoint to evaluate
-    #[arg(long, value_name = "FILE")]
-    checkpoint: PathBuf,
+    /// Checkpoint to evaluate: a file, or one of the bundled checkpoints resnet18-imagenette and resnet50_v1-imagenet
+    #[arg(long, value_name = "FILE|NAME")]
+    checkpoint: CheckpointSource,
     /// Folder with one folder per class, named after the checkpoint's classes; or a folder that contains these in val; or a
     /// folder of WebDataset shards val-*.tar
     #[arg(long, value_name = "FOLDER")]
@@ -46,11 +47,11 @@ pub struct Evaluate {
 const EXAMPLES: &str = "\
 Examples:
   trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
-  trainer evaluate --checkpoint checkpoints/resnet18-imagenette.safetensors --data imagenette/val --json | jq .top1";
+  trainer evaluate --checkpoint resnet18-imagenette --data imagenette/val --json | jq .top1";
 
 impl Evaluate {
     pub fn run(self) -> Result<()> {
-        let checkpoint = Checkpoint::from_path(&self.checkpoint)?;
+        let checkpoint = open_checkpoint(&self.checkpoint)?;
         let classes = &checkpoint.metadata().classes;
         let samples = match self.val_split {
             None => evaluation_samples(&self.data, classes)?.into(),

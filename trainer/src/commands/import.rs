@@ -2,9 +2,10 @@
 
 use super::class_names;
 use super::dtypes::{self, DtypeOverrides, dtype_parser};
-use super::weights_file::{open, save};
 use crate::console;
+use crate::weights_file::{open_checkpoint, open_weights, save};
 use anyhow::{Result, ensure};
+use checkpoints::CheckpointSource;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use model::architecture::Stem;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 pub struct Import {
     /// Weights to read: .pth, .pt or .safetensors
     #[arg(value_name = "IN")]
-    input: PathBuf,
+    input: CheckpointSource,
     /// Checkpoint to write: .safetensors
     #[arg(value_name = "OUT")]
     output: PathBuf,
@@ -39,9 +40,10 @@ pub struct Import {
     /// File with the readable names of the classes in order (tench), one per line or as a JSON list
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Checkpoint to take the identifiers and readable names of the classes from
-    #[arg(long, value_name = "CHECKPOINT")]
-    names_from: Option<PathBuf>,
+    /// Checkpoint to take the identifiers and readable names of the classes from: a file, or a bundled checkpoint, such as
+    /// resnet50_v1-imagenet for ImageNet's 1000 classes
+    #[arg(long, value_name = "FILE|NAME")]
+    names_from: Option<CheckpointSource>,
     /// Format of the matrices [default: as in IN]
     #[arg(long, value_parser = dtype_parser())]
     dtype: Option<Dtype>,
@@ -63,8 +65,7 @@ pub struct Import {
 
 const EXAMPLES: &str = r"Examples:
   trainer import resnet18.pth resnet18.safetensors --labels names.txt
-  trainer import resnet50_V2.pth resnet50.safetensors --resize 232 --dtype i8 \
-      --names-from checkpoints/resnet50_v1-imagenet.safetensors
+  trainer import resnet50_V2.pth resnet50.safetensors --resize 232 --dtype i8 --names-from resnet50_v1-imagenet
   trainer import keras.safetensors resnet50.safetensors --architecture resnet50_v1
   trainer import resnet18.pth small.safetensors --dtype i8 --tensor conv1.weight=f16";
 
@@ -84,7 +85,7 @@ fn stem_parser() -> impl TypedValueParser<Value = Stem> {
 
 impl Import {
     pub fn run(self) -> Result<()> {
-        let mut checkpoint = open(&self.input)?;
+        let mut checkpoint = open_weights(&self.input)?;
         if let Some(name) = &self.architecture {
             checkpoint = checkpoint.with_architecture(name)?;
         }
@@ -106,11 +107,11 @@ impl Import {
         let mut metadata = checkpoint.metadata().clone();
         metadata.architecture.stem = self.stem.unwrap_or(metadata.architecture.stem);
         let count = metadata.architecture.classes;
-        if let Some(path) = &self.names_from {
-            let other = Checkpoint::from_path(path)?;
+        if let Some(source) = &self.names_from {
+            let other = open_checkpoint(source)?;
             let Metadata { classes, labels, .. } = other.metadata();
             let actual = labels.len();
-            ensure!(actual == count, "{} has {actual} classes, but the network has {count}", path.display());
+            ensure!(actual == count, "{source} has {actual} classes, but the network has {count}");
             (metadata.classes, metadata.labels) = (classes.clone(), labels.clone());
         }
         if let Some(path) = &self.classes {

@@ -1,25 +1,26 @@
 //! `trainer inspect`: the contents of a file of weights.
 
 use super::dtypes::sizes;
-use super::weights_file::open;
 use crate::console;
+use crate::weights_file::open_weights;
 use anyhow::{Context, Result};
 use bytesize::ByteSize;
+use checkpoints::CheckpointSource;
 use clap::Args;
 use comfy_table::{ContentArrangement, Table};
 use model::checkpoint::{Checkpoint, Metadata};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Show the architecture, labels, sizes and metadata of a checkpoint
 ///
-/// FILE is a checkpoint, or any file that `trainer import` reads.
+/// FILE is a checkpoint, any file that `trainer import` reads, or one of the bundled checkpoints resnet18-imagenette and
+/// resnet50_v1-imagenet.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Inspect {
-    /// File to read
-    file: PathBuf,
+    /// File to read, or name of a bundled checkpoint
+    file: CheckpointSource,
     /// Print JSON, with all labels
     #[arg(long)]
     json: bool,
@@ -28,7 +29,7 @@ pub struct Inspect {
 const EXAMPLES: &str = "\
 Examples:
   trainer inspect resnet18.safetensors
-  trainer inspect resnet18.safetensors --json | jq .metadata.labels";
+  trainer inspect resnet18-imagenette --json | jq .metadata.labels";
 
 /// The output of `--json`.
 #[derive(Serialize)]
@@ -57,9 +58,12 @@ struct Stored {
 
 impl Inspect {
     pub fn run(self) -> Result<()> {
-        let checkpoint = open(&self.file)?;
-        let file_bytes = std::fs::metadata(&self.file).with_context(|| self.file.display().to_string())?.len();
-        let report = FileReport::new(self.file.display().to_string(), file_bytes, &checkpoint);
+        let checkpoint = open_weights(&self.file)?;
+        let file_bytes = match &self.file {
+            CheckpointSource::File(path) => std::fs::metadata(path).with_context(|| path.display().to_string())?.len(),
+            CheckpointSource::Bundled(bundled) => bundled.bytes().len() as u64,
+        };
+        let report = FileReport::new(self.file.to_string(), file_bytes, &checkpoint);
         if self.json {
             return console::print_result(&serde_json::to_string_pretty(&report)?);
         }

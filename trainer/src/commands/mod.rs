@@ -18,7 +18,6 @@ mod photo_grid;
 mod predict;
 mod roofline;
 mod train;
-mod weights_file;
 
 pub use train::Train;
 

@@ -3,9 +3,10 @@
 use super::arguments::DeviceArgs;
 use crate::console;
 use crate::photos::{self, EXTENSIONS, LIMITS};
+use crate::weights_file::open_checkpoint;
 use anyhow::{Context, Result, bail, ensure};
+use checkpoints::CheckpointSource;
 use clap::Args;
-use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, PreparedPhoto};
 use model::engine::OnFallback;
 use model::prediction::{Failure, ModelId, PhotoOutcome, Prediction};
@@ -24,9 +25,10 @@ pub struct Predict {
     /// Photos, or folders whose photos (jpg, png, webp, gif, bmp) are all classified, in order of their names
     #[arg(required = true, value_name = "PHOTO|FOLDER")]
     photos: Vec<PathBuf>,
-    /// Checkpoint, or safetensors file with torchvision's tensor names
-    #[arg(long, value_name = "FILE")]
-    checkpoint: PathBuf,
+    /// Checkpoint, or safetensors file with torchvision's tensor names; or one of the bundled checkpoints
+    /// resnet18-imagenette and resnet50_v1-imagenet
+    #[arg(long, value_name = "FILE|NAME")]
+    checkpoint: CheckpointSource,
     /// Architecture, if the tensors do not determine it: resnet50_v1 has its strides in the first 1x1 convolutions
     #[arg(long, value_name = "NAME")]
     architecture: Option<String>,
@@ -45,7 +47,7 @@ pub struct Predict {
 
 const EXAMPLES: &str = "\
 Examples:
-  trainer predict cat.jpg --checkpoint checkpoints/resnet50_v1-imagenet.safetensors
+  trainer predict cat.jpg --checkpoint resnet50_v1-imagenet
   trainer predict photos/ --checkpoint mine.safetensors --json > answers.jsonl
   trainer predict photos/ --checkpoint mine.safetensors --top-k 1 --csv answers.csv";
 
@@ -64,19 +66,16 @@ impl Predict {
     /// Returns an error at the end if some photos could not be read or decoded.
     pub fn run(self) -> Result<()> {
         let files = files(&self.photos)?;
-        let mut checkpoint = Checkpoint::from_path(&self.checkpoint)?;
+        let mut checkpoint = open_checkpoint(&self.checkpoint)?;
         if let Some(name) = &self.architecture {
             checkpoint = checkpoint.with_architecture(name)?;
         }
         if let Some(assumption) = checkpoint.assumption() {
             console::note(&assumption);
         }
-        let name = self.checkpoint.file_stem().unwrap_or_default().to_string_lossy();
         let (device, options) = (self.device_args.device, self.device_args.into());
         let report: OnFallback = |error, device| console::note(format_args!("{error}; falling back to {device}"));
-        let id = ModelId::from_file(&name, &self.checkpoint)
-            .with_context(|| format!("cannot read {}", self.checkpoint.display()))?;
-        let classifier = pollster::block_on(Classifier::new(id, checkpoint, device, options, report))?;
+        let classifier = pollster::block_on(Classifier::new(self.model_id()?, checkpoint, device, options, report))?;
         if let Some(adapter) = classifier.adapter() {
             console::note(format_args!("running on {device}: {adapter}"));
         }
@@ -97,6 +96,16 @@ impl Predict {
         }
         ensure!(failures == 0, "{failures} of {} photos could not be classified", files.len());
         Ok(())
+    }
+
+    fn model_id(&self) -> Result<ModelId> {
+        let name = self.checkpoint.name();
+        match &self.checkpoint {
+            CheckpointSource::File(path) => {
+                ModelId::from_file(&name, path).with_context(|| format!("cannot read {}", path.display()))
+            }
+            CheckpointSource::Bundled(bundled) => Ok(ModelId::from_bytes(&name, bundled.bytes())),
+        }
     }
 
     /// Classifies one photo. An unreadable photo is an outcome; a failing device is an error.

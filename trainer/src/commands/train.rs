@@ -6,8 +6,7 @@ use crate::data::{CacheSize, Dataset, PhotoCache, loader_threads};
 use crate::recipe::{self, Recipe, RecipeOverride, TrainedLayers};
 use crate::replicas::{ReplicaDevice, replica_devices};
 use crate::training::{
-    BEST, Interrupt, RunFolder, RunSetup, Training, TrainingState, initial_weights, open_checkpoint,
-    resolve_checkpoint_path,
+    BEST, Interrupt, RunFolder, RunSetup, Training, TrainingState, initial_weights, open_initial_checkpoint,
 };
 use anyhow::{Result, bail, ensure};
 use clap::Args;
@@ -38,8 +37,9 @@ pub struct Train {
     /// Recipe: cifar, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "torchvision-v1")]
     recipe: String,
-    /// Checkpoint to start from; its classifier is replaced if the classes differ
-    #[arg(long, value_name = "FILE", conflicts_with = "architecture")]
+    /// Checkpoint to start from: a file, or one of the bundled checkpoints resnet18-imagenette and resnet50_v1-imagenet; its
+    /// classifier is replaced if the classes differ
+    #[arg(long, value_name = "FILE|NAME", conflicts_with = "architecture")]
     checkpoint: Option<String>,
     /// Architecture to train from scratch
     #[arg(long, value_name = "NAME")]
@@ -164,8 +164,8 @@ impl Train {
 
     fn new_run(&self) -> Result<PreparedRun> {
         let devices = self.devices()?;
-        let recipe = resolve_checkpoint_path(Recipe::resolve(&self.recipe, &self.recipe_overrides())?)?;
-        let checkpoint = open_checkpoint(&recipe)?;
+        let recipe = Recipe::resolve(&self.recipe, &self.recipe_overrides())?.with_absolute_paths()?;
+        let checkpoint = open_initial_checkpoint(&recipe)?;
         let known = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.metadata().classes);
         let data = std::path::absolute(self.data.as_deref().unwrap_or(Path::new("data")))?;
         let dataset = Dataset::open(&data, self.val_split, recipe.seed, known)?;

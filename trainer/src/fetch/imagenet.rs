@@ -1,12 +1,16 @@
-//! The names of ImageNet's 1000 classes, taken from the bundled ResNet-50 by `build.rs`.
+//! The names of ImageNet's 1000 classes, taken from the bundled ResNet-50, so that there is only one list of them.
+
+use checkpoints::BundledCheckpoint;
+use model::checkpoint::{Checkpoint, Metadata};
 
 /// Number of classes of ImageNet-1k.
 pub const CLASSES: usize = 1000;
 
 /// Returns the identifiers and the readable names, in order: `n01440764` and `tench`.
 pub fn names() -> (Vec<String>, Vec<String>) {
-    let lines = include_str!(concat!(env!("OUT_DIR"), "/imagenet.txt")).lines();
-    lines.filter_map(|line| line.split_once('\t')).map(|(class, label)| (class.to_owned(), label.to_owned())).unzip()
+    let checkpoint = Checkpoint::from_bytes(BundledCheckpoint::ResNet50V1Imagenet.bytes());
+    let Metadata { classes, labels, .. } = checkpoint.expect("bundled checkpoints are valid").metadata().clone();
+    (classes, labels)
 }
 
 #[cfg(test)]

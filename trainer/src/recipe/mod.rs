@@ -11,10 +11,11 @@ pub use choices::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use checkpoints::CheckpointSource;
 use model::architecture::Stem;
 use model::preprocess::Preprocessing;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use toml::{Table, Value};
 
 /// Recipes embedded in the program, with their names.
@@ -31,9 +32,10 @@ const BUILT_IN: [(&str, &str); 6] = [
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Recipe {
-    /// Checkpoint whose weights training starts from. Mutually exclusive with `architecture`.
+    /// Checkpoint whose weights training starts from: a path, or the name of a bundled checkpoint. Mutually exclusive with
+    /// `architecture`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<PathBuf>,
+    pub checkpoint: Option<CheckpointSource>,
     /// Architecture to train from randomly initialised weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
@@ -218,6 +220,14 @@ impl Recipe {
         let crop = side.unwrap_or(evaluation.crop);
         let resize = f64::from(evaluation.resize) * f64::from(crop) / f64::from(evaluation.crop);
         Preprocessing { crop, resize: resize.round() as u32, ..evaluation.clone() }
+    }
+
+    /// Makes the path of the checkpoint absolute, so that the recipe does not depend on the working directory.
+    ///
+    /// # Errors
+    /// Returns an error if there is no working directory.
+    pub fn with_absolute_paths(self) -> Result<Self> {
+        Ok(Recipe { checkpoint: self.checkpoint.map(CheckpointSource::into_absolute).transpose()?, ..self })
     }
 
     /// Serialises the recipe as TOML, which [`Recipe::resolve`] can read.

@@ -2,36 +2,22 @@
 
 use crate::data::{CounterRng, Purpose};
 use crate::recipe::Recipe;
+use crate::weights_file::open_checkpoint;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
+use checkpoints::CheckpointSource;
 use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, Metadata};
 use model::network::{Initialisation, ResNet};
 use model::preprocess::Preprocessing;
-use std::path::PathBuf;
-
-/// Makes the path of the recipe's `checkpoint` absolute. A relative path refers to the working directory or, if the
-/// file does not exist there, to the folder of this program, where the bundled checkpoints may be.
-///
-/// # Errors
-/// Returns an error if there is no working directory.
-pub fn resolve_checkpoint_path(recipe: Recipe) -> Result<Recipe> {
-    let resolve = |path: PathBuf| {
-        let bundled = std::env::current_exe().ok().map(|program| program.with_file_name(&path));
-        let bundled = bundled.filter(|bundled| !path.exists() && bundled.exists());
-        std::path::absolute(bundled.unwrap_or(path))
-    };
-    Ok(Recipe { checkpoint: recipe.checkpoint.map(resolve).transpose()?, ..recipe })
-}
 
 /// Opens the recipe's checkpoint, if it has one.
 ///
 /// # Errors
-/// Returns an error if the file is not a checkpoint.
-pub fn open_checkpoint(recipe: &Recipe) -> Result<Option<Checkpoint>> {
-    let open = |path| {
-        Checkpoint::from_path(path).context("cannot open the weights to start from (`checkpoint`, --checkpoint)")
-    };
+/// Returns an error if it does not exist or is not a checkpoint.
+pub fn open_initial_checkpoint(recipe: &Recipe) -> Result<Option<Checkpoint>> {
+    let open =
+        |source| open_checkpoint(source).context("cannot open the weights to start from (`checkpoint`, --checkpoint)");
     recipe.checkpoint.as_ref().map(open).transpose()
 }
 
@@ -100,11 +86,14 @@ fn preprocessing(old: &Preprocessing, recipe: &Recipe) -> Preprocessing {
 }
 
 fn provenance(recipe: &Recipe, before: Option<&str>) -> String {
-    let from = recipe.checkpoint.as_ref().and_then(|path| path.file_name());
+    let from = recipe.checkpoint.as_ref().map(|source| match source {
+        CheckpointSource::File(path) => path.file_name().unwrap_or_default().to_string_lossy(),
+        CheckpointSource::Bundled(bundled) => bundled.name().into(),
+    });
     match (from, before) {
         (None, _) => "trained from scratch by `trainer train`".to_owned(),
-        (Some(name), None) => format!("trained by `trainer train`, from {}", name.display()),
-        (Some(name), Some(before)) => format!("trained by `trainer train`, from {}: {before}", name.display()),
+        (Some(name), None) => format!("trained by `trainer train`, from {name}"),
+        (Some(name), Some(before)) => format!("trained by `trainer train`, from {name}: {before}"),
     }
 }
 

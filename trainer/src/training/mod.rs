@@ -13,7 +13,7 @@ mod schedule;
 mod state;
 
 pub use evaluation::evaluate;
-pub use initial_weights::{initial_weights, open_checkpoint, resolve_checkpoint_path};
+pub use initial_weights::{initial_weights, open_initial_checkpoint};
 pub use interrupt::Interrupt;
 pub use launch::Training;
 pub use run_folder::{BEST, RunFolder, RunSetup};

@@ -81,13 +81,13 @@ pub async fn index(State(app): State<Arc<App>>) -> Json<Vec<IndexEntry>> {
     Json(entries.collect())
 }
 
-/// Load a model, or reload it from its file
+/// Load a model, or reload it from its checkpoint
 ///
 /// The model replaces the previous version once it is warm; no request is lost. A checkpoint that cannot be loaded
 /// changes nothing.
 #[utoipa::path(
     post, path = "/v2/repository/models/{model}/load", tag = "Model management", security(("admin token" = [])),
-    params(("model" = String, Path, description = "Name of the checkpoint file, without .safetensors")),
+    params(("model" = String, Path, description = "Name of the model, as listed by `/v2/repository/index`")),
     request_body = Option<LoadRequest>,
     responses(
         (status = OK, description = "the model is loaded"),
@@ -103,7 +103,7 @@ pub async fn index(State(app): State<Arc<App>>) -> Json<Vec<IndexEntry>> {
     )
 )]
 pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>, request: Request) -> Result<(), ApiError> {
-    let hint = "a model is always loaded from its file; load requests have no parameters";
+    let hint = "a model is always loaded from its checkpoint; load requests have no parameters";
     parse_body::<LoadRequest>(&app, request, hint).await?;
     // Spawned, so that a client that disconnects does not interrupt the change.
     let registry = app.registry.clone();

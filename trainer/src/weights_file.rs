@@ -1,0 +1,56 @@
+//! Reading and writing of files of weights: checkpoints of this project (also the bundled ones), other safetensors files,
+//! and PyTorch's files.
+
+use anyhow::{Context, Result, bail};
+use checkpoints::CheckpointSource;
+use model::checkpoint::{Checkpoint, pth};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Opens a checkpoint, or a safetensors file with torchvision's tensor names.
+///
+/// # Errors
+/// Returns an error that names the file if it cannot be read or is no checkpoint. If it does not exist, the error lists
+/// the bundled checkpoints.
+pub fn open_checkpoint(source: &CheckpointSource) -> Result<Checkpoint> {
+    source.check_exists().with_context(|| source.to_string())?;
+    Ok(match source {
+        CheckpointSource::File(path) => Checkpoint::from_path(path)?,
+        CheckpointSource::Bundled(bundled) => Checkpoint::from_bytes(bundled.bytes())?,
+    })
+}
+
+/// Opens weights in any supported format, which is detected from the first bytes: in a safetensors file, an opening brace
+/// follows the 8 bytes of the header's length.
+///
+/// # Errors
+/// Returns an error that names the file if it has no supported format, or does not contain a supported network.
+pub fn open_weights(source: &CheckpointSource) -> Result<Checkpoint> {
+    match source {
+        CheckpointSource::File(path) if path.exists() && is_pytorch(path)? => Ok(pth::import(path)?),
+        _ => open_checkpoint(source),
+    }
+}
+
+fn is_pytorch(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    file.take(9).read_to_end(&mut start).with_context(|| path.display().to_string())?;
+    let may_be_pytorch = start.starts_with(b"PK") || start.first() == Some(&0x80);
+    Ok(may_be_pytorch && start.get(8) != Some(&b'{'))
+}
+
+/// Saves a checkpoint that was made from `input`.
+///
+/// # Errors
+/// Returns an error if `output` is the same file as `input`, or if it cannot be written.
+pub fn save(checkpoint: &Checkpoint, input: &CheckpointSource, output: &Path) -> Result<()> {
+    if let CheckpointSource::File(input) = input
+        && let (Ok(from), Ok(to)) = (input.canonicalize(), output.canonicalize())
+        && from == to
+    {
+        bail!("cannot overwrite the input {}; choose another file for the output", input.display());
+    }
+    Ok(checkpoint.save(output)?)
+}
