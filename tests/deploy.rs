@@ -76,10 +76,9 @@ fn server_starts_with_the_settings_of_the_manifests() -> Result<()> {
     for name in MANIFESTS {
         let arguments = arguments(name)?;
         ensure!(arguments.len() > 3, "{name}: {arguments:?}");
-        let models = workspace::root().join("checkpoints").display().to_string();
         // The address and the model folder exist only in the cluster.
         let arguments = arguments.into_iter().filter(|(flag, _)| !["--listen", "--models"].contains(&flag.as_str()));
-        let arguments = arguments.flat_map(|(flag, value)| [flag, value]).chain(["--models".to_owned(), models]);
+        let arguments = arguments.flat_map(|(flag, value)| [flag, value]).chain(server::small_model());
         Server::start_with(arguments).with_context(|| format!("with the settings of {name}"))?;
     }
     Ok(())
@@ -109,7 +108,7 @@ fn routes_exist() -> Result<()> {
     let document = fs::read_to_string(workspace::root().join("server/openapi.json"))?;
     let document: Value = serde_json::from_str(&document)?;
     let routes: Vec<&str> = document["paths"].as_object().context("no paths")?.keys().map(String::as_str).collect();
-    let server = Server::start()?;
+    let server = Server::start_small()?;
     for name in MANIFESTS {
         let text = read(name)?;
         let probed: Vec<&str> = text
@@ -149,7 +148,7 @@ fn routes_exist() -> Result<()> {
 
 #[test]
 fn metrics_of_the_dashboard_exist() -> Result<()> {
-    let server = Server::start()?;
+    let server = Server::start_small()?;
     // Metrics with labels appear with their first value: send a photo and an invalid request.
     let client = reqwest::blocking::Client::new();
     for (body, status) in [(fs::read(workspace::sample("cat.jpg"))?, 200), (b"no photo".to_vec(), 415)] {

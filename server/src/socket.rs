@@ -291,13 +291,13 @@ mod tests {
         true
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn client_below_minimum_rate_times_out() {
         assert!(!outlasts_timeout(1, true).await);
         assert!(!outlasts_timeout(1, false).await);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn slow_client_above_minimum_rate_is_served() {
         assert!(outlasts_timeout(1024, true).await);
         assert!(outlasts_timeout(1024, false).await);
@@ -337,7 +337,7 @@ mod tests {
         response_sent.await.unwrap();
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn close_does_not_wait_long_for_an_idle_client() {
         for (is_sending, limit) in [(false, LINGER_IDLE_TIMEOUT / 2), (true, LINGER_TIMEOUT / 2)] {
             let (mut server, _client) = connected_pair().await;

@@ -1,101 +1,103 @@
-//! Headless Chromium, controlled through WebDriver. Each test starts its own browser, which is stopped even if the test
-//! fails.
+//! Headless Chromium, controlled through WebDriver. Starting a browser takes longer than most tests, so browsers are
+//! reused: each test gets a new tab, and the site has no stored data, as on a first visit.
 
-use crate::SMALL_MODEL;
 use anyhow::{Context, Result, bail};
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 use tests::server::Server;
-use tests::workspace;
+use tests::shared::Shared;
+use tokio::runtime::{self, Runtime};
 
 /// Time limit for the driver to close its browser; after it, the driver is killed.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of attempts to start the driver on a free port.
-const MAX_STARTS: usize = 5;
+const MAX_STARTS: usize = 10;
 
-/// Locked for writing by tests that measure time and therefore must run alone, and for reading by all others.
-static BROWSER_LOCK: RwLock<()> = RwLock::new(());
-
-/// Runs `test` in a new browser, with pages from the given server.
-pub fn with_browser<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let _shared = BROWSER_LOCK.read();
-    run(server, test)
+/// What tests share: browsers, and servers whose state no test changes.
+pub struct Environment {
+    /// Server with both bundled models.
+    bundled: Shared<Server>,
+    /// Server with only the small model.
+    small: Shared<Server>,
+    /// Browsers that no test uses at the moment.
+    idle: Mutex<Vec<Session>>,
+    /// Locked for writing by tests that measure time and therefore must run alone, and for reading by all others.
+    lock: RwLock<()>,
+    /// Runs the clients of all browsers. Dropped after the browsers.
+    runtime: Runtime,
 }
 
-/// Like [`with_browser`], with a server that has only the small model, which loads and runs faster.
-pub fn with_small_model<F>(test: impl FnOnce(Browser) -> F) -> Result<()>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let checkpoint = workspace::root().join(format!("checkpoints/{SMALL_MODEL}.safetensors"));
-    with_browser(&Server::start_with(["--model".to_owned(), format!("{SMALL_MODEL}={}", checkpoint.display())])?, test)
+impl Environment {
+    pub fn new() -> Result<Self> {
+        Ok(Environment {
+            bundled: Shared::new(Server::start),
+            small: Shared::new(Server::start_small),
+            idle: Mutex::default(),
+            lock: RwLock::new(()),
+            runtime: runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
+        })
+    }
+
+    /// Runs `test` in a browser, with pages from the given server.
+    pub fn with_browser<F>(&self, server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let _shared = self.lock.read();
+        let idle = self.idle.lock().pop();
+        let session = idle.map_or_else(|| Session::start(&self.runtime), Ok)?;
+        self.runtime.block_on(session.run(server, test))?;
+        // Browsers of failed tests are not reused.
+        self.idle.lock().push(session);
+        Ok(())
+    }
+
+    /// Like [`Environment::with_browser`], with both bundled models.
+    pub fn with_bundled_models<F>(&self, test: impl FnOnce(Browser) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.with_browser(self.bundled.get()?, test)
+    }
+
+    /// Like [`Environment::with_browser`], with only the small model, which loads and runs faster.
+    pub fn with_small_model<F>(&self, test: impl FnOnce(Browser) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.with_browser(self.small.get()?, test)
+    }
+
+    /// Like [`Environment::with_bundled_models`], in a new browser while no other one is in use.
+    pub fn with_exclusive_browser<F>(&self, test: impl FnOnce(Browser) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let _exclusive = self.lock.write();
+        let session = Session::start(&self.runtime)?;
+        self.runtime.block_on(session.run(self.bundled.get()?, test))
+    }
 }
 
-/// Like [`with_browser`], while no other browser is running.
-pub fn with_exclusive_browser<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let _exclusive = BROWSER_LOCK.write();
-    run(server, test)
+/// A running browser with its driver and a new profile.
+struct Session {
+    client: Client,
+    /// Closes the browser when dropped, before its profile is removed.
+    driver: Driver,
+    _profile: TempDir,
 }
 
-fn run<F>(server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let profile = TempDir::new()?;
-    let driver = Driver::start()?;
-    runtime.block_on(async {
-        let outcome = in_session(&driver, &profile, server, test).await;
-        driver.shut_down().await;
-        outcome
-    })
-}
-
-/// Runs `test` in a new WebDriver session and closes the session.
-async fn in_session<F>(
-    driver: &Driver,
-    profile: &TempDir,
-    server: &Server,
-    test: impl FnOnce(Browser) -> F,
-) -> Result<()>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let browser = Browser::launch(driver, profile, server.url()).await?;
-    let client = browser.client.clone();
-    // Spawned as a task, so that a panic does not prevent the clean-up.
-    let outcome = tokio::spawn(test(browser)).await;
-    let closed = client.close().await;
-    outcome.context("the test panicked")??;
-    closed.context("cannot close the browser")
-}
-
-/// A WebDriver session with one browser.
-#[derive(Clone)]
-pub struct Browser {
-    pub client: Client,
-    /// URL of the server, without a trailing slash.
-    pub site: String,
-    /// URL of the WebDriver session.
-    session: String,
-}
-
-impl Browser {
-    async fn launch(driver: &Driver, profile: &TempDir, site: &str) -> Result<Self> {
-        let profile = format!("--user-data-dir={}", profile.path().display());
+impl Session {
+    fn start(runtime: &Runtime) -> Result<Self> {
+        let profile = TempDir::new()?;
+        let driver = Driver::start()?;
         let arguments = [
             "--headless=new",
             "--no-sandbox",
@@ -107,27 +109,61 @@ impl Browser {
             "--enable-unsafe-webgpu",
             "--use-webgpu-adapter=swiftshader",
             "--window-size=1200,900",
-            &profile,
+            &format!("--user-data-dir={}", profile.path().display()),
         ];
         let Value::Object(capabilities) = json!({ "goog:chromeOptions": { "args": arguments } }) else {
             unreachable!()
         };
-        let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await;
-        let client = client.context("chromedriver cannot start Chromium")?;
-        let id = client.session_id().await?.context("the session has no id")?;
-        Ok(Browser { client, site: site.to_owned(), session: format!("{}/session/{id}", driver.url) })
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        let client = runtime.block_on(builder.capabilities(capabilities).connect(&driver.url));
+        Ok(Session { client: client.context("chromedriver cannot start Chromium")?, driver, _profile: profile })
     }
 
+    /// Runs `test` in a new tab, with pages from the given server.
+    async fn run<F>(&self, server: &Server, test: impl FnOnce(Browser) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        // Scripts that run before those of the page belong to their tab.
+        let tab = self.client.new_window(true).await?.handle;
+        self.client.close_window().await?;
+        self.client.switch_to_window(tab.try_into()?).await?;
+        let id = self.client.session_id().await?.context("the session has no id")?;
+        let session = format!("{}/session/{id}", self.driver.url);
+        let browser = Browser { client: self.client.clone(), site: server.url().to_owned(), session };
+        let site_data = json!({ "origin": browser.site, "storageTypes": "all" });
+        browser.execute_devtools_command("Storage.clearDataForOrigin", site_data).await?;
+        // Spawned as a task, so that a panic does not prevent the clean-up.
+        tokio::spawn(test(browser)).await.context("the test panicked")?
+    }
+}
+
+/// A tab of a browser.
+#[derive(Clone)]
+pub struct Browser {
+    pub client: Client,
+    /// URL of the server, without a trailing slash.
+    pub site: String,
+    /// URL of the WebDriver session.
+    session: String,
+}
+
+impl Browser {
     /// Runs a script in every page before the page's own scripts.
     pub async fn run_before_page_scripts(&self, script: &str) -> Result<()> {
-        let command = json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": { "source": script } });
+        self.execute_devtools_command("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await
+    }
+
+    /// Executes a command of the Chrome DevTools Protocol.
+    async fn execute_devtools_command(&self, command: &str, parameters: Value) -> Result<()> {
         let url = format!("{}/goog/cdp/execute", self.session);
-        reqwest::Client::new().post(url).json(&command).send().await?.error_for_status()?;
+        let request = reqwest::Client::new().post(url).json(&json!({ "cmd": command, "params": parameters }));
+        request.send().await?.error_for_status().with_context(|| command.to_owned())?;
         Ok(())
     }
 }
 
-/// The `chromedriver` process, which is killed on drop.
+/// The `chromedriver` process. Dropping it closes its browser.
 struct Driver {
     process: Child,
     url: String,
@@ -172,18 +208,13 @@ impl Driver {
         }
         Ok(Err(output.join(" ")))
     }
-
-    /// Shuts the driver down, which also closes browsers of failed sessions.
-    async fn shut_down(&self) {
-        let request = reqwest::Client::new().get(format!("{}/shutdown", self.url)).timeout(SHUTDOWN_TIMEOUT);
-        // Errors are ignored: the process is killed on drop.
-        let _ = request.send().await;
-    }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // Fails if the process has already exited.
+        // Errors are ignored here: a driver that is not ready, or that does not respond, is killed.
+        let shut_down = |client: reqwest::blocking::Client| client.get(format!("{}/shutdown", self.url)).send();
+        let _ = reqwest::blocking::Client::builder().timeout(SHUTDOWN_TIMEOUT).build().and_then(shut_down);
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

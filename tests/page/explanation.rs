@@ -1,7 +1,6 @@
 //! The heat map that explains an answer, laid over the photo.
 
-use crate::SMALL_MODEL;
-use crate::browser::with_small_model;
+use crate::browser::Environment;
 use anyhow::{Context, Result, ensure};
 use model::checkpoint::Checkpoint;
 use model::classifier::{Classifier, PreparedPhoto};
@@ -10,7 +9,7 @@ use model::explain::{ActivationMap, ClassifierWeights, Explanation};
 use model::prediction::ModelId;
 use model::preprocess::Limits;
 use serde::Deserialize;
-use tests::workspace;
+use tests::workspace::{self, SMALL_MODEL};
 
 /// The heat map as the browser draws it.
 #[derive(Debug, Deserialize)]
@@ -58,8 +57,8 @@ const READ_OVERLAY: &str = r#"
     })().catch(error => done(String(error)));
 "#;
 
-pub fn heatmap_covers_the_photo() -> Result<()> {
-    with_small_model(|browser| async move {
+pub fn heatmap_covers_the_photo(environment: &Environment) -> Result<()> {
+    environment.with_small_model(|browser| async move {
         browser.open().await?;
         ensure!(browser.count("explain").await? == 0, "an explanation is offered before there is an answer");
         browser.classify_sample("palace").await?;
@@ -92,7 +91,7 @@ pub fn heatmap_covers_the_photo() -> Result<()> {
 
 /// Returns the explanation that the CPU engine computes natively for a sample photo.
 async fn native_explanation(photo: &str) -> Result<Explanation> {
-    let checkpoint = Checkpoint::from_path(workspace::root().join(format!("checkpoints/{SMALL_MODEL}.safetensors")))?;
+    let checkpoint = Checkpoint::from_path(workspace::checkpoint(SMALL_MODEL))?;
     let weights = ClassifierWeights::from_checkpoint(&checkpoint);
     let id = ModelId { name: SMALL_MODEL.to_owned(), version: String::new() };
     let classifier = Classifier::new(id, checkpoint, Device::Cpu, EngineOptions::default(), |_, _| {}).await?;

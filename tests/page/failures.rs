@@ -1,11 +1,11 @@
 //! The page reports failures in plain words and remains usable.
 
-use crate::browser::{Browser, with_small_model};
+use crate::browser::{Browser, Environment};
 use anyhow::{Result, ensure};
 use tests::workspace;
 
-pub fn reports_damaged_files() -> Result<()> {
-    with_small_model(|browser| async move {
+pub fn reports_damaged_files(environment: &Environment) -> Result<()> {
+    environment.with_small_model(|browser| async move {
         browser.open().await?;
         let folder = tempfile::tempdir()?;
 
@@ -25,8 +25,8 @@ pub fn reports_damaged_files() -> Result<()> {
     })
 }
 
-pub fn rejects_text_files() -> Result<()> {
-    with_small_model(|browser| async move {
+pub fn rejects_text_files(environment: &Environment) -> Result<()> {
+    environment.with_small_model(|browser| async move {
         browser.open().await?;
         let script = r#"
             const data = new DataTransfer();
@@ -40,8 +40,8 @@ pub fn rejects_text_files() -> Result<()> {
     })
 }
 
-pub fn uses_server_without_workers() -> Result<()> {
-    with_small_model(|browser| async move {
+pub fn uses_server_without_workers(environment: &Environment) -> Result<()> {
+    environment.with_small_model(|browser| async move {
         browser
             .run_before_page_scripts("window.Worker = class { constructor() { throw new Error('no workers here') } }")
             .await?;
@@ -51,8 +51,8 @@ pub fn uses_server_without_workers() -> Result<()> {
     })
 }
 
-pub fn restarts_crashed_worker() -> Result<()> {
-    with_small_model(|browser| async move {
+pub fn restarts_crashed_worker(environment: &Environment) -> Result<()> {
+    environment.with_small_model(|browser| async move {
         let record_worker = r#"
             const OriginalWorker = window.Worker;
             window.Worker = class extends OriginalWorker {
@@ -71,8 +71,8 @@ pub fn restarts_crashed_worker() -> Result<()> {
     })
 }
 
-pub fn rejects_weights_with_wrong_hash() -> Result<()> {
-    with_small_model(|browser| async move {
+pub fn rejects_weights_with_wrong_hash(environment: &Environment) -> Result<()> {
+    environment.with_small_model(|browser| async move {
         let change_hashes = r#"
             const originalFetch = window.fetch;
             window.fetch = async (url, ...rest) => {
@@ -90,8 +90,8 @@ pub fn rejects_weights_with_wrong_hash() -> Result<()> {
     })
 }
 
-pub fn downloads_damaged_cached_weights_again() -> Result<()> {
-    with_small_model(|browser| async move {
+pub fn downloads_damaged_cached_weights_again(environment: &Environment) -> Result<()> {
+    environment.with_small_model(|browser| async move {
         browser.open().await?;
         let damage = r#"
             const done = arguments[0];

@@ -1,7 +1,7 @@
 //! The CPU engine's kernels as compiled by a browser. The tests compare logits, since predictions would not reveal an
 //! error of 0.1 %.
 
-use crate::browser::with_small_model;
+use crate::browser::Environment;
 use anyhow::{Context, Result, ensure};
 use tests::workspace;
 
@@ -23,9 +23,9 @@ const RUN: &str = r#"
 "#;
 
 /// Uses the same tolerance as the comparison of the native instruction sets in `model/tests/cpu.rs`.
-pub fn simd128_agrees_with_scalar() -> Result<()> {
+pub fn simd128_agrees_with_scalar(environment: &Environment) -> Result<()> {
     let module = std::fs::read(workspace::module()?)?;
-    with_small_model(|browser| async move {
+    environment.with_small_model(|browser| async move {
         browser.open().await?;
         let arguments = vec![module.into(), simd128::RUNS.len().into()];
         let answer = browser.client.execute_async(RUN, arguments).await?;

@@ -1,11 +1,10 @@
 //! The page's main thread never blocks for so long that a visitor would notice.
 
-use crate::SMALL_MODEL;
-use crate::browser::{Browser, with_exclusive_browser};
+use crate::browser::{Browser, Environment};
 use anyhow::{Result, bail, ensure};
 use fantoccini::Locator;
 use serde_json::Value;
-use tests::server::Server;
+use tests::workspace::SMALL_MODEL;
 
 /// Records the tasks of 50 ms or more, which Chromium reports, including those that ran before the page's own scripts.
 const OBSERVE_LONG_TASKS: &str = r#"
@@ -33,20 +32,19 @@ const BLOCK_MAIN_THREAD: &str = r#"
 /// is long in every attempt.
 const MAX_ATTEMPTS: usize = 5;
 
-pub fn has_no_long_tasks() -> Result<()> {
-    check_long_tasks("", "CPU in this page")
+pub fn has_no_long_tasks(environment: &Environment) -> Result<()> {
+    check_long_tasks(environment, "", "CPU in this page")
 }
 
-pub fn has_no_long_tasks_on_webgpu() -> Result<()> {
-    check_long_tasks("?engine=webgpu", "WebGPU")
+pub fn has_no_long_tasks_on_webgpu(environment: &Environment) -> Result<()> {
+    check_long_tasks(environment, "?engine=webgpu", "WebGPU")
 }
 
-fn check_long_tasks(query: &'static str, badge: &'static str) -> Result<()> {
-    let server = Server::start()?;
+fn check_long_tasks(environment: &Environment, query: &'static str, badge: &'static str) -> Result<()> {
     let mut long_tasks = Vec::new();
     for _ in 0..MAX_ATTEMPTS {
         let (sender, receiver) = std::sync::mpsc::channel();
-        with_exclusive_browser(&server, |browser| async move {
+        environment.with_exclusive_browser(|browser| async move {
             browser.run_before_page_scripts(OBSERVE_LONG_TASKS).await?;
             use_everything(&browser, query, badge).await?;
             let tasks = browser.client.execute("return longTasks", vec![]).await?;

@@ -1,19 +1,19 @@
 //! API keys and CORS.
 
 use crate::http::{Response, photo, send};
-use crate::test_server::{SMALL, TestServer};
+use crate::test_server::TestServer;
 use anyhow::{Result, ensure};
 use reqwest::Method;
+use tests::workspace::SMALL_MODEL;
 
-pub fn api_keys() -> Result<()> {
-    let server = TestServer::start(["--api-keys", "one,two"])?;
+pub fn api_keys(server: &TestServer) -> Result<()> {
     let cat = photo("cat.jpg")?;
     let predict = || server.post("/predict").body(cat.clone());
     send(predict())?.expect_error(401, "key_missing")?;
     send(predict().header("x-api-key", "three"))?.expect_error(403, "forbidden")?;
     send(predict().header("x-api-key", "one"))?.json(200)?;
     send(predict().bearer_auth("two"))?.json(200)?;
-    let rejected = send(server.post(&format!("/v2/models/{SMALL}/infer")).body("{}"))?;
+    let rejected = send(server.post(&format!("/v2/models/{SMALL_MODEL}/infer")).body("{}"))?;
     ensure!(rejected.status == 401 && rejected.header("www-authenticate") == "Bearer", "{:?}", rejected.headers);
     // In the error format of the protocol.
     ensure!(rejected.json(401)?["error"].is_string(), "{}", rejected.text());

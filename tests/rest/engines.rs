@@ -8,9 +8,9 @@ use serde_json::Value;
 const PHOTOS: [&str; 5] = ["cat.jpg", "coffee.jpg", "flower.jpg", "palace.jpg", "rocket.jpg"];
 
 /// Several engines return the same predictions as one.
-pub fn same_predictions() -> Result<()> {
+pub fn same_predictions(server: &TestServer) -> Result<()> {
     let photos = PHOTOS.map(photo).into_iter().collect::<Result<Vec<_>>>()?;
-    let expected = predict_concurrently(&TestServer::start([])?, &photos)?;
+    let expected = predict_concurrently(server, &photos)?;
     for arguments in [["--device", "cpu,cpu"], ["--replicas", "2"]] {
         let actual = predict_concurrently(&TestServer::start(arguments)?, &photos)?;
         ensure!(actual == expected, "{arguments:?}: got {actual:?}, expected {expected:?}");

@@ -83,8 +83,7 @@ struct HostileFile {
 }
 
 /// The response to every file is a prediction or a client error.
-pub fn hostile_files() -> Result<()> {
-    let server = TestServer::start([])?;
+pub fn hostile_files(server: &TestServer) -> Result<()> {
     let files: Vec<HostileFile> = data::read_json("robustness/manifest.json")?;
     let (mut photos, mut reasons) = (0, BTreeMap::<String, usize>::new());
     for HostileFile { file } in &files {

@@ -1,19 +1,18 @@
 //! The HTTP client of the tests, and the server that most of them share.
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use reqwest::blocking::multipart::{Form, Part};
 use reqwest::blocking::{Client, RequestBuilder};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
-use std::sync::OnceLock;
 use tests::server::Server;
+use tests::shared::Shared;
 use tests::workspace;
 
 /// A server with the bundled models, started on first use, and a client.
-#[derive(Default)]
 pub struct SharedServer {
-    server: OnceLock<Result<Server>>,
-    client: OnceLock<Client>,
+    server: Shared<Server>,
+    client: Client,
 }
 
 /// A response whose body was read to its end.
@@ -24,25 +23,24 @@ pub struct Response {
 }
 
 impl SharedServer {
-    pub fn url(&self) -> Result<&str> {
-        let server = self.server.get_or_init(Server::start).as_ref();
-        Ok(server.map_err(|error| anyhow!("{error:#}"))?.url())
+    pub fn new() -> Self {
+        SharedServer { server: Shared::new(Server::start), client: Client::new() }
     }
 
-    fn client(&self) -> &Client {
-        self.client.get_or_init(Client::new)
+    pub fn url(&self) -> Result<&str> {
+        Ok(self.server.get()?.url())
     }
 
     pub fn get(&self, path: &str) -> Result<RequestBuilder> {
-        Ok(self.client().get(format!("{}{path}", self.url()?)))
+        Ok(self.client.get(format!("{}{path}", self.url()?)))
     }
 
     pub fn head(&self, path: &str) -> Result<RequestBuilder> {
-        Ok(self.client().head(format!("{}{path}", self.url()?)))
+        Ok(self.client.head(format!("{}{path}", self.url()?)))
     }
 
     pub fn post(&self, path: &str) -> Result<RequestBuilder> {
-        Ok(self.client().post(format!("{}{path}", self.url()?)))
+        Ok(self.client.post(format!("{}{path}", self.url()?)))
     }
 
     /// Posts a photo and returns the prediction.

@@ -1,13 +1,14 @@
 //! Limits on slow clients, large requests and many clients.
 
 use crate::http::{form, photo, send};
-use crate::test_server::{SMALL, TestServer, checkpoint, read_to_end};
+use crate::test_server::{TestServer, read_to_end};
 use anyhow::{Context, Result, ensure};
 use model::preprocess::Photo;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests::workspace;
+use tests::server;
+use tests::workspace::{self, SMALL_MODEL, checkpoint};
 
 /// Connections with an incomplete request head, or without a request, are closed.
 pub fn slow_heads() -> Result<()> {
@@ -22,9 +23,8 @@ pub fn slow_heads() -> Result<()> {
     Ok(())
 }
 
-pub fn slow_bodies() -> Result<()> {
-    let server = TestServer::start(["--stall-timeout", "300ms"])?;
-    for path in ["/predict".to_owned(), format!("/v2/models/{SMALL}/infer")] {
+pub fn slow_bodies(server: &TestServer) -> Result<()> {
+    for path in ["/predict".to_owned(), format!("/v2/models/{SMALL_MODEL}/infer")] {
         let request = format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nten bytes.");
         let response = read_to_end(&mut server.send_raw(request.as_bytes())?)?;
         ensure!(response.starts_with("HTTP/1.1 408"), "{path}: {response}");
@@ -33,13 +33,12 @@ pub fn slow_bodies() -> Result<()> {
 }
 
 /// The connection of a client that does not read its response is closed.
-pub fn slow_readers() -> Result<()> {
-    let server = TestServer::start(["--stall-timeout", "300ms"])?;
+pub fn slow_readers(server: &TestServer) -> Result<()> {
     let models = send(server.get("/models"))?.json(200)?;
     let request =
         format!("GET {} HTTP/1.1\r\nHost: test\r\n\r\n", models["models"][0]["weights"].as_str().unwrap_or(""));
     let readers = (0..3).map(|_| server.send_raw(request.as_bytes())).collect::<Result<Vec<_>>>()?;
-    // The remaining connection is that of the request for the metrics.
+    // The remaining connection is that of the request for the metrics, since other tests close theirs.
     server.wait_until("three connections are closed", |server| Ok(server.metric("shortcut_connections")? <= 1.0))?;
     drop(readers);
     Ok(())
@@ -60,10 +59,9 @@ pub fn connections() -> Result<()> {
 /// A process that may open fewer files than connections are allowed accepts fewer connections, instead of failing for
 /// all.
 pub fn file_descriptors() -> Result<()> {
-    let named = format!("{SMALL}={}", checkpoint(SMALL).display());
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\""]).arg(workspace::binary("server")?);
-    limited.current_dir(workspace::root()).args(["--model", &named, "--log", "error"]);
+    limited.current_dir(workspace::root()).args(server::small_model()).args(["--log", "error"]);
     let server = TestServer::run(limited)?;
     let open = (0..8).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
     let rejected = read_to_end(&mut server.connect()?)?;
@@ -98,8 +96,7 @@ pub fn disconnected_clients() -> Result<()> {
 }
 
 /// Clients receive errors that are decided before their large body is read.
-pub fn early_errors() -> Result<()> {
-    let server = TestServer::start(["--api-keys", "key"])?;
+pub fn early_errors(server: &TestServer) -> Result<()> {
     let body = vec![0; 15_000_000];
     let post_body = |path: &str, headers: &[(&str, &str)]| {
         let request = headers.iter().fold(server.post(path), |request, (name, value)| request.header(*name, *value));
@@ -109,8 +106,8 @@ pub fn early_errors() -> Result<()> {
         (401, "/predict", &[][..]),
         (404, "/nowhere", &[]),
         (405, "/models", &[]),
-        (400, "/predict", &[("x-api-key", "key"), ("x-timeout-ms", "soon")]),
-        (415, "/predict", &[("x-api-key", "key"), ("content-encoding", "gzip")]),
+        (400, "/predict", &[("x-api-key", "one"), ("x-timeout-ms", "soon")]),
+        (415, "/predict", &[("x-api-key", "one"), ("content-encoding", "gzip")]),
         (403, "/v2/repository/index", &[]),
     ] {
         let actual = post_body(path, headers).with_context(|| format!("{path}, {headers:?}"))?;
@@ -141,8 +138,7 @@ pub fn memory_budget() -> Result<()> {
 }
 
 /// A connection stays open after an error, for requests one after the other and for pipelined ones.
-pub fn persistent_connections() -> Result<()> {
-    let server = TestServer::start([])?;
+pub fn persistent_connections(server: &TestServer) -> Result<()> {
     let cat = photo("cat.jpg")?;
     let post = |path: &str, body: &[u8]| {
         let head = format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -180,10 +176,10 @@ fn read_status(connection: &mut impl BufRead) -> Result<u16> {
     Ok(head.split(' ').nth(1).context("no status")?.parse()?)
 }
 
-/// A client that reads half a megabyte per second keeps its connection, although network buffers of several megabytes
-/// let the server make no progress for longer than the stall timeout.
+/// A client that reads a megabyte per second keeps its connection, although network buffers of several megabytes let the
+/// server make no progress for longer than the stall timeout.
 pub fn steady_readers() -> Result<()> {
-    let server = TestServer::start(["--stall-timeout", "2s"])?;
+    let server = TestServer::start(["--stall-timeout", "1s"])?;
     let models = send(server.get("/models"))?.json(200)?;
     let path = models["models"][0]["weights"].as_str().context("no weights")?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
@@ -192,10 +188,10 @@ pub fn steady_readers() -> Result<()> {
     for _ in 0..25 {
         connection.read_exact(&mut chunk)?;
         weights.extend_from_slice(&chunk);
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(100));
     }
     connection.read_to_end(&mut weights)?;
-    let expected = std::fs::read(checkpoint(SMALL))?;
+    let expected = std::fs::read(checkpoint(SMALL_MODEL))?;
     ensure!(weights.ends_with(&expected), "received {} of {} bytes", weights.len(), expected.len());
     Ok(())
 }
@@ -276,21 +272,19 @@ pub fn decode_memory() -> Result<()> {
     predict("cat.jpg")?.json(200).map(drop)
 }
 
-pub fn deadlines() -> Result<()> {
-    let server = TestServer::start(["--timeout", "1ms"])?;
-    send(server.post("/predict").body(photo("cat.jpg")?))?.expect_error(504, "deadline_exceeded")?;
-    send(server.post("/predict").header("x-timeout-ms", "60000").body(photo("cat.jpg")?))?
+pub fn deadlines(server: &TestServer) -> Result<()> {
+    let impatient = TestServer::start(["--timeout", "1ms"])?;
+    send(impatient.post("/predict").body(photo("cat.jpg")?))?.expect_error(504, "deadline_exceeded")?;
+    send(impatient.post("/predict").header("x-timeout-ms", "60000").body(photo("cat.jpg")?))?
         .expect_error(504, "deadline_exceeded")?;
-    send(server.post("/predict").header("x-timeout-ms", "soon").body(photo("cat.jpg")?))?
+    send(impatient.post("/predict").header("x-timeout-ms", "soon").body(photo("cat.jpg")?))?
         .expect_error(400, "malformed_request")?;
-    let server = TestServer::start([])?;
     send(server.post("/predict").header("x-timeout-ms", "60000").body(photo("cat.jpg")?))?.json(200)?;
     send(server.post("/predict").header("x-timeout-ms", "1").body(photo("cat.jpg")?))?
         .expect_error(504, "deadline_exceeded")
 }
 
-pub fn large_heads() -> Result<()> {
-    let server = TestServer::start([])?;
+pub fn large_heads(server: &TestServer) -> Result<()> {
     let response = send(server.get("/healthz").header("x-much", "x".repeat(100_000)))?;
     ensure!(response.status == 431, "{}", response.status);
     Ok(())

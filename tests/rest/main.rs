@@ -20,17 +20,41 @@ mod test_server;
 
 use anyhow::Result;
 use http::SharedServer;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use std::sync::Arc;
+use test_server::TestServer;
 use tests::data;
+use tests::shared::Shared;
+
+/// Servers for tests that do not change their state.
+struct Servers {
+    bundled: SharedServer,
+    small: Shared<TestServer>,
+    impatient: Shared<TestServer>,
+    with_keys: Shared<TestServer>,
+}
 
 fn main() {
-    let arguments = Arguments::from_args();
-    let shared = Arc::new(SharedServer::default());
+    let mut arguments = Arguments::from_args();
+    // The tests that wait for timeouts use no processor meanwhile.
+    arguments.test_threads.get_or_insert(4);
+    let servers = Arc::new(Servers {
+        bundled: SharedServer::new(),
+        small: Shared::new(|| TestServer::start([])),
+        impatient: Shared::new(|| TestServer::start(["--stall-timeout", "300ms"])),
+        with_keys: Shared::new(|| TestServer::start(["--api-keys", "one,two"])),
+    });
     let with_server = |name: &str, test: fn(&SharedServer) -> Result<()>| {
-        let shared = shared.clone();
-        Trial::test(name, move || Ok(test(&shared).map_err(|error| format!("{error:#}"))?))
+        let servers = servers.clone();
+        data::bare_trial(name, move || test(&servers.bundled))
     };
+    let with = |server: fn(&Servers) -> &Shared<TestServer>, test: fn(&TestServer) -> Result<()>| {
+        let servers = servers.clone();
+        move || test(server(&servers).get()?)
+    };
+    let small = |test| with(|servers| &servers.small, test);
+    let impatient = |test| with(|servers| &servers.impatient, test);
+    let with_keys = |test| with(|servers| &servers.with_keys, test);
     let trials = vec![
         with_server("form_with_a_photo_returns_a_prediction", predict::form),
         with_server("raw_photo_returns_the_same_prediction", predict::body),
@@ -62,29 +86,29 @@ fn main() {
         with_server("port_in_use_is_reported", process::port_in_use),
         data::bare_trial("invalid_checkpoint_is_reported", process::bad_checkpoint),
         data::bare_trial("duplicate_model_name_is_rejected", process::duplicate_name),
-        data::trial("hostile_files_are_answered", failures::hostile_files),
+        data::trial("hostile_files_are_answered", small(failures::hostile_files)),
         data::bare_trial("incomplete_heads_close_the_connection", limits::slow_heads),
-        data::bare_trial("stalled_bodies_are_408", limits::slow_bodies),
-        data::bare_trial("connections_of_stalled_readers_are_closed", limits::slow_readers),
+        data::bare_trial("stalled_bodies_are_408", impatient(limits::slow_bodies)),
+        data::bare_trial("connections_of_stalled_readers_are_closed", impatient(limits::slow_readers)),
         data::bare_trial("too_many_connections_are_503", limits::connections),
         data::bare_trial("connections_are_limited_by_file_descriptors", limits::file_descriptors),
         data::bare_trial("disconnected_clients_are_detected", limits::disconnected_clients),
-        data::bare_trial("connections_persist_after_errors", limits::persistent_connections),
+        data::bare_trial("connections_persist_after_errors", small(limits::persistent_connections)),
         data::bare_trial("steady_slow_readers_keep_their_connection", limits::steady_readers),
-        data::bare_trial("clients_receive_early_errors", limits::early_errors),
+        data::bare_trial("clients_receive_early_errors", with_keys(limits::early_errors)),
         data::bare_trial("exhausted_memory_budget_is_503", limits::memory_budget),
         data::bare_trial("full_queue_is_503_at_once", limits::full_queue),
         data::bare_trial("full_decode_queue_is_503_at_once", limits::full_decode_queue),
         data::bare_trial("more_photos_than_the_queue_holds_are_413", limits::photo_count),
         data::bare_trial("excessive_decode_memory_is_413", limits::decode_memory),
-        data::bare_trial("exceeded_deadlines_are_504", limits::deadlines),
-        data::bare_trial("large_heads_are_431", limits::large_heads),
-        data::bare_trial("several_engines_return_the_same_predictions", engines::same_predictions),
+        data::bare_trial("exceeded_deadlines_are_504", small(limits::deadlines)),
+        data::bare_trial("large_heads_are_431", small(limits::large_heads)),
+        data::bare_trial("several_engines_return_the_same_predictions", small(engines::same_predictions)),
         data::bare_trial("flags_override_variables_which_override_the_file", settings::precedence),
         data::bare_trial("server_is_ready_within_a_second", start::startup_time),
-        data::bare_trial("predictions_require_an_api_key", access::api_keys),
+        data::bare_trial("predictions_require_an_api_key", with_keys(access::api_keys)),
         data::bare_trial("cors_allows_configured_origins", access::cors),
-        data::bare_trial("model_changes_require_the_admin_token", model_changes::admin_token),
+        data::bare_trial("model_changes_require_the_admin_token", small(model_changes::admin_token)),
         data::bare_trial("models_are_replaced_under_load", model_changes::under_load),
         data::bare_trial("models_are_loaded_and_unloaded", model_changes::load_and_unload),
         data::bare_trial("bodies_of_model_changes_are_checked", model_changes::request_bodies),
@@ -102,7 +126,7 @@ fn main() {
         data::bare_trial("sigterm_completes_started_requests", process::sigterm),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);
-    // `exit` runs no destructors, and the shared server must stop with the test.
-    drop(shared);
+    // `exit` runs no destructors, and the shared servers must stop with the test.
+    drop(servers);
     conclusion.exit();
 }

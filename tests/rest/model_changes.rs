@@ -1,7 +1,7 @@
 //! Loading, replacing and unloading models while the server runs.
 
 use crate::http::{Response, photo, send};
-use crate::test_server::{SMALL, TestServer, checkpoint};
+use crate::test_server::TestServer;
 use anyhow::{Context, Result, ensure};
 use model::architecture::Architecture;
 use model::checkpoint::Checkpoint;
@@ -10,13 +10,14 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
+use tests::workspace::{SMALL_MODEL, checkpoint};
 
 const TOKEN: &str = "hush";
 
 /// Creates a folder with one model, `mine`.
 fn model_folder() -> Result<TempDir> {
     let folder = tempfile::tempdir()?;
-    std::fs::copy(checkpoint(SMALL), folder.path().join("mine.safetensors"))?;
+    std::fs::copy(checkpoint(SMALL_MODEL), folder.path().join("mine.safetensors"))?;
     Ok(folder)
 }
 
@@ -65,9 +66,8 @@ fn version(server: &TestServer) -> Result<String> {
     Ok(models["models"][0]["sha256"].as_str().unwrap_or_default().to_owned())
 }
 
-pub fn admin_token() -> Result<()> {
-    let server = TestServer::start([])?;
-    let rejected = change(&server, SMALL, "unload")?;
+pub fn admin_token(server: &TestServer) -> Result<()> {
+    let rejected = change(server, SMALL_MODEL, "unload")?;
     ensure!(rejected.status == 403, "{}", rejected.text());
     let folder = model_folder()?;
     let server = start(&folder, &[])?;
@@ -178,7 +178,7 @@ pub fn watched_folder() -> Result<()> {
     let first = version(&server)?;
     replace(folder.path(), &other_checkpoint()?)?;
     server.wait_until("the new weights are served", |server| Ok(version(server)? != first))?;
-    std::fs::copy(checkpoint(SMALL), folder.path().join("another.safetensors"))?;
+    std::fs::copy(checkpoint(SMALL_MODEL), folder.path().join("another.safetensors"))?;
     server.wait_until("another model is served", |server| {
         Ok(send(server.post("/predict?model=another").body(photo("cat.jpg")?))?.status == 200)
     })?;
@@ -217,9 +217,9 @@ pub fn irregular_files() -> Result<()> {
 /// A second checkpoint with the name of another model does not affect other models.
 pub fn duplicate_names() -> Result<()> {
     let folder = model_folder()?;
-    let named = format!("named={}", checkpoint(SMALL).display());
+    let named = format!("named={}", checkpoint(SMALL_MODEL).display());
     let server = start(&folder, &["--model", &named])?;
-    std::fs::copy(checkpoint(SMALL), folder.path().join("named.safetensors"))?;
+    std::fs::copy(checkpoint(SMALL_MODEL), folder.path().join("named.safetensors"))?;
     ensure!(change(&server, "mine", "load")?.status == 200, "other models cannot be loaded");
     std::fs::remove_dir_all(folder.path())?;
     expect_load_error(&server, &folder)?;

@@ -40,7 +40,7 @@ pub fn duplicate_name() -> Result<()> {
 
 /// A request that has started when SIGTERM arrives is completed.
 pub fn sigterm() -> Result<()> {
-    let mut server = Server::start()?;
+    let mut server = Server::start_small()?;
     let photo = photo("cat.jpg")?;
     let (first, second) = photo.split_at(photo.len() / 2);
     let mut connection = TcpStream::connect(server.url().trim_start_matches("http://"))?;
@@ -109,6 +109,7 @@ pub fn grace_period() -> Result<()> {
 pub fn json_log() -> Result<()> {
     let mut process = server::command()?
         .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--log", "info"])
+        .args(server::small_model())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
@@ -131,16 +132,20 @@ pub fn json_log() -> Result<()> {
 pub fn unread_log() -> Result<()> {
     let run_server = |is_closed: bool| -> Result<()> {
         let mut command = server::command()?;
-        command.args(["--listen", "127.0.0.1:0", "--log", "info"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(server::small_model())
+            .args(["--listen", "127.0.0.1:0", "--log", "info"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut process = command.spawn()?;
         // Either kept open without being read, or closed.
         let stderr = process.stderr.take().filter(|_| !is_closed);
         let stdout = process.stdout.take().context("no stdout")?;
         let line = BufReader::new(stdout).lines().next().context("the server printed nothing")??;
         let url = line.strip_prefix("listening on ").context(line.clone())?;
-        // More lines than fit in a pipe.
+        // Three times as many bytes as fit in a pipe.
         let client = Client::new();
-        let requests = (0..1000).try_for_each(|_| {
+        let requests = (0..300).try_for_each(|_| {
             let response = send(client.get(format!("{url}/{}", "x".repeat(500))))?;
             ensure!(response.status == 404, "{}", response.status);
             Ok(())

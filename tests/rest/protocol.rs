@@ -1,16 +1,16 @@
 //! The Open Inference Protocol, with photos preprocessed by the tests: it returns the same results as `/predict`.
 
 use crate::http::{SharedServer, photo, send};
-use crate::test_server::{SMALL, checkpoint};
 use anyhow::{Context, Result, ensure};
 use model::checkpoint::Checkpoint;
 use model::classifier::PreparedPhoto;
 use model::preprocess::{ImageBatch, Limits};
 use serde_json::{Value, json};
+use tests::workspace::{SMALL_MODEL, checkpoint};
 
 /// Decodes and crops a sample for the small model.
 fn prepared(name: &str) -> Result<ImageBatch> {
-    let checkpoint = Checkpoint::from_path(checkpoint(SMALL))?;
+    let checkpoint = Checkpoint::from_path(checkpoint(SMALL_MODEL))?;
     Ok(PreparedPhoto::from_bytes(&photo(name)?, &Limits::default(), checkpoint.metadata())?.image)
 }
 
@@ -27,7 +27,7 @@ fn normalised(image: &ImageBatch) -> Vec<f32> {
 /// output.
 fn infer(shared: &SharedServer, input: Value, binary: &[u8], output: Value) -> Result<Value> {
     let json = json!({ "inputs": [input], "outputs": [{ "name": "logits", "parameters": output }] }).to_string();
-    let mut request = shared.post(&format!("/v2/models/{SMALL}/infer"))?;
+    let mut request = shared.post(&format!("/v2/models/{SMALL_MODEL}/infer"))?;
     if !binary.is_empty() {
         request = request.header("Inference-Header-Content-Length", json.len());
     }
@@ -72,7 +72,7 @@ pub fn overflow(shared: &SharedServer) -> Result<()> {
         "parameters": { "binary_data_size": bytes.len() },
     });
     let json = json!({ "inputs": [input] }).to_string();
-    let request = shared.post(&format!("/v2/models/{SMALL}/infer"))?;
+    let request = shared.post(&format!("/v2/models/{SMALL_MODEL}/infer"))?;
     let request = request.header("Inference-Header-Content-Length", json.len());
     let rejected = send(request.body([json.as_bytes(), &bytes].concat()))?.json(422)?;
     ensure!(rejected["error"].as_str().is_some_and(|error| error.contains("not a finite number")), "{rejected}");
@@ -88,7 +88,7 @@ pub fn errors(shared: &SharedServer) -> Result<()> {
         (shared.get("/v2/models/%ff")?, 400),
         (shared.get("/v2/models/stats/of/nothing")?, 404),
         (shared.post("/v2/health/live")?, 405),
-        (shared.post(&format!("/v2/models/{SMALL}/infer"))?.body(unknown), 400),
+        (shared.post(&format!("/v2/models/{SMALL_MODEL}/infer"))?.body(unknown), 400),
     ] {
         let response = send(request)?;
         let message_length = response.json(status)?["error"].as_str().map(str::len);
@@ -105,7 +105,7 @@ pub fn classification(shared: &SharedServer) -> Result<()> {
     });
     let response = infer(shared, input, image.pixels(), json!({ "classification": 3 }))?;
     let classes = response["outputs"][0]["data"].as_array().context("no classes")?.clone();
-    let prediction = shared.predict(&format!("/predict?top_k=3&model={SMALL}"), photo("palace.jpg")?)?;
+    let prediction = shared.predict(&format!("/predict?top_k=3&model={SMALL_MODEL}"), photo("palace.jpg")?)?;
     ensure!(response["model_version"] == prediction["version"], "{response}");
     for (class, ranked) in classes.iter().zip(prediction["predictions"].as_array().context("no predictions")?) {
         let (index, label) = (&ranked["index"], ranked["label"].as_str().unwrap_or("?"));
@@ -115,13 +115,13 @@ pub fn classification(shared: &SharedServer) -> Result<()> {
 }
 
 pub fn explanation(shared: &SharedServer) -> Result<()> {
-    let path = format!("/predict?explain=cam&model={SMALL}");
+    let path = format!("/predict?explain=cam&model={SMALL_MODEL}");
     let json = shared.predict(&path, photo("palace.jpg")?)?;
     let map = &json["explanation"]["map"];
     let values: Vec<f32> = serde_json::from_value(map["values"].clone())?;
     ensure!(map["height"] == 7 && map["width"] == 7 && values.len() == 49, "{map}");
     ensure!(values.iter().all(|value| (0.0..=1.0).contains(value)) && values.contains(&1.0), "{map}");
-    let plain = shared.predict(&format!("/predict?model={SMALL}"), photo("palace.jpg")?)?;
+    let plain = shared.predict(&format!("/predict?model={SMALL_MODEL}"), photo("palace.jpg")?)?;
     ensure!(plain["predictions"] == json["predictions"] && plain["explanation"].is_null(), "{plain}");
 
     let png = send(shared.post(&path)?.header("accept", "image/png").body(photo("palace.jpg")?))?;

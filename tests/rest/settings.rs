@@ -1,7 +1,7 @@
 //! Sources of settings, their precedence, and how they are logged.
 
 use crate::http::{form, photo, send};
-use crate::test_server::{SMALL, checkpoint, terminate};
+use crate::test_server::terminate;
 use anyhow::{Context, Result, ensure};
 use reqwest::blocking::Client;
 use std::io::Read;
@@ -21,8 +21,7 @@ pub fn precedence() -> Result<()> {
     std::fs::write(&file, FILE)?;
     let mut command = server::command()?;
     command.env("SHORTCUT_CONFIG", &file).env("SHORTCUT_MAX_PHOTOS", "2").env("SHORTCUT_API_KEYS", "of-variable");
-    command.args(["--api-keys", "of-flag", "--log", "info", "--model"]);
-    command.arg(format!("{SMALL}={}", checkpoint(SMALL).display())).stderr(Stdio::piped());
+    command.args(["--api-keys", "of-flag", "--log", "info"]).args(server::small_model()).stderr(Stdio::piped());
     let mut server = Server::run(command)?;
     let mut log = server.process().stderr.take().context("no stderr")?;
 

@@ -1,6 +1,5 @@
 //! Startup time of the server.
 
-use crate::test_server::{SMALL, checkpoint};
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 use tests::server::Server;
@@ -9,14 +8,13 @@ use tests::server::Server;
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// Number of attempts, because the machine may be busy.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 10;
 
 pub fn startup_time() -> Result<()> {
-    let model = format!("{SMALL}={}", checkpoint(SMALL).display());
     let mut durations = Vec::new();
     while durations.len() < ATTEMPTS {
         let start = Instant::now();
-        let _server = Server::start_with(["--model", &model])?;
+        let _server = Server::start_small()?;
         durations.push(start.elapsed());
         if durations.last() < Some(&LIMIT) {
             return Ok(());

@@ -8,11 +8,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
-use tests::server::Server;
-use tests::workspace;
-
-/// Name of the smaller bundled model.
-pub const SMALL: &str = "resnet18-imagenette";
+use tests::server::{self, Server};
 
 /// Timeout for events that the tests wait for.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,9 +21,8 @@ pub struct TestServer {
 impl TestServer {
     /// Starts a server with the small model and these arguments.
     pub fn start<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let model = format!("{SMALL}={}", checkpoint(SMALL).display());
-        let server = ["--model".to_owned(), model].into_iter();
-        Self::start_without_model(server.chain(arguments.into_iter().map(str::to_owned)))
+        let arguments = arguments.into_iter().map(str::to_owned);
+        Self::start_without_model(server::small_model().into_iter().chain(arguments))
     }
 
     /// Starts a server with these arguments only, which also name its models.
@@ -104,11 +99,6 @@ pub fn terminate(process: &Child) -> Result<()> {
     let sent = Command::new("kill").args(["-TERM", &process.id().to_string()]).status()?;
     ensure!(sent.success(), "failed to send the signal");
     Ok(())
-}
-
-/// Returns the path of a bundled checkpoint.
-pub fn checkpoint(name: &str) -> std::path::PathBuf {
-    workspace::root().join(format!("checkpoints/{name}.safetensors"))
 }
 
 /// Reads until the server closes the connection.

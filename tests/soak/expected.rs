@@ -4,13 +4,13 @@ use crate::model_updates::ModelUpdates;
 use crate::photos;
 use anyhow::{Context, Result, ensure};
 use model::architecture::Architecture;
-use model::checkpoint::Checkpoint;
+use model::checkpoint::{Checkpoint, Dtype};
 use model::classifier::PreparedPhoto;
 use model::preprocess::Limits;
 use model::random;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tests::workspace;
+use tests::workspace::{self, SMALL_MODEL};
 
 pub struct ExpectedPredictions {
     pub photos: Vec<Vec<u8>>,
@@ -20,10 +20,10 @@ pub struct ExpectedPredictions {
     predictions: BTreeMap<String, Vec<Value>>,
 }
 
-/// Returns the bundled checkpoint with ten classes, and a random one of the same size.
+/// Returns the bundled checkpoint with ten classes, and a random one in the same format.
 pub fn checkpoints() -> Result<[Vec<u8>; 2]> {
-    let bundled = std::fs::read(workspace::root().join("checkpoints/resnet18-imagenette.safetensors"))?;
-    Ok([bundled, random::checkpoint(Architecture::new("resnet18", 10)?).to_bytes()])
+    let bundled = std::fs::read(workspace::checkpoint(SMALL_MODEL))?;
+    Ok([bundled, random::checkpoint(Architecture::new("resnet18", 10)?).convert(Dtype::I8)?.to_bytes()])
 }
 
 impl ExpectedPredictions {

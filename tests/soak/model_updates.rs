@@ -17,7 +17,7 @@ pub const WATCHED_MODEL: &str = "watched";
 pub const ADMIN_TOKEN: &str = "hush";
 
 /// Minimum time between two updates of a model.
-const UPDATE_PAUSE: Duration = Duration::from_millis(1500);
+const UPDATE_PAUSE: Duration = Duration::from_secs(1);
 /// Time limit for the server to detect a changed file and load it.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -48,15 +48,13 @@ impl ModelUpdates {
     pub async fn repeat_until(&self, end: Instant) -> Result<u64> {
         let client = Client::new();
         let mut updates = 0;
-        while Instant::now() < end {
-            for checkpoint in self.checkpoints.iter().rev() {
-                self.load(&client, checkpoint, 200).await?;
-                sleep(UPDATE_PAUSE).await;
-                self.load(&client, b"no checkpoint", 422).await?;
-                self.replace_watched(&client, checkpoint).await?;
-                sleep(UPDATE_PAUSE).await;
-                updates += 2;
-            }
+        for checkpoint in self.checkpoints.iter().rev().cycle().take_while(|_| Instant::now() < end) {
+            self.load(&client, checkpoint, 200).await?;
+            sleep(UPDATE_PAUSE).await;
+            self.load(&client, b"no checkpoint", 422).await?;
+            self.replace_watched(&client, checkpoint).await?;
+            sleep(UPDATE_PAUSE).await;
+            updates += 2;
         }
         Ok(updates)
     }

@@ -17,7 +17,7 @@ pub fn folder() -> PathBuf {
 
 /// Creates a test that requires the optional data. Without the data, the test is listed as ignored, with the reason;
 /// but if `SHORTCUT_DATA` names a folder that does not exist, it fails.
-pub fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
+pub fn trial(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     let trial = Trial::test(name, move || test().map_err(failed));
     if folder().is_dir() || std::env::var_os(VARIABLE).is_some() {
         trial
@@ -27,7 +27,7 @@ pub fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
 }
 
 /// Creates a test that needs only the files of a clone.
-pub fn bare_trial(name: &str, test: fn() -> Result<()>) -> Trial {
+pub fn bare_trial(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     Trial::test(name, move || test().map_err(failed))
 }
 

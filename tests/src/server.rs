@@ -1,6 +1,6 @@
 //! The built `server` as a child process on its own port; dropping the handle ends it.
 
-use crate::workspace;
+use crate::workspace::{self, SMALL_MODEL};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -16,6 +16,11 @@ impl Server {
     /// Starts a server with the bundled checkpoints, and waits until it is ready.
     pub fn start() -> Result<Self> {
         Self::start_with([OsStr::new("--models"), workspace::root().join("checkpoints").as_os_str()])
+    }
+
+    /// Starts a server with only the small bundled model, which loads and runs faster.
+    pub fn start_small() -> Result<Self> {
+        Self::start_with(small_model())
     }
 
     /// Starts a server with these arguments in addition to `--listen`, and waits until it is ready.
@@ -53,6 +58,11 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Returns the arguments that serve the small bundled model.
+pub fn small_model() -> [String; 2] {
+    ["--model".to_owned(), format!("{SMALL_MODEL}={}", workspace::checkpoint(SMALL_MODEL).display())]
 }
 
 /// Returns the server's command line without arguments. It runs in the root of the workspace and logs only warnings.

@@ -3,6 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
+/// Name of the smaller bundled model, which has ten classes.
+pub const SMALL_MODEL: &str = "resnet18-imagenette";
+
 /// Returns the folder of the workspace's `Cargo.toml`.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package of the tests is a folder of the workspace")
@@ -32,4 +35,9 @@ fn profile() -> Result<PathBuf> {
 /// Returns the path of a bundled photo.
 pub fn sample(name: &str) -> PathBuf {
     root().join("samples").join(name)
+}
+
+/// Returns the path of a bundled checkpoint.
+pub fn checkpoint(model: &str) -> PathBuf {
+    root().join(format!("checkpoints/{model}.safetensors"))
 }

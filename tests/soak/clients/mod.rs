@@ -110,7 +110,8 @@ pub fn start(url: &str, expected: &Arc<ExpectedPredictions>, end: Instant) -> Jo
     clients
 }
 
-/// Sends requests until `end`, with the index `first` and those after it. Returns their counts.
+/// Sends requests until `end`, with the index `first` and every `CLIENTS`-th one after it, so that clients send different
+/// requests. Returns their counts.
 async fn repeat(
     context: ClientContext,
     end: Instant,
@@ -126,7 +127,7 @@ async fn repeat(
         if tally.get(REJECTED) > rejected {
             sleep(RETRY_PAUSE).await;
         }
-        index += 1;
+        index += CLIENTS;
     }
     Ok(tally)
 }
