@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::instruction_sets::{assert_sets_agree, options, scalar};
+use common::instruction_sets::{assert_sets_agree, options, scalar, vector_sets};
 use common::relative_difference;
-use model::architecture::{Architecture, Convolution};
+use model::architecture::{Architecture, Convolution, Stem};
 use model::engine::Precision;
 use model::engine::cpu::{Algorithm, InstructionSet, SingleConvolution, WinogradVariant};
 use std::collections::BTreeSet;
@@ -105,8 +105,35 @@ fn convolutions_with_large_weights_agree_on_every_kernel() {
     }
 }
 
-/// Covers what single convolutions lack: pools, residuals and the classifier.
+/// Covers what single convolutions lack: pools, residuals and the classifier, with every block and stem.
 #[test]
 fn networks_agree_on_every_kernel() {
-    assert_sets_agree(Architecture::new("resnet18", 33).unwrap(), &[[2, 21, 30]]);
+    let architecture = |name| Architecture::new(name, 33).unwrap();
+    assert_sets_agree(architecture("resnet18"), &[[1, 32, 32], [2, 21, 30]]);
+    for stem in [Stem::ImagenetStride1, Stem::Small] {
+        assert_sets_agree(Architecture { stem, ..architecture("resnet18") }, &[[1, 11, 14]]);
+    }
+    for name in ["resnet50", "resnext50_32x4d"] {
+        assert_sets_agree(architecture(name), &[[1, 21, 30]]);
+    }
+}
+
+/// The transformed inputs take more memory than a round of tiles may.
+#[test]
+fn convolutions_agree_in_several_rounds_of_tiles() {
+    for stride in [1, 2] {
+        let layer = convolution([128, 112, 3, stride, 1]);
+        for set in vector_sets() {
+            for algorithm in algorithms(&layer, set) {
+                assert_agrees(&layer, algorithm, [1, 72, 80], set);
+            }
+        }
+    }
+}
+
+/// The batch of 51 images runs in chunks of 49 and 2 images. With the large image, layers are split into many tasks.
+#[test]
+fn networks_agree_on_large_batches_and_images() {
+    assert_sets_agree(Architecture::new("resnet18", 33).unwrap(), &[[51, 32, 32], [1, 97, 130]]);
+    assert_sets_agree(Architecture::new("resnet50", 33).unwrap(), &[[1, 97, 130]]);
 }
