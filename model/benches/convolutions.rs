@@ -56,7 +56,7 @@ fn cases() -> Vec<Case> {
 #[divan::bench(args = cases())]
 fn convolution(bencher: Bencher, case: &Case) {
     let Case { layer, side, algorithm, .. } = case;
-    let single = SingleConvolution::new(layer.clone(), *algorithm, [1, *side], EngineOptions::default());
+    let single = SingleConvolution::new(layer.clone(), *algorithm, [1, *side, *side], EngineOptions::default());
     let mut single = single.expect("the device cpu is always available");
     let multiply_adds = layer.weight_shape().iter().product::<usize>() * layer.output_size(*side).pow(2);
     bencher.counter(ItemsCount::new(multiply_adds)).bench_local(|| single.run());

@@ -5,18 +5,24 @@
 mod common;
 
 use common::{assert_near, images, normalised, relative_difference, run};
-use model::architecture::{Architecture, Stem};
+use model::architecture::Architecture;
 use model::checkpoint::CheckpointStream;
 use model::engine::{
-    Device, DeviceError, Engine, EngineError, EngineOptions, Input, Logits, Normalised, Output, StreamingEngine,
+    Device, DeviceError, Engine, EngineError, EngineOptions, Input, Normalised, Output, StreamingEngine,
 };
 use model::plan::Plan;
 use model::preprocess::ImageBatch;
 use model::random;
 use pollster::block_on;
+use std::sync::LazyLock;
 
-fn engine(architecture: Architecture, device: Device) -> Engine {
-    block_on(Engine::prepare(Plan::new(&random::checkpoint(architecture)), device)).unwrap()
+/// Returns an engine that all tests share, so that its kernels are compiled once.
+fn engine() -> &'static Engine {
+    static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+        let plan = Plan::from(random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
+        block_on(Engine::prepare(plan, Device::WebGpu(0))).unwrap()
+    });
+    &ENGINE
 }
 
 fn assert_agrees_with_cpu(architecture: Architecture, shapes: &[[usize; 3]]) {
@@ -29,20 +35,13 @@ fn assert_agrees_with_cpu(architecture: Architecture, shapes: &[[usize; 3]]) {
     }
 }
 
-#[test]
-fn every_stem_agrees_with_the_cpu_engine() {
-    for stem in [Stem::ImagenetStride1, Stem::Small] {
-        assert_agrees_with_cpu(Architecture { stem, ..Architecture::new("resnet18", 10).unwrap() }, &[[3, 32, 33]]);
-    }
-}
-
-/// Covers widths that are not multiples of a tile, batches of more than one submission, and a shape that occurs again.
+/// Covers widths that are not multiples of a tile, and a shape that occurs again.
 #[test]
 fn odd_sides_and_class_counts_agree_with_the_cpu_engine() {
     for (classes, shapes) in [
         (1, vec![[1, 32, 32], [2, 71, 57], [1, 32, 32]]),
         (33, vec![[5, 97, 130], [1, 224, 224]]),
-        (1001, vec![[1, 257, 255], [70, 112, 112]]),
+        (1001, vec![[1, 257, 255]]),
     ] {
         assert_agrees_with_cpu(Architecture::new("resnet18", classes).unwrap(), &shapes);
     }
@@ -50,11 +49,11 @@ fn odd_sides_and_class_counts_agree_with_the_cpu_engine() {
 
 #[test]
 fn normalised_input_is_equivalent_to_pixels() {
-    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    let engine = engine();
     let Input::Pixels(images) = images([2, 40, 50]) else { unreachable!() };
     let normalised = Input::Normalised(normalised(&images));
     let [from_normalised, from_pixels] =
-        [normalised, Input::Pixels(images)].map(|input| run(&engine, &input).logits.values);
+        [normalised, Input::Pixels(images)].map(|input| run(engine, &input).logits.values);
     assert!(relative_difference(&from_normalised, &from_pixels) < 1e-5);
 }
 
@@ -89,28 +88,14 @@ fn engine_with_missing_weights_is_an_error() {
     assert!(error.to_string().contains("weights of 1 layers are missing"), "{error}");
 }
 
-/// Lavapipe has timestamp queries; on adapters without them there is no profile.
-#[test]
-fn profile_lists_every_layer_in_order() {
-    let engine = engine(Architecture::new("resnet18", 1000).unwrap(), Device::WebGpu(0));
-    let Some(operations) = block_on(engine.profile(&images([2, 224, 224]))).unwrap() else { return };
-    let names: Vec<&str> = operations.iter().map(|operation| operation.name.as_str()).collect();
-    assert_eq!(names[..4], ["normalise", "conv1", "maxpool", "layer1.0.conv1"]);
-    assert_eq!((names.len(), names.last()), (24, Some(&"fc")));
-    assert_eq!(operations.iter().map(|operation| operation.multiply_adds).sum::<u64>(), 2 * 1_814_073_344);
-    assert!(operations.iter().all(|operation| operation.moved_bytes > Some(0)));
-    let [stem, fc] = [1, 23].map(|index| operations[index].time);
-    assert!(stem > fc && !fc.is_zero(), "{stem:?}, {fc:?}");
-}
-
 #[test]
 fn concurrent_callers_may_use_different_shapes() {
-    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    let engine = engine();
     let shapes: Vec<[usize; 3]> = (0..6).map(|index| [1 + index % 3, 32 + index, 64 - index]).collect();
-    let expected: Vec<Output> = shapes.iter().map(|&shape| run(&engine, &images(shape))).collect();
+    let expected: Vec<Output> = shapes.iter().map(|&shape| run(engine, &images(shape))).collect();
     std::thread::scope(|scope| {
         for offset in 0..3 {
-            let (engine, shapes, expected) = (&engine, &shapes, &expected);
+            let (shapes, expected) = (&shapes, &expected);
             scope.spawn(move || {
                 for index in 0..shapes.len() {
                     let index = (index * 5 + offset) % shapes.len();
@@ -123,7 +108,7 @@ fn concurrent_callers_may_use_different_shapes() {
 
 #[test]
 fn rejects_values_that_are_not_finite() {
-    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    let engine = engine();
     for bad in [f32::NAN, f32::INFINITY] {
         let mut values = vec![0.5; 3 * 40 * 50];
         values[2 * 2000 + 20 * 50 + 25] = bad;
@@ -136,32 +121,9 @@ fn rejects_values_that_are_not_finite() {
     }
 }
 
-/// The batch takes at least two submissions on any adapter: the first value of this stem is so large that a buffer has
-/// room for only ten images.
-#[test]
-fn results_of_a_batch_in_several_submissions_equal_those_of_single_images() {
-    let architecture = Architecture { stem: Stem::ImagenetStride1, ..Architecture::new("resnet18", 10).unwrap() };
-    let engine = engine(architecture, Device::WebGpu(0));
-    let Input::Pixels(three) = images([3, 224, 224]) else { unreachable!() };
-    let logits = |pixels: Vec<u8>| {
-        let shape = [pixels.len() / (224 * 224 * 3), 224, 224];
-        let batch = ImageBatch::new(pixels, shape, three.mean(), three.std()).unwrap();
-        block_on(engine.run(&Input::Pixels(batch), &[])).unwrap().logits
-    };
-    let images: Vec<&[u8]> = three.pixels().chunks_exact(224 * 224 * 3).collect();
-    let single: Vec<Logits> = images.iter().map(|image| logits(image.to_vec())).collect();
-    // No shift maps this order to itself, so results at wrong positions are detected.
-    let order = [0, 1, 2, 0, 0, 2, 1, 1, 0, 2, 1];
-    let batch = logits(order.map(|image| images[image]).concat());
-    for (index, &image) in order.iter().enumerate() {
-        let difference = relative_difference(batch.row(index), &single[image].values);
-        assert!(difference < 1e-5, "image {index}: {difference}");
-    }
-}
-
 #[test]
 fn rejects_images_that_need_too_many_workgroups() {
-    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    let engine = engine();
     for shape in [[1, 70_000, 1], [2, 70_000, 1]] {
         let error = block_on(engine.run(&images(shape), &[])).unwrap_err();
         assert!(matches!(error, EngineError::InvalidInput(_)), "{shape:?}: {error}");
@@ -170,7 +132,7 @@ fn rejects_images_that_need_too_many_workgroups() {
 
 #[test]
 fn rejects_images_that_do_not_fit_into_a_buffer() {
-    let engine = engine(Architecture::new("resnet18", 10).unwrap(), Device::WebGpu(0));
+    let engine = engine();
     for shape in [[1, 4096, 4096], [1, 1, 1 << 27]] {
         let pixels = vec![0; shape.iter().product::<usize>() * 3];
         let input = Input::Pixels(ImageBatch::new(pixels, shape, [0.5; 3], [0.25; 3]).unwrap());

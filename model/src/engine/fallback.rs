@@ -218,10 +218,11 @@ mod tests {
     fn reopens_a_lost_gpu_once_then_falls_back_to_the_cpu() {
         static CALLS: AtomicUsize = AtomicUsize::new(0);
         let engine = engine(checkpoint(), |_, _| _ = CALLS.fetch_add(1, Ordering::Relaxed));
+        let expected = expected();
         for (losses, expected_device) in [GPU, GPU, Device::Cpu].into_iter().enumerate() {
             let (output, device) = block_on(engine.run(&input(), &[])).unwrap();
             assert_eq!((device, CALLS.load(Ordering::Relaxed)), (expected_device, losses));
-            assert_near(&output, &expected());
+            assert_near(&output, &expected);
             engine.engine().simulate_loss();
         }
     }

@@ -1,6 +1,9 @@
 //! Helper functions of the engine tests; each test uses some of them.
 #![allow(dead_code)]
 
+pub mod instruction_sets;
+
+use model::architecture::{Architecture, Convolution};
 use model::engine::{Engine, Input, Normalised, Output};
 use model::plan::Tap;
 use model::preprocess::ImageBatch;
@@ -49,4 +52,23 @@ pub fn assert_near(output: &Output, reference: &Output, tolerance: f32, what: &s
         let (tap, difference) = (ours.tap, relative_difference(&ours.values, &reference.values));
         assert!(difference < tolerance, "{what}: {tap:?} differs by {difference}");
     }
+}
+
+/// Returns architectures that together have every layer of all architectures. The others only repeat blocks more often.
+pub fn architectures_with_all_layers(classes: usize) -> Vec<Architecture> {
+    let names = Architecture::names().into_iter();
+    let mut architectures: Vec<_> = names.map(|name| Architecture::new(&name, classes).unwrap()).collect();
+    architectures.sort_by_key(Architecture::parameter_count);
+    let mut layers: Vec<Convolution> = Vec::new();
+    architectures.retain(|architecture| {
+        let known = layers.len();
+        for layer in architecture.convolutions() {
+            let layer = Convolution { name: String::new(), norm: String::new(), ..layer };
+            if !layers.contains(&layer) {
+                layers.push(layer);
+            }
+        }
+        layers.len() > known
+    });
+    architectures
 }

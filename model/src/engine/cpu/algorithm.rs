@@ -204,43 +204,71 @@ mod tests {
         }
     }
 
-    /// Returns the algorithm for a layer of a network, chosen without the limit on the size of the weights.
-    fn chosen(network: &str, name: &str, side: usize, precision: Precision) -> Algorithm {
-        let convolutions = Architecture::new(network, 1000).unwrap().convolutions();
-        let convolution = convolutions.iter().find(|convolution| convolution.name == name).unwrap();
+    /// Chooses the algorithm for a layer without the limit on the size of the weights.
+    fn chosen(convolution: &Convolution, output_side: usize, precision: Precision) -> Algorithm {
         choose_for_layers(
-            &[
-                SizedConvolution { convolution, output_side: side },
-                SizedConvolution { convolution: &huge(), output_side: 7 },
-            ],
+            &[SizedConvolution { convolution, output_side }, SizedConvolution { convolution: &huge(), output_side: 7 }],
             precision,
         )[0]
     }
 
-    fn winograd(m: usize, stride: usize) -> Algorithm {
-        Algorithm::Winograd(WinogradVariant { m, stride })
+    #[test]
+    fn every_layer_gets_its_cheapest_candidate() {
+        let mut all = Vec::new();
+        for name in ["resnet18", "resnet50", "resnext50_32x4d"] {
+            for convolution in &Architecture::new(name, 1000).unwrap().convolutions() {
+                for (output_side, precision) in [4, 7, 14, 28, 56, 112].into_iter().flat_map(|s| [(s, F32), (s, Bf16)])
+                {
+                    let layer = SizedConvolution { convolution, output_side };
+                    let (chosen, candidates) =
+                        (chosen(convolution, output_side, precision), layer.candidates(precision));
+                    for other in candidates {
+                        let [cost, other_cost] = [chosen, other].map(|algorithm| layer.cost(algorithm));
+                        assert!(
+                            cost <= other_cost,
+                            "{name} {}, {output_side}: {chosen} instead of {other}",
+                            convolution.name
+                        );
+                    }
+                    all.push(chosen);
+                }
+            }
+        }
+        // No algorithm is too expensive for every layer.
+        let winograd =
+            [(2, 1), (3, 1), (4, 1), (2, 2)].map(|(m, stride)| Algorithm::Winograd(WinogradVariant { m, stride }));
+        for algorithm in [Algorithm::Direct, Algorithm::DirectBf16].into_iter().chain(winograd) {
+            assert!(all.contains(&algorithm), "{algorithm} is never chosen");
+        }
+    }
+
+    #[test]
+    fn only_layers_of_many_channels_have_other_candidates_than_direct_convolution() {
+        let candidates = |network, name, precision| {
+            let convolutions = Architecture::new(network, 1000).unwrap().convolutions();
+            let convolution = convolutions.iter().find(|convolution| convolution.name == name).unwrap();
+            Algorithm::candidates(convolution, precision).collect::<Vec<_>>()
+        };
+        assert_eq!(candidates("resnet18", "conv1", Bf16), [Algorithm::Direct]);
+        let direct = [Algorithm::Direct, Algorithm::DirectBf16];
+        for (network, name) in [("resnet18", "layer3.0.downsample.0"), ("resnext50_32x4d", "layer2.1.conv2")] {
+            assert_eq!(candidates(network, name, F32), direct[..1], "{network} {name}");
+            assert_eq!(candidates(network, name, Bf16), direct, "{network} {name}");
+        }
     }
 
     #[test]
     fn larger_images_use_larger_winograd_tiles() {
-        let of = |name, side| chosen("resnet18", name, side, F32);
-        assert_eq!(of("conv1", 112), Algorithm::Direct);
-        assert_eq!(of("layer1.0.conv1", 56), winograd(4, 1));
-        assert_eq!(of("layer2.0.conv1", 28), winograd(2, 2));
-        assert_eq!(of("layer3.0.conv2", 14), winograd(3, 1));
-        assert_eq!(of("layer3.0.downsample.0", 14), Algorithm::Direct);
-        assert_eq!(of("layer4.0.conv2", 7), winograd(2, 1));
-        assert_eq!(of("layer4.0.conv2", 4), Algorithm::Direct);
-    }
-
-    #[test]
-    fn uses_bf16_where_it_is_cheaper_than_winograd_and_f32() {
-        assert_eq!(chosen("resnet18", "conv1", 112, Bf16), Algorithm::Direct);
-        assert_eq!(chosen("resnet18", "layer1.0.conv1", 56, Bf16), winograd(4, 1));
-        assert_eq!(chosen("resnet18", "layer4.0.conv2", 7, Bf16), Algorithm::DirectBf16);
-        assert_eq!(chosen("resnet50", "layer3.1.conv3", 14, Bf16), Algorithm::DirectBf16);
-        // Tiles of grouped convolutions multiply by zeros between groups, here four times as many.
-        assert_eq!(chosen("resnext50_32x4d", "layer2.1.conv2", 28, Bf16), Algorithm::DirectBf16);
+        let convolutions = Architecture::new("resnet18", 1000).unwrap().convolutions();
+        for convolution in convolutions.iter().filter(|layer| [layer.kernel, layer.stride] == [3, 1]) {
+            let tile = |side| match chosen(convolution, side, F32) {
+                Algorithm::Winograd(WinogradVariant { m, .. }) => m,
+                Algorithm::Direct | Algorithm::DirectBf16 => 1,
+            };
+            // Multiples of every m, so that no tile is only partly used.
+            let tiles = [12, 24, 48, 96].map(tile);
+            assert!(tiles.is_sorted(), "{}: {tiles:?}", convolution.name);
+        }
     }
 
     /// Returns a 1x1 convolution with so many weights that the size limit never applies to another layer.

@@ -1,16 +1,18 @@
-//! A single convolution with a given algorithm, to benchmark it and to verify the cost model in
-//! [`algorithm`](super::algorithm).
+//! A single convolution with a given algorithm, to benchmark it, to verify the cost model in
+//! [`algorithm`](super::algorithm), and to test kernels with few computations.
 
 use super::super::EngineOptions;
 use super::CpuEngine;
 use super::algorithm::Algorithm;
-use super::execution_layout::ExecutionLayout;
+use super::execution_layout::{ExecutionLayout, StepSchedule};
+use super::steps::PackedOperation;
 use super::workspace::Workspace;
 use crate::architecture::Convolution;
 use crate::engine::{EngineError, Input};
 use crate::plan::{FoldedConvolution, Operation, Plan, ValueId};
 use crate::preprocess::ImageBatch;
 use crate::random::{self, Uniform};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A convolution with ReLU, random weights and a random input.
@@ -23,7 +25,7 @@ pub struct SingleConvolution {
 }
 
 impl SingleConvolution {
-    /// Prepares a convolution for an input of shape `[batch, side, side]`. A layer with three input channels is a stem.
+    /// Prepares a convolution for an input of shape `[batch, height, width]`. A layer with three input channels is a stem.
     ///
     /// # Errors
     /// Returns [`EngineError::UnsupportedPrecision`] if the processor does not support the algorithm's precision, and
@@ -34,7 +36,7 @@ impl SingleConvolution {
     pub fn new(
         layer: Convolution,
         algorithm: Algorithm,
-        [batch, side]: [usize; 2],
+        shape: [usize; 3],
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
         let mut operations = Vec::new();
@@ -51,11 +53,10 @@ impl SingleConvolution {
         let algorithms = [vec![Algorithm::Direct; step], vec![algorithm]].concat();
 
         let engine = CpuEngine::new(Plan::from_operations(operations), algorithms, options)?;
-        let layout = engine.layout([batch, side, side]);
+        let layout = engine.layout(shape);
         let mut workspace = engine.workspaces.acquire(layout.workspace_size, &engine.threads);
-        let pixels = random::pixels(1, batch * side * side * 3);
-        let images =
-            ImageBatch::new(pixels, [batch, side, side], [0.5; 3], [0.25; 3]).expect("the pixels match the shape");
+        let pixels = random::pixels(1, shape.iter().product::<usize>() * 3);
+        let images = ImageBatch::new(pixels, shape, [0.5; 3], [0.25; 3]).expect("the pixels match the shape");
         engine.threads.install(|| {
             let image = &mut workspace.arena[layout.ranges[Plan::INPUT].clone()];
             layout.image.write_input(&Input::Pixels(images), 0, image, &engine.threads);
@@ -68,6 +69,25 @@ impl SingleConvolution {
     pub fn run(&mut self) {
         let SingleConvolution { engine, layout, workspace, step } = self;
         engine.threads.install(|| engine.step(*step, layout, workspace));
+    }
+
+    /// Returns the output of the last run, `[batch, out_channels, height, width]`.
+    pub fn output(&self) -> Vec<f32> {
+        let value = self.engine.steps[self.step].output;
+        let mut output = Vec::new();
+        self.layout.shapes[value].unpack_nchw(&self.workspace.arena[self.layout.ranges[value].clone()], &mut output);
+        output
+    }
+
+    /// Returns the heights of the register tiles that a run computes, for each of which a kernel is compiled.
+    pub fn tile_heights(&self) -> BTreeSet<usize> {
+        match (&self.engine.steps[self.step].operation, &self.layout.schedules[self.step]) {
+            (PackedOperation::Direct(..), StepSchedule::Direct(schedule)) => schedule.tile_heights(),
+            (PackedOperation::Winograd(weights, _), StepSchedule::Winograd(schedule)) => {
+                schedule.tile_heights(weights, self.engine.set)
+            }
+            _ => unreachable!("the step is a convolution"),
+        }
     }
 }
 

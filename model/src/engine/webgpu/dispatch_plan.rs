@@ -300,9 +300,7 @@ mod tests {
 
     #[test]
     fn profiles_cover_the_whole_network() {
-        for (kind, kernel, matrices) in
-            [(KINDS[0], "winograd 2x2", 16), (KINDS[1], "direct", 9), (KINDS[2], "tiled", 9)]
-        {
+        for kind in KINDS {
             let steps = steps_on(kind, "resnet18");
             let plan = DispatchPlan::new(&steps, kind, StorageFormat::F32, [1, 224, 224]);
             let profiles: Vec<_> =
@@ -316,9 +314,13 @@ mod tests {
                 sum
             });
             let last_3x3 = last_3x3.unwrap();
-            assert!(last_3x3.algorithm.starts_with(kernel), "{last_3x3:?}");
             assert_eq!(last_3x3.multiply_adds, 9 * 512 * 512 * 7 * 7);
             // The total includes the biases.
+            let step = steps.iter().find(|step| step.name() == "layer4.1.conv2").unwrap();
+            let matrices = match &step.kind {
+                StepKind::Convolution { winograd: Some(winograd), .. } => winograd.variant.filter_elements() as u64,
+                _ => 9,
+            };
             assert_eq!(last_3x3.weight_bytes, 4 * 512 * (matrices * 512 + 1));
             // Weights dominate the traffic of this layer.
             assert!(
@@ -329,11 +331,13 @@ mod tests {
     }
 
     #[test]
-    fn software_adapters_use_winograd_and_no_splits() {
-        let steps = steps_on(AdapterKind::Software, "resnet50");
+    fn winograd_takes_three_dispatches_and_two_scratch_buffers() {
+        let network = Plan::without_weights(Architecture::new("resnet50", 1000).unwrap());
+        let steps = steps(&network, StorageFormat::F32, 224, |layer, _| {
+            ([layer.kernel, layer.stride] == [3, 1]).then_some(WinogradVariant { m: 4, stride: 1 })
+        });
         let plan = DispatchPlan::new(&steps, AdapterKind::Software, StorageFormat::F32, [1, 224, 224]);
         let count = |is: fn(&Shader) -> bool| plan.dispatches.iter().filter(|dispatch| is(&dispatch.shader)).count();
-        assert_eq!(count(|shader| matches!(shader, Shader::ReduceSplits(_))), 0);
         // All 3x3 convolutions but the three with stride 2.
         assert_eq!(count(|shader| matches!(shader, Shader::InputTransform { .. })), 13);
         assert_eq!(count(|shader| matches!(shader, Shader::OutputTransform { .. })), 13);
@@ -344,16 +348,39 @@ mod tests {
     }
 
     #[test]
-    fn batch_size_is_limited_by_submissions_and_buffers() {
-        let max_batch_size = |kind, max_buffer_size, side| {
-            max_batch_size(&steps_on(kind, "resnet18"), kind, StorageFormat::F32, max_buffer_size, [side, side])
-        };
-        assert_eq!(max_batch_size(AdapterKind::Direct, 128 << 20, 224), 9);
-        assert_eq!(max_batch_size(AdapterKind::Tiled, 128 << 20, 224), 37);
-        // The largest value has 64 channels of 112x112.
-        assert_eq!(max_batch_size(AdapterKind::Tiled, 10 << 20, 224), 3);
-        assert_eq!(max_batch_size(AdapterKind::Tiled, 3 << 20, 224), 0);
-        assert_eq!(max_batch_size(AdapterKind::Direct, 128 << 20, 1000), 1);
+    fn software_adapters_use_no_splits() {
+        let steps = steps_on(AdapterKind::Software, "resnet50");
+        for side in [32, 224] {
+            let plan = DispatchPlan::new(&steps, AdapterKind::Software, StorageFormat::F32, [1, side, side]);
+            assert!(plan.dispatches.iter().all(|dispatch| !matches!(dispatch.shader, Shader::ReduceSplits(_))));
+        }
+    }
+
+    #[test]
+    fn batches_are_as_large_as_a_submission_and_buffers_allow() {
+        for (kind, max_buffer_size, side) in [
+            (AdapterKind::Direct, MAX_BUFFER_SIZE, 224),
+            (AdapterKind::Tiled, MAX_BUFFER_SIZE, 224),
+            (AdapterKind::Tiled, 10 << 20, 224),
+            (AdapterKind::Tiled, 3 << 20, 224),
+            (AdapterKind::Direct, MAX_BUFFER_SIZE, 1000),
+        ] {
+            let steps = steps_on(kind, "resnet18");
+            let largest = max_batch_size(&steps, kind, StorageFormat::F32, max_buffer_size, [side, side]);
+            let plan_for = |batch| DispatchPlan::new(&steps, kind, StorageFormat::F32, [batch as usize, side, side]);
+            let fits = |plan: &DispatchPlan| {
+                let multiply_adds: u64 = steps.iter().map(|step| step.multiply_adds(&plan.values[step.output])).sum();
+                let is_short = multiply_adds <= kind.max_multiply_adds_per_submission() || plan.input_shape[0] == 1;
+                plan.fits(max_buffer_size) && is_short
+            };
+            let case = format!("{largest} on {kind:?}, {max_buffer_size}, {side}");
+            assert!(!fits(&plan_for(largest + 1)), "too small: {case}");
+            if largest > 0 {
+                let plan = plan_for(largest);
+                assert!(fits(&plan), "too large: {case}");
+                assert!(largest == 1 || !plan.submission_starts(kind).contains(&true), "several submissions: {case}");
+            }
+        }
     }
 
     #[test]

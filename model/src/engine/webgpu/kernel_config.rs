@@ -99,3 +99,16 @@ fn with_splits(configs: impl Iterator<Item = KernelConfig>, input_blocks: usize)
     let splits = SPLITS.into_iter().filter(move |&splits| input_blocks.is_multiple_of(splits));
     configs.flat_map(|config| splits.clone().map(move |splits| KernelConfig { splits, ..config })).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_pixels_by_channels_and_splits() {
+        let config = KernelConfig { family: KernelFamily::Direct, pixels: 7, blocks: 2, workgroup: [4, 4], splits: 1 };
+        assert_eq!(config.describe(), "direct 7x8");
+        let config = KernelConfig { family: KernelFamily::Tiled, pixels: 8, workgroup: [8, 8], splits: 4, ..config };
+        assert_eq!(config.describe(), "tiled 64x64 split 4");
+    }
+}

@@ -31,26 +31,39 @@ impl AdapterKind {
 
 /// Selects the kernel of a layer that is not computed by Winograd's algorithm.
 pub fn select_kernel(kind: AdapterKind, layer: &Convolution, output: &TensorLayout) -> KernelConfig {
-    let pixels = output.batch * output.height * output.width;
+    let candidates = kernel_candidates(kind, layer, output);
     match kind {
-        AdapterKind::Software => largest_tile(layer, output),
-        AdapterKind::Tiled if KTile::new(layer).is_some() && pixels >= MIN_TILED_PIXELS => {
-            cheapest(kind, tiled_configs(layer).into_iter(), layer, output)
-        }
-        AdapterKind::Tiled | AdapterKind::Direct => cheapest(kind, gpu_direct_configs(layer, output), layer, output),
+        AdapterKind::Software => largest_tile(&candidates, output),
+        AdapterKind::Direct | AdapterKind::Tiled => cheapest(kind, &candidates, layer, output),
     }
 }
 
-/// Selects the kernel of Winograd's products, without splits: the output transform does not add them up, and the many
-/// positions provide enough invocations. On software adapters, all layers share the kernel with the largest tile: the
-/// tiles of all images form one long row, at whose end little work is wasted.
-pub fn select_product_kernel(kind: AdapterKind, product_layer: &Convolution, products: &TensorLayout) -> KernelConfig {
+/// Returns the kernels among which [`select_kernel`] selects.
+pub fn kernel_candidates(kind: AdapterKind, layer: &Convolution, output: &TensorLayout) -> Vec<KernelConfig> {
+    let pixels = output.batch * output.height * output.width;
     match kind {
-        AdapterKind::Software => direct_configs(product_layer, products, [4, 16])[0],
-        AdapterKind::Direct | AdapterKind::Tiled => {
-            let candidates = gpu_direct_configs(product_layer, products).filter(|config| config.splits == 1);
-            cheapest(kind, candidates, product_layer, products)
-        }
+        AdapterKind::Software => without_splits(direct_configs(layer, output, [4, 16])),
+        AdapterKind::Tiled if KTile::new(layer).is_some() && pixels >= MIN_TILED_PIXELS => tiled_configs(layer),
+        AdapterKind::Tiled | AdapterKind::Direct => gpu_direct_configs(layer, output),
+    }
+}
+
+/// Selects the kernel of Winograd's products.
+pub fn select_product_kernel(kind: AdapterKind, product_layer: &Convolution, products: &TensorLayout) -> KernelConfig {
+    cheapest(kind, &product_kernel_candidates(kind, product_layer, products), product_layer, products)
+}
+
+/// Returns the kernels among which [`select_product_kernel`] selects, without splits: the output transform does not add
+/// them up, and the many positions provide enough invocations. On software adapters, all layers share the kernel with
+/// the largest tile: the tiles of all images form one long row, at whose end little work is wasted.
+pub fn product_kernel_candidates(
+    kind: AdapterKind,
+    product_layer: &Convolution,
+    products: &TensorLayout,
+) -> Vec<KernelConfig> {
+    match kind {
+        AdapterKind::Software => vec![direct_configs(product_layer, products, [4, 16])[0]],
+        AdapterKind::Direct | AdapterKind::Tiled => without_splits(gpu_direct_configs(product_layer, products)),
     }
 }
 
@@ -80,10 +93,14 @@ pub fn select_winograd(
     // One more matrix leaves room for the biases.
     let fitting = variants.filter(|variant| (variant.filter_elements() as u64 + 1) * matrix_bytes <= max_buffer_size);
     let costs = fitting.map(|variant| (winograd_cost(kind, variant, layer, output), Some(variant)));
+    let without = (cost_without_winograd(kind, layer, output), None);
+    costs.fold(without, |best, next| if next.0 < best.0 { next } else { best }).1
+}
+
+/// Estimates the time of a layer by the kernel that is selected for it.
+fn cost_without_winograd(kind: AdapterKind, layer: &Convolution, output: &TensorLayout) -> f64 {
     let config = select_kernel(kind, layer, output);
-    let cost_without =
-        convolution_cost(kind, &config, layer, output) + weight_read_cost(kind, layer, layer.kernel * layer.kernel);
-    costs.fold((cost_without, None), |best, next| if next.0 < best.0 { next } else { best }).1
+    convolution_cost(kind, &config, layer, output) + weight_read_cost(kind, layer, layer.kernel * layer.kernel)
 }
 
 /// Estimates the time of a layer by Winograd's algorithm.
@@ -97,96 +114,164 @@ fn winograd_cost(kind: AdapterKind, variant: WinogradVariant, layer: &Convolutio
 }
 
 /// Returns the direct configurations whose sums fit into the registers of every GPU.
-fn gpu_direct_configs(layer: &Convolution, output: &TensorLayout) -> impl Iterator<Item = KernelConfig> {
+fn gpu_direct_configs(layer: &Convolution, output: &TensorLayout) -> Vec<KernelConfig> {
     let configs = direct_configs(layer, output, [16, 64]).into_iter();
-    configs.filter(|config| config.pixels * config.blocks <= MAX_DIRECT_SUMS)
+    configs.filter(|config| config.pixels * config.blocks <= MAX_DIRECT_SUMS).collect()
+}
+
+fn without_splits(configs: Vec<KernelConfig>) -> Vec<KernelConfig> {
+    configs.into_iter().filter(|config| config.splits == 1).collect()
 }
 
 fn cheapest(
     kind: AdapterKind,
-    candidates: impl Iterator<Item = KernelConfig>,
+    candidates: &[KernelConfig],
     layer: &Convolution,
     output: &TensorLayout,
 ) -> KernelConfig {
-    let costs = candidates.map(|config| (convolution_cost(kind, &config, layer, output), config));
-    costs.min_by(|(a, _), (b, _)| a.total_cmp(b)).expect("the smallest tile always fits").1
+    let costs = candidates.iter().map(|config| (convolution_cost(kind, config, layer, output), config));
+    *costs.min_by(|(a, _), (b, _)| a.total_cmp(b)).expect("the smallest tile always fits").1
 }
 
 /// Returns the configuration with the largest tile, counting tiles of 7 and 8 pixels as equal; among equals, the one
 /// that computes the fewest pixels beyond the ends of rows.
-fn largest_tile(layer: &Convolution, output: &TensorLayout) -> KernelConfig {
-    let candidates = direct_configs(layer, output, [4, 16]).into_iter().filter(|config| config.splits == 1);
+fn largest_tile(candidates: &[KernelConfig], output: &TensorLayout) -> KernelConfig {
     let size = |config: &KernelConfig| config.pixels.min(7) * config.blocks;
     let waste = |config: &KernelConfig| output.width.next_multiple_of(config.pixels) - output.width;
-    let best = candidates.min_by_key(|config| (Reverse(size(config)), waste(config)));
-    best.expect("the smallest tile always fits")
+    let best = candidates.iter().min_by_key(|config| (Reverse(size(config)), waste(config)));
+    *best.expect("the smallest tile always fits")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernel_config::KernelFamily;
     use super::super::storage::ElementType;
     use super::*;
     use crate::architecture::Architecture;
 
-    fn selected(kind: AdapterKind, network: &str, name: &str, [batch, side]: [usize; 2]) -> String {
+    const MAX_BUFFER_SIZE: u64 = 128 << 20;
+
+    /// 3x3 convolutions of ResNet-18 with stride 1, and the sides of their outputs.
+    const LAYERS: [(&str, usize); 4] =
+        [("layer1.0.conv1", 56), ("layer2.0.conv2", 28), ("layer3.0.conv2", 14), ("layer4.0.conv2", 7)];
+
+    fn layer(network: &str, name: &str) -> Convolution {
         let layers = Architecture::new(network, 1000).unwrap().convolutions();
-        let layer = layers.iter().find(|layer| layer.name == name).unwrap();
+        layers.into_iter().find(|layer| layer.name == name).unwrap()
+    }
+
+    fn output(layer: &Convolution, [batch, side]: [usize; 2]) -> TensorLayout {
         let (channels, element) = (layer.out_channels, ElementType::F32);
-        let output = TensorLayout { channels, batch, height: side, width: side, border: 0, element };
+        TensorLayout { channels, batch, height: side, width: side, border: 0, element }
+    }
+
+    fn selected(kind: AdapterKind, layer: &Convolution, size: [usize; 2]) -> KernelConfig {
+        let output = output(layer, size);
         let config = select_kernel(kind, layer, &output);
         let [x, y] = config.workgroup;
         assert!(x * y <= 64 && x <= output.blocks().next_power_of_two(), "{x}x{y}");
-        config.describe()
+        config
+    }
+
+    fn tile(config: &KernelConfig) -> usize {
+        config.pixels * config.blocks
     }
 
     #[test]
     fn software_adapters_get_the_largest_tile_that_fits_the_rows() {
-        let of = |name, side| selected(AdapterKind::Software, "resnet18", name, [1, side]);
-        assert_eq!(of("layer1.0.conv1", 56), "direct 8x8");
-        assert_eq!(of("layer2.0.conv2", 28), "direct 7x8");
-        assert_eq!(of("layer4.0.conv2", 7), "direct 7x8");
-        assert_eq!(of("layer4.0.conv2", 2), "direct 2x4");
-        assert_eq!(selected(AdapterKind::Software, "resnext50_32x4d", "layer1.0.conv2", [1, 56]), "direct 4x4");
+        let of_resnet18 = LAYERS.into_iter().chain([("layer4.0.conv2", 2)]).map(|case| ("resnet18", case));
+        for (network, (name, side)) in of_resnet18.chain([("resnext50_32x4d", ("layer1.0.conv2", 56))]) {
+            let layer = layer(network, name);
+            let config = selected(AdapterKind::Software, &layer, [1, side]);
+            assert_eq!((config.family, config.splits), (KernelFamily::Direct, 1), "{network} {name}");
+            assert!(side.is_multiple_of(config.pixels), "{network} {name}, {side}: {config:?}");
+            let candidates = kernel_candidates(AdapterKind::Software, &layer, &output(&layer, [1, side]));
+            for other in candidates.iter().filter(|other| side.is_multiple_of(other.pixels)) {
+                assert!(tile(other) <= tile(&config), "{network} {name}, {side}: {config:?} instead of {other:?}");
+            }
+        }
     }
 
     #[test]
-    fn gpus_get_smaller_tiles_and_splits_for_small_outputs() {
-        let of = |name, batch, side| selected(AdapterKind::Direct, "resnet18", name, [batch, side]);
-        assert_eq!(of("layer1.0.conv1", 8, 56), "direct 4x8");
-        assert_eq!(of("layer1.0.conv1", 1, 56), "direct 4x8");
-        assert!(of("layer4.0.conv2", 1, 7).contains(" split "));
+    fn gpus_get_the_cheapest_kernel() {
+        for (kind, batch) in
+            [AdapterKind::Direct, AdapterKind::Tiled].into_iter().flat_map(|k| [1, 8, 32].map(|b| (k, b)))
+        {
+            for (name, side) in LAYERS {
+                let layer = layer("resnet18", name);
+                let output = output(&layer, [batch, side]);
+                let config = selected(kind, &layer, [batch, side]);
+                let candidates = kernel_candidates(kind, &layer, &output);
+                let cost = |config| convolution_cost(kind, config, &layer, &output);
+                for other in &candidates {
+                    assert!(cost(&config) <= cost(other), "{kind:?}, {name}, {batch}: {config:?} instead of {other:?}");
+                }
+            }
+        }
+    }
 
-        let of = |name, batch, side| selected(AdapterKind::Tiled, "resnet18", name, [batch, side]);
-        assert_eq!(of("layer1.0.conv1", 8, 56), "tiled 64x64");
-        assert_eq!(of("layer1.0.conv1", 1, 56), "tiled 32x32");
-        assert!(of("layer4.0.conv2", 1, 7).contains(" split "));
-        assert_eq!(of("layer4.0.conv2", 32, 7), "tiled 64x64");
+    #[test]
+    fn gpus_get_splits_for_small_outputs_and_larger_tiles_for_large_ones() {
+        for kind in [AdapterKind::Direct, AdapterKind::Tiled] {
+            let last = layer("resnet18", "layer4.0.conv2");
+            let [small, large] = [1, 32].map(|batch| selected(kind, &last, [batch, 7]));
+            assert!(small.splits > 1 && large.splits < small.splits, "{kind:?}: {small:?}, {large:?}");
+            assert!(tile(&small) <= tile(&large), "{kind:?}: {small:?}, {large:?}");
+        }
     }
 
     #[test]
     fn winograd_is_selected_where_it_is_faster() {
-        let of = |kind, storage, name, side: usize| {
-            let layers = Architecture::new("resnet18", 1000).unwrap().convolutions();
-            let layer = layers.iter().find(|layer| layer.name == name).unwrap();
-            let (channels, element) = (layer.out_channels, ElementType::F32);
-            let output = TensorLayout { channels, batch: 1, height: side, width: side, border: 0, element };
-            select_winograd(kind, storage, 128 << 20, layer, &output).map(|variant| variant.m)
+        let select = |kind, storage, name, side| {
+            let layer = layer("resnet18", name);
+            select_winograd(kind, storage, MAX_BUFFER_SIZE, &layer, &output(&layer, [1, side]))
         };
-        let layers = [("layer1.0.conv1", 56), ("layer2.0.conv2", 28), ("layer3.0.conv2", 14), ("layer4.0.conv2", 7)];
-        let all = |kind, storage| layers.map(|(name, side)| of(kind, storage, name, side));
-        assert_eq!(all(AdapterKind::Software, StorageFormat::F32), [Some(4), Some(4), Some(4), Some(2)]);
-        assert_eq!(all(AdapterKind::Software, StorageFormat::F16), [None; 4]);
-        assert_eq!(all(AdapterKind::Tiled, StorageFormat::F32), [None; 4]);
-        assert_eq!(all(AdapterKind::Direct, StorageFormat::F32), [None, None, Some(2), None]);
-        assert_eq!(of(AdapterKind::Software, StorageFormat::F32, "layer2.0.conv1", 28), None);
-        assert_eq!(of(AdapterKind::Software, StorageFormat::F32, "conv1", 112), None);
+        let variant = |m| Some(WinogradVariant { m, stride: 1 });
+        for (kind, candidates) in [
+            (AdapterKind::Software, vec![None, variant(2), variant(4)]),
+            (AdapterKind::Direct, vec![None, variant(2)]),
+            (AdapterKind::Tiled, vec![None]),
+        ] {
+            for (name, side) in LAYERS {
+                let layer = layer("resnet18", name);
+                let output = output(&layer, [1, side]);
+                let cost = |variant: Option<WinogradVariant>| match variant {
+                    Some(variant) => winograd_cost(kind, variant, &layer, &output),
+                    None => cost_without_winograd(kind, &layer, &output),
+                };
+                let selected = select(kind, StorageFormat::F32, name, side);
+                assert!(candidates.contains(&selected), "{kind:?}, {name}: {selected:?}");
+                for &other in &candidates {
+                    assert!(cost(selected) <= cost(other), "{kind:?}, {name}: {selected:?} instead of {other:?}");
+                }
+                assert_eq!(select(kind, StorageFormat::F16, name, side), None, "{kind:?}, {name}");
+            }
+            let stride = select(kind, StorageFormat::F32, "layer2.0.conv1", 28);
+            assert_eq!((stride, select(kind, StorageFormat::F32, "conv1", 112)), (None, None), "{kind:?}");
+        }
+        let [first, .., last] =
+            LAYERS.map(|(name, side)| select(AdapterKind::Software, StorageFormat::F32, name, side).unwrap().m);
+        assert!(first >= last, "tiles of {first} for large images, {last} for small ones");
+    }
+
+    #[test]
+    fn winograd_weights_fit_into_a_buffer() {
+        let layer = layer("resnet18", "layer1.0.conv1");
+        let output = output(&layer, [1, 56]);
+        let select = |limit| select_winograd(AdapterKind::Software, StorageFormat::F32, limit, &layer, &output);
+        let weight_bytes = |variant: WinogradVariant| 4 * 64 * 64 * variant.filter_elements() as u64;
+        let unlimited = select(MAX_BUFFER_SIZE).unwrap();
+        let limited = select(weight_bytes(unlimited));
+        assert!(limited.is_none_or(|limited| weight_bytes(limited) < weight_bytes(unlimited)), "{limited:?}");
+        assert_eq!(select(4 * 64 * 64), None);
     }
 
     #[test]
     fn grouped_layers_and_single_pixels_use_direct_kernels() {
-        let groups = selected(AdapterKind::Tiled, "resnext50_32x4d", "layer1.0.conv2", [1, 56]);
-        assert!(groups.starts_with("direct"), "{groups}");
-        let pixel = selected(AdapterKind::Tiled, "resnet18", "layer4.0.conv2", [1, 1]);
-        assert!(pixel.starts_with("direct"), "{pixel}");
+        let grouped = layer("resnext50_32x4d", "layer1.0.conv2");
+        assert_eq!(selected(AdapterKind::Tiled, &grouped, [1, 56]).family, KernelFamily::Direct);
+        let last = layer("resnet18", "layer4.0.conv2");
+        assert_eq!(selected(AdapterKind::Tiled, &last, [1, 1]).family, KernelFamily::Direct);
+        assert_eq!(selected(AdapterKind::Tiled, &last, [1, 7]).family, KernelFamily::Tiled);
     }
 }

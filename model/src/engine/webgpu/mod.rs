@@ -25,7 +25,7 @@ mod shaders;
 mod steps;
 mod storage;
 mod tensor_layout;
-#[cfg(test)]
+#[cfg(all(test, feature = "burn"))]
 mod tests;
 mod timestamps;
 mod winograd_tiling;

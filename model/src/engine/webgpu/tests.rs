@@ -1,9 +1,9 @@
-//! Compares the kernels with the CPU engine on the available adapter, including kernels that would not be selected
-//! for it.
+//! Compares all kernels that can be selected on any kind of adapter, on the available one, with Burn and with the CPU
+//! engine.
 
 use super::super::{AdapterKind, Input};
-use super::kernel_config::{KernelConfig, Specialisation, direct_configs, tiled_configs};
-use super::kernel_selection::select_kernel;
+use super::kernel_config::{KernelConfig, Specialisation};
+use super::kernel_selection::{kernel_candidates, product_kernel_candidates, select_kernel};
 use super::storage::ElementType;
 use super::winograd_tiling::WinogradTiling;
 use super::*;
@@ -13,8 +13,6 @@ use crate::plan::{FoldedConvolution, Operation};
 use crate::preprocess::ImageBatch;
 use crate::random::{self, Uniform};
 use pollster::block_on;
-
-const SPECIALISATIONS: [Specialisation; 2] = [Specialisation::PerShape, Specialisation::Shared];
 
 const KINDS: [AdapterKind; 3] = [AdapterKind::Software, AdapterKind::Direct, AdapterKind::Tiled];
 
@@ -107,22 +105,26 @@ fn run(engine: &WebGpuEngine, input: &Input, config: KernelConfig, specialisatio
     block_on(engine.run(input, &[])).unwrap().logits.values
 }
 
-/// Checks every tile of every kernel family in every workgroup, without splits and with the maximum number of splits.
-fn assert_all_configs_agree(layer: LayerParameters, shape: [usize; 3], storage: StorageFormat) {
+/// Checks the kernels of every kind of adapter, without splits and with the maximum number of splits.
+fn assert_all_kernels_agree(layer: LayerParameters, shape: [usize; 3], storage: StorageFormat) {
     let input = images(shape);
     let engine = prepare(plan(layer), storage).unwrap();
     let dispatch_plan = DispatchPlan::new(&engine.steps, AdapterKind::Software, engine.storage, shape);
     let (output, last) = (*dispatch_plan.values.last().unwrap(), convolution(layer));
-    let direct = [[4, 16], [16, 64]].map(|workgroup| direct_configs(&last, &output, workgroup)).concat();
-    let configs = [direct, tiled_configs(&last)].concat();
-    let max_splits = configs.iter().map(|config| config.splits).max().unwrap();
-    let reference = reference(&engine, layer, &input);
+    let reference = reference(layer, &input);
     let tolerance = match storage {
         StorageFormat::F32 => 2e-5,
         StorageFormat::PackedWeights | StorageFormat::F16 => 2e-3,
     };
-    for config in configs.into_iter().filter(|config| config.splits == 1 || config.splits == max_splits) {
-        for specialisation in SPECIALISATIONS {
+    let mut checked = Vec::new();
+    for kind in KINDS {
+        let (candidates, specialisation) = (kernel_candidates(kind, &last, &output), kind.specialisation());
+        let max_splits = candidates.iter().map(|config| config.splits).max().unwrap();
+        for config in candidates.into_iter().filter(|config| config.splits == 1 || config.splits == max_splits) {
+            if checked.contains(&(config, specialisation)) {
+                continue;
+            }
+            checked.push((config, specialisation));
             let difference = relative_difference(&run(&engine, &input, config, specialisation), &reference);
             let case = format!("{layer:?}, {shape:?}, {config:?}, {specialisation:?}, {storage:?}");
             assert!(difference < tolerance, "{case}: {difference}");
@@ -130,27 +132,20 @@ fn assert_all_configs_agree(layer: LayerParameters, shape: [usize; 3], storage: 
     }
 }
 
-/// Returns the output of the CPU engine, or of one configuration for layers that the CPU engine does not support;
-/// then the test shows only that all configurations agree.
-fn reference(engine: &WebGpuEngine, layer: LayerParameters, input: &Input) -> Vec<f32> {
-    let last = convolution(layer);
-    if last.in_channels == 3 || last.in_channels.is_multiple_of(16) {
-        let reference = block_on(Engine::prepare(plan(layer), Device::Cpu)).unwrap();
-        return block_on(reference.run(input, &[])).unwrap().logits.values;
-    }
-    let dispatch_plan = DispatchPlan::new(&engine.steps, AdapterKind::Software, engine.storage, input.shape());
-    let config = select_kernel(AdapterKind::Software, &last, dispatch_plan.values.last().unwrap());
-    run(engine, input, config, Specialisation::PerShape)
+/// Returns the output of Burn, which computes with any number of channels and without Winograd's algorithm.
+fn reference(layer: LayerParameters, input: &Input) -> Vec<f32> {
+    let engine = block_on(Engine::prepare(plan(layer), Device::Flex)).unwrap();
+    block_on(engine.run(input, &[])).unwrap().logits.values
 }
 
-/// Checks tiles of every size, for images whose sides are multiples of the tile's and others, with every tile of the
-/// products.
+/// Checks tiles of every size, for images whose sides are multiples of the tile's and others, with the kernels of every
+/// kind of adapter for the products.
 #[test]
 fn every_winograd_variant_computes_3x3s() {
     let layers = [([32, 68, 3, 1, 1], [2, 9, 11]), ([16, 64, 3, 1, 1], [1, 8, 12]), ([13, 27, 3, 1, 1], [1, 7, 5])];
     for (layer, shape) in layers {
         let (input, last) = (images(shape), convolution(layer));
-        let reference = reference(&prepare(plan(layer), StorageFormat::F32).unwrap(), layer, &input);
+        let reference = reference(layer, &input);
         for m in [2, 3, 4] {
             let variant = WinogradVariant { m, stride: 1 };
             let engine =
@@ -158,11 +153,12 @@ fn every_winograd_variant_computes_3x3s() {
             let engine = engine.unwrap();
             let tiling = WinogradTiling::new(variant, &layout(shape, last.out_channels));
             let products = tiling.transformed_layout(last.out_channels);
-            let configs = direct_configs(&convolution([layer[0], layer[1], 1, 1, 1]), &products, [4, 16]);
-            for config in configs.into_iter().filter(|config| config.splits == 1) {
-                for specialisation in SPECIALISATIONS {
-                    let difference = relative_difference(&run(&engine, &input, config, specialisation), &reference);
-                    let case = format!("{layer:?}, {shape:?}, {variant:?}, {config:?}, {specialisation:?}");
+            let product_layer = convolution([layer[0], layer[1], 1, 1, 1]);
+            for kind in [AdapterKind::Software, AdapterKind::Direct] {
+                for config in product_kernel_candidates(kind, &product_layer, &products) {
+                    let output = run(&engine, &input, config, kind.specialisation());
+                    let difference = relative_difference(&output, &reference);
+                    let case = format!("{layer:?}, {shape:?}, {variant:?}, {config:?}, {kind:?}");
                     assert!(difference < 2e-5, "{case}: {difference}");
                 }
             }
@@ -171,41 +167,41 @@ fn every_winograd_variant_computes_3x3s() {
 }
 
 #[test]
-fn every_config_computes_3x3s() {
-    assert_all_configs_agree([32, 68, 3, 1, 1], [2, 9, 11], StorageFormat::F32);
+fn every_kernel_computes_3x3s() {
+    assert_all_kernels_agree([32, 68, 3, 1, 1], [2, 9, 11], StorageFormat::F32);
 }
 
 #[test]
-fn every_config_computes_3x3s_with_stride() {
-    assert_all_configs_agree([16, 64, 3, 2, 1], [3, 17, 16], StorageFormat::F32);
+fn every_kernel_computes_3x3s_with_stride() {
+    assert_all_kernels_agree([16, 64, 3, 2, 1], [3, 17, 16], StorageFormat::F32);
 }
 
 #[test]
-fn every_config_computes_1x1s() {
-    assert_all_configs_agree([128, 96, 1, 1, 1], [1, 7, 8], StorageFormat::F32);
-    assert_all_configs_agree([32, 30, 1, 2, 1], [1, 19, 17], StorageFormat::F32);
+fn every_kernel_computes_1x1s() {
+    assert_all_kernels_agree([128, 96, 1, 1, 1], [1, 7, 8], StorageFormat::F32);
+    assert_all_kernels_agree([32, 30, 1, 2, 1], [1, 19, 17], StorageFormat::F32);
 }
 
 #[test]
-fn every_config_computes_the_stems() {
-    assert_all_configs_agree([3, 64, 7, 2, 1], [1, 37, 40], StorageFormat::F32);
-    assert_all_configs_agree([3, 20, 3, 1, 1], [2, 9, 10], StorageFormat::F32);
+fn every_kernel_computes_the_stems() {
+    assert_all_kernels_agree([3, 64, 7, 2, 1], [1, 37, 40], StorageFormat::F32);
+    assert_all_kernels_agree([3, 20, 3, 1, 1], [2, 9, 10], StorageFormat::F32);
 }
 
 /// Pruned networks have such numbers of channels.
 #[test]
-fn every_config_computes_odd_numbers_of_channels() {
-    assert_all_configs_agree([13, 27, 3, 1, 1], [1, 9, 11], StorageFormat::F32);
+fn every_kernel_computes_odd_numbers_of_channels() {
+    assert_all_kernels_agree([13, 27, 3, 1, 1], [1, 9, 11], StorageFormat::F32);
 }
 
 #[test]
-fn every_config_computes_groups() {
-    assert_all_configs_agree([64, 64, 3, 1, 8], [2, 9, 11], StorageFormat::F32);
+fn every_kernel_computes_groups() {
+    assert_all_kernels_agree([64, 64, 3, 1, 8], [2, 9, 11], StorageFormat::F32);
 }
 
 #[test]
-fn every_config_computes_a_single_pixel() {
-    assert_all_configs_agree([128, 33, 1, 1, 1], [1, 1, 1], StorageFormat::F32);
+fn every_kernel_computes_a_single_pixel() {
+    assert_all_kernels_agree([128, 33, 1, 1, 1], [1, 1, 1], StorageFormat::F32);
 }
 
 /// Returns the formats with f16 that the adapter supports.
@@ -216,10 +212,10 @@ fn f16_formats() -> Vec<StorageFormat> {
 }
 
 #[test]
-fn every_config_computes_with_f16_storage() {
+fn every_kernel_computes_with_f16_storage() {
     for storage in f16_formats() {
-        assert_all_configs_agree([32, 68, 3, 1, 1], [1, 9, 11], storage);
-        assert_all_configs_agree([3, 20, 3, 1, 1], [2, 9, 10], storage);
+        assert_all_kernels_agree([32, 68, 3, 1, 1], [1, 9, 11], storage);
+        assert_all_kernels_agree([3, 20, 3, 1, 1], [2, 9, 10], storage);
     }
 }
 
@@ -231,6 +227,33 @@ fn result_does_not_depend_on_submission_boundaries() {
     let whole = block_on(engine.run(&input, &[])).unwrap();
     engine.idle_workspaces.lock()[0].dispatches.iter_mut().for_each(|dispatch| dispatch.starts_submission = true);
     assert_eq!(block_on(engine.run(&input, &[])).unwrap(), whole);
+}
+
+/// The buffers have room for four images, so a batch of eleven runs in three parts.
+#[test]
+fn results_of_a_batch_in_several_parts_equal_those_of_single_images() {
+    let (side, room) = (40, 4);
+    let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
+    let mut engine = prepare(plan, StorageFormat::F32).unwrap();
+    let layouts = DispatchPlan::new(&engine.steps, engine.gpu.kind, engine.storage, [1, side, side]).values;
+    engine.gpu.max_buffer_size = room as u64 * layouts.iter().map(TensorLayout::bytes).max().unwrap();
+    assert_eq!(engine.max_batch_size([side, side]).unwrap(), room);
+
+    let Input::Pixels(three) = images([3, side, side]) else { unreachable!() };
+    let images: Vec<&[u8]> = three.pixels().chunks_exact(side * side * 3).collect();
+    let logits = |order: &[usize]| {
+        let pixels: Vec<&[u8]> = order.iter().map(|&image| images[image]).collect();
+        let batch = ImageBatch::new(pixels.concat(), [order.len(), side, side], three.mean(), three.std()).unwrap();
+        block_on(engine.run(&Input::Pixels(batch), &[])).unwrap().logits
+    };
+    let single = [0, 1, 2].map(|image| logits(&[image]).values);
+    // No shift maps this order to itself, so results at wrong positions are detected.
+    let order = [0, 1, 2, 0, 0, 2, 1, 1, 0, 2, 1];
+    let batch = logits(&order);
+    for (index, &image) in order.iter().enumerate() {
+        let difference = relative_difference(batch.row(index), &single[image]);
+        assert!(difference < 1e-5, "image {index}: {difference}");
+    }
 }
 
 /// Uses the kernels that are selected for each kind, including Winograd's algorithm. Most images are small, because
@@ -320,7 +343,7 @@ fn f16_storage_changes_logits_slightly_and_predictions_not_at_all() {
 fn values_that_overflow_f16_are_errors() {
     let plan = Plan::new(&random::checkpoint(Architecture::new("resnet18", 10).unwrap()));
     let input = |magnitude: f32| {
-        let values = random::Uniform::new(1).take(3 * 64 * 64).map(|x| x * magnitude).collect();
+        let values = Uniform::new(1).take(3 * 64 * 64).map(|x| x * magnitude).collect();
         Input::Normalised(Normalised::new(values, [1, 64, 64]).unwrap())
     };
     for (storage, kind) in f16_formats().into_iter().flat_map(|storage| KINDS.map(|kind| (storage, kind))) {

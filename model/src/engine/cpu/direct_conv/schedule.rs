@@ -2,9 +2,11 @@
 
 use super::super::blocked_shape::{BLOCK, BlockedShape};
 use super::super::buffer::F32_BYTES;
+use super::super::microkernel::split_range;
 use super::super::padded_image::{COLOURS, PaddedImage};
 use super::super::simd::InstructionSet;
 use super::weights::{DirectWeights, InputFormat};
+use std::collections::BTreeSet;
 
 /// Number of bytes of a core's cache that the inputs or the weights of a task may take.
 const CACHE_BYTES: usize = 256 << 10;
@@ -130,5 +132,10 @@ impl DirectSchedule {
             InputFormat::Blocked | InputFormat::Rgb => 0,
             InputFormat::Bf16Pairs => input.len() / weights.values_per_word(),
         }
+    }
+
+    /// Returns the heights of all register tiles, in output pixels.
+    pub fn tile_heights(&self) -> BTreeSet<usize> {
+        (0..self.tiles_per_row).map(|part| split_range(self.rows.length, self.tiles_per_row, part).len()).collect()
     }
 }

@@ -90,7 +90,7 @@ impl InstructionSet {
     }
 
     /// Returns the maximum height of a register tile in output pixels.
-    pub(in super::super) fn tile_rows(self) -> usize {
+    pub fn tile_rows(self) -> usize {
         fn rows<S: Simd>(_: S) -> usize {
             S::TILE_ROWS
         }

@@ -201,8 +201,7 @@ impl<const M: usize, const STRIDE: usize> Kernel for ComputeOutputs<'_, M, STRID
     fn run<S: Simd>(self, simd: S) {
         let WinogradConvolution { weights, schedule, output, input_shape, .. } = self.convolution;
         let tiles_per_row = schedule.tiles_per_row(weights.variant);
-        let mut rows_per_point = [0; MAX_ALPHA];
-        self.rows.iter().for_each(|row| count_points(&mut rows_per_point, weights.variant.alpha(row.height)));
+        let rows_per_point = WinogradSchedule::rows_per_point(self.rows, weights.variant);
         let tiles = schedule.tiles_per_block();
         let (filter_elements, depth, panel) =
             (weights.variant.filter_elements(), weights.in_blocks * BLOCK, weights.panel);

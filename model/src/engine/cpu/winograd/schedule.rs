@@ -2,9 +2,12 @@
 
 use super::super::blocked_shape::{BLOCK, BlockedShape};
 use super::super::buffer::F32_BYTES;
+use super::super::microkernel::split_range;
+use super::super::simd::InstructionSet;
 use super::transform::PointCounts;
 use super::weights::WinogradWeights;
 use crate::engine::winograd::{MAX_ALPHA, WinogradVariant};
+use std::collections::BTreeSet;
 
 /// Number of bytes of a core's cache that one block of tiles may take.
 const CACHE_BYTES: usize = 512 << 10;
@@ -147,6 +150,29 @@ impl WinogradSchedule {
         let mut counts = [0; MAX_ALPHA];
         self.columns.iter().for_each(|column| count_points(&mut counts, variant.alpha(column.width)));
         counts
+    }
+
+    /// Returns the number of rows of tiles in a block that have each interpolation point.
+    #[inline(always)]
+    pub(super) fn rows_per_point(rows: &[TileRow], variant: WinogradVariant) -> PointCounts {
+        let mut counts = [0; MAX_ALPHA];
+        rows.iter().for_each(|row| count_points(&mut counts, variant.alpha(row.height)));
+        counts
+    }
+
+    /// Returns the heights of all register tiles, in transformed tiles.
+    pub fn tile_heights(&self, weights: &WinogradWeights, set: InstructionSet) -> BTreeSet<usize> {
+        let tiles_per_row = self.tiles_per_row(weights.variant);
+        let mut heights = BTreeSet::new();
+        for block in self.rows.chunks(self.rows_per_block) {
+            let rows_per_point = WinogradSchedule::rows_per_point(block, weights.variant);
+            for ElementProduct { points: [y, x], .. } in &self.products {
+                let tiles = rows_per_point[*y] * tiles_per_row[*x];
+                let parts = tiles.div_ceil(set.tile_rows());
+                heights.extend((0..parts).map(|part| split_range(tiles, parts, part).len()));
+            }
+        }
+        heights
     }
 
     /// Rows of tiles of block number `index`.
