@@ -1,21 +1,15 @@
 //! `trainer bench` on small images: its output, and the arguments that it rejects.
 
+mod common;
+
+use common::{expect_failure, expect_success};
 use serde_json::Value;
-use std::process::{Command, Output};
-
-fn bench(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_trainer")).arg("bench").args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use std::fs;
 
 #[test]
 fn random_weights_have_a_text_report() {
-    let output = bench(&["--size", "32", "--iterations", "3"]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let stdout = text(&output.stdout);
+    let folder = tempfile::tempdir().unwrap();
+    let stdout = expect_success(folder.path(), &["bench", "--size", "32", "--iterations", "3"]);
     assert!(stdout.starts_with("resnet18 on cpu, f32, batch 1, 32x32\nmedian of 3 runs"), "{stdout}");
     assert!(stdout.contains("bytes to first logits"), "{stdout}");
 }
@@ -23,13 +17,10 @@ fn random_weights_have_a_text_report() {
 #[test]
 fn reports_the_logits_of_given_pixels() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("pixels.u8");
     let image: Vec<u8> = (0..32 * 32 * 3).map(|index| (index * 7 % 256) as u8).collect();
-    std::fs::write(&path, [image.clone(), image].concat()).unwrap();
-    let pixels = ["--size", "32", "--batch", "2", "--seconds", "0.05", "--json", "--pixels", path.to_str().unwrap()];
-    let output = bench(&pixels);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let report: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    fs::write(folder.path().join("pixels.u8"), [image.clone(), image].concat()).unwrap();
+    let bench = ["bench", "--size", "32", "--batch", "2", "--seconds", "0.05", "--json", "--pixels", "pixels.u8"];
+    let report: Value = serde_json::from_str(&expect_success(folder.path(), &bench)).unwrap();
 
     let logits: Vec<f64> = serde_json::from_value(report["logits"].clone()).unwrap();
     let (first, second) = logits.split_at(1000);
@@ -49,17 +40,17 @@ fn reports_the_logits_of_given_pixels() {
 
 #[test]
 fn rejects_invalid_arguments() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("short.u8"), "too few pixels").unwrap();
     let cases: [(&[&str], &str); 5] = [
         (&["--architecture", "vgg16"], "resnet50_v1"),
-        (&["--pixels", "Cargo.toml"], "224x224"),
+        (&["--pixels", "short.u8"], "224x224"),
         (&["--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (&["--batch", "0"], "--batch"),
         (&["--seconds", "soon"], "number of seconds"),
     ];
     for (arguments, expected) in cases {
-        let output = bench(arguments);
-        let stderr = text(&output.stderr);
-        assert!(!output.status.success(), "{arguments:?} succeeded");
+        let stderr = expect_failure(folder.path(), &[&["bench"], arguments].concat());
         assert!(stderr.contains(expected), "{arguments:?} says {stderr:?}, not {expected:?}");
     }
 }
