@@ -30,28 +30,28 @@ fn main() {
         move || test(&environment)
     };
     let trials = vec![
+        // First those that run alone, then the slowest, so that all threads are busy to the end.
+        bare_trial("main_thread_has_no_long_tasks", with(main_thread::has_no_long_tasks)),
+        bare_trial("main_thread_has_no_long_tasks_on_webgpu", with(main_thread::has_no_long_tasks_on_webgpu)),
+        bare_trial("auto_switches_to_webgpu_and_back", with(engines::auto_switches_to_a_faster_gpu_and_back_on_loss)),
+        bare_trial("page_runs_kernels_with_workgroup_memory", with(engines::runs_kernels_with_workgroup_memory)),
+        bare_trial("auto_keeps_a_faster_cpu", with(engines::auto_keeps_and_records_a_faster_cpu)),
+        bare_trial("photos_do_not_leak_memory_on_webgpu", with(engines::photos_do_not_leak_memory_on_webgpu)),
+        trial("page_agrees_with_pytorch_on_webgpu", with(engines::selected_webgpu_agrees_with_pytorch)),
+        bare_trial(
+            "page_recovers_from_a_lost_webgpu_device",
+            with(engines::selected_webgpu_recovers_from_a_lost_device),
+        ),
         bare_trial("worker_is_within_its_size_limits", size::worker_is_within_its_limits),
         bare_trial("page_agrees_with_rest_for_both_models", with(agrees_with_rest)),
         bare_trial("page_accepts_dropped_and_pasted_photos", with(accepts_dropped_and_pasted_photos)),
         bare_trial("page_sends_photos_for_a_large_model_to_the_server", with(runs_large_model_on_server)),
         bare_trial("page_reports_damaged_files", with(failures::reports_damaged_files)),
         bare_trial("page_rejects_text_files", with(failures::rejects_text_files)),
-        bare_trial("page_uses_webgpu_if_its_url_selects_it", with(uses_webgpu_if_selected)),
         bare_trial("heatmap_covers_the_photo", with(explanation::heatmap_covers_the_photo)),
-        bare_trial("main_thread_has_no_long_tasks", with(main_thread::has_no_long_tasks)),
-        bare_trial("main_thread_has_no_long_tasks_on_webgpu", with(main_thread::has_no_long_tasks_on_webgpu)),
         bare_trial("auto_never_opens_a_software_adapter", with(engines::auto_never_opens_a_software_adapter)),
-        bare_trial("auto_keeps_a_faster_cpu", with(engines::auto_keeps_and_records_a_faster_cpu)),
         bare_trial("auto_rejects_webgpu_with_wrong_logits", with(engines::auto_rejects_wrong_logits)),
-        bare_trial("auto_switches_to_webgpu_and_back", with(engines::auto_switches_to_a_faster_gpu_and_back_on_loss)),
-        bare_trial("page_runs_kernels_with_workgroup_memory", with(engines::runs_kernels_with_workgroup_memory)),
         bare_trial("photos_do_not_leak_memory", with(engines::photos_do_not_leak_memory)),
-        bare_trial("photos_do_not_leak_memory_on_webgpu", with(engines::photos_do_not_leak_memory_on_webgpu)),
-        bare_trial(
-            "page_recovers_from_a_lost_webgpu_device",
-            with(engines::selected_webgpu_recovers_from_a_lost_device),
-        ),
-        trial("page_agrees_with_pytorch_on_webgpu", with(engines::selected_webgpu_agrees_with_pytorch)),
         bare_trial("simd128_kernels_agree_with_scalar_kernels", with(kernels::simd128_agrees_with_scalar)),
         bare_trial("page_runs_no_injected_code", with(deployment::runs_no_injected_code)),
         bare_trial("page_loads_replaced_weights", with(deployment::loads_replaced_weights)),
@@ -96,28 +96,6 @@ fn agrees_with_rest(environment: &Environment) -> Result<()> {
         );
         ensure!(view.class_list.contains("Exactly 10 things"), "{view:?}");
         view.check_agreement_on_sample(&browser, "cat").await
-    })
-}
-
-/// Classifies one photo with the large model and the others with the small one, since the adapter that Chromium
-/// emulates is slow.
-fn uses_webgpu_if_selected(environment: &Environment) -> Result<()> {
-    environment.with_bundled_models(|browser| async move {
-        browser.open_with_query("?engine=webgpu").await?;
-        let view = browser.classify_sample("cat").await?;
-        ensure!(view.badge == "WebGPU", "{view:?}");
-        view.check_agreement_on_sample(&browser, "cat").await?;
-
-        browser.select_model(SMALL_MODEL).await?;
-        browser
-            .wait_until("an answer of the small model", |view| view.class_labels.len() == 10 && !view.ranked.is_empty())
-            .await?;
-        for photo in ["coffee", "rocket", "palace", "flower"] {
-            let view = browser.classify_sample(photo).await?;
-            ensure!(view.badge == "WebGPU", "{view:?}");
-            view.check_agreement_on_sample(&browser, photo).await?;
-        }
-        Ok(())
     })
 }
 
