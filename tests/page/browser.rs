@@ -127,7 +127,7 @@ impl Session {
         // Scripts that run before those of the page belong to their tab.
         let tab = self.client.new_window(true).await?.handle;
         self.client.close_window().await?;
-        self.client.switch_to_window(tab.try_into()?).await?;
+        self.client.switch_to_window(tab).await?;
         let id = self.client.session_id().await?.context("the session has no id")?;
         let session = format!("{}/session/{id}", self.driver.url);
         let browser = Browser { client: self.client.clone(), site: server.url().to_owned(), session };
