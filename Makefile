@@ -21,7 +21,7 @@ help:
 	@echo "make test          run every test, including those in a browser and on emulated NEON"
 	@echo "make lint          run rustfmt and clippy, and check licences"
 	@echo "make page          build only the page, into web/dist"
-	@echo "make soak          kill and resume training runs fifty times, then load the server for half an hour"
+	@echo "make soak          run the long tests: 800 photos, fifty killed training runs, half an hour of load"
 	@echo "make fuzz          fuzz every parser of untrusted input, ten minutes each"
 	@echo "make conformance   test the server with Triton's client and schemathesis"
 	@echo "make cuda          build trainer and server for NVIDIA GPUs"
@@ -120,9 +120,12 @@ lint:
 	cargo clippy --profile tools --package build-page --package licences --all-targets -- -D warnings
 	cargo clippy --profile web --target wasm32-unknown-unknown -p page -p worker -p simd128 --all-targets -- -D warnings
 
-# Long tests: training runs that are killed and resumed fifty times, and half an hour of mixed load for the server.
+# Long tests: predictions for all validation photos compared with PyTorch's, training runs that are killed and resumed fifty
+# times, and half an hour of mixed load for the server.
 SOAK_SECONDS ?= 1800
 soak:
+	cargo build --release
+	SHORTCUT_PHOTOS=800 cargo test --release --test fidelity -- --nocapture
 	SHORTCUT_KILLS=50 cargo test --release --test resume -- --nocapture killed
 	SHORTCUT_SOAK_SECONDS=$(SOAK_SECONDS) cargo test --release --test soak -- --nocapture
 
