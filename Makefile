@@ -44,21 +44,15 @@ MODELS ?= checkpoints
 MODEL ?=
 WORKER_FEATURES ?=
 FETCHED := $(CARGO_TARGET_DIR)/fetched
-SERVED := $(CARGO_TARGET_DIR)/page
 BUILD_PAGE := cargo run --quiet --locked --profile tools --package build-page --
 
-# The page is built in the background, with the time that the processors are idle, until it is ready after the server.
 run:
-	@rustc --version >/dev/null # makes rustup install the toolchain before two processes need it
 	@scripts/setup wasm
 	$(if $(MODEL),cargo build --release && $(RELEASE)/trainer fetch '$(MODEL)' > $(FETCHED))
-	@(nice -n 19 $(BUILD_PAGE) --output $(SERVED) --worker-features '$(WORKER_FEATURES)' && echo "the page is ready" || \
-		echo "error: the page could not be built; the server runs without it" >&2) & \
-	cargo build --release --locked --package server && \
-	exec $(RELEASE)/server --listen $(LISTEN) --page $(SERVED) --models $(MODELS) \
+	@WORKER_FEATURES='$(WORKER_FEATURES)' scripts/run --listen $(LISTEN) --models $(MODELS) \
 		$(if $(MODEL),--model '$(MODEL)'="$$(cat $(FETCHED))" --default '$(MODEL)')
 
-# The installed programs contain the page and the bundled checkpoints.
+# The installed programs contain the bundled checkpoints, and the server contains the page.
 install: page
 	cargo install --locked --path trainer
 	cargo install --locked --path server
@@ -68,10 +62,13 @@ WASM_OPT := $(NPM)/node_modules/.bin/wasm-opt
 page: $(WASM_OPT)
 	$(BUILD_PAGE) --wasm-opt $(WASM_OPT)
 
-$(WASM_OPT): web/build/package-lock.json
+.PHONY: page-tools
+page-tools:
 	@scripts/setup wasm page
+
+$(WASM_OPT): web/build/package-lock.json | page-tools
 	@mkdir -p $(NPM) && cp web/build/package.json web/build/package-lock.json $(NPM)
-	npm ci --prefix $(NPM) --silent
+	npm ci --prefix $(NPM) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # The page with Burn's WebGPU engine, for `make bench`, unless its `--peers` exclude `burn-webgpu`.
@@ -92,12 +89,12 @@ test: page kernels
 	cargo test --profile tools --package build-page --package licences
 	@$(MAKE) --no-print-directory checked neon
 
-# Tests the CPU engine on every instruction set of this machine again, with bounds and overflow checks.
+# Tests the CPU engine's kernels on every instruction set of this machine again, with bounds and overflow checks.
 CHECKED := --profile checked --package model --test cpu
 checked:
 	cargo test $(CHECKED)
 
-# Tests the CPU engine on emulated NEON. Emulation is slow, so only the one test that runs every kernel is used.
+# Tests the CPU engine on emulated NEON. Emulation is slow, so only the tests that run every kernel are used.
 ifeq ($(filter aarch64 arm64,$(shell uname -m)),)
 NEON := $(CHECKED) --target aarch64-unknown-linux-gnu
 neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
@@ -120,11 +117,13 @@ lint:
 	cargo clippy --profile tools --package build-page --package licences --all-targets -- -D warnings
 	cargo clippy --profile web --target wasm32-unknown-unknown -p page -p worker -p simd128 --all-targets -- -D warnings
 
-# Long tests: predictions for all validation photos compared with PyTorch's, training runs that are killed and resumed fifty
-# times, and half an hour of mixed load for the server.
+# Long tests: networks with bounds and overflow checks, predictions for all validation photos compared with PyTorch's, training
+# runs that are killed and resumed fifty times, and half an hour of mixed load for the server.
 SOAK_SECONDS ?= 1800
 soak:
+	@scripts/setup test
 	cargo build --release
+	cargo test --profile checked --package model --test cpu_networks
 	SHORTCUT_PHOTOS=800 cargo test --release --test fidelity -- --nocapture
 	SHORTCUT_KILLS=50 cargo test --release --test resume -- --nocapture killed
 	SHORTCUT_SOAK_SECONDS=$(SOAK_SECONDS) cargo test --release --test soak -- --nocapture

@@ -47,7 +47,7 @@ impl PageFiles {
     }
 
     /// Returns whether the page is available.
-    pub fn exist(&self) -> bool {
+    pub fn is_available(&self) -> bool {
         match self {
             PageFiles::Embedded => Dist::get(INDEX).is_some(),
             PageFiles::Folder(folder) => folder.join(INDEX).is_file(),

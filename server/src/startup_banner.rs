@@ -35,8 +35,12 @@ pub fn print_ready(address: SocketAddr, registry: &Registry, page: &PageFiles, s
         );
     }
     let browser = match page {
-        PageFiles::Folder(_) if !page.exist() => format!("{url}, once the page is built"),
-        PageFiles::Embedded if !page.exist() => "not available, because the server was built without the page".into(),
+        PageFiles::Folder(folder) if !page.is_available() => {
+            format!("{url}, once the page is built in {}", folder.display())
+        }
+        PageFiles::Embedded if !page.is_available() => {
+            "not available, because the server was built without the page".into()
+        }
         _ => url.clone(),
     };
     text +=

@@ -134,7 +134,10 @@ impl Session {
         let site_data = json!({ "origin": browser.site, "storageTypes": "all" });
         browser.execute_devtools_command("Storage.clearDataForOrigin", site_data).await?;
         // Spawned as a task, so that a panic does not prevent the clean-up.
-        tokio::spawn(test(browser)).await.context("the test panicked")?
+        tokio::spawn(test(browser)).await.context("the test panicked")??;
+        // Ends the worker, which would compete with other tests for the processor.
+        self.client.goto("about:blank").await?;
+        Ok(())
     }
 }
 

@@ -15,13 +15,13 @@ mod predict;
 mod process;
 mod protocol;
 mod settings;
-mod start;
 mod test_server;
 
 use anyhow::Result;
 use http::SharedServer;
 use libtest_mimic::Arguments;
 use std::sync::Arc;
+use std::thread;
 use test_server::TestServer;
 use tests::data;
 use tests::shared::Shared;
@@ -36,8 +36,8 @@ struct Servers {
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // The tests that wait for timeouts use no processor meanwhile.
-    arguments.test_threads.get_or_insert(4);
+    // At least four, because the tests that wait for timeouts use no processor meanwhile.
+    arguments.test_threads.get_or_insert(thread::available_parallelism().map_or(4, |count| count.get().max(4)));
     let servers = Arc::new(Servers {
         bundled: SharedServer::new(),
         small: Shared::new(|| TestServer::start([])),
@@ -105,7 +105,6 @@ fn main() {
         data::bare_trial("large_heads_are_431", small(limits::large_heads)),
         data::bare_trial("several_engines_return_the_same_predictions", small(engines::same_predictions)),
         data::bare_trial("flags_override_variables_which_override_the_file", settings::precedence),
-        data::bare_trial("server_is_ready_within_a_second", start::startup_time),
         data::bare_trial("predictions_require_an_api_key", with_keys(access::api_keys)),
         data::bare_trial("cors_allows_configured_origins", access::cors),
         data::bare_trial("model_changes_require_the_admin_token", small(model_changes::admin_token)),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// Maximum growth of resident memory after the first third of the test, in which pools and arenas reach their final
-/// sizes. Within two minutes it fluctuates by a third of this; within half an hour a leak would exceed it.
+/// sizes. It fluctuates by a third of this; within the half an hour of `make soak`, a leak would exceed it.
 const MAX_GROWTH: f64 = 96e6;
 
 /// Metrics that must be zero without requests; the last one exists for each of two models.

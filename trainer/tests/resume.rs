@@ -55,6 +55,7 @@ fn kill_and_resume(root: &Path, data: &str, more: &[&str], kills: u32) {
         let borrowed: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut child = command(root, &borrowed).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         attempts += 1;
+        assert!(attempts <= 10 * (kills + 1), "only {killed} of {attempts} runs were killed after their first state");
         // Vary the time between 1/24 and 11/24 of the uninterrupted run's, starting with 8/24.
         sleep(duration * (1 + attempts * 7 % 11) / 24);
         child.kill().unwrap();

@@ -11,7 +11,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{MessageEvent, Worker, WorkerOptions, WorkerType};
 use worker::message::{EngineChoice, PANIC, PhotoData, Reply, Request, WeightsFile};
 
-/// The loader script that trunk generates next to the page.
+/// The loader script that is built next to the page.
 const SCRIPT: &str = "./worker_loader.js";
 
 #[derive(Clone, Debug)]

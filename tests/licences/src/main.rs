@@ -44,7 +44,11 @@ fn packages(root: &Path) -> Result<Vec<Package>> {
         .current_dir(root)
         .output()
         .context("cannot run cargo")?;
-    ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "cargo metadata failed; run `cargo fetch --locked` first: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Metadata = serde_json::from_slice(&output.stdout).context("unexpected output of cargo metadata")?;
     Ok(metadata.packages)
 }

@@ -110,8 +110,8 @@ pub fn start(url: &str, expected: &Arc<ExpectedPredictions>, end: Instant) -> Jo
     clients
 }
 
-/// Sends requests until `end`, with the index `first` and every `CLIENTS`-th one after it, so that clients send different
-/// requests. Returns their counts.
+/// Sends requests until `end`, with the index `first` and every `2 * CLIENTS`-th one after it, so that clients send
+/// different requests. Returns their counts.
 async fn repeat(
     context: ClientContext,
     end: Instant,
@@ -127,7 +127,7 @@ async fn repeat(
         if tally.get(REJECTED) > rejected {
             sleep(RETRY_PAUSE).await;
         }
-        index += CLIENTS;
+        index += 2 * CLIENTS;
     }
     Ok(tally)
 }

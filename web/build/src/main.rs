@@ -71,9 +71,8 @@ fn web_folder() -> &'static Path {
 fn build(options: &Options) -> Result<()> {
     let web = web_folder();
     let modules = wasm::compile(web, options.worker_features.as_deref())?;
-    // Next to the output, so that it can be renamed to it.
-    let folder = output::Temporary::next_to(&options.output)?;
-    let bindings = output::Temporary::next_to(&folder.path().join("bindings"))?;
+    let folder = output::new_folder_next_to(&options.output)?;
+    let bindings = tempfile::tempdir()?;
     wasm::generate_bindings(&modules.page, "page", bindings.path())?;
     wasm::generate_bindings(&modules.worker, "worker", folder.path())?;
     if let Some(program) = &options.wasm_opt {
@@ -90,6 +89,5 @@ fn build(options: &Options) -> Result<()> {
     let html = template::fill(&html, web, bindings.path(), folder.path())
         .with_context(|| format!("cannot fill {}", index.display()))?;
     fs::write(folder.path().join("index.html"), html)?;
-    drop(bindings);
-    folder.replace(&options.output)
+    output::replace(&options.output, folder)
 }

@@ -5,45 +5,31 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
-/// A new folder, which is removed when it is dropped.
-pub struct Temporary(PathBuf);
+/// Creates a folder next to `target`, to be renamed to it.
+pub fn new_folder_next_to(target: &Path) -> Result<TempDir> {
+    let parent = target.parent().context("the output has no parent folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+    let folder = tempfile::Builder::new().prefix(".page-").tempdir_in(parent);
+    folder.with_context(|| format!("cannot create a folder in {}", parent.display()))
+}
 
-impl Temporary {
-    /// Creates an empty folder in the same folder as `path`.
-    pub fn next_to(path: &Path) -> Result<Self> {
-        let folder = path.with_extension("new");
-        remove(&folder)?;
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Temporary(folder))
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Renames the folder to `target`, unless that has the same content already: the server is only built again if
-    /// the files that it embeds are newer.
-    pub fn replace(self, target: &Path) -> Result<()> {
-        if !target.exists() || read_folder(&self.0)? != read_folder(target)? {
-            remove(target)?;
-            fs::rename(&self.0, target).with_context(|| format!("cannot write {}", target.display()))?;
+/// Renames a folder to `target`, unless that has the same content already: the server is only built again if the files
+/// that it embeds are newer.
+pub fn replace(target: &Path, new: TempDir) -> Result<()> {
+    if target.exists() {
+        if read_folder(new.path())? == read_folder(target)? {
+            return Ok(());
         }
-        Ok(())
+        fs::remove_dir_all(target).with_context(|| format!("cannot remove {}", target.display()))?;
     }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // The next build removes what remains.
-        let _ = remove(&self.0);
-    }
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
+    fs::rename(new.path(), target).with_context(|| format!("cannot write {}", target.display()))?;
+    // Temporary folders are private, but other users may run the server.
+    #[cfg(unix)]
+    fs::set_permissions(target, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    // Nothing is left to remove.
+    let _ = new.keep();
     Ok(())
 }
 
@@ -93,10 +79,10 @@ mod tests {
         let root = tempfile::tempdir()?;
         let target = root.path().join("dist");
         let write = |content: &str| -> Result<std::time::SystemTime> {
-            let folder = Temporary::next_to(&target)?;
+            let folder = new_folder_next_to(&target)?;
             fs::create_dir(folder.path().join("samples"))?;
             fs::write(folder.path().join("samples/cat.jpg"), content)?;
-            folder.replace(&target)?;
+            replace(&target, folder)?;
             assert_eq!(fs::read_to_string(target.join("samples/cat.jpg"))?, content);
             assert_eq!(fs::read_dir(root.path())?.count(), 1);
             Ok(fs::metadata(target.join("samples/cat.jpg"))?.modified()?)
