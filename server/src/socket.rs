@@ -313,7 +313,7 @@ mod tests {
             drop(client);
             let disconnect_detected = async {
                 while server.flush().await.is_ok() {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    sleep(Duration::from_millis(1)).await;
                 }
             };
             timeout(TIMEOUT, disconnect_detected).await.unwrap();
