@@ -5,7 +5,10 @@ use std::io::IsTerminal;
 use std::num::NonZero;
 use std::process::ExitCode;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     let (settings, resolved) = match Settings::load(std::env::args_os()) {
@@ -43,14 +46,16 @@ fn async_threads() -> usize {
 /// Sets up logging to stderr; stdout is for messages to the person or program that started the server. A separate
 /// thread writes the log and drops lines that are not read, so that a blocked or closed pipe does not stop the server.
 fn init_logging(settings: &Settings, resolved: &ResolvedSettings) -> anyhow::Result<WorkerGuard> {
-    let filter =
-        EnvFilter::try_new(&settings.log).map_err(|error| anyhow::anyhow!("--log {}: {error}", settings.log))?;
+    let filter: Targets = settings.log.parse().map_err(|error| {
+        anyhow::anyhow!("--log {:?}: {error}; expected a level, or MODULE=LEVEL, separated by commas", settings.log)
+    })?;
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
-    match settings.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
+    let lines = match settings.log_format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines).with(filter).init();
     tracing::info!("settings:\n{resolved}");
     Ok(guard)
 }

@@ -189,7 +189,7 @@ pub struct Settings {
     #[arg(long, env = "SHORTCUT_LOG_FORMAT", value_name = "NAME", default_value = "text", help_heading = "Operations")]
     pub log_format: LogFormat,
 
-    /// Log level (error, warn, info, debug or trace), or one level per module in the syntax of tracing's EnvFilter
+    /// Log level (off, error, warn, info, debug or trace), or levels of modules, separated by commas: warn,server::registry=debug
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info", help_heading = "Operations")]
     pub log: String,
 }
