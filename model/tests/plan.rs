@@ -95,7 +95,10 @@ fn cpu_engine_agrees_with_the_network_for_many_sizes_and_batches() {
                 let expected: Vec<f32> =
                     order[..batch].iter().flat_map(|&index| &reference[index * 11..][..11]).copied().collect();
                 let difference = relative_difference(&logits, &expected);
-                assert!(difference < 3e-4, "{name}, batch {batch}, {size}x{size}: logits differ by {difference}");
+                assert!(
+                    difference < 3e-4,
+                    "{architecture}, batch {batch}, {size}x{size}: logits differ by {difference}"
+                );
             }
         }
     }
