@@ -201,7 +201,7 @@ mod tests {
     use crate::fixture::{app, get};
     use serde_json::json;
 
-    /// `SHORTCUT_BLESS=1 cargo test` regenerates the file.
+    /// `SHORTCUT_BLESS=1 cargo test --release --lib openapi` regenerates the file.
     #[tokio::test]
     async fn openapi_json_is_up_to_date() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
@@ -212,7 +212,7 @@ mod tests {
         let expected = std::fs::read_to_string(path).unwrap_or_default();
         assert!(
             actual == expected,
-            "server/openapi.json is out of date; regenerate it with SHORTCUT_BLESS=1 cargo test"
+            "server/openapi.json is out of date; regenerate it with SHORTCUT_BLESS=1 cargo test --release --lib openapi"
         );
     }
 
