@@ -55,7 +55,7 @@ fn replace(tag: &str, web: &Path, bindings: &Path, folder: &Path) -> Result<Stri
 }
 
 /// Writes the page's module under names that contain the hash of both files, and returns the tags that load it. The
-/// script starts like trunk's, because the Content-Security-Policy allows any inline script by its hash.
+/// server's Content-Security-Policy allows the inline script by its hash.
 fn page_module(bindings: &Path, folder: &Path) -> Result<String> {
     let (script, module) = (fs::read(bindings.join("page.js"))?, fs::read(bindings.join("page_bg.wasm"))?);
     let hash = Sha256::new().chain_update(&script).chain_update(&module).finalize();
