@@ -46,10 +46,7 @@ const PAGES: [&str; 3] = ["/", "/docs", "/openapi.json"];
 
 #[test]
 fn all_files_are_checked() -> Result<()> {
-    let folder = workspace::root().join("server/deploy");
-    let names: Result<BTreeSet<String>, _> =
-        folder.read_dir()?.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect();
-    assert_eq!(names?, FILES.iter().map(ToString::to_string).collect());
+    assert_eq!(workspace::file_names("server/deploy")?, FILES.iter().map(ToString::to_string).collect());
     Ok(())
 }
 
@@ -105,7 +102,7 @@ fn termination_grace_period_exceeds_shutdown_time() -> Result<()> {
 
 #[test]
 fn routes_exist() -> Result<()> {
-    let document = fs::read_to_string(workspace::root().join("server/openapi.json"))?;
+    let document = workspace::read("server/openapi.json")?;
     let document: Value = serde_json::from_str(&document)?;
     let routes: Vec<&str> = document["paths"].as_object().context("no paths")?.keys().map(String::as_str).collect();
     let server = Server::start_small()?;
@@ -291,6 +288,5 @@ fn get(server: &Server, path: &str) -> Result<reqwest::blocking::Response> {
 }
 
 fn read(name: &str) -> Result<String> {
-    let path = workspace::root().join("server/deploy").join(name);
-    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    workspace::read(&format!("server/deploy/{name}"))
 }

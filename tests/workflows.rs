@@ -3,27 +3,23 @@
 
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
-use std::fs;
 use tests::workspace;
 
 const WORKFLOWS: [&str; 2] = ["ci.yml", "release.yml"];
 
 #[test]
 fn all_workflows_are_checked() -> Result<()> {
-    let folder = workspace::root().join(".github/workflows");
-    let names: Result<BTreeSet<String>, _> =
-        folder.read_dir()?.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect();
-    assert_eq!(names?, WORKFLOWS.iter().map(ToString::to_string).collect());
+    assert_eq!(workspace::file_names(".github/workflows")?, WORKFLOWS.iter().map(ToString::to_string).collect());
     Ok(())
 }
 
 #[test]
 fn packages_exist() -> Result<()> {
-    let manifest = read("Cargo.toml")?;
+    let manifest = workspace::read("Cargo.toml")?;
     let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).context("no workspace members")?;
     let mut packages = BTreeSet::new();
     for member in members.split('"').skip(1).step_by(2) {
-        let manifest = read(&format!("{member}/Cargo.toml"))?;
+        let manifest = workspace::read(&format!("{member}/Cargo.toml"))?;
         let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).context("package without a name")?;
         packages.insert(name.trim_matches('"').to_owned());
     }
@@ -40,7 +36,7 @@ fn packages_exist() -> Result<()> {
 
 #[test]
 fn make_targets_exist() -> Result<()> {
-    let makefile = read("Makefile")?;
+    let makefile = workspace::read("Makefile")?;
     let targets: BTreeSet<&str> = makefile.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect();
     for name in WORKFLOWS {
         for target in words_after(&workflow(name)?, "make") {
@@ -75,10 +71,6 @@ fn words_after<'a>(text: &'a str, word: &str) -> BTreeSet<&'a str> {
 
 /// Reads a workflow without its comments.
 fn workflow(name: &str) -> Result<String> {
-    let text = read(&format!(".github/workflows/{name}"))?;
+    let text = workspace::read(&format!(".github/workflows/{name}"))?;
     Ok(text.lines().filter(|line| !line.trim_start().starts_with('#')).map(|line| format!("{line}\n")).collect())
-}
-
-fn read(path: &str) -> Result<String> {
-    fs::read_to_string(workspace::root().join(path)).with_context(|| format!("cannot read {path}"))
 }

@@ -1,6 +1,8 @@
 //! Paths of the workspace's files, and of the programs that were built together with this test.
 
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Name of the smaller bundled model, which has ten classes.
@@ -9,6 +11,17 @@ pub const SMALL_MODEL: &str = "resnet18-imagenette";
 /// Returns the folder of the workspace's `Cargo.toml`.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package of the tests is a folder of the workspace")
+}
+
+/// Reads a text file of the workspace.
+pub fn read(path: &str) -> Result<String> {
+    fs::read_to_string(root().join(path)).with_context(|| format!("cannot read {path}"))
+}
+
+/// Returns the names of the files in a folder of the workspace.
+pub fn file_names(folder: &str) -> Result<BTreeSet<String>> {
+    let entries = root().join(folder).read_dir().with_context(|| format!("cannot read {folder}"))?;
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 /// Returns the path of a program of the workspace, built with the profile of this test.
