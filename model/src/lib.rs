@@ -20,3 +20,5 @@ pub mod plan;
 pub mod prediction;
 pub mod preprocess;
 pub mod random;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod training;

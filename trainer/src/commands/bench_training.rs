@@ -1,20 +1,21 @@
 //! `trainer bench-training`: duration of a training step and of its parts.
 
+use super::memory;
 use crate::console;
-use crate::learning::{StepTiming, measure_step};
+use crate::learning::{OperationTiming, StepBenchmark, StepTiming};
 use crate::recipe::Recipe;
 use crate::replicas::replica_devices;
 use anyhow::Result;
 use clap::{Args, value_parser};
-use model::architecture::Architecture;
 use model::engine::Device;
+use serde::Serialize;
 use std::num::NonZero;
 use std::time::Duration;
 
 /// Measure the duration of a training step
 ///
-/// Times the forward pass, the backward pass and the SGD update on random photos, without loading; then each convolution
-/// separately.
+/// Times the forward pass, the backward pass and the SGD update on random photos, without loading, and shows how long each
+/// kind of operation takes. On a GPU, each convolution is then measured separately.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchTraining {
@@ -30,7 +31,10 @@ pub struct BenchTraining {
     /// Precision of convolutions and matrix products: f32, bf16 or f16
     #[arg(long, value_name = "NAME", default_value = "f32")]
     precision: String,
-    /// Device to train on: cpu (Burn's flex backend), or, if compiled in, wgpu[:N] or cuda[:N]
+    /// Stem of the network: imagenet, imagenet-stride1, or small, for images of about 32 pixels
+    #[arg(long, value_name = "NAME", default_value = "imagenet")]
+    stem: String,
+    /// Device to train on: cpu, flex (Burn's CPU backend), or, if compiled in, wgpu[:N] or cuda[:N]
     #[arg(long, default_value_t)]
     device: Device,
     /// Duration of the measurement of steps, in seconds
@@ -54,36 +58,46 @@ impl BenchTraining {
         let batch = self.batch_size.get();
         let changes = [
             ("architecture", self.architecture.clone()),
+            ("stem", self.stem.clone()),
             ("precision", self.precision.clone()),
             ("batch-size", batch.to_string()),
         ];
         let changes =
             changes.map(|(key, value)| (key.to_owned(), Some(value.parse().unwrap_or(toml::Value::String(value)))));
         let recipe = Recipe::resolve("torchvision-v1", &changes)?;
-        let architecture = Architecture::new(&self.architecture, CLASSES)?;
-        let device = replica_devices(self.device, None, None)?.remove(0).device;
-        let duration = Duration::try_from_secs_f64(self.seconds)?;
-        let timing = measure_step(&recipe, &architecture, self.image_size as usize, batch, &device, duration)?;
+        let device = replica_devices(self.device, None, None)?.remove(0);
+        let benchmark = StepBenchmark {
+            recipe: &recipe,
+            architecture: recipe.architecture(CLASSES)?,
+            side: self.image_size as usize,
+            batch,
+            device: &device,
+            duration: Duration::try_from_secs_f64(self.seconds)?,
+        };
+        let timing = benchmark.run(|part| console::note(format!("measuring {part}")))?;
         if self.json {
-            return console::print_result(&serde_json::to_string(&timing)?);
+            let result = JsonResult { timing: &timing, peak_memory: memory::peak() };
+            return console::print_result(&serde_json::to_string(&result)?);
         }
         console::print_result(&table(&timing))?;
         console::print_result(&format!("{:.3} s per step, {:.1} images/s", timing.step, batch as f64 / timing.step))
     }
 }
 
+/// The line that `--json` prints.
+#[derive(Serialize)]
+struct JsonResult<'a> {
+    #[serde(flatten)]
+    timing: &'a StepTiming,
+    /// Maximum resident memory of the process so far, in bytes, where the operating system reports it.
+    peak_memory: Option<usize>,
+}
+
 fn table(timing: &StepTiming) -> String {
-    let StepTiming { step, convolutions_forward, convolutions_input_gradients, convolutions_weight_gradients, rest } =
-        *timing;
     let mut table = console::table();
     table.set_header(["part of a step", "seconds", "share"]);
-    for (name, seconds) in [
-        ("convolutions, forward", convolutions_forward),
-        ("convolutions, gradients of inputs", convolutions_input_gradients),
-        ("convolutions, gradients of weights", convolutions_weight_gradients),
-        ("norms, activations, pools, classifier, optimiser", rest),
-    ] {
-        table.add_row([name.to_owned(), format!("{seconds:.3}"), format!("{:.0} %", 100.0 * seconds / step)]);
+    for OperationTiming { name, seconds } in &timing.operations {
+        table.add_row([name.clone(), format!("{seconds:.3}"), format!("{:.0} %", 100.0 * seconds / timing.step)]);
     }
     console::align_right(&mut table, [1, 2]);
     table.to_string()

@@ -14,6 +14,11 @@ pub struct MemoryUsage {
     pub runs: usize,
 }
 
+/// Returns the peak resident memory of this process so far, in bytes, if the system reports it.
+pub fn peak() -> Option<usize> {
+    status("VmHWM")
+}
+
 /// Memory usage when the measurement started.
 pub struct Baseline {
     peak: usize,

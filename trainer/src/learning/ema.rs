@@ -2,53 +2,57 @@
 //! scripts. The average includes the running statistics.
 
 use super::network_tensors::{TensorFilter, flat_tensors, with_flat_tensors};
+use super::trainable_network::AverageUpdate;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use model::network::ResNet;
 
-/// Exponential moving average of all tensors of a network.
-pub struct ExponentialMovingAverage {
-    /// Averaged tensors, in the order of [`flat_tensors`].
-    values: Vec<Tensor<1>>,
+/// When and how the average is updated.
+#[derive(Clone, Copy, Debug)]
+pub struct AverageSchedule {
     /// Weight of the previous average in an update.
-    decay: f64,
+    pub decay: f64,
     /// Number of optimiser steps between two updates.
-    interval: usize,
+    pub interval: usize,
     /// Number of steps at the start of training in which an update copies the weights instead of averaging them.
-    warmup_steps: usize,
+    pub warmup_steps: usize,
 }
 
-impl ExponentialMovingAverage {
-    /// Starts the average at the weights of `network`.
-    pub fn new(network: &ResNet, decay: f64, interval: usize, warmup_steps: usize) -> Self {
-        ExponentialMovingAverage { values: flat_tensors(network, TensorFilter::All), decay, interval, warmup_steps }
-    }
-
-    /// Updates the average with the weights of `network` after optimiser step number `step`, counted from 1. Does
-    /// nothing unless `step` is a multiple of the interval.
-    pub fn update(&mut self, network: &ResNet, step: usize) {
-        if !step.is_multiple_of(self.interval) {
-            return;
-        }
-        let new = flat_tensors(network, TensorFilter::All);
+impl AverageSchedule {
+    /// Returns the update after optimiser step number `step`, counted from 1: none unless `step` is a multiple of the
+    /// interval.
+    pub fn update_after(self, step: usize) -> Option<AverageUpdate> {
+        let AverageSchedule { decay, interval, warmup_steps } = self;
         // As in `torch.optim.swa_utils.AveragedModel`, the first update copies the weights.
-        if step <= self.warmup_steps.max(self.interval) {
-            self.values = new;
-            return;
-        }
-        let old = std::mem::take(&mut self.values);
-        let blend = |(old, new): (Tensor<1>, Tensor<1>)| old * self.decay + new * (1.0 - self.decay);
-        self.values = old.into_iter().zip(new).map(blend).collect();
+        let is_copied = step <= warmup_steps.max(interval);
+        let update = if is_copied { AverageUpdate::Copy } else { AverageUpdate::Blend { decay } };
+        step.is_multiple_of(interval).then_some(update)
+    }
+}
+
+/// Average of all tensors of a Burn network, in the order of [`flat_tensors`].
+pub struct FlatAverage(Vec<Tensor<1>>);
+
+impl FlatAverage {
+    /// Starts the average at the tensors of `network`.
+    pub fn new(network: &ResNet) -> Self {
+        FlatAverage(flat_tensors(network, TensorFilter::All))
     }
 
-    /// Sets the average to the tensors of `network`, which were saved by the run that is resumed.
-    pub fn restore(&mut self, network: &ResNet) {
-        self.values = flat_tensors(network, TensorFilter::All);
+    pub fn update(&mut self, network: &ResNet, update: AverageUpdate) {
+        let new = flat_tensors(network, TensorFilter::All);
+        self.0 = match update {
+            AverageUpdate::Copy => new,
+            AverageUpdate::Blend { decay } => {
+                let old = std::mem::take(&mut self.0);
+                old.into_iter().zip(new).map(|(old, new)| old * decay + new * (1.0 - decay)).collect()
+            }
+        };
     }
 
     /// Returns the averaged network, without autodiff. `network` provides everything except the values of the tensors.
     pub fn network(&self, network: &ResNet) -> ResNet {
-        with_flat_tensors(network.valid(), TensorFilter::All, self.values.clone())
+        with_flat_tensors(network.valid(), TensorFilter::All, self.0.clone())
     }
 }
 
@@ -71,10 +75,13 @@ mod tests {
             )
         };
         let run = |interval: usize, warmup_steps: usize| -> Vec<f32> {
-            let mut average = ExponentialMovingAverage::new(&at(0), 0.5, interval, warmup_steps);
+            let schedule = AverageSchedule { decay: 0.5, interval, warmup_steps };
+            let mut average = FlatAverage::new(&at(0));
             let after = |step| {
-                average.update(&at(step), step);
-                average.values[0].clone().into_data().iter::<f32>().next().unwrap()
+                if let Some(update) = schedule.update_after(step) {
+                    average.update(&at(step), update);
+                }
+                average.0[0].clone().into_data().iter::<f32>().next().unwrap()
             };
             (1..=6).map(after).collect()
         };

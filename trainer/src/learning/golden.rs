@@ -1,14 +1,15 @@
 //! Golden test: twenty training steps in several configurations of a recipe, compared with PyTorch. The expected values
 //! come from `tests/golden/training.py`, which documents them.
 
-use super::learner::{Learner, LearnerInput, StepOutcome};
+use super::learner::{Learner, StepOutcome};
 use super::mixing::MixingPlan;
+use super::trainable_network::LearnerInput;
 use crate::data::strided_part;
 use crate::recipe::{ClassWeights, Recipe};
-use crate::replicas::{Collective, HostCollective};
-use burn::tensor::Device;
+use crate::replicas::{Collective, HostCollective, replica_devices};
 use model::architecture::{Architecture, Block, Stem, StridePlacement, Variant};
 use model::checkpoint::Checkpoint;
+use model::engine::Device;
 use model::preprocess::{ImageBatch, Preprocessing};
 use model::random;
 use serde::Deserialize;
@@ -115,6 +116,10 @@ fn initial_weights_and_images_match_python() {
 }
 
 fn assert_steps_match_pytorch(names: &[&str]) {
+    [Device::Cpu, Device::Flex].into_iter().for_each(|device| assert_steps_on_device_match_pytorch(names, device));
+}
+
+fn assert_steps_on_device_match_pytorch(names: &[&str], device: Device) {
     let Golden { steps, batch: count, side, configurations, .. } = golden();
     for name in names {
         let Configuration { settings, losses, tensors } = &configurations[*name];
@@ -124,7 +129,8 @@ fn assert_steps_match_pytorch(names: &[&str]) {
             _ => None,
         };
         let start = small_checkpoint();
-        let mut learner = Learner::new(&start, &recipe, class_weights, 0, &Device::flex());
+        let device = replica_devices(device, None, None).unwrap().remove(0);
+        let mut learner = Learner::new(&start, &recipe, class_weights.clone(), 0, &device).unwrap();
         let collective = HostCollective::new(1).remove(0);
         for (step, expected) in losses.iter().enumerate().take(steps) {
             let batch = batch(step, count, side);
@@ -133,10 +139,10 @@ fn assert_steps_match_pytorch(names: &[&str]) {
             let (StepOutcome::Applied(metrics), _) =
                 learner.update(recipe.learning_rate, 0.0, &collective as &dyn Collective).unwrap()
             else {
-                panic!("{name} diverged");
+                panic!("{name} diverged on {}", device.name);
             };
             let loss = metrics.loss / metrics.weight;
-            assert!((loss / expected - 1.0).abs() < 1e-5, "{name}, step {step}: {loss}, not {expected}");
+            assert!((loss / expected - 1.0).abs() < 1e-5, "{name} on {}, step {step}: {loss}, not {expected}", device.name);
         }
         let end = learner.checkpoint(start.metadata().clone()).unwrap();
         for (tensor, Summary { l2, values }) in tensors {
@@ -144,13 +150,13 @@ fn assert_steps_match_pytorch(names: &[&str]) {
             let largest = actual.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
             let differences: Vec<f64> = sampled_values(&actual).zip(values).map(|(a, b)| a - b).collect();
             let max_error = differences.iter().fold(0.0_f64, |max_error, value| max_error.max(value.abs()));
-            assert!(max_error < 1e-4 * f64::from(largest), "{name}, {tensor}: maximum error {max_error}");
+            assert!(max_error < 1e-4 * f64::from(largest), "{name} on {}, {tensor}: maximum error {max_error}", device.name);
             // Twenty small steps change the weights little; compare the error also with the size of the change.
             let change = norm(sampled_values(&before).zip(values).map(|(a, b)| a - b));
             let error = norm(differences.into_iter());
-            assert!(error < 0.02 * change + 1e-6, "{name}, {tensor}: error {error} after a change of {change}");
+            assert!(error < 0.02 * change + 1e-6, "{name} on {}, {tensor}: error {error} after a change of {change}", device.name);
             let length = norm(actual.iter().map(|&value| f64::from(value)));
-            assert!((length / l2 - 1.0).abs() < 1e-4, "{name}, {tensor}: norm {length}, not {l2}");
+            assert!((length / l2 - 1.0).abs() < 1e-4, "{name} on {}, {tensor}: norm {length}, not {l2}", device.name);
         }
     }
 }

@@ -24,7 +24,7 @@ fn run(device: Device, replicas: usize, precision: &str) -> (Vec<f64>, Vec<Weigh
     let collectives = HostCollective::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
     run_replicas(collectives, |rank, collective: Box<dyn Collective>| {
         let recipe = Recipe::finetune_with(&[&format!("precision={precision}")]);
-        let mut learner = Learner::new(&small_checkpoint(), &recipe, None, 0, &devices[rank].device);
+        let mut learner = Learner::new(&small_checkpoint(), &recipe, None, 0, &devices[rank])?;
         for step in 0..STEPS {
             forward_backward_part(&mut learner, &batch(step, BATCH, SIDE), rank, replicas);
             let (StepOutcome::Applied(metrics), _) = learner.update(0.001, 0.0, &*collective)? else {

@@ -1,56 +1,32 @@
 //! A replica's network and optimiser: accumulates gradients, and applies optimiser steps together with the other
 //! replicas.
 
+use super::burn_network::BurnNetwork;
+use super::cpu_network::CpuNetwork;
 use super::cross_entropy::CrossEntropy;
-use super::ema::ExponentialMovingAverage;
-use super::gradients::BucketLayout;
+use super::ema::AverageSchedule;
 use super::loss_scale::LossScale;
-use super::metrics::{StepMetrics, class_rank};
-use super::mixing::MixingPlan;
-use super::network_tensors::{TensorFilter, flat_tensors, with_flat_tensors, with_sequential_ids};
-use super::optimiser::optimiser;
+use super::metrics::StepMetrics;
+use super::trainable_network::{LearnerInput, MicroBatch, TrainableNetwork};
 use crate::recipe::{Recipe, TrainedLayers, TrainingPrecision};
-use crate::replicas::{Collective, ReplicaLost};
+use crate::replicas::{Collective, ReplicaDevice, ReplicaLost, TrainingBackend};
 use anyhow::Result;
-use burn::module::Module;
-use burn::optim::ModuleOptimizer;
-use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, CheckpointError, Metadata};
-use model::network::{ResNet, normalise};
-use model::preprocess::ImageBatch;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A replica's network together with its optimiser, EMA and loss scale.
 pub struct Learner {
     architecture: Architecture,
-    network: ResNet,
-    optimiser: ModuleOptimizer,
-    ema: Option<ExponentialMovingAverage>,
+    network: Box<dyn TrainableNetwork>,
+    average: Option<AverageSchedule>,
     loss_scale: Option<LossScale>,
     /// Number of optimiser steps so far.
     steps: usize,
-
-    layers: TrainedLayers,
-    precision: DType,
     loss: CrossEntropy,
     clip_norm: Option<f64>,
-    bucket_layout: BucketLayout,
-    device: Device,
-
-    /// Accumulated gradients of the current step: weighted sums over images, in buckets. `None` before its first
-    /// forward pass.
-    gradients: Option<Vec<Tensor<1>>>,
-    /// Accumulated metrics of the current step.
-    metrics: StepMetrics,
-}
-
-/// Input of a forward pass.
-pub enum LearnerInput<'a> {
-    /// Images, and how to mix them.
-    Photos(&'a ImageBatch, MixingPlan),
-    /// Input of the classifier, `[batch, features]`, row by row.
-    Features(Vec<f32>),
 }
 
 /// State of a [`Learner`] that is saved in order to resume a run.
@@ -60,7 +36,7 @@ pub struct LearnerState {
     pub network: BTreeMap<String, Vec<f32>>,
     /// Tensors of the averaged network by their torchvision names.
     pub ema: Option<BTreeMap<String, Vec<f32>>>,
-    /// State of the optimiser, as serialised by Burn.
+    /// Serialised state of the optimiser.
     pub optimiser: Vec<u8>,
     pub loss_scale: Option<LossScale>,
     /// Number of optimiser steps.
@@ -78,72 +54,43 @@ pub enum StepOutcome {
 impl Learner {
     /// Creates a learner with the weights of a checkpoint. `class_weights` holds the weight of each class in the loss,
     /// if they differ. During the first `warmup` steps, the EMA copies the weights instead of averaging them.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
     pub fn new(
         start: &Checkpoint,
         recipe: &Recipe,
         class_weights: Option<Vec<f64>>,
         warmup: usize,
-        device: &Device,
-    ) -> Self {
-        let device = device.clone().autodiff();
-        let device = if recipe.gradient_checkpointing { device.gradient_checkpointing() } else { device };
-        let network = with_sequential_ids(ResNet::from_checkpoint(start, &device));
-        let is_trained = |name: &str| recipe.layers == TrainedLayers::All || name.starts_with("fc.");
-        let ema = recipe
-            .ema_decay
-            .map(|decay| ExponentialMovingAverage::new(&network, decay, recipe.ema_steps.unwrap_or(1), warmup));
-        Learner {
+        device: &ReplicaDevice,
+    ) -> Result<Self> {
+        let network: Box<dyn TrainableNetwork> = match &device.backend {
+            TrainingBackend::Cpu { threads } if runs_on_cpu_engine(recipe) => {
+                Box::new(CpuNetwork::new(start, recipe, *threads)?)
+            }
+            TrainingBackend::Cpu { .. } => Box::new(BurnNetwork::new(start, recipe, &burn::tensor::Device::flex())),
+            TrainingBackend::Burn(device) => Box::new(BurnNetwork::new(start, recipe, device)),
+        };
+        let average = recipe.ema_decay.map(|decay| AverageSchedule {
+            decay,
+            interval: recipe.ema_steps.unwrap_or(1),
+            warmup_steps: warmup,
+        });
+        Ok(Learner {
             architecture: start.architecture(),
-            bucket_layout: BucketLayout::new(&network, is_trained),
-            optimiser: optimiser(recipe),
-            ema,
+            network,
+            average,
             loss_scale: (recipe.precision == TrainingPrecision::F16).then(LossScale::default),
             steps: 0,
-            layers: recipe.layers,
-            precision: match recipe.precision {
-                TrainingPrecision::F32 => DType::F32,
-                TrainingPrecision::Bf16 => DType::BF16,
-                TrainingPrecision::F16 => DType::F16,
-            },
             loss: CrossEntropy::new(recipe.label_smoothing, class_weights),
             clip_norm: recipe.clip_norm,
-            network,
-            device,
-            gradients: None,
-            metrics: StepMetrics::default(),
-        }
+        })
     }
 
     /// Runs the forward and backward pass on a micro-batch, and adds its gradients to those of the current step.
-    pub fn forward_backward(&mut self, inputs: LearnerInput, classes: &[usize]) {
-        let mut targets = MixingPlan::default().targets(classes, self.architecture.classes);
-        let logits = match inputs {
-            LearnerInput::Photos(images, plan) => {
-                targets = plan.targets(classes, self.architecture.classes);
-                let images = plan.apply(normalise(images, &self.device));
-                self.network.forward(if self.precision == DType::F32 { images } else { images.cast(self.precision) })
-            }
-            LearnerInput::Features(rows) => {
-                let shape = [classes.len(), self.architecture.features()];
-                self.network.classify(Tensor::from_data(TensorData::new(rows, shape), &self.device))
-            }
-        };
-        let (loss, weight) = self.loss.sum(logits.clone(), &targets);
-        self.metrics.loss += loss.clone().into_scalar::<f64>();
-        self.metrics.weight += weight;
-        self.metrics.images += classes.len() as f64;
-        let rows: Vec<f32> = logits.detach().into_data().iter().collect();
-        let rows = rows.chunks_exact(self.architecture.classes).zip(classes);
-        self.metrics.correct += rows.filter(|(row, class)| class_rank(row, **class) == 0).count() as f64;
-
-        // Differentiate the mean loss, so that the magnitude of f16 gradients does not depend on the batch size.
-        let scale = self.loss_scale.map_or(1.0, LossScale::factor) / weight;
-        let gradients = self.bucket_layout.flatten((loss * scale).backward(), &self.network);
-        let weighted = gradients.into_iter().map(|bucket| bucket * weight);
-        self.gradients = Some(match self.gradients.take() {
-            Some(sums) => sums.into_iter().zip(weighted).map(|(sum, more)| sum + more).collect(),
-            None => weighted.collect(),
-        });
+    pub fn forward_backward(&mut self, input: LearnerInput, classes: &[usize]) {
+        let loss_scale = self.loss_scale.map_or(1.0, LossScale::factor);
+        self.network.forward_backward(MicroBatch { input, classes, loss: &self.loss, loss_scale });
     }
 
     /// Applies an optimiser step with the gradients that all replicas have accumulated. Also returns the sum of the
@@ -157,25 +104,29 @@ impl Learner {
         flag: f64,
         collective: &dyn Collective,
     ) -> Result<(StepOutcome, f64), ReplicaLost> {
-        let StepMetrics { loss, weight, correct, images } = std::mem::take(&mut self.metrics);
-        let zeros = || self.bucket_layout.zeros(&self.device.clone().inner());
-        let mut tensors = self.gradients.take().unwrap_or_else(zeros);
-        // If only the classifier is trained, no batch norm is run and the statistics do not change.
-        let with_statistics = self.layers == TrainedLayers::All && collective.world_size() > 1;
-        if with_statistics {
-            tensors.push(Tensor::cat(flat_tensors(&self.network, TensorFilter::RunningStatistics), 0));
-        }
-        let (mut tensors, sums) = collective.all_reduce(tensors, &[loss, weight, correct, images, flag])?;
+        let StepMetrics { loss, weight, correct, images } = self.network.take_metrics();
+        let numbers = [loss, weight, correct, images, flag];
+        let sums = if collective.world_size() > 1 {
+            let mut tensors = self.network.take_gradients();
+            let statistics = self.network.running_statistics();
+            let has_statistics = statistics.is_some();
+            tensors.extend(statistics);
+            let (mut tensors, sums) = collective.all_reduce(tensors, &numbers)?;
+            if has_statistics {
+                let sum = tensors.pop().expect("the statistics were pushed last");
+                self.network.set_running_statistics(sum / collective.world_size() as f64);
+            }
+            self.network.set_gradients(tensors);
+            sums
+        } else {
+            numbers.to_vec()
+        };
         let metrics = StepMetrics { loss: sums[0], weight: sums[1], correct: sums[2], images: sums[3] };
-        if with_statistics {
-            let sum = tensors.pop().expect("the statistics were pushed last");
-            self.set_running_statistics(sum / collective.world_size() as f64);
-        }
         if !metrics.loss.is_finite() {
             return Ok((StepOutcome::Diverged("the loss is not finite"), sums[4]));
         }
-        if metrics.images > 0.0 {
-            self.apply(tensors, metrics.weight, learning_rate);
+        if metrics.images == 0.0 || !self.apply(metrics.weight, learning_rate) {
+            self.network.clear_gradients();
         }
         if self.loss_scale.is_some_and(|scale| scale.factor() < 1.0) {
             return Ok((StepOutcome::Diverged("gradients overflow f16 at every loss scale"), sums[4]));
@@ -183,43 +134,33 @@ impl Learner {
         Ok((StepOutcome::Applied(metrics), sums[4]))
     }
 
-    /// Applies an optimiser step. `sums` holds the sums of the gradients, multiplied by the loss scale; division by
-    /// `weight` gives the mean.
-    fn apply(&mut self, sums: Vec<Tensor<1>>, weight: f64, learning_rate: f64) {
-        let factor = 1.0 / (weight * self.loss_scale.map_or(1.0, LossScale::factor));
-        let mut buckets: Vec<_> = sums.into_iter().map(|sum| sum * factor).collect();
+    /// Applies an optimiser step, unless gradients overflowed, and returns whether it did. The gradients are sums,
+    /// multiplied by the loss scale; division by `weight` gives the mean.
+    fn apply(&mut self, weight: f64, learning_rate: f64) -> bool {
+        let mut factor = 1.0 / (weight * self.loss_scale.map_or(1.0, LossScale::factor));
         if self.loss_scale.is_some() || self.clip_norm.is_some() {
-            let squares = buckets.iter().map(|bucket| bucket.clone().square().sum());
-            let norm = Tensor::cat(squares.collect(), 0).sum().into_scalar::<f64>().sqrt();
+            let norm = self.network.gradient_norm(factor);
             if let Some(scale) = &mut self.loss_scale {
                 scale.update(norm.is_finite());
                 if !norm.is_finite() {
-                    return;
+                    return false;
                 }
             }
             // As in `torch.nn.utils.clip_grad_norm_`.
-            if let Some(clip) = self.clip_norm.map(|largest| largest / (norm + 1e-6)).filter(|clip| *clip < 1.0) {
-                buckets = buckets.into_iter().map(|bucket| bucket * clip).collect();
-            }
+            let clip = self.clip_norm.map_or(1.0, |largest| largest / (norm + 1e-6));
+            factor *= clip.min(1.0);
         }
-        let gradients = self.bucket_layout.unflatten(&buckets, &self.network);
-        self.network = self.optimiser.step(learning_rate, self.network.clone(), gradients);
+        self.network.step(learning_rate, factor);
         self.steps += 1;
-        if let Some(ema) = &mut self.ema {
-            ema.update(&self.network, self.steps);
+        if let Some(update) = self.average.and_then(|average| average.update_after(self.steps)) {
+            self.network.update_average(update);
         }
+        true
     }
 
-    fn set_running_statistics(&mut self, flat: Tensor<1>) {
-        let mut start = 0;
-        let cut = |old: Tensor<1>| {
-            let end = start + old.dims()[0];
-            let new = flat.clone().slice(start..end);
-            start = end;
-            new
-        };
-        let new = flat_tensors(&self.network, TensorFilter::RunningStatistics).into_iter().map(cut).collect();
-        self.network = with_flat_tensors(self.network.clone(), TensorFilter::RunningStatistics, new);
+    /// Returns the total time of each kind of operation so far, if the network measures it.
+    pub fn profile(&self) -> Vec<(String, Duration)> {
+        self.network.profile()
     }
 
     /// Returns a checkpoint of the weights for evaluation: the EMA if there is one.
@@ -227,27 +168,29 @@ impl Learner {
     /// # Errors
     /// Returns an error if a weight is not finite.
     pub fn checkpoint(&self, metadata: Metadata) -> Result<Checkpoint, CheckpointError> {
-        Checkpoint::new(metadata, self.evaluation_network().tensors(&self.architecture))
+        Checkpoint::new(metadata, self.evaluation_tensors())
     }
 
     /// Returns a function from features `[batch, features]` to logits `[batch, classes]`, both row by row, which uses
     /// the weights for evaluation.
     pub fn classifier(&self) -> impl Fn(Vec<f32>) -> Vec<f32> {
-        let (network, width, device) =
-            (self.evaluation_network(), self.architecture.features(), self.device.clone().inner());
+        let mut tensors = self.evaluation_tensors();
+        let device = burn::tensor::Device::flex();
+        let (classes, width) = (self.architecture.classes, self.architecture.features());
+        let mut tensor = |name: &str| tensors.remove(name).expect("every network has a classifier");
+        let weight = Tensor::<2>::from_data(TensorData::new(tensor("fc.weight"), [classes, width]), &device);
+        let bias = Tensor::<2>::from_data(TensorData::new(tensor("fc.bias"), [1, classes]), &device);
         move |features| {
             let shape = [features.len() / width, width];
-            let logits = network.classify(Tensor::from_data(TensorData::new(features, shape), &device));
+            let features = Tensor::<2>::from_data(TensorData::new(features, shape), &device);
+            let logits = features.matmul(weight.clone().transpose()) + bias.clone();
             logits.into_data().iter().collect()
         }
     }
 
-    /// Returns the network for evaluation, without autodiff: the EMA if there is one.
-    fn evaluation_network(&self) -> ResNet {
-        match &self.ema {
-            Some(ema) => ema.network(&self.network),
-            None => self.network.valid(),
-        }
+    /// Returns the tensors for evaluation: the EMA if there is one.
+    fn evaluation_tensors(&self) -> BTreeMap<String, Vec<f32>> {
+        self.network.averaged_tensors().unwrap_or_else(|| self.network.tensors())
     }
 
     /// Returns the state that [`Learner::load_state`] restores.
@@ -256,9 +199,9 @@ impl Learner {
     /// Returns an error if the state of the optimiser cannot be serialised.
     pub fn state(&self) -> Result<LearnerState> {
         Ok(LearnerState {
-            network: self.network.tensors(&self.architecture),
-            ema: self.ema.as_ref().map(|ema| ema.network(&self.network).tensors(&self.architecture)),
-            optimiser: self.optimiser.into_bytes()?.to_vec(),
+            network: self.network.tensors(),
+            ema: self.network.averaged_tensors(),
+            optimiser: self.network.optimiser_state()?,
             loss_scale: self.loss_scale,
             steps: self.steps,
         })
@@ -269,25 +212,25 @@ impl Learner {
     /// # Errors
     /// Returns an error if tensors are missing, or if the state of the optimiser is invalid.
     pub fn load_state(&mut self, metadata: &Metadata, state: LearnerState) -> Result<()> {
-        let network = |tensors| -> Result<ResNet> {
-            let checkpoint = Checkpoint::new(metadata.clone(), tensors)?;
-            Ok(with_sequential_ids(ResNet::from_checkpoint(&checkpoint, &self.device)))
-        };
-        if let (Some(ema), Some(tensors)) = (&mut self.ema, state.ema) {
-            ema.restore(&network(tensors)?);
-        }
-        self.network = network(state.network)?;
-        self.optimiser = self.optimiser.clone().from_bytes(Bytes::from_bytes_vec(state.optimiser))?;
+        let checkpoint = |tensors| Checkpoint::new(metadata.clone(), tensors);
+        let average = state.ema.map(checkpoint).transpose()?;
+        self.network.restore(&checkpoint(state.network)?, average.as_ref(), state.optimiser)?;
         (self.loss_scale, self.steps) = (state.loss_scale, state.steps);
         Ok(())
     }
+}
+
+/// Returns whether the CPU engine can train what the recipe asks for. Otherwise, Burn does.
+fn runs_on_cpu_engine(recipe: &Recipe) -> bool {
+    recipe.layers == TrainedLayers::All && recipe.precision == TrainingPrecision::F32
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::golden::{batch, forward_backward_part, small_checkpoint};
     use super::*;
-    use crate::replicas::{HostCollective, run_replicas};
+    use crate::replicas::{HostCollective, replica_devices, run_replicas};
+    use model::engine::Device;
     use std::sync::Mutex;
 
     const SIDE: usize = 32;
@@ -295,7 +238,8 @@ mod tests {
     const STEPS: usize = 4;
 
     fn learner(changes: &[&str]) -> Learner {
-        Learner::new(&small_checkpoint(), &Recipe::finetune_with(changes), None, 0, &Device::flex())
+        let device = replica_devices(Device::Cpu, None, None).unwrap().remove(0);
+        Learner::new(&small_checkpoint(), &Recipe::finetune_with(changes), None, 0, &device).unwrap()
     }
 
     /// Trains replicas that accumulate `parts` micro-batches each, and returns their weights after each step, by rank.

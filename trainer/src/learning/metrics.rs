@@ -37,6 +37,12 @@ pub fn class_rank(logits: &[f32], class: usize) -> usize {
     logits.iter().enumerate().filter(|&entry| ranks_before(entry)).count()
 }
 
+/// Returns the number of images whose class has the largest logit. `logits` are `[batch, classes]`, row by row.
+pub fn count_correct(logits: &[f32], classes: &[usize]) -> f64 {
+    let rows = logits.chunks_exact(logits.len() / classes.len().max(1)).zip(classes);
+    rows.filter(|(row, class)| class_rank(row, **class) == 0).count() as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,8 @@
 //! Optimisation of a network: forward and backward pass, loss, optimiser, and everything else that changes the weights.
 
+mod burn_network;
+mod cpu_network;
+mod cpu_optimiser;
 mod cross_entropy;
 mod ema;
 #[cfg(test)]
@@ -14,9 +17,11 @@ mod mixing;
 mod network_tensors;
 mod optimiser;
 mod timing;
+mod trainable_network;
 
-pub use learner::{Learner, LearnerInput, LearnerState, StepOutcome};
+pub use learner::{Learner, LearnerState, StepOutcome};
 pub use loss_scale::LossScale;
 pub use metrics::{StepMetrics, class_rank};
 pub use mixing::Mixing;
-pub use timing::{StepTiming, measure_step};
+pub use timing::{OperationTiming, StepBenchmark, StepTiming};
+pub use trainable_network::LearnerInput;

@@ -47,18 +47,23 @@ fn sgd(recipe: &Recipe, decay: f64) -> SgdConfig {
     SgdConfig::new().with_momentum(momentum).with_weight_decay(decay)
 }
 
-const BETAS: [f64; 2] = [0.9, 0.999];
+/// Default decay rates of Adam's moments.
+pub const DEFAULT_BETAS: [f64; 2] = [0.9, 0.999];
+/// Default of the value that AdamW adds to the square root of the second moment.
+pub const ADAMW_EPSILON: f64 = 1e-8;
+/// Default of the value that LAMB adds to the square root of the second moment.
+pub const LAMB_EPSILON: f64 = 1e-6;
 
 fn adamw(recipe: &Recipe, decay: f64) -> AdamWConfig {
-    let [beta_1, beta_2] = recipe.betas.unwrap_or(BETAS).map(|beta| beta as f32);
+    let [beta_1, beta_2] = recipe.betas.unwrap_or(DEFAULT_BETAS).map(|beta| beta as f32);
     let config = AdamWConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_weight_decay(decay as f32);
-    config.with_epsilon(recipe.epsilon.unwrap_or(1e-8) as f32)
+    config.with_epsilon(recipe.epsilon.unwrap_or(ADAMW_EPSILON) as f32)
 }
 
 fn lamb(recipe: &Recipe, decay: f64) -> LambConfig {
-    let [beta_1, beta_2] = recipe.betas.unwrap_or(BETAS).map(|beta| beta as f32);
+    let [beta_1, beta_2] = recipe.betas.unwrap_or(DEFAULT_BETAS).map(|beta| beta as f32);
     let config = LambConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_weight_decay(decay as f32);
-    config.with_epsilon(recipe.epsilon.unwrap_or(1e-6) as f32)
+    config.with_epsilon(recipe.epsilon.unwrap_or(LAMB_EPSILON) as f32)
 }
 
 #[cfg(test)]

@@ -1,119 +1,142 @@
-//! Benchmark of a training step: its total duration, and how much of it convolutions take.
+//! Benchmark of a training step: its total duration, and how much of it each kind of operation takes.
 
-use super::learner::{Learner, LearnerInput};
+use super::learner::Learner;
 use super::mixing::MixingPlan;
+use super::trainable_network::LearnerInput;
 use crate::recipe::Recipe;
-use crate::replicas::HostCollective;
+use crate::replicas::{HostCollective, ReplicaDevice, TrainingBackend};
 use anyhow::Result;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Distribution, Tensor};
 use model::architecture::{Architecture, Convolution, StemLayers};
-use model::checkpoint::{Checkpoint, Metadata};
-use model::network::{Initialisation, ResNet};
 use model::preprocess::{ImageBatch, Preprocessing};
 use model::random;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// Median times in seconds.
+/// Median time of a step, and the time of its operations, in seconds.
 #[derive(Debug, Serialize)]
 pub struct StepTiming {
-    /// A whole training step.
     pub step: f64,
-    /// Forward pass of all convolutions, measured one by one.
-    pub convolutions_forward: f64,
-    /// Gradients of the convolutions' inputs, measured one by one.
-    #[serde(rename = "convolutions_to_inputs")]
-    pub convolutions_input_gradients: f64,
-    /// Gradients of the convolutions' weights, measured one by one.
-    #[serde(rename = "convolutions_to_weights")]
-    pub convolutions_weight_gradients: f64,
-    /// Everything else: norms, activations, pools, classifier, loss, optimiser.
-    pub rest: f64,
+    pub operations: Vec<OperationTiming>,
 }
 
+/// Time of a kind of operation.
+#[derive(Debug, Serialize)]
+pub struct OperationTiming {
+    pub name: String,
+    pub seconds: f64,
+}
+
+/// What is measured.
+pub struct StepBenchmark<'a> {
+    pub recipe: &'a Recipe,
+    pub architecture: Architecture,
+    /// Width and height of the images.
+    pub side: usize,
+    pub batch: usize,
+    pub device: &'a ReplicaDevice,
+    /// Minimum total duration of the steps.
+    pub duration: Duration,
+}
+
+/// Name of the row of everything that is not measured by itself.
+const REST: &str = "everything else";
 /// Minimum number of repetitions of a measurement.
 const MIN_REPETITIONS: usize = 5;
 /// Minimum total duration of the repetitions for one layer.
 const DURATION_PER_LAYER: Duration = Duration::from_millis(500);
 
-/// Measures steps on `batch` random images of `side` by `side` pixels, without data loading, for at least `duration`.
-///
-/// # Errors
-/// Returns an error if the network cannot be created.
-pub fn measure_step(
-    recipe: &Recipe,
-    architecture: &Architecture,
-    side: usize,
-    batch: usize,
-    device: &Device,
-    duration: Duration,
-) -> Result<StepTiming> {
-    let network = ResNet::new(architecture, Initialisation::default(), &Device::flex());
-    let start = Checkpoint::new(Metadata::new(*architecture), network.tensors(architecture))?;
-    let mut learner = Learner::new(&start, recipe, None, 0, device);
-    let Preprocessing { mean, std, .. } = Preprocessing::default();
-    let images = ImageBatch::new(random::pixels(1, batch * side * side * 3), [batch, side, side], mean, std)?;
-    let classes: Vec<usize> = (0..batch).map(|index| index % architecture.classes).collect();
-    let collective = HostCollective::new(1).remove(0);
-    let mut result = Ok(());
-    let step = median(duration, || {
-        learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
-        if let Err(lost) = learner.update(1e-4, 0.0, &collective) {
-            result = Err(lost);
-        }
-        device.sync().ok();
-    });
-    result?;
-
-    let [mut forward, mut input_gradients, mut weight_gradients] = [0.0; 3];
-    for (index, (layer, side)) in convolutions_with_sides(architecture, side).into_iter().enumerate() {
-        let shape = [batch, layer.in_channels, side, side];
-        let input = || Tensor::<4>::random(shape, Distribution::Default, device);
-        let weight = || Tensor::<4>::random(layer.weight_shape(), Distribution::Default, device);
-        let options = || ConvOptions::new([layer.stride; 2], [layer.padding; 2], [1, 1], layer.groups);
-        let (plain_input, plain_weight) = (input(), weight());
-        forward += median(DURATION_PER_LAYER, || {
-            conv2d(plain_input.clone(), plain_weight.clone(), None, options());
-            device.sync().ok();
+impl StepBenchmark<'_> {
+    /// Measures steps on random images, without data loading. `progress` is called before each part of the benchmark.
+    ///
+    /// On the CPU engine, operations are timed during the steps, and their times are means; on Burn's devices, each
+    /// convolution is measured by itself.
+    ///
+    /// # Errors
+    /// Returns an error if the device fails.
+    pub fn run(&self, progress: impl Fn(&str)) -> Result<StepTiming> {
+        let StepBenchmark { recipe, architecture, side, batch, device, duration } = *self;
+        let mut learner = Learner::new(&random::checkpoint(architecture), recipe, None, 0, device)?;
+        let Preprocessing { mean, std, .. } = Preprocessing::default();
+        let images = ImageBatch::new(random::pixels(1, batch * side * side * 3), [batch, side, side], mean, std)?;
+        let classes: Vec<usize> = (0..batch).map(|index| index % architecture.classes).collect();
+        let collective = HostCollective::new(1).remove(0);
+        progress("steps");
+        let (mut result, mut steps) = (Ok(()), 0);
+        let step = median(duration, || {
+            learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
+            if let Err(lost) = learner.update(1e-4, 0.0, &collective) {
+                result = Err(lost);
+            }
+            if let TrainingBackend::Burn(device) = &device.backend {
+                device.sync().ok();
+            }
+            steps += 1;
         });
-        let track = |tensor: Tensor<4>, requires_grad: bool| {
-            if requires_grad { Tensor::from_inner(tensor).require_grad() } else { Tensor::from_inner(tensor) }
+        result?;
+        let mut operations: Vec<OperationTiming> = match &device.backend {
+            TrainingBackend::Cpu { .. } => learner
+                .profile()
+                .into_iter()
+                .map(|(name, total)| OperationTiming { name, seconds: total.as_secs_f64() / f64::from(steps) })
+                .collect(),
+            TrainingBackend::Burn(device) => self.measure_convolutions(device, progress),
         };
-        let backward = |for_input: bool| {
-            // A random gradient of the output; that of a plain sum would be constant.
-            let size = layer.output_size(side);
-            let output_gradient = Tensor::from_inner(Tensor::random(
-                [batch, layer.out_channels, size, size],
-                Distribution::Default,
-                device,
-            ));
-            median_of(DURATION_PER_LAYER, || {
-                let input = track(plain_input.clone(), for_input);
-                let weight = track(plain_weight.clone(), !for_input);
-                let output = (conv2d(input, weight, None, options()) * output_gradient.clone()).sum();
-                device.sync().ok();
-                let start = Instant::now();
-                output.backward();
-                device.sync().ok();
-                start.elapsed()
-            })
-        };
-        // The gradient with respect to the images is not needed.
-        if index > 0 {
-            input_gradients += backward(true);
-        }
-        weight_gradients += backward(false);
+        let measured: f64 = operations.iter().map(|operation| operation.seconds).sum();
+        operations.push(OperationTiming { name: REST.to_owned(), seconds: step - measured });
+        Ok(StepTiming { step, operations })
     }
-    let rest = step - forward - input_gradients - weight_gradients;
-    Ok(StepTiming {
-        step,
-        convolutions_forward: forward,
-        convolutions_input_gradients: input_gradients,
-        convolutions_weight_gradients: weight_gradients,
-        rest,
-    })
+
+    /// Measures forward pass and gradients of each convolution on a Burn device.
+    fn measure_convolutions(&self, device: &Device, progress: impl Fn(&str)) -> Vec<OperationTiming> {
+        let [mut forward, mut input_gradients, mut weight_gradients] = [0.0; 3];
+        for (index, (layer, side)) in convolutions_with_sides(&self.architecture, self.side).into_iter().enumerate() {
+            progress(&layer.name);
+            let shape = [self.batch, layer.in_channels, side, side];
+            let plain_input = Tensor::<4>::random(shape, Distribution::Default, device);
+            let plain_weight = Tensor::<4>::random(layer.weight_shape(), Distribution::Default, device);
+            let options = || ConvOptions::new([layer.stride; 2], [layer.padding; 2], [1, 1], layer.groups);
+            forward += median(DURATION_PER_LAYER, || {
+                conv2d(plain_input.clone(), plain_weight.clone(), None, options());
+                device.sync().ok();
+            });
+            let track = |tensor: Tensor<4>, requires_grad: bool| {
+                if requires_grad { Tensor::from_inner(tensor).require_grad() } else { Tensor::from_inner(tensor) }
+            };
+            let backward = |for_input: bool| {
+                // A random gradient of the output; that of a plain sum would be constant.
+                let size = layer.output_size(side);
+                let output_gradient = Tensor::from_inner(Tensor::random(
+                    [self.batch, layer.out_channels, size, size],
+                    Distribution::Default,
+                    device,
+                ));
+                median_of(DURATION_PER_LAYER, || {
+                    let input = track(plain_input.clone(), for_input);
+                    let weight = track(plain_weight.clone(), !for_input);
+                    let output = (conv2d(input, weight, None, options()) * output_gradient.clone()).sum();
+                    device.sync().ok();
+                    let start = Instant::now();
+                    output.backward();
+                    device.sync().ok();
+                    start.elapsed()
+                })
+            };
+            // The gradient with respect to the images is not needed.
+            if index > 0 {
+                input_gradients += backward(true);
+            }
+            weight_gradients += backward(false);
+        }
+        let times = [
+            ("convolutions", forward),
+            ("gradients of the convolutions' inputs", input_gradients),
+            ("gradients of the convolutions' weights", weight_gradients),
+        ];
+        times.map(|(name, seconds)| OperationTiming { name: name.to_owned(), seconds }).into()
+    }
 }
 
 /// Returns every convolution with the side of its input, for images of `side` by `side` pixels.

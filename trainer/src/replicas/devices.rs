@@ -5,12 +5,25 @@ use anyhow::{Result, bail};
 use model::engine::{self, Device};
 use pollster::block_on;
 use std::num::NonZero;
+use std::thread;
 
-/// Device of a replica: its name on the command line, and the corresponding Burn device.
+/// Device of a replica: its name on the command line, and what trains on it.
 #[derive(Clone, Debug)]
 pub struct ReplicaDevice {
     pub name: Device,
-    pub device: burn::tensor::Device,
+    pub backend: TrainingBackend,
+}
+
+/// Implementation of training.
+#[derive(Clone, Debug)]
+pub enum TrainingBackend {
+    /// The kernels of the CPU engine.
+    Cpu {
+        /// Number of threads; by default one per core.
+        threads: Option<NonZero<usize>>,
+    },
+    /// Burn, on one of its devices.
+    Burn(burn::tensor::Device),
 }
 
 /// Returns one device per replica: the first `gpus` CUDA devices, or `replicas` times `device` (default: once). If
@@ -37,25 +50,33 @@ pub fn replica_devices(
         }
         return Ok(devices);
     }
-    let device = if gpus.is_some() { Device::Cpu } else { device };
-    Ok(vec![open(device)?; replicas.map_or(1, NonZero::get)])
+    let name = if gpus.is_some() { Device::Cpu } else { device };
+    let (mut device, replicas) = (open(name)?, replicas.map_or(1, NonZero::get));
+    if let TrainingBackend::Cpu { threads } = &mut device.backend {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        *threads = NonZero::new((cores / replicas).max(1));
+    }
+    Ok(vec![device; replicas])
 }
 
 fn open(name: Device) -> Result<ReplicaDevice> {
-    // The CPU engine of `model` only does inference; training on the CPU uses Burn's backend flex.
-    let device = match name {
-        Device::Cpu => burn::tensor::Device::flex(),
+    let backend = match name {
+        Device::Cpu => TrainingBackend::Cpu { threads: None },
         Device::WebGpu(_) => bail!("training is not supported on {name}; use cpu, flex, wgpu[:N] or cuda[:N]"),
-        _ => block_on(engine::burn_device(name))?,
+        _ => TrainingBackend::Burn(block_on(engine::burn_device(name))?),
     };
-    Ok(ReplicaDevice { name, device })
+    Ok(ReplicaDevice { name, backend })
 }
 
 /// Returns one collective per replica, ordered by rank: NCCL if all devices are CUDA devices, otherwise host memory.
 pub fn collectives(devices: &[ReplicaDevice]) -> Vec<Box<dyn Collective>> {
     #[cfg(feature = "cuda")]
     if devices.iter().all(|device| matches!(device.name, Device::Cuda(_))) {
-        let devices: Vec<_> = devices.iter().map(|device| device.device.clone()).collect();
+        let devices = devices.iter().filter_map(|device| match &device.backend {
+            TrainingBackend::Burn(device) => Some(device.clone()),
+            TrainingBackend::Cpu { .. } => None,
+        });
+        let devices: Vec<_> = devices.collect();
         return super::collective::NcclCollective::new(&devices).into_iter().map(|one| Box::new(one) as _).collect();
     }
     HostCollective::new(devices.len()).into_iter().map(|one| Box::new(one) as _).collect()

@@ -5,5 +5,5 @@ mod devices;
 mod run;
 
 pub use collective::{Collective, HostCollective, ReplicaLost};
-pub use devices::{ReplicaDevice, collectives, replica_devices};
+pub use devices::{ReplicaDevice, TrainingBackend, collectives, replica_devices};
 pub use run::run_replicas;

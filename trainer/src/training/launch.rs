@@ -73,8 +73,7 @@ impl Training {
         };
         let prepared = prepare();
         let replica = |device: &ReplicaDevice, collective| -> Result<()> {
-            let mut learner =
-                Learner::new(&initial_weights, &context.recipe, class_weights.clone(), warmup, &device.device);
+            let mut learner = Learner::new(&initial_weights, &context.recipe, class_weights.clone(), warmup, device)?;
             if let Some(state) = &state {
                 learner.load_state(&state.metadata, state.learner.clone())?;
             }

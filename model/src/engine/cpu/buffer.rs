@@ -10,6 +10,7 @@ pub const F32_BYTES: usize = size_of::<f32>();
 const CACHE_LINE: usize = 64;
 
 /// A buffer of f32 values that starts at a cache line, or at a large page if it fills one.
+#[derive(Default)]
 pub struct AlignedBuffer {
     values: Vec<f32>,
     start: usize,

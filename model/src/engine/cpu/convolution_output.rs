@@ -4,6 +4,44 @@ use super::blocked_shape::{BLOCK, BlockedShape};
 use super::buffer::SharedMutSlice;
 use super::simd::Simd;
 
+/// The pixels of a value that a convolution computes: all of them, or those at some position plus multiples of `step`.
+#[derive(Clone, Copy)]
+pub struct PixelGrid {
+    /// Distance from a computed pixel to the next.
+    pub step: usize,
+    /// Position of the first computed pixel, `[y, x]`.
+    pub first: [usize; 2],
+    /// Number of computed rows in an image.
+    pub height: usize,
+    /// Number of computed pixels in a row.
+    pub width: usize,
+}
+
+impl PixelGrid {
+    /// Returns the grid of all pixels of a value.
+    pub fn all(shape: &BlockedShape) -> Self {
+        PixelGrid::every(shape, 1, [0, 0])
+    }
+
+    /// Returns the grid of the pixels at `first` plus multiples of `step`.
+    pub fn every(shape: &BlockedShape, step: usize, first: [usize; 2]) -> Self {
+        let count = |side: usize, first: usize| side.saturating_sub(first).div_ceil(step);
+        PixelGrid { step, first, height: count(shape.height, first[0]), width: count(shape.width, first[1]) }
+    }
+
+    /// Returns the number of computed pixels in an image.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Returns the offset of a pixel of the grid in a block of channels.
+    #[inline(always)]
+    pub fn offset(&self, shape: &BlockedShape, image: usize, y: usize, x: usize) -> usize {
+        let [first_y, first_x] = self.first;
+        shape.offset(image, first_y + y * self.step + shape.border, first_x + x * self.step + shape.border)
+    }
+}
+
 /// Output of a convolution with everything that is fused into it.
 #[derive(Clone, Copy)]
 pub struct ConvolutionOutput<'a> {
@@ -15,6 +53,8 @@ pub struct ConvolutionOutput<'a> {
     /// The value that is written, `[out_channels / 16, batch, height, width, 16]`.
     pub values: SharedMutSlice<'a>,
     pub shape: &'a BlockedShape,
+    /// The pixels that are written.
+    pub grid: PixelGrid,
 }
 
 impl ConvolutionOutput<'_> {

@@ -3,6 +3,7 @@
 
 use super::arena::{AllocationRequest, allocate};
 use super::blocked_shape::BlockedShape;
+use super::convolution_output::PixelGrid;
 use super::direct_conv::DirectSchedule;
 use super::padded_image::PaddedImage;
 use super::simd::InstructionSet;
@@ -76,7 +77,8 @@ impl ExecutionLayout {
                 }
                 PackedOperation::Direct(weights, _) => {
                     let residual = step.residual.map(|value| &shapes[value]);
-                    let schedule = DirectSchedule::new(weights, from, to, residual, set, threads);
+                    let grid = PixelGrid::all(to);
+                    let schedule = DirectSchedule::new(weights, from, to, &grid, residual, set, threads);
                     (StepSchedule::Direct(schedule), DirectSchedule::shared_len(weights, from))
                 }
                 PackedOperation::Winograd(weights, _) => {

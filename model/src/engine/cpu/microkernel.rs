@@ -23,7 +23,7 @@ macro_rules! unroll {
         })*
     };
 }
-pub(super) use unroll;
+pub(crate) use unroll;
 
 /// Computes the sums of one register tile. A run has `RUN_LENGTH` values; each is a pair of bf16 values if `BF16_PAIRS`
 /// is set.
@@ -164,7 +164,7 @@ impl Epilogue for StoreSums<'_> {
     }
 }
 
-/// Writes the sums to the output of a convolution, for pixels that are adjacent in memory.
+/// Writes the sums to the output of a convolution, for adjacent pixels of a row of its grid.
 pub struct WritePixels<'a> {
     pub output: ConvolutionOutput<'a>,
     /// First output channel of the tile.
@@ -181,7 +181,8 @@ impl Epilogue for WritePixels<'_> {
         let WritePixels { output, channel, at, residual_at } = self;
         unroll!(ROW in [0 1 2 3 4 5 6 7 8 9 10 11 12 13] => if ROW < ROWS {
             unroll!(COLUMN in [0 1 2 3] => if COLUMN < COLUMNS {
-                let (at, residual_at) = (at + ROW * BLOCK, residual_at + ROW * BLOCK);
+                let distance = ROW * output.grid.step * BLOCK;
+                let (at, residual_at) = (at + distance, residual_at + distance);
                 // SAFETY: the schedule splits rows into tiles that cover each pixel and channel of the output once.
                 unsafe { output.write(simd, sums[ROW][COLUMN], channel + COLUMN * S::LANES, at, residual_at) };
             });

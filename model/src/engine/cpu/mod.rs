@@ -8,19 +8,19 @@
 mod algorithm;
 mod arena;
 mod bf16_pairs;
-mod blocked_shape;
-mod buffer;
-mod convolution_output;
-mod direct_conv;
+pub(crate) mod blocked_shape;
+pub(crate) mod buffer;
+pub(crate) mod convolution_output;
+pub(crate) mod direct_conv;
 mod execution_layout;
-mod microkernel;
-mod padded_image;
+pub(crate) mod microkernel;
+pub(crate) mod padded_image;
 mod peak;
 mod pooling;
-mod simd;
+pub(crate) mod simd;
 mod single_convolution;
 mod steps;
-mod thread_pool;
+pub(crate) mod thread_pool;
 mod winograd;
 mod workspace;
 
@@ -34,7 +34,7 @@ use super::{Activation, Device, EngineError, EngineOptions, Input, Logits, Opera
 use crate::plan::{Plan, Tap, ValueId};
 use blocked_shape::BlockedShape;
 use buffer::SharedMutSlice;
-use convolution_output::ConvolutionOutput;
+use convolution_output::{ConvolutionOutput, PixelGrid};
 use execution_layout::{ExecutionLayout, StepSchedule};
 use parking_lot::Mutex;
 use std::num::NonZero;
@@ -197,7 +197,7 @@ impl CpuEngine {
         let output = SharedMutSlice::new(output);
         let convolution_output = |bias| {
             let residual = step.residual.map(|value| (residual, &layout.shapes[value]));
-            ConvolutionOutput { bias, residual, relu: step.relu, values: output, shape }
+            ConvolutionOutput { bias, residual, relu: step.relu, values: output, shape, grid: PixelGrid::all(shape) }
         };
         match (&step.operation, &layout.schedules[index]) {
             (PackedOperation::Direct(weights, bias), StepSchedule::Direct(schedule)) => {

@@ -100,6 +100,11 @@ fn cutmix_blend(side: usize, lambda: f64, x: usize, y: usize) -> Blend {
 }
 
 impl MixingPlan {
+    /// Returns whether the plan leaves any batch unchanged.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
     /// Applies the plan to normalised images `[batch, 3, side, side]`, in the order of the plan.
     ///
     /// # Panics

@@ -1,9 +1,11 @@
 //! Direct convolution as matrix products: 1x1 filters with any stride, larger filters without im2col, the stem with
 //! its three colour channels, and the classifier, which is a 1x1 convolution of one pixel.
 
+mod filter;
 mod schedule;
 mod weights;
 
+pub use filter::Filter;
 pub use schedule::DirectSchedule;
 pub use weights::DirectWeights;
 
@@ -40,8 +42,8 @@ impl DirectConvolution<'_> {
         let convolution = &DirectConvolution { input, ..*self };
         let DirectSchedule { ref rows, tiles_per_row, tile_parts, panel_parts, .. } = *self.schedule;
         let tiles = rows.count * tiles_per_row;
-        self.output.check(self.weights.panels() * self.weights.panel);
-        assert_eq!(rows.count * rows.length, self.output.shape.pixels());
+        self.output.check(self.weights.panels() * self.weights.layout.panel);
+        assert_eq!(rows.count * rows.length, self.output.shape.batch * self.output.grid.pixels());
         threads.for_each(tile_parts * panel_parts, |task| {
             set.run(Task {
                 convolution,
@@ -69,17 +71,16 @@ impl Kernel for Task<'_> {
         let depth = weights.packed.len() / weights.panels();
         for panel in self.panels {
             let packed = &weights.packed[panel * depth..][..depth];
-            let first_block = weights.first_blocks[panel] * schedule.block_stride;
+            let first_block = weights.layout.first_blocks[panel] * schedule.block_stride;
             for tile in self.tiles.clone() {
-                let prefetch = WeightPrefetch::new(depth, weights.panel, tile - self.tiles.start, self.tiles.len());
+                let prefetch = WeightPrefetch::new(depth, weights.layout.panel, tile - self.tiles.start, self.tiles.len());
                 let (row, part) = (tile / tiles_per_row, tile % tiles_per_row);
                 let pixels = split_range(rows.length, tiles_per_row, part);
                 let (image, y) = (row / rows.per_image, row % rows.per_image);
                 let origin = first_block + rows.start + image * rows.image_stride + y * rows.row_stride;
-                let offset =
-                    |shape: &BlockedShape| shape.offset(image, y + shape.border, shape.border) + pixels.start * BLOCK;
+                let offset = |shape: &BlockedShape| output.grid.offset(shape, image, y, pixels.start);
                 let (at, residual_at) = (offset(output.shape), output.residual.map_or(0, |(_, shape)| offset(shape)));
-                let epilogue = WritePixels { output, channel: panel * weights.panel, at, residual_at };
+                let epilogue = WritePixels { output, channel: panel * weights.layout.panel, at, residual_at };
                 let operands = Operands { input, origin, runs, weights: packed, prefetch };
                 run_microkernel(simd, weights, pixels, operands, epilogue);
             }
@@ -107,7 +108,7 @@ fn run_microkernel<S: Simd>(
     }
     macro_rules! columns {
         ($pixel_stride:expr, $run_length:expr, $pairs:literal) => {
-            match weights.columns {
+            match weights.layout.columns {
                 1 => tile!(1, $pixel_stride, $run_length, $pairs),
                 2 => tile!(2, $pixel_stride, $run_length, $pairs),
                 4 => tile!(4, $pixel_stride, $run_length, $pairs),
@@ -115,19 +116,20 @@ fn run_microkernel<S: Simd>(
             }
         };
     }
-    match (weights.input_format, weights.kernel, weights.stride) {
+    let Filter { stride, ref elements, .. } = weights.layout.filter;
+    match (weights.input_format, elements.len(), stride) {
         (InputFormat::Blocked, _, 1) => columns!(BLOCK, BLOCK, false),
         (InputFormat::Blocked, _, 2) => columns!(2 * BLOCK, BLOCK, false),
         (InputFormat::Bf16Pairs, _, 1) if S::BF16_PAIRS => columns!(BLOCK / 2, BLOCK / 2, true),
         (InputFormat::Bf16Pairs, _, 2) if S::BF16_PAIRS => columns!(BLOCK, BLOCK / 2, true),
-        (InputFormat::Rgb, 7, 2) => columns!(2 * COLOURS, 7 * COLOURS, false),
-        (InputFormat::Rgb, 7, 1) => columns!(COLOURS, 7 * COLOURS, false),
-        (InputFormat::Rgb, 3, 1) => columns!(COLOURS, 3 * COLOURS, false),
+        (InputFormat::Rgb, 49, 2) => columns!(2 * COLOURS, 7 * COLOURS, false),
+        (InputFormat::Rgb, 49, 1) => columns!(COLOURS, 7 * COLOURS, false),
+        (InputFormat::Rgb, 9, 1) => columns!(COLOURS, 3 * COLOURS, false),
         (InputFormat::Bf16Pairs, ..) => {
             unreachable!("weights are packed as pairs only if the instruction set supports them")
         }
-        (_, kernel, stride) => {
-            unreachable!("no architecture has a {kernel}x{kernel} convolution with stride {stride} and this input")
+        (_, elements, stride) => {
+            unreachable!("no architecture has a filter of {elements} elements with stride {stride} and this input")
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use super::super::blocked_shape::{BLOCK, BlockedShape};
 use super::super::buffer::F32_BYTES;
+use super::super::convolution_output::PixelGrid;
 use super::super::microkernel::split_range;
 use super::super::padded_image::{COLOURS, PaddedImage};
 use super::super::simd::InstructionSet;
+use super::filter::Filter;
 use super::weights::{DirectWeights, InputFormat};
 use std::collections::BTreeSet;
 
@@ -45,39 +47,41 @@ pub(super) struct PixelRows {
 }
 
 impl DirectSchedule {
-    /// Builds the schedule for an input in blocks of channels.
+    /// Builds the schedule for an input in blocks of channels. The convolution computes the pixels of `grid`.
     pub fn new(
         weights: &DirectWeights,
         input: &BlockedShape,
         output: &BlockedShape,
+        grid: &PixelGrid,
         residual: Option<&BlockedShape>,
         set: InstructionSet,
         threads: usize,
     ) -> Self {
-        let DirectWeights { kernel, stride, padding, .. } = *weights;
+        let Filter { stride, padding, ref elements, .. } = weights.layout.filter;
         // Exact, because all offsets are multiples of a block.
         let words = |values: usize| values / weights.values_per_word();
         let inset = input.border - padding;
-        let positions = (0..kernel).flat_map(|y| (0..kernel).map(move |x| (y, x)));
-        let runs = positions.flat_map(|(y, x)| (0..weights.blocks).map(move |block| (block, y, x)));
+        let blocks = weights.layout.blocks;
+        let runs = elements.iter().flat_map(|element| (0..blocks).map(move |block| (block, element.offset)));
         let runs = runs
-            .map(|(block, y, x)| words(block * input.block_stride() + y * input.row_stride() + x * BLOCK))
+            .map(|(block, [y, x])| words(block * input.block_stride() + y * input.row_stride() + x * BLOCK))
             .collect();
         let mut borders = [Some(input), Some(output), residual].into_iter().flatten().map(|shape| shape.border);
-        let rows = if kernel == 1 && stride == 1 && borders.all(|border| border == 0) {
+        let is_pointwise = elements.len() == 1 && stride == 1 && grid.step == 1;
+        let rows = if is_pointwise && borders.all(|border| border == 0) {
             // All pixels of the batch are adjacent in memory.
             PixelRows { count: 1, length: output.pixels(), per_image: 1, start: 0, image_stride: 0, row_stride: 0 }
         } else {
             PixelRows {
-                count: output.batch * output.height,
-                length: output.width,
-                per_image: output.height,
+                count: output.batch * grid.height,
+                length: grid.width,
+                per_image: grid.height,
                 start: words(input.offset(0, inset, inset)),
                 image_stride: words(input.image_stride()),
                 row_stride: words(stride * input.row_stride()),
             }
         };
-        let pixel_bytes = words(weights.blocks * BLOCK) * stride * stride * F32_BYTES;
+        let pixel_bytes = words(blocks * BLOCK) * stride * stride * F32_BYTES;
         DirectSchedule::split(weights, runs, rows, words(input.block_stride()), pixel_bytes, set, threads)
     }
 
@@ -89,16 +93,18 @@ impl DirectSchedule {
         set: InstructionSet,
         threads: usize,
     ) -> Self {
-        let runs = (0..weights.kernel).map(|y| y * input.row_stride()).collect();
+        let Filter { stride, ref elements, .. } = weights.layout.filter;
+        let kernel = elements.len().isqrt();
+        let runs = (0..kernel).map(|y| y * input.row_stride()).collect();
         let rows = PixelRows {
             count: output.batch * output.height,
             length: output.width,
             per_image: output.height,
             start: 0,
             image_stride: input.image_stride(),
-            row_stride: weights.stride * input.row_stride(),
+            row_stride: stride * input.row_stride(),
         };
-        let pixel_bytes = COLOURS * weights.stride * weights.stride * F32_BYTES;
+        let pixel_bytes = COLOURS * stride * stride * F32_BYTES;
         DirectSchedule::split(weights, runs, rows, 0, pixel_bytes, set, threads)
     }
 

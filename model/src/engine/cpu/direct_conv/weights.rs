@@ -3,27 +3,35 @@
 use super::super::algorithm::Algorithm;
 use super::super::bf16_pairs;
 use super::super::blocked_shape::{BLOCK, BlockedShape};
-use super::super::buffer::AlignedBuffer;
+use super::super::buffer::{AlignedBuffer, SharedMutSlice};
 use super::super::padded_image::COLOURS;
 use super::super::simd::InstructionSet;
+use super::super::thread_pool::ThreadPool;
+use super::filter::Filter;
 use crate::architecture::Convolution;
+use std::ops::Range;
 
 /// Packed weights, `[panels, runs, run length, panel]`: a panel holds the output channels of one register tile, a run
 /// is a stretch of adjacent inputs.
 pub struct DirectWeights {
     pub(super) packed: AlignedBuffer,
+    pub(super) layout: PanelLayout,
     pub(super) input_format: InputFormat,
-    pub(super) stride: usize,
-    pub(super) kernel: usize,
-    pub(super) padding: usize,
+}
+
+/// Layout of packed f32 weights.
+pub(super) struct PanelLayout {
+    pub filter: Filter,
     /// Number of blocks of input channels that a panel of output channels reads.
-    pub(super) blocks: usize,
+    pub blocks: usize,
     /// First of these blocks, for each panel.
-    pub(super) first_blocks: Vec<usize>,
+    pub first_blocks: Vec<usize>,
+    /// Number of input channels that a panel reads: whole blocks, or the colours of an image.
+    pub depth: usize,
     /// Number of output channels in a panel.
-    pub(super) panel: usize,
+    pub panel: usize,
     /// Number of vectors in a panel.
-    pub(super) columns: usize,
+    pub columns: usize,
 }
 
 /// Layout of the inputs in memory.
@@ -44,44 +52,35 @@ impl DirectWeights {
     /// Packs `weight`, `[out_channels, in_channels / groups, kernel, kernel]`. `reads_image` is set if the layer reads
     /// a [`PaddedImage`](super::super::padded_image::PaddedImage) instead of a blocked value.
     pub fn pack(weight: &[f32], layer: &Convolution, reads_image: bool, set: InstructionSet) -> Self {
-        let Convolution { out_channels, in_channels, kernel, stride, padding, groups, .. } = *layer;
-        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
-        // In a grouped convolution, a panel covers whole groups and multiplies by zeros between them. Narrow panels
-        // have fewer of these zeros.
-        let panel = if groups > 1 && group_out < set.panel() { set.panel().min(BLOCK) } else { set.panel() };
-        let panels = out_channels.div_ceil(panel);
-        let columns = panel / set.lanes();
-        let input_channels = |panel_index: usize| {
-            let first = panel_index * panel;
-            let last = (first + panel).min(out_channels) - 1;
-            first / group_out * group_in..(last / group_out + 1) * group_in
-        };
-        let first_blocks: Vec<usize> = (0..panels).map(|panel| input_channels(panel).start / BLOCK).collect();
-        let blocks =
-            (0..panels).map(|panel| input_channels(panel).end.div_ceil(BLOCK) - input_channels(panel).start / BLOCK);
-        let blocks = blocks.max().expect("a convolution has output channels");
-
-        let input_format = if reads_image { InputFormat::Rgb } else { InputFormat::Blocked };
-        let depth = if reads_image { COLOURS } else { blocks * BLOCK };
-        let mut packed = AlignedBuffer::zeroed(panels * kernel * kernel * depth * panel);
-        for (index, packed) in packed.chunks_exact_mut(kernel * kernel * depth * panel).enumerate() {
-            let channels = input_channels(index);
-            let first_channel = if reads_image { 0 } else { first_blocks[index] * BLOCK };
-            for position in 0..kernel * kernel {
-                for channel in channels.clone() {
-                    let row = position * depth + channel - first_channel;
-                    for column in 0..panel.min(out_channels - index * panel) {
-                        let out = index * panel + column;
-                        let first_of_group = out / group_out * group_in;
-                        if (first_of_group..first_of_group + group_in).contains(&channel) {
-                            let at = (out * group_in + channel - first_of_group) * kernel * kernel + position;
-                            packed[row * panel + column] = weight[at];
-                        }
-                    }
-                }
-            }
+        let mut weights = DirectWeights::zeroed(Filter::forward(layer), reads_image, set);
+        let panel_len = weights.layout.panel_len();
+        for (index, packed) in weights.packed.chunks_exact_mut(panel_len).enumerate() {
+            weights.layout.pack_panel(index, weight, packed);
         }
-        DirectWeights { packed, input_format, stride, kernel, padding, blocks, first_blocks, panel, columns }
+        weights
+    }
+
+    /// Creates packed weights of a filter, all of which are zero.
+    pub fn zeroed(filter: Filter, reads_image: bool, set: InstructionSet) -> Self {
+        let layout = PanelLayout::new(filter, reads_image, set);
+        let packed = AlignedBuffer::zeroed(layout.first_blocks.len() * layout.panel_len());
+        DirectWeights { packed, layout, input_format: if reads_image { InputFormat::Rgb } else { InputFormat::Blocked } }
+    }
+
+    /// Replaces f32 weights by `weight`, the layer's `[out_channels, in_channels / groups, kernel, kernel]`. Must be
+    /// called within [`ThreadPool::install`].
+    pub fn replace(&mut self, weight: &[f32], threads: &ThreadPool) {
+        let DirectWeights { packed, layout, input_format } = self;
+        assert!(weight.len() == layout.filter.weight_len() && *input_format != InputFormat::Bf16Pairs);
+        let (panels, panel_len) = (layout.first_blocks.len(), layout.panel_len());
+        let packed = SharedMutSlice::new(packed);
+        threads.for_each(panels, |index| {
+            // SAFETY: there are `panels` panels of this length, and each task writes its own.
+            let packed = unsafe {
+                std::slice::from_raw_parts_mut(packed.as_mut_ptr().add(index * panel_len), panel_len)
+            };
+            layout.pack_panel(index, weight, packed);
+        });
     }
 
     /// Packs `weight` like [`pack`](Self::pack), for products in bf16.
@@ -91,8 +90,12 @@ impl DirectWeights {
     pub fn pack_pairs(weight: &[f32], layer: &Convolution, set: InstructionSet) -> Self {
         assert!(set.has_bf16_pairs());
         let weights = DirectWeights::pack(weight, layer, false, set);
-        let packed = bf16_pairs::pack_row_pairs(&weights.packed, weights.panel);
+        let packed = bf16_pairs::pack_row_pairs(&weights.packed, weights.layout.panel);
         DirectWeights { packed, input_format: InputFormat::Bf16Pairs, ..weights }
+    }
+
+    pub fn filter(&self) -> &Filter {
+        &self.layout.filter
     }
 
     /// Returns the size of the packed weights in units of four bytes.
@@ -121,6 +124,56 @@ impl DirectWeights {
     }
 
     pub(super) fn panels(&self) -> usize {
-        self.first_blocks.len()
+        self.layout.first_blocks.len()
     }
+}
+
+impl PanelLayout {
+    fn new(filter: Filter, reads_image: bool, set: InstructionSet) -> Self {
+        let Filter { out_channels, groups, .. } = filter;
+        // In a grouped convolution, a panel covers whole groups and multiplies by zeros between them. Narrow panels
+        // have fewer of these zeros.
+        let is_narrow = groups > 1 && out_channels / groups < set.panel();
+        let panel = if is_narrow { set.panel().min(BLOCK) } else { set.panel() };
+        let panels = (0..out_channels).step_by(panel);
+        let channels: Vec<_> = panels.map(|first| input_channels(&filter, first..first + panel)).collect();
+        let blocks = channels.iter().map(|channels| channels.end.div_ceil(BLOCK) - channels.start / BLOCK);
+        let blocks = blocks.max().expect("a convolution has output channels");
+        let first_blocks = channels.iter().map(|channels| channels.start / BLOCK).collect();
+        let depth = if reads_image { COLOURS } else { blocks * BLOCK };
+        PanelLayout { filter, blocks, first_blocks, depth, panel, columns: panel / set.lanes() }
+    }
+
+    /// Returns the number of values of a panel.
+    fn panel_len(&self) -> usize {
+        self.filter.elements.len() * self.depth * self.panel
+    }
+
+    /// Packs panel number `index`. Values between groups and beyond the last channel are left unchanged.
+    fn pack_panel(&self, index: usize, weight: &[f32], packed: &mut [f32]) {
+        let PanelLayout { ref filter, depth, panel, .. } = *self;
+        let outputs = index * panel..((index + 1) * panel).min(filter.out_channels);
+        let first_channel = self.first_blocks[index] * BLOCK;
+        let (group_in, group_out) = (filter.in_channels / filter.groups, filter.out_channels / filter.groups);
+        for group in outputs.start / group_out..=(outputs.end - 1) / group_out {
+            let outputs = (group * group_out).max(outputs.start)..((group + 1) * group_out).min(outputs.end);
+            let first_column = outputs.start - index * panel;
+            for channel in group * group_in..(group + 1) * group_in {
+                for (position, element) in filter.elements.iter().enumerate() {
+                    let row = (position * depth + channel - first_channel) * panel + first_column;
+                    for (packed, out) in packed[row..].iter_mut().zip(outputs.clone()) {
+                        let [out_part, channel_part] = filter.weight_position(out, channel);
+                        *packed = weight[out_part + channel_part + element.index];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns the input channels of the groups to which some output channels belong.
+fn input_channels(filter: &Filter, outputs: Range<usize>) -> Range<usize> {
+    let (group_in, group_out) = (filter.in_channels / filter.groups, filter.out_channels / filter.groups);
+    let last = outputs.end.min(filter.out_channels) - 1;
+    outputs.start / group_out * group_in..(last / group_out + 1) * group_in
 }

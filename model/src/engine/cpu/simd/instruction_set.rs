@@ -66,7 +66,7 @@ impl InstructionSet {
     }
 
     /// Runs a kernel.
-    pub(in super::super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         dispatch!(self.0, simd => simd.vectorize(kernel))
     }
 
@@ -77,12 +77,12 @@ impl InstructionSet {
 
     /// Returns whether kernels can multiply pairs of bf16: with instructions of the processor, or emulated by `scalar`
     /// as the reference.
-    pub(in super::super) fn has_bf16_pairs(self) -> bool {
+    pub(crate) fn has_bf16_pairs(self) -> bool {
         dispatch!(self.0, simd => simd.has_bf16_pairs())
     }
 
     /// Returns the width of a register tile in output channels.
-    pub(in super::super) fn panel(self) -> usize {
+    pub(crate) fn panel(self) -> usize {
         fn panel<S: Simd>(_: S) -> usize {
             S::TILE_COLUMNS * S::LANES
         }
@@ -98,7 +98,7 @@ impl InstructionSet {
     }
 
     /// Returns the number of channels in a vector.
-    pub(in super::super) fn lanes(self) -> usize {
+    pub(crate) fn lanes(self) -> usize {
         fn lanes<S: Simd>(_: S) -> usize {
             S::LANES
         }

@@ -47,6 +47,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Returns the maximum of each lane, or `b` in lanes where `b` is NaN.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
+    /// Returns `value` in the lanes in which `condition` is positive, and zero in the others.
+    fn zero_unless_positive(self, condition: Self::Vector, value: Self::Vector) -> Self::Vector;
+
     /// Reads `LANES` values at `source`, which need not be aligned.
     ///
     /// # Safety

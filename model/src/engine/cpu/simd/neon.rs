@@ -62,6 +62,15 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn zero_unless_positive(self, condition: float32x4_t, value: float32x4_t) -> float32x4_t {
+        // SAFETY: all aarch64 targets support NEON.
+        unsafe {
+            let mask = vcgtzq_f32(condition);
+            vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(value)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, source: *const f32) -> float32x4_t {
         // SAFETY: all aarch64 targets support NEON, and the caller guarantees that `source` is valid for reads of 4
         // values.

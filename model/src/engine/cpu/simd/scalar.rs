@@ -51,6 +51,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn zero_unless_positive(self, condition: f32, value: f32) -> f32 {
+        if condition > 0.0 { value } else { 0.0 }
+    }
+
+    #[inline(always)]
     unsafe fn load(self, source: *const f32) -> f32 {
         // SAFETY: the caller guarantees that `source` is valid for reads.
         unsafe { *source }

@@ -59,6 +59,11 @@ impl Simd for Simd128 {
     }
 
     #[inline(always)]
+    fn zero_unless_positive(self, condition: v128, value: v128) -> v128 {
+        v128_and(f32x4_gt(condition, f32x4_splat(0.0)), value)
+    }
+
+    #[inline(always)]
     unsafe fn load(self, source: *const f32) -> v128 {
         // SAFETY: the caller guarantees that `source` is valid for reads of 4 values; `v128_load` requires no
         // alignment.

@@ -125,6 +125,15 @@ x86!(
     _mm512_set1_ps, _mm512_add_ps, _mm512_sub_ps, _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_loadu_ps,
     _mm512_storeu_ps,
     {
+        #[inline(always)]
+        fn zero_unless_positive(self, condition: __m512, value: __m512) -> __m512 {
+            // SAFETY: `self` proves that the processor supports the features.
+            unsafe {
+                let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition, _mm512_setzero_ps());
+                _mm512_maskz_mov_ps(mask, value)
+            }
+        }
+
         const BF16_PAIRS: bool = true;
 
         #[inline(always)]
@@ -192,5 +201,12 @@ unsafe fn round_pairs(low: __m512, high: __m512) -> __m512 {
 x86!(
     Avx2, "avx2,fma", __m256, 8, 6 x 2,
     _mm256_set1_ps, _mm256_add_ps, _mm256_sub_ps, _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps, _mm256_loadu_ps,
-    _mm256_storeu_ps, {}
+    _mm256_storeu_ps,
+    {
+        #[inline(always)]
+        fn zero_unless_positive(self, condition: __m256, value: __m256) -> __m256 {
+            // SAFETY: `self` proves that the processor supports the features.
+            unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(condition, _mm256_setzero_ps()), value) }
+        }
+    }
 );
