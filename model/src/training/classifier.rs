@@ -50,16 +50,19 @@ impl Classifier<'_> {
         assert!(weight_gradient.len() == self.weight.len() && bias_gradient.len() == classes);
         let batch = features.len() / width;
         assert_eq!(logit_gradients.len(), batch * classes);
-        for gradients in logit_gradients.chunks_exact(classes) {
-            bias_gradient.iter_mut().zip(gradients).for_each(|(sum, gradient)| *sum += gradient);
+        for (class, sum) in bias_gradient.iter_mut().enumerate() {
+            *sum += (0..batch).map(|image| logit_gradients[image * classes + class]).sum::<f32>();
         }
         let target = SharedMutSlice::new(weight_gradient);
         execution.threads.for_each(classes, |class| {
-            // SAFETY: the assertion above checks that there is a row per class, and each task writes its own row.
-            let sums = unsafe { std::slice::from_raw_parts_mut(target.as_mut_ptr().add(class * width), width) };
+            // The sums of this batch are added to the gradient only at the end, as those of a replica are.
+            let mut sums = vec![0.0; width];
             for (image, features) in features.chunks_exact(width).enumerate() {
-                execution.set.run(AddProduct(logit_gradients[image * classes + class], features, sums));
+                execution.set.run(AddProduct(logit_gradients[image * classes + class], features, &mut sums));
             }
+            // SAFETY: the assertion above checks that there is a row per class, and each task writes its own row.
+            let row = unsafe { std::slice::from_raw_parts_mut(target.as_mut_ptr().add(class * width), width) };
+            row.iter_mut().zip(sums).for_each(|(gradient, sum)| *gradient += sum);
         });
         let mut feature_gradients = vec![0.0; features.len()];
         let target = SharedMutSlice::new(&mut feature_gradients);
