@@ -16,6 +16,10 @@ use model::training::{TrainingNetwork, TrainingOptions};
 use std::collections::BTreeMap;
 use std::num::NonZero;
 
+/// Relative tolerance of the gradients of deep networks, in which a few inputs of ReLUs are so near zero that their signs
+/// differ between both implementations. The unit tests of the kernels are stricter.
+const GRADIENT_TOLERANCE: f64 = 1e-2;
+
 /// Result of a forward and backward pass.
 struct Pass {
     logits: Vec<f32>,
@@ -103,18 +107,16 @@ fn train_with_burn(checkpoint: &Checkpoint, shape: [usize; 3]) -> Pass {
     }
 }
 
-/// Returns the largest absolute value.
-fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
 }
 
-/// Asserts that values differ by less than `tolerance` times the larger of `scale` and the largest value.
-fn assert_near(actual: &[f32], expected: &[f32], scale: f32, tolerance: f32, what: &str) {
+/// Asserts that the norm of the difference is less than `tolerance` times the larger of `scale` and the norm of the
+/// expected values.
+fn assert_near(actual: &[f32], expected: &[f32], scale: f64, tolerance: f64, what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}");
-    let differences = actual.iter().zip(expected).map(|(a, b)| (a - b).abs());
-    // `max` ignores NaN.
-    let difference = differences.fold(0.0, |largest: f32, value| if value > largest || value.is_nan() { value } else { largest });
-    let error = difference / largest(expected).max(scale);
+    let differences: Vec<f32> = actual.iter().zip(expected).map(|(a, b)| a - b).collect();
+    let error = norm(&differences) / norm(expected).max(scale);
     assert!(error < tolerance, "{what}: relative error {error}");
 }
 
@@ -126,11 +128,10 @@ fn assert_matches_burn(architecture: Architecture, shape: [usize; 3], set: Instr
     let name = format!("{architecture} {:?} {shape:?} {set}", architecture.stem);
     assert_near(&actual.logits, &expected.logits, 0.0, 1e-4, &format!("{name}, logits"));
     let names = architecture.tensors().into_iter().filter(|tensor| tensor.kind != TensorKind::Statistic);
-    // Some gradients are zero but for rounding: a constant that is added before a batch norm has no effect. The tolerance
-    // allows for a ReLU whose input is so near zero that its sign differs.
-    let scale = 1e-3 * expected.gradients.iter().map(|gradient| largest(gradient)).fold(0.0, f32::max);
+    // Some gradients are zero but for rounding: a constant that is added before a batch norm has no effect.
+    let scale = 1e-3 * expected.gradients.iter().map(|gradient| norm(gradient)).fold(0.0, f64::max);
     for ((tensor, actual), expected) in names.zip(&actual.gradients).zip(&expected.gradients) {
-        assert_near(actual, expected, scale, 5e-3, &format!("{name}, gradient of {}", tensor.name));
+        assert_near(actual, expected, scale, GRADIENT_TOLERANCE, &format!("{name}, gradient of {}", tensor.name));
     }
     for (tensor, expected) in &expected.tensors {
         assert_near(&actual.tensors[tensor], expected, 0.0, 1e-4, &format!("{name}, {tensor}"));
@@ -155,7 +156,11 @@ fn odd_shapes_and_other_stems_match_burn() {
         ("resnet50_v1", Stem::Imagenet, [2, 71, 100]),
         ("resnext50_32x4d", Stem::Imagenet, [2, 75, 65]),
     ] {
-        assert_matches_burn(Architecture { stem, ..Architecture::new(name, 5).unwrap() }, shape, InstructionSet::best());
+        assert_matches_burn(
+            Architecture { stem, ..Architecture::new(name, 5).unwrap() },
+            shape,
+            InstructionSet::best(),
+        );
     }
 }
 

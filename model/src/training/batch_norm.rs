@@ -238,12 +238,7 @@ impl Tasks {
     }
 
     /// Calls `task` with each region, and the offset in `sums` where it writes its two sums per channel.
-    fn sum_up(
-        &self,
-        execution: Execution,
-        sums: &mut Vec<f32>,
-        task: impl Fn(Region, SharedMutSlice, usize) + Sync,
-    ) {
+    fn sum_up(&self, execution: Execution, sums: &mut Vec<f32>, task: impl Fn(Region, SharedMutSlice, usize) + Sync) {
         sums.resize(self.blocks * self.groups * 2 * BLOCK, 0.0);
         let sums = SharedMutSlice::new(sums);
         self.for_each(execution, |index, region| task(region, sums, index * 2 * BLOCK));
@@ -327,21 +322,16 @@ fn sum_rows<S: Simd, const N: usize>(
 }
 
 /// The coefficients of some channels of a norm, in vectors.
-struct Coefficients<V> {
+pub struct Coefficients<V> {
     mean: V,
     scale: V,
     beta: V,
 }
 
 impl BatchNorm {
-    /// Returns mean, scale and shift of the channels of a block.
-    pub fn coefficients_of_block(&self, block: usize) -> [&[f32; BLOCK]; 3] {
-        [&self.mean, &self.scale, &self.beta].map(|values| &values.as_chunks().0[block])
-    }
-
     /// Reads the coefficients of the channels from `channel` on.
     #[inline(always)]
-    fn coefficients<S: Simd>(&self, simd: S, channel: usize) -> Coefficients<S::Vector> {
+    pub fn coefficients<S: Simd>(&self, simd: S, channel: usize) -> Coefficients<S::Vector> {
         let read = |values: &[f32]| {
             assert!(channel + S::LANES <= values.len());
             // SAFETY: the assertion checks that there are enough values.
@@ -353,7 +343,7 @@ impl BatchNorm {
 
 impl<V: Copy> Coefficients<V> {
     #[inline(always)]
-    fn normalise<S: Simd<Vector = V>>(&self, simd: S, value: V) -> V {
+    pub fn normalise<S: Simd<Vector = V>>(&self, simd: S, value: V) -> V {
         simd.multiply_add(self.scale, simd.subtract(value, self.mean), self.beta)
     }
 }
@@ -528,11 +518,7 @@ unsafe fn reader<S: Simd>(simd: S, lane: usize) -> impl Fn(&[f32], usize) -> S::
 /// # Safety
 /// The function is only called with offsets of pixels that lie inside the slice, and that no other thread writes.
 #[inline(always)]
-unsafe fn shared_reader<S: Simd>(
-    simd: S,
-    values: SharedMutSlice,
-    lane: usize,
-) -> impl Fn(usize) -> S::Vector + Copy {
+unsafe fn shared_reader<S: Simd>(simd: S, values: SharedMutSlice, lane: usize) -> impl Fn(usize) -> S::Vector + Copy {
     move |at| {
         debug_assert!(at + lane + S::LANES <= values.len());
         // SAFETY: guaranteed by the caller.
@@ -545,11 +531,7 @@ unsafe fn shared_reader<S: Simd>(
 /// # Safety
 /// The function is only called with offsets of pixels that lie inside the slice, and that no other thread accesses.
 #[inline(always)]
-unsafe fn writer<S: Simd>(
-    simd: S,
-    values: SharedMutSlice,
-    lane: usize,
-) -> impl Fn(usize, S::Vector) + Copy {
+unsafe fn writer<S: Simd>(simd: S, values: SharedMutSlice, lane: usize) -> impl Fn(usize, S::Vector) + Copy {
     // SAFETY: guaranteed by the caller.
     move |at, vector| unsafe { simd.write(values, at + lane, vector) }
 }

@@ -3,6 +3,7 @@
 //! Activations have the layout of the CPU engine, [`blocked_shape`](crate::engine::cpu). The gradient of a convolution's
 //! input is a convolution, and is computed by the same kernels. Results are bit-identical for any number of threads.
 
+mod algorithm_choice;
 mod batch_norm;
 mod classifier;
 mod convolution;

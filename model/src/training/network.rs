@@ -2,7 +2,7 @@
 
 use super::batch_norm::{BatchNorm, Following, RunningStatistics, Shortcut};
 use super::classifier::Classifier;
-use super::convolution::TrainedConvolution;
+use super::convolution::{Scratch, ScratchSize, TrainedConvolution};
 use super::memory::{Gradient, GradientBuffers, Slots, StoredValue};
 use super::pooling::{self, NormMaxPool};
 use super::profile::{Operation, TrainingProfile};
@@ -14,7 +14,7 @@ use crate::checkpoint::Checkpoint;
 use crate::engine::cpu::InstructionSet;
 use crate::engine::cpu::blocked_shape::BlockedShape;
 use crate::engine::cpu::buffer::AlignedBuffer;
-use crate::engine::cpu::thread_pool::ThreadPool;
+use crate::engine::cpu::thread_pool::{ThreadPool, ThreadScratch};
 use crate::engine::{EngineError, Input};
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -52,10 +52,17 @@ pub struct TrainingNetwork {
     shaped: Option<Arc<ShapedNetwork>>,
     slots: Slots,
     gradient_buffers: GradientBuffers,
-    scratch: AlignedBuffer,
+    scratch: ScratchMemory,
     /// Input of the classifier in the last forward pass, `[batch, features]`.
     features: Vec<f32>,
     profile: TrainingProfile,
+}
+
+/// Temporary memory of the convolutions.
+struct ScratchMemory {
+    size: ScratchSize,
+    shared: AlignedBuffer,
+    per_thread: ThreadScratch,
 }
 
 /// A convolution with its batch norm, and the positions of their tensors.
@@ -93,17 +100,17 @@ impl TrainingNetwork {
         let architecture = checkpoint.architecture();
         let layout = TensorLayout::new(&architecture);
         let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
-        let threads = ThreadPool::new(options.threads.map(NonZero::get)).map_err(failed)?;
+        let threads = Arc::new(ThreadPool::new(options.threads.map(NonZero::get)).map_err(failed)?);
 
         let StemLayers { convolution, max_pool } = architecture.stem();
-        let mut layers = vec![Layer::new(convolution, true, &layout, set)];
+        let mut layers = vec![Layer::new(convolution, true, &layout)];
         let mut blocks = Vec::new();
         for block in architecture.stages().into_iter().flatten() {
             let first = layers.len();
-            layers.extend(block.convolutions.into_iter().map(|layer| Layer::new(layer, false, &layout, set)));
+            layers.extend(block.convolutions.into_iter().map(|layer| Layer::new(layer, false, &layout)));
             let convolutions = first..layers.len();
             let downsample = block.downsample.map(|layer| {
-                layers.push(Layer::new(layer, false, &layout, set));
+                layers.push(Layer::new(layer, false, &layout));
                 layers.len() - 1
             });
             blocks.push(BlockLayers { convolutions, downsample });
@@ -119,13 +126,13 @@ impl TrainingNetwork {
             pool: max_pool.map(NormMaxPool::new),
             blocks,
             set,
-            threads: Arc::new(threads),
+            scratch: ScratchMemory::new(ScratchSize::default(), &threads),
+            threads,
             gradient_checkpointing: options.gradient_checkpointing,
             is_packed: false,
             shaped: None,
             slots: Slots::default(),
             gradient_buffers: GradientBuffers::default(),
-            scratch: AlignedBuffer::default(),
             features: Vec::new(),
             profile: TrainingProfile::default(),
         };
@@ -198,8 +205,8 @@ impl TrainingNetwork {
         let threads = self.threads.clone();
         threads.install(|| {
             let execution = Execution { set: self.set, threads: &threads };
-            self.pack(execution);
             self.prepare_shape(input.shape(), execution);
+            self.pack(execution);
             self.forward_layers(input, execution)
         })
     }
@@ -233,12 +240,12 @@ impl TrainingNetwork {
         }
         let pool = self.pool.as_ref();
         let shaped =
-            ShapedNetwork::new(&self.layers, &self.blocks, pool, shape, self.gradient_checkpointing, execution);
+            ShapedNetwork::new(&mut self.layers, &self.blocks, pool, shape, self.gradient_checkpointing, execution);
+        // Another algorithm may have been chosen.
+        self.is_packed = false;
         self.slots.resize(&shaped.slot_lengths);
         self.gradient_buffers.clear();
-        if self.scratch.len() < shaped.scratch_len {
-            self.scratch = AlignedBuffer::zeroed(shaped.scratch_len);
-        }
+        self.scratch = ScratchMemory::new(self.scratch.size.max(shaped.scratch_size), execution.threads);
         self.shaped = Some(Arc::new(shaped));
     }
 
@@ -289,10 +296,11 @@ impl TrainingNetwork {
     fn convolve(&mut self, shaped: &ShapedNetwork, layer: usize, execution: Execution) {
         let start = Instant::now();
         let ShapedLayer { input, convolved, schedule, .. } = &shaped.layers[layer];
-        let convolution = &self.layers[layer].convolution;
+        let (convolution, scratch) = (&self.layers[layer].convolution, &mut self.scratch.lend());
         self.slots.write(convolved, |slots, output| {
-            let input = input.as_ref().map_or(slots.raw(shaped.image_slot), |input| slots.value(input).values);
-            convolution.forward(schedule, input, output, execution);
+            let values = input.as_ref().map_or(slots.raw(shaped.image_slot), |input| slots.value(input).values);
+            let input_shape = input.as_ref().map(|input| &input.shape);
+            convolution.forward(schedule, values, input_shape, output, scratch, execution);
         });
         self.profile.add(Operation::Convolution, start);
     }
@@ -430,10 +438,8 @@ impl TrainingNetwork {
         let Layer { norm, gamma, beta, .. } = &mut self.layers[layer];
         let input = self.slots.value(&shaped.layers[layer].convolved);
         let following = following.map(|stored| self.slots.value(stored));
-        let parameters = self
-            .gradients
-            .get_disjoint_mut([gamma.clone(), beta.clone()])
-            .expect("the ranges of tensors are disjoint");
+        let parameters =
+            self.gradients.get_disjoint_mut([gamma.clone(), beta.clone()]).expect("the ranges of tensors are disjoint");
         let gradient = gradient.value_mut();
         norm.parameter_gradients(input, gradient, following, parameters, execution);
         let output = output.map_or(gradient, Gradient::value_mut);
@@ -460,6 +466,7 @@ impl TrainingNetwork {
             gradient.value(),
             residual.map(Gradient::value),
             result.value_mut(),
+            &mut self.scratch.lend(),
             execution,
         );
         self.gradient_buffers.release(gradient);
@@ -470,16 +477,26 @@ impl TrainingNetwork {
     fn weight_gradient(&mut self, shaped: &ShapedNetwork, layer: usize, gradient: &Gradient, execution: Execution) {
         let start = Instant::now();
         let ShapedLayer { input, schedule, .. } = &shaped.layers[layer];
-        let input =
-            input.as_ref().map_or(self.slots.raw(shaped.image_slot), |input| self.slots.value(input).values);
+        let input = input.as_ref().map_or(self.slots.raw(shaped.image_slot), |input| self.slots.value(input).values);
         let target = &mut self.gradients[self.layers[layer].weight.clone()];
-        schedule.weight_gradient.run(input, gradient.value(), target, &mut self.scratch, execution);
+        schedule.weight_gradient.run(input, gradient.value(), target, &mut self.scratch.shared, execution);
         self.profile.add(Operation::WeightGradient, start);
     }
 }
 
+impl ScratchMemory {
+    fn new(size: ScratchSize, threads: &ThreadPool) -> Self {
+        let (shared, per_thread) = (AlignedBuffer::zeroed(size.shared), ThreadScratch::new(threads, size.per_thread));
+        ScratchMemory { size, shared, per_thread }
+    }
+
+    fn lend(&mut self) -> Scratch<'_> {
+        Scratch { shared: &mut self.shared, per_thread: &self.per_thread }
+    }
+}
+
 impl Layer {
-    fn new(layer: Convolution, reads_image: bool, layout: &TensorLayout, set: InstructionSet) -> Self {
+    fn new(layer: Convolution, reads_image: bool, layout: &TensorLayout) -> Self {
         let parameter = |name: &str| layout.parameter(name);
         let statistic = |name: &str| layout.statistic(&format!("{}.{name}", layer.norm));
         Layer {
@@ -489,7 +506,7 @@ impl Layer {
             mean: statistic("running_mean"),
             variance: statistic("running_var"),
             norm: BatchNorm::new(layer.out_channels),
-            convolution: TrainedConvolution::new(layer, reads_image, set),
+            convolution: TrainedConvolution::new(layer, reads_image),
         }
     }
 }

@@ -35,6 +35,7 @@ impl NormMaxPool {
         let sources_shape = BlockedShape { border: 0, ..*output.shape };
         self.sources.resize(sources_shape.len(), NO_SOURCE);
         let sources = ValueMut::new(&mut self.sources, &sources_shape);
+        assert!(input.values.len() == input.shape.len() && output.values.len() == output.shape.len());
         for_each_row(output.shape, execution, |row| {
             execution.set.run(PoolRow { pool: self.pool, norm, input, output, sources, row });
         });
@@ -42,7 +43,8 @@ impl NormMaxPool {
 
     /// Writes the gradient of the normalised input from the gradient of the output, which has no border.
     pub fn gradient(&self, output_gradient: Value, input_gradient: ValueMut, execution: Execution) {
-        assert_eq!(self.sources.len(), output_gradient.shape.len());
+        assert!(self.sources.len() == output_gradient.shape.len() && output_gradient.shape.border == 0);
+        assert_eq!(input_gradient.values.len(), input_gradient.shape.len());
         let sources = &self.sources;
         for_each_row(input_gradient.shape, execution, |row| {
             execution.set.run(GradientRow { pool: self.pool, sources, output_gradient, input_gradient, row });
@@ -107,35 +109,35 @@ impl Kernel for PoolRow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let PoolRow { pool, norm, input: Value { values, shape: from }, output, sources, row } = self;
-        let [mean, scale, beta] = norm.coefficients_of_block(row.block);
+        // The elements of a window that lie in the image, and their positions.
         let window = |start: usize, side: usize| {
-            let first = (start * pool.stride) as isize - pool.padding as isize;
-            (0..pool.kernel).filter_map(move |k| {
-                let position = usize::try_from(first + k as isize).ok()?;
-                (position < side).then_some((k, position))
-            })
+            let first = (start * pool.stride).saturating_sub(pool.padding);
+            let skipped = pool.padding.saturating_sub(start * pool.stride);
+            (skipped..pool.kernel).zip(first..side)
         };
-        for x in 0..output.shape.width {
-            let (mut largest, mut source) = ([0.0; BLOCK], [NO_SOURCE; BLOCK]);
-            for (ky, y) in window(row.y, from.height) {
-                let row = Row { y, ..row };
-                for (kx, x) in window(x, from.width) {
-                    let (values, index) = (pixel(values, row.offset(from, x)), (ky * pool.kernel + kx) as f32);
-                    for lane in 0..BLOCK {
-                        let value = scale[lane] * (values[lane] - mean[lane]) + beta[lane];
-                        // A NaN is preserved, and detected in the loss.
-                        let is_larger = value > largest[lane] || value.is_nan();
-                        largest[lane] = if is_larger { value } else { largest[lane] };
-                        source[lane] = if is_larger { index } else { source[lane] };
+        for lane in (0..BLOCK).step_by(S::LANES) {
+            let coefficients = norm.coefficients(simd, row.block * BLOCK + lane);
+            for x in 0..output.shape.width {
+                let (mut largest, mut source) = (simd.splat(0.0), simd.splat(NO_SOURCE));
+                for (ky, y) in window(row.y, from.height) {
+                    let row = Row { y, ..row };
+                    for (kx, x) in window(x, from.width) {
+                        // SAFETY: the window is clipped to the image, and the value has the length of its shape.
+                        let value = unsafe { simd.read(values, row.offset(from, x) + lane) };
+                        let value = coefficients.normalise(simd, value);
+                        let index = simd.splat((ky * pool.kernel + kx) as f32);
+                        source = simd.select_positive(simd.subtract(value, largest), index, source);
+                        // With the operands in this order, a NaN is preserved, and detected in the loss.
+                        largest = simd.max(largest, value);
                     }
                 }
-            }
-            // SAFETY: each task writes its own row.
-            unsafe {
-                write_pixel(output.values, row.offset(output.shape, x), largest);
-                write_pixel(sources.values, row.offset(sources.shape, x), source);
+                // SAFETY: the pixel lies inside both values, and each task writes its own row.
+                unsafe {
+                    simd.write(output.values, row.offset(output.shape, x) + lane, largest);
+                    simd.write(sources.values, row.offset(sources.shape, x) + lane, source);
+                }
             }
         }
     }
@@ -154,7 +156,7 @@ impl Kernel for GradientRow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let GradientRow { pool, sources, output_gradient: Value { values, shape }, input_gradient, row } = self;
         // The outputs whose windows contain a position.
         let outputs = |position: usize, side: usize| -> Range<usize> {
@@ -162,22 +164,27 @@ impl Kernel for GradientRow<'_> {
             let first = (padded + 1).saturating_sub(pool.kernel).div_ceil(pool.stride);
             first..(padded / pool.stride + 1).min(side)
         };
-        for x in 0..input_gradient.shape.width {
-            let mut sum = [0.0; BLOCK];
-            for output_y in outputs(row.y, shape.height) {
-                let ky = row.y + pool.padding - output_y * pool.stride;
-                let output_row = Row { y: output_y, ..row };
-                for output_x in outputs(x, shape.width) {
-                    let index = (ky * pool.kernel + x + pool.padding - output_x * pool.stride) as f32;
-                    let at = output_row.offset(shape, output_x);
-                    let (source, gradient) = (pixel(sources, at), pixel(values, at));
-                    for lane in 0..BLOCK {
-                        sum[lane] += if source[lane] == index { gradient[lane] } else { 0.0 };
+        for lane in (0..BLOCK).step_by(S::LANES) {
+            for x in 0..input_gradient.shape.width {
+                let mut sum = simd.splat(0.0);
+                for output_y in outputs(row.y, shape.height) {
+                    let ky = row.y + pool.padding - output_y * pool.stride;
+                    let output_row = Row { y: output_y, ..row };
+                    for output_x in outputs(x, shape.width) {
+                        let index = ky * pool.kernel + x + pool.padding - output_x * pool.stride;
+                        let at = output_row.offset(shape, output_x) + lane;
+                        // SAFETY: the output lies inside the value, and `sources` has the same length.
+                        let [source, gradient] = [sources, values].map(|values| unsafe { simd.read(values, at) });
+                        // Positive if and only if both indices are equal.
+                        let difference = simd.subtract(source, simd.splat(index as f32));
+                        let is_source = simd.subtract(simd.splat(0.5), simd.multiply(difference, difference));
+                        sum = simd.add(sum, simd.zero_unless_positive(is_source, gradient));
                     }
                 }
+                let at = row.offset(input_gradient.shape, x) + lane;
+                // SAFETY: the pixel lies inside the gradient, and each task writes its own row.
+                unsafe { simd.write(input_gradient.values, at, sum) };
             }
-            // SAFETY: each task writes its own row.
-            unsafe { write_pixel(input_gradient.values, row.offset(input_gradient.shape, x), sum) };
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Shapes of all activations and division of all layers into tasks, for batches of one shape.
 
-use super::convolution::{ConvolutionInput, ConvolutionSchedule};
+use super::convolution::{ConvolutionInput, ConvolutionSchedule, ConvolutionShapes, ScratchSize};
 use super::memory::StoredValue;
 use super::network::{BlockLayers, Layer};
 use super::pooling::NormMaxPool;
@@ -21,8 +21,8 @@ pub struct ShapedNetwork {
     pub block_outputs: Vec<StoredValue>,
     /// Number of values of each slot.
     pub slot_lengths: Vec<usize>,
-    /// Number of values of temporary memory.
-    pub scratch_len: usize,
+    /// Temporary memory of the convolutions.
+    pub scratch_size: ScratchSize,
 }
 
 /// A layer for batches of one shape.
@@ -42,7 +42,7 @@ pub struct ShapedLayer {
 
 impl ShapedNetwork {
     pub fn new(
-        layers: &[Layer],
+        layers: &mut [Layer],
         blocks: &[BlockLayers],
         pool: Option<&NormMaxPool>,
         [batch, height, width]: [usize; 3],
@@ -52,13 +52,13 @@ impl ShapedNetwork {
         let mut slots = SlotAllocator::default();
         let image = PaddedImage { batch, height, width, border: layers[0].convolution.layer.padding };
         let image_slot = slots.add(image.len());
-        let border = |block: Option<&BlockLayers>| block.map_or(0, |block| block.input_border(layers));
+        let borders: Vec<usize> = blocks.iter().map(|block| block.input_border(layers)).chain([0]).collect();
 
         let shape = BlockedShape { channels: 0, batch, height, width, border: 0 };
-        let stem = ShapedLayer::new(&layers[0], None, &image, shape, shape, &mut slots, execution);
+        let stem = ShapedLayer::new(&mut layers[0], None, &image, shape, shape, &mut slots, execution);
         let pooled = match pool {
-            Some(pool) => pool.output_shape(&stem.convolved.shape, border(blocks.first())),
-            None => BlockedShape { border: border(blocks.first()), ..stem.convolved.shape },
+            Some(pool) => pool.output_shape(&stem.convolved.shape, borders[0]),
+            None => BlockedShape { border: borders[0], ..stem.convolved.shape },
         };
         let stem_output = slots.store(pooled);
         let mut shaped_layers = vec![stem];
@@ -69,7 +69,15 @@ impl ShapedNetwork {
             let input_gradient = BlockedShape { border: 0, ..block_input.shape };
             let (mut input, mut gradient) = (block_input, input_gradient);
             for layer in block.convolutions.clone() {
-                let mut shaped = ShapedLayer::new(&layers[layer], Some(input), &image, input.shape, gradient, &mut slots, execution);
+                let mut shaped = ShapedLayer::new(
+                    &mut layers[layer],
+                    Some(input),
+                    &image,
+                    input.shape,
+                    gradient,
+                    &mut slots,
+                    execution,
+                );
                 gradient = shaped.gradient;
                 if layer + 1 < block.convolutions.end {
                     let border = layers[layer + 1].convolution.layer.padding;
@@ -80,14 +88,23 @@ impl ShapedNetwork {
             }
             if let Some(layer) = block.downsample {
                 let input = Some(block_input);
-                let shaped = ShapedLayer::new(&layers[layer], input, &image, block_input.shape, input_gradient, &mut slots, execution);
+                let shaped = ShapedLayer::new(
+                    &mut layers[layer],
+                    input,
+                    &image,
+                    block_input.shape,
+                    input_gradient,
+                    &mut slots,
+                    execution,
+                );
                 shaped_layers.push(shaped);
             }
             slots.share(false);
             let last = &shaped_layers[block.convolutions.end - 1].convolved.shape;
-            block_outputs.push(slots.store(BlockedShape { border: border(blocks.get(index + 1)), ..*last }));
+            block_outputs.push(slots.store(BlockedShape { border: borders[index + 1], ..*last }));
         }
-        let scratch = shaped_layers.iter().map(|layer| layer.schedule.weight_gradient.scratch_len());
+        let scratch_sizes =
+            layers.iter().zip(&shaped_layers).map(|(layer, shaped)| layer.convolution.scratch_size(&shaped.schedule));
         ShapedNetwork {
             shape: [batch, height, width],
             image,
@@ -95,7 +112,7 @@ impl ShapedNetwork {
             stem_output,
             block_outputs,
             slot_lengths: slots.lengths,
-            scratch_len: scratch.max().unwrap_or(0),
+            scratch_size: scratch_sizes.fold(ScratchSize::default(), ScratchSize::max),
             layers: shaped_layers,
         }
     }
@@ -108,7 +125,7 @@ impl ShapedNetwork {
 
 impl ShapedLayer {
     fn new(
-        layer: &Layer,
+        layer: &mut Layer,
         input: Option<StoredValue>,
         image: &PaddedImage,
         input_shape: BlockedShape,
@@ -116,14 +133,18 @@ impl ShapedLayer {
         slots: &mut SlotAllocator,
         execution: Execution,
     ) -> Self {
-        let convolution = &layer.convolution;
-        let [height, width] =
-            [input_shape.height, input_shape.width].map(|side| convolution.layer.output_size(side));
+        let convolution = &mut layer.convolution;
+        let [height, width] = [input_shape.height, input_shape.width].map(|side| convolution.layer.output_size(side));
         let channels = convolution.layer.out_channels;
         let output = BlockedShape { channels, height, width, border: 0, batch: input_shape.batch };
         let gradient = BlockedShape { border: convolution.gradient_border(), ..output };
-        let from = input.as_ref().map_or(ConvolutionInput::Image(image), |input| ConvolutionInput::Value(&input.shape));
-        let schedule = convolution.schedule(from, &output, &gradient, &input_gradient, execution);
+        let shapes = ConvolutionShapes {
+            input: input.as_ref().map_or(ConvolutionInput::Image(image), |input| ConvolutionInput::Value(&input.shape)),
+            output: &output,
+            output_gradient: &gradient,
+            input_gradient: &input_gradient,
+        };
+        let schedule = convolution.prepare(shapes, execution);
         ShapedLayer { input, convolved: slots.store(output), normalised: None, gradient, input_gradient, schedule }
     }
 }

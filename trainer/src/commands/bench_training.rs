@@ -2,7 +2,7 @@
 
 use super::memory;
 use crate::console;
-use crate::learning::{OperationTiming, StepBenchmark, StepTiming};
+use crate::learning::{OperationTiming, StepBenchmark, StepTiming, precision_warning};
 use crate::recipe::Recipe;
 use crate::replicas::replica_devices;
 use anyhow::Result;
@@ -66,6 +66,9 @@ impl BenchTraining {
             changes.map(|(key, value)| (key.to_owned(), Some(value.parse().unwrap_or(toml::Value::String(value)))));
         let recipe = Recipe::resolve("torchvision-v1", &changes)?;
         let device = replica_devices(self.device, None, None)?.remove(0);
+        if let Some(warning) = precision_warning(&recipe, &device) {
+            console::note(warning);
+        }
         let benchmark = StepBenchmark {
             recipe: &recipe,
             architecture: recipe.architecture(CLASSES)?,
@@ -74,7 +77,7 @@ impl BenchTraining {
             device: &device,
             duration: Duration::try_from_secs_f64(self.seconds)?,
         };
-        let timing = benchmark.run(|part| console::note(format!("measuring {part}")))?;
+        let timing = benchmark.run(|part| console::status(format!("measuring {part}")))?;
         if self.json {
             let result = JsonResult { timing: &timing, peak_memory: memory::peak() };
             return console::print_result(&serde_json::to_string(&result)?);

@@ -3,6 +3,7 @@
 use super::arguments::fraction;
 use crate::console;
 use crate::data::{CacheSize, Dataset, PhotoCache, loader_threads};
+use crate::learning::precision_warning;
 use crate::recipe::{self, Recipe, RecipeOverride, TrainedLayers};
 use crate::replicas::{ReplicaDevice, replica_devices};
 use crate::training::{
@@ -146,6 +147,10 @@ impl Train {
             arguments.collect::<Vec<_>>().join(" "),
             env!("CARGO_PKG_VERSION")
         ))?;
+        if let Some(warning) = precision_warning(&recipe, &devices[0]) {
+            run_folder.log(&warning)?;
+            console::note(warning);
+        }
         if recipe.layers == TrainedLayers::All {
             let (cache, note) = PhotoCache::new(&dataset.train, self.cache);
             dataset.cache = cache.map(Arc::new);

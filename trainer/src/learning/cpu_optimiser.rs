@@ -75,7 +75,8 @@ impl CpuOptimiser {
         self.steps += 1;
         let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let factor = factor as f32;
-        let mut rest = Arrays { parameters, gradients, moments: self.moments.iter_mut().map(Vec::as_mut_slice).collect() };
+        let mut rest =
+            Arrays { parameters, gradients, moments: self.moments.iter_mut().map(Vec::as_mut_slice).collect() };
         for tensor in &self.tensors {
             let mut values = rest.take(tensor.range.len());
             match self.rule {

@@ -142,7 +142,11 @@ fn assert_steps_on_device_match_pytorch(names: &[&str], device: Device) {
                 panic!("{name} diverged on {}", device.name);
             };
             let loss = metrics.loss / metrics.weight;
-            assert!((loss / expected - 1.0).abs() < 1e-5, "{name} on {}, step {step}: {loss}, not {expected}", device.name);
+            assert!(
+                (loss / expected - 1.0).abs() < 1e-5,
+                "{name} on {}, step {step}: {loss}, not {expected}",
+                device.name
+            );
         }
         let end = learner.checkpoint(start.metadata().clone()).unwrap();
         for (tensor, Summary { l2, values }) in tensors {
@@ -150,11 +154,19 @@ fn assert_steps_on_device_match_pytorch(names: &[&str], device: Device) {
             let largest = actual.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
             let differences: Vec<f64> = sampled_values(&actual).zip(values).map(|(a, b)| a - b).collect();
             let max_error = differences.iter().fold(0.0_f64, |max_error, value| max_error.max(value.abs()));
-            assert!(max_error < 1e-4 * f64::from(largest), "{name} on {}, {tensor}: maximum error {max_error}", device.name);
+            assert!(
+                max_error < 1e-4 * f64::from(largest),
+                "{name} on {}, {tensor}: maximum error {max_error}",
+                device.name
+            );
             // Twenty small steps change the weights little; compare the error also with the size of the change.
             let change = norm(sampled_values(&before).zip(values).map(|(a, b)| a - b));
             let error = norm(differences.into_iter());
-            assert!(error < 0.02 * change + 1e-6, "{name} on {}, {tensor}: error {error} after a change of {change}", device.name);
+            assert!(
+                error < 0.02 * change + 1e-6,
+                "{name} on {}, {tensor}: error {error} after a change of {change}",
+                device.name
+            );
             let length = norm(actual.iter().map(|&value| f64::from(value)));
             assert!((length / l2 - 1.0).abs() < 1e-4, "{name} on {}, {tensor}: norm {length}, not {l2}", device.name);
         }

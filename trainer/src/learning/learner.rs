@@ -14,6 +14,7 @@ use anyhow::Result;
 use burn::tensor::{Tensor, TensorData};
 use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, CheckpointError, Metadata};
+use model::engine::Device;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -220,6 +221,14 @@ impl Learner {
     }
 }
 
+/// Returns a warning if the recipe's precision makes training on this device slower than f32.
+pub fn precision_warning(recipe: &Recipe, device: &ReplicaDevice) -> Option<String> {
+    let is_cpu = matches!(device.name, Device::Cpu | Device::Flex);
+    let precision = recipe.precision;
+    (is_cpu && precision != TrainingPrecision::F32)
+        .then(|| format!("precision {precision} is slower than f32 on {}; use it only to compare results", device.name))
+}
+
 /// Returns whether the CPU engine can train what the recipe asks for. Otherwise, Burn does.
 fn runs_on_cpu_engine(recipe: &Recipe) -> bool {
     recipe.layers == TrainedLayers::All && recipe.precision == TrainingPrecision::F32
@@ -230,7 +239,6 @@ mod tests {
     use super::super::golden::{batch, forward_backward_part, small_checkpoint};
     use super::*;
     use crate::replicas::{HostCollective, replica_devices, run_replicas};
-    use model::engine::Device;
     use std::sync::Mutex;
 
     const SIDE: usize = 32;
@@ -246,12 +254,7 @@ mod tests {
     }
 
     /// Trains replicas that accumulate `parts` micro-batches each, and returns their weights after each step, by rank.
-    fn run(
-        device: Device,
-        changes: &[&str],
-        replicas: usize,
-        parts: usize,
-    ) -> Vec<Vec<BTreeMap<String, Vec<f32>>>> {
+    fn run(device: Device, changes: &[&str], replicas: usize, parts: usize) -> Vec<Vec<BTreeMap<String, Vec<f32>>>> {
         let weights = Mutex::new(vec![Vec::new(); replicas]);
         let collectives = HostCollective::new(replicas).into_iter().map(|one| Box::new(one) as _).collect();
         run_replicas(collectives, |rank, collective: Box<dyn Collective>| {

@@ -19,7 +19,7 @@ mod optimiser;
 mod timing;
 mod trainable_network;
 
-pub use learner::{Learner, LearnerState, StepOutcome};
+pub use learner::{Learner, LearnerState, StepOutcome, precision_warning};
 pub use loss_scale::LossScale;
 pub use metrics::{StepMetrics, class_rank};
 pub use mixing::Mixing;

@@ -64,24 +64,32 @@ impl StepBenchmark<'_> {
         let classes: Vec<usize> = (0..batch).map(|index| index % architecture.classes).collect();
         let collective = HostCollective::new(1).remove(0);
         progress("steps");
+        let take_step = |learner: &mut Learner| -> Result<()> {
+            learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
+            learner.update(1e-4, 0.0, &collective)?;
+            if let TrainingBackend::Burn(device) = &device.backend {
+                device.sync()?;
+            }
+            Ok(())
+        };
+        // The first step also allocates memory.
+        take_step(&mut learner)?;
+        let before = learner.profile();
         let (mut result, mut steps) = (Ok(()), 0);
         let step = median(duration, || {
-            learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
-            if let Err(lost) = learner.update(1e-4, 0.0, &collective) {
-                result = Err(lost);
-            }
-            if let TrainingBackend::Burn(device) = &device.backend {
-                device.sync().ok();
-            }
             steps += 1;
+            if let Err(error) = take_step(&mut learner) {
+                result = Err(error);
+            }
         });
         result?;
         let mut operations: Vec<OperationTiming> = match &device.backend {
-            TrainingBackend::Cpu { .. } => learner
-                .profile()
-                .into_iter()
-                .map(|(name, total)| OperationTiming { name, seconds: total.as_secs_f64() / f64::from(steps) })
-                .collect(),
+            TrainingBackend::Cpu { .. } => {
+                let times = learner.profile().into_iter().zip(before).map(|((name, after), (_, before))| {
+                    OperationTiming { name, seconds: (after - before).as_secs_f64() / f64::from(steps) }
+                });
+                times.collect()
+            }
             TrainingBackend::Burn(device) => self.measure_convolutions(device, progress),
         };
         let measured: f64 = operations.iter().map(|operation| operation.seconds).sum();

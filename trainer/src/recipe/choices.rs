@@ -1,6 +1,7 @@
 //! Values of the recipe keys that select one of several options.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Layers that are trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,16 @@ pub enum TrainingPrecision {
     Bf16,
     /// IEEE 754 half precision, with dynamic loss scaling as in `torch.amp.GradScaler`.
     F16,
+}
+
+impl fmt::Display for TrainingPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TrainingPrecision::F32 => "f32",
+            TrainingPrecision::Bf16 => "bf16",
+            TrainingPrecision::F16 => "f16",
+        })
+    }
 }
 
 /// Optimisation algorithm.

@@ -5,7 +5,7 @@
 //! the steps for one chunk of its batch after the other, and allocates nothing but its output. The logits of an image
 //! are bit-identical for any number of threads and any batch around the image.
 
-mod algorithm;
+pub(crate) mod algorithm;
 mod arena;
 mod bf16_pairs;
 pub(crate) mod blocked_shape;
@@ -13,6 +13,7 @@ pub(crate) mod buffer;
 pub(crate) mod convolution_output;
 pub(crate) mod direct_conv;
 mod execution_layout;
+pub(crate) mod filter;
 pub(crate) mod microkernel;
 pub(crate) mod padded_image;
 mod peak;
@@ -21,7 +22,7 @@ pub(crate) mod simd;
 mod single_convolution;
 mod steps;
 pub(crate) mod thread_pool;
-mod winograd;
+pub(crate) mod winograd;
 mod workspace;
 
 pub use super::winograd::WinogradVariant;

@@ -1,17 +1,16 @@
 //! Direct convolution as matrix products: 1x1 filters with any stride, larger filters without im2col, the stem with
 //! its three colour channels, and the classifier, which is a 1x1 convolution of one pixel.
 
-mod filter;
 mod schedule;
 mod weights;
 
-pub use filter::Filter;
 pub use schedule::DirectSchedule;
 pub use weights::DirectWeights;
 
 use super::bf16_pairs;
 use super::blocked_shape::{BLOCK, BlockedShape};
 use super::convolution_output::ConvolutionOutput;
+use super::filter::Filter;
 use super::microkernel::{Microkernel, Operands, WeightPrefetch, WritePixels, split_range, with_rows};
 use super::padded_image::COLOURS;
 use super::simd::{InstructionSet, Kernel, Simd};
@@ -73,7 +72,8 @@ impl Kernel for Task<'_> {
             let packed = &weights.packed[panel * depth..][..depth];
             let first_block = weights.layout.first_blocks[panel] * schedule.block_stride;
             for tile in self.tiles.clone() {
-                let prefetch = WeightPrefetch::new(depth, weights.layout.panel, tile - self.tiles.start, self.tiles.len());
+                let prefetch =
+                    WeightPrefetch::new(depth, weights.layout.panel, tile - self.tiles.start, self.tiles.len());
                 let (row, part) = (tile / tiles_per_row, tile % tiles_per_row);
                 let pixels = split_range(rows.length, tiles_per_row, part);
                 let (image, y) = (row / rows.per_image, row % rows.per_image);

@@ -3,10 +3,10 @@
 use super::super::blocked_shape::{BLOCK, BlockedShape};
 use super::super::buffer::F32_BYTES;
 use super::super::convolution_output::PixelGrid;
+use super::super::filter::Filter;
 use super::super::microkernel::split_range;
 use super::super::padded_image::{COLOURS, PaddedImage};
 use super::super::simd::InstructionSet;
-use super::filter::Filter;
 use super::weights::{DirectWeights, InputFormat};
 use std::collections::BTreeSet;
 

@@ -4,10 +4,10 @@ use super::super::algorithm::Algorithm;
 use super::super::bf16_pairs;
 use super::super::blocked_shape::{BLOCK, BlockedShape};
 use super::super::buffer::{AlignedBuffer, SharedMutSlice};
+use super::super::filter::Filter;
 use super::super::padded_image::COLOURS;
 use super::super::simd::InstructionSet;
 use super::super::thread_pool::ThreadPool;
-use super::filter::Filter;
 use crate::architecture::Convolution;
 use std::ops::Range;
 
@@ -64,7 +64,11 @@ impl DirectWeights {
     pub fn zeroed(filter: Filter, reads_image: bool, set: InstructionSet) -> Self {
         let layout = PanelLayout::new(filter, reads_image, set);
         let packed = AlignedBuffer::zeroed(layout.first_blocks.len() * layout.panel_len());
-        DirectWeights { packed, layout, input_format: if reads_image { InputFormat::Rgb } else { InputFormat::Blocked } }
+        DirectWeights {
+            packed,
+            layout,
+            input_format: if reads_image { InputFormat::Rgb } else { InputFormat::Blocked },
+        }
     }
 
     /// Replaces f32 weights by `weight`, the layer's `[out_channels, in_channels / groups, kernel, kernel]`. Must be
@@ -76,9 +80,8 @@ impl DirectWeights {
         let packed = SharedMutSlice::new(packed);
         threads.for_each(panels, |index| {
             // SAFETY: there are `panels` panels of this length, and each task writes its own.
-            let packed = unsafe {
-                std::slice::from_raw_parts_mut(packed.as_mut_ptr().add(index * panel_len), panel_len)
-            };
+            let packed =
+                unsafe { std::slice::from_raw_parts_mut(packed.as_mut_ptr().add(index * panel_len), panel_len) };
             layout.pack_panel(index, weight, packed);
         });
     }
@@ -92,10 +95,6 @@ impl DirectWeights {
         let weights = DirectWeights::pack(weight, layer, false, set);
         let packed = bf16_pairs::pack_row_pairs(&weights.packed, weights.layout.panel);
         DirectWeights { packed, input_format: InputFormat::Bf16Pairs, ..weights }
-    }
-
-    pub fn filter(&self) -> &Filter {
-        &self.layout.filter
     }
 
     /// Returns the size of the packed weights in units of four bytes.
@@ -155,15 +154,21 @@ impl PanelLayout {
         let outputs = index * panel..((index + 1) * panel).min(filter.out_channels);
         let first_channel = self.first_blocks[index] * BLOCK;
         let (group_in, group_out) = (filter.in_channels / filter.groups, filter.out_channels / filter.groups);
+        let mut columns = Vec::new();
         for group in outputs.start / group_out..=(outputs.end - 1) / group_out {
             let outputs = (group * group_out).max(outputs.start)..((group + 1) * group_out).min(outputs.end);
             let first_column = outputs.start - index * panel;
-            for channel in group * group_in..(group + 1) * group_in {
-                for (position, element) in filter.elements.iter().enumerate() {
-                    let row = (position * depth + channel - first_channel) * panel + first_column;
-                    for (packed, out) in packed[row..].iter_mut().zip(outputs.clone()) {
-                        let [out_part, channel_part] = filter.weight_position(out, channel);
-                        *packed = weight[out_part + channel_part + element.index];
+            let channels = group * group_in..(group + 1) * group_in;
+            // For a block of channels at a time, reads and writes stay in the first-level cache.
+            for first in channels.clone().step_by(BLOCK) {
+                let count = BLOCK.min(channels.end - first);
+                columns.resize(count * filter.area() * outputs.len(), 0.0);
+                filter.copy_weights(weight, outputs.clone(), first..first + count, &mut columns);
+                for (channel, columns) in columns.chunks_exact(filter.area() * outputs.len()).enumerate() {
+                    for (position, element) in filter.elements.iter().enumerate() {
+                        let row = position * depth + first + channel - first_channel;
+                        let packed = &mut packed[row * panel + first_column..][..outputs.len()];
+                        packed.copy_from_slice(&columns[element.index * outputs.len()..][..outputs.len()]);
                     }
                 }
             }

@@ -47,8 +47,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Returns the maximum of each lane, or `b` in lanes where `b` is NaN.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
+    /// Returns `a` in the lanes in which `condition` is positive, and `b` in the others.
+    fn select_positive(self, condition: Self::Vector, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
     /// Returns `value` in the lanes in which `condition` is positive, and zero in the others.
-    fn zero_unless_positive(self, condition: Self::Vector, value: Self::Vector) -> Self::Vector;
+    #[inline(always)]
+    fn zero_unless_positive(self, condition: Self::Vector, value: Self::Vector) -> Self::Vector {
+        self.select_positive(condition, value, self.splat(0.0))
+    }
 
     /// Reads `LANES` values at `source`, which need not be aligned.
     ///

@@ -62,12 +62,9 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn zero_unless_positive(self, condition: float32x4_t, value: float32x4_t) -> float32x4_t {
+    fn select_positive(self, condition: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: all aarch64 targets support NEON.
-        unsafe {
-            let mask = vcgtzq_f32(condition);
-            vreinterpretq_f32_u32(vandq_u32(mask, vreinterpretq_u32_f32(value)))
-        }
+        unsafe { vbslq_f32(vcgtzq_f32(condition), a, b) }
     }
 
     #[inline(always)]

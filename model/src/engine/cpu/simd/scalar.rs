@@ -51,8 +51,8 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn zero_unless_positive(self, condition: f32, value: f32) -> f32 {
-        if condition > 0.0 { value } else { 0.0 }
+    fn select_positive(self, condition: f32, a: f32, b: f32) -> f32 {
+        if condition > 0.0 { a } else { b }
     }
 
     #[inline(always)]

@@ -59,8 +59,8 @@ impl Simd for Simd128 {
     }
 
     #[inline(always)]
-    fn zero_unless_positive(self, condition: v128, value: v128) -> v128 {
-        v128_and(f32x4_gt(condition, f32x4_splat(0.0)), value)
+    fn select_positive(self, condition: v128, a: v128, b: v128) -> v128 {
+        v128_bitselect(a, b, f32x4_gt(condition, f32x4_splat(0.0)))
     }
 
     #[inline(always)]

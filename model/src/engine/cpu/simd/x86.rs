@@ -126,11 +126,11 @@ x86!(
     _mm512_storeu_ps,
     {
         #[inline(always)]
-        fn zero_unless_positive(self, condition: __m512, value: __m512) -> __m512 {
+        fn select_positive(self, condition: __m512, a: __m512, b: __m512) -> __m512 {
             // SAFETY: `self` proves that the processor supports the features.
             unsafe {
                 let mask = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition, _mm512_setzero_ps());
-                _mm512_maskz_mov_ps(mask, value)
+                _mm512_mask_blend_ps(mask, b, a)
             }
         }
 
@@ -204,9 +204,9 @@ x86!(
     _mm256_storeu_ps,
     {
         #[inline(always)]
-        fn zero_unless_positive(self, condition: __m256, value: __m256) -> __m256 {
+        fn select_positive(self, condition: __m256, a: __m256, b: __m256) -> __m256 {
             // SAFETY: `self` proves that the processor supports the features.
-            unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(condition, _mm256_setzero_ps()), value) }
+            unsafe { _mm256_blendv_ps(b, a, _mm256_cmp_ps::<_CMP_GT_OQ>(condition, _mm256_setzero_ps())) }
         }
     }
 );

@@ -7,7 +7,8 @@
 //! one block by one panel of the weights.
 
 mod schedule;
-mod transform;
+pub(crate) mod tiles;
+pub(crate) mod transform;
 mod weights;
 
 pub use schedule::WinogradSchedule;
@@ -20,8 +21,9 @@ use super::microkernel::{Microkernel, Operands, StoreSums, WeightPrefetch, split
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::thread_pool::{ThreadPool, ThreadScratch};
 use crate::engine::winograd::{MAX_ALPHA, WinogradVariant};
-use schedule::{ElementProduct, TileColumn, TileRow, count_points};
+use schedule::ElementProduct;
 use std::ops::Range;
+use tiles::{TileColumn, TileRow, count_points, rows_per_point};
 use transform::{ElementOffsets, InputTransform, OutputTransform};
 
 /// A Winograd convolution of one input.
@@ -40,7 +42,7 @@ impl WinogradConvolution<'_> {
     pub fn run(&self, set: InstructionSet, threads: &ThreadPool, shared: &mut [f32], scratch: &ThreadScratch) {
         let WinogradConvolution { weights, schedule, .. } = *self;
         self.output.check(weights.panels * weights.panel);
-        assert_eq!(self.input.len(), self.input_shape.len());
+        assert!(self.input.len() == self.input_shape.len() && self.output.grid.step == 1);
         assert!(self.input_shape.border > 0 && shared.len() >= schedule.shared_len(weights));
         let blocks = schedule.rows.len().div_ceil(schedule.rows_per_block);
         if schedule.fused {
@@ -159,7 +161,7 @@ impl<const M: usize, const STRIDE: usize> Kernel for TransformInputs<'_, M, STRI
                     for lane in (0..BLOCK).step_by(S::LANES) {
                         let offsets = ElementOffsets {
                             start: self.at + block * tiles * BLOCK + lane,
-                            element_stride: weights.in_blocks * tiles * BLOCK,
+                            element_stride: schedule.transformed_stride(weights),
                             tile_stride: BLOCK,
                             preceding_rows: &preceding_rows,
                             preceding_columns: &column.preceding,
@@ -189,7 +191,7 @@ struct ComputeOutputs<'a, const M: usize, const STRIDE: usize> {
     rows: &'a [TileRow],
     /// Transformed inputs, `[elements, in_blocks, tiles, 16]`.
     transformed: &'a [f32],
-    /// Memory for the products, `[elements, tiles, panel]`.
+    /// Memory for the products, `[elements, tiles, panel]` with padding between elements.
     products: &'a mut [f32],
     panels: Range<usize>,
 }
@@ -201,7 +203,7 @@ impl<const M: usize, const STRIDE: usize> Kernel for ComputeOutputs<'_, M, STRID
     fn run<S: Simd>(self, simd: S) {
         let WinogradConvolution { weights, schedule, output, input_shape, .. } = self.convolution;
         let tiles_per_row = schedule.tiles_per_row(weights.variant);
-        let rows_per_point = WinogradSchedule::rows_per_point(self.rows, weights.variant);
+        let rows_per_point = rows_per_point(self.rows, weights.variant);
         let tiles = schedule.tiles_per_block();
         let (filter_elements, depth, panel) =
             (weights.variant.filter_elements(), weights.in_blocks * BLOCK, weights.panel);
@@ -214,11 +216,12 @@ impl<const M: usize, const STRIDE: usize> Kernel for ComputeOutputs<'_, M, STRID
                 let element_tiles = rows_per_point[y] * tiles_per_row[x];
                 let first_weight = (index * filter_elements + filter_element) * depth * panel;
                 let packed = &weights.packed[first_weight..][..depth * panel];
-                let inputs = &self.transformed[element * depth * tiles..][..depth * tiles];
+                let inputs = &self.transformed[element * schedule.transformed_stride(weights)..][..depth * tiles];
                 let parts = element_tiles.div_ceil(S::TILE_ROWS);
                 for part in 0..parts {
                     let part_tiles = split_range(element_tiles, parts, part);
-                    let epilogue = StoreSums { target, at: (element * tiles + part_tiles.start) * panel };
+                    let at = element * schedule.products_stride(weights) + part_tiles.start * panel;
+                    let epilogue = StoreSums { target, at };
                     let prefetch = WeightPrefetch::new(depth * panel, panel, part, parts);
                     let (origin, runs) = (part_tiles.start * BLOCK, &schedule.runs);
                     let operands = Operands { input: inputs, origin, runs, weights: packed, prefetch };
@@ -232,7 +235,7 @@ impl<const M: usize, const STRIDE: usize> Kernel for ComputeOutputs<'_, M, STRID
                     for lane in (0..panel).step_by(S::LANES) {
                         let offsets = ElementOffsets {
                             start: lane,
-                            element_stride: tiles * panel,
+                            element_stride: schedule.products_stride(weights),
                             tile_stride: panel,
                             preceding_rows: &preceding_rows,
                             preceding_columns: &column.preceding,

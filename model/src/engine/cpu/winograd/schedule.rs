@@ -4,9 +4,9 @@ use super::super::blocked_shape::{BLOCK, BlockedShape};
 use super::super::buffer::F32_BYTES;
 use super::super::microkernel::split_range;
 use super::super::simd::InstructionSet;
-use super::transform::PointCounts;
+use super::tiles::{PointCounts, TileColumn, TileRow, rows_per_point, tile_columns, tile_rows, tiles_per_row};
 use super::weights::WinogradWeights;
-use crate::engine::winograd::{MAX_ALPHA, WinogradVariant};
+use crate::engine::winograd::WinogradVariant;
 use std::collections::BTreeSet;
 
 /// Number of bytes of a core's cache that one block of tiles may take.
@@ -56,40 +56,11 @@ impl ElementProduct {
     }
 }
 
-/// A row of tiles.
-pub(super) struct TileRow {
-    pub image: usize,
-    /// First row of its outputs.
-    pub y: usize,
-    /// Number of rows of its outputs, at most m.
-    pub height: usize,
-}
-
-/// Horizontal position of a tile in its row.
-pub(super) struct TileColumn {
-    /// First column of its outputs.
-    pub x: usize,
-    /// Number of columns of its outputs, at most m.
-    pub width: usize,
-    /// Number of preceding tiles of the row that have each interpolation point.
-    pub preceding: PointCounts,
-}
-
 impl WinogradSchedule {
     /// Builds the schedule for an output of one shape.
     pub fn new(weights: &WinogradWeights, output: &BlockedShape, threads: usize) -> Self {
         let variant = weights.variant;
-        let rows_per_image = split_side(output.height, variant.m);
-        let rows = (0..output.batch)
-            .flat_map(|image| rows_per_image.iter().map(move |&(y, height)| TileRow { image, y, height }));
-        let rows: Vec<TileRow> = rows.collect();
-        let mut preceding = [0; MAX_ALPHA];
-        let columns = split_side(output.width, variant.m).into_iter().map(|(x, width)| {
-            let column = TileColumn { x, width, preceding };
-            count_points(&mut preceding, variant.alpha(width));
-            column
-        });
-        let columns: Vec<TileColumn> = columns.collect();
+        let (rows, columns) = (tile_rows(output, variant), tile_columns(output, variant));
 
         let fused = weights.packed.len() * F32_BYTES <= CACHE_BYTES * 3 / 2;
         let channels = if fused { weights.in_blocks * BLOCK + weights.panel } else { weights.panel };
@@ -124,14 +95,25 @@ impl WinogradSchedule {
         self.rows_per_block * self.columns.len()
     }
 
+    /// Returns the distance from an element of the transformed inputs to the next. It is one cache line longer than
+    /// necessary, so that the elements of a tile do not all fall into the same set of a cache.
+    pub(super) fn transformed_stride(&self, weights: &WinogradWeights) -> usize {
+        (weights.in_blocks * self.tiles_per_block() + 1) * BLOCK
+    }
+
+    /// Returns the distance from an element of the products to the next, with padding for the same reason.
+    pub(super) fn products_stride(&self, weights: &WinogradWeights) -> usize {
+        self.tiles_per_block() * weights.panel + BLOCK
+    }
+
     /// Returns the number of values of a block's transformed inputs, `[elements, in_blocks, tiles, 16]`.
     pub(super) fn transformed_len(&self, weights: &WinogradWeights) -> usize {
-        weights.elements() * weights.in_blocks * self.tiles_per_block() * BLOCK
+        weights.elements() * self.transformed_stride(weights)
     }
 
     /// Returns the number of values of a block's products for one panel, `[elements, tiles, panel]`.
     fn products_len(&self, weights: &WinogradWeights) -> usize {
-        weights.elements() * self.tiles_per_block() * weights.panel
+        weights.elements() * self.products_stride(weights)
     }
 
     /// Returns the number of values of temporary memory that all threads share.
@@ -147,17 +129,7 @@ impl WinogradSchedule {
     /// Returns the number of tiles in a row that have each interpolation point.
     #[inline(always)]
     pub(super) fn tiles_per_row(&self, variant: WinogradVariant) -> PointCounts {
-        let mut counts = [0; MAX_ALPHA];
-        self.columns.iter().for_each(|column| count_points(&mut counts, variant.alpha(column.width)));
-        counts
-    }
-
-    /// Returns the number of rows of tiles in a block that have each interpolation point.
-    #[inline(always)]
-    pub(super) fn rows_per_point(rows: &[TileRow], variant: WinogradVariant) -> PointCounts {
-        let mut counts = [0; MAX_ALPHA];
-        rows.iter().for_each(|row| count_points(&mut counts, variant.alpha(row.height)));
-        counts
+        tiles_per_row(&self.columns, variant)
     }
 
     /// Returns the heights of all register tiles, in transformed tiles.
@@ -165,7 +137,7 @@ impl WinogradSchedule {
         let tiles_per_row = self.tiles_per_row(weights.variant);
         let mut heights = BTreeSet::new();
         for block in self.rows.chunks(self.rows_per_block) {
-            let rows_per_point = WinogradSchedule::rows_per_point(block, weights.variant);
+            let rows_per_point = rows_per_point(block, weights.variant);
             for ElementProduct { points: [y, x], .. } in &self.products {
                 let tiles = rows_per_point[*y] * tiles_per_row[*x];
                 let parts = tiles.div_ceil(set.tile_rows());
@@ -180,15 +152,4 @@ impl WinogradSchedule {
         let start = index * self.rows_per_block;
         &self.rows[start..(start + self.rows_per_block).min(self.rows.len())]
     }
-}
-
-/// Splits a side into tiles of `m` outputs, the last of which may be smaller. Returns the start and the length of each.
-fn split_side(side: usize, m: usize) -> Vec<(usize, usize)> {
-    (0..side).step_by(m).map(|start| (start, m.min(side - start))).collect()
-}
-
-/// Adds a tile with `alpha` interpolation points to the counts.
-#[inline(always)]
-pub(super) fn count_points(counts: &mut PointCounts, alpha: usize) {
-    counts[..alpha].iter_mut().for_each(|count| *count += 1);
 }

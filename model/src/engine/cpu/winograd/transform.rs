@@ -7,6 +7,7 @@ use super::super::buffer::SharedMutSlice;
 use super::super::convolution_output::ConvolutionOutput;
 use super::super::microkernel::unroll;
 use super::super::simd::{Kernel, Simd};
+use super::tiles::PointCounts;
 use crate::engine::winograd::{MAX_ALPHA, MAX_M, TransformMatrix, WinogradVariant};
 
 /// Computes the sum of `$x[$term]` times the constant `$coefficient`. Terms with coefficient 0 are omitted, and those
@@ -39,6 +40,7 @@ impl<const M: usize, const STRIDE: usize, const OUTPUTS: usize> Transform1d<M, S
     const ALPHA: usize = Self::VARIANT.alpha(OUTPUTS);
     const INPUT: TransformMatrix<MAX_ALPHA> = Self::VARIANT.input_transform(OUTPUTS);
     const OUTPUT: TransformMatrix<MAX_M> = Self::VARIANT.folded_output_transform(OUTPUTS);
+    const GRADIENT: TransformMatrix<MAX_M> = Self::VARIANT.output_transform(OUTPUTS);
 
     /// Returns whether the row of `B^T` of a point is computed independently of its neighbours.
     const fn is_unpaired(point: usize) -> bool {
@@ -76,6 +78,18 @@ impl<const M: usize, const STRIDE: usize, const OUTPUTS: usize> Transform1d<M, S
             outputs[COLUMN] = dot!(simd, terms, POINT in [1 2 3 4 5 0], Self::OUTPUT[POINT][COLUMN]);
         });
         outputs
+    }
+}
+
+impl<const M: usize, const STRIDE: usize, const OUTPUTS: usize> Transform1d<M, STRIDE, OUTPUTS> {
+    /// Transforms the gradients of `OUTPUTS` outputs to those of α interpolation points, `A x`.
+    #[inline(always)]
+    fn gradient<S: Simd>(simd: S, x: [S::Vector; MAX_M]) -> [S::Vector; MAX_ALPHA] {
+        let mut points = [simd.splat(0.0); MAX_ALPHA];
+        unroll!(POINT in [0 1 2 3 4 5] => if const { POINT < Self::ALPHA } {
+            points[POINT] = dot!(simd, x, J in [0 1 2 3], Self::GRADIENT[POINT][J]);
+        });
+        points
     }
 }
 
@@ -122,16 +136,29 @@ pub struct ElementOffsets<'a> {
     pub tiles_per_row: &'a PointCounts,
 }
 
-/// A number of tiles for each interpolation point in one dimension.
-pub type PointCounts = [usize; MAX_ALPHA];
-
 impl ElementOffsets<'_> {
     /// Returns the offset of the element at row `y` and column `x` of the transformed tile.
     #[inline(always)]
     fn at<const M: usize, const STRIDE: usize>(&self, y: usize, x: usize) -> usize {
         let alpha = const { WinogradVariant { m: M, stride: STRIDE }.alpha(M) };
-        let tile = self.preceding_rows[y] * self.tiles_per_row[x] + self.preceding_columns[x];
-        self.start + (y * alpha + x) * self.element_stride + tile * self.tile_stride
+        self.start + (y * alpha + x) * self.element_stride + self.tile(y, x) * self.tile_stride
+    }
+
+    /// Returns the index of the tile among those that have the element.
+    #[inline(always)]
+    fn tile(&self, y: usize, x: usize) -> usize {
+        self.preceding_rows[y] * self.tiles_per_row[x] + self.preceding_columns[x]
+    }
+
+    /// Returns the offset of the first element of the tile if the index of the tile is the same for all elements, as in
+    /// an image without smaller tiles.
+    #[inline(always)]
+    fn uniform<const M: usize, const STRIDE: usize>(&self) -> Option<usize> {
+        let last = const { WinogradVariant { m: M, stride: STRIDE }.alpha(M) - 1 };
+        let is_uniform = self.preceding_rows[0] == self.preceding_rows[last]
+            && self.tiles_per_row[0] == self.tiles_per_row[last]
+            && self.preceding_columns[0] == self.preceding_columns[last];
+        is_uniform.then(|| self.start + self.tile(0, 0) * self.tile_stride)
     }
 }
 
@@ -156,6 +183,28 @@ impl<const M: usize, const STRIDE: usize> Kernel for InputTransform<'_, M, STRID
     fn run<S: Simd>(self, simd: S) {
         let InputTransform { outputs: [height, width], input, corner, row_stride, target, offsets } = self;
         let (variant, zero) = (WinogradVariant { m: M, stride: STRIDE }, simd.splat(0.0));
+        if let (true, Some(first)) = (height == M && width == M, offsets.uniform::<M, STRIDE>()) {
+            // All loops have constant bounds, so that the compiler keeps most values in registers.
+            let mut columns = [[zero; MAX_ALPHA]; MAX_ALPHA];
+            unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, M>::ALPHA } {
+                let mut inputs = [zero; MAX_ALPHA];
+                unroll!(Y in [0 1 2 3 4 5] => if Y < const { Transform1d::<M, STRIDE, M>::ALPHA } {
+                    // SAFETY: as below.
+                    inputs[Y] = unsafe { simd.read(input, corner + Y * row_stride + X * BLOCK) };
+                });
+                columns[X] = Transform1d::<M, STRIDE, M>::input(simd, inputs);
+            });
+            unroll!(Y in [0 1 2 3 4 5] => if Y < const { Transform1d::<M, STRIDE, M>::ALPHA } {
+                let inputs = columns.map(|column| column[Y]);
+                let transformed = Transform1d::<M, STRIDE, M>::input(simd, inputs);
+                let row = first + Y * const { Transform1d::<M, STRIDE, M>::ALPHA } * offsets.element_stride;
+                unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, M>::ALPHA } {
+                    // SAFETY: as below.
+                    unsafe { simd.write(target, row + X * offsets.element_stride, transformed[X]) };
+                });
+            });
+            return;
+        }
         let mut columns = [[zero; MAX_ALPHA]; MAX_ALPHA];
         with_outputs!(M, height, HEIGHT => for (x, column) in columns[..variant.alpha(width)].iter_mut().enumerate() {
             let mut inputs = [zero; MAX_ALPHA];
@@ -174,6 +223,71 @@ impl<const M: usize, const STRIDE: usize> Kernel for InputTransform<'_, M, STRID
             let transformed = Transform1d::<M, STRIDE, WIDTH>::input(simd, inputs);
             unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, WIDTH>::ALPHA } {
                 // SAFETY: the target has room for all elements of the block, and each task writes its own channels.
+                unsafe { simd.write(target, offsets.at::<M, STRIDE>(y, X), transformed[X]) };
+            });
+        });
+    }
+}
+
+/// Computes `A d A^T` for the output gradients of one tile.
+pub struct GradientTransform<'a, const M: usize, const STRIDE: usize> {
+    /// Number of outputs of the tile, `[height, width]`.
+    pub outputs: [usize; 2],
+    pub gradient: &'a [f32],
+    /// Offset of the gradient of the tile's first output.
+    pub corner: usize,
+    /// Distance from a row of outputs to the next.
+    pub row_stride: usize,
+    pub target: SharedMutSlice<'a>,
+    pub offsets: ElementOffsets<'a>,
+}
+
+impl<const M: usize, const STRIDE: usize> Kernel for GradientTransform<'_, M, STRIDE> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // the second pass reads the columns of the first as rows
+    fn run<S: Simd>(self, simd: S) {
+        let GradientTransform { outputs: [height, width], gradient, corner, row_stride, target, offsets } = self;
+        let (variant, zero) = (WinogradVariant { m: M, stride: STRIDE }, simd.splat(0.0));
+        if let (true, Some(first)) = (height == M && width == M, offsets.uniform::<M, STRIDE>()) {
+            let mut columns = [[zero; MAX_ALPHA]; MAX_M];
+            unroll!(X in [0 1 2 3] => if X < M {
+                let mut outputs = [zero; MAX_M];
+                unroll!(Y in [0 1 2 3] => if Y < M {
+                    // SAFETY: as below.
+                    outputs[Y] = unsafe { simd.read(gradient, corner + Y * row_stride + X * BLOCK) };
+                });
+                columns[X] = Transform1d::<M, STRIDE, M>::gradient(simd, outputs);
+            });
+            unroll!(Y in [0 1 2 3 4 5] => if Y < const { Transform1d::<M, STRIDE, M>::ALPHA } {
+                let outputs = columns.map(|column| column[Y]);
+                let transformed = Transform1d::<M, STRIDE, M>::gradient(simd, outputs);
+                let row = first + Y * const { Transform1d::<M, STRIDE, M>::ALPHA } * offsets.element_stride;
+                unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, M>::ALPHA } {
+                    // SAFETY: as below.
+                    unsafe { simd.write(target, row + X * offsets.element_stride, transformed[X]) };
+                });
+            });
+            return;
+        }
+        let mut columns = [[zero; MAX_ALPHA]; MAX_M];
+        with_outputs!(M, height, HEIGHT => for (x, column) in columns[..width].iter_mut().enumerate() {
+            let mut outputs = [zero; MAX_M];
+            unroll!(Y in [0 1 2 3] => if Y < HEIGHT {
+                // SAFETY: tiles lie inside the gradient.
+                outputs[Y] = unsafe { simd.read(gradient, corner + Y * row_stride + x * BLOCK) };
+            });
+            *column = Transform1d::<M, STRIDE, HEIGHT>::gradient(simd, outputs);
+        });
+        with_outputs!(M, width, WIDTH => for y in 0..variant.alpha(height) {
+            let mut outputs = [zero; MAX_M];
+            unroll!(X in [0 1 2 3] => if X < WIDTH {
+                outputs[X] = columns[X][y];
+            });
+            let transformed = Transform1d::<M, STRIDE, WIDTH>::gradient(simd, outputs);
+            unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, WIDTH>::ALPHA } {
+                // SAFETY: the target has room for all elements of the tiles, and each task writes its own channels.
                 unsafe { simd.write(target, offsets.at::<M, STRIDE>(y, X), transformed[X]) };
             });
         });
@@ -206,6 +320,28 @@ impl<const M: usize, const STRIDE: usize> Kernel for OutputTransform<'_, M, STRI
         let row_stride = output.shape.row_stride();
         let residual_row_stride = output.residual.map_or(0, |(_, shape)| shape.row_stride());
         let (variant, zero) = (WinogradVariant { m: M, stride: STRIDE }, simd.splat(0.0));
+        if let (true, Some(first)) = (height == M && width == M, offsets.uniform::<M, STRIDE>()) {
+            let mut columns = [[zero; MAX_M]; MAX_ALPHA];
+            unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, M>::ALPHA } {
+                let mut inputs = [zero; MAX_ALPHA];
+                unroll!(Y in [0 1 2 3 4 5] => if Y < const { Transform1d::<M, STRIDE, M>::ALPHA } {
+                    let element = Y * const { Transform1d::<M, STRIDE, M>::ALPHA } + X;
+                    // SAFETY: as below.
+                    inputs[Y] = unsafe { simd.read(products, first + element * offsets.element_stride) };
+                });
+                columns[X] = Transform1d::<M, STRIDE, M>::output(simd, inputs);
+            });
+            unroll!(Y in [0 1 2 3] => if Y < M {
+                let inputs = columns.map(|column| column[Y]);
+                let outputs = Transform1d::<M, STRIDE, M>::output(simd, inputs);
+                unroll!(X in [0 1 2 3] => if X < M {
+                    let (at, residual_at) = (corner + Y * row_stride, residual_corner + Y * residual_row_stride);
+                    // SAFETY: as below.
+                    unsafe { output.write(simd, outputs[X], channel, at + X * BLOCK, residual_at + X * BLOCK) };
+                });
+            });
+            return;
+        }
         let mut columns = [[zero; MAX_M]; MAX_ALPHA];
         with_outputs!(M, height, HEIGHT => for (x, column) in columns[..variant.alpha(width)].iter_mut().enumerate() {
             let mut inputs = [zero; MAX_ALPHA];

@@ -2,9 +2,11 @@
 
 use super::super::algorithm::Algorithm;
 use super::super::blocked_shape::{BLOCK, BlockedShape};
-use super::super::buffer::AlignedBuffer;
-use super::super::simd::InstructionSet;
-use crate::engine::winograd::{MAX_ALPHA, WinogradVariant};
+use super::super::buffer::{AlignedBuffer, SharedMutSlice};
+use super::super::filter::Filter;
+use super::super::simd::{InstructionSet, Kernel, Simd};
+use super::super::thread_pool::ThreadPool;
+use crate::engine::winograd::WinogradVariant;
 use crate::plan::FoldedConvolution;
 
 /// Width of the widest panel.
@@ -25,15 +27,42 @@ pub struct WinogradWeights {
 impl WinogradWeights {
     /// Transforms and packs the weights of a convolution.
     pub fn pack(convolution: &FoldedConvolution, variant: WinogradVariant, set: InstructionSet) -> Self {
-        let [out_channels, in_channels, ..] = convolution.layer.weight_shape();
-        let panel = set.panel();
-        WinogradWeights {
-            packed: transform(convolution, variant, panel),
-            variant,
-            in_blocks: in_channels.div_ceil(BLOCK),
-            panels: out_channels.div_ceil(panel),
-            panel,
+        let filter = Filter::forward(&convolution.layer);
+        let mut weights = WinogradWeights::zeroed(&filter, variant, set);
+        let panel_len = weights.panel_len();
+        for (index, packed) in weights.packed.chunks_exact_mut(panel_len).enumerate() {
+            let (filter, weight, panel) = (&filter, &convolution.weight, weights.panel);
+            set.run(TransformPanel { filter, weight, variant, index, panel, packed });
         }
+        weights
+    }
+
+    /// Creates packed weights of a filter, all of which are zero.
+    pub fn zeroed(filter: &Filter, variant: WinogradVariant, set: InstructionSet) -> Self {
+        assert!(filter.elements.len() == 9 && filter.groups == 1 && filter.padding == 1);
+        let (in_blocks, panel) = (filter.in_channels.div_ceil(BLOCK), set.panel());
+        let panels = filter.out_channels.div_ceil(panel);
+        let length = panels * variant.filter_elements() * in_blocks * BLOCK * panel;
+        WinogradWeights { packed: AlignedBuffer::zeroed(length), variant, in_blocks, panels, panel }
+    }
+
+    /// Replaces the weights by `weight`, the layer's `[out_channels, in_channels, 3, 3]`. Must be called within
+    /// [`ThreadPool::install`].
+    pub fn replace(&mut self, filter: &Filter, weight: &[f32], set: InstructionSet, threads: &ThreadPool) {
+        assert_eq!(weight.len(), filter.weight_len());
+        let (panel_len, variant, panel) = (self.panel_len(), self.variant, self.panel);
+        let packed = SharedMutSlice::new(&mut self.packed);
+        threads.for_each(self.panels, |index| {
+            // SAFETY: there are `panels` panels of this length, and each task writes its own.
+            let packed =
+                unsafe { std::slice::from_raw_parts_mut(packed.as_mut_ptr().add(index * panel_len), panel_len) };
+            set.run(TransformPanel { filter, weight, variant, index, panel, packed });
+        });
+    }
+
+    /// Returns the number of values of a panel.
+    fn panel_len(&self) -> usize {
+        self.packed.len() / self.panels
     }
 
     pub fn algorithm(&self) -> Algorithm {
@@ -63,46 +92,63 @@ impl WinogradWeights {
     }
 }
 
-/// Computes `G g G^T` for each pair of channels. Input channels are padded with zeros to whole blocks, output channels
-/// to whole panels.
-fn transform(convolution: &FoldedConvolution, variant: WinogradVariant, panel: usize) -> AlignedBuffer {
-    let [out_channels, in_channels, ..] = convolution.layer.weight_shape();
-    let depth = in_channels.next_multiple_of(BLOCK);
-    let side = variant.filter_side();
-    let elements = side * side;
-    let mut packed = AlignedBuffer::zeroed(out_channels.div_ceil(panel) * elements * depth * panel);
-    let transform = variant.filter_transform();
-    for (index, packed) in packed.chunks_exact_mut(elements * depth * panel).enumerate() {
-        let columns = panel.min(out_channels - index * panel);
-        for channel in 0..in_channels {
-            // `[filter element][output channel of the panel]`, so that the loops below run over adjacent values.
-            let mut filters = [[0.0; MAX_PANEL]; 9];
-            for column in 0..columns {
-                let at = ((index * panel + column) * in_channels + channel) * 9;
-                for (element, &weight) in filters.iter_mut().zip(&convolution.weight[at..at + 9]) {
-                    element[column] = f64::from(weight);
-                }
+/// Computes `G g G^T` for each pair of channels of panel number `index`, and writes it to `packed`. Values beyond the
+/// last channel are zero.
+struct TransformPanel<'a> {
+    filter: &'a Filter,
+    weight: &'a [f32],
+    variant: WinogradVariant,
+    index: usize,
+    panel: usize,
+    packed: &'a mut [f32],
+}
+
+/// A value for each output channel of a panel. Unused ones are zero.
+type Columns = [f64; MAX_PANEL];
+
+impl Kernel for TransformPanel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let TransformPanel { filter, weight, variant, index, panel, packed } = self;
+        let depth = filter.in_channels.next_multiple_of(BLOCK);
+        let side = variant.filter_side();
+        let transform = variant.filter_transform();
+        let outputs = index * panel..((index + 1) * panel).min(filter.out_channels);
+        let mut weights = [0.0; BLOCK * 9 * MAX_PANEL];
+        for channel in 0..filter.in_channels {
+            let (block, lane) = (channel / BLOCK * BLOCK, channel % BLOCK);
+            if lane == 0 {
+                let channels = block..(block + BLOCK).min(filter.in_channels);
+                filter.copy_weights(weight, outputs.clone(), channels, &mut weights);
             }
-            let mut rows = [[[0.0; MAX_PANEL]; 3]; MAX_ALPHA];
-            for (row, factors) in rows.iter_mut().zip(&transform[..side]) {
-                for (x, sums) in row.iter_mut().enumerate() {
-                    for (y, factor) in factors.iter().enumerate() {
-                        for (sum, weight) in sums[..columns].iter_mut().zip(&filters[y * 3 + x]) {
-                            *sum += factor * weight;
-                        }
-                    }
-                }
+            let mut filters: [Columns; 9] = [[0.0; MAX_PANEL]; 9];
+            for element in &filter.elements {
+                let [y, x] = element.offset;
+                let weights = &weights[(lane * 9 + element.index) * outputs.len()..][..outputs.len()];
+                filters[y * 3 + x].iter_mut().zip(weights).for_each(|(to, &weight)| *to = f64::from(weight));
             }
-            for (y, row) in rows[..side].iter().enumerate() {
+            for (y, factors) in transform[..side].iter().enumerate() {
+                let row: [Columns; 3] =
+                    std::array::from_fn(|x| combine(factors, [&filters[x], &filters[3 + x], &filters[6 + x]]));
                 for (x, factors) in transform[..side].iter().enumerate() {
+                    let sums = combine(factors, row.each_ref());
                     let at = ((y * side + x) * depth + channel) * panel;
-                    for (column, packed) in packed[at..at + columns].iter_mut().enumerate() {
-                        let sum = factors.iter().zip(row).map(|(factor, row)| factor * row[column]).sum::<f64>();
-                        *packed = sum as f32;
-                    }
+                    let packed = &mut packed[at..at + panel];
+                    packed.iter_mut().zip(sums).for_each(|(packed, sum)| *packed = sum as f32);
                 }
             }
         }
     }
-    packed
+}
+
+/// Returns the sum of three terms multiplied by factors.
+#[inline(always)]
+fn combine(factors: &[f64; 3], terms: [&Columns; 3]) -> Columns {
+    let mut sums = [0.0; MAX_PANEL];
+    for (factor, term) in factors.iter().zip(terms) {
+        sums.iter_mut().zip(term).for_each(|(sum, value)| *sum += factor * value);
+    }
+    sums
 }

@@ -1,8 +1,9 @@
-//! Geometry of a direct convolution: which inputs contribute to an output, and where their weights are.
+//! Geometry of a convolution: which inputs contribute to an output, and where their weights are.
 
 use crate::architecture::Convolution;
+use std::ops::Range;
 
-/// A direct convolution as a sum over filter elements.
+/// A convolution as a sum over filter elements.
 #[derive(Clone, Debug)]
 pub struct Filter {
     pub out_channels: usize,
@@ -57,13 +58,18 @@ impl Filter {
         let contributions = |position: usize| -> Vec<(usize, isize)> {
             let distances = (0..kernel).map(|k| (k, (position + layer.padding) as isize - k as isize));
             let stride = stride as isize;
-            distances.filter(|(_, distance)| distance % stride == 0).map(|(k, distance)| (k, distance / stride)).collect()
+            distances
+                .filter(|(_, distance)| distance % stride == 0)
+                .map(|(k, distance)| (k, distance / stride))
+                .collect()
         };
         let (rows, columns) = (contributions(y), contributions(x));
         let padding = rows.iter().chain(&columns).map(|&(_, distance)| -distance).max().unwrap_or(0).max(0);
         let offset = |distance: isize| (distance + padding) as usize;
         let elements = rows.iter().flat_map(|&(ky, dy)| {
-            columns.iter().map(move |&(kx, dx)| FilterElement { index: ky * kernel + kx, offset: [offset(dy), offset(dx)] })
+            columns
+                .iter()
+                .map(move |&(kx, dx)| FilterElement { index: ky * kernel + kx, offset: [offset(dy), offset(dx)] })
         });
         Filter {
             out_channels: in_channels,
@@ -83,21 +89,58 @@ impl Filter {
         self.padding.max(last.saturating_sub(self.padding))
     }
 
-    /// Returns the part of a weight's position that depends on the output channel, and the part that depends on the
-    /// input channel, in the layer's weight `[out_channels, in_channels / groups, kernel, kernel]`. The position of an
-    /// element is the sum of both parts and its index.
-    pub(super) fn weight_position(&self, out: usize, channel: usize) -> [usize; 2] {
+    /// Returns the distance between the weights of adjacent output channels of a group, in the layer's weight
+    /// `[out_channels, in_channels / groups, kernel, kernel]`.
+    fn out_stride(&self) -> usize {
+        if self.transposed { self.area } else { self.in_channels / self.groups * self.area }
+    }
+
+    /// Returns the distance between the weights of adjacent input channels of a group.
+    fn channel_stride(&self) -> usize {
+        if self.transposed { self.out_channels / self.groups * self.area } else { self.area }
+    }
+
+    /// Returns the position of the first weight of a pair of channels of the same group. That of a filter element is
+    /// its index further.
+    fn weight_position(&self, out: usize, channel: usize) -> usize {
+        let (group_out, group_in) = (self.out_channels / self.groups, self.in_channels / self.groups);
+        // The layer's weight has no other input channels than those of the group.
+        let [out, channel] = if self.transposed { [out % group_out, channel] } else { [out, channel % group_in] };
+        out * self.out_stride() + channel * self.channel_stride()
+    }
+
+    /// Copies the weights of some output channels and some input channels of a group to `[input channels, elements of
+    /// the layer's filter, output channels]`.
+    pub fn copy_weights(&self, weight: &[f32], outputs: Range<usize>, channels: Range<usize>, target: &mut [f32]) {
+        let source = &weight[self.weight_position(outputs.start, channels.start)..];
+        let count = outputs.len();
         if self.transposed {
-            let layer_group_in = self.out_channels / self.groups;
-            [out % layer_group_in * self.area, channel * layer_group_in * self.area]
+            // The weights of a channel are adjacent.
+            let sources = source.chunks(self.channel_stride());
+            for (target, source) in target.chunks_exact_mut(self.area * count).zip(sources) {
+                for (index, target) in target.chunks_exact_mut(count).enumerate() {
+                    for (target, source) in target.iter_mut().zip(source.chunks_exact(self.area)) {
+                        *target = source[index];
+                    }
+                }
+            }
         } else {
-            let group_in = self.in_channels / self.groups;
-            [out * group_in * self.area, channel % group_in * self.area]
+            // The weights of an output are adjacent.
+            for (out, source) in source.chunks(self.out_stride()).take(count).enumerate() {
+                for (target, weight) in target.chunks_exact_mut(count).zip(source) {
+                    target[out] = *weight;
+                }
+            }
         }
     }
 
+    /// Returns the number of elements of the layer's filter.
+    pub fn area(&self) -> usize {
+        self.area
+    }
+
     /// Returns the number of values of the layer's weight.
-    pub(super) fn weight_len(&self) -> usize {
+    pub fn weight_len(&self) -> usize {
         self.out_channels * self.in_channels / self.groups * self.area
     }
 }
@@ -133,11 +176,13 @@ mod tests {
         for stride in [1, 2] {
             let layer = layer(3, stride);
             let forward = connections(&Filter::forward(&layer), 1, 0);
-            let mut forward: Vec<_> = forward.into_iter().filter(|&(output, input, _)| output < 4 && input < 8).collect();
+            let mut forward: Vec<_> =
+                forward.into_iter().filter(|&(output, input, _)| output < 4 && input < 8).collect();
             let mut backward = Vec::new();
             for phase in 0..stride {
                 let filter = Filter::input_gradient(&layer, [phase; 2]);
-                let reversed = connections(&filter, stride, phase).into_iter().map(|(input, output, k)| (output, input, k));
+                let reversed =
+                    connections(&filter, stride, phase).into_iter().map(|(input, output, k)| (output, input, k));
                 backward.extend(reversed.filter(|&(output, input, _)| output < 4 && input < 8));
             }
             forward.sort_unstable();
