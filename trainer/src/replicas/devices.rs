@@ -52,7 +52,7 @@ pub fn replica_devices(
     }
     let name = if gpus.is_some() { Device::Cpu } else { device };
     let (mut device, replicas) = (open(name)?, replicas.map_or(1, NonZero::get));
-    if let TrainingBackend::Cpu { threads } = &mut device.backend {
+    if let (TrainingBackend::Cpu { threads }, 2..) = (&mut device.backend, replicas) {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         *threads = NonZero::new((cores / replicas).max(1));
     }
