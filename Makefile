@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup run install page page-burn kernels test checked neon lint soak fuzz bench bench-server conformance cuda check-gpu clean
+.PHONY: help setup run install page page-burn kernels test checked neon lint soak fuzz bench bench-training bench-server conformance cuda check-gpu clean
 
 export CARGO_TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(CARGO_TARGET_DIR)/release
@@ -26,7 +26,8 @@ help:
 	@echo "make conformance   test the server with Triton's client and schemathesis"
 	@echo "make cuda          build trainer and server for NVIDIA GPUs"
 	@echo "make check-gpu     test the GPU code path: compile for CUDA, run on Vulkan (emulated without a GPU)"
-	@echo "make bench         compare inference with other engines, natively and in a browser"
+	@echo "make bench         compare inference with other engines, natively and in a browser, and training with PyTorch"
+	@echo "make bench-training  compare only training"
 	@echo "make bench-server  compare the server with LitServe and mosec under load"
 
 # Installs the packages that all targets need, and shows their purposes. Targets install those that they need themselves.
@@ -138,7 +139,14 @@ fuzz:
 bench: page
 	@scripts/setup test bench
 	cargo build --release
-	@exec python3 -B tests/peers/bench.py $(CARGO_TARGET_DIR) $(BENCH)
+	@python3 -B tests/peers/bench.py $(CARGO_TARGET_DIR) $(BENCH)
+	@$(if $(BENCH),,python3 -B tests/peers/bench_training.py $(CARGO_TARGET_DIR))
+
+# `make bench-training BENCH='--rounds 1 --cases resnet18 --variants eager-f32'` is a short run.
+bench-training:
+	@scripts/setup bench
+	cargo build --release
+	@exec python3 -B tests/peers/bench_training.py $(CARGO_TARGET_DIR) $(BENCH)
 
 bench-server:
 	@scripts/setup bench load

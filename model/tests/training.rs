@@ -1,6 +1,8 @@
 //! Training on the CPU compared with Burn: logits, the gradients of all parameters and the running statistics, for the
 //! layers of every architecture, and the same bits for any number of threads.
 
+#![cfg(feature = "burn")]
+
 mod common;
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -153,6 +155,7 @@ fn odd_shapes_and_other_stems_match_burn() {
         ("resnet18", Stem::ImagenetStride1, [3, 33, 41]),
         ("resnet18", Stem::Small, [5, 19, 32]),
         ("resnet50", Stem::Small, [2, 17, 23]),
+        ("resnet18", Stem::Imagenet, [4, 16, 20]),
         ("resnet50_v1", Stem::Imagenet, [2, 71, 100]),
         ("resnext50_32x4d", Stem::Imagenet, [2, 75, 65]),
     ] {

@@ -49,6 +49,9 @@ class Worker:
     disturb other measurements.
     """
 
+    # Time limit for an answer, in seconds.
+    timeout = TIMEOUT
+
     def __init__(self, name, command, environment, threads):
         self.name = name
         self.log = environment.log(name)
@@ -80,9 +83,9 @@ class Worker:
             process.send_signal(signal.SIGCONT)
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            if not select.select([process.stdout], [], [], TIMEOUT)[0]:
+            if not select.select([process.stdout], [], [], self.timeout)[0]:
                 self.end()
-                raise EngineError(f"timed out after {TIMEOUT} s")
+                raise EngineError(f"timed out after {self.timeout} s")
             answer = process.stdout.readline()
             if answer:
                 process.send_signal(signal.SIGSTOP)
@@ -96,6 +99,28 @@ class Worker:
         if self.process:
             self.process.kill()
             self.process.wait()
+
+
+def trainer_report(command, threads, **variables):
+    """Runs a benchmark of the trainer with additional environment variables, and returns its JSON report.
+
+    Raises Unsupported if the trainer rejects the request with an error message, and EngineError if it fails otherwise.
+    """
+    # Burn's flex backend reads RAYON_NUM_THREADS.
+    variables = dict(os.environ, RAYON_NUM_THREADS=str(threads), **variables)
+    try:
+        completed = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=TIMEOUT)
+    except FileNotFoundError:
+        raise EngineError(f"{command[0]} does not exist; build it with: cargo build --release") from None
+    except subprocess.TimeoutExpired:
+        raise EngineError(f"timed out after {TIMEOUT} s") from None
+    code, stderr = completed.returncode, completed.stderr
+    if code != 0:
+        # GPU drivers may print before the error message, and the program prints its usage after it.
+        message = " ".join(stderr[max(stderr.rfind("error:"), 0) :].partition("\nUsage")[0].split())
+        # Panics and signals have other exit codes.
+        raise (Unsupported if code in (1, 2) else EngineError)(message or f"exit code {code}")
+    return json.loads(completed.stdout)
 
 
 class ShortcutEngine:
@@ -132,19 +157,7 @@ class ShortcutEngine:
         command = [self.trainer, "bench", "--json", "--device", self.device, "--batch", str(case.batch)]
         command += ["--threads", str(self.threads), "--checkpoint", self.models / f"{case.network}.safetensors"]
         command += [*self.options, *arguments]
-        # Burn's flex backend reads RAYON_NUM_THREADS.
-        variables = dict(os.environ, RAYON_NUM_THREADS=str(self.threads), **variables)
-        try:
-            completed = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            raise EngineError(f"timed out after {TIMEOUT} s") from None
-        code, stderr = completed.returncode, completed.stderr
-        if code != 0:
-            # GPU drivers may print before the error message, and the program prints its usage after it.
-            message = " ".join(stderr[max(stderr.rfind("error:"), 0) :].partition("\nUsage")[0].split())
-            # Panics and signals have other exit codes.
-            raise (Unsupported if code in (1, 2) else EngineError)(message or f"exit code {code}")
-        return json.loads(completed.stdout)
+        return trainer_report(command, self.threads, **variables)
 
     def end(self):
         pass

@@ -110,6 +110,15 @@ class Environment:
         run([self.serving_python, *PIP_INSTALL, "-r", HERE / "serving/requirements.txt"], self.log("serving-pip"))
         self.versions.update(installed_packages(self.serving_python)[1])
 
+    def make_torch(self):
+        """Installs the Python peers without exporting the networks. Raises Unavailable if PyTorch or torchvision cannot be
+        installed.
+        """
+        self._install_python()
+        for package in ("torch", "torchvision"):
+            if package not in self.versions:
+                raise Unavailable(self.missing.get(package, f"{package} is not installed"))
+
     def _install_python(self):
         """Installs the Python peers in a virtual environment that can use the system's packages, so that a torch that
         is already installed is not downloaded again.
@@ -129,7 +138,8 @@ class Environment:
                     except Unavailable as error:
                         self.missing[line.partition("=")[0]] = str(error)
         self.packages, versions = installed_packages(self.python)
-        self.versions.update({peer: versions[peer] for peer in (*PYTHON_PEERS, DECODER_PEER) if peer in versions})
+        packages = (*PYTHON_PEERS, DECODER_PEER, "torchvision")
+        self.versions.update({package: versions[package] for package in packages if package in versions})
 
     def _build_rust(self):
         build = ["cargo", "build", "--release", "--locked", "--manifest-path", HERE / "rust/Cargo.toml"]

@@ -17,10 +17,15 @@ def cell(name, times):
     rounds = times.get(name)
     if not rounds:
         return "-"
-    median = statistics.median(rounds)
     ratio = ratios(medians(times)).get(name)
+    return f"{median_with_range(rounds)} " + (f"({ratio:.2f})" if ratio else " " * 6)
+
+
+def median_with_range(rounds):
+    """Formats the median of rounds, and half their range in percent."""
+    median = statistics.median(rounds)
     half_range = 50 * (max(rounds) - min(rounds)) / median
-    return f"{median:.1f} ±{half_range:.0f}% " + (f"({ratio:.2f})" if ratio else " " * 6)
+    return f"{median:.1f} ±{half_range:.0f}%"
 
 
 def table(rows):

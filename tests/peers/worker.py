@@ -131,9 +131,15 @@ def serve(load, threads, answers):
         print(json.dumps(answer), file=answers, flush=True)
 
 
-if __name__ == "__main__":
-    # Output of the libraries must not be mixed with the answers, so their stdout is redirected to stderr.
+def take_stdout():
+    """Returns stdout as a file for the answers. Output of the libraries must not be mixed with them, so it is redirected
+    to stderr.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    return answers
+
+
+if __name__ == "__main__":
     engines = {"onnxruntime": onnxruntime, "openvino": openvino, "ncnn": ncnn, "torch": torch}
-    serve(engines[sys.argv[1]], int(sys.argv[2]), answers)
+    serve(engines[sys.argv[1]], int(sys.argv[2]), take_stdout())

@@ -98,6 +98,13 @@ fn killed_and_resumed_run_is_bit_identical() {
     kill_and_resume(test_folder().path(), "photos", &ARGUMENTS, kills());
 }
 
+/// Burn's devices keep the metrics of a step until the next one is submitted.
+#[test]
+fn resumed_run_with_burn_is_bit_identical() {
+    let folder = test_folder();
+    kill_and_resume(folder.path(), "photos", &[&ARGUMENTS[..], &["--device", "flex"]].concat(), 1);
+}
+
 #[test]
 fn resumed_run_on_shards_with_random_augmentation_is_bit_identical() {
     let folder = test_folder();

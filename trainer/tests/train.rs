@@ -100,10 +100,13 @@ fn non_finite_loss_ends_the_run_and_keeps_the_last_checkpoint() {
     let divergent =
         ["learning-rate=100", "warmup-epochs=20", "warmup-factor=0", "weight-decay=1", "nesterov=false", "momentum=0"];
     let divergent = divergent.iter().flat_map(|change| ["--set", change]);
-    let more: Vec<&str> = ["--epochs", "20", "--output", "run"].into_iter().chain(divergent).collect();
-    let stderr = expect_failure(folder.path(), &train_arguments(&more));
-    assert!(stderr.contains("--set learning-rate=1e1 (last checkpoint: run/last.safetensors)"), "{stderr}");
-    Checkpoint::from_path(folder.path().join("run/last.safetensors")).unwrap();
+    for device in ["cpu", "flex"] {
+        let more = ["--epochs", "20", "--output", device, "--device", device].into_iter().chain(divergent.clone());
+        let stderr = expect_failure(folder.path(), &train_arguments(&more.collect::<Vec<_>>()));
+        let last = format!("{device}/last.safetensors");
+        assert!(stderr.contains(&format!("--set learning-rate=1e1 (last checkpoint: {last})")), "{stderr}");
+        Checkpoint::from_path(folder.path().join(last)).unwrap();
+    }
 }
 
 #[test]

@@ -88,11 +88,6 @@ impl GradientBuffers {
     pub fn release(&mut self, gradient: Gradient) {
         self.free.push(gradient.buffer);
     }
-
-    /// Frees all memory that is not in use.
-    pub fn clear(&mut self) {
-        self.free.clear();
-    }
 }
 
 impl Gradient {

@@ -1,6 +1,6 @@
 //! Max-pooling of the stem's normalised output, and global average pooling, with their gradients.
 
-use super::batch_norm::BatchNorm;
+use super::batch_norm::Coefficients;
 use super::value::{Execution, Value, ValueMut};
 use crate::architecture::MaxPool;
 use crate::engine::cpu::blocked_shape::{BLOCK, BlockedShape};
@@ -30,20 +30,22 @@ impl NormMaxPool {
         BlockedShape { height, width, border, ..*input }
     }
 
-    /// Computes the output.
-    pub fn forward(&mut self, norm: &BatchNorm, input: Value, output: ValueMut, execution: Execution) {
+    /// Computes the output. `coefficients` are those of the norm.
+    pub fn forward(&mut self, coefficients: &Coefficients, input: Value, output: ValueMut, execution: Execution) {
+        assert_eq!(*output.shape, self.output_shape(input.shape, output.shape.border));
         let sources_shape = BlockedShape { border: 0, ..*output.shape };
         self.sources.resize(sources_shape.len(), NO_SOURCE);
         let sources = ValueMut::new(&mut self.sources, &sources_shape);
         assert!(input.values.len() == input.shape.len() && output.values.len() == output.shape.len());
         for_each_row(output.shape, execution, |row| {
-            execution.set.run(PoolRow { pool: self.pool, norm, input, output, sources, row });
+            execution.set.run(PoolRow { pool: self.pool, coefficients, input, output, sources, row });
         });
     }
 
     /// Writes the gradient of the normalised input from the gradient of the output, which has no border.
     pub fn gradient(&self, output_gradient: Value, input_gradient: ValueMut, execution: Execution) {
-        assert!(self.sources.len() == output_gradient.shape.len() && output_gradient.shape.border == 0);
+        assert_eq!(*output_gradient.shape, self.output_shape(input_gradient.shape, 0));
+        assert_eq!(self.sources.len(), output_gradient.shape.len());
         assert_eq!(input_gradient.values.len(), input_gradient.shape.len());
         let sources = &self.sources;
         for_each_row(input_gradient.shape, execution, |row| {
@@ -98,7 +100,7 @@ unsafe fn write_pixel(values: SharedMutSlice, at: usize, pixel: [f32; BLOCK]) {
 /// Pools one row of the output.
 struct PoolRow<'a> {
     pool: MaxPool,
-    norm: &'a BatchNorm,
+    coefficients: &'a Coefficients,
     input: Value<'a>,
     output: ValueMut<'a>,
     sources: ValueMut<'a>,
@@ -110,7 +112,7 @@ impl Kernel for PoolRow<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let PoolRow { pool, norm, input: Value { values, shape: from }, output, sources, row } = self;
+        let PoolRow { pool, coefficients, input: Value { values, shape: from }, output, sources, row } = self;
         // The elements of a window that lie in the image, and their positions.
         let window = |start: usize, side: usize| {
             let first = (start * pool.stride).saturating_sub(pool.padding);
@@ -118,7 +120,7 @@ impl Kernel for PoolRow<'_> {
             (skipped..pool.kernel).zip(first..side)
         };
         for lane in (0..BLOCK).step_by(S::LANES) {
-            let coefficients = norm.coefficients(simd, row.block * BLOCK + lane);
+            let normalisation = coefficients.normalisation(simd, row.block * BLOCK + lane);
             for x in 0..output.shape.width {
                 let (mut largest, mut source) = (simd.splat(0.0), simd.splat(NO_SOURCE));
                 for (ky, y) in window(row.y, from.height) {
@@ -126,10 +128,11 @@ impl Kernel for PoolRow<'_> {
                     for (kx, x) in window(x, from.width) {
                         // SAFETY: the window is clipped to the image, and the value has the length of its shape.
                         let value = unsafe { simd.read(values, row.offset(from, x) + lane) };
-                        let value = coefficients.normalise(simd, value);
+                        let value = normalisation.apply(simd, value);
                         let index = simd.splat((ky * pool.kernel + kx) as f32);
                         source = simd.select_positive(simd.subtract(value, largest), index, source);
-                        // With the operands in this order, a NaN is preserved, and detected in the loss.
+                        // If one value of a channel is not finite, neither is its mean, so all values are NaN. With the
+                        // operands in this order, the output is NaN too, which is detected in the loss.
                         largest = simd.max(largest, value);
                     }
                 }

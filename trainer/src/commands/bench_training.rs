@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Measure the duration of a training step
 ///
 /// Times the forward pass, the backward pass and the SGD update on random photos, without loading, and shows how long each
-/// kind of operation takes. On a GPU, each convolution is then measured separately.
+/// kind of operation takes. With Burn, each convolution is then measured separately.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct BenchTraining {
@@ -100,7 +100,7 @@ fn table(timing: &StepTiming) -> String {
     let mut table = console::table();
     table.set_header(["part of a step", "seconds", "share"]);
     for OperationTiming { name, seconds } in &timing.operations {
-        table.add_row([name.clone(), format!("{seconds:.3}"), format!("{:.0} %", 100.0 * seconds / timing.step)]);
+        table.add_row([name.clone(), format!("{seconds:.3}"), format!("{:.0} %", 100.0 * seconds / timing.mean)]);
     }
     console::align_right(&mut table, [1, 2]);
     table.to_string()

@@ -76,7 +76,7 @@ pub struct Train {
     /// such as 8GB
     #[arg(long, value_name = "SIZE", default_value_t = CacheSize::Auto)]
     cache: CacheSize,
-    /// Device to train on: cpu (Burn's flex backend), or, if compiled in, wgpu[:N] or cuda[:N] [default: cpu, or the devices
+    /// Device to train on: cpu, flex (Burn's CPU backend), or, if compiled in, wgpu[:N] or cuda[:N] [default: cpu, or the devices
     /// of the resumed run]
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,

@@ -1,13 +1,14 @@
 //! Training with Burn, on its devices.
 
+use super::deferred_metrics::DeferredMetrics;
 use super::ema::FlatAverage;
 use super::gradients::BucketLayout;
-use super::metrics::{StepMetrics, count_correct};
 use super::network_tensors::{TensorFilter, flat_tensors, with_flat_tensors, with_sequential_ids};
 use super::optimiser::optimiser;
 use super::trainable_network::{AverageUpdate, LearnerInput, MicroBatch, TrainableNetwork};
 use crate::recipe::{Recipe, TrainedLayers, TrainingPrecision};
 use anyhow::{Context, Result};
+use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use model::architecture::Architecture;
@@ -27,16 +28,7 @@ pub struct BurnNetwork {
     device: Device,
     /// Gradients of the current step, in buckets. `None` before its first micro-batch.
     gradients: Option<Vec<Tensor<1>>>,
-    /// Metrics of the current step that have not been read from the device.
-    pending: Vec<PendingMetrics>,
-}
-
-/// Metrics of a micro-batch on the device.
-struct PendingMetrics {
-    loss: Tensor<1>,
-    weight: f64,
-    logits: Tensor<2>,
-    classes: Vec<usize>,
+    metrics: DeferredMetrics,
 }
 
 impl BurnNetwork {
@@ -60,7 +52,7 @@ impl BurnNetwork {
             network,
             device,
             gradients: None,
-            pending: Vec::new(),
+            metrics: DeferredMetrics::default(),
         }
     }
 }
@@ -80,7 +72,7 @@ impl TrainableNetwork for BurnNetwork {
             }
         };
         let (loss, weight) = loss.sum(logits.clone(), &targets);
-        let (pending_loss, pending_logits) = (loss.clone().without_autodiff(), logits.without_autodiff());
+        self.metrics.push(loss.clone().without_autodiff(), weight, logits.without_autodiff(), classes);
 
         // Differentiate the mean loss, so that the magnitude of f16 gradients does not depend on the batch size.
         let gradients = self.bucket_layout.flatten((loss * (loss_scale / weight)).backward(), &self.network);
@@ -89,17 +81,10 @@ impl TrainableNetwork for BurnNetwork {
             Some(sums) => sums.into_iter().zip(weighted).map(|(sum, more)| sum + more).collect(),
             None => weighted.collect(),
         });
-        let classes = classes.to_vec();
-        self.pending.push(PendingMetrics { loss: pending_loss, weight, logits: pending_logits, classes });
     }
 
-    fn take_metrics(&mut self) -> StepMetrics {
-        let metrics = self.pending.drain(..).map(|PendingMetrics { loss, weight, logits, classes }| {
-            let rows: Vec<f32> = logits.into_data().iter().collect();
-            let correct = count_correct(&rows, &classes);
-            StepMetrics { loss: loss.into_scalar::<f64>(), weight, correct, images: classes.len() as f64 }
-        });
-        metrics.fold(StepMetrics::default(), |sum, metrics| sum + metrics)
+    fn take_metrics(&mut self) -> DeferredMetrics {
+        std::mem::take(&mut self.metrics)
     }
 
     fn take_gradients(&mut self) -> Vec<Tensor<1>> {
@@ -157,6 +142,19 @@ impl TrainableNetwork for BurnNetwork {
     fn averaged_tensors(&self) -> Option<BTreeMap<String, Vec<f32>>> {
         let average = self.average.as_ref()?;
         Some(average.network(&self.network).tensors(&self.architecture))
+    }
+
+    fn classifier(&self) -> Box<dyn Fn(Vec<f32>) -> Vec<f32>> {
+        let network = match &self.average {
+            Some(average) => average.network(&self.network),
+            None => self.network.valid(),
+        };
+        let (width, device) = (self.architecture.features(), self.device.clone().inner());
+        Box::new(move |features| {
+            let shape = [features.len() / width, width];
+            let logits = network.classify(Tensor::from_data(TensorData::new(features, shape), &device));
+            logits.into_data().iter().collect()
+        })
     }
 
     fn optimiser_state(&self) -> Result<Vec<u8>> {

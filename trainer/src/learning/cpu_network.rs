@@ -1,6 +1,7 @@
 //! Training on the CPU, with the kernels of [`model::training`].
 
 use super::cpu_optimiser::CpuOptimiser;
+use super::deferred_metrics::DeferredMetrics;
 use super::metrics::{StepMetrics, count_correct};
 use super::trainable_network::{AverageUpdate, LearnerInput, MicroBatch, TrainableNetwork};
 use crate::recipe::Recipe;
@@ -25,7 +26,8 @@ pub struct CpuNetwork {
     average: Option<Average>,
     classes: usize,
     metrics: StepMetrics,
-    /// Total time of loss and metrics so far.
+    /// Total time of each part so far.
+    mixing_time: Duration,
     loss_time: Duration,
     optimiser_time: Duration,
 }
@@ -51,6 +53,7 @@ impl CpuNetwork {
             classes: start.architecture().classes,
             network,
             metrics: StepMetrics::default(),
+            mixing_time: Duration::ZERO,
             loss_time: Duration::ZERO,
             optimiser_time: Duration::ZERO,
         })
@@ -67,8 +70,10 @@ impl TrainableNetwork for CpuNetwork {
         let input = if plan.is_empty() {
             Input::Pixels(images.clone())
         } else {
-            let mixed = plan.apply(normalise(images, &Device::flex()));
+            let start = Instant::now();
+            let mixed = self.network.install(|_| plan.apply(normalise(images, &Device::flex())));
             let values = mixed.into_data().iter().collect();
+            self.mixing_time += start.elapsed();
             Input::Normalised(Normalised::new(values, images.shape()).expect("mixing preserves the shape"))
         };
         let logits = self.network.forward(&input);
@@ -89,8 +94,8 @@ impl TrainableNetwork for CpuNetwork {
         self.network.backward(&gradient);
     }
 
-    fn take_metrics(&mut self) -> StepMetrics {
-        std::mem::take(&mut self.metrics)
+    fn take_metrics(&mut self) -> DeferredMetrics {
+        DeferredMetrics::known(std::mem::take(&mut self.metrics))
     }
 
     fn take_gradients(&mut self) -> Vec<Tensor<1>> {
@@ -152,19 +157,24 @@ impl TrainableNetwork for CpuNetwork {
         Some(self.network.layout().named_tensors(parameters, statistics))
     }
 
+    fn classifier(&self) -> Box<dyn Fn(Vec<f32>) -> Vec<f32>> {
+        unreachable!("the classifier alone is trained by Burn")
+    }
+
     fn optimiser_state(&self) -> Result<Vec<u8>> {
         self.optimiser.to_bytes()
     }
 
     fn profile(&self) -> Vec<(String, Duration)> {
         let network = self.network.profile().totals().map(|(operation, time)| (operation.to_string(), time));
-        network.chain([("loss".to_owned(), self.loss_time), ("optimiser".to_owned(), self.optimiser_time)]).collect()
+        let others = [("mixing", self.mixing_time), ("loss", self.loss_time), ("optimiser", self.optimiser_time)];
+        network.chain(others.map(|(name, time)| (name.to_owned(), time))).collect()
     }
 
     fn restore(&mut self, network: &Checkpoint, average: Option<&Checkpoint>, optimiser: Vec<u8>) -> Result<()> {
         self.optimiser.restore(&optimiser).context(
-            "the state of the optimiser was saved by Burn; resume the run with --device flex, or on the GPU on which it \
-             was started",
+            "cannot read the state of the optimiser; if the run was started on a GPU or by an earlier version, resume it \
+             on that GPU or with --device flex",
         )?;
         if let (Some(average), Some(checkpoint)) = (&mut self.average, average) {
             self.network.load(checkpoint);

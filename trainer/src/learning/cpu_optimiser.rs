@@ -38,29 +38,29 @@ struct DecayedTensor {
 #[derive(Clone, Copy)]
 enum UpdateRule {
     Sgd { momentum: f32, nesterov: bool },
-    Adamw(Moments),
-    Lamb(Moments),
+    Adamw(AdamParameters),
+    Lamb(AdamParameters),
 }
 
 /// Parameters of Adam's moments.
 #[derive(Clone, Copy)]
-struct Moments {
-    betas: [f32; 2],
-    epsilon: f32,
+struct AdamParameters {
+    betas: [f64; 2],
+    epsilon: f64,
 }
 
 impl CpuOptimiser {
     /// Creates the recipe's optimiser for an array that consists of `tensors`.
     pub fn new(recipe: &Recipe, tensors: &[TensorRange]) -> Self {
-        let betas = recipe.betas.unwrap_or(DEFAULT_BETAS).map(|beta| beta as f32);
-        let moments = |epsilon: f64| Moments { betas, epsilon: recipe.epsilon.unwrap_or(epsilon) as f32 };
+        let betas = recipe.betas.unwrap_or(DEFAULT_BETAS);
+        let adam = |epsilon: f64| AdamParameters { betas, epsilon: recipe.epsilon.unwrap_or(epsilon) };
         let (rule, moment_count) = match recipe.optimiser {
             OptimiserKind::Sgd => {
                 let momentum = recipe.momentum.unwrap_or(0.0) as f32;
                 (UpdateRule::Sgd { momentum, nesterov: recipe.nesterov }, usize::from(momentum > 0.0))
             }
-            OptimiserKind::Adamw => (UpdateRule::Adamw(moments(ADAMW_EPSILON)), 2),
-            OptimiserKind::Lamb => (UpdateRule::Lamb(moments(LAMB_EPSILON)), 2),
+            OptimiserKind::Adamw => (UpdateRule::Adamw(adam(ADAMW_EPSILON)), 2),
+            OptimiserKind::Lamb => (UpdateRule::Lamb(adam(LAMB_EPSILON)), 2),
         };
         let length = tensors.last().map_or(0, |last| last.range.end);
         let tensors = tensors.iter().map(|tensor| {
@@ -84,17 +84,17 @@ impl CpuOptimiser {
                     let rate = learning_rate as f32;
                     values.for_each_part(|part| sgd(part, rate, factor, tensor.decay, momentum, nesterov));
                 }
-                UpdateRule::Adamw(moments) => {
-                    let decay = 1.0 - learning_rate as f32 * tensor.decay;
-                    let adam = BiasCorrected::new(moments, steps);
+                UpdateRule::Adamw(parameters) => {
+                    let decay = (1.0 - learning_rate * f64::from(tensor.decay)) as f32;
+                    let adam = AdamStep::new(parameters, steps);
                     values.for_each_part(|part| {
                         adam.update(part, factor, |parameter, update| {
                             *parameter = *parameter * decay - learning_rate as f32 * update;
                         });
                     });
                 }
-                UpdateRule::Lamb(moments) => {
-                    let adam = BiasCorrected::new(moments, steps);
+                UpdateRule::Lamb(parameters) => {
+                    let adam = AdamStep::new(parameters, steps);
                     // The gradients hold the updates until the trust ratio of the tensor is known.
                     let sums = values.for_each_part(|part| adam.lamb_updates(part, factor, tensor.decay));
                     let [parameter_norm, update_norm] =
@@ -139,7 +139,13 @@ impl CpuOptimiser {
         for (index, moment) in self.moments.iter_mut().enumerate() {
             let view = tensors.tensor(&moment_name(index))?;
             let values = view.data().as_chunks::<4>().0;
-            ensure!(values.len() == moment.len(), "{} values instead of {}", values.len(), moment.len());
+            ensure!(
+                values.len() == moment.len(),
+                "{} has {} values, but the network has {} parameters",
+                moment_name(index),
+                values.len(),
+                moment.len()
+            );
             moment.iter_mut().zip(values).for_each(|(moment, bytes)| *moment = f32::from_le_bytes(*bytes));
         }
         Ok(())
@@ -204,24 +210,32 @@ fn sgd(arrays: Arrays, rate: f32, factor: f32, decay: f32, momentum: f32, nester
     }
 }
 
-/// Adam's update at a step, with the corrections of the moments' bias.
+/// Factors of Adam's update at a step.
 #[derive(Clone, Copy)]
-struct BiasCorrected {
-    moments: Moments,
+struct AdamStep {
+    betas: [f32; 2],
+    /// `1 - beta`.
+    complements: [f32; 2],
+    /// Corrections of the moments' bias.
     corrections: [f32; 2],
+    epsilon: f32,
 }
 
-impl BiasCorrected {
-    fn new(moments: Moments, steps: i32) -> Self {
-        BiasCorrected { moments, corrections: moments.betas.map(|beta| 1.0 / (1.0 - beta.powi(steps))) }
+impl AdamStep {
+    fn new(AdamParameters { betas, epsilon }: AdamParameters, steps: i32) -> Self {
+        AdamStep {
+            betas: betas.map(|beta| beta as f32),
+            complements: betas.map(|beta| (1.0 - beta) as f32),
+            corrections: betas.map(|beta| (1.0 / (1.0 - beta.powi(steps))) as f32),
+            epsilon: epsilon as f32,
+        }
     }
 
     /// Updates the moments of one value, and returns the normalised update.
     fn next(self, gradient: f32, first: &mut f32, second: &mut f32) -> f32 {
-        let Moments { betas: [beta_1, beta_2], epsilon } = self.moments;
-        *first = beta_1 * *first + (1.0 - beta_1) * gradient;
-        *second = beta_2 * *second + (1.0 - beta_2) * gradient * gradient;
-        (*first * self.corrections[0]) / ((*second * self.corrections[1]).sqrt() + epsilon)
+        *first = self.betas[0] * *first + self.complements[0] * gradient;
+        *second = self.betas[1] * *second + self.complements[1] * gradient * gradient;
+        (*first * self.corrections[0]) / ((*second * self.corrections[1]).sqrt() + self.epsilon)
     }
 
     /// Calls `apply` with each parameter and its update, and sets the gradients to zero.
@@ -247,5 +261,54 @@ impl BiasCorrected {
             sums[1] += f64::from(*gradient).powi(2);
         }
         sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn optimiser(changes: &[&str]) -> CpuOptimiser {
+        let tensor = |name: &str, kind, range| TensorRange { name: name.to_owned(), kind, range };
+        let tensors = [tensor("weight", TensorKind::Matrix, 0..100), tensor("bias", TensorKind::Vector, 100..110)];
+        CpuOptimiser::new(&Recipe::finetune_with(changes), &tensors)
+    }
+
+    /// Takes some steps on the gradient `parameter + step`.
+    fn steps(optimiser: &mut CpuOptimiser, parameters: &mut [f32], count: usize) {
+        for step in 0..count {
+            let mut gradients: Vec<f32> = parameters.iter().map(|parameter| parameter + step as f32).collect();
+            optimiser.step(parameters, &mut gradients, 0.01, 0.5);
+            assert!(gradients.iter().all(|&gradient| gradient == 0.0), "the gradients are discarded");
+        }
+    }
+
+    #[test]
+    fn restored_optimiser_continues_like_the_saved_one() {
+        let adam = ["momentum=", "nesterov="];
+        for changes in [
+            &["weight-decay=0.1"][..],
+            &[&adam[..], &["optimiser=adamw"]].concat(),
+            &[&adam[..], &["optimiser=lamb"]].concat(),
+        ] {
+            let (mut original, mut parameters) = (optimiser(changes), vec![1.0; 110]);
+            steps(&mut original, &mut parameters, 3);
+            let (mut restored, mut same_parameters) = (optimiser(changes), parameters.clone());
+            restored.restore(&original.to_bytes().unwrap()).unwrap();
+            steps(&mut original, &mut parameters, 3);
+            steps(&mut restored, &mut same_parameters, 3);
+            assert_eq!(parameters, same_parameters, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn states_of_other_networks_are_rejected() {
+        let mut bytes = optimiser(&[]).to_bytes().unwrap();
+        let mut other = optimiser(&[]);
+        other.moments[0].pop();
+        let error = other.restore(&bytes).unwrap_err().to_string();
+        assert_eq!(error, "moment0 has 110 values, but the network has 109 parameters");
+        bytes.truncate(bytes.len() / 2);
+        assert!(other.restore(&bytes).is_err());
     }
 }

@@ -141,6 +141,7 @@ fn assert_steps_on_device_match_pytorch(names: &[&str], device: Device) {
             else {
                 panic!("{name} diverged on {}", device.name);
             };
+            let metrics = metrics.read();
             let loss = metrics.loss / metrics.weight;
             assert!(
                 (loss / expected - 1.0).abs() < 1e-5,

@@ -3,6 +3,7 @@
 //! The device is `wgpu`, or the one that the environment variable `SHORTCUT_GPU` names. Burn's kernels are the same for
 //! Vulkan and CUDA, and any Vulkan device will do, including Mesa's software implementation.
 
+use super::deferred_metrics::DeferredMetrics;
 use super::golden::{batch, forward_backward_part, small_checkpoint};
 use super::learner::{Learner, StepOutcome};
 use crate::recipe::Recipe;
@@ -25,14 +26,18 @@ fn run(device: Device, replicas: usize, precision: &str) -> (Vec<f64>, Vec<Weigh
     run_replicas(collectives, |rank, collective: Box<dyn Collective>| {
         let recipe = Recipe::finetune_with(&[&format!("precision={precision}")]);
         let mut learner = Learner::new(&small_checkpoint(), &recipe, None, 0, &devices[rank])?;
+        let mut metrics_of_steps = Vec::new();
         for step in 0..STEPS {
             forward_backward_part(&mut learner, &batch(step, BATCH, SIDE), rank, replicas);
             let (StepOutcome::Applied(metrics), _) = learner.update(0.001, 0.0, &*collective)? else {
                 panic!("diverged")
             };
-            if rank == 0 {
-                results.lock().unwrap().0.push(metrics.loss / metrics.weight);
-            }
+            metrics_of_steps.push(metrics);
+        }
+        // Reading the metrics at the end gives the same values as reading them after each step.
+        if rank == 0 {
+            let metrics = metrics_of_steps.into_iter().map(DeferredMetrics::read);
+            results.lock().unwrap().0 = metrics.map(|metrics| metrics.loss / metrics.weight).collect();
         }
         results.lock().unwrap().1[rank] = learner.state()?.network;
         Ok(())

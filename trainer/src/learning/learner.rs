@@ -4,6 +4,7 @@
 use super::burn_network::BurnNetwork;
 use super::cpu_network::CpuNetwork;
 use super::cross_entropy::CrossEntropy;
+use super::deferred_metrics::DeferredMetrics;
 use super::ema::AverageSchedule;
 use super::loss_scale::LossScale;
 use super::metrics::StepMetrics;
@@ -11,8 +12,6 @@ use super::trainable_network::{LearnerInput, MicroBatch, TrainableNetwork};
 use crate::recipe::{Recipe, TrainedLayers, TrainingPrecision};
 use crate::replicas::{Collective, ReplicaDevice, ReplicaLost, TrainingBackend};
 use anyhow::Result;
-use burn::tensor::{Tensor, TensorData};
-use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, CheckpointError, Metadata};
 use model::engine::Device;
 use std::collections::BTreeMap;
@@ -20,7 +19,6 @@ use std::time::Duration;
 
 /// A replica's network together with its optimiser, EMA and loss scale.
 pub struct Learner {
-    architecture: Architecture,
     network: Box<dyn TrainableNetwork>,
     average: Option<AverageSchedule>,
     loss_scale: Option<LossScale>,
@@ -44,10 +42,14 @@ pub struct LearnerState {
     pub steps: usize,
 }
 
+/// Reason of a divergence.
+pub const NOT_FINITE: &str = "the loss is not finite";
+
 /// Result of [`Learner::update`].
 pub enum StepOutcome {
-    /// The step was applied, or skipped because gradients overflowed in f16 or there were no images.
-    Applied(StepMetrics),
+    /// The step was applied, or skipped because gradients overflowed in f16 or there were no images. If the metrics are
+    /// not known yet, the loss may turn out not to be finite.
+    Applied(DeferredMetrics),
     /// Training has diverged, for this reason; the step was not applied.
     Diverged(&'static str),
 }
@@ -65,12 +67,9 @@ impl Learner {
         warmup: usize,
         device: &ReplicaDevice,
     ) -> Result<Self> {
-        let network: Box<dyn TrainableNetwork> = match &device.backend {
-            TrainingBackend::Cpu { threads } if runs_on_cpu_engine(recipe) => {
-                Box::new(CpuNetwork::new(start, recipe, *threads)?)
-            }
-            TrainingBackend::Cpu { .. } => Box::new(BurnNetwork::new(start, recipe, &burn::tensor::Device::flex())),
-            TrainingBackend::Burn(device) => Box::new(BurnNetwork::new(start, recipe, device)),
+        let network: Box<dyn TrainableNetwork> = match training_backend(recipe, device) {
+            TrainingBackend::Cpu { threads } => Box::new(CpuNetwork::new(start, recipe, threads)?),
+            TrainingBackend::Burn(device) => Box::new(BurnNetwork::new(start, recipe, &device)),
         };
         let average = recipe.ema_decay.map(|decay| AverageSchedule {
             decay,
@@ -78,7 +77,6 @@ impl Learner {
             warmup_steps: warmup,
         });
         Ok(Learner {
-            architecture: start.architecture(),
             network,
             average,
             loss_scale: (recipe.precision == TrainingPrecision::F16).then(LossScale::default),
@@ -105,34 +103,37 @@ impl Learner {
         flag: f64,
         collective: &dyn Collective,
     ) -> Result<(StepOutcome, f64), ReplicaLost> {
-        let StepMetrics { loss, weight, correct, images } = self.network.take_metrics();
-        let numbers = [loss, weight, correct, images, flag];
-        let sums = if collective.world_size() > 1 {
+        let mut deferred = self.network.take_metrics();
+        let mut flags = flag;
+        if collective.world_size() > 1 {
+            let StepMetrics { loss, weight, correct, images } = deferred.read();
             let mut tensors = self.network.take_gradients();
             let statistics = self.network.running_statistics();
             let has_statistics = statistics.is_some();
             tensors.extend(statistics);
-            let (mut tensors, sums) = collective.all_reduce(tensors, &numbers)?;
+            let (mut tensors, sums) = collective.all_reduce(tensors, &[loss, weight, correct, images, flag])?;
             if has_statistics {
                 let sum = tensors.pop().expect("the statistics were pushed last");
                 self.network.set_running_statistics(sum / collective.world_size() as f64);
             }
             self.network.set_gradients(tensors);
-            sums
-        } else {
-            numbers.to_vec()
-        };
-        let metrics = StepMetrics { loss: sums[0], weight: sums[1], correct: sums[2], images: sums[3] };
-        if !metrics.loss.is_finite() {
-            return Ok((StepOutcome::Diverged("the loss is not finite"), sums[4]));
+            let metrics = StepMetrics { loss: sums[0], weight: sums[1], correct: sums[2], images: sums[3] };
+            (deferred, flags) = (DeferredMetrics::known(metrics), sums[4]);
         }
-        if metrics.images == 0.0 || !self.apply(metrics.weight, learning_rate) {
+        if deferred.is_known() {
+            let metrics = deferred.read();
+            if !metrics.loss.is_finite() {
+                return Ok((StepOutcome::Diverged(NOT_FINITE), flags));
+            }
+            deferred = DeferredMetrics::known(metrics);
+        }
+        if deferred.images() == 0.0 || !self.apply(deferred.weight(), learning_rate) {
             self.network.clear_gradients();
         }
         if self.loss_scale.is_some_and(|scale| scale.factor() < 1.0) {
-            return Ok((StepOutcome::Diverged("gradients overflow f16 at every loss scale"), sums[4]));
+            return Ok((StepOutcome::Diverged("gradients overflow f16 at every loss scale"), flags));
         }
-        Ok((StepOutcome::Applied(metrics), sums[4]))
+        Ok((StepOutcome::Applied(deferred), flags))
     }
 
     /// Applies an optimiser step, unless gradients overflowed, and returns whether it did. The gradients are sums,
@@ -174,19 +175,8 @@ impl Learner {
 
     /// Returns a function from features `[batch, features]` to logits `[batch, classes]`, both row by row, which uses
     /// the weights for evaluation.
-    pub fn classifier(&self) -> impl Fn(Vec<f32>) -> Vec<f32> {
-        let mut tensors = self.evaluation_tensors();
-        let device = burn::tensor::Device::flex();
-        let (classes, width) = (self.architecture.classes, self.architecture.features());
-        let mut tensor = |name: &str| tensors.remove(name).expect("every network has a classifier");
-        let weight = Tensor::<2>::from_data(TensorData::new(tensor("fc.weight"), [classes, width]), &device);
-        let bias = Tensor::<2>::from_data(TensorData::new(tensor("fc.bias"), [1, classes]), &device);
-        move |features| {
-            let shape = [features.len() / width, width];
-            let features = Tensor::<2>::from_data(TensorData::new(features, shape), &device);
-            let logits = features.matmul(weight.clone().transpose()) + bias.clone();
-            logits.into_data().iter().collect()
-        }
+    pub fn classifier(&self) -> Box<dyn Fn(Vec<f32>) -> Vec<f32>> {
+        self.network.classifier()
     }
 
     /// Returns the tensors for evaluation: the EMA if there is one.
@@ -225,13 +215,22 @@ impl Learner {
 pub fn precision_warning(recipe: &Recipe, device: &ReplicaDevice) -> Option<String> {
     let is_cpu = matches!(device.name, Device::Cpu | Device::Flex);
     let precision = recipe.precision;
-    (is_cpu && precision != TrainingPrecision::F32)
-        .then(|| format!("precision {precision} is slower than f32 on {}; use it only to compare results", device.name))
+    (is_cpu && precision != TrainingPrecision::F32).then(|| {
+        format!(
+            "precision {precision} is slower than f32 on {}, because Burn emulates it; use f32 instead",
+            device.name
+        )
+    })
 }
 
-/// Returns whether the CPU engine can train what the recipe asks for. Otherwise, Burn does.
-fn runs_on_cpu_engine(recipe: &Recipe) -> bool {
-    recipe.layers == TrainedLayers::All && recipe.precision == TrainingPrecision::F32
+/// Returns what trains on the device. On the CPU, Burn trains what our kernels do not support: the classifier alone, and
+/// other precisions than f32.
+pub fn training_backend(recipe: &Recipe, device: &ReplicaDevice) -> TrainingBackend {
+    let is_supported = recipe.layers == TrainedLayers::All && recipe.precision == TrainingPrecision::F32;
+    match &device.backend {
+        TrainingBackend::Cpu { .. } if !is_supported => TrainingBackend::Burn(burn::tensor::Device::flex()),
+        backend => backend.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -305,13 +304,14 @@ mod tests {
     #[test]
     fn half_precision_losses_are_close_to_f32() {
         let losses = |precision: &str| -> Vec<f64> {
-            let mut learner = learner(Device::Cpu, &[precision]);
+            let mut learner = learner(Device::Flex, &[precision]);
             let collective = HostCollective::new(1).remove(0);
             let step = |step| {
                 forward_backward_part(&mut learner, &batch(step, BATCH, SIDE), 0, 1);
                 let StepOutcome::Applied(metrics) = learner.update(0.001, 0.0, &collective).unwrap().0 else {
                     panic!("diverged")
                 };
+                let metrics = metrics.read();
                 metrics.loss / metrics.weight
             };
             (0..6).map(step).collect()
@@ -325,13 +325,27 @@ mod tests {
         }
     }
 
+    /// The state of the optimiser has the format of its implementation.
+    #[test]
+    fn states_of_another_implementation_are_rejected_with_advice() {
+        let metadata = small_checkpoint().metadata().clone();
+        for (saved_on, loaded_on, advice) in [
+            (Device::Flex, Device::Cpu, "resume it on that GPU or with --device flex"),
+            (Device::Cpu, Device::Flex, "resume the run on the device on which it was started"),
+        ] {
+            let state = learner(saved_on, &[]).state().unwrap();
+            let error = learner(loaded_on, &[]).load_state(&metadata, state).unwrap_err();
+            assert!(format!("{error:#}").contains(advice), "{error:#}");
+        }
+    }
+
     #[test]
     fn overflow_skips_the_step_and_halves_the_loss_scale() {
-        let mut learner = learner(Device::Cpu, &["precision=f16"]);
+        let mut learner = learner(Device::Flex, &["precision=f16"]);
         let collective = HostCollective::new(1).remove(0);
         let before = learner.state().unwrap();
         forward_backward_part(&mut learner, &batch(0, BATCH, SIDE), 0, 1);
-        let infinite = |bucket: Tensor<1>| bucket / 0.0;
+        let infinite = |bucket: burn::tensor::Tensor<1>| bucket / 0.0;
         let gradients = learner.network.take_gradients().into_iter().map(infinite).collect();
         learner.network.set_gradients(gradients);
         learner.update(0.1, 0.0, &collective).unwrap();

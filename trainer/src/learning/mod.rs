@@ -4,6 +4,7 @@ mod burn_network;
 mod cpu_network;
 mod cpu_optimiser;
 mod cross_entropy;
+mod deferred_metrics;
 mod ema;
 #[cfg(test)]
 mod golden;
@@ -19,7 +20,8 @@ mod optimiser;
 mod timing;
 mod trainable_network;
 
-pub use learner::{Learner, LearnerState, StepOutcome, precision_warning};
+pub use deferred_metrics::DeferredMetrics;
+pub use learner::{Learner, LearnerState, NOT_FINITE, StepOutcome, precision_warning};
 pub use loss_scale::LossScale;
 pub use metrics::{StepMetrics, class_rank};
 pub use mixing::Mixing;

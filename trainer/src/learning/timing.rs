@@ -1,11 +1,11 @@
 //! Benchmark of a training step: its total duration, and how much of it each kind of operation takes.
 
-use super::learner::Learner;
+use super::learner::{Learner, StepOutcome, training_backend};
 use super::mixing::MixingPlan;
 use super::trainable_network::LearnerInput;
 use crate::recipe::Recipe;
 use crate::replicas::{HostCollective, ReplicaDevice, TrainingBackend};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Distribution, Tensor};
@@ -13,12 +13,16 @@ use model::architecture::{Architecture, Convolution, StemLayers};
 use model::preprocess::{ImageBatch, Preprocessing};
 use model::random;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Median time of a step, and the time of its operations, in seconds.
+/// Times of a step and of its operations, in seconds.
 #[derive(Debug, Serialize)]
 pub struct StepTiming {
+    /// Median of the steps.
     pub step: f64,
+    /// Mean of the steps, to which the operations add up.
+    pub mean: f64,
     pub operations: Vec<OperationTiming>,
 }
 
@@ -51,8 +55,8 @@ const DURATION_PER_LAYER: Duration = Duration::from_millis(500);
 impl StepBenchmark<'_> {
     /// Measures steps on random images, without data loading. `progress` is called before each part of the benchmark.
     ///
-    /// On the CPU engine, operations are timed during the steps, and their times are means; on Burn's devices, each
-    /// convolution is measured by itself.
+    /// Our own kernels are timed during the steps, and the times are means; with Burn, each convolution is measured by
+    /// itself.
     ///
     /// # Errors
     /// Returns an error if the device fails.
@@ -63,38 +67,44 @@ impl StepBenchmark<'_> {
         let images = ImageBatch::new(random::pixels(1, batch * side * side * 3), [batch, side, side], mean, std)?;
         let classes: Vec<usize> = (0..batch).map(|index| index % architecture.classes).collect();
         let collective = HostCollective::new(1).remove(0);
+        let backend = training_backend(recipe, device);
         progress("steps");
         let take_step = |learner: &mut Learner| -> Result<()> {
             learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
-            learner.update(1e-4, 0.0, &collective)?;
-            if let TrainingBackend::Burn(device) = &device.backend {
+            if let (StepOutcome::Diverged(reason), _) = learner.update(1e-4, 0.0, &collective)? {
+                bail!("training diverged: {reason}");
+            }
+            if let TrainingBackend::Burn(device) = &backend {
                 device.sync()?;
             }
             Ok(())
         };
         // The first step also allocates memory.
         take_step(&mut learner)?;
-        let before = learner.profile();
-        let (mut result, mut steps) = (Ok(()), 0);
-        let step = median(duration, || {
-            steps += 1;
-            if let Err(error) = take_step(&mut learner) {
-                result = Err(error);
-            }
-        });
-        result?;
-        let mut operations: Vec<OperationTiming> = match &device.backend {
+        let before: BTreeMap<String, Duration> = learner.profile().into_iter().collect();
+        let (start, mut times) = (Instant::now(), Vec::new());
+        while times.len() < MIN_REPETITIONS || start.elapsed() < duration {
+            let start = Instant::now();
+            take_step(&mut learner)?;
+            times.push(start.elapsed());
+        }
+        let count = times.len() as f64;
+        let mean = times.iter().sum::<Duration>().as_secs_f64() / count;
+        times.sort();
+        let step = times[times.len() / 2].as_secs_f64();
+        let mut operations: Vec<OperationTiming> = match &backend {
             TrainingBackend::Cpu { .. } => {
-                let times = learner.profile().into_iter().zip(before).map(|((name, after), (_, before))| {
-                    OperationTiming { name, seconds: (after - before).as_secs_f64() / f64::from(steps) }
+                let times = learner.profile().into_iter().map(|(name, time)| {
+                    let earlier = before.get(&name).copied().unwrap_or_default();
+                    OperationTiming { name, seconds: (time - earlier).as_secs_f64() / count }
                 });
                 times.collect()
             }
             TrainingBackend::Burn(device) => self.measure_convolutions(device, progress),
         };
         let measured: f64 = operations.iter().map(|operation| operation.seconds).sum();
-        operations.push(OperationTiming { name: REST.to_owned(), seconds: step - measured });
-        Ok(StepTiming { step, operations })
+        operations.push(OperationTiming { name: REST.to_owned(), seconds: (mean - measured).max(0.0) });
+        Ok(StepTiming { step, mean, operations })
     }
 
     /// Measures forward pass and gradients of each convolution on a Burn device.

@@ -2,7 +2,7 @@
 //! tensors that are saved.
 
 use super::cross_entropy::CrossEntropy;
-use super::metrics::StepMetrics;
+use super::deferred_metrics::DeferredMetrics;
 use super::mixing::MixingPlan;
 use anyhow::Result;
 use burn::tensor::Tensor;
@@ -17,8 +17,8 @@ pub trait TrainableNetwork: Send {
     /// step.
     fn forward_backward(&mut self, batch: MicroBatch);
 
-    /// Takes the metrics of the current step. On a GPU, this waits for its forward passes.
-    fn take_metrics(&mut self) -> StepMetrics;
+    /// Takes the metrics of the current step.
+    fn take_metrics(&mut self) -> DeferredMetrics;
 
     /// Takes the gradients of the current step: sums over images, multiplied by the loss scale. They are zero if there
     /// was no micro-batch.
@@ -50,6 +50,10 @@ pub trait TrainableNetwork: Send {
 
     /// Returns the averaged tensors by torchvision's names, if there is a moving average.
     fn averaged_tensors(&self) -> Option<BTreeMap<String, Vec<f32>>>;
+
+    /// Returns a function from features `[batch, features]` to logits `[batch, classes]`, both row by row, with the
+    /// averaged classifier if there is a moving average.
+    fn classifier(&self) -> Box<dyn Fn(Vec<f32>) -> Vec<f32>>;
 
     /// Returns the state of the optimiser.
     ///

@@ -72,9 +72,9 @@ fn open(name: Device) -> Result<ReplicaDevice> {
 pub fn collectives(devices: &[ReplicaDevice]) -> Vec<Box<dyn Collective>> {
     #[cfg(feature = "cuda")]
     if devices.iter().all(|device| matches!(device.name, Device::Cuda(_))) {
-        let devices = devices.iter().filter_map(|device| match &device.backend {
-            TrainingBackend::Burn(device) => Some(device.clone()),
-            TrainingBackend::Cpu { .. } => None,
+        let devices = devices.iter().map(|device| match &device.backend {
+            TrainingBackend::Burn(device) => device.clone(),
+            TrainingBackend::Cpu { .. } => unreachable!("Burn trains on CUDA devices"),
         });
         let devices: Vec<_> = devices.collect();
         return super::collective::NcclCollective::new(&devices).into_iter().map(|one| Box::new(one) as _).collect();

@@ -12,7 +12,7 @@ use crate::data::{
     Augmentation, DataLoader, Dataset, EpochItem, LoaderThreads, SampleLoader, Transform, sequential_batches,
     shuffled_batches, strided_part,
 };
-use crate::learning::{Learner, LearnerInput, Mixing, StepOutcome};
+use crate::learning::{DeferredMetrics, Learner, LearnerInput, Mixing, NOT_FINITE, StepOutcome};
 use crate::recipe::Recipe;
 use crate::replicas::Collective;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -20,6 +20,7 @@ use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, EngineError, EngineOptions};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
+use std::collections::VecDeque;
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 
@@ -106,7 +107,11 @@ impl<'a> Replica<'a> {
         let batches = shuffled_batches(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
         let mut inputs = self.inputs(batches.into_iter().skip(done), epoch);
 
-        let (mut whole_epoch, mut recent) = (MetricAccumulator::resume(metrics, seconds), MetricAccumulator::new());
+        let mut metrics_of_epoch = EpochMetrics {
+            whole_epoch: MetricAccumulator::resume(metrics, seconds),
+            recent: MetricAccumulator::new(),
+            submitted: VecDeque::new(),
+        };
         for step in done + 1..=steps_per_epoch {
             let mut wait_time = Duration::ZERO;
             for _ in 0..recipe.accumulate {
@@ -115,33 +120,53 @@ impl<'a> Replica<'a> {
             let learning_rate = self.context.learning_rate.at((epoch - 1) * steps_per_epoch + step - 1);
             let interrupted = f64::from(u8::from(self.context.interrupt.is_raised()));
             let (outcome, interrupted) = self.learner.update(learning_rate, interrupted, &*self.collective)?;
-            let metrics = match outcome {
-                StepOutcome::Applied(metrics) => metrics,
-                StepOutcome::Diverged(reason) => {
-                    return Err(self.diverged(&format!("epoch {epoch}, step {step}: {reason}")));
+            match outcome {
+                StepOutcome::Applied(metrics) => {
+                    metrics_of_epoch.submitted.push_back(SubmittedStep { step, learning_rate, wait_time, metrics });
                 }
-            };
+                StepOutcome::Diverged(reason) => return Err(self.diverged_at(step, reason)),
+            }
+            // `run` saves the state after the last step.
+            let is_saved = step < steps_per_epoch && self.last_save.elapsed() >= self.context.save_every;
+            let reads_all = step == steps_per_epoch || interrupted > 0.0 || is_saved;
+            // A GPU computes the next step while the metrics of this one are read.
+            self.record_steps(&mut metrics_of_epoch, usize::from(!reads_all))?;
+            if interrupted > 0.0 {
+                return self.stop();
+            }
+            if is_saved {
+                self.save()?;
+            }
+        }
+        let whole_epoch = metrics_of_epoch.whole_epoch;
+        ensure!(!whole_epoch.is_empty(), "none of the {} photos could be decoded", dataset.train.len());
+        Ok(whole_epoch.summary())
+    }
+
+    /// Records the metrics of submitted steps, except for the last `keep` steps whose metrics are not known yet.
+    fn record_steps(&mut self, metrics: &mut EpochMetrics, keep: usize) -> Result<()> {
+        let EpochMetrics { whole_epoch, recent, submitted } = metrics;
+        let TrainingContext { steps_per_epoch, .. } = *self.context;
+        let epoch = self.position.epoch;
+        while submitted.len() > keep || submitted.front().is_some_and(|step| step.metrics.is_known()) {
+            let Some(SubmittedStep { step, learning_rate, wait_time, metrics }) = submitted.pop_front() else { break };
+            let metrics = metrics.read();
+            if !metrics.loss.is_finite() {
+                return Err(self.diverged_at(step, NOT_FINITE));
+            }
             whole_epoch.add(metrics, wait_time);
             recent.add(metrics, wait_time);
             self.position.step = step;
             (self.position.metrics, self.position.seconds) = (whole_epoch.sums(), whole_epoch.seconds());
             if self.is_reporting() {
-                self.reporter().advance(epoch, &whole_epoch);
+                self.reporter().advance(epoch, whole_epoch);
                 if (step % STEPS_PER_RECORD == 0 || step == steps_per_epoch) && !recent.is_empty() {
-                    let recent = std::mem::replace(&mut recent, MetricAccumulator::new());
+                    let recent = std::mem::replace(recent, MetricAccumulator::new());
                     self.reporter().report_steps(epoch, step, learning_rate, recent.summary())?;
                 }
             }
-            if interrupted > 0.0 {
-                return self.stop();
-            }
-            // `run` saves the state after the last step.
-            if step < steps_per_epoch && self.last_save.elapsed() >= self.context.save_every {
-                self.save()?;
-            }
         }
-        ensure!(!whole_epoch.is_empty(), "none of the {} photos could be decoded", dataset.train.len());
-        Ok(whole_epoch.summary())
+        Ok(())
     }
 
     /// Returns this replica's parts of the batches.
@@ -261,6 +286,11 @@ impl<'a> Replica<'a> {
         Ok(())
     }
 
+    /// Returns the error of a run that diverged in a step of the current epoch.
+    fn diverged_at(&self, step: usize, reason: &str) -> anyhow::Error {
+        self.diverged(&format!("epoch {}, step {step}: {reason}", self.position.epoch))
+    }
+
     /// Returns the error of a diverged run, with advice.
     fn diverged(&self, problem: &str) -> anyhow::Error {
         let lower = self.context.recipe.learning_rate / 10.0;
@@ -292,6 +322,24 @@ impl<'a> Replica<'a> {
             folder.display()
         )
     }
+}
+
+/// Metrics of the steps of an epoch.
+struct EpochMetrics {
+    whole_epoch: MetricAccumulator,
+    /// Steps since the last record.
+    recent: MetricAccumulator,
+    /// Steps whose metrics have not been recorded yet.
+    submitted: VecDeque<SubmittedStep>,
+}
+
+/// A step that was submitted to the device.
+struct SubmittedStep {
+    step: usize,
+    learning_rate: f64,
+    /// Time that the step waited for photos.
+    wait_time: Duration,
+    metrics: DeferredMetrics,
 }
 
 /// The inputs of a replica's steps, one part of a batch after the other.

@@ -65,6 +65,9 @@ impl ConvolutionOutput<'_> {
     pub fn check(&self, channels: usize) {
         assert!(self.bias.len() >= channels && self.shape.blocks() * BLOCK >= channels);
         assert_eq!(self.values.len(), self.shape.len());
+        let PixelGrid { step, first: [y, x], height, width } = self.grid;
+        assert!(height == 0 || y + (height - 1) * step < self.shape.height);
+        assert!(width == 0 || x + (width - 1) * step < self.shape.width);
         if let Some((values, shape)) = self.residual {
             assert_eq!(values.len(), shape.len());
             let [shape, residual_shape] = [self.shape, shape].map(|shape| BlockedShape { border: 0, ..*shape });

@@ -1,5 +1,7 @@
 //! Geometry of a convolution: which inputs contribute to an output, and where their weights are.
 
+use super::blocked_shape::BLOCK;
+use super::simd::InstructionSet;
 use crate::architecture::Convolution;
 use std::ops::Range;
 
@@ -109,10 +111,25 @@ impl Filter {
         out * self.out_stride() + channel * self.channel_stride()
     }
 
-    /// Copies the weights of some output channels and some input channels of a group to `[input channels, elements of
-    /// the layer's filter, output channels]`.
-    pub fn copy_weights(&self, weight: &[f32], outputs: Range<usize>, channels: Range<usize>, target: &mut [f32]) {
-        let source = &weight[self.weight_position(outputs.start, channels.start)..];
+    /// Returns the width of a register tile in output channels.
+    pub fn panel(&self, set: InstructionSet) -> usize {
+        // In a grouped convolution, a panel covers whole groups and multiplies by zeros between them. Narrow panels
+        // have fewer of these zeros.
+        let is_narrow = self.groups > 1 && self.out_channels / self.groups < set.panel();
+        if is_narrow { set.panel().min(BLOCK) } else { set.panel() }
+    }
+
+    /// Returns the input channels of the groups to which some output channels belong.
+    pub fn input_channels(&self, outputs: Range<usize>) -> Range<usize> {
+        let (group_in, group_out) = (self.in_channels / self.groups, self.out_channels / self.groups);
+        let last = outputs.end.min(self.out_channels) - 1;
+        outputs.start / group_out * group_in..(last / group_out + 1) * group_in
+    }
+
+    /// Fills `target`, `[input channels, elements of the layer's filter, output channels]`, with the weights of some
+    /// output channels and of the input channels from `first_channel` on. All must belong to one group.
+    pub fn copy_weights(&self, weight: &[f32], outputs: Range<usize>, first_channel: usize, target: &mut [f32]) {
+        let source = &weight[self.weight_position(outputs.start, first_channel)..];
         let count = outputs.len();
         if self.transposed {
             // The weights of a channel are adjacent.

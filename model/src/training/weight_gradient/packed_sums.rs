@@ -4,6 +4,7 @@ use super::super::value::Execution;
 use crate::architecture::Convolution;
 use crate::engine::cpu::blocked_shape::BLOCK;
 use crate::engine::cpu::buffer::SharedMutSlice;
+use crate::engine::cpu::filter::Filter;
 use crate::engine::cpu::padded_image::COLOURS;
 use crate::engine::cpu::simd::InstructionSet;
 use std::ops::Range;
@@ -25,12 +26,10 @@ pub struct ChannelBlock {
 
 impl PackedSums {
     pub fn new(layer: &Convolution, set: InstructionSet) -> Self {
-        let Convolution { out_channels, in_channels, groups, .. } = *layer;
-        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
-        let panel = if groups > 1 && group_out < set.panel() { set.panel().min(BLOCK) } else { set.panel() };
-        let blocks = (0..out_channels).step_by(panel).flat_map(|first_output| {
-            let last_output = (first_output + panel).min(out_channels) - 1;
-            let channels = first_output / group_out * group_in..(last_output / group_out + 1) * group_in;
+        let filter = Filter::forward(layer);
+        let panel = filter.panel(set);
+        let blocks = (0..layer.out_channels).step_by(panel).flat_map(|first_output| {
+            let channels = filter.input_channels(first_output..first_output + panel);
             let input_blocks = channels.start / BLOCK..channels.end.div_ceil(BLOCK);
             input_blocks.map(move |input_block| ChannelBlock { first_output, input_block })
         });

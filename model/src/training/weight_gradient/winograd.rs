@@ -56,6 +56,8 @@ impl WinogradWeightGradient {
         set: InstructionSet,
     ) -> Self {
         assert!(layer.kernel == 3 && layer.stride == 1 && variant.stride == 1 && input.border > 0);
+        assert_eq!([input.batch, input.height, input.width], [gradient.batch, gradient.height, gradient.width]);
+        assert_eq!([input.channels, gradient.channels], [layer.in_channels, layer.out_channels]);
         let (rows, columns) = (tile_rows(gradient, variant), tile_columns(gradient, variant));
         let sums = PackedSums::new(layer, set);
         let blocks = input.blocks() + gradient.blocks();

@@ -125,7 +125,7 @@ impl DirectSchedule {
         let mut tile_parts = (rows.count * rows.length * pixel_bytes).div_ceil(CACHE_BYTES).min(tiles);
         let mut panel_parts = 1;
         if weights.packed.len() * F32_BYTES > CACHE_BYTES {
-            panel_parts = min_tasks.div_ceil(tile_parts).min(weights.panels());
+            panel_parts = min_tasks.div_ceil(tile_parts.max(1)).min(weights.panels());
         }
         tile_parts = tile_parts.max(min_tasks.div_ceil(panel_parts).min(tiles));
         DirectSchedule { runs, rows, tiles_per_row, tile_parts, panel_parts, block_stride }

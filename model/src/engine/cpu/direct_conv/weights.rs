@@ -9,7 +9,6 @@ use super::super::padded_image::COLOURS;
 use super::super::simd::InstructionSet;
 use super::super::thread_pool::ThreadPool;
 use crate::architecture::Convolution;
-use std::ops::Range;
 
 /// Packed weights, `[panels, runs, run length, panel]`: a panel holds the output channels of one register tile, a run
 /// is a stretch of adjacent inputs.
@@ -129,13 +128,9 @@ impl DirectWeights {
 
 impl PanelLayout {
     fn new(filter: Filter, reads_image: bool, set: InstructionSet) -> Self {
-        let Filter { out_channels, groups, .. } = filter;
-        // In a grouped convolution, a panel covers whole groups and multiplies by zeros between them. Narrow panels
-        // have fewer of these zeros.
-        let is_narrow = groups > 1 && out_channels / groups < set.panel();
-        let panel = if is_narrow { set.panel().min(BLOCK) } else { set.panel() };
-        let panels = (0..out_channels).step_by(panel);
-        let channels: Vec<_> = panels.map(|first| input_channels(&filter, first..first + panel)).collect();
+        let panel = filter.panel(set);
+        let panels = (0..filter.out_channels).step_by(panel);
+        let channels: Vec<_> = panels.map(|first| filter.input_channels(first..first + panel)).collect();
         let blocks = channels.iter().map(|channels| channels.end.div_ceil(BLOCK) - channels.start / BLOCK);
         let blocks = blocks.max().expect("a convolution has output channels");
         let first_blocks = channels.iter().map(|channels| channels.start / BLOCK).collect();
@@ -163,7 +158,7 @@ impl PanelLayout {
             for first in channels.clone().step_by(BLOCK) {
                 let count = BLOCK.min(channels.end - first);
                 columns.resize(count * filter.area() * outputs.len(), 0.0);
-                filter.copy_weights(weight, outputs.clone(), first..first + count, &mut columns);
+                filter.copy_weights(weight, outputs.clone(), first, &mut columns);
                 for (channel, columns) in columns.chunks_exact(filter.area() * outputs.len()).enumerate() {
                     for (position, element) in filter.elements.iter().enumerate() {
                         let row = position * depth + first + channel - first_channel;
@@ -174,11 +169,4 @@ impl PanelLayout {
             }
         }
     }
-}
-
-/// Returns the input channels of the groups to which some output channels belong.
-fn input_channels(filter: &Filter, outputs: Range<usize>) -> Range<usize> {
-    let (group_in, group_out) = (filter.in_channels / filter.groups, filter.out_channels / filter.groups);
-    let last = outputs.end.min(filter.out_channels) - 1;
-    outputs.start / group_out * group_in..(last / group_out + 1) * group_in
 }

@@ -42,7 +42,8 @@ impl WinogradConvolution<'_> {
     pub fn run(&self, set: InstructionSet, threads: &ThreadPool, shared: &mut [f32], scratch: &ThreadScratch) {
         let WinogradConvolution { weights, schedule, .. } = *self;
         self.output.check(weights.panels * weights.panel);
-        assert!(self.input.len() == self.input_shape.len() && self.output.grid.step == 1);
+        assert_eq!(self.input.len(), self.input_shape.len());
+        assert_eq!(self.output.grid.pixels(), self.output.shape.height * self.output.shape.width);
         assert!(self.input_shape.border > 0 && shared.len() >= schedule.shared_len(weights));
         let blocks = schedule.rows.len().div_ceil(schedule.rows_per_block);
         if schedule.fused {

@@ -120,8 +120,8 @@ impl Kernel for TransformPanel<'_> {
         for channel in 0..filter.in_channels {
             let (block, lane) = (channel / BLOCK * BLOCK, channel % BLOCK);
             if lane == 0 {
-                let channels = block..(block + BLOCK).min(filter.in_channels);
-                filter.copy_weights(weight, outputs.clone(), channels, &mut weights);
+                let count = BLOCK.min(filter.in_channels - block);
+                filter.copy_weights(weight, outputs.clone(), block, &mut weights[..count * 9 * outputs.len()]);
             }
             let mut filters: [Columns; 9] = [[0.0; MAX_PANEL]; 9];
             for element in &filter.elements {
@@ -133,10 +133,9 @@ impl Kernel for TransformPanel<'_> {
                 let row: [Columns; 3] =
                     std::array::from_fn(|x| combine(factors, [&filters[x], &filters[3 + x], &filters[6 + x]]));
                 for (x, factors) in transform[..side].iter().enumerate() {
-                    let sums = combine(factors, row.each_ref());
+                    let sums = combine(factors, row.each_ref()).map(|sum| sum as f32);
                     let at = ((y * side + x) * depth + channel) * panel;
-                    let packed = &mut packed[at..at + panel];
-                    packed.iter_mut().zip(sums).for_each(|(packed, sum)| *packed = sum as f32);
+                    packed[at..at + panel].copy_from_slice(&sums[..panel]);
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! Shapes of all activations and division of all layers into tasks, for batches of one shape.
 
 use super::convolution::{ConvolutionInput, ConvolutionSchedule, ConvolutionShapes, ScratchSize};
+use super::layers::{BlockLayers, Layer};
 use super::memory::StoredValue;
-use super::network::{BlockLayers, Layer};
 use super::pooling::NormMaxPool;
 use super::value::Execution;
 use crate::engine::cpu::blocked_shape::BlockedShape;
