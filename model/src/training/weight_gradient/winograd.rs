@@ -315,11 +315,11 @@ impl TransformSums<'_> {
         for at in (0..length).step_by(S::LANES) {
             let mut rows = [[simd.splat(0.0); 3]; ALPHA];
             for (y, row) in rows.iter_mut().enumerate() {
-                for x in 0..ALPHA {
+                for (x, factors) in matrix[..ALPHA].iter().enumerate() {
                     let from = (y * ALPHA + x) * element_stride + block * length + at;
                     // SAFETY: the assertion above checks that there are sums for all elements and blocks.
                     let product = unsafe { simd.read(products, from) };
-                    for (sum, factor) in row.iter_mut().zip(matrix[x]) {
+                    for (sum, &factor) in row.iter_mut().zip(factors) {
                         *sum = simd.multiply_add(simd.splat(factor as f32), product, *sum);
                     }
                 }
