@@ -126,26 +126,33 @@ impl Filter {
         outputs.start / group_out * group_in..(last / group_out + 1) * group_in
     }
 
-    /// Fills `target`, `[input channels, elements of the layer's filter, output channels]`, with the weights of some
-    /// output channels and of the input channels from `first_channel` on. All must belong to one group.
-    pub fn copy_weights(&self, weight: &[f32], outputs: Range<usize>, first_channel: usize, target: &mut [f32]) {
+    /// Copies the weights of some output channels, and of the input channels from `first_channel` on, to `target`,
+    /// `[input channels, elements of the layer's filter, columns]`, with one column per output channel. All channels must
+    /// belong to one group.
+    pub fn copy_weights(
+        &self,
+        weight: &[f32],
+        outputs: Range<usize>,
+        first_channel: usize,
+        target: &mut [f32],
+        columns: usize,
+    ) {
         let source = &weight[self.weight_position(outputs.start, first_channel)..];
-        let count = outputs.len();
         if self.transposed {
             // The weights of a channel are adjacent.
             let sources = source.chunks(self.channel_stride());
-            for (target, source) in target.chunks_exact_mut(self.area * count).zip(sources) {
-                for (index, target) in target.chunks_exact_mut(count).enumerate() {
-                    for (target, source) in target.iter_mut().zip(source.chunks_exact(self.area)) {
+            for (target, source) in target.chunks_exact_mut(self.area * columns).zip(sources) {
+                for (index, target) in target.chunks_exact_mut(columns).enumerate() {
+                    for (target, source) in target[..outputs.len()].iter_mut().zip(source.chunks_exact(self.area)) {
                         *target = source[index];
                     }
                 }
             }
         } else {
             // The weights of an output are adjacent.
-            for (out, source) in source.chunks(self.out_stride()).take(count).enumerate() {
-                for (target, weight) in target.chunks_exact_mut(count).zip(source) {
-                    target[out] = *weight;
+            for (column, source) in source.chunks(self.out_stride()).take(outputs.len()).enumerate() {
+                for (target, weight) in target.chunks_exact_mut(columns).zip(source) {
+                    target[column] = *weight;
                 }
             }
         }

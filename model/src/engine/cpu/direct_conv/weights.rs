@@ -158,7 +158,7 @@ impl PanelLayout {
             for first in channels.clone().step_by(BLOCK) {
                 let count = BLOCK.min(channels.end - first);
                 columns.resize(count * filter.area() * outputs.len(), 0.0);
-                filter.copy_weights(weight, outputs.clone(), first, &mut columns);
+                filter.copy_weights(weight, outputs.clone(), first, &mut columns, outputs.len());
                 for (channel, columns) in columns.chunks_exact(filter.area() * outputs.len()).enumerate() {
                     for (position, element) in filter.elements.iter().enumerate() {
                         let row = position * depth + first + channel - first_channel;

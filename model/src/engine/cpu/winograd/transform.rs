@@ -10,6 +10,10 @@ use super::super::simd::{Kernel, Simd};
 use super::tiles::PointCounts;
 use crate::engine::winograd::{MAX_ALPHA, MAX_M, TransformMatrix, WinogradVariant};
 
+/// Whether transforms of full tiles are unrolled completely, so that most values stay in registers. In WebAssembly, this
+/// would add 20 kB to the module.
+const UNROLLS_FULL_TILES: bool = cfg!(not(target_arch = "wasm32"));
+
 /// Computes the sum of `$x[$term]` times the constant `$coefficient`. Terms with coefficient 0 are omitted, and those
 /// with 1 or -1 are added or subtracted without a multiplication.
 macro_rules! dot {
@@ -183,8 +187,7 @@ impl<const M: usize, const STRIDE: usize> Kernel for InputTransform<'_, M, STRID
     fn run<S: Simd>(self, simd: S) {
         let InputTransform { outputs: [height, width], input, corner, row_stride, target, offsets } = self;
         let (variant, zero) = (WinogradVariant { m: M, stride: STRIDE }, simd.splat(0.0));
-        if let (true, Some(first)) = (height == M && width == M, offsets.uniform::<M, STRIDE>()) {
-            // All loops have constant bounds, so that the compiler keeps most values in registers.
+        if let (true, Some(first)) = (UNROLLS_FULL_TILES && [height, width] == [M; 2], offsets.uniform::<M, STRIDE>()) {
             let mut columns = [[zero; MAX_ALPHA]; MAX_ALPHA];
             unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, M>::ALPHA } {
                 let mut inputs = [zero; MAX_ALPHA];
@@ -250,7 +253,7 @@ impl<const M: usize, const STRIDE: usize> Kernel for GradientTransform<'_, M, ST
     fn run<S: Simd>(self, simd: S) {
         let GradientTransform { outputs: [height, width], gradient, corner, row_stride, target, offsets } = self;
         let (variant, zero) = (WinogradVariant { m: M, stride: STRIDE }, simd.splat(0.0));
-        if let (true, Some(first)) = (height == M && width == M, offsets.uniform::<M, STRIDE>()) {
+        if let (true, Some(first)) = (UNROLLS_FULL_TILES && [height, width] == [M; 2], offsets.uniform::<M, STRIDE>()) {
             let mut columns = [[zero; MAX_ALPHA]; MAX_M];
             unroll!(X in [0 1 2 3] => if X < M {
                 let mut outputs = [zero; MAX_M];
@@ -320,7 +323,7 @@ impl<const M: usize, const STRIDE: usize> Kernel for OutputTransform<'_, M, STRI
         let row_stride = output.shape.row_stride();
         let residual_row_stride = output.residual.map_or(0, |(_, shape)| shape.row_stride());
         let (variant, zero) = (WinogradVariant { m: M, stride: STRIDE }, simd.splat(0.0));
-        if let (true, Some(first)) = (height == M && width == M, offsets.uniform::<M, STRIDE>()) {
+        if let (true, Some(first)) = (UNROLLS_FULL_TILES && [height, width] == [M; 2], offsets.uniform::<M, STRIDE>()) {
             let mut columns = [[zero; MAX_M]; MAX_ALPHA];
             unroll!(X in [0 1 2 3 4 5] => if X < const { Transform1d::<M, STRIDE, M>::ALPHA } {
                 let mut inputs = [zero; MAX_ALPHA];

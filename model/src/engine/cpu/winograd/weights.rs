@@ -103,39 +103,56 @@ struct TransformPanel<'a> {
     packed: &'a mut [f32],
 }
 
-/// A value for each output channel of a panel. Unused ones are zero.
-type Columns = [f64; MAX_PANEL];
-
 impl Kernel for TransformPanel<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
+        match self.variant.filter_side() {
+            4 => self.transform::<S, 4>(simd),
+            5 => self.transform::<S, 5>(simd),
+            6 => self.transform::<S, 6>(simd),
+            side => unreachable!("no variant has transformed filters with a side of {side}"),
+        }
+    }
+}
+
+impl TransformPanel<'_> {
+    #[inline(always)]
+    fn transform<S: Simd, const SIDE: usize>(self, simd: S) {
         let TransformPanel { filter, weight, variant, index, panel, packed } = self;
         let depth = filter.in_channels.next_multiple_of(BLOCK);
-        let side = variant.filter_side();
-        let transform = variant.filter_transform();
+        assert!(panel <= MAX_PANEL && packed.len() == SIDE * SIDE * depth * panel);
+        let matrix = variant.filter_transform().map(|row| row.map(|factor| simd.splat(factor as f32)));
         let outputs = index * panel..((index + 1) * panel).min(filter.out_channels);
+        // Index of the layer's weight for each element of the filter, row by row.
+        let mut indices = [0; 9];
+        for element in &filter.elements {
+            let [y, x] = element.offset;
+            indices[y * 3 + x] = element.index;
+        }
         let mut weights = [0.0; BLOCK * 9 * MAX_PANEL];
         for channel in 0..filter.in_channels {
-            let (block, lane) = (channel / BLOCK * BLOCK, channel % BLOCK);
+            let lane = channel % BLOCK;
             if lane == 0 {
-                let count = BLOCK.min(filter.in_channels - block);
-                filter.copy_weights(weight, outputs.clone(), block, &mut weights[..count * 9 * outputs.len()]);
+                let count = BLOCK.min(filter.in_channels - channel);
+                filter.copy_weights(weight, outputs.clone(), channel, &mut weights[..count * 9 * panel], panel);
             }
-            let mut filters: [Columns; 9] = [[0.0; MAX_PANEL]; 9];
-            for element in &filter.elements {
-                let [y, x] = element.offset;
-                let weights = &weights[(lane * 9 + element.index) * outputs.len()..][..outputs.len()];
-                filters[y * 3 + x].iter_mut().zip(weights).for_each(|(to, &weight)| *to = f64::from(weight));
-            }
-            for (y, factors) in transform[..side].iter().enumerate() {
-                let row: [Columns; 3] =
-                    std::array::from_fn(|x| combine(factors, [&filters[x], &filters[3 + x], &filters[6 + x]]));
-                for (x, factors) in transform[..side].iter().enumerate() {
-                    let sums = combine(factors, row.each_ref()).map(|sum| sum as f32);
-                    let at = ((y * side + x) * depth + channel) * panel;
-                    packed[at..at + panel].copy_from_slice(&sums[..panel]);
+            for column in (0..panel).step_by(S::LANES) {
+                let elements: [S::Vector; 9] = std::array::from_fn(|element| {
+                    let at = (lane * 9 + indices[element]) * panel + column;
+                    // SAFETY: the array holds the weights of a block of channels, and a panel has whole vectors.
+                    unsafe { simd.load(weights.as_ptr().add(at)) }
+                });
+                for (y, factors) in matrix[..SIDE].iter().enumerate() {
+                    let row: [S::Vector; 3] = std::array::from_fn(|x| {
+                        combine(simd, factors, [elements[x], elements[3 + x], elements[6 + x]])
+                    });
+                    for (x, factors) in matrix[..SIDE].iter().enumerate() {
+                        let at = ((y * SIDE + x) * depth + channel) * panel + column;
+                        // SAFETY: the assertion above checks that there is room for all elements, channels and columns.
+                        unsafe { simd.store(packed.as_mut_ptr().add(at), combine(simd, factors, row)) };
+                    }
                 }
             }
         }
@@ -144,10 +161,7 @@ impl Kernel for TransformPanel<'_> {
 
 /// Returns the sum of three terms multiplied by factors.
 #[inline(always)]
-fn combine(factors: &[f64; 3], terms: [&Columns; 3]) -> Columns {
-    let mut sums = [0.0; MAX_PANEL];
-    for (factor, term) in factors.iter().zip(terms) {
-        sums.iter_mut().zip(term).for_each(|(sum, value)| *sum += factor * value);
-    }
-    sums
+fn combine<S: Simd>(simd: S, factors: &[S::Vector; 3], terms: [S::Vector; 3]) -> S::Vector {
+    let sum = simd.multiply(factors[0], terms[0]);
+    simd.multiply_add(factors[2], terms[2], simd.multiply_add(factors[1], terms[1], sum))
 }
