@@ -52,10 +52,7 @@ pub fn choose_for_weights(layer: &Convolution, gradient: &BlockedShape) -> Algor
     let tile_sizes = if groups == 1 && (kernel, stride) == (3, 1) { 2..5 } else { 2..2 };
     let winograd = tile_sizes.map(|m| {
         let variant = WinogradVariant { m, stride };
-        let [rows, columns] = [gradient.height, gradient.width].map(|side| variant.multiplications(side));
-        let elements = gradient.batch * rows * columns;
-        let cost = elements * (channel_pairs + ELEMENT_COST * (in_channels + out_channels))
-            + channel_pairs * variant.filter_elements() * PRODUCT_COST;
+        let cost = winograd_cost(variant, [in_channels, out_channels], gradient, PRODUCT_COST);
         (cost, Algorithm::Winograd(variant))
     });
     let direct = (channel_pairs * kernel * kernel * gradient.pixels(), Algorithm::Direct);
@@ -73,11 +70,23 @@ impl Problem<'_> {
                 channel_pairs * elements.len() * (output.pixels() + WEIGHT_COST)
             }
             Algorithm::Winograd(variant) => {
-                let [rows, columns] = [output.height, output.width].map(|side| variant.multiplications(side));
-                let elements = output.batch * rows * columns;
-                elements * (channel_pairs + ELEMENT_COST * (in_channels + out_channels))
-                    + channel_pairs * variant.filter_elements() * TRANSFORMED_WEIGHT_COST
+                winograd_cost(variant, [*in_channels, *out_channels], output, TRANSFORMED_WEIGHT_COST)
             }
         }
     }
+}
+
+/// Returns the estimated time of the products and transforms of a batch of tiles, in multiply-adds. `filter_cost` is the
+/// cost of one element of a transformed filter.
+fn winograd_cost(
+    variant: WinogradVariant,
+    [in_channels, out_channels]: [usize; 2],
+    output: &BlockedShape,
+    filter_cost: usize,
+) -> usize {
+    let channel_pairs = in_channels * out_channels;
+    let [rows, columns] = [output.height, output.width].map(|side| variant.multiplications(side));
+    let elements = output.batch * rows * columns;
+    elements * (channel_pairs + ELEMENT_COST * (in_channels + out_channels))
+        + channel_pairs * variant.filter_elements() * filter_cost
 }

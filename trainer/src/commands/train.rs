@@ -76,8 +76,8 @@ pub struct Train {
     /// such as 8GB
     #[arg(long, value_name = "SIZE", default_value_t = CacheSize::Auto)]
     cache: CacheSize,
-    /// Device to train on: cpu, flex (Burn's CPU backend), or, if compiled in, wgpu[:N] or cuda[:N] [default: cpu, or the devices
-    /// of the resumed run]
+    /// Device to train on: cpu, flex (Burn's CPU backend), or, if compiled in, wgpu[:N] or cuda[:N] [default: cpu, or
+    /// the devices of the resumed run]
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
     /// Number of GPUs to train on, with one replica per GPU; 0 means --device cpu

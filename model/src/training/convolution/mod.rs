@@ -20,7 +20,6 @@ use crate::engine::cpu::winograd::{WinogradConvolution, WinogradSchedule, Winogr
 /// A convolution with its packed weights.
 pub struct TrainedConvolution {
     pub layer: Convolution,
-    reads_image: bool,
     forward: Pass,
     input_gradient: Vec<Pass>,
 }
@@ -109,7 +108,7 @@ impl TrainedConvolution {
             })
             .collect();
         let forward = Pass { filter: Filter::forward(&layer), first: [0, 0], weights: None, has_weights: false };
-        TrainedConvolution { layer, reads_image, forward, input_gradient }
+        TrainedConvolution { layer, forward, input_gradient }
     }
 
     /// Replaces the weights by `weight`, `[out_channels, in_channels / groups, kernel, kernel]`.
@@ -150,7 +149,7 @@ impl TrainedConvolution {
         shapes: ConvolutionShapes,
         execution: Execution,
     ) -> ConvolutionSchedule {
-        let (set, reads_image, stride) = (execution.set, self.reads_image, self.layer.stride);
+        let (set, stride) = (execution.set, self.layer.stride);
         let forward = self.forward.prepare(choose, shapes.input, shapes.output, 1, execution);
         let gradient = ConvolutionInput::Value(shapes.output_gradient);
         let passes = self.input_gradient.iter_mut();
@@ -158,7 +157,6 @@ impl TrainedConvolution {
             passes.map(|pass| pass.prepare(choose, gradient, shapes.input_gradient, stride, execution)).collect();
         let weight_gradient = match shapes.input {
             ConvolutionInput::Image(image) => {
-                debug_assert!(reads_image);
                 WeightGradient::for_image(&self.layer, image, shapes.output_gradient, set)
             }
             ConvolutionInput::Value(input) => WeightGradient::new(&self.layer, input, shapes.output_gradient, set),

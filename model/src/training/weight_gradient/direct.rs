@@ -1,5 +1,5 @@
-//! Gradient of a convolution's weights, computed directly: for each filter element, the products of the inputs that it multiplies and the
-//! gradients of the outputs, summed over all pixels of the batch.
+//! Gradient of a convolution's weights, computed directly: for each filter element, the products of the inputs that it
+//! multiplies and the gradients of the outputs, summed over all pixels of the batch.
 //!
 //! A register tile holds the sums of some input channels, its rows, and a panel of output channels, its columns. In the
 //! stem, the rows are the values of one row of the filter window. Pixels are read in chunks that fit into the
