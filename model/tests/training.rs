@@ -11,7 +11,7 @@ use common::architectures_with_all_layers;
 use model::architecture::{Architecture, Stem, TensorKind};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::cpu::InstructionSet;
-use model::engine::{Input, Normalised};
+use model::engine::{Input, Normalised, Precision};
 use model::network::ResNet;
 use model::random::{self, Uniform};
 use model::training::{TrainingNetwork, TrainingOptions};
@@ -61,6 +61,11 @@ fn logit_gradients(count: usize) -> Vec<f32> {
 
 fn options(threads: usize, set: InstructionSet) -> TrainingOptions {
     TrainingOptions { threads: NonZero::new(threads), instruction_set: Some(set), ..TrainingOptions::default() }
+}
+
+/// Returns the precisions that an instruction set supports.
+fn precisions(set: InstructionSet) -> Vec<Precision> {
+    [Some(Precision::F32), set.supports_bf16().then_some(Precision::Bf16)].into_iter().flatten().collect()
 }
 
 fn train(checkpoint: &Checkpoint, shape: [usize; 3], options: TrainingOptions) -> Pass {
@@ -180,13 +185,40 @@ fn any_number_of_threads_and_gradient_checkpointing_give_the_same_bits() {
     let set = InstructionSet::best();
     for (name, shape) in [("resnet18", [4, 64, 64]), ("resnext50_32x4d", [3, 48, 33])] {
         let checkpoint = checkpoint(Architecture::new(name, 10).unwrap());
-        let expected = train(&checkpoint, shape, options(1, set));
-        for (threads, gradient_checkpointing) in [(2, false), (3, false), (7, false), (2, true)] {
-            let options = TrainingOptions { gradient_checkpointing, ..options(threads, set) };
-            let actual = train(&checkpoint, shape, options);
-            let what = format!("{name}, {threads} threads, gradient checkpointing: {gradient_checkpointing}");
-            assert!(actual.logits == expected.logits && actual.tensors == expected.tensors, "{what}");
-            assert!(actual.gradients == expected.gradients, "{what}");
+        for precision in precisions(set) {
+            let options = |threads| TrainingOptions { precision, ..options(threads, set) };
+            let expected = train(&checkpoint, shape, options(1));
+            for (threads, gradient_checkpointing) in [(2, false), (3, false), (7, false), (2, true)] {
+                let actual = train(&checkpoint, shape, TrainingOptions { gradient_checkpointing, ..options(threads) });
+                let what =
+                    format!("{name}, {precision}, {threads} threads, gradient checkpointing: {gradient_checkpointing}");
+                assert!(actual.logits == expected.logits && actual.tensors == expected.tensors, "{what}");
+                assert!(actual.gradients == expected.gradients, "{what}");
+            }
+        }
+    }
+}
+
+/// In a batch this large, most layers compute in bf16. Rounding errors add up over the layers, and the signs of some inputs
+/// of ReLUs change.
+#[test]
+fn bf16_is_close_to_f32() {
+    let set = InstructionSet::best();
+    for name in ["resnet18", "resnet50"] {
+        let checkpoint = checkpoint(Architecture::new(name, 10).unwrap());
+        let shape = [8, 96, 96];
+        let exact = train(&checkpoint, shape, options(2, set));
+        for precision in precisions(set).into_iter().skip(1) {
+            let actual = train(&checkpoint, shape, TrainingOptions { precision, ..options(2, set) });
+            assert_near(&actual.logits, &exact.logits, 0.0, 0.02, &format!("{name}, logits"));
+            assert_near(
+                &actual.gradients.concat(),
+                &exact.gradients.concat(),
+                0.0,
+                0.05,
+                &format!("{name}, gradients"),
+            );
+            assert!(actual.logits != exact.logits, "{name}: bf16 has no effect");
         }
     }
 }

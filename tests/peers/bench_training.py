@@ -55,6 +55,7 @@ CASES = {
     "resnet18": TrainingCase("resnet18", 128, 32),
     "resnet50": TrainingCase("resnet50", 128, 16),
     "resnet18-fastest": TrainingCase("resnet18", 128, 32, precision="fastest"),
+    "resnet50-fastest": TrainingCase("resnet50", 128, 16, precision="fastest"),
     "resnet18-small": TrainingCase("resnet18", 32, 128, small_stem=True),
 }
 VARIANTS = {
@@ -71,8 +72,8 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "268435456",
 }
-# The fastest precision of the trainer on a CPU.
-SHORTCUT_FASTEST = "f32"
+# Precisions of the trainer on a CPU.
+PRECISIONS = ("f32", "bf16")
 
 
 class ShortcutTrainer:
@@ -86,20 +87,27 @@ class ShortcutTrainer:
         self.threads = threads
         self.command = [environment.trainer, "bench-training", "--json", "--architecture", case.network]
         self.command += ["--image-size", str(case.image_size), "--batch-size", str(case.batch)]
-        self.command += ["--precision", SHORTCUT_FASTEST if case.precision == "fastest" else case.precision]
+        self.precision = case.precision
         if case.small_stem:
             self.command += ["--stem", "small"]
 
     def load(self):
-        """Checks that the trainer can run the case, with as few steps as possible."""
-        self.time(0.1)
+        """Checks that the trainer can run the case, and finds the fastest precision if the case asks for it."""
+        if self.precision == "fastest":
+            self.precision = min(PRECISIONS, key=lambda precision: self._run(precision, 1)["step"])
+            log_progress(f"the fastest precision of the trainer is {self.precision}")
+        else:
+            self.time(0.1)
 
     def time(self, seconds):
         """Measures one run, and returns the median of its steps in ms, and the peak memory in bytes, or None if the trainer
         does not report it.
         """
-        result = trainer_report([*self.command, "--seconds", str(seconds)], self.threads)
+        result = self._run(self.precision, seconds)
         return 1e3 * result["step"], result.get("peak_memory")
+
+    def _run(self, precision, seconds):
+        return trainer_report([*self.command, "--precision", precision, "--seconds", str(seconds)], self.threads)
 
     def end(self):
         pass

@@ -4,9 +4,11 @@
 //! packed once. In training, a batch shares the weights, and they are packed in every step.
 
 use crate::architecture::Convolution;
+use crate::engine::Precision;
 use crate::engine::cpu::WinogradVariant;
 use crate::engine::cpu::algorithm::Algorithm;
 use crate::engine::cpu::blocked_shape::{BLOCK, BlockedShape};
+use crate::engine::cpu::convolution_output::PixelGrid;
 use crate::engine::cpu::filter::Filter;
 
 /// Cost of packing and reading one weight of a direct convolution, in multiply-adds. This and the following costs were
@@ -14,6 +16,8 @@ use crate::engine::cpu::filter::Filter;
 const WEIGHT_COST: usize = 40;
 /// Cost of computing, writing and reading one transformed weight, in multiply-adds.
 const TRANSFORMED_WEIGHT_COST: usize = 130;
+/// Cost of rounding one value to bf16, in multiply-adds.
+const ROUNDING_COST: usize = 20;
 /// Cost of transforming one element of an input tile or an output tile, in multiply-adds.
 const ELEMENT_COST: usize = 8;
 /// Cost of writing, reading and transforming one sum over tiles in a weight gradient, in multiply-adds.
@@ -22,58 +26,71 @@ const PRODUCT_COST: usize = 60;
 /// A convolution of a batch.
 pub struct Problem<'a> {
     pub filter: &'a Filter,
+    pub input: &'a BlockedShape,
     pub output: &'a BlockedShape,
-}
-
-/// Returns the algorithms that can compute a convolution.
-pub fn candidates(filter: &Filter) -> impl Iterator<Item = Algorithm> + use<> {
-    let Filter { groups, in_channels, stride, ref elements, .. } = *filter;
-    let tile_sizes = match (elements.len(), stride) {
-        // With so few channels per group, the transforms cost more than they save.
-        _ if groups > 1 || in_channels < BLOCK => 2..2,
-        (9, 1) => 2..5,
-        (9, 2) => 2..3,
-        _ => 2..2,
-    };
-    let winograd = tile_sizes.map(move |m| Algorithm::Winograd(WinogradVariant { m, stride }));
-    std::iter::once(Algorithm::Direct).chain(winograd)
+    /// The pixels of the output that are computed.
+    pub grid: &'a PixelGrid,
+    pub precision: Precision,
 }
 
 /// Returns the algorithm with the lowest estimated cost.
 pub fn choose(problem: &Problem) -> Algorithm {
-    let cheapest = candidates(problem.filter).min_by_key(|&algorithm| problem.cost(algorithm));
+    let cheapest = problem.candidates().min_by_key(|&algorithm| problem.cost(algorithm));
     cheapest.expect("direct convolution is always a candidate")
 }
 
-/// Returns the algorithm with the lowest estimated cost for the gradient of a layer's weights.
-pub fn choose_for_weights(layer: &Convolution, gradient: &BlockedShape) -> Algorithm {
-    let Convolution { in_channels, out_channels, kernel, stride, groups, .. } = *layer;
-    let channel_pairs = in_channels * out_channels;
-    let tile_sizes = if groups == 1 && (kernel, stride) == (3, 1) { 2..5 } else { 2..2 };
-    let winograd = tile_sizes.map(|m| {
-        let variant = WinogradVariant { m, stride };
-        let cost = winograd_cost(variant, [in_channels, out_channels], gradient, PRODUCT_COST);
-        (cost, Algorithm::Winograd(variant))
-    });
-    let direct = (channel_pairs * kernel * kernel * gradient.pixels(), Algorithm::Direct);
-    let (_, algorithm) = std::iter::once(direct).chain(winograd).min_by_key(|(cost, _)| *cost).expect("direct is one");
-    algorithm
-}
-
 impl Problem<'_> {
+    /// Returns the algorithms that can compute the convolution.
+    pub fn candidates(&self) -> impl Iterator<Item = Algorithm> + use<> {
+        let Filter { groups, in_channels, stride, ref elements, .. } = *self.filter;
+        let tile_sizes = match (elements.len(), stride) {
+            _ if self.grid.step > 1 => 2..2,
+            // With so few channels per group, the transforms cost more than they save.
+            _ if groups > 1 || in_channels < BLOCK => 2..2,
+            (9, 1) => 2..5,
+            (9, 2) => 2..3,
+            _ => 2..2,
+        };
+        let winograd = tile_sizes.map(move |m| Algorithm::Winograd(WinogradVariant { m, stride }));
+        let bf16 = (self.precision == Precision::Bf16).then_some(Algorithm::DirectBf16);
+        std::iter::once(Algorithm::Direct).chain(bf16).chain(winograd)
+    }
+
     /// Returns the estimated time, in multiply-adds.
     fn cost(&self, algorithm: Algorithm) -> usize {
-        let Problem { filter: Filter { in_channels, out_channels, elements, .. }, output } = *self;
-        let channel_pairs = in_channels * out_channels;
+        let Problem { filter: Filter { in_channels, out_channels, elements, .. }, input, output, grid, .. } = *self;
+        let weights = in_channels * out_channels * elements.len();
+        let pixels = output.batch * grid.pixels();
         match algorithm {
-            Algorithm::Direct | Algorithm::DirectBf16 => {
-                channel_pairs * elements.len() * (output.pixels() + WEIGHT_COST)
+            Algorithm::Direct => weights * (pixels + WEIGHT_COST),
+            Algorithm::DirectBf16 => {
+                weights * (pixels / 2 + WEIGHT_COST) + input.pixels() * in_channels * ROUNDING_COST
             }
             Algorithm::Winograd(variant) => {
                 winograd_cost(variant, [*in_channels, *out_channels], output, TRANSFORMED_WEIGHT_COST)
             }
         }
     }
+}
+
+/// Returns the algorithm with the lowest estimated cost for the gradient of a layer's weights.
+pub fn choose_for_weights(layer: &Convolution, gradient: &BlockedShape, precision: Precision) -> Algorithm {
+    let Convolution { in_channels, out_channels, kernel, stride, groups, .. } = *layer;
+    let (channel_pairs, area) = (in_channels * out_channels, kernel * kernel);
+    let tile_sizes = if groups == 1 && (kernel, stride) == (3, 1) { 2..5 } else { 2..2 };
+    let winograd = tile_sizes.map(|m| {
+        let variant = WinogradVariant { m, stride };
+        let cost = winograd_cost(variant, [in_channels, out_channels], gradient, PRODUCT_COST);
+        (cost, Algorithm::Winograd(variant))
+    });
+    let direct = (channel_pairs * area * gradient.pixels(), Algorithm::Direct);
+    let bf16 = (precision == Precision::Bf16).then(|| {
+        let rounded = gradient.pixels() * (in_channels * area + out_channels);
+        (direct.0 / 2 + rounded * ROUNDING_COST, Algorithm::DirectBf16)
+    });
+    let candidates = std::iter::once(direct).chain(bf16).chain(winograd);
+    let (_, algorithm) = candidates.min_by_key(|(cost, _)| *cost).expect("direct is one");
+    algorithm
 }
 
 /// Returns the estimated time of the products and transforms of a batch of tiles, in multiply-adds. `filter_cost` is the

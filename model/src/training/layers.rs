@@ -4,6 +4,7 @@ use super::batch_norm::BatchNorm;
 use super::convolution::TrainedConvolution;
 use super::tensor_layout::TensorLayout;
 use crate::architecture::Convolution;
+use crate::engine::Precision;
 use std::ops::Range;
 
 /// A convolution with its batch norm, and the positions of their tensors.
@@ -18,7 +19,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    pub fn new(layer: Convolution, reads_image: bool, layout: &TensorLayout) -> Self {
+    pub fn new(layer: Convolution, reads_image: bool, layout: &TensorLayout, precision: Precision) -> Self {
         let parameter = |name: &str| layout.parameter(name);
         let statistic = |name: &str| layout.statistic(&format!("{}.{name}", layer.norm));
         Layer {
@@ -28,7 +29,7 @@ impl Layer {
             mean: statistic("running_mean"),
             variance: statistic("running_var"),
             norm: BatchNorm::new(layer.out_channels),
-            convolution: TrainedConvolution::new(layer, reads_image),
+            convolution: TrainedConvolution::new(layer, reads_image, precision),
         }
     }
 }

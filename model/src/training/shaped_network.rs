@@ -103,8 +103,7 @@ impl ShapedNetwork {
             let last = &shaped_layers[block.convolutions.end - 1].convolved.shape;
             block_outputs.push(slots.store(BlockedShape { border: borders[index + 1], ..*last }));
         }
-        let scratch_sizes =
-            layers.iter().zip(&shaped_layers).map(|(layer, shaped)| layer.convolution.scratch_size(&shaped.schedule));
+        let scratch_sizes = shaped_layers.iter().map(|layer| layer.schedule.scratch_size());
         ShapedNetwork {
             shape: [batch, height, width],
             image,

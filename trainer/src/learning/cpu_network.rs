@@ -4,11 +4,11 @@ use super::cpu_optimiser::CpuOptimiser;
 use super::deferred_metrics::DeferredMetrics;
 use super::metrics::{StepMetrics, count_correct};
 use super::trainable_network::{AverageUpdate, LearnerInput, MicroBatch, TrainableNetwork};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, TrainingPrecision};
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use model::checkpoint::Checkpoint;
-use model::engine::{EngineError, Input, Normalised};
+use model::engine::{EngineError, Input, Normalised, Precision};
 use model::network::normalise;
 use model::training::{TrainingNetwork, TrainingOptions};
 use rayon::prelude::*;
@@ -42,10 +42,15 @@ impl CpuNetwork {
     /// Creates a network with the weights of a checkpoint. It uses `threads` threads, by default one per core.
     ///
     /// # Errors
-    /// Returns an error if threads cannot be started.
+    /// Returns an error if threads cannot be started, or if the kernels do not support the recipe's precision.
     pub fn new(start: &Checkpoint, recipe: &Recipe, threads: Option<NonZero<usize>>) -> Result<Self, EngineError> {
         let gradient_checkpointing = recipe.gradient_checkpointing;
-        let options = TrainingOptions { threads, gradient_checkpointing, ..TrainingOptions::default() };
+        let precision = match recipe.precision {
+            TrainingPrecision::F32 => Precision::F32,
+            TrainingPrecision::Bf16 => Precision::Bf16,
+            TrainingPrecision::F16 => Precision::F16,
+        };
+        let options = TrainingOptions { threads, gradient_checkpointing, precision, ..TrainingOptions::default() };
         let network = TrainingNetwork::new(start, options)?;
         Ok(CpuNetwork {
             optimiser: CpuOptimiser::new(recipe, &network.layout().parameters),

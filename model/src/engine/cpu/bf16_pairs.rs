@@ -4,21 +4,46 @@
 //! neighbouring channels into 32 bits each; its weights are packed in the same way. The inner loop then reads half as
 //! many bytes, and each of its instructions does two multiply-adds per lane.
 
-use super::buffer::{AlignedBuffer, SharedMutSlice};
-use super::simd::{InstructionSet, Kernel, Simd, pack_bf16_pair};
+use super::buffer::SharedMutSlice;
+use super::simd::{InstructionSet, Kernel, Simd};
 use super::thread_pool::ThreadPool;
 
-/// Packs weights `[channels, panel]` into pairs of channels, `[channels / 2, panel]`.
-pub fn pack_row_pairs(rows: &[f32], panel: usize) -> AlignedBuffer {
-    assert!(rows.len().is_multiple_of(2 * panel));
-    let mut pairs = AlignedBuffer::zeroed(rows.len() / 2);
-    for (pairs, rows) in pairs.chunks_exact_mut(panel).zip(rows.chunks_exact(2 * panel)) {
-        let (first, second) = rows.split_at(panel);
-        for ((to, &first), &second) in pairs.iter_mut().zip(first).zip(second) {
-            *to = pack_bf16_pair(first, second);
+/// Rounds weights `[channels, panel]` to pairs of channels, `[channels / 2, panel]`.
+///
+/// # Panics
+/// Panics if the instruction set does not support pairs of bf16.
+pub fn pack_row_pairs(rows: &[f32], panel: usize, pairs: &mut [f32], set: InstructionSet) {
+    set.run(PackRows { rows, panel, pairs: SharedMutSlice::new(pairs) });
+}
+
+/// Rounds pairs of rows.
+struct PackRows<'a> {
+    rows: &'a [f32],
+    panel: usize,
+    pairs: SharedMutSlice<'a>,
+}
+
+impl Kernel for PackRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if !S::BF16_PAIRS {
+            unreachable!("the instruction set does not support pairs of bf16");
+        }
+        let PackRows { rows, panel, pairs } = self;
+        assert!(simd.has_bf16_pairs() && panel.is_multiple_of(S::LANES) && rows.len().is_multiple_of(2 * panel));
+        assert_eq!(pairs.len(), rows.len() / 2);
+        for at in (0..pairs.len()).step_by(S::LANES) {
+            let first = at / panel * 2 * panel + at % panel;
+            // SAFETY: the assertions above check that the processor supports pairs of bf16, and that rows consist of
+            // whole vectors, twice as many as there are pairs. Nothing else accesses the pairs.
+            unsafe {
+                let [first, second] = [first, first + panel].map(|at| simd.read(rows, at));
+                simd.write(pairs, at, simd.zip_to_bf16(first, second));
+            }
         }
     }
-    pairs
 }
 
 /// Number of values that one task rounds: 64 kB, small enough for each thread to get several tasks.

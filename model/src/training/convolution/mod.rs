@@ -7,6 +7,7 @@ use super::algorithm_choice::{Problem, choose};
 use super::value::{Execution, Value, ValueMut};
 use super::weight_gradient::WeightGradient;
 use crate::architecture::Convolution;
+use crate::engine::Precision;
 use crate::engine::cpu::algorithm::Algorithm;
 use crate::engine::cpu::blocked_shape::BlockedShape;
 use crate::engine::cpu::convolution_output::{ConvolutionOutput, PixelGrid};
@@ -20,6 +21,7 @@ use crate::engine::cpu::winograd::{WinogradConvolution, WinogradSchedule, Winogr
 /// A convolution with its packed weights.
 pub struct TrainedConvolution {
     pub layer: Convolution,
+    precision: Precision,
     forward: Pass,
     input_gradient: Vec<Pass>,
 }
@@ -50,6 +52,7 @@ pub struct ConvolutionSchedule {
 struct PassSchedule {
     grid: PixelGrid,
     division: Division,
+    scratch_size: ScratchSize,
 }
 
 enum Division {
@@ -95,8 +98,9 @@ impl ScratchSize {
 }
 
 impl TrainedConvolution {
-    /// Creates a convolution without weights. The stem, which reads the image, has no input gradient.
-    pub fn new(layer: Convolution, reads_image: bool) -> Self {
+    /// Creates a convolution without weights. The stem, which reads the image, has no input gradient. With the precision
+    /// bf16, passes that are faster in bf16 round their operands.
+    pub fn new(layer: Convolution, reads_image: bool, precision: Precision) -> Self {
         let phases = if reads_image { 0 } else { layer.stride };
         let phases = (0..phases).flat_map(|y| (0..phases).map(move |x| [y, x]));
         let input_gradient = phases
@@ -108,7 +112,7 @@ impl TrainedConvolution {
             })
             .collect();
         let forward = Pass { filter: Filter::forward(&layer), first: [0, 0], weights: None, has_weights: false };
-        TrainedConvolution { layer, forward, input_gradient }
+        TrainedConvolution { layer, precision, forward, input_gradient }
     }
 
     /// Replaces the weights by `weight`, `[out_channels, in_channels / groups, kernel, kernel]`.
@@ -117,7 +121,7 @@ impl TrainedConvolution {
             std::iter::once(&mut self.forward).chain(&mut self.input_gradient)
         {
             match weights {
-                Some(PackedWeights::Direct(weights)) => weights.replace(weight, execution.threads),
+                Some(PackedWeights::Direct(weights)) => weights.replace(weight, execution.set, execution.threads),
                 Some(PackedWeights::Winograd(weights)) => {
                     weights.replace(filter, weight, execution.set, execution.threads)
                 }
@@ -149,17 +153,20 @@ impl TrainedConvolution {
         shapes: ConvolutionShapes,
         execution: Execution,
     ) -> ConvolutionSchedule {
-        let (set, stride) = (execution.set, self.layer.stride);
-        let forward = self.forward.prepare(choose, shapes.input, shapes.output, 1, execution);
+        let (set, stride, precision) = (execution.set, self.layer.stride, self.precision);
+        let forward = self.forward.prepare(choose, shapes.input, shapes.output, 1, precision, execution);
         let gradient = ConvolutionInput::Value(shapes.output_gradient);
         let passes = self.input_gradient.iter_mut();
-        let input_gradient =
-            passes.map(|pass| pass.prepare(choose, gradient, shapes.input_gradient, stride, execution)).collect();
+        let input_gradient = passes
+            .map(|pass| pass.prepare(choose, gradient, shapes.input_gradient, stride, precision, execution))
+            .collect();
         let weight_gradient = match shapes.input {
             ConvolutionInput::Image(image) => {
                 WeightGradient::for_image(&self.layer, image, shapes.output_gradient, set)
             }
-            ConvolutionInput::Value(input) => WeightGradient::new(&self.layer, input, shapes.output_gradient, set),
+            ConvolutionInput::Value(input) => {
+                WeightGradient::new(&self.layer, input, shapes.output_gradient, precision, set)
+            }
         };
         ConvolutionSchedule { forward, input_gradient, weight_gradient }
     }
@@ -203,32 +210,42 @@ impl Pass {
         input: ConvolutionInput,
         output: &BlockedShape,
         step: usize,
+        precision: Precision,
         execution: Execution,
     ) -> PassSchedule {
         let (set, threads) = (execution.set, execution.threads.count());
         let grid = PixelGrid::every(output, step, self.first);
         let reads_image = matches!(input, ConvolutionInput::Image(_));
-        let algorithm =
-            if reads_image || step > 1 { Algorithm::Direct } else { choose(&Problem { filter: &self.filter, output }) };
+        let algorithm = match input {
+            ConvolutionInput::Image(_) => Algorithm::Direct,
+            ConvolutionInput::Value(input) => {
+                choose(&Problem { filter: &self.filter, input, output, grid: &grid, precision })
+            }
+        };
         if self.weights.as_ref().map(PackedWeights::algorithm) != Some(algorithm) {
             // Free the old weights first.
             self.weights = None;
             self.weights = Some(PackedWeights::zeroed(&self.filter, algorithm, reads_image, set));
             self.has_weights = false;
         }
+        let mut scratch_size = ScratchSize::default();
         let division = match (self.weights.as_ref().expect("set above"), input) {
             (PackedWeights::Direct(weights), ConvolutionInput::Image(image)) => {
                 Division::Direct(DirectSchedule::for_image(weights, image, output, set, threads))
             }
             (PackedWeights::Direct(weights), ConvolutionInput::Value(input)) => {
+                scratch_size.shared = DirectSchedule::shared_len(weights, input);
                 // The residual, if there is one, has the shape of the output.
                 Division::Direct(DirectSchedule::new(weights, input, output, &grid, None, set, threads))
             }
             (PackedWeights::Winograd(weights), _) => {
-                Division::Winograd(WinogradSchedule::new(weights, output, threads))
+                let schedule = WinogradSchedule::new(weights, output, threads);
+                scratch_size =
+                    ScratchSize { shared: schedule.shared_len(weights), per_thread: schedule.scratch_len(weights) };
+                Division::Winograd(schedule)
             }
         };
-        PassSchedule { grid, division }
+        PassSchedule { grid, division, scratch_size }
     }
 
     #[allow(clippy::too_many_arguments)] // the operands of a convolution
@@ -251,7 +268,7 @@ impl Pass {
         let output = ConvolutionOutput { bias: &bias, residual, relu: false, values, shape, grid: schedule.grid };
         match (&self.weights, &schedule.division) {
             (Some(PackedWeights::Direct(weights)), Division::Direct(schedule)) => {
-                DirectConvolution { weights, schedule, input, output }.run(set, threads, &mut []);
+                DirectConvolution { weights, schedule, input, output }.run(set, threads, scratch.shared);
             }
             (Some(PackedWeights::Winograd(weights)), Division::Winograd(schedule)) => {
                 let input_shape = input_shape.expect("the stem is a direct convolution");
@@ -261,26 +278,14 @@ impl Pass {
             _ => unreachable!("the schedule belongs to the chosen algorithm"),
         }
     }
-
-    /// Returns the temporary memory that a run needs.
-    fn scratch_size(&self, schedule: &PassSchedule) -> ScratchSize {
-        match (&self.weights, &schedule.division) {
-            (Some(PackedWeights::Winograd(weights)), Division::Winograd(schedule)) => {
-                ScratchSize { shared: schedule.shared_len(weights), per_thread: schedule.scratch_len(weights) }
-            }
-            _ => ScratchSize::default(),
-        }
-    }
 }
 
-impl TrainedConvolution {
+impl ConvolutionSchedule {
     /// Returns the temporary memory that all passes need.
-    pub fn scratch_size(&self, schedule: &ConvolutionSchedule) -> ScratchSize {
+    pub fn scratch_size(&self) -> ScratchSize {
         let passes = std::iter::once(&self.forward).chain(&self.input_gradient);
-        let schedules = std::iter::once(&schedule.forward).chain(&schedule.input_gradient);
-        let weight_gradient = ScratchSize { shared: schedule.weight_gradient.scratch_len(), per_thread: 0 };
-        let sizes = passes.zip(schedules).map(|(pass, schedule)| pass.scratch_size(schedule));
-        sizes.fold(weight_gradient, ScratchSize::max)
+        let weight_gradient = ScratchSize { shared: self.weight_gradient.scratch_len(), per_thread: 0 };
+        passes.map(|pass| pass.scratch_size).fold(weight_gradient, ScratchSize::max)
     }
 }
 
@@ -289,7 +294,7 @@ impl PackedWeights {
         match algorithm {
             Algorithm::Direct => PackedWeights::Direct(DirectWeights::zeroed(filter.clone(), reads_image, set)),
             Algorithm::Winograd(variant) => PackedWeights::Winograd(WinogradWeights::zeroed(filter, variant, set)),
-            Algorithm::DirectBf16 => unreachable!("training computes in f32"),
+            Algorithm::DirectBf16 => PackedWeights::Direct(DirectWeights::zeroed_pairs(filter.clone(), set)),
         }
     }
 

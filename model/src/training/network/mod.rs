@@ -17,7 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::engine::cpu::InstructionSet;
 use crate::engine::cpu::buffer::AlignedBuffer;
 use crate::engine::cpu::thread_pool::{ThreadPool, ThreadScratch};
-use crate::engine::{EngineError, Input};
+use crate::engine::{Device, EngineError, Input, Precision};
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::ops::Range;
@@ -31,6 +31,9 @@ pub struct TrainingOptions {
     pub threads: Option<NonZero<usize>>,
     /// Whether the activations within blocks are computed a second time in the backward pass instead of being kept.
     pub gradient_checkpointing: bool,
+    /// Precision of the operands of convolutions: f32, or bf16 in the layers where it is faster. Weights and activations
+    /// are f32 in memory, and sums are f32.
+    pub precision: Precision,
     /// Instruction set; by default the fastest one.
     pub instruction_set: Option<InstructionSet>,
 }
@@ -78,23 +81,33 @@ impl TrainingNetwork {
     /// Creates a network with the weights and running statistics of a checkpoint.
     ///
     /// # Errors
-    /// Returns an error if threads cannot be started.
+    /// Returns an error if threads cannot be started, or if the instruction set does not support the precision.
     pub fn new(checkpoint: &Checkpoint, options: TrainingOptions) -> Result<Self, EngineError> {
-        let failed = |reason| EngineError::Failed { device: crate::engine::Device::Cpu, reason };
+        let failed = |reason| EngineError::Failed { device: Device::Cpu, reason };
         let architecture = checkpoint.architecture();
         let layout = TensorLayout::new(&architecture);
         let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
+        let precision = options.precision;
+        let is_supported = match precision {
+            Precision::F32 => true,
+            Precision::Bf16 => set.has_bf16_pairs(),
+            Precision::F16 => false,
+        };
+        if !is_supported {
+            return Err(EngineError::UnsupportedPrecision(precision));
+        }
         let threads = Arc::new(ThreadPool::new(options.threads.map(NonZero::get)).map_err(failed)?);
 
         let StemLayers { convolution, max_pool } = architecture.stem();
-        let mut layers = vec![Layer::new(convolution, true, &layout)];
+        let mut layers = vec![Layer::new(convolution, true, &layout, precision)];
         let mut blocks = Vec::new();
         for block in architecture.stages().into_iter().flatten() {
             let first = layers.len();
-            layers.extend(block.convolutions.into_iter().map(|layer| Layer::new(layer, false, &layout)));
+            let convolutions = block.convolutions.into_iter();
+            layers.extend(convolutions.map(|layer| Layer::new(layer, false, &layout, precision)));
             let convolutions = first..layers.len();
             let downsample = block.downsample.map(|layer| {
-                layers.push(Layer::new(layer, false, &layout));
+                layers.push(Layer::new(layer, false, &layout, precision));
                 layers.len() - 1
             });
             blocks.push(BlockLayers { convolutions, downsample });

@@ -2,17 +2,19 @@
 
 mod direct;
 mod packed_sums;
+mod pixel_pairs;
 mod sum_tile;
 mod winograd;
 
 use super::algorithm_choice::choose_for_weights;
 use super::value::{Execution, Value};
 use crate::architecture::Convolution;
+use crate::engine::Precision;
 use crate::engine::cpu::algorithm::Algorithm;
 use crate::engine::cpu::blocked_shape::BlockedShape;
 use crate::engine::cpu::padded_image::PaddedImage;
 use crate::engine::cpu::simd::InstructionSet;
-use direct::DirectWeightGradient;
+pub use direct::DirectWeightGradient;
 pub use winograd::WinogradWeightGradient;
 
 /// The division of a weight gradient into tasks, for values of one shape.
@@ -23,12 +25,19 @@ pub enum WeightGradient {
 
 impl WeightGradient {
     /// Divides the weight gradient of a layer that reads a blocked value.
-    pub fn new(layer: &Convolution, input: &BlockedShape, gradient: &BlockedShape, set: InstructionSet) -> Self {
-        match choose_for_weights(layer, gradient) {
+    pub fn new(
+        layer: &Convolution,
+        input: &BlockedShape,
+        gradient: &BlockedShape,
+        precision: Precision,
+        set: InstructionSet,
+    ) -> Self {
+        match choose_for_weights(layer, gradient, precision) {
             Algorithm::Winograd(variant) => {
                 WeightGradient::Winograd(WinogradWeightGradient::new(layer, variant, input, gradient, set))
             }
-            _ => WeightGradient::Direct(DirectWeightGradient::new(layer, input, gradient, set)),
+            Algorithm::Direct => WeightGradient::Direct(DirectWeightGradient::new(layer, input, gradient, set)),
+            Algorithm::DirectBf16 => WeightGradient::Direct(DirectWeightGradient::in_bf16(layer, input, gradient, set)),
         }
     }
 

@@ -12,7 +12,7 @@ pub struct PixelRow {
     pub gradient: usize,
 }
 
-/// Operands of a register tile.
+/// Operands of a register tile. If they are in bf16, a value is a pair of bf16, and a pixel is a pair of pixels.
 pub struct SumOperands<'a> {
     pub input: &'a [f32],
     /// Offset of the tile's first input from that of a row of pixels.
@@ -34,29 +34,31 @@ pub struct SumOperands<'a> {
     pub is_first: bool,
 }
 
-/// Computes a tile of `rows` inputs by `columns` vectors of output channels.
+/// Computes a tile of `rows` inputs by `columns` vectors of output channels. The operands are pairs of bf16 if
+/// `BF16_PAIRS` is set.
 #[inline(always)]
-pub fn run_sum_tile<S: Simd>(simd: S, rows: usize, columns: usize, operands: SumOperands) {
+pub fn run_sum_tile<S: Simd, const BF16_PAIRS: bool>(simd: S, rows: usize, columns: usize, operands: SumOperands) {
     with_rows!(rows, ROWS => match columns {
-        1 => simd.vectorize(Tile::<ROWS, 1>(operands)),
-        2 => simd.vectorize(Tile::<ROWS, 2>(operands)),
-        4 => simd.vectorize(Tile::<ROWS, 4>(operands)),
+        1 => simd.vectorize(Tile::<ROWS, 1, BF16_PAIRS>(operands)),
+        2 => simd.vectorize(Tile::<ROWS, 2, BF16_PAIRS>(operands)),
+        4 => simd.vectorize(Tile::<ROWS, 4, BF16_PAIRS>(operands)),
         columns => unreachable!("no register tile is {columns} vectors wide"),
     });
 }
 
 /// A register tile of `ROWS` inputs by `COLUMNS` vectors of output channels.
-struct Tile<'a, const ROWS: usize, const COLUMNS: usize>(SumOperands<'a>);
+struct Tile<'a, const ROWS: usize, const COLUMNS: usize, const BF16_PAIRS: bool>(SumOperands<'a>);
 
-impl<const ROWS: usize, const COLUMNS: usize> Kernel for Tile<'_, ROWS, COLUMNS> {
+impl<const ROWS: usize, const COLUMNS: usize, const BF16_PAIRS: bool> Kernel for Tile<'_, ROWS, COLUMNS, BF16_PAIRS> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let narrow = COLUMNS < S::TILE_COLUMNS && COLUMNS * S::LANES == BLOCK;
-        if ROWS > S::TILE_ROWS || (COLUMNS != S::TILE_COLUMNS && !narrow) {
+        if ROWS > S::TILE_ROWS || (COLUMNS != S::TILE_COLUMNS && !narrow) || (BF16_PAIRS && !S::BF16_PAIRS) {
             unreachable!("the instruction set has no register tile of {ROWS}x{COLUMNS}");
         }
+        assert!(!BF16_PAIRS || simd.has_bf16_pairs());
         let SumOperands { input, input_start, input_step, gradient, gradient_start, rows, width, sums: target, .. } =
             self.0;
         let column_offset = |column: usize| {
@@ -80,7 +82,7 @@ impl<const ROWS: usize, const COLUMNS: usize> Kernel for Tile<'_, ROWS, COLUMNS>
             assert!(first_gradient + column_offset(COLUMNS - 1) + (width - 1) * BLOCK + S::LANES <= gradient.len());
             for x in 0..width {
                 // SAFETY: the assertions above check that the inputs and the gradients of all pixels lie inside their
-                // slices.
+                // slices, and that the processor supports pairs of bf16 if `BF16_PAIRS` is set.
                 unsafe {
                     let inputs = input.as_ptr().add(first_input + x * input_step);
                     let gradients = gradient.as_ptr().add(first_gradient + x * BLOCK);
@@ -91,7 +93,11 @@ impl<const ROWS: usize, const COLUMNS: usize> Kernel for Tile<'_, ROWS, COLUMNS>
                     for (row, sums) in sums.iter_mut().enumerate() {
                         let value = simd.splat(*inputs.add(row));
                         for (sum, &vector) in sums.iter_mut().zip(&vectors) {
-                            *sum = simd.multiply_add(value, vector, *sum);
+                            *sum = if BF16_PAIRS {
+                                simd.bf16_multiply_add(value, vector, *sum)
+                            } else {
+                                simd.multiply_add(value, vector, *sum)
+                            };
                         }
                     }
                 }

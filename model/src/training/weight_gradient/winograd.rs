@@ -276,7 +276,7 @@ impl Kernel for MultiplyElement<'_> {
                     at: first_sum + range.start * division.sums.panel,
                     is_first,
                 };
-                run_sum_tile(simd, range.len(), division.panel_vectors, operands);
+                run_sum_tile::<S, false>(simd, range.len(), division.panel_vectors, operands);
             }
         }
     }

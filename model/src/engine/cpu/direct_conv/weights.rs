@@ -70,18 +70,33 @@ impl DirectWeights {
         }
     }
 
-    /// Replaces f32 weights by `weight`, the layer's `[out_channels, in_channels / groups, kernel, kernel]`. Must be
+    /// Creates packed weights of a filter for products in bf16, all of which are zero.
+    pub fn zeroed_pairs(filter: Filter, set: InstructionSet) -> Self {
+        let layout = PanelLayout::new(filter, false, set);
+        let packed = AlignedBuffer::zeroed(layout.first_blocks.len() * layout.panel_len() / 2);
+        DirectWeights { packed, layout, input_format: InputFormat::Bf16Pairs }
+    }
+
+    /// Replaces the weights by `weight`, the layer's `[out_channels, in_channels / groups, kernel, kernel]`. Must be
     /// called within [`ThreadPool::install`].
-    pub fn replace(&mut self, weight: &[f32], threads: &ThreadPool) {
+    pub fn replace(&mut self, weight: &[f32], set: InstructionSet, threads: &ThreadPool) {
+        assert_eq!(weight.len(), self.layout.filter.weight_len());
+        let (panels, panel_len) = (self.panels(), self.layout.panel_len());
+        let packed_len = panel_len / self.values_per_word();
         let DirectWeights { packed, layout, input_format } = self;
-        assert!(weight.len() == layout.filter.weight_len() && *input_format != InputFormat::Bf16Pairs);
-        let (panels, panel_len) = (layout.first_blocks.len(), layout.panel_len());
         let packed = SharedMutSlice::new(packed);
         threads.for_each(panels, |index| {
             // SAFETY: there are `panels` panels of this length, and each task writes its own.
             let packed =
-                unsafe { std::slice::from_raw_parts_mut(packed.as_mut_ptr().add(index * panel_len), panel_len) };
-            layout.pack_panel(index, weight, packed);
+                unsafe { std::slice::from_raw_parts_mut(packed.as_mut_ptr().add(index * packed_len), packed_len) };
+            match input_format {
+                InputFormat::Blocked | InputFormat::Rgb => layout.pack_panel(index, weight, packed),
+                InputFormat::Bf16Pairs => {
+                    let mut panel = vec![0.0; panel_len];
+                    layout.pack_panel(index, weight, &mut panel);
+                    bf16_pairs::pack_row_pairs(&panel, layout.panel, packed, set);
+                }
+            }
         });
     }
 
@@ -90,9 +105,9 @@ impl DirectWeights {
     /// # Panics
     /// Panics if the instruction set does not support pairs of bf16.
     pub fn pack_pairs(weight: &[f32], layer: &Convolution, set: InstructionSet) -> Self {
-        assert!(set.has_bf16_pairs());
         let weights = DirectWeights::pack(weight, layer, false, set);
-        let packed = bf16_pairs::pack_row_pairs(&weights.packed, weights.layout.panel);
+        let mut packed = AlignedBuffer::zeroed(weights.packed.len() / 2);
+        bf16_pairs::pack_row_pairs(&weights.packed, weights.layout.panel, &mut packed, set);
         DirectWeights { packed, input_format: InputFormat::Bf16Pairs, ..weights }
     }
 

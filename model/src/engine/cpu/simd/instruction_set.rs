@@ -81,6 +81,12 @@ impl InstructionSet {
         dispatch!(self.0, simd => simd.has_bf16_pairs())
     }
 
+    /// Returns whether products of bf16 take less time than those of f32. AMD's processors (Zen 4 and 5) multiply a vector
+    /// of pairs in the time of a vector of f32; an Intel Xeon with AVX512-BF16 takes twice as long.
+    pub fn has_fast_bf16(self) -> bool {
+        self.supports_bf16() && is_amd()
+    }
+
     /// Returns the width of a register tile in output channels.
     pub(crate) fn panel(self) -> usize {
         fn panel<S: Simd>(_: S) -> usize {
@@ -127,6 +133,17 @@ impl fmt::Debug for InstructionSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Returns whether the processor is one of AMD's.
+fn is_amd() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Error of selecting an instruction set by name.

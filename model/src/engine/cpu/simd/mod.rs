@@ -92,6 +92,15 @@ pub trait Simd: Copy + Send + Sync + 'static {
         unreachable!("pairs of bf16 are not supported")
     }
 
+    /// Rounds two vectors to bf16 and packs the values of the same lane into a pair, that of `first` in its lower half.
+    ///
+    /// # Safety
+    /// [`has_bf16_pairs`](Self::has_bf16_pairs) returns true.
+    #[inline(always)]
+    unsafe fn zip_to_bf16(self, _first: Self::Vector, _second: Self::Vector) -> Self::Vector {
+        unreachable!("pairs of bf16 are not supported")
+    }
+
     /// Prefetches the cache line at an address into the second-level cache. The address need not be readable.
     #[inline(always)]
     fn prefetch(self, _address: *const f32) {}

@@ -83,6 +83,11 @@ impl Simd for Scalar {
     unsafe fn round_to_bf16(self, low: f32, high: f32) -> f32 {
         pack_bf16_pair(low, high)
     }
+
+    #[inline(always)]
+    unsafe fn zip_to_bf16(self, first: f32, second: f32) -> f32 {
+        pack_bf16_pair(first, second)
+    }
 }
 
 /// Unpacks the two values of a pair, the inverse of [`pack_bf16_pair`].

@@ -154,8 +154,30 @@ x86!(
             // AVX512-BF16.
             unsafe { round_pairs(low, high) }
         }
+
+        #[inline(always)]
+        unsafe fn zip_to_bf16(self, first: __m512, second: __m512) -> __m512 {
+            // SAFETY: `self` proves that the processor supports AVX-512, the caller guarantees that it supports
+            // AVX512-BF16.
+            unsafe {
+                let halves = _mm512_castps_si512(round_pairs(first, second));
+                let order = _mm512_loadu_si512(ZIP_ORDER.as_ptr().cast());
+                _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves))
+            }
+        }
     }
 );
+
+/// Positions of the values of a vector of pairs in two adjacent vectors of 16 bf16.
+const ZIP_ORDER: [u16; 32] = {
+    let mut order = [0; 32];
+    let mut at = 0;
+    while at < 32 {
+        order[at] = (at / 2 + at % 2 * 16) as u16;
+        at += 1;
+    }
+    order
+};
 
 // These two functions are written in assembly: intrinsics are inlined only into functions that are compiled with
 // AVX512-BF16, so all kernels would have to be compiled a second time with it.
