@@ -4,6 +4,7 @@
 mod commands;
 mod console;
 mod data;
+mod evaluation;
 mod fetch;
 mod learning;
 mod output_folder;
@@ -11,6 +12,7 @@ mod photos;
 mod progress;
 mod recipe;
 mod replicas;
+mod report;
 mod training;
 mod weights_file;
 

@@ -15,8 +15,8 @@ pub enum PhotoError {
     UnsupportedFormat,
     #[error("the {format} photo cannot be decoded: {reason}")]
     Undecodable { format: &'static str, reason: String },
-    #[error("{bytes} bytes do not hold an RGBA image of {width}x{height}")]
-    PixelCount { bytes: usize, width: u32, height: u32 },
+    #[error("{bytes} bytes do not hold an {format} image of {width}x{height}")]
+    PixelCount { bytes: usize, format: &'static str, width: u32, height: u32 },
 }
 
 impl PhotoError {

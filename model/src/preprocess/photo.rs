@@ -31,16 +31,22 @@ impl Photo {
         Ok(Photo::upright(decode::decode(bytes, limits, None)?))
     }
 
+    /// Creates a photo from u8 RGB `[height, width, 3]`, already upright.
+    ///
+    /// # Errors
+    /// Returns an error if the number of bytes does not match the size, or if there are no pixels.
+    pub fn new(width: u32, height: u32, pixels: Vec<u8>) -> Result<Self, PhotoError> {
+        check_byte_count(width, height, "RGB", 3, &pixels)?;
+        Ok(Photo { width, height, pixels })
+    }
+
     /// Converts u8 RGBA `[height, width, 4]` with straight alpha, already upright: a canvas, a camera frame, or an
     /// image in a format that only the browser decodes. Alpha is composited over white.
     ///
     /// # Errors
     /// Returns an error if the number of bytes does not match the size, or if there are no pixels.
     pub fn from_rgba(width: u32, height: u32, rgba: &[u8]) -> Result<Self, PhotoError> {
-        let expected = (u64::from(width) * u64::from(height)).checked_mul(4);
-        if rgba.is_empty() || expected != Some(rgba.len() as u64) {
-            return Err(PhotoError::PixelCount { bytes: rgba.len(), width, height });
-        }
+        check_byte_count(width, height, "RGBA", 4, rgba)?;
         Ok(Photo { width, height, pixels: flatten_alpha::from_rgba8(rgba) })
     }
 
@@ -72,4 +78,19 @@ impl Photo {
         let rgb = image.into_rgb8();
         Photo { width: rgb.width(), height: rgb.height(), pixels: rgb.into_raw() }
     }
+}
+
+/// Checks that an image has at least one pixel, and `channels` bytes per pixel.
+fn check_byte_count(
+    width: u32,
+    height: u32,
+    format: &'static str,
+    channels: u64,
+    pixels: &[u8],
+) -> Result<(), PhotoError> {
+    let expected = (u64::from(width) * u64::from(height)).checked_mul(channels);
+    if pixels.is_empty() || expected != Some(pixels.len() as u64) {
+        return Err(PhotoError::PixelCount { bytes: pixels.len(), format, width, height });
+    }
+    Ok(())
 }

@@ -48,14 +48,13 @@ impl Slots {
     }
 
     /// Calls `write` with the other slots and with the memory of `stored`, whose border is zero.
-    pub fn write<T>(&mut self, stored: &StoredValue, write: impl FnOnce(&Slots, ValueMut) -> T) -> T {
+    pub fn write(&mut self, stored: &StoredValue, write: impl FnOnce(&Slots, ValueMut)) {
         let mut buffer = std::mem::take(&mut self.buffers[stored.slot]);
         if self.shapes[stored.slot].replace(stored.shape) != Some(stored.shape) {
             clear_border(&mut buffer, &stored.shape);
         }
-        let result = write(self, ValueMut::new(&mut buffer, &stored.shape));
+        write(self, ValueMut::new(&mut buffer, &stored.shape));
         self.buffers[stored.slot] = buffer;
-        result
     }
 }
 

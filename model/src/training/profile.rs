@@ -21,7 +21,7 @@ pub enum Operation {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+        f.write_str(match self {
             Operation::Input => "normalisation of the photos",
             Operation::PackWeights => "packing of the weights",
             Operation::Convolution => "convolutions",

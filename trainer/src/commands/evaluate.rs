@@ -1,21 +1,20 @@
-//! `trainer evaluate`: metrics of a checkpoint on labelled photos.
+//! `trainer evaluate`: metrics and reports of a checkpoint on labelled photos.
 
-use super::arguments::{DeviceArgs, fraction};
+use super::arguments::{DeviceArgs, command_line, fraction};
 use crate::console;
-use crate::data::{
-    DataLoader, Dataset, SampleLoader, Transform, evaluation_samples, loader_threads, sequential_batches,
-};
-use crate::training;
+use crate::data::{Dataset, evaluation_samples, loader_threads};
+use crate::evaluation::{ClassFigures, Evaluation};
+use crate::output_folder;
+use crate::report::{EvaluationReport, EvaluationSource, REPORT, write_evaluation};
 use crate::weights_file::open_checkpoint;
 use anyhow::{Result, ensure};
 use checkpoints::CheckpointSource;
 use clap::Args;
-use model::engine::Engine;
-use pollster::block_on;
+use serde::Serialize;
 use std::num::NonZero;
 use std::path::PathBuf;
 
-/// Evaluate a checkpoint on labelled photos: top-1, top-5 and loss
+/// Evaluate a checkpoint on labelled photos: top-1, top-5, loss, and reports
 ///
 /// Photos are preprocessed as by `trainer predict`. Unreadable files are reported and skipped.
 #[derive(Args)]
@@ -39,15 +38,23 @@ pub struct Evaluate {
     batch_size: NonZero<usize>,
     #[command(flatten)]
     device_args: DeviceArgs,
-    /// Print one line of JSON, with top-1 and top-5 as fractions
+    /// Print one line of JSON, with top-1 and top-5 as fractions, figures of each class, and the confusion matrix
     #[arg(long)]
     json: bool,
+    /// Folder, new or empty, for report.html, confusion.csv, classes.csv, predictions.csv, and the confusion matrix as PNG and
+    /// SVG
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
+    /// Leave photos out of the report
+    #[arg(long, requires = "report")]
+    no_photos: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
-  trainer evaluate --checkpoint resnet18-imagenette --data imagenette/val --json | jq .top1";
+  trainer evaluate --checkpoint resnet18-imagenette --data imagenette/val --json | jq .top1
+  trainer evaluate --checkpoint resnet18-imagenette --data imagenette/val --report imagenette-report";
 
 impl Evaluate {
     pub fn run(self) -> Result<()> {
@@ -65,20 +72,68 @@ impl Evaluate {
                 dataset.val
             }
         };
-        let batches = sequential_batches(samples.len(), self.batch_size.get());
-        let preprocessing = checkpoint.metadata().preprocessing.clone();
-        let sample_loader = SampleLoader { samples, preprocessing, transform: Transform::Eval, cache: None };
-        let engine = block_on(Engine::prepare_from(&checkpoint, self.device_args.device, self.device_args.into()))?;
-        let loader = DataLoader::new(sample_loader, batches, loader_threads(None)?);
+        if let Some(folder) = &self.report {
+            output_folder::create_empty(folder)?;
+        }
+        let source = EvaluationSource {
+            checkpoint_name: self.checkpoint.name(),
+            samples,
+            data: self.data.display().to_string(),
+            command: command_line(),
+            device: self.device_args.device,
+            options: self.device_args.into(),
+            batch_size: self.batch_size.get(),
+            threads: loader_threads(None)?,
+        };
+        let with_photos = self.report.is_some() && !self.no_photos;
         // There is nothing to save on Ctrl-C, so its default behaviour is kept.
-        let (sums, skipped) = training::evaluate(&engine, loader, || false)?;
-        for skipped in &skipped {
+        let report = EvaluationReport::compute(&checkpoint, source, with_photos, || false)?;
+        for skipped in &report.details.skipped {
             console::note(format_args!("skipped {}: {}", skipped.location, skipped.reason));
         }
-        let evaluation = sums.means()?;
-        if self.json {
-            return console::print_result(&serde_json::to_string(&evaluation)?);
+        let text = if self.json {
+            serde_json::to_string(&JsonEvaluation::new(&report))?
+        } else {
+            let evaluation = &report.details.metrics;
+            format!("{evaluation}; {} photos, {} skipped", evaluation.photos, evaluation.skipped)
+        };
+        if let Some(folder) = &self.report {
+            write_evaluation(report, folder)?;
+            console::note(format_args!("wrote {}", folder.join(REPORT).display()));
         }
-        console::print_result(&format!("{evaluation}; {} photos, {} skipped", evaluation.photos, evaluation.skipped))
+        console::print_result(&text)
+    }
+}
+
+/// The document that `--json` prints.
+#[derive(Serialize)]
+struct JsonEvaluation<'a> {
+    #[serde(flatten)]
+    metrics: &'a Evaluation,
+    expected_calibration_error: f64,
+    classes: Vec<JsonClass<'a>>,
+    /// Number of photos by actual and predicted class.
+    confusion: Vec<&'a [u32]>,
+}
+
+#[derive(Serialize)]
+struct JsonClass<'a> {
+    class: &'a str,
+    label: &'a str,
+    #[serde(flatten)]
+    figures: ClassFigures,
+}
+
+impl<'a> JsonEvaluation<'a> {
+    fn new(report: &'a EvaluationReport) -> Self {
+        let confusion = &report.details.confusion;
+        let names = report.classes.iter().zip(&report.labels);
+        let classes = names.zip(confusion.class_figures());
+        JsonEvaluation {
+            metrics: &report.details.metrics,
+            expected_calibration_error: report.calibration.expected_error,
+            classes: classes.map(|((class, label), figures)| JsonClass { class, label, figures }).collect(),
+            confusion: confusion.rows().collect(),
+        }
     }
 }

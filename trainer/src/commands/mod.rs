@@ -16,6 +16,7 @@ mod memory;
 mod pack;
 mod photo_grid;
 mod predict;
+mod report;
 mod roofline;
 mod train;
 
@@ -35,6 +36,7 @@ pub enum Command {
     Convert(convert::Convert),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
+    Report(report::Report),
     Bench(bench::Bench),
     BenchLoading(bench_loading::BenchLoading),
     BenchTraining(bench_training::BenchTraining),
@@ -52,6 +54,7 @@ impl Command {
             Command::Convert(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Predict(arguments) => arguments.run(),
+            Command::Report(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),
             Command::BenchLoading(arguments) => arguments.run(),
             Command::BenchTraining(arguments) => arguments.run(),

@@ -1,18 +1,19 @@
 //! `trainer train`, and `trainer` without a command: training of a network on photos.
 
-use super::arguments::fraction;
+use super::arguments::{command_line, fraction};
 use crate::console;
 use crate::data::{CacheSize, Dataset, PhotoCache, loader_threads};
 use crate::learning::precision_warning;
 use crate::recipe::{self, Recipe, RecipeOverride, TrainedLayers};
 use crate::replicas::{ReplicaDevice, replica_devices};
+use crate::report::{REPORT, RunReportOptions, write_run_report};
 use crate::training::{
     BEST, Interrupt, RunFolder, RunSetup, Training, TrainingState, initial_weights, open_initial_checkpoint,
 };
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use model::checkpoint::Checkpoint;
-use model::engine::{self, Device};
+use model::engine::{self, Device, EngineOptions};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use toml::Value;
 /// Train a network on folders or shards of photos (the default command)
 ///
 /// The output folder receives the resolved recipe, a log, metrics as JSON lines, the names of the classes, states to resume
-/// from, and the checkpoints last.safetensors and best.safetensors, which `trainer predict`, the server and the web page load.
+/// from, report.html, and the checkpoints last.safetensors and best.safetensors, which `trainer predict`, the server and the web page load.
 /// Ctrl-C saves and stops after the current step; a second Ctrl-C stops at once.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -90,6 +91,9 @@ pub struct Train {
     /// saved after each epoch
     #[arg(long, value_name = "MINUTES", default_value = "10", value_parser = minutes)]
     save_every: Duration,
+    /// Leave photos out of report.html
+    #[arg(long)]
+    no_photos: bool,
 }
 
 /// Flags that cannot change when a run is resumed.
@@ -141,12 +145,7 @@ impl Train {
             None => self.new_run()?,
         };
         let PreparedRun { recipe, mut dataset, initial_weights, state, devices, mut run_folder } = prepared;
-        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-        run_folder.log(&format!(
-            "{}  (version {})",
-            arguments.collect::<Vec<_>>().join(" "),
-            env!("CARGO_PKG_VERSION")
-        ))?;
+        run_folder.log(&format!("{}  (version {})", command_line(), env!("CARGO_PKG_VERSION")))?;
         if let Some(warning) = precision_warning(&recipe, &devices[0]) {
             run_folder.log(&warning)?;
             console::note(warning);
@@ -159,12 +158,29 @@ impl Train {
                 console::note(note);
             }
         }
-        let best = run_folder.path().join(BEST);
+        let folder = run_folder.path().to_owned();
         let (interrupt, save_every) = (Interrupt::listen()?, self.save_every);
+        let report_options = RunReportOptions {
+            device: devices[0].name,
+            options: EngineOptions::default(),
+            threads: threads.clone(),
+            data: self.data.clone(),
+            with_photos: !self.no_photos,
+        };
+        let report_interrupt = interrupt.clone();
         let training =
             Training { recipe, dataset, initial_weights, state, run_folder, devices, threads, interrupt, save_every };
         training.run()?;
-        console::print_result(&best.display().to_string())
+        // The run has succeeded, whatever happens to its report.
+        let report = folder.join(REPORT);
+        match write_run_report(&folder, &report, report_options, || report_interrupt.is_raised()) {
+            Ok(()) => console::status(format_args!("report: {}", report.display())),
+            Err(error) => console::note(format_args!(
+                "no report was written: {error:#}; `trainer report {}` tries again",
+                folder.display()
+            )),
+        }
+        console::print_result(&folder.join(BEST).display().to_string())
     }
 
     fn new_run(&self) -> Result<PreparedRun> {

@@ -1,6 +1,5 @@
 //! A training run, new or resumed: steps, evaluation, saved states and reports.
 
-mod evaluation;
 mod features;
 mod initial_weights;
 mod interrupt;
@@ -12,7 +11,6 @@ mod run_folder;
 mod schedule;
 mod state;
 
-pub use evaluation::evaluate;
 pub use initial_weights::{initial_weights, open_initial_checkpoint};
 pub use interrupt::Interrupt;
 pub use launch::Training;

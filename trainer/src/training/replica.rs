@@ -1,6 +1,5 @@
 //! One replica of a training run: epochs of steps, each followed by an evaluation.
 
-use super::evaluation::{EvaluationSums, evaluate};
 use super::features::CachedFeatures;
 use super::interrupt::Interrupt;
 use super::metric_accumulator::{MetricAccumulator, MetricSummary};
@@ -12,6 +11,7 @@ use crate::data::{
     Augmentation, DataLoader, Dataset, EpochItem, LoaderThreads, SampleLoader, Transform, sequential_batches,
     shuffled_batches, strided_part,
 };
+use crate::evaluation::{EvaluationSums, classify_samples};
 use crate::learning::{DeferredMetrics, Learner, LearnerInput, Mixing, NOT_FINITE, StepOutcome};
 use crate::recipe::Recipe;
 use crate::replicas::Collective;
@@ -251,12 +251,16 @@ impl<'a> Replica<'a> {
         let options = EngineOptions { threads: NonZero::new((cores / replicas).max(1)), ..EngineOptions::default() };
         let engine = Engine::prepare_from(checkpoint, self.device, options);
         let result = pollster::block_on(engine).map_err(Into::into);
-        let result = result.and_then(|engine| evaluate(&engine, loader, should_stop));
-        let (sums, skipped) = result.map_err(|error| match error.downcast::<EngineError>() {
+        let mut sums = EvaluationSums::default();
+        let result = result.and_then(|engine| {
+            classify_samples(&engine, loader, should_stop, |_, logits, class| sums.add(logits, class))
+        });
+        let skipped = result.map_err(|error| match error.downcast::<EngineError>() {
             // Finite weights may be so large that activations are not finite.
             Ok(error) => self.diverged(&error.to_string()),
             Err(error) => error,
         })?;
+        sums.skipped = skipped.len() as f64;
         self.reporter().report_skipped(&skipped)?;
         Ok(sums)
     }

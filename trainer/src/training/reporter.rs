@@ -1,11 +1,11 @@
 //! Reporting of a training run: to the terminal, `log.txt` and `metrics.jsonl`.
 
-use super::evaluation::Evaluation;
 use super::metric_accumulator::{MetricAccumulator, MetricSummary};
 use super::run_folder::RunFolder;
 use super::state::TrainingPosition;
 use crate::console;
 use crate::data::SkippedSample;
+use crate::evaluation::Evaluation;
 use crate::progress::Progress;
 use anyhow::{Error, Result};
 use serde::Serialize;

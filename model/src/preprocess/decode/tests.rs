@@ -260,7 +260,9 @@ fn rejects_empty_files_and_other_formats() {
     }
     for (width, height, bytes) in [(0, 0, 0), (0, 5, 0), (2, 2, 15), (2, 2, 17), (u32::MAX, u32::MAX, 4)] {
         assert!(matches!(Photo::from_rgba(width, height, &vec![0; bytes]), Err(PhotoError::PixelCount { .. })));
+        assert!(matches!(Photo::new(width, height, vec![0; bytes]), Err(PhotoError::PixelCount { .. })));
     }
+    assert_eq!(Photo::new(2, 1, vec![7; 6]).unwrap().pixels(), [7; 6]);
 }
 
 /// Every prefix of a file, and files with random bytes changed, give an error or a photo, never a panic.

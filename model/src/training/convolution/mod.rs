@@ -52,6 +52,8 @@ pub struct ConvolutionSchedule {
 struct PassSchedule {
     grid: PixelGrid,
     division: Division,
+    /// Zeros, because norms follow instead of biases.
+    bias: Vec<f32>,
     scratch_size: ScratchSize,
 }
 
@@ -245,7 +247,8 @@ impl Pass {
                 Division::Winograd(schedule)
             }
         };
-        PassSchedule { grid, division, scratch_size }
+        let bias = vec![0.0; self.filter.out_channels.next_multiple_of(set.panel())];
+        PassSchedule { grid, division, bias, scratch_size }
     }
 
     #[allow(clippy::too_many_arguments)] // the operands of a convolution
@@ -261,11 +264,10 @@ impl Pass {
     ) {
         let Execution { set, threads } = execution;
         let ValueMut { values, shape } = output;
-        // Norms follow, so there is no bias.
-        let bias = vec![0.0; self.filter.out_channels.next_multiple_of(set.panel())];
         let residual = residual.map(|value| (value.values, value.shape));
         assert!(residual.is_none_or(|(_, residual)| residual == shape), "the schedule is for one shape");
-        let output = ConvolutionOutput { bias: &bias, residual, relu: false, values, shape, grid: schedule.grid };
+        let output =
+            ConvolutionOutput { bias: &schedule.bias, residual, relu: false, values, shape, grid: schedule.grid };
         match (&self.weights, &schedule.division) {
             (Some(PackedWeights::Direct(weights)), Division::Direct(schedule)) => {
                 DirectConvolution { weights, schedule, input, output }.run(set, threads, scratch.shared);

@@ -221,11 +221,11 @@ impl TrainingNetwork {
     /// Packs the parameters for the kernels.
     fn pack(&mut self, execution: Execution) {
         let is_packed = std::mem::replace(&mut self.is_packed, true);
-        let start = Instant::now();
         for layer in self.layers.iter_mut().filter(|layer| !is_packed || !layer.convolution.has_weights()) {
+            let start = Instant::now();
             layer.convolution.replace_weights(&self.parameters[layer.weight.clone()], execution);
+            self.profile.add(Operation::PackWeights, start);
         }
-        self.profile.add(Operation::PackWeights, start);
     }
 
     /// Allocates memory for batches of this shape.

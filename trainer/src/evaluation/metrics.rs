@@ -1,10 +1,7 @@
-//! Evaluation of a checkpoint on labelled photos, with the engine that serves it.
+//! Loss, top-1 and top-5 of a checkpoint.
 
-use crate::data::{DataLoader, SkippedSample};
 use crate::learning::class_rank;
 use anyhow::{Result, ensure};
-use model::engine::{Engine, Input};
-use pollster::block_on;
 use serde::Serialize;
 use std::fmt;
 
@@ -38,33 +35,6 @@ pub struct EvaluationSums {
     pub skipped: f64,
 }
 
-/// Classifies all photos of the loader, or stops early if `should_stop` returns true. Also returns the files that could
-/// not be decoded.
-///
-/// # Errors
-/// Returns an error if the device fails.
-pub fn evaluate(
-    engine: &Engine,
-    loader: DataLoader,
-    should_stop: impl Fn() -> bool,
-) -> Result<(EvaluationSums, Vec<SkippedSample>)> {
-    let (mut sums, mut skipped) = (EvaluationSums::default(), Vec::new());
-    for batch in loader {
-        if should_stop() {
-            break;
-        }
-        skipped.extend(batch.skipped);
-        if let Some(images) = batch.images {
-            let logits = block_on(engine.run(&Input::Pixels(images), &[]))?.logits;
-            for (row, &class) in batch.classes.iter().enumerate() {
-                sums.add(logits.row(row), class);
-            }
-        }
-    }
-    sums.skipped = skipped.len() as f64;
-    Ok((sums, skipped))
-}
-
 impl EvaluationSums {
     /// Adds a photo with these logits and the correct class.
     pub fn add(&mut self, logits: &[f32], class: usize) {
@@ -93,7 +63,7 @@ impl EvaluationSums {
 }
 
 /// Returns `-ln softmax(logits)[class]`.
-fn cross_entropy(logits: &[f32], class: usize) -> f64 {
+pub fn cross_entropy(logits: &[f32], class: usize) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
     sum.ln() - f64::from(logits[class] - largest)

@@ -1,0 +1,46 @@
+//! Evaluation of a checkpoint on labelled photos, with the engine that serves it: metrics, the confusion matrix, and the
+//! prediction for each photo.
+
+mod calibration;
+mod class_similarity;
+mod confusion_matrix;
+mod metrics;
+mod predictions;
+
+pub use calibration::{Calibration, ReliabilityBin};
+pub use class_similarity::ClassSimilarity;
+pub use confusion_matrix::{ClassFigures, ConfusedPair, ConfusionMatrix};
+pub use metrics::{Evaluation, EvaluationSums};
+pub use predictions::{EvaluationDetails, PhotoPrediction};
+
+use crate::data::{DataLoader, SkippedSample};
+use anyhow::Result;
+use model::engine::{Engine, Input};
+use pollster::block_on;
+
+/// Classifies all photos of the loader, or stops early if `should_stop` returns true. `visit` gets the index of each
+/// sample, its logits, and its class. Returns the files that could not be decoded.
+///
+/// # Errors
+/// Returns an error if the device fails.
+pub fn classify_samples(
+    engine: &Engine,
+    loader: DataLoader,
+    should_stop: impl Fn() -> bool,
+    mut visit: impl FnMut(usize, &[f32], usize),
+) -> Result<Vec<SkippedSample>> {
+    let mut skipped = Vec::new();
+    for batch in loader {
+        if should_stop() {
+            break;
+        }
+        skipped.extend(batch.skipped);
+        if let Some(images) = batch.images {
+            let logits = block_on(engine.run(&Input::Pixels(images), &[]))?.logits;
+            for (row, (item, &class)) in batch.items.iter().zip(&batch.classes).enumerate() {
+                visit(item.index, logits.row(row), class);
+            }
+        }
+    }
+    Ok(skipped)
+}
