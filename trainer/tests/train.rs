@@ -2,8 +2,11 @@
 
 mod common;
 
-use common::{command, expect_failure, expect_success, json_lines, test_folder, text, train_arguments};
+use common::{
+    command, expect_failure, expect_success, expect_success_with_stderr, json_lines, test_folder, text, train_arguments,
+};
 use model::checkpoint::{Checkpoint, Metadata};
+use model::preprocess::{Limits, Photo};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -30,6 +33,12 @@ fn run_folder_is_complete_and_its_checkpoints_are_usable() {
     let loss = |index: usize| epochs[index]["train"]["loss"].as_f64().unwrap();
     assert!(loss(4) < 0.7 * loss(0), "the loss decreases from {} to {} only", loss(0), loss(4));
 
+    let names = fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let events: Vec<_> = names.filter(|name| name.contains("tfevents")).collect();
+    assert_eq!(events.len(), 1, "{events:?}");
+    let seconds = events[0].strip_prefix("events.out.tfevents.").and_then(|name| name.strip_suffix(".shortcut"));
+    assert!(seconds.is_some_and(|seconds| seconds.parse::<u64>().is_ok()), "{events:?}");
+
     let last = Checkpoint::from_path(run.join("last.safetensors")).unwrap();
     let Metadata { labels, preprocessing, recipe, metrics, .. } = last.metadata();
     assert_eq!(*labels, ["green thing", "red thing"]);
@@ -53,6 +62,28 @@ fn run_folder_is_complete_and_its_checkpoints_are_usable() {
     let photo = "photos/val/green_thing/0.bmp";
     let table = expect_success(root, &["predict", photo, "--checkpoint", "run/best.safetensors"]);
     assert!(table.contains("green thing") && table.contains("red thing"), "{table}");
+}
+
+#[test]
+fn show_batch_writes_a_grid_and_does_not_train() {
+    let folder = test_folder();
+    let root = folder.path();
+    let show = |more: &[&str]| {
+        let arguments = train_arguments(&[&["--show-batch", "batch.png"], more].concat());
+        let (stdout, stderr) = expect_success_with_stderr(root, &arguments);
+        assert_eq!(stdout, "batch.png\n");
+        assert!(stderr.contains("row 3: ") && stderr.contains("_thing"), "{stderr}");
+        Photo::decode(&fs::read(root.join("batch.png")).unwrap(), &Limits::default()).unwrap()
+    };
+    let grid = show(&[]);
+    // Eight images of 32 pixels in three columns, with gaps of 2 pixels.
+    assert_eq!((grid.width(), grid.height()), (100, 100));
+    assert_eq!(show(&[]), grid, "the same seed gives the same images");
+    assert_ne!(show(&["--seed", "1"]), grid);
+    assert_ne!(show(&["--set", "random-erasing=1"]), grid);
+    assert!(!root.join("runs").exists());
+    let stderr = expect_failure(root, &train_arguments(&["--show-batch", "missing/batch.png"]));
+    assert!(stderr.contains("cannot write missing/batch.png"), "{stderr}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! An overview picture with some photos of each class, to spot wrong labels at a glance.
 
 use crate::data::{DatasetScan, Sample};
+use crate::image_grid::GridLayout;
 use crate::photos::LIMITS;
 use anyhow::{Context, Result};
 use model::preprocess::{Photo, Preprocessing};
@@ -22,26 +23,19 @@ pub fn write(scan: &DatasetScan, path: &Path) -> Result<Vec<String>> {
     let photos_of_class = |class: usize| {
         let photos: Vec<_> = scan.train.iter().filter(|sample| sample.class == class).collect();
         let count = photos.len().min(PHOTOS);
-        (0..count).map(move |column| photos[column * photos.len() / count]).collect::<Vec<_>>()
+        (0..PHOTOS)
+            .map(move |column| (column < count).then(|| photos[column * photos.len() / count]))
+            .collect::<Vec<_>>()
     };
-    let width = PHOTOS * SIDE * 4;
-    let mut rgba = vec![255; rows.len() * SIDE * width];
-    for (row, pixels) in rgba.chunks_exact_mut(SIDE * width).enumerate() {
-        let cells: Vec<_> = photos_of_class(row).into_par_iter().map(cell).collect();
-        for (column, cell) in cells.iter().enumerate().filter_map(|(column, cell)| Some((column, cell.as_ref()?))) {
-            for (to, from) in pixels.chunks_exact_mut(width).zip(cell.chunks_exact(SIDE * 3)) {
-                let to = to[column * SIDE * 4..].chunks_exact_mut(4);
-                to.zip(from.chunks_exact(3)).for_each(|(to, from)| to[..3].copy_from_slice(from));
-            }
-        }
-    }
-    let grid = Photo::from_rgba((PHOTOS * SIDE) as u32, (rows.len() * SIDE) as u32, &rgba)?;
+    let photos: Vec<_> = (0..rows.len()).flat_map(photos_of_class).collect();
+    let images: Vec<_> = photos.into_par_iter().map(|sample| image(sample?)).collect();
+    let grid = GridLayout { columns: PHOTOS, rows: rows.len(), side: SIDE, gap: 0 }.paint(images);
     std::fs::write(path, grid.to_png()).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(rows.to_vec())
 }
 
 /// Returns the centre of a photo, u8 RGB `[SIDE, SIDE, 3]`.
-fn cell(sample: &Sample) -> Option<Vec<u8>> {
+fn image(sample: &Sample) -> Option<Vec<u8>> {
     let photo = Photo::decode(&sample.location.read().ok()?, &LIMITS).ok()?;
     let preprocessing = Preprocessing { resize: SIDE as u32, crop: SIDE as u32, ..Preprocessing::default() };
     Some(preprocessing.apply(&photo).pixels().to_vec())

@@ -2,15 +2,15 @@
 
 use super::arguments::{command_line, fraction};
 use crate::console;
-use crate::data::{CacheSize, Dataset, PhotoCache, loader_threads};
+use crate::data::{CacheSize, Dataset, LoaderThreads, PhotoCache, loader_threads};
 use crate::learning::precision_warning;
 use crate::recipe::{self, Recipe, RecipeOverride, TrainedLayers};
 use crate::replicas::{ReplicaDevice, replica_devices};
 use crate::report::{REPORT, RunReportOptions, write_run_report};
 use crate::training::{
-    BEST, Interrupt, RunFolder, RunSetup, Training, TrainingState, initial_weights, open_initial_checkpoint,
+    BEST, FirstBatch, Interrupt, RunFolder, RunSetup, Training, TrainingState, initial_weights, open_initial_checkpoint,
 };
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use model::checkpoint::Checkpoint;
 use model::engine::{self, Device, EngineOptions};
@@ -22,8 +22,9 @@ use toml::Value;
 
 /// Train a network on folders or shards of photos (the default command)
 ///
-/// The output folder receives the resolved recipe, a log, metrics as JSON lines, the names of the classes, states to resume
-/// from, report.html, and the checkpoints last.safetensors and best.safetensors, which `trainer predict`, the server and the web page load.
+/// The output folder receives the resolved recipe, a log, metrics as JSON lines and as an event file for TensorBoard
+/// (`tensorboard --logdir runs`), the names of the classes, states to resume from, the checkpoints last.safetensors and
+/// best.safetensors, which `trainer predict`, the server and the web page load, and report.html.
 /// Ctrl-C saves and stops after the current step; a second Ctrl-C stops at once.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -94,6 +95,10 @@ pub struct Train {
     /// Leave photos out of report.html
     #[arg(long)]
     no_photos: bool,
+    /// Write the first batch as a PNG instead of training: a grid of at most 64 images as the network gets them, cropped,
+    /// augmented and mixed, with the classes of each row on stderr
+    #[arg(long, value_name = "PNG", conflicts_with = "resume")]
+    show_batch: Option<PathBuf>,
 }
 
 /// Flags that cannot change when a run is resumed.
@@ -116,6 +121,7 @@ Examples:
   trainer train --data photos --val-split 0.1 --recipe finetune --output runs/mine --epochs 5 --set learning-rate=0.002
   trainer train --data photos --recipe runs/mine/recipe.toml --seed 1
   trainer --data photos --recipe finetune --set layers=head --set learning-rate=0.05
+  trainer --data photos --recipe finetune --set mixup-alpha=0.2 --show-batch batch.png
   trainer --resume runs/mine
   trainer --data imagenet --gpus 4 --precision bf16";
 
@@ -124,6 +130,15 @@ fn minutes(text: &str) -> Result<Duration> {
         Ok(minutes) if (0.0..=1e6).contains(&minutes) => Ok(Duration::from_secs_f64(60.0 * minutes)),
         _ => bail!("expected a number of minutes, such as 10"),
     }
+}
+
+/// Validated inputs of a new run, before its folder is created.
+struct NewRun {
+    recipe: Recipe,
+    data: PathBuf,
+    dataset: Dataset,
+    initial_weights: Checkpoint,
+    devices: Vec<ReplicaDevice>,
 }
 
 /// Validated inputs of a new or a resumed run.
@@ -140,6 +155,9 @@ impl Train {
     /// Trains. All arguments are validated before anything is written.
     pub fn run(self) -> Result<()> {
         let threads = loader_threads(self.loader_threads)?;
+        if let Some(path) = &self.show_batch {
+            return self.write_first_batch(path, &threads);
+        }
         let prepared = match &self.resume {
             Some(folder) => self.resume_run(folder)?,
             None => self.new_run()?,
@@ -183,7 +201,44 @@ impl Train {
         console::print_result(&folder.join(BEST).display().to_string())
     }
 
+    /// Writes a picture of the first batch that a new run would train on.
+    fn write_first_batch(&self, path: &Path, threads: &LoaderThreads) -> Result<()> {
+        let NewRun { recipe, data, dataset, initial_weights, devices } = self.check_new_run()?;
+        let preprocessing = &initial_weights.metadata().preprocessing;
+        let batch = FirstBatch::load(&recipe, &dataset, preprocessing, devices.len(), threads);
+        batch.skipped.iter().for_each(|skipped| {
+            console::note(format_args!("skipped {}: {}", skipped.location, skipped.reason));
+        });
+        let grid = batch.grid().with_context(|| {
+            format!(
+                "none of the {} photos of the first batch could be decoded; check {}",
+                recipe.batch_size,
+                data.display()
+            )
+        })?;
+        std::fs::write(path, grid.to_png()).with_context(|| format!("cannot write {}", path.display()))?;
+        for (index, row) in batch.rows().enumerate() {
+            let classes: Vec<_> = row.into_iter().map(|class| dataset.classes[class].as_str()).collect();
+            console::status(format_args!("row {}: {}", index + 1, classes.join(", ")));
+        }
+        console::print_result(&path.display().to_string())
+    }
+
     fn new_run(&self) -> Result<PreparedRun> {
+        let NewRun { recipe, data, dataset, initial_weights, devices } = self.check_new_run()?;
+        let run_folder = RunFolder::create(self.output.clone(), &self.recipe)?;
+        run_folder.write_setup(&RunSetup {
+            photos: dataset.fingerprint(&data),
+            data,
+            val_split: self.val_split,
+            device: self.device.map(|device| device.to_string()),
+            gpus: self.gpus,
+            replicas: self.replicas,
+        })?;
+        Ok(PreparedRun { recipe, dataset, initial_weights, state: None, devices, run_folder })
+    }
+
+    fn check_new_run(&self) -> Result<NewRun> {
         let devices = self.devices()?;
         let recipe = Recipe::resolve(&self.recipe, &self.recipe_overrides())?.with_absolute_paths()?;
         let checkpoint = open_initial_checkpoint(&recipe)?;
@@ -197,16 +252,7 @@ impl Train {
         recipe.check_photo_count(dataset.train.len())?;
         recipe.check_replicas(devices.len())?;
         recipe.check_class_count(dataset.classes.len())?;
-        let run_folder = RunFolder::create(self.output.clone(), &self.recipe)?;
-        run_folder.write_setup(&RunSetup {
-            data: data.clone(),
-            val_split: self.val_split,
-            photos: dataset.fingerprint(&data),
-            device: self.device.map(|device| device.to_string()),
-            gpus: self.gpus,
-            replicas: self.replicas,
-        })?;
-        Ok(PreparedRun { recipe, dataset, initial_weights, state: None, devices, run_folder })
+        Ok(NewRun { recipe, data, dataset, initial_weights, devices })
     }
 
     fn resume_run(&self, folder: &Path) -> Result<PreparedRun> {

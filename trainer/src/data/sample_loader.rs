@@ -1,7 +1,8 @@
 //! Loads a sample: reads, decodes and crops its photo, and augments it for training.
 
-use super::{Augmentation, CounterRng, EpochItem, PhotoCache, Purpose, Sample, SampleLocation};
+use super::{Augmentation, CounterRng, Dataset, EpochItem, PhotoCache, Purpose, Sample, SampleLocation};
 use crate::photos::LIMITS;
+use crate::recipe::Recipe;
 use model::preprocess::{CroppedDecode, ImageBatch, LazyImage, Photo, Preprocessing, Rectangle};
 use std::sync::Arc;
 
@@ -31,6 +32,17 @@ pub struct SkippedSample {
 }
 
 impl SampleLoader {
+    /// Creates a loader of the training photos of an epoch, counted from 1. `evaluation` is the preprocessing for
+    /// validation and inference.
+    pub fn for_training(dataset: &Dataset, recipe: &Recipe, evaluation: &Preprocessing, epoch: usize) -> Self {
+        SampleLoader {
+            samples: dataset.train.clone(),
+            preprocessing: recipe.training_preprocessing(epoch, evaluation),
+            transform: Transform::Train { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch },
+            cache: dataset.cache.clone(),
+        }
+    }
+
     /// Loads a sample as a batch of one image, `[1, crop, crop, 3]`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Starts the replicas of a training run, and reports how the run ends.
 
 use super::features::CachedFeatures;
+use super::first_batch::FirstBatch;
 use super::interrupt::Interrupt;
 use super::replica::{Replica, TrainingContext};
 use super::reporter::Reporter;
@@ -66,6 +67,9 @@ impl Training {
         };
         let mut prepare = || -> Result<()> {
             log_run_header(&context, &position, &devices)?;
+            if position.is_before_first_step() {
+                report_first_batch(&context, devices.len())?;
+            }
             if context.recipe.layers == TrainedLayers::Head {
                 context.features = Some(compute_features(&context, &initial_weights, &devices[0])?);
             }
@@ -154,6 +158,13 @@ fn log_run_header(context: &TrainingContext, position: &TrainingPosition, device
         reporter.log(&format!("no validation photos of {}", missing.join(", ")))?;
     }
     Ok(())
+}
+
+fn report_first_batch(context: &TrainingContext, replicas: usize) -> Result<()> {
+    let TrainingContext { recipe, dataset, metadata, threads, .. } = context;
+    let batch = FirstBatch::load(recipe, dataset, &metadata.preprocessing, replicas, threads);
+    // Training reports skipped files, and ends with an error if all of them are.
+    batch.grid().map_or(Ok(()), |grid| context.reporter().report_first_batch(&grid))
 }
 
 fn compute_features(

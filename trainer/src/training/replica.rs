@@ -8,8 +8,8 @@ use super::run_folder::{BEST, LAST};
 use super::schedule::LearningRate;
 use super::state::{BestEpoch, TrainingPosition, TrainingState};
 use crate::data::{
-    Augmentation, DataLoader, Dataset, EpochItem, LoaderThreads, SampleLoader, Transform, sequential_batches,
-    shuffled_batches, strided_part,
+    DataLoader, Dataset, EpochItem, LoaderThreads, SampleLoader, Transform, sequential_batches, shuffled_batches,
+    strided_part,
 };
 use crate::evaluation::{EvaluationSums, classify_samples};
 use crate::learning::{DeferredMetrics, Learner, LearnerInput, Mixing, NOT_FINITE, StepOutcome};
@@ -180,10 +180,7 @@ impl<'a> Replica<'a> {
         if self.context.features.is_some() {
             return StepInputs::Features(parts_of_replica.into_iter());
         }
-        let transform = Transform::Train { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch };
-        let preprocessing = recipe.training_preprocessing(epoch, &metadata.preprocessing);
-        let sample_loader =
-            SampleLoader { samples: dataset.train.clone(), preprocessing, transform, cache: dataset.cache.clone() };
+        let sample_loader = SampleLoader::for_training(dataset, recipe, &metadata.preprocessing, epoch);
         StepInputs::Photos(DataLoader::new(sample_loader, parts_of_replica, threads.clone()))
     }
 

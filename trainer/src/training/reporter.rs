@@ -1,13 +1,15 @@
-//! Reporting of a training run: to the terminal, `log.txt` and `metrics.jsonl`.
+//! Reporting of a training run: to the terminal, `log.txt`, `metrics.jsonl` and the event files of TensorBoard.
 
 use super::metric_accumulator::{MetricAccumulator, MetricSummary};
 use super::run_folder::RunFolder;
 use super::state::TrainingPosition;
+use super::tensorboard::EventWriter;
 use crate::console;
 use crate::data::SkippedSample;
 use crate::evaluation::Evaluation;
 use crate::progress::Progress;
 use anyhow::{Error, Result};
+use model::preprocess::Photo;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -17,6 +19,7 @@ pub const STEPS_PER_RECORD: usize = 10;
 /// Reports on one run, and owns its folder.
 pub struct Reporter {
     run_folder: RunFolder,
+    events: EventWriter,
     progress: Progress,
     epochs: usize,
     steps_per_epoch: usize,
@@ -37,11 +40,13 @@ enum MetricsRecord<'a> {
 impl Reporter {
     pub fn new(run_folder: RunFolder, epochs: usize, steps_per_epoch: usize) -> Self {
         let progress = Progress::of_steps(epochs * steps_per_epoch);
-        Reporter { run_folder, progress, epochs, steps_per_epoch, skipped: BTreeSet::new() }
+        let events = EventWriter::new(run_folder.path(), steps_per_epoch);
+        Reporter { run_folder, events, progress, epochs, steps_per_epoch, skipped: BTreeSet::new() }
     }
 
     /// Sets the position that the run starts at.
     pub fn start_at(&mut self, position: &TrainingPosition) {
+        self.events.start_at(position);
         self.skipped.clone_from(&position.skipped);
         let epochs = position.epoch.saturating_sub(1);
         self.progress.start_at((epochs * self.steps_per_epoch + position.step) as u64);
@@ -79,9 +84,15 @@ impl Reporter {
         self.progress.advance(1);
     }
 
+    /// Reports the images of the first batch, arranged in a grid, which is written to the event file only.
+    pub fn report_first_batch(&mut self, grid: &Photo) -> Result<()> {
+        self.events.write_first_batch(grid)
+    }
+
     /// Reports the steps since the last report, up to `step`.
     pub fn report_steps(&mut self, epoch: usize, step: usize, learning_rate: f64, train: MetricSummary) -> Result<()> {
         self.run_folder.record(&MetricsRecord::Step { epoch, step, learning_rate, train })?;
+        self.events.write_steps(epoch, step, learning_rate, &train)?;
         let MetricSummary { loss, top1, images_per_second, .. } = train;
         let line = format!(
             "epoch {epoch}/{}, step {step}/{}: loss {loss:.3}, top-1 {:.1} %, learning rate {learning_rate:.2e}, \
@@ -113,6 +124,7 @@ impl Reporter {
             skipped: self.skipped.len(),
             best,
         })?;
+        self.events.write_epoch(epoch, &train, val)?;
         let MetricSummary { loss, top1, seconds, images_per_second, waiting } = train;
         let line = format!(
             "epoch {epoch}/{}: loss {loss:.3}, top-1 {:.1} %; validation: {val}; {images_per_second:.1} images/s, \

@@ -46,7 +46,8 @@ pub struct RunSetup {
 }
 
 /// A folder with `recipe.toml`, `setup.toml`, `classes.txt`, `labels.txt`, `log.txt`, `metrics.jsonl`, the checkpoints
-/// `last.safetensors` and `best.safetensors`, and `states`.
+/// `last.safetensors` and `best.safetensors`, and `states`. [`EventWriter`](super::tensorboard::EventWriter) writes the
+/// event files in the same folder.
 pub struct RunFolder {
     folder: PathBuf,
     log: File,

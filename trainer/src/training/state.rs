@@ -35,6 +35,13 @@ pub struct TrainingPosition {
     pub best: Option<BestEpoch>,
 }
 
+impl TrainingPosition {
+    /// Returns whether no step was completed.
+    pub fn is_before_first_step(&self) -> bool {
+        self.epoch <= 1 && self.step == 0
+    }
+}
+
 /// The epoch with the best validation metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestEpoch {

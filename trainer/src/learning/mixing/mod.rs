@@ -7,6 +7,7 @@
 
 mod beta;
 mod erasing;
+mod preview;
 mod rectangle;
 
 use crate::data::{CounterRng, EpochItem, Purpose};
@@ -139,7 +140,7 @@ impl MixingPlan {
     pub fn targets(&self, classes: &[usize], count: usize) -> Vec<f32> {
         let mut targets = vec![0.0; classes.len() * count];
         for (index, row) in targets.chunks_exact_mut(count).enumerate() {
-            let preceding = classes[(index + classes.len() - self.distance % classes.len()) % classes.len()];
+            let preceding = classes[self.preceding(index, classes.len())];
             let lambda =
                 self.samples.get(index).and_then(|sample| sample.blend.as_ref()).map_or(1.0, |blend| match blend {
                     Blend::Mixup { lambda } | Blend::Cutmix { lambda, .. } => *lambda,
@@ -148,6 +149,11 @@ impl MixingPlan {
             row[preceding] += (1.0 - lambda) as f32;
         }
         targets
+    }
+
+    /// Returns the position of the image with which image `index` of `batch` images is blended.
+    fn preceding(&self, index: usize, batch: usize) -> usize {
+        (index + batch - self.distance % batch) % batch
     }
 }
 

@@ -1,0 +1,191 @@
+//! The inputs of a run's first step as a picture, to check augmentation at a glance.
+
+use crate::data::{
+    DataLoader, Dataset, LoaderThreads, SampleLoader, SkippedSample, Transform, shuffled_batches, strided_part,
+};
+use crate::image_grid::GridLayout;
+use crate::learning::Mixing;
+use crate::recipe::{Recipe, TrainedLayers};
+use model::preprocess::{Photo, Preprocessing};
+
+/// Maximum number of images and of columns.
+const MAX_IMAGES: usize = 64;
+const MAX_COLUMNS: usize = 8;
+/// Maximum width of the grid, and distance between its images, in pixels.
+const MAX_WIDTH: usize = 2048;
+const GAP: usize = 2;
+
+/// First images of the first batch of the first epoch, as the network gets them before normalisation: augmented and
+/// mixed.
+pub struct FirstBatch {
+    /// Width and height of an image, in pixels.
+    side: usize,
+    /// Images, u8 RGB `[side, side, 3]`, and their classes. A mixed image has the class of the sample that another one
+    /// is blended into.
+    images: Vec<(Vec<u8>, usize)>,
+    /// Files that could not be decoded.
+    pub skipped: Vec<SkippedSample>,
+}
+
+impl FirstBatch {
+    /// Loads the batch of a run with this number of replicas. `preprocessing` is that of the evaluation. Erased
+    /// rectangles have the mean colour.
+    pub fn load(
+        recipe: &Recipe,
+        dataset: &Dataset,
+        preprocessing: &Preprocessing,
+        replicas: usize,
+        threads: &LoaderThreads,
+    ) -> Self {
+        const EPOCH: usize = 1;
+        let batch = shuffled_batches(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, EPOCH)
+            .into_iter()
+            .next()
+            .unwrap_or_default();
+        // Images are blended with others of the same part.
+        let parts = replicas * recipe.accumulate;
+        let mixing = Mixing::new(recipe, parts);
+        let sample_loader = match recipe.layers {
+            TrainedLayers::All => SampleLoader::for_training(dataset, recipe, preprocessing, EPOCH),
+            TrainedLayers::Head => SampleLoader {
+                samples: dataset.train.clone(),
+                preprocessing: preprocessing.clone(),
+                transform: Transform::Eval,
+                cache: None,
+            },
+        };
+        let side = sample_loader.preprocessing.crop as usize;
+        let batches = (0..parts.min(MAX_IMAGES)).map(|part| strided_part(&batch, part, parts)).collect();
+        let (mut numbered, mut skipped) = (Vec::new(), Vec::new());
+        for (part, batch) in DataLoader::new(sample_loader, batches, threads.clone()).enumerate() {
+            skipped.extend(batch.skipped);
+            let Some(images) = batch.images else { continue };
+            let plan = mixing.map(|mixing| mixing.draw(recipe.seed, EPOCH, &batch.items, side)).unwrap_or_default();
+            for (index, &class) in batch.classes.iter().enumerate().take(MAX_IMAGES.div_ceil(parts)) {
+                numbered.push((index * parts + part, (plan.mixed_image(&images, index), class)));
+            }
+        }
+        // Restores the order of the batch.
+        numbered.sort_by_key(|&(number, _)| number);
+        let images = numbered.into_iter().take(MAX_IMAGES).map(|(_, image)| image).collect();
+        FirstBatch { side, images, skipped }
+    }
+
+    /// Returns the images in a grid, in the order of the batch, row by row. They are made smaller if the grid would be
+    /// wider than 2048 pixels. Returns `None` if no photo could be decoded.
+    pub fn grid(&self) -> Option<Photo> {
+        if self.images.is_empty() {
+            return None;
+        }
+        let columns = self.columns();
+        let side = self.side.min((MAX_WIDTH + GAP) / columns - GAP);
+        let layout = GridLayout { columns, rows: self.images.len().div_ceil(columns), side, gap: GAP };
+        Some(layout.paint(self.images.iter().map(|(image, _)| Some(self.resize(image, side)))))
+    }
+
+    /// Returns the classes of the images in each row of the grid.
+    pub fn rows(&self) -> impl Iterator<Item = Vec<usize>> {
+        self.images.chunks(self.columns()).map(|row| row.iter().map(|(_, class)| *class).collect())
+    }
+
+    /// Returns the number of columns that makes the grid as square as possible.
+    fn columns(&self) -> usize {
+        (1..MAX_COLUMNS).find(|columns| columns * columns >= self.images.len()).unwrap_or(MAX_COLUMNS)
+    }
+
+    /// Returns an image as u8 RGB `[side, side, 3]`.
+    fn resize(&self, image: &[u8], side: usize) -> Vec<u8> {
+        if side == self.side {
+            return image.to_vec();
+        }
+        let layout = GridLayout { columns: 1, rows: 1, side: self.side, gap: 0 };
+        let preprocessing = Preprocessing { resize: side as u32, crop: side as u32, ..Preprocessing::default() };
+        preprocessing.apply(&layout.paint([Some(image.to_vec())])).pixels().to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Sample, SampleLocation, loader_threads};
+    use std::path::Path;
+
+    /// Creates photos whose red value is three times their index, which is also their class.
+    fn dataset(folder: &Path, count: usize) -> Dataset {
+        let sample = |index: usize| {
+            let file = folder.join(format!("{index}.png"));
+            let photo = Photo::from_rgba(40, 40, &[3 * index as u8, 0, 0, 255].repeat(1600)).unwrap();
+            std::fs::write(&file, photo.to_png()).unwrap();
+            Sample { location: SampleLocation::File(file), class: index }
+        };
+        let train: Vec<_> = (0..count).map(sample).collect();
+        Dataset { classes: Vec::new(), train: train.into(), val: Vec::new().into(), cache: None }
+    }
+
+    fn load(dataset: &Dataset, keys: &[&str], replicas: usize, side: u32) -> FirstBatch {
+        let recipe = Recipe::finetune_with(keys);
+        let preprocessing = Preprocessing { resize: side, crop: side, ..Preprocessing::default() };
+        FirstBatch::load(&recipe, dataset, &preprocessing, replicas, &loader_threads(None).unwrap())
+    }
+
+    /// Returns the red value of each image's first pixel.
+    fn reds(batch: &FirstBatch) -> Vec<usize> {
+        batch.images.iter().map(|(pixels, _)| usize::from(pixels[0])).collect()
+    }
+
+    #[test]
+    fn images_have_the_order_of_the_batch_for_any_number_of_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 30);
+        let order: Vec<_> = shuffled_batches(30, 24, 1, 3, 1)[0].iter().map(|item| item.index).collect();
+        for (replicas, accumulate) in [(1, "accumulate=1"), (2, "accumulate=3"), (4, "accumulate=1")] {
+            let batch = load(&dataset, &["batch-size=24", "seed=3", accumulate], replicas, 32);
+            assert_eq!(reds(&batch), order.iter().map(|index| 3 * index).collect::<Vec<_>>());
+            assert_eq!(batch.rows().collect::<Vec<_>>().concat(), order);
+        }
+    }
+
+    #[test]
+    fn undecodable_files_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 8);
+        for index in 0..8 {
+            assert_eq!(load(&dataset, &["batch-size=8"], 1, 32).images.len(), 8 - index);
+            std::fs::write(folder.path().join(format!("{index}.png")), "not a photo").unwrap();
+        }
+        let batch = load(&dataset, &["batch-size=8"], 1, 32);
+        assert_eq!((batch.grid(), batch.skipped.len()), (None, 8));
+    }
+
+    /// A sample is blended with the preceding one of its part, which is `parts` before it in the batch.
+    #[test]
+    fn images_are_mixed_as_in_training() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 30);
+        for parts in [1, 4] {
+            let mixed = reds(&load(&dataset, &["batch-size=8", "mixup-alpha=1"], parts, 32));
+            let plain = reds(&load(&dataset, &["batch-size=8"], parts, 32));
+            assert_ne!(mixed, plain);
+            for (index, &red) in mixed.iter().enumerate() {
+                let other = plain[(index + 8 - parts) % 8];
+                let (low, high) = (plain[index].min(other), plain[index].max(other));
+                assert!((low..=high).contains(&red), "image {index}: {red} is not between {low} and {high}");
+            }
+        }
+    }
+
+    #[test]
+    fn grid_has_at_most_64_images_and_2048_columns_of_pixels() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 70);
+        for (batch, side, expected) in [
+            ("batch-size=2", 64, (2 * 66 - 2, 64)),
+            ("batch-size=24", 32, (5 * 34 - 2, 5 * 34 - 2)),
+            ("batch-size=24", 500, (2048, 2048)),
+            ("batch-size=70", 32, (8 * 34 - 2, 8 * 34 - 2)),
+        ] {
+            let grid = load(&dataset, &[batch, "layers=head"], 1, side).grid().unwrap();
+            assert_eq!((grid.width(), grid.height()), expected, "{batch}, {side} px");
+        }
+    }
+}
