@@ -1,10 +1,11 @@
-"""`make conformance`: third-party clients check that our server conforms to its specifications.
+"""`make conformance`: third-party programs check that our server and trainer conform to specifications.
 
-    python conformance.py SERVER [--only client|openapi] [--seconds N] [--seed N] [-- ARGUMENTS]
+    python conformance.py PROGRAMS [--only client|openapi|events] [--seconds N] [--seed N] [-- ARGUMENTS]
 
 `client` runs NVIDIA's `tritonclient` (test_*.py), a client of the Open Inference Protocol and Triton's extensions to
 it; `openapi` runs schemathesis, which generates valid and invalid requests from our OpenAPI document and checks every
-response against it. Each suite gets a new server.
+response against it. Each of them gets a new server. `events` reads the event files of training runs with TensorBoard
+(test_event_files.py).
 """
 
 import argparse
@@ -19,18 +20,25 @@ import server_process
 HERE = Path(__file__).resolve().parent
 # Not applicable: for the schema, a photo or tensor is any byte string, most of which the server rejects.
 EXCLUDED_CHECKS = ["positive_data_acceptance"]
+PYTEST = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short"]
+EVENT_FILE_TESTS = HERE / "test_event_files.py"
 
 
-def run_client_tests(server, _, extra_arguments):
-    with server_process.running_server(server) as (url, folder):
+def run_client_tests(programs, _, extra_arguments):
+    with server_process.running_server(programs / "server") as (url, folder):
         variables = dict(os.environ, SHORTCUT_URL=url, SHORTCUT_REPOSITORY=folder)
-        command = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", HERE]
+        command = [*PYTEST, HERE, f"--ignore={EVENT_FILE_TESTS}"]
         return subprocess.run([*command, *extra_arguments], env=variables).returncode
 
 
-def run_schemathesis(server, arguments, extra_arguments):
+def run_event_file_tests(programs, _, extra_arguments):
+    variables = dict(os.environ, SHORTCUT_TRAINER=str(programs / "trainer"))
+    return subprocess.run([*PYTEST, EVENT_FILE_TESTS, *extra_arguments], env=variables).returncode
+
+
+def run_schemathesis(programs, arguments, extra_arguments):
     # schemathesis writes a folder to the working directory.
-    with server_process.running_server(server) as (url, _), tempfile.TemporaryDirectory() as working_directory:
+    with server_process.running_server(programs / "server") as (url, _), tempfile.TemporaryDirectory() as working_directory:
         command = [Path(sys.executable).with_name("schemathesis"), "--config-file", HERE / "schemathesis.toml"]
         command += ["run", f"{url}/openapi.json", "--no-color"]
         command += ["--header", f"Authorization: Bearer {server_process.ADMIN_TOKEN}"]
@@ -41,7 +49,7 @@ def run_schemathesis(server, arguments, extra_arguments):
         return subprocess.run([*command, *extra_arguments], cwd=working_directory).returncode
 
 
-SUITES = {"client": run_client_tests, "openapi": run_schemathesis}
+SUITES = {"client": run_client_tests, "openapi": run_schemathesis, "events": run_event_file_tests}
 
 
 def main():
@@ -50,7 +58,7 @@ def main():
         separator = own_arguments.index("--")
         own_arguments, extra_arguments = own_arguments[:separator], own_arguments[separator + 1 :]
     parser = argparse.ArgumentParser(prog="conformance.py", description=__doc__.splitlines()[0])
-    parser.add_argument("server", type=Path, help="path of the server executable")
+    parser.add_argument("programs", type=Path, help="folder of the executables server and trainer")
     parser.add_argument("--only", choices=SUITES, help="run only this suite; it receives the arguments after --")
     parser.add_argument("--seconds", type=int, default=120, help="duration of schemathesis (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="random seed of schemathesis (default: %(default)s)")
@@ -61,10 +69,10 @@ def main():
     for name, run in SUITES.items():
         if arguments.only in (None, name):
             print(f"== {name}", flush=True)
-            if run(arguments.server.resolve(), arguments, extra_arguments) != 0:
+            if run(arguments.programs.resolve(), arguments, extra_arguments) != 0:
                 failed.append(name)
     if failed:
-        sys.exit(f"error: {', '.join(failed)}: the server does not conform")
+        sys.exit(f"error: {', '.join(failed)}: server or trainer do not conform")
 
 
 if __name__ == "__main__":
