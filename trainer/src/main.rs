@@ -6,6 +6,7 @@ mod console;
 mod data;
 mod evaluation;
 mod fetch;
+mod full_screen;
 mod image_grid;
 mod learning;
 mod output_folder;

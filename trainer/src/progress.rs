@@ -1,4 +1,4 @@
-//! Progress bars on stderr: photos processed, bytes downloaded, training steps.
+//! Progress bars on stderr: photos processed, bytes downloaded.
 //!
 //! A bar is hidden if stderr is not a terminal, and removed from the screen when it is dropped.
 
@@ -7,7 +7,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 const PHOTOS: &str = "{wide_bar:.green} {pos}/{len}  {per_sec}  {eta} left";
 const BYTES: &str = "{wide_bar:.green} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
 const BYTES_OF_UNKNOWN_TOTAL: &str = "{spinner:.green} {bytes}  {bytes_per_sec}";
-const STEPS: &str = "{wide_bar:.green} {pos}/{len}  {msg}  {eta} left";
 
 /// A progress bar.
 pub struct Progress(ProgressBar);
@@ -26,11 +25,6 @@ impl Progress {
         }
     }
 
-    /// Creates a bar that counts training steps up to `count` and shows a message.
-    pub fn of_steps(count: usize) -> Self {
-        Progress::new(ProgressBar::new(count as u64), STEPS)
-    }
-
     fn new(bar: ProgressBar, template: &str) -> Self {
         Progress(bar.with_style(ProgressStyle::with_template(template).expect("the templates above are valid")))
     }
@@ -44,18 +38,6 @@ impl Progress {
     /// Advances the bar by `count`.
     pub fn advance(&self, count: usize) {
         self.0.inc(count as u64);
-    }
-
-    /// Shows a message, which is computed only if the bar is visible.
-    pub fn set_message(&self, message: impl FnOnce() -> String) {
-        if !self.is_hidden() {
-            self.0.set_message(message());
-        }
-    }
-
-    /// Returns whether the bar is hidden, because stderr is not a terminal.
-    pub fn is_hidden(&self) -> bool {
-        self.0.is_hidden()
     }
 
     /// Runs `print`, which writes to the terminal, while the bar is removed from the screen.

@@ -3,12 +3,14 @@
 use super::arguments::{command_line, fraction};
 use crate::console;
 use crate::data::{CacheSize, Dataset, LoaderThreads, PhotoCache, loader_threads};
+use crate::full_screen;
 use crate::learning::precision_warning;
 use crate::recipe::{self, Recipe, RecipeOverride, TrainedLayers};
 use crate::replicas::{ReplicaDevice, replica_devices};
 use crate::report::{REPORT, RunReportOptions, write_run_report};
 use crate::training::{
-    BEST, FirstBatch, Interrupt, RunFolder, RunSetup, Training, TrainingState, initial_weights, open_initial_checkpoint,
+    BEST, FirstBatch, Interrupt, RunFolder, RunSetup, SaveRequest, Training, TrainingState, initial_weights,
+    open_display, open_initial_checkpoint,
 };
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -99,6 +101,10 @@ pub struct Train {
     /// augmented and mixed, with the classes of each row on stderr
     #[arg(long, value_name = "PNG", conflicts_with = "resume")]
     show_batch: Option<PathBuf>,
+    /// Show a full-screen display: curves of loss, top-1, learning rate, speed and waiting time, and the last lines of the
+    /// log. Its keys are q (stop after the current step and save; again: end at once), s (save the state now) and ? (help)
+    #[arg(long)]
+    tui: bool,
 }
 
 /// Flags that cannot change when a run is resumed.
@@ -122,7 +128,7 @@ Examples:
   trainer train --data photos --recipe runs/mine/recipe.toml --seed 1
   trainer --data photos --recipe finetune --set layers=head --set learning-rate=0.05
   trainer --data photos --recipe finetune --set mixup-alpha=0.2 --show-batch batch.png
-  trainer --resume runs/mine
+  trainer --resume runs/mine --tui
   trainer --data imagenet --gpus 4 --precision bf16";
 
 fn minutes(text: &str) -> Result<Duration> {
@@ -154,6 +160,9 @@ struct PreparedRun {
 impl Train {
     /// Trains. All arguments are validated before anything is written.
     pub fn run(self) -> Result<()> {
+        if self.tui {
+            full_screen::check_terminal().context("cannot show the display of --tui")?;
+        }
         let threads = loader_threads(self.loader_threads)?;
         if let Some(path) = &self.show_batch {
             return self.write_first_batch(path, &threads);
@@ -177,7 +186,9 @@ impl Train {
             }
         }
         let folder = run_folder.path().to_owned();
-        let (interrupt, save_every) = (Interrupt::listen()?, self.save_every);
+        let (interrupt, save_request) = (Interrupt::default(), SaveRequest::default());
+        let display = open_display(self.tui, &interrupt, &save_request)?;
+        interrupt.listen(display.notifier())?;
         let report_options = RunReportOptions {
             device: devices[0].name,
             options: EngineOptions::default(),
@@ -186,8 +197,19 @@ impl Train {
             with_photos: !self.no_photos,
         };
         let report_interrupt = interrupt.clone();
-        let training =
-            Training { recipe, dataset, initial_weights, state, run_folder, devices, threads, interrupt, save_every };
+        let training = Training {
+            recipe,
+            dataset,
+            initial_weights,
+            state,
+            run_folder,
+            devices,
+            threads,
+            interrupt,
+            save_request,
+            display,
+            save_every: self.save_every,
+        };
         training.run()?;
         // The run has succeeded, whatever happens to its report.
         let report = folder.join(REPORT);

@@ -25,7 +25,8 @@ pub struct CachedFeatures {
 pub struct FeatureTable(Vec<Option<Vec<f32>>>);
 
 impl CachedFeatures {
-    /// Computes the features with the checkpoint's layers. Also returns the files that could not be decoded.
+    /// Computes the features with the checkpoint's layers. Also returns the files that could not be decoded. `progress` gets
+    /// the number of photos of each batch, after it has been processed.
     ///
     /// # Errors
     /// Returns an error if the device fails, if the run is interrupted, or if none of the photos could be decoded.
@@ -35,6 +36,7 @@ impl CachedFeatures {
         device: Device,
         threads: &LoaderThreads,
         interrupt: &Interrupt,
+        progress: impl Fn(usize),
     ) -> Result<(Self, Vec<SkippedSample>)> {
         let engine = block_on(Engine::prepare_from(checkpoint, device, EngineOptions::default()))?;
         let mut skipped = Vec::new();
@@ -46,15 +48,18 @@ impl CachedFeatures {
             let sample_loader = SampleLoader { samples, preprocessing, transform: Transform::Eval, cache: None };
             for batch in DataLoader::new(sample_loader, batches, threads.clone()) {
                 ensure!(!interrupt.is_raised(), "interrupted before the first step; no state was saved");
+                let photos = batch.items.len() + batch.skipped.len();
                 skipped.extend(batch.skipped);
-                let Some(images) = batch.images else { continue };
-                let output = block_on(engine.run(&Input::Pixels(images), &[Tap::Stage(Stage::Four)]))?;
-                let [_, channels, height, width] = output.activations[0].shape;
-                let per_image = output.activations[0].values.chunks_exact(channels * height * width);
-                for (item, values) in batch.items.iter().zip(per_image) {
-                    let mean = |plane: &[f32]| plane.iter().sum::<f32>() / plane.len() as f32;
-                    rows[item.index] = Some(values.chunks_exact(height * width).map(mean).collect());
+                if let Some(images) = batch.images {
+                    let output = block_on(engine.run(&Input::Pixels(images), &[Tap::Stage(Stage::Four)]))?;
+                    let [_, channels, height, width] = output.activations[0].shape;
+                    let per_image = output.activations[0].values.chunks_exact(channels * height * width);
+                    for (item, values) in batch.items.iter().zip(per_image) {
+                        let mean = |plane: &[f32]| plane.iter().sum::<f32>() / plane.len() as f32;
+                        rows[item.index] = Some(values.chunks_exact(height * width).map(mean).collect());
+                    }
                 }
+                progress(photos);
             }
             ensure!(rows.iter().any(Option::is_some), "none of the {} photos could be decoded", rows.len());
             Ok(FeatureTable(rows))

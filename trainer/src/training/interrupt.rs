@@ -1,7 +1,7 @@
-//! Ctrl-C: the first one stops the run after the current step, the second one ends the process at once. Other signals
-//! keep their default behaviour, so that `nohup` works.
+//! The request to stop, by Ctrl-C or a key: the first one stops the run after the current step, the second one ends the
+//! process at once. Other signals keep their default behaviour, so that `nohup` works.
 
-use crate::console;
+use crate::full_screen;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +13,30 @@ pub struct Interrupt(Arc<AtomicBool>);
 /// Exit status that shells report for a program ended by Ctrl-C.
 const EXIT_STATUS: i32 = 130;
 
+/// Notice about the first Ctrl-C.
+const NOTICE: &str = "stopping after this step and saving; press Ctrl-C again to stop at once";
+
 impl Interrupt {
-    /// Installs the signal handler, which is possible once per process.
+    /// Installs the signal handler of Ctrl-C, which is possible once per process. `notify` shows a notice to the user,
+    /// and is called from another thread.
     ///
     /// # Errors
     /// Returns an error if the handler cannot be installed.
-    pub fn listen() -> Result<Self> {
-        let interrupt = Interrupt::default();
-        let flag = interrupt.clone();
-        ctrlc::set_handler(move || {
-            if flag.0.swap(true, Ordering::Relaxed) {
-                std::process::exit(EXIT_STATUS);
-            }
-            console::status("\nstopping after this step and saving; press Ctrl-C again to stop at once");
-        })
-        .context("cannot install a handler for Ctrl-C")?;
-        Ok(interrupt)
+    pub fn listen(&self, notify: impl Fn(&str) + Send + 'static) -> Result<()> {
+        let interrupt = self.clone();
+        let handler = move || {
+            interrupt.raise_or_exit();
+            notify(NOTICE);
+        };
+        ctrlc::set_handler(handler).context("cannot install a handler for Ctrl-C")
+    }
+
+    /// Raises the flag. If it has been raised before, restores the terminal and ends the process.
+    pub fn raise_or_exit(&self) {
+        if self.0.swap(true, Ordering::Relaxed) {
+            full_screen::leave();
+            std::process::exit(EXIT_STATUS);
+        }
     }
 
     /// Returns whether the user has asked to stop.

@@ -1,11 +1,14 @@
 //! Starts the replicas of a training run, and reports how the run ends.
 
+use super::context::TrainingContext;
+use super::display::{Display, DisplayEvent, PhotoTask};
 use super::features::CachedFeatures;
 use super::first_batch::FirstBatch;
 use super::interrupt::Interrupt;
-use super::replica::{Replica, TrainingContext};
+use super::replica::Replica;
 use super::reporter::Reporter;
 use super::run_folder::{BEST, LAST, RunFolder};
+use super::save_request::SaveRequest;
 use super::schedule::LearningRate;
 use super::state::{TrainingPosition, TrainingState};
 use crate::data::{Dataset, LoaderThreads, Sample};
@@ -32,6 +35,8 @@ pub struct Training {
     pub devices: Vec<ReplicaDevice>,
     pub threads: LoaderThreads,
     pub interrupt: Interrupt,
+    pub save_request: SaveRequest,
+    pub display: Box<dyn Display>,
     /// Interval between two states within an epoch.
     pub save_every: Duration,
 }
@@ -43,12 +48,11 @@ impl Training {
     /// Returns the error that ended a replica. Saved states and checkpoints remain.
     pub fn run(self) -> Result<()> {
         let start_time = Instant::now();
-        let Training { recipe, dataset, initial_weights, state, run_folder, devices, threads, interrupt, save_every } =
-            self;
+        let Training { recipe, dataset, initial_weights, state, devices, .. } = self;
         let class_weights = class_weights(&recipe, &dataset);
         let steps_per_epoch = dataset.train.len() / recipe.batch_size;
         let learning_rate = LearningRate::new(&recipe, steps_per_epoch);
-        let reporter = Mutex::new(Reporter::new(run_folder, recipe.epochs, steps_per_epoch));
+        let reporter = Mutex::new(Reporter::new(self.run_folder, self.display, recipe.epochs, steps_per_epoch));
         let metadata = Metadata { recipe: Some(serde_json::to_value(&recipe)?), ..initial_weights.metadata().clone() };
         let warmup = learning_rate.warmup();
         let position = state.as_ref().map(|state| state.position.clone()).unwrap_or_default();
@@ -60,10 +64,11 @@ impl Training {
             learning_rate,
             steps_per_epoch,
             features: None,
-            threads,
-            interrupt,
+            threads: self.threads,
+            interrupt: self.interrupt,
+            save_request: self.save_request,
             reporter,
-            save_every,
+            save_every: self.save_every,
         };
         let mut prepare = || -> Result<()> {
             log_run_header(&context, &position, &devices)?;
@@ -86,6 +91,7 @@ impl Training {
         let result = prepared
             .and_then(|()| run_replicas(collectives(&devices), |rank, collective| replica(&devices[rank], collective)));
         let mut reporter = context.reporter();
+        reporter.close_display();
         if let Err(error) = result {
             let error = with_advice(error, &context.recipe, devices.len(), reporter.run_folder().path());
             reporter.log_error(&error);
@@ -124,7 +130,7 @@ fn log_run_header(context: &TrainingContext, position: &TrainingPosition, device
     let TrainingContext { recipe, dataset, metadata, .. } = context;
     let Metadata { architecture, labels, preprocessing, .. } = metadata;
     let mut reporter = context.reporter();
-    reporter.start_at(position);
+    reporter.start_at(position)?;
     let folder = reporter.run_folder().path().to_owned();
     let names: Vec<_> = devices.iter().map(|device| device.name.to_string()).collect();
     let devices = names.join(", ");
@@ -178,7 +184,11 @@ fn compute_features(
     context
         .reporter()
         .log(&format!("computing the features of {photos} photos, on which the classifier is trained"))?;
-    let (features, skipped) = CachedFeatures::compute(initial_weights, dataset, device.name, threads, interrupt)?;
+    context.reporter().show(DisplayEvent::PhotosStarted { task: PhotoTask::Features, count: photos });
+    let progress = |count| context.reporter().show(DisplayEvent::PhotosDone(count));
+    let (features, skipped) =
+        CachedFeatures::compute(initial_weights, dataset, device.name, threads, interrupt, progress)?;
+    context.reporter().show(DisplayEvent::PhotosEnded);
     context.reporter().report_skipped(&skipped)?;
     context.reporter().log(&format!("computed the features in {:.1} s", start_time.elapsed().as_secs_f64()))?;
     Ok(features)

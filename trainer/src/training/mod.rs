@@ -1,5 +1,8 @@
 //! A training run, new or resumed: steps, evaluation, saved states and reports.
 
+mod context;
+mod curve_points;
+mod display;
 mod event_file;
 mod features;
 mod first_batch;
@@ -10,13 +13,16 @@ mod metric_accumulator;
 mod replica;
 mod reporter;
 mod run_folder;
+mod save_request;
 mod schedule;
 mod state;
 mod tensorboard;
 
+pub use display::open_display;
 pub use first_batch::FirstBatch;
 pub use initial_weights::{initial_weights, open_initial_checkpoint};
 pub use interrupt::Interrupt;
 pub use launch::Training;
 pub use run_folder::{BEST, RunFolder, RunSetup};
+pub use save_request::SaveRequest;
 pub use state::TrainingState;

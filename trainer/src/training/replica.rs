@@ -1,52 +1,23 @@
 //! One replica of a training run: epochs of steps, each followed by an evaluation.
 
-use super::features::CachedFeatures;
-use super::interrupt::Interrupt;
+use super::context::TrainingContext;
+use super::display::{DisplayEvent, LineKind, PhotoTask, StepReport};
 use super::metric_accumulator::{MetricAccumulator, MetricSummary};
 use super::reporter::{Reporter, STEPS_PER_RECORD};
 use super::run_folder::{BEST, LAST};
-use super::schedule::LearningRate;
 use super::state::{BestEpoch, TrainingPosition, TrainingState};
-use crate::data::{
-    DataLoader, Dataset, EpochItem, LoaderThreads, SampleLoader, Transform, sequential_batches, shuffled_batches,
-    strided_part,
-};
+use crate::data::{DataLoader, EpochItem, SampleLoader, Transform, sequential_batches, shuffled_batches, strided_part};
 use crate::evaluation::{EvaluationSums, classify_samples};
-use crate::learning::{DeferredMetrics, Learner, LearnerInput, Mixing, NOT_FINITE, StepOutcome};
-use crate::recipe::Recipe;
+use crate::learning::{DeferredMetrics, Learner, LearnerInput, NOT_FINITE, StepOutcome};
 use crate::replicas::Collective;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, EngineError, EngineOptions};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 use serde_json::json;
 use std::collections::VecDeque;
 use std::num::NonZero;
 use std::time::{Duration, Instant};
-
-/// Configuration and resources that all replicas of a run share.
-pub struct TrainingContext {
-    pub recipe: Recipe,
-    pub dataset: Dataset,
-    /// Metadata of every checkpoint, except its metrics.
-    pub metadata: Metadata,
-    pub learning_rate: LearningRate,
-    pub mixing: Option<Mixing>,
-    pub steps_per_epoch: usize,
-    /// Cached features, if only the classifier is trained.
-    pub features: Option<CachedFeatures>,
-    pub threads: LoaderThreads,
-    pub interrupt: Interrupt,
-    pub reporter: Mutex<Reporter>,
-    /// Interval between two states within an epoch.
-    pub save_every: Duration,
-}
-
-impl TrainingContext {
-    pub fn reporter(&self) -> MutexGuard<'_, Reporter> {
-        self.reporter.lock()
-    }
-}
 
 /// One replica. The replica of rank 0 also reports and saves.
 pub struct Replica<'a> {
@@ -107,6 +78,7 @@ impl<'a> Replica<'a> {
         let batches = shuffled_batches(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
         let mut inputs = self.inputs(batches.into_iter().skip(done), epoch);
 
+        self.show(DisplayEvent::EpochStarted(epoch));
         let mut metrics_of_epoch = EpochMetrics {
             whole_epoch: MetricAccumulator::resume(metrics, seconds),
             recent: MetricAccumulator::new(),
@@ -127,7 +99,8 @@ impl<'a> Replica<'a> {
                 StepOutcome::Diverged(reason) => return Err(self.diverged_at(step, reason)),
             }
             // `run` saves the state after the last step.
-            let is_saved = step < steps_per_epoch && self.last_save.elapsed() >= self.context.save_every;
+            let is_due = self.last_save.elapsed() >= self.context.save_every || self.context.save_request.is_raised();
+            let is_saved = step < steps_per_epoch && is_due;
             let reads_all = step == steps_per_epoch || interrupted > 0.0 || is_saved;
             // A GPU computes the next step while the metrics of this one are read.
             self.record_steps(&mut metrics_of_epoch, usize::from(!reads_all))?;
@@ -159,7 +132,9 @@ impl<'a> Replica<'a> {
             self.position.step = step;
             (self.position.metrics, self.position.seconds) = (whole_epoch.sums(), whole_epoch.seconds());
             if self.is_reporting() {
-                self.reporter().advance(epoch, whole_epoch);
+                let MetricSummary { loss, top1, .. } = whole_epoch.summary();
+                let images = metrics.images;
+                self.show(DisplayEvent::Step(StepReport { epoch, step, loss, top1, images, waited: wait_time }));
                 if (step % STEPS_PER_RECORD == 0 || step == steps_per_epoch) && !recent.is_empty() {
                     let recent = std::mem::replace(recent, MetricAccumulator::new());
                     self.reporter().report_steps(epoch, step, learning_rate, recent.summary())?;
@@ -189,6 +164,7 @@ impl<'a> Replica<'a> {
         let EvaluationSums { loss, top1, top5, photos, skipped } = self.evaluate_part(&checkpoint)?;
         let interrupted = f64::from(u8::from(self.context.interrupt.is_raised()));
         let (_, sums) = self.collective.all_reduce(Vec::new(), &[loss, top1, top5, photos, skipped, interrupted])?;
+        self.show(DisplayEvent::PhotosEnded);
         if sums[5] > 0.0 {
             return self.stop();
         }
@@ -249,8 +225,13 @@ impl<'a> Replica<'a> {
         let engine = Engine::prepare_from(checkpoint, self.device, options);
         let result = pollster::block_on(engine).map_err(Into::into);
         let mut sums = EvaluationSums::default();
+        let count = dataset.val.len();
+        self.reporter().show(DisplayEvent::PhotosStarted { task: PhotoTask::Validation, count });
         let result = result.and_then(|engine| {
-            classify_samples(&engine, loader, should_stop, |_, logits, class| sums.add(logits, class))
+            classify_samples(&engine, loader, should_stop, |_, logits, class| {
+                sums.add(logits, class);
+                self.reporter().show(DisplayEvent::PhotosDone(1));
+            })
         });
         let skipped = result.map_err(|error| match error.downcast::<EngineError>() {
             // Finite weights may be so large that activations are not finite.
@@ -274,14 +255,27 @@ impl<'a> Replica<'a> {
         if self.is_reporting() { self.reporter().log(line) } else { Ok(()) }
     }
 
+    /// Shows an event, if this is the replica that reports.
+    fn show(&self, event: DisplayEvent) {
+        if self.is_reporting() {
+            self.reporter().show(event);
+        }
+    }
+
     /// Saves the state, from which the run can be resumed.
     fn save(&mut self) -> Result<()> {
         if self.is_reporting() {
+            let is_requested = self.context.save_request.take();
             let learner = self.learner.state()?;
             let metadata = self.context.metadata.clone();
-            let reporter = self.reporter();
+            let mut reporter = self.reporter();
             let position = TrainingPosition { skipped: reporter.skipped().clone(), ..self.position.clone() };
+            let TrainingPosition { epoch, step, .. } = position;
             reporter.run_folder().save_state(&TrainingState { position, metadata, learner })?;
+            if is_requested {
+                let text = format!("saved the state of epoch {epoch} after step {step}");
+                reporter.show(DisplayEvent::Line { kind: LineKind::Log, text });
+            }
         }
         self.last_save = Instant::now();
         Ok(())

@@ -1,26 +1,30 @@
 //! Reporting of a training run: to the terminal, `log.txt`, `metrics.jsonl` and the event files of TensorBoard.
 
-use super::metric_accumulator::{MetricAccumulator, MetricSummary};
-use super::run_folder::RunFolder;
+use super::curve_points::{CurvePoint, read_curve_points};
+use super::display::{Display, DisplayEvent, LineKind, PlainDisplay, RunOutline};
+use super::metric_accumulator::MetricSummary;
+use super::run_folder::{LOG, METRICS, RunFolder};
 use super::state::TrainingPosition;
 use super::tensorboard::EventWriter;
-use crate::console;
 use crate::data::SkippedSample;
 use crate::evaluation::Evaluation;
-use crate::progress::Progress;
-use anyhow::{Error, Result};
+use anyhow::{Context, Error, Result};
 use model::preprocess::Photo;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::fs;
 
 /// Number of steps between two records of an epoch.
 pub const STEPS_PER_RECORD: usize = 10;
+
+/// Number of lines of an earlier process's log that are shown again when a run is resumed.
+const RESUMED_LOG_LINES: usize = 100;
 
 /// Reports on one run, and owns its folder.
 pub struct Reporter {
     run_folder: RunFolder,
     events: EventWriter,
-    progress: Progress,
+    display: Box<dyn Display>,
     epochs: usize,
     steps_per_epoch: usize,
     /// Files that have been reported as skipped.
@@ -38,18 +42,42 @@ enum MetricsRecord<'a> {
 }
 
 impl Reporter {
-    pub fn new(run_folder: RunFolder, epochs: usize, steps_per_epoch: usize) -> Self {
-        let progress = Progress::of_steps(epochs * steps_per_epoch);
+    pub fn new(run_folder: RunFolder, display: Box<dyn Display>, epochs: usize, steps_per_epoch: usize) -> Self {
         let events = EventWriter::new(run_folder.path(), steps_per_epoch);
-        Reporter { run_folder, events, progress, epochs, steps_per_epoch, skipped: BTreeSet::new() }
+        Reporter { run_folder, events, display, epochs, steps_per_epoch, skipped: BTreeSet::new() }
     }
 
     /// Sets the position that the run starts at.
-    pub fn start_at(&mut self, position: &TrainingPosition) {
+    ///
+    /// # Errors
+    /// Returns an error if the log or the metrics of a resumed run cannot be read.
+    pub fn start_at(&mut self, position: &TrainingPosition) -> Result<()> {
         self.events.start_at(position);
         self.skipped.clone_from(&position.skipped);
-        let epochs = position.epoch.saturating_sub(1);
-        self.progress.start_at((epochs * self.steps_per_epoch + position.step) as u64);
+        let (mut points, mut log) = (Vec::new(), Vec::new());
+        if position.epoch > 0 {
+            points = read_curve_points(&self.run_folder.path().join(METRICS), position)?;
+            log = last_lines(&self.run_folder)?;
+        }
+        let folder = std::path::absolute(self.run_folder.path())?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (epoch, step) = (position.epoch.max(1), position.step);
+        let Reporter { epochs, steps_per_epoch, .. } = *self;
+        self.display.show(DisplayEvent::Started(RunOutline {
+            name,
+            epochs,
+            steps_per_epoch,
+            epoch,
+            step,
+            points,
+            log,
+        }));
+        Ok(())
+    }
+
+    /// Closes the display, so that the terminal is restored. Later lines are printed plainly.
+    pub fn close_display(&mut self) {
+        self.display = Box::new(PlainDisplay::new());
     }
 
     /// Returns the files that could not be decoded so far.
@@ -64,8 +92,17 @@ impl Reporter {
 
     /// Prints and logs a line.
     pub fn log(&mut self, line: &str) -> Result<()> {
-        self.progress.suspend(|| console::print_progress(line));
+        self.log_as(LineKind::Log, line)
+    }
+
+    fn log_as(&mut self, kind: LineKind, line: &str) -> Result<()> {
+        self.display.show(DisplayEvent::Line { kind, text: line.to_owned() });
         self.run_folder.log(line)
+    }
+
+    /// Shows an event that is not logged.
+    pub fn show(&mut self, event: DisplayEvent) {
+        self.display.show(event);
     }
 
     /// Logs the error that ends the run. It is not printed here, because `main` does.
@@ -74,14 +111,11 @@ impl Reporter {
         self.run_folder.log(&format!("error: {error:#}")).ok();
     }
 
-    /// Advances the progress bar by a step; `metrics` are those of the epoch so far.
-    pub fn advance(&self, epoch: usize, metrics: &MetricAccumulator) {
-        self.progress.set_message(|| {
-            let MetricSummary { loss, top1, images_per_second, waiting, .. } = metrics.summary();
-            let [top1, waiting] = [top1, waiting].map(|fraction| 100.0 * fraction);
-            format!("epoch {epoch}, loss {loss:.3}, top-1 {top1:.1} %, {images_per_second:.1} images/s, {waiting:.0} % waiting")
-        });
-        self.progress.advance(1);
+    /// Writes a record of the metrics.
+    fn record(&mut self, record: &MetricsRecord) -> Result<()> {
+        self.run_folder.record(record)?;
+        self.display.show(DisplayEvent::Point(CurvePoint::from_record(record)?));
+        Ok(())
     }
 
     /// Reports the images of the first batch, arranged in a grid, which is written to the event file only.
@@ -91,7 +125,7 @@ impl Reporter {
 
     /// Reports the steps since the last report, up to `step`.
     pub fn report_steps(&mut self, epoch: usize, step: usize, learning_rate: f64, train: MetricSummary) -> Result<()> {
-        self.run_folder.record(&MetricsRecord::Step { epoch, step, learning_rate, train })?;
+        self.record(&MetricsRecord::Step { epoch, step, learning_rate, train })?;
         self.events.write_steps(epoch, step, learning_rate, &train)?;
         let MetricSummary { loss, top1, images_per_second, .. } = train;
         let line = format!(
@@ -101,10 +135,7 @@ impl Reporter {
             self.steps_per_epoch,
             100.0 * top1
         );
-        if self.progress.is_hidden() {
-            console::print_progress(&line);
-        }
-        self.run_folder.log(&line)
+        self.log_as(LineKind::Steps, &line)
     }
 
     /// Reports an epoch and its evaluation. `best` says whether it is the best epoch so far.
@@ -116,14 +147,8 @@ impl Reporter {
         val: &Evaluation,
         best: bool,
     ) -> Result<()> {
-        self.run_folder.record(&MetricsRecord::Epoch {
-            epoch,
-            learning_rate,
-            train,
-            val,
-            skipped: self.skipped.len(),
-            best,
-        })?;
+        let skipped = self.skipped.len();
+        self.record(&MetricsRecord::Epoch { epoch, learning_rate, train, val, skipped, best })?;
         self.events.write_epoch(epoch, &train, val)?;
         let MetricSummary { loss, top1, seconds, images_per_second, waiting } = train;
         let line = format!(
@@ -134,7 +159,7 @@ impl Reporter {
             100.0 * waiting,
             if best { "; best so far" } else { "" }
         );
-        self.log(&line)
+        self.log_as(LineKind::Epoch, &line)
     }
 
     /// Reports skipped files, each file once per run.
@@ -146,4 +171,12 @@ impl Reporter {
         }
         Ok(())
     }
+}
+
+/// Returns the last lines of the log.
+fn last_lines(run_folder: &RunFolder) -> Result<Vec<String>> {
+    let path = run_folder.path().join(LOG);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    Ok(lines[lines.len().saturating_sub(RESUMED_LOG_LINES)..].to_vec())
 }

@@ -18,6 +18,10 @@ const RUNS: &str = "runs";
 pub const LAST: &str = "last.safetensors";
 pub const BEST: &str = "best.safetensors";
 
+/// File names of the log, and of the metrics as JSON lines.
+pub const LOG: &str = "log.txt";
+pub const METRICS: &str = "metrics.jsonl";
+
 /// Folder of the states to resume from, and how many of them are kept.
 const STATES: &str = "states";
 const KEPT_STATES: usize = 2;
@@ -73,7 +77,7 @@ impl RunFolder {
             let path = folder.join(name);
             File::create_new(&path).with_context(|| format!("cannot write {}", path.display()))
         };
-        let (log, metrics) = (create("log.txt")?, create("metrics.jsonl")?);
+        let (log, metrics) = (create(LOG)?, create(METRICS)?);
         lock(&log, &folder)?;
         let states = folder.join(STATES);
         fs::create_dir(&states).with_context(|| format!("cannot create {}", states.display()))?;
@@ -91,14 +95,14 @@ impl RunFolder {
             let file = File::options().append(true).open(&path);
             file.with_context(|| format!("cannot write {}", path.display()))
         };
-        let mut log = append("log.txt")?;
+        let mut log = append(LOG)?;
         lock(&log, folder)?;
         remove_partial_files(folder)?;
         remove_partial_files(&folder.join(STATES))?;
         for path in list_states(&folder.join(STATES))?.iter().rev() {
             match TrainingState::open(path) {
                 Ok(state) => {
-                    let metrics = append("metrics.jsonl")?;
+                    let metrics = append(METRICS)?;
                     let resumed_from = Some(state.position.clone());
                     return Ok((RunFolder { folder: folder.to_owned(), log, metrics, resumed_from }, state));
                 }
@@ -156,20 +160,20 @@ impl RunFolder {
 
     /// Appends a line to `log.txt`.
     pub fn log(&mut self, line: &str) -> Result<()> {
-        writeln!(self.log, "{line}").with_context(|| format!("cannot write {}/log.txt", self.folder.display()))
+        writeln!(self.log, "{line}").with_context(|| format!("cannot write {}/{LOG}", self.folder.display()))
     }
 
     /// Appends a record to `metrics.jsonl`.
     pub fn record(&mut self, record: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(record)?;
         if let Some(position) = self.resumed_from.take() {
-            let path = self.folder.join("metrics.jsonl");
+            let path = self.folder.join(METRICS);
             truncate_metrics(&path, &position)?;
             let file = File::options().append(true).open(&path);
             self.metrics = file.with_context(|| format!("cannot write {}", path.display()))?;
         }
         let written = writeln!(self.metrics, "{line}");
-        written.with_context(|| format!("cannot write {}/metrics.jsonl", self.folder.display()))
+        written.with_context(|| format!("cannot write {}/{METRICS}", self.folder.display()))
     }
 
     /// Saves a checkpoint, atomically replacing the previous one of this name.
@@ -213,8 +217,7 @@ fn truncate_metrics(metrics: &Path, position: &TrainingPosition) -> Result<()> {
     let is_earlier = |line: &&str| {
         let Ok(record) = serde_json::from_str::<Value>(line) else { return false };
         let number = |key: &str| record[key].as_u64().map(|number| number as usize);
-        let epoch = number("epoch").unwrap_or(usize::MAX);
-        epoch < position.epoch || (epoch == position.epoch && number("step").is_some_and(|step| step <= position.step))
+        position.includes(number("epoch").unwrap_or(usize::MAX), number("step"))
     };
     let text: String = text.lines().filter(is_earlier).flat_map(|line| [line, "\n"]).collect();
     write_atomically(metrics, text.as_bytes()).with_context(|| format!("cannot write {}", metrics.display()))

@@ -50,6 +50,13 @@ pub struct BestEpoch {
     pub loss: f64,
 }
 
+impl TrainingPosition {
+    /// Returns whether a record of `metrics.jsonl` describes steps, or with no `step` an epoch, before this position.
+    pub fn includes(&self, epoch: usize, step: Option<usize>) -> bool {
+        epoch < self.epoch || (epoch == self.epoch && step.is_some_and(|step| step <= self.step))
+    }
+}
+
 /// The part of the state that is not stored as tensors.
 #[derive(Serialize, Deserialize)]
 struct StateHeader {
