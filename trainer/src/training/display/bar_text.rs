@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn before_the_first_step_there_are_no_metrics() {
         let start = Instant::now();
-        let mut progress = RunProgress { epochs: 2, steps_per_epoch: 7, ..RunProgress::default() };
+        let mut progress = RunProgress::default();
+        (progress.epochs, progress.steps_per_epoch) = (2, 7);
         progress.apply(&DisplayEvent::EpochStarted(1), start);
         assert_eq!(lines(&progress, 40, start), [format!("epoch 1/2, step 0/7  {}", "#".repeat(19))]);
     }

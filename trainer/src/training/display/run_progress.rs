@@ -92,7 +92,8 @@ impl RunProgress {
     pub fn time_left(&self, now: Instant) -> Option<Duration> {
         let steps = self.steps().saturating_sub(self.steps_done());
         let per_step = match steps {
-            0 => 0.0,
+            // After the last step, only its evaluation is left.
+            0 if self.epoch > 0 => 0.0,
             _ => self.speed.seconds_per_step()?,
         };
         let per_epoch_end = self.epoch_end.map_or(0.0, |duration| duration.as_secs_f64());

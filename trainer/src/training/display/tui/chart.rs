@@ -6,7 +6,7 @@ use ratatui::layout::{Alignment, Rect};
 use ratatui::style::{Color, Style, Stylize};
 use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Axis, Block, Borders, Chart, Dataset, GraphType};
+use ratatui::widgets::{Axis, Block, Borders, Chart, Dataset, GraphType, Padding, Paragraph};
 
 /// Curves that share a chart.
 pub struct ChartView<'a> {
@@ -46,6 +46,12 @@ const AXIS: Style = Style::new().fg(Color::DarkGray);
 impl ChartView<'_> {
     /// Draws the chart. `steps` is the number of steps at its right edge.
     pub fn render(&self, frame: &mut Frame, area: Rect, steps: f64) {
+        let block = Block::new().borders(Borders::TOP).border_style(AXIS).title(self.title_line());
+        if self.series.iter().all(|series| series.curve.is_empty()) {
+            let text = Paragraph::new("no values yet").style(AXIS).centered();
+            frame.render_widget(text.block(block.padding(Padding::top(area.height / 3))), area);
+            return;
+        }
         let curves: Vec<_> =
             self.series.iter().map(|series| thin_out(series.curve, DOTS * usize::from(area.width))).collect();
         let datasets = self.series.iter().zip(&curves).map(|(series, curve)| {
@@ -61,7 +67,6 @@ impl ChartView<'_> {
             x_axis = x_axis.labels([Span::from("0"), Span::from(format!("step {steps}"))]);
             x_axis = x_axis.labels_alignment(Alignment::Right);
         }
-        let block = Block::new().borders(Borders::TOP).border_style(AXIS).title(self.title_line());
         frame.render_widget(Chart::new(datasets.collect()).block(block).x_axis(x_axis).y_axis(y_axis), area);
     }
 

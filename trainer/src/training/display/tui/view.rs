@@ -269,7 +269,8 @@ mod tests {
         let model = TuiModel::new(Instant::now());
         let rows = screen(&model, 80, 24, model.start);
         assert_eq!(count_braille(&rows), 0);
-        assert!(rows.join("\n").contains("loss: train -, validation -"));
+        let text = rows.join("\n");
+        assert!(text.contains("loss: train -, validation -") && text.contains("no values yet"), "{text}");
     }
 
     #[test]
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn long_log_lines_are_wrapped() {
         let (mut model, now) = model();
-        let text = format!("{} the end", "a long line ".repeat(7));
+        let text = format!("{}the end", "a long line ".repeat(7));
         model.apply(DisplayEvent::Line { kind: LineKind::Log, text }, now);
         let rows = screen(&model, 80, 24, now);
         assert!(rows[21].starts_with("a long line a long") && rows[22].starts_with("  line the end"), "{rows:?}");
