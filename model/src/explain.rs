@@ -1,8 +1,15 @@
-//! Class activation maps (CAM): the contribution of each part of a photo to the logit of a class.
+//! Explanations of predictions: class activation maps (CAM), which are the contribution of each part of a photo to the
+//! logit of a class, and grids of filters and feature maps.
 //!
 //! Zhou et al. (2016), "Learning Deep Features for Discriminative Localization". All our networks end in a global
 //! average pool and a linear layer, so a logit is the mean over all positions of the channels there, weighted by the
 //! classifier, plus a bias. The map shows the terms of this mean; it is exact, not an estimate.
+
+mod image_grid;
+mod overlay;
+
+pub use image_grid::{Scaling, grid_size, image_grid};
+pub use overlay::overlay;
 
 use crate::checkpoint::Checkpoint;
 use crate::engine::Activation;

@@ -1,6 +1,7 @@
 //! The network as a Burn module, for training with autodiff and as the reference for the plan. Its layers derive from
 //! [`Architecture`].
 
+mod modules;
 mod norm;
 
 use crate::architecture::{Architecture, Convolution, StemLayers};

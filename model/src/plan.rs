@@ -4,42 +4,15 @@
 //! The mean and standard deviation of the input are not folded into the stem: its padding is zero *after*
 //! normalisation, so the result would be wrong along the border.
 
+mod tap;
+
+pub use tap::{Stage, Tap, TapValues};
+
 use crate::architecture::{Architecture, Convolution, MaxPool, NORM_EPSILON, StemLayers};
 use crate::checkpoint::Checkpoint;
 
 /// The number of a value that operations read and write; [`Plan::INPUT`] is the input of the network.
 pub type ValueId = usize;
-
-/// An intermediate value that a run can return in addition to the logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Tap {
-    /// The input of the first stage: the output of the stem, after its max-pool if it has one.
-    Stem,
-    /// The output of a stage.
-    Stage(Stage),
-}
-
-/// One of the four stages, torchvision's `layer1` to `layer4`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
-    One,
-    Two,
-    Three,
-    Four,
-}
-
-impl Tap {
-    /// All taps, in the order of the network.
-    pub const ALL: [Tap; 5] =
-        [Tap::Stem, Tap::Stage(Stage::One), Tap::Stage(Stage::Two), Tap::Stage(Stage::Three), Tap::Stage(Stage::Four)];
-
-    fn index(self) -> usize {
-        match self {
-            Tap::Stem => 0,
-            Tap::Stage(stage) => 1 + stage as usize,
-        }
-    }
-}
 
 /// One step of a plan. Spatial values are `[batch, channels, height, width]`, flat ones `[batch, features]`.
 #[derive(Clone, Debug)]
@@ -103,7 +76,7 @@ pub struct Linear {
 pub struct Plan {
     pub architecture: Architecture,
     pub operations: Vec<Operation>,
-    taps: [ValueId; Tap::ALL.len()],
+    tap_values: TapValues,
 }
 
 impl Operation {
@@ -144,12 +117,12 @@ impl Plan {
     /// Creates a plan of any operations, for benchmarks and tests.
     pub(crate) fn from_operations(operations: Vec<Operation>) -> Self {
         let architecture = Architecture::new("resnet18", 1).expect("a known name");
-        Plan { architecture, operations, taps: [Plan::INPUT; Tap::ALL.len()] }
+        Plan { architecture, operations, tap_values: TapValues::default() }
     }
 
-    /// Returns the value of a tap.
-    pub fn tap(&self, tap: Tap) -> ValueId {
-        self.taps[tap.index()]
+    /// Returns all taps of the network, with their values.
+    pub fn tap_values(&self) -> &TapValues {
+        &self.tap_values
     }
 
     /// Returns the number of values, including the input.
@@ -238,33 +211,34 @@ struct Builder {
 
 impl Builder {
     fn build(mut self, architecture: Architecture) -> Plan {
-        let mut taps = [Plan::INPUT; Tap::ALL.len()];
+        let mut tap_values = TapValues::default();
 
         let StemLayers { convolution, max_pool } = architecture.stem();
         let mut value = self.convolution(convolution, Plan::INPUT, None, true);
         if let Some(pool) = max_pool {
             value = self.push(|output| Operation::MaxPool { input: value, output, pool });
         }
-        taps[0] = value;
+        tap_values.insert(Tap::Stem, value);
 
-        for (stage, blocks) in architecture.stages().into_iter().enumerate() {
-            for block in blocks {
+        for (stage, blocks) in Stage::ALL.into_iter().zip(architecture.stages()) {
+            for (index, block) in blocks.into_iter().enumerate() {
                 let shortcut = match block.downsample {
                     Some(downsample) => self.convolution(downsample, value, None, false),
                     None => value,
                 };
                 let last = block.convolutions.len() - 1;
-                for (index, convolution) in block.convolutions.into_iter().enumerate() {
-                    let residual = (index == last).then_some(shortcut);
+                for (position, convolution) in block.convolutions.into_iter().enumerate() {
+                    let residual = (position == last).then_some(shortcut);
                     value = self.convolution(convolution, value, residual, true);
                 }
+                tap_values.insert(Tap::Block(stage, index), value);
             }
-            taps[stage + 1] = value;
+            tap_values.insert(Tap::Stage(stage), value);
         }
 
         value = self.push(|output| Operation::GlobalAveragePool { input: value, output });
         self.linear(value, architecture);
-        Plan { architecture, operations: self.operations, taps }
+        Plan { architecture, operations: self.operations, tap_values }
     }
 
     fn push(&mut self, operation: impl FnOnce(ValueId) -> Operation) -> ValueId {

@@ -9,7 +9,7 @@ use common::{architectures_with_all_layers, relative_difference};
 use model::architecture::{Architecture, Stem, TensorKind};
 use model::engine::{Device, Engine, Input, Normalised};
 use model::network::{Initialisation, ResNet};
-use model::plan::{Plan, Tap};
+use model::plan::{Plan, Stage, Tap};
 use model::random::{self, Uniform};
 use pollster::block_on;
 
@@ -45,13 +45,47 @@ fn assert_agreement(architecture: Architecture, shape: [usize; 3], devices: &[De
     let plan = Plan::from(checkpoint);
     for &device in devices {
         let engine = block_on(Engine::prepare(plan.clone(), device)).unwrap();
-        let output = block_on(engine.run(&Input::Normalised(images.clone()), &Tap::ALL)).unwrap();
+        let output = block_on(engine.run(&Input::Normalised(images.clone()), &Tap::STEM_AND_STAGES)).unwrap();
         let difference = relative_difference(&output.logits.values, &logits);
         assert!(difference < 1e-4, "{architecture} on {device}: logits differ by {difference}");
         for (activation, (shape, values)) in output.activations.iter().zip(&activations) {
             assert_eq!(&activation.shape, shape, "{architecture} on {device}: {:?}", activation.tap);
             let difference = relative_difference(&activation.values, values);
             assert!(difference < 1e-4, "{architecture} on {device}: {:?} differs by {difference}", activation.tap);
+        }
+    }
+}
+
+#[test]
+fn taps_of_blocks_agree_with_the_network_on_every_engine() {
+    for name in ["resnet18", "resnet50"] {
+        let architecture = Architecture::new(name, 5).unwrap();
+        let checkpoint = random::checkpoint(architecture);
+        let (shape, flex) = ([2, 64, 48], BurnDevice::flex());
+        let images = random_images(shape);
+        let data = TensorData::new(images.values().to_vec(), [shape[0], 3, shape[1], shape[2]]);
+        let taps = Tap::all(&architecture);
+        let mut expected: Vec<(Tap, Vec<f32>)> = Vec::new();
+        let network = ResNet::from_checkpoint(&checkpoint, &flex);
+        network.visit_modules(&architecture, Tensor::from_data(data, &flex), |module, output| {
+            let tap = Tap::of_module(module, &architecture);
+            expected.extend(tap.map(|tap| (tap, output.to_data().iter().collect())));
+        });
+        for device in devices() {
+            let engine = block_on(Engine::prepare(Plan::new(&checkpoint), device)).unwrap();
+            let output = block_on(engine.run(&Input::Normalised(images.clone()), &taps)).unwrap();
+            assert_eq!(output.activations.len(), expected.len());
+            for (activation, (tap, values)) in output.activations.iter().zip(&expected) {
+                assert_eq!(activation.tap, *tap);
+                let shape = tap.shape(&architecture, [shape[1], shape[2]]);
+                assert_eq!(shape, Some(activation.shape[1..].try_into().unwrap()), "{name}: {tap}");
+                let difference = relative_difference(&activation.values, values);
+                assert!(difference < 1e-4, "{name} on {device}: {tap} differs by {difference}");
+            }
+            let unknown = Tap::Block(Stage::One, 99);
+            let error = block_on(engine.run(&Input::Normalised(images.clone()), &[unknown])).unwrap_err();
+            assert!(error.to_string().contains("layer1.99"), "{error}");
+            assert_eq!(unknown.shape(&architecture, [64, 48]), None);
         }
     }
 }

@@ -1,11 +1,12 @@
 """`make conformance`: third-party programs check that our server and trainer conform to specifications.
 
-    python conformance.py PROGRAMS [--only client|openapi|events] [--seconds N] [--seed N] [-- ARGUMENTS]
+    python conformance.py PROGRAMS [--only client|openapi|events|feature-maps] [--seconds N] [--seed N] [-- ARGUMENTS]
 
 `client` runs NVIDIA's `tritonclient` (test_*.py), a client of the Open Inference Protocol and Triton's extensions to
 it; `openapi` runs schemathesis, which generates valid and invalid requests from our OpenAPI document and checks every
 response against it. Each of them gets a new server. `events` reads the event files of training runs with TensorBoard
-(test_event_files.py).
+(test_event_files.py). `feature-maps` compares the outputs of layers with PyTorch's (feature_maps.py); it runs only if
+`make bench` has installed PyTorch, which takes several GB.
 """
 
 import argparse
@@ -49,7 +50,21 @@ def run_schemathesis(programs, arguments, extra_arguments):
         return subprocess.run([*command, *extra_arguments], cwd=working_directory).returncode
 
 
-SUITES = {"client": run_client_tests, "openapi": run_schemathesis, "events": run_event_file_tests}
+def run_feature_maps(programs, _, extra_arguments):
+    python = programs.parent / "peers/venv/bin/python"
+    if not python.exists():
+        print(f"skipped: there is no PyTorch at {python}; `make bench` installs it")
+        return 0
+    command = [python, "-B", HERE / "feature_maps.py", programs / "trainer"]
+    return subprocess.run([*command, *extra_arguments]).returncode
+
+
+SUITES = {
+    "client": run_client_tests,
+    "openapi": run_schemathesis,
+    "events": run_event_file_tests,
+    "feature-maps": run_feature_maps,
+}
 
 
 def main():
@@ -72,7 +87,7 @@ def main():
             if run(arguments.programs.resolve(), arguments, extra_arguments) != 0:
                 failed.append(name)
     if failed:
-        sys.exit(f"error: {', '.join(failed)}: server or trainer do not conform")
+        sys.exit(f"error: these suites failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

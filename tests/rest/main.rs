@@ -80,6 +80,7 @@ fn main() {
         with_server("tensors_return_classes", protocol::classification),
         with_server("protocol_errors_have_a_message", protocol::errors),
         with_server("predictions_are_explained", protocol::explanation),
+        with_server("feature_maps_are_returned", protocol::feature_maps),
         with_server("api_is_documented", documentation::documents),
         with_server("responses_have_request_id_and_server_timing", documentation::tracing_headers),
         with_server("server_is_alive_and_ready", process::health),

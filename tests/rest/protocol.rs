@@ -2,9 +2,15 @@
 
 use crate::http::{SharedServer, photo, send};
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use model::checkpoint::Checkpoint;
 use model::classifier::PreparedPhoto;
-use model::preprocess::{ImageBatch, Limits};
+use model::engine::{Device, Engine, Input};
+use model::explain::{Scaling, image_grid};
+use model::plan::{Plan, Stage, Tap};
+use model::preprocess::{ImageBatch, Limits, Photo};
+use pollster::block_on;
 use serde_json::{Value, json};
 use tests::workspace::{SMALL_MODEL, checkpoint};
 
@@ -126,9 +132,31 @@ pub fn explanation(shared: &SharedServer) -> Result<()> {
 
     let png = send(shared.post(&path)?.header("accept", "image/png").body(photo("palace.jpg")?))?;
     ensure!(png.status == 200 && png.header("content-type") == "image/png", "{:?}", png.headers);
-    let overlaid = model::preprocess::Photo::decode(&png.body, &Limits::default())?;
+    let overlaid = Photo::decode(&png.body, &Limits::default())?;
     ensure!((overlaid.width(), overlaid.height()) == (224, 224), "{}x{}", overlaid.width(), overlaid.height());
     let cropped = prepared("palace.jpg")?;
     ensure!(overlaid.pixels() != cropped.pixels(), "the map was not overlaid");
+    Ok(())
+}
+
+/// The picture equals the one of the activations that our own engine computes.
+pub fn feature_maps(shared: &SharedServer) -> Result<()> {
+    let path = format!("/predict?explain=feature-maps&layer=layer2&model={SMALL_MODEL}");
+    let json = shared.predict(&path, photo("palace.jpg")?)?;
+    let maps = &json["feature_maps"];
+    ensure!(maps["layer"] == "layer2" && maps["channels"] == 128 && maps["height"] == 28, "{maps}");
+    let engine = block_on(Engine::prepare(Plan::from(Checkpoint::from_path(checkpoint(SMALL_MODEL))?), Device::Cpu))?;
+    let input = Input::Pixels(prepared("palace.jpg")?);
+    let output = block_on(engine.run(&input, &[Tap::Stage(Stage::Two)]))?;
+    let expected = image_grid(&output.activations[0].values, [128, 1, 28, 28], Scaling::EachImage);
+    let png = STANDARD.decode(maps["png"].as_str().context("no png")?)?;
+    ensure!(Photo::decode(&png, &Limits::default())? == expected, "the picture shows other values");
+
+    let response = send(shared.post(&path)?.header("accept", "image/png").body(photo("palace.jpg")?))?;
+    ensure!(response.status == 200 && response.header("content-type") == "image/png", "{:?}", response.headers);
+    ensure!(response.body == png, "the PNG differs from the one in JSON");
+    let unknown = path.replace("layer2", "layer9");
+    let rejected = send(shared.post(&unknown)?.body(photo("palace.jpg")?))?.json(400)?;
+    ensure!(rejected["error"]["message"].as_str().is_some_and(|message| message.contains("layer4")), "{rejected}");
     Ok(())
 }

@@ -5,6 +5,7 @@ mod commands;
 mod console;
 mod data;
 mod evaluation;
+mod feature_maps;
 mod fetch;
 mod full_screen;
 mod image_grid;
@@ -54,6 +55,8 @@ Examples:
     trainer inspect small.safetensors
   Classify a photo
     trainer predict cat.jpg --checkpoint small.safetensors
+  Show what the layers compute for a photo
+    trainer feature-maps cat.jpg --checkpoint small.safetensors --output maps
   Measure the inference speed
     trainer bench --checkpoint small.safetensors";
 

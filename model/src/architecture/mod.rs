@@ -5,6 +5,7 @@
 //! follow torchvision's `resnet.py`.
 
 mod layers;
+mod modules;
 mod tensors;
 
 pub use layers::{Convolution, MaxPool, ResidualBlock, StemLayers};

@@ -4,7 +4,7 @@
 use super::{Activation, Device, DeviceError, EngineError, Input, Logits, Output};
 use crate::architecture::MaxPool;
 use crate::network::normalise;
-use crate::plan::{FoldedConvolution, Linear, Operation, Plan, Tap, ValueId};
+use crate::plan::{FoldedConvolution, Linear, Operation, Plan, Tap, TapValues, ValueId};
 use burn::tensor::activation::relu;
 use burn::tensor::module::{conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
@@ -15,8 +15,7 @@ pub(super) struct BurnEngine {
     name: Device,
     device: burn::tensor::Device,
     steps: Vec<Step>,
-    /// Value that belongs to each tap.
-    tap_values: [(Tap, ValueId); Tap::ALL.len()],
+    tap_values: TapValues,
     /// Index of the last step that reads each value, after which the value is dropped.
     last_reads: Vec<Option<usize>>,
     classes: usize,
@@ -49,11 +48,15 @@ enum Step {
 impl BurnEngine {
     pub(super) async fn prepare(plan: Plan, name: Device) -> Result<Self, EngineError> {
         let device = open(name).await?;
-        let tap_values = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
+        let tap_values = plan.tap_values().clone();
         let last_reads = plan.last_reads();
         let classes = plan.architecture.classes;
         let steps = plan.operations.into_iter().map(|operation| Step::new(operation, &device)).collect();
         Ok(BurnEngine { name, device, steps, tap_values, last_reads, classes })
+    }
+
+    pub(super) fn tap_values(&self) -> &TapValues {
+        &self.tap_values
     }
 
     pub(super) async fn run(&self, input: &Input, taps: &[Tap]) -> Result<Output, EngineError> {
@@ -72,7 +75,7 @@ impl BurnEngine {
         for (index, step) in self.steps.iter().enumerate() {
             let output = step.run(&values);
             for (activation, tap) in activations.iter_mut().zip(taps) {
-                if self.tap_values.contains(&(*tap, index + 1)) {
+                if self.tap_values.get(*tap) == Some(index + 1) {
                     *activation = Some(output.clone());
                 }
             }

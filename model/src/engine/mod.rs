@@ -132,15 +132,31 @@ impl Engine {
     /// Executes the plan for a batch of any size and resolution. The output also holds the activations at `taps`.
     ///
     /// # Errors
-    /// Returns [`EngineError::InvalidInput`] if the engine rejects the input, [`EngineError::Failed`] if the device
-    /// fails, [`EngineError::NotFinite`] if a logit is infinite or NaN, and [`EngineError::Lost`] if the GPU was lost.
+    /// Returns [`EngineError::InvalidInput`] if the engine rejects the input or the network has no such tap,
+    /// [`EngineError::Failed`] if the device fails, [`EngineError::NotFinite`] if a logit is infinite or NaN, and
+    /// [`EngineError::Lost`] if the GPU was lost.
     pub async fn run(&self, input: &Input, taps: &[Tap]) -> Result<Output, EngineError> {
+        self.check_taps(taps)?;
         match &self.runner {
             Runner::Cpu(engine) => engine.run(input, taps),
             #[cfg(feature = "webgpu")]
             Runner::WebGpu(engine) => engine.run(input, taps).await,
             #[cfg(feature = "burn")]
             Runner::Burn(engine) => engine.run(input, taps).await,
+        }
+    }
+
+    fn check_taps(&self, taps: &[Tap]) -> Result<(), EngineError> {
+        let tap_values = match &self.runner {
+            Runner::Cpu(engine) => engine.tap_values(),
+            #[cfg(feature = "webgpu")]
+            Runner::WebGpu(engine) => engine.tap_values(),
+            #[cfg(feature = "burn")]
+            Runner::Burn(engine) => engine.tap_values(),
+        };
+        match taps.iter().find(|tap| tap_values.get(**tap).is_none()) {
+            Some(tap) => Err(EngineError::InvalidInput(format!("the network has no {tap}"))),
+            None => Ok(()),
         }
     }
 

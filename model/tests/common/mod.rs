@@ -31,7 +31,7 @@ pub fn normalised(images: &ImageBatch) -> Normalised {
 
 /// Runs an engine and returns the logits and the activations at all taps.
 pub fn run(engine: &Engine, input: &Input) -> Output {
-    block_on(engine.run(input, &Tap::ALL)).unwrap()
+    block_on(engine.run(input, &Tap::STEM_AND_STAGES)).unwrap()
 }
 
 /// Returns `max|difference| / max|reference|`.

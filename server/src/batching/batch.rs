@@ -84,9 +84,9 @@ impl Batch {
     /// Runs the batch and replies to every waiter.
     pub fn run(self, engine: &impl Execute, metrics: &BatchingMetrics) {
         let start = Instant::now();
-        let taps = self.waiters.iter().find(|waiter| !waiter.taps.is_empty()).map_or(&[][..], |waiter| waiter.taps);
+        let taps = self.taps();
         metrics.batch_size.observe(self.waiters.len() as f64);
-        match run(engine, &self.input, taps) {
+        match run(engine, &self.input, &taps) {
             Ok((output, device)) => {
                 let inference = start.elapsed();
                 metrics.inference_seconds.observe(inference.as_secs_f64());
@@ -100,6 +100,17 @@ impl Batch {
                 _ => self.run_one_by_one(engine, metrics),
             },
         }
+    }
+
+    /// Returns the taps of all waiters, each once.
+    fn taps(&self) -> Vec<Tap> {
+        let mut taps = Vec::new();
+        for tap in self.waiters.iter().flat_map(|waiter| waiter.taps) {
+            if !taps.contains(tap) {
+                taps.push(*tap);
+            }
+        }
+        taps
     }
 
     fn run_one_by_one(self, engine: &impl Execute, metrics: &BatchingMetrics) {
@@ -132,11 +143,8 @@ impl Waiter {
         metrics.queue_seconds.observe(queue.as_secs_f64());
         let classes = output.logits.classes;
         let logits = Logits { values: output.logits.row(row).to_vec(), batch: 1, classes };
-        let activations = if self.taps.is_empty() {
-            Vec::new()
-        } else {
-            output.activations.iter().map(|activation| activation_of(activation, row)).collect()
-        };
+        let activation = |tap: &Tap| output.activations.iter().find(|activation| activation.tap == *tap);
+        let activations = self.taps.iter().filter_map(activation).map(|found| activation_of(found, row)).collect();
         // Fails if the client has disconnected in the meantime.
         let _ = self.reply.send(Ok(InferenceOutput { logits, activations, device, queue, inference }));
     }
@@ -190,5 +198,33 @@ fn image(input: &Input, index: usize) -> Input {
     match input {
         Input::Pixels(batch) => Input::Pixels(batch.image(index)),
         Input::Normalised(batch) => Input::Normalised(batch.image(index)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{BATCH_SIZES, FakeEngine, grey};
+    use crate::metrics::Metrics;
+    use model::plan::Stage;
+
+    #[test]
+    fn each_image_of_a_batch_gets_its_own_taps() {
+        let taps: [&'static [Tap]; 4] =
+            [&[Tap::Stage(Stage::Two)], &[], &[Tap::Stem, Tap::Stage(Stage::Two)], &[Tap::Stage(Stage::Four)]];
+        let (jobs, outputs): (Vec<_>, Vec<_>) = taps
+            .into_iter()
+            .map(|taps| {
+                let (reply, output) = oneshot::channel();
+                (Job { input: grey(1), taps, queued_at: Instant::now(), reply }, output)
+            })
+            .unzip();
+        Batch::new(jobs, BATCH_SIZES).run(&FakeEngine::Succeeds(2), &Metrics::new().batching("small"));
+        for (mut output, expected) in outputs.into_iter().zip(taps) {
+            let activations = output.try_recv().unwrap().unwrap().activations;
+            let found: Vec<Tap> = activations.iter().map(|activation| activation.tap).collect();
+            assert_eq!(found, expected);
+            assert!(activations.iter().all(|activation| activation.shape[0] == 1));
+        }
     }
 }

@@ -9,6 +9,7 @@ mod convert;
 mod doctor;
 mod dtypes;
 mod evaluate;
+mod feature_maps;
 mod fetch;
 mod import;
 mod inspect;
@@ -37,6 +38,7 @@ pub enum Command {
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
     Report(report::Report),
+    FeatureMaps(feature_maps::FeatureMaps),
     Bench(bench::Bench),
     BenchLoading(bench_loading::BenchLoading),
     BenchTraining(bench_training::BenchTraining),
@@ -55,6 +57,7 @@ impl Command {
             Command::Inspect(arguments) => arguments.run(),
             Command::Predict(arguments) => arguments.run(),
             Command::Report(arguments) => arguments.run(),
+            Command::FeatureMaps(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),
             Command::BenchLoading(arguments) => arguments.run(),
             Command::BenchTraining(arguments) => arguments.run(),

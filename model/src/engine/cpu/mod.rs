@@ -35,7 +35,7 @@ pub use simd::InstructionSet;
 pub use single_convolution::SingleConvolution;
 
 use super::{Activation, Device, EngineError, EngineOptions, Input, Logits, OperationProfile, Output, Precision};
-use crate::plan::{Plan, Tap, ValueId};
+use crate::plan::{Plan, Tap, TapValues, ValueId};
 use blocked_shape::BlockedShape;
 use buffer::SharedMutSlice;
 use convolution_output::{ConvolutionOutput, PixelGrid};
@@ -72,8 +72,7 @@ pub(super) struct CpuEngine {
     steps: Vec<Step>,
     /// Index of the last step that reads each value.
     last_reads: Vec<Option<usize>>,
-    /// Value that belongs to each tap.
-    tap_values: [(Tap, ValueId); Tap::ALL.len()],
+    tap_values: TapValues,
     classes: usize,
     /// Layouts of input shapes, the most recently used one last.
     layouts: Mutex<Vec<Arc<ExecutionLayout>>>,
@@ -100,11 +99,15 @@ impl CpuEngine {
         }
         let threads = ThreadPool::new(options.threads.map(NonZero::get)).map_err(failed)?;
         let last_reads = plan.last_reads();
-        let tap_values = Tap::ALL.map(|tap| (tap, plan.tap(tap)));
+        let tap_values = plan.tap_values().clone();
         let classes = plan.architecture.classes;
         let steps = steps::pack(plan, algorithms, set, &threads);
         let (layouts, workspaces) = (Mutex::default(), WorkspacePool::default());
         Ok(CpuEngine { set, threads, steps, last_reads, tap_values, classes, layouts, workspaces })
+    }
+
+    pub fn tap_values(&self) -> &TapValues {
+        &self.tap_values
     }
 
     pub fn run(&self, input: &Input, taps: &[Tap]) -> Result<Output, EngineError> {
@@ -174,7 +177,7 @@ impl CpuEngine {
             self.step(index, layout, workspace);
             let (shape, range) = (&layout.shapes[step.output], &layout.ranges[step.output]);
             observe(step, shape, start.elapsed());
-            let is_output = |activation: &&mut Activation| self.tap_values.contains(&(activation.tap, step.output));
+            let is_output = |activation: &&mut Activation| self.tap_values.get(activation.tap) == Some(step.output);
             for activation in activations.iter_mut().filter(is_output) {
                 shape.unpack_nchw(&workspace.arena[range.clone()], &mut activation.values);
                 activation.shape[1..].copy_from_slice(&[shape.channels, shape.height, shape.width]);

@@ -34,7 +34,7 @@ mod workspace;
 use super::winograd::WinogradVariant;
 use super::{Device, EngineError, EngineOptions};
 use crate::architecture::Convolution;
-use crate::plan::{Operation, Plan, Tap, ValueId};
+use crate::plan::{Operation, Plan, TapValues};
 use dispatch_plan::DispatchPlan;
 use gpu::Gpu;
 use kernel_selection::select_winograd;
@@ -64,7 +64,7 @@ pub(super) struct WebGpuEngine {
     weights: Vec<Option<wgpu::Buffer>>,
     /// Index of the last step that reads each value; `None` for the logits.
     last_reads: Vec<Option<usize>>,
-    tap_values: [(Tap, ValueId); Tap::ALL.len()],
+    tap_values: TapValues,
     classes: usize,
     /// Workspaces that no run uses; the most recently used one is last.
     idle_workspaces: Mutex<Vec<Workspace>>,
@@ -114,7 +114,7 @@ impl WebGpuEngine {
             steps,
             weights: weights?,
             last_reads: plan.last_reads(),
-            tap_values: Tap::ALL.map(|tap| (tap, plan.tap(tap))),
+            tap_values: plan.tap_values().clone(),
             classes: plan.architecture.classes,
             idle_workspaces: Mutex::default(),
         })

@@ -4,10 +4,14 @@ use super::super::{Activation, EngineError, Input, Logits, Output};
 use super::WebGpuEngine;
 use super::packed_input::PackedInput;
 use super::workspace::Workspace;
-use crate::plan::{Plan, Tap, ValueId};
+use crate::plan::{Plan, Tap, TapValues, ValueId};
 use wgpu::BufferUsages;
 
 impl WebGpuEngine {
+    pub fn tap_values(&self) -> &TapValues {
+        &self.tap_values
+    }
+
     /// Executes the plan for a batch of any size. The output also holds the activations at `taps`.
     ///
     /// # Errors
@@ -128,6 +132,6 @@ impl WebGpuEngine {
     }
 
     fn tap_value(&self, tap: Tap) -> ValueId {
-        self.tap_values.iter().find(|(other, _)| *other == tap).expect("every tap has a value").1
+        self.tap_values.get(tap).expect("`Engine::run` accepts only taps of the network")
     }
 }

@@ -1,12 +1,13 @@
 //! `POST /predict`: classifies the photos of a request.
 
 mod accept;
-mod overlay;
+mod feature_maps;
+mod options;
 
 use crate::app::App;
 use crate::decode_pool::DecodePermit;
 use crate::error::ApiError;
-use crate::inference::{self, EXPLANATION_TAPS};
+use crate::inference;
 use crate::memory::Reservation;
 use crate::middleware::hold_memory::ReservedUntilSent;
 use crate::middleware::observe::{PhaseTimings, RequestedModel};
@@ -18,41 +19,17 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use feature_maps::FeatureMaps;
 use futures_util::future::try_join_all;
 use model::classifier::PreparedPhoto;
-use model::engine::Input;
-use model::explain::Explanation;
+use model::engine::{Activation, Input};
+use model::explain::{Explanation, overlay};
 use model::prediction::{Failure, Prediction};
 use model::preprocess::ImageBatch;
-use serde::{Deserialize, Serialize};
+use options::{Explain, PredictOptions};
+use serde::Serialize;
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
-
-/// Default number of classes in a prediction.
-const DEFAULT_TOP_K: usize = 5;
-
-/// Query parameters. Numbers are parsed by us, for better error messages.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct PredictOptions {
-    /// Number of classes to return, the most likely first; at most all classes of the model.
-    #[param(value_type = Option<u64>, minimum = 1, example = 5)]
-    top_k: Option<String>,
-    /// Name of the model; the default model if absent.
-    model: Option<String>,
-    /// `cam` adds a class activation map for the most likely class. With `Accept: image/png` the response is the map,
-    /// overlaid on the cropped photo.
-    #[param(inline, value_type = Option<ExplanationMethod>)]
-    explain: Option<String>,
-}
-
-/// How to explain a prediction.
-#[derive(ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[expect(dead_code, reason = "schema of a parameter that we parse ourselves")]
-enum ExplanationMethod {
-    Cam,
-}
+use utoipa::ToSchema;
 
 /// The prediction for one photo.
 #[derive(Serialize, ToSchema)]
@@ -63,6 +40,9 @@ pub struct PhotoPrediction {
     /// Present with `?explain=cam`.
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Explanation>,
+    /// Present with `?explain=feature-maps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature_maps: Option<FeatureMaps>,
 }
 
 /// The result for one of several photos.
@@ -113,7 +93,7 @@ enum PredictResponse {
         (Vec<u8> = "image/*", example = "the bytes of a photo"),
     )),
     responses(
-        (status = OK, description = "a prediction, or a list of results; as PNG, a class activation map",
+        (status = OK, description = "a prediction, or a list of results; as PNG, a class activation map or feature maps",
             content((PredictResponse = "application/json"), (Vec<u8> = "image/png"))),
         (status = BAD_REQUEST, description = "invalid request", body = Failure),
         (status = UNAUTHORIZED, description = "API key missing", body = Failure),
@@ -143,7 +123,7 @@ pub async fn predict(
     let requested_model = RequestedModel(model.name().to_owned());
     let upload_reservation = Arc::new(reservation);
     let classifier = PhotoClassifier { app, model, upload_reservation: upload_reservation.clone(), top_k, explain };
-    let as_png = explain && accept::prefers_png(&headers);
+    let as_png = explain.is_some() && accept::prefers_png(&headers);
     let result = if is_list {
         classifier.classify_list(photos, as_png).await
     } else {
@@ -169,15 +149,15 @@ struct PhotoClassifier {
     /// Memory reserved for the encoded photos, which the decode pool holds too.
     upload_reservation: Arc<Reservation>,
     top_k: usize,
-    explain: bool,
+    explain: Option<Explain>,
 }
 
 /// A photo that was classified.
 struct ClassifiedPhoto {
     prediction: PhotoPrediction,
-    /// The cropped photo, if an explanation was requested.
+    /// The cropped photo, if a class activation map was requested.
     image: Option<ImageBatch>,
-    /// Memory reserved for the image.
+    /// Memory reserved for the image and its explanation.
     reservation: Reservation,
 }
 
@@ -192,14 +172,15 @@ impl PhotoClassifier {
         let (photo, permit) = (photos.remove(0)?, self.app.decode_pool.acquire()?);
         let ClassifiedPhoto { prediction, image, reservation } = self.classify(photo, permit).await?;
         let (timing, reservation) = (prediction.prediction.timing_ms, Arc::new(reservation));
-        let mut response = match (prediction.explanation, image) {
-            (Some(explanation), Some(image)) if as_png => {
+        let mut response = match prediction {
+            PhotoPrediction { explanation: Some(explanation), .. } if as_png => {
+                let image = image.expect("the image is kept for a class activation map");
                 let reserved = (self.upload_reservation.clone(), reservation.clone());
-                let draw = move || overlay::png(&image, &explanation.map);
-                let png = self.app.decode_pool.run(reserved, draw).await?;
-                ([(header::CONTENT_TYPE, "image/png")], png).into_response()
+                let draw = move || overlay(&image, &explanation.map).to_png();
+                png_response(self.app.decode_pool.run(reserved, draw).await?)
             }
-            (explanation, _) => Json(PhotoPrediction { explanation, ..prediction }).into_response(),
+            PhotoPrediction { feature_maps: Some(feature_maps), .. } if as_png => png_response(feature_maps.png),
+            prediction => Json(prediction).into_response(),
         };
         response.extensions_mut().insert(PhaseTimings(timing));
         Ok((response, reservation))
@@ -261,37 +242,52 @@ impl PhotoClassifier {
         let PhotoClassifier { app, model, upload_reservation, top_k, explain } = self;
         let prepare = app.decode_pool.prepare(permit, photo, upload_reservation.clone(), model.metadata.clone());
         let (PreparedPhoto { image, region, decode_ms, preprocess_ms }, decode_wait) = prepare.await?;
-        let reservation = app.memory.reserve(image.pixels().len() * (1 + usize::from(*explain)))?;
-        let (taps, image_to_explain) = if *explain { (EXPLANATION_TAPS, Some(image.clone())) } else { (&[][..], None) };
-        let outputs = inference::run(model, [Input::Pixels(image)], taps).await;
+        let explanation_memory = match explain {
+            Some(Explain::ClassActivationMap) => image.pixels().len(),
+            Some(Explain::FeatureMaps(tap)) => FeatureMaps::memory(**tap, &model.metadata),
+            None => 0,
+        };
+        let reservation = app.memory.reserve(image.pixels().len() + explanation_memory)?;
+        let image_to_explain = (*explain == Some(Explain::ClassActivationMap)).then(|| image.clone());
+        let outputs = inference::run(model, [Input::Pixels(image)], explain.map_or(&[][..], Explain::taps)).await;
         let output = outputs.map_err(|error| inference::api_error(model, error))?.remove(0);
 
         let timing = inference::timing(decode_ms, preprocess_ms, decode_wait + output.queue, output.inference);
         let prediction =
             Prediction::new(&model.id, &model.metadata, output.device, (&output.logits, 0), *top_k, timing);
-        let top_class = prediction.predictions[0].index;
-        let explanation = inference::explain(model, &output, top_class).map(|map| Explanation { map, region });
-        let prediction = PhotoPrediction { prediction, explanation };
-        Ok(ClassifiedPhoto { prediction, image: image_to_explain, reservation })
+        let mut photo = ClassifiedPhoto {
+            prediction: PhotoPrediction { prediction, explanation: None, feature_maps: None },
+            image: image_to_explain,
+            reservation,
+        };
+        match explain {
+            Some(Explain::ClassActivationMap) => {
+                let top_class = photo.prediction.prediction.predictions[0].index;
+                let map = inference::explain(model, &output, top_class);
+                photo.prediction.explanation = map.map(|map| Explanation { map, region });
+                Ok(photo)
+            }
+            Some(Explain::FeatureMaps(_)) => self.draw_feature_maps(photo, output.activations).await,
+            None => Ok(photo),
+        }
+    }
+
+    /// Adds the feature maps of the only activation to a photo.
+    async fn draw_feature_maps(
+        &self,
+        mut photo: ClassifiedPhoto,
+        activations: Vec<Activation>,
+    ) -> Result<ClassifiedPhoto, ApiError> {
+        let draw = move || {
+            photo.prediction.feature_maps = activations.first().map(FeatureMaps::draw);
+            photo
+        };
+        self.app.decode_pool.run(self.upload_reservation.clone(), draw).await
     }
 }
 
-impl PredictOptions {
-    fn top_k(&self) -> Result<usize, ApiError> {
-        let Some(text) = &self.top_k else { return Ok(DEFAULT_TOP_K) };
-        match text.parse() {
-            Ok(0) | Err(_) => Err(ApiError::malformed(format!("invalid top_k {text:?}: expected a positive integer"))),
-            Ok(top_k) => Ok(top_k),
-        }
-    }
-
-    fn explain(&self) -> Result<bool, ApiError> {
-        match self.explain.as_deref() {
-            None => Ok(false),
-            Some("cam") => Ok(true),
-            Some(other) => Err(ApiError::malformed(format!("invalid explain {other:?}: expected `cam`"))),
-        }
-    }
+fn png_response(png: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "image/png")], png).into_response()
 }
 
 #[cfg(test)]

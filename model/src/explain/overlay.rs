@@ -1,7 +1,7 @@
 //! Overlays a class activation map on the image that it explains.
 
-use model::explain::ActivationMap;
-use model::preprocess::{ImageBatch, Photo};
+use super::ActivationMap;
+use crate::preprocess::{ImageBatch, Photo};
 
 /// Colour of the maximum of the map.
 const COLOUR: [f32; 3] = [255.0, 64.0, 0.0];
@@ -9,20 +9,18 @@ const COLOUR: [f32; 3] = [255.0, 64.0, 0.0];
 /// Opacity of the overlay at the maximum of the map.
 const OPACITY: f32 = 0.6;
 
-/// Encodes the first image of a batch with the map over it as a PNG, at the size of the image.
-pub fn png(image: &ImageBatch, map: &ActivationMap) -> Vec<u8> {
+/// Paints a map with values from 0 to 1 over the first image of a batch, at the size of the image.
+pub fn overlay(image: &ImageBatch, map: &ActivationMap) -> Photo {
     let [_, height, width] = image.shape();
-    let mut rgba = Vec::with_capacity(height * width * 4);
+    let mut pixels = Vec::with_capacity(height * width * 3);
     for (index, pixel) in image.pixels().chunks_exact(3).take(height * width).enumerate() {
         let strength = OPACITY * sample(map, (index / width, height), (index % width, width));
-        rgba.extend(pixel.iter().zip(COLOUR).map(|(&from, to)| {
+        pixels.extend(pixel.iter().zip(COLOUR).map(|(&from, to)| {
             let from = f32::from(from);
             (from + (to - from) * strength).round() as u8
         }));
-        rgba.push(255);
     }
-    let photo = Photo::from_rgba(width as u32, height as u32, &rgba).expect("the buffer has width * height pixels");
-    photo.to_png()
+    Photo::new(width as u32, height as u32, pixels).expect("the buffer has width * height pixels")
 }
 
 /// Interpolates the map bilinearly at a pixel of the image.
@@ -45,13 +43,12 @@ fn neighbours(pixel: usize, pixels: usize, cells: usize) -> (usize, usize, f32) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::preprocess::Limits;
 
     #[test]
     fn pixels_are_coloured_by_their_activation() {
         let image = ImageBatch::new(vec![100; 8 * 8 * 3], [1, 8, 8], [0.0; 3], [1.0; 3]).unwrap();
         let map = ActivationMap { values: vec![1.0, 0.0, 0.0, 0.0], height: 2, width: 2 };
-        let photo = Photo::decode(&png(&image, &map), &Limits::default()).unwrap();
+        let photo = overlay(&image, &map);
         let pixel = |x: usize, y: usize| &photo.pixels()[(y * 8 + x) * 3..][..3];
         assert_eq!((photo.width(), photo.height()), (8, 8));
         assert_eq!(pixel(0, 0), [193, 78, 40]);
