@@ -9,7 +9,7 @@ use super::winograd_tiling::WinogradTiling;
 use super::*;
 use crate::architecture::{Architecture, Convolution, Stem};
 use crate::engine::{Engine, Normalised};
-use crate::plan::{FoldedConvolution, Operation};
+use crate::plan::{FoldedConvolution, Operation, Tap, ValueId};
 use crate::preprocess::ImageBatch;
 use crate::random::{self, Uniform};
 use pollster::block_on;
