@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Arguments;
+use model::checkpoint::{Checkpoint, Metadata};
 use model::prediction::{PhotoOutcome, Prediction};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ fn main() {
         data::bare_trial("predict_writes_csv", writes_csv),
         data::bare_trial("predictions_equal_the_servers", equals_the_server),
         data::bare_trial("convert_preserves_predictions", convert),
+        data::bare_trial("calibration_is_applied_by_trainer_and_server", calibration),
         data::bare_trial("inspect_describes_the_bundled_checkpoints", inspect),
         data::bare_trial("rejects_invalid_arguments", rejects_invalid_arguments),
     ];
@@ -180,6 +182,43 @@ fn convert() -> Result<()> {
             assert_agreement(before.prediction()?, after.prediction()?)?;
         }
     }
+    Ok(())
+}
+
+/// The sample photos show no class of the small model, so they only serve as input.
+fn calibration() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (path, converted) = (folder.path().join("calibrated.safetensors"), folder.path().join("f32.safetensors"));
+    let checkpoint = Checkpoint::from_path(workspace::root().join(RESNET18))?;
+    let metadata = checkpoint.metadata().clone();
+    let metadata = Metadata { temperature: Some(4.0), rejection_threshold: Some(1.0), ..metadata };
+    checkpoint.with_metadata(metadata)?.save(&path)?;
+    successful_stdout(&trainer(["convert", utf8(&path)?, utf8(&converted)?, "--dtype", "f32"])?)?;
+    let predict = |checkpoint: &str| {
+        let output = trainer(["predict", "samples/cat.jpg", "--checkpoint", checkpoint, "--json"])?;
+        successful_stdout(&output)?;
+        Ok::<_, anyhow::Error>(json_lines(&output)?[0].prediction()?.clone())
+    };
+    let (raw, calibrated) = (predict(RESNET18)?, predict(utf8(&converted)?)?);
+    ensure!((raw.below_threshold, calibrated.below_threshold) == (None, Some(true)), "{raw:?} {calibrated:?}");
+    // Division of the logits by 4 takes the fourth root of each ratio of probabilities.
+    let log_ratio = |prediction: &Prediction| {
+        let [first, second, ..] = &prediction.predictions[..] else { panic!("five classes") };
+        (first.probability / second.probability).ln()
+    };
+    ensure!((log_ratio(&raw) / log_ratio(&calibrated) - 4.0).abs() < 0.05, "{raw:?} {calibrated:?}");
+
+    let server = Server::start_with(["--model", &format!("mine={}", path.display())])?;
+    let photo = std::fs::read(workspace::root().join("samples/cat.jpg"))?;
+    let response = reqwest::blocking::Client::new().post(format!("{}/predict", server.url())).body(photo).send()?;
+    let from_server: Prediction = response.error_for_status()?.json()?;
+    ensure!(from_server.below_threshold == Some(true), "{from_server:?}");
+    assert_agreement(&calibrated, &from_server)?;
+
+    let table = trainer(["predict", "samples/cat.jpg", "--checkpoint", utf8(&path)?])?;
+    ensure!(successful_stdout(&table)?.contains("The model is not confident"), "the table has no note");
+    let table = trainer(["inspect", utf8(&converted)?])?;
+    ensure!(successful_stdout(&table)?.contains("rejection threshold"), "the threshold is not shown");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoint, Metadata};
 use crate::engine::{Device, EngineError, EngineOptions, FallbackEngine, Input, Logits, OnFallback, Output};
 use crate::explain::{ClassifierWeights, Explanation};
 use crate::plan::Tap;
-use crate::prediction::{ModelId, Prediction, Timing, top_k};
+use crate::prediction::{ModelId, Prediction, Timing, top_k_indices};
 use crate::preprocess::{CroppedDecode, ImageBatch, Limits, Photo, PhotoError, Region};
 use web_time::Instant;
 
@@ -163,7 +163,7 @@ impl Classifier {
         let region = prepared.region;
         let (prediction, Output { logits, activations }) =
             self.run(prepared, queue_ms, k, &[ClassifierWeights::TAP]).await?;
-        let most_likely = top_k(&logits, 0, &self.metadata.labels, 1)[0].index;
+        let most_likely = top_k_indices(logits.row(0), 1)[0];
         let map = weights.cam(&activations[0], 0, most_likely).relu_normalised();
         Ok((prediction, Explanation { map, region }))
     }

@@ -1,4 +1,4 @@
-//! Predictions: softmax, top-k, and the serialised types that the command line, the REST API and the page share.
+//! Predictions: probabilities, top-k, and the serialised types that the command line, the REST API and the page share.
 
 use crate::checkpoint::Metadata;
 use crate::engine::{Device, Logits};
@@ -22,7 +22,7 @@ pub struct ClassScore {
     pub label: String,
     /// Index of the class in the logits.
     pub index: usize,
-    /// Probability: softmax over all classes.
+    /// Probability: softmax over the logits of all classes, divided by the model's temperature if it has one.
     pub probability: f32,
 }
 
@@ -56,6 +56,10 @@ pub struct Prediction {
     pub architecture: String,
     /// Name of the device that computed the prediction, such as `cpu` or `webgpu`.
     pub backend: String,
+    /// Whether the probability of the most likely class is below the model's rejection threshold, so that the prediction
+    /// should not be trusted. Absent if the model has no threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below_threshold: Option<bool>,
     pub timing_ms: Timing,
 }
 
@@ -83,12 +87,16 @@ impl Prediction {
         k: usize,
         timing_ms: Timing,
     ) -> Self {
+        let predictions = top_k(logits, row, metadata, k);
+        let best = predictions.first().map(|best| best.probability);
+        let below_threshold = best.zip(metadata.rejection_threshold).map(|(best, threshold)| best < threshold);
         Prediction {
-            predictions: top_k(logits, row, &metadata.labels, k),
+            predictions,
             model: id.name.clone(),
             version: id.version.clone(),
             architecture: metadata.architecture.name(),
             backend: device.to_string(),
+            below_threshold,
             timing_ms,
         }
     }
@@ -164,40 +172,52 @@ pub enum PhotoOutcome {
     Failure(Failure),
 }
 
-/// Returns the probability of every class from a row of logits.
+/// Returns the probability of every class from a row of logits of the model with this metadata: softmax over the logits
+/// divided by the model's temperature (Guo et al., 2017, <https://arxiv.org/abs/1706.04599>).
 ///
 /// ```
-/// use model::prediction::softmax;
+/// use model::architecture::Architecture;
+/// use model::checkpoint::Metadata;
+/// use model::prediction::probabilities;
 ///
-/// assert_eq!(softmax(&[1.0, 1.0]), [0.5, 0.5]);
+/// let metadata = Metadata::new(Architecture::new("resnet18", 2)?);
+/// assert_eq!(probabilities(&metadata, &[1.0, 1.0]), [0.5, 0.5]);
+/// # Ok::<(), model::architecture::ArchitectureError>(())
 /// ```
-pub fn softmax(logits: &[f32]) -> Vec<f32> {
+pub fn probabilities(metadata: &Metadata, logits: &[f32]) -> Vec<f32> {
+    let temperature = metadata.temperature.unwrap_or(1.0);
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let exponentials: Vec<f32> = logits.iter().map(|logit| ((logit - largest) / temperature).exp()).collect();
     let sum: f32 = exponentials.iter().sum();
     exponentials.into_iter().map(|value| value / sum).collect()
 }
 
 /// Returns the `k` most likely classes of image `row` in descending order, or all classes if there are fewer. Equal
-/// probabilities are ordered by index. `labels` holds the label of every class.
+/// logits are ordered by index. `metadata` is that of the model.
 ///
 /// ```
+/// use model::architecture::Architecture;
+/// use model::checkpoint::Metadata;
 /// use model::engine::Logits;
 /// use model::prediction::top_k;
 ///
+/// let metadata = Metadata::new(Architecture::new("resnet18", 3)?);
 /// let logits = Logits { values: vec![0.5, 2.0, -1.0], batch: 1, classes: 3 };
-/// let labels = ["ant", "bee", "cat"].map(str::to_owned);
-/// let top = top_k(&logits, 0, &labels, 2);
-/// assert_eq!((top[0].label.as_str(), top[1].label.as_str()), ("bee", "ant"));
+/// let top = top_k(&logits, 0, &metadata, 2);
+/// assert_eq!((top[0].label.as_str(), top[1].label.as_str()), ("1", "0"));
+/// # Ok::<(), model::architecture::ArchitectureError>(())
 /// ```
-pub fn top_k(logits: &Logits, row: usize, labels: &[String], k: usize) -> Vec<ClassScore> {
-    let probabilities = softmax(logits.row(row));
-    let score = |index: usize| ClassScore { label: labels[index].clone(), index, probability: probabilities[index] };
-    top_k_indices(&probabilities, k).into_iter().map(score).collect()
+pub fn top_k(logits: &Logits, row: usize, metadata: &Metadata, k: usize) -> Vec<ClassScore> {
+    let logits = logits.row(row);
+    let probabilities = probabilities(metadata, logits);
+    let label = |index: usize| metadata.labels[index].clone();
+    let score = |index| ClassScore { label: label(index), index, probability: probabilities[index] };
+    // The order of the logits, because different logits may have equal probabilities after rounding.
+    top_k_indices(logits, k).into_iter().map(score).collect()
 }
 
 /// Returns the indices of the `k` largest values in descending order, or of all values if there are fewer. Equal
-/// values are ordered by index. Probabilities and logits give the same order.
+/// values are ordered by index.
 pub fn top_k_indices(values: &[f32], k: usize) -> Vec<usize> {
     let descending = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -213,24 +233,71 @@ pub fn top_k_indices(values: &[f32], k: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::architecture::Architecture;
+
+    fn metadata(temperature: Option<f32>, rejection_threshold: Option<f32>) -> Metadata {
+        let labels = ["a", "b", "c"].map(str::to_owned).to_vec();
+        let architecture = Architecture::new("resnet18", 3).unwrap();
+        Metadata { labels, temperature, rejection_threshold, ..Metadata::new(architecture) }
+    }
 
     #[test]
-    fn softmax_does_not_overflow() {
-        let probabilities = softmax(&[1000.0, 1000.0, -1000.0]);
-        assert_eq!(probabilities, [0.5, 0.5, 0.0]);
+    fn probabilities_do_not_overflow() {
+        for temperature in [None, Some(1.0), Some(0.05)] {
+            let probabilities = probabilities(&metadata(temperature, None), &[1000.0, 1000.0, -1000.0]);
+            assert_eq!(probabilities, [0.5, 0.5, 0.0]);
+        }
+    }
+
+    /// Expected values: `scipy.special.softmax(numpy.array([3, 1, -2]) / T)`.
+    #[test]
+    fn temperature_divides_the_logits() {
+        for (temperature, expected) in [
+            (None, [0.875_600_6, 0.118_499_66, 0.005_899_75]),
+            (Some(2.5), [0.631_048_5, 0.283_548_37, 0.085_403_13]),
+            (Some(0.5), [0.981_970_01, 0.017_985_41, 0.000_044_58]),
+        ] {
+            let actual = probabilities(&metadata(temperature, None), &[3.0, 1.0, -2.0]);
+            assert!(actual.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{temperature:?}: {actual:?}");
+        }
     }
 
     #[test]
     fn top_k_is_sorted_with_ties_by_index() {
         let logits = Logits { values: vec![9.0, 9.0, 9.0, 0.0, 2.0, 2.0], batch: 2, classes: 3 };
-        let labels = ["a", "b", "c"].map(str::to_owned);
-        let top = top_k(&logits, 1, &labels, 2);
+        let top = top_k(&logits, 1, &metadata(None, None), 2);
         assert_eq!(
             top.iter().map(|score| (score.label.as_str(), score.index)).collect::<Vec<_>>(),
             [("b", 1), ("c", 2)]
         );
         assert!((top[0].probability - 0.4683).abs() < 1e-4, "{top:?}");
-        assert_eq!(top_k(&logits, 0, &labels, 10).len(), 3);
+        assert_eq!(top_k(&logits, 0, &metadata(None, None), 10).len(), 3);
+    }
+
+    #[test]
+    fn order_does_not_depend_on_the_temperature() {
+        let logits = Logits { values: vec![1.0, 2.0, 30.0], batch: 1, classes: 3 };
+        let top = top_k(&logits, 0, &metadata(Some(0.05), None), 3);
+        assert_eq!(top.iter().map(|score| score.index).collect::<Vec<_>>(), [2, 1, 0]);
+        assert_eq!((top[1].probability, top[2].probability), (0.0, 0.0), "both are rounded to 0");
+    }
+
+    #[test]
+    fn predictions_below_the_rejection_threshold_are_marked() {
+        let logits = Logits { values: vec![0.0, 0.0, -1000.0], batch: 1, classes: 3 };
+        let id = ModelId::from_bytes("pets", b"");
+        for (threshold, below_threshold, json) in [
+            (None, None, ""),
+            (Some(0.5), Some(false), r#""below_threshold":false,"#),
+            (Some(0.51), Some(true), r#""below_threshold":true,"#),
+        ] {
+            let metadata = metadata(None, threshold);
+            let prediction = Prediction::new(&id, &metadata, Device::Cpu, (&logits, 0), 1, Timing::default());
+            assert_eq!(prediction.below_threshold, below_threshold);
+            let text = serde_json::to_string(&prediction).unwrap();
+            assert!(text.contains(&format!(r#""backend":"cpu",{json}"timing_ms""#)), "{text}");
+            assert_eq!(serde_json::from_str::<Prediction>(&text).unwrap(), prediction);
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use model::checkpoint::Metadata;
 use model::engine::{Activation, Device, EngineError, Input, Logits, Output};
 use model::explain::ClassifierWeights;
 use model::plan::Tap;
-use model::preprocess::{ImageBatch, Preprocessing};
+use model::preprocess::ImageBatch;
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
@@ -74,14 +74,9 @@ pub fn grey(grey: u8) -> Input {
 
 fn metadata(classes: usize) -> Metadata {
     Metadata {
-        version: 1,
-        architecture: Architecture::new("resnet18", classes).unwrap(),
         classes: (0..classes).map(|index| format!("n{index}")).collect(),
         labels: (0..classes).map(|index| format!("label {index}")).collect(),
-        preprocessing: Preprocessing::default(),
-        provenance: None,
-        recipe: None,
-        metrics: None,
+        ..Metadata::new(Architecture::new("resnet18", classes).unwrap())
     }
 }
 
@@ -97,6 +92,13 @@ pub fn model_with_engine(name: &str, classes: usize, engine: FakeEngine) -> Mode
 pub fn loading_model(name: &str) -> (Model, std::sync::mpsc::Sender<()>) {
     let (go, wait) = std::sync::mpsc::channel();
     (build_model(name, 2, &Metrics::new(), move || Ok(wait.recv().map(|()| FakeEngine::Succeeds(2))?)), go)
+}
+
+/// Returns a model with two classes, a temperature and a rejection threshold.
+pub fn calibrated_model(temperature: f32, rejection_threshold: f32) -> Model {
+    let (temperature, rejection_threshold) = (Some(temperature), Some(rejection_threshold));
+    let metadata = Metadata { temperature, rejection_threshold, ..metadata(2) };
+    Model { metadata: metadata.into(), ..model("calibrated", 2) }
 }
 
 /// Creates a model whose weights are its name.

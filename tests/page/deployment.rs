@@ -1,10 +1,10 @@
-//! The page's content security policy, and models that are replaced while the page is open.
+//! The page's content security policy, models that are replaced while the page is open, and calibrated models.
 
 use crate::browser::Environment;
 use crate::rest;
 use anyhow::{Context, Result, ensure};
 use model::architecture::Architecture;
-use model::checkpoint::Dtype;
+use model::checkpoint::{Checkpoint, Dtype, Metadata};
 use model::random;
 use serde_json::Value;
 use tests::agreement::assert_agreement;
@@ -96,5 +96,22 @@ pub fn loads_replaced_weights(environment: &Environment) -> Result<()> {
         let view = browser.classify_sample("cat").await?;
         ensure!(view.ran_in_page(), "{view:?}");
         view.check_shows(&new[0])
+    })
+}
+
+/// The temperature is applied in the page, and an answer below the rejection threshold has a notice.
+pub fn marks_answers_below_the_threshold(environment: &Environment) -> Result<()> {
+    let checkpoint = Checkpoint::from_path(workspace::checkpoint(SMALL_MODEL))?;
+    let metadata = Metadata { temperature: Some(3.0), rejection_threshold: Some(1.0), ..checkpoint.metadata().clone() };
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("calibrated.safetensors");
+    checkpoint.with_metadata(metadata)?.save(&path)?;
+    let server = Server::start_with(["--model", &format!("calibrated={}", path.display())])?;
+    environment.with_browser(&server, |browser| async move {
+        let view = browser.open().await?;
+        ensure!(view.not_confident.is_empty(), "a notice without an answer: {view:?}");
+        let view = browser.classify_sample("palace").await?;
+        ensure!(view.ran_in_page() && view.not_confident.contains("not confident"), "{view:?}");
+        view.check_agreement_on_sample(&browser, "palace").await
     })
 }

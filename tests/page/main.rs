@@ -55,6 +55,7 @@ fn main() {
         bare_trial("simd128_kernels_agree_with_scalar_kernels", with(kernels::simd128_agrees_with_scalar)),
         bare_trial("page_runs_no_injected_code", with(deployment::runs_no_injected_code)),
         bare_trial("page_loads_replaced_weights", with(deployment::loads_replaced_weights)),
+        bare_trial("page_marks_answers_below_the_threshold", with(deployment::marks_answers_below_the_threshold)),
         bare_trial("page_without_workers_uses_the_server", with(failures::uses_server_without_workers)),
         bare_trial("page_restarts_a_crashed_worker", with(failures::restarts_crashed_worker)),
         bare_trial("page_rejects_weights_with_a_wrong_hash", with(failures::rejects_weights_with_wrong_hash)),
@@ -84,6 +85,7 @@ fn agrees_with_rest(environment: &Environment) -> Result<()> {
         ensure!(view.ran_in_page(), "{view:?}");
         ensure!(["tabby", "tiger cat", "Egyptian cat"].contains(&view.top_label.as_str()), "{view:?}");
         ensure!(view.milliseconds.ends_with(" ms"), "{view:?}");
+        ensure!(view.not_confident.is_empty(), "the model has no rejection threshold: {view:?}");
         // The page never displays a probability as certain or impossible.
         ensure!(view.displayed_probabilities.iter().all(|text| text != "0 %" && text != "100 %"), "{view:?}");
 

@@ -32,6 +32,8 @@ pub struct View {
     pub badge: String,
     /// The computing time of the answer, with its unit.
     pub milliseconds: String,
+    /// The notice about an answer below the model's rejection threshold.
+    pub not_confident: String,
     /// The message that does not belong to a photo.
     pub notice: String,
     /// The error messages about the photo and the model.
@@ -60,6 +62,7 @@ const READ_VIEW: &str = r#"
         displayed_probabilities: all("probability").map(data => data.innerText),
         badge: text("badge"),
         milliseconds: text("milliseconds"),
+        not_confident: text("not-confident"),
         notice: text("notice"),
         error: text("error"),
         class_list: text("class-list"),

@@ -1,4 +1,4 @@
-//! `trainer`: the command line for training, evaluation, import, conversion and inspection of ResNets, for
+//! `trainer`: the command line for training, evaluation, calibration, import, conversion and inspection of ResNets, for
 //! classification of photos, and for benchmarks. This file parses the command line; `commands` holds the sub-commands.
 
 mod commands;
@@ -45,6 +45,8 @@ Examples:
     trainer pack --data photos --output shards
   Evaluate the trained network
     trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
+  Make the probabilities of the trained network match its accuracy
+    trainer calibrate runs/finetune-1/best.safetensors --data photos --output calibrated.safetensors
   Import PyTorch weights, with the names of the classes
     trainer import resnet18.pth resnet18.safetensors --labels names.txt
   Download published weights, with labels and preprocessing

@@ -41,16 +41,29 @@ fn is_pytorch(path: &Path) -> Result<bool> {
     Ok(may_be_pytorch && start.get(8) != Some(&b'{'))
 }
 
-/// Saves a checkpoint that was made from `input`.
+/// Checks that a checkpoint made from `input` can be saved as `output`.
 ///
 /// # Errors
-/// Returns an error if `output` is the same file as `input`, or if it cannot be written.
-pub fn save(checkpoint: &Checkpoint, input: &CheckpointSource, output: &Path) -> Result<()> {
+/// Returns an error if `output` is the same file as `input`, or if its folder does not exist.
+pub fn check_output(input: &CheckpointSource, output: &Path) -> Result<()> {
     if let CheckpointSource::File(input) = input
         && let (Ok(from), Ok(to)) = (input.canonicalize(), output.canonicalize())
         && from == to
     {
         bail!("cannot overwrite the input {}; choose another file for the output", input.display());
     }
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("cannot write {}: there is no folder {}", output.display(), folder.display());
+    }
+    Ok(())
+}
+
+/// Saves a checkpoint that was made from `input`.
+///
+/// # Errors
+/// Returns the errors of [`check_output`], or an error if `output` cannot be written.
+pub fn save(checkpoint: &Checkpoint, input: &CheckpointSource, output: &Path) -> Result<()> {
+    check_output(input, output)?;
     Ok(checkpoint.save(output)?)
 }

@@ -1,10 +1,11 @@
-//! `trainer import`, `convert` and `inspect` on files: results and error messages.
+//! `trainer import`, `convert`, `calibrate` and `inspect` on files: results and error messages.
 
 mod common;
 
-use common::{command, expect_success, expect_success_with_stderr, text};
+use common::{command, expect_success, expect_success_with_stderr, test_folder, text, train_arguments};
 use model::architecture::Architecture;
 use model::checkpoint::{Checkpoint, Metadata};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
@@ -117,6 +118,49 @@ fn ambiguous_architecture_causes_a_note() {
     expect_success(root, &["import", "v1.safetensors", "stride1.safetensors", "--stem", "imagenet-stride1"]);
     let result = expect_success(root, &["inspect", "stride1.safetensors"]);
     assert!(result.contains("resnet50_v1, stem imagenet-stride1"), "{result}");
+}
+
+#[test]
+fn calibrate_stores_temperature_and_threshold_and_training_drops_them() {
+    let folder = test_folder();
+    let root = folder.path();
+    expect_success(root, &train_arguments(&["--epochs", "2", "--output", "run"]));
+    let input = "run/last.safetensors";
+    let calibrate = |more: &[&str]| [&["calibrate", input, "--data", "photos/train"][..], more].concat();
+    let (json, notes) = expect_success_with_stderr(root, &calibrate(&["--output", "out.safetensors", "--json"]));
+    assert!(notes.contains("broken.jpg") && notes.contains("imprecise with only 24 photos"), "{notes}");
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["photos"], &report["skipped"]), (&24.into(), &1.into()));
+    assert!(report["after"]["loss"].as_f64() <= report["before"]["loss"].as_f64(), "{report}");
+
+    let [before, after] = [input, "out.safetensors"].map(|file| Checkpoint::from_path(root.join(file)).unwrap());
+    let Metadata { version, temperature, rejection_threshold, .. } = *after.metadata();
+    assert_eq!(version, 2);
+    let number = |key: &str| report[key].as_f64().map(|number| number as f32);
+    assert_eq!((number("temperature"), number("rejection_threshold")), (temperature, rejection_threshold));
+    let without = Metadata { temperature: None, rejection_threshold: None, ..after.metadata().clone() };
+    assert_eq!(after.with_metadata(without).unwrap().to_bytes(), before.to_bytes(), "nothing else is changed");
+    let evaluate = ["evaluate", "--checkpoint", "out.safetensors", "--data", "photos/train", "--json"];
+    let evaluation: Value = serde_json::from_str(&expect_success(root, &evaluate)).unwrap();
+    assert_eq!(evaluation["top1"], report["top1"]);
+    let loss = |value: &Value| value["loss"].as_f64().unwrap();
+    assert!((loss(&evaluation) - loss(&report["after"])).abs() < 1e-9, "{evaluation} {report}");
+    assert!(expect_success(root, &calibrate(&["--output", "out.safetensors"])).contains("rejection threshold"));
+
+    let train = ["--data", "photos", "--recipe", "finetune", "--checkpoint", "out.safetensors", "--image-size", "32"];
+    expect_success(
+        root,
+        &[&train[..], &["--device", "cpu", "--batch-size", "8", "--epochs", "1", "--output", "again"]].concat(),
+    );
+    let again = Checkpoint::from_path(root.join("again/last.safetensors")).unwrap();
+    assert_eq!((again.metadata().version, again.metadata().temperature), (1, None));
+
+    let error = |arguments: &[&str]| expect_failure(root, arguments);
+    assert!(error(&calibrate(&["--output", input])).contains("choose another file"));
+    assert!(error(&calibrate(&["--output", "none/out.safetensors"])).contains("no folder none"));
+    assert!(error(&calibrate(&[])).contains("--output"));
+    let few = ["calibrate", input, "--data", "photos", "--output", "few.safetensors"];
+    assert!(error(&few).contains("at least 10 photos, but only 8"));
 }
 
 #[test]

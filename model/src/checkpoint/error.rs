@@ -2,6 +2,7 @@
 
 use super::dtype::Dtype;
 use crate::architecture::ArchitectureError;
+use std::ops::RangeInclusive;
 
 /// Error of reading, creating or converting a checkpoint. Each variant names the tensor, offset or count at fault.
 /// Messages are complete: none relies on a chain of sources.
@@ -39,8 +40,12 @@ pub enum CheckpointError {
     #[error("tensor {name:?}: an int8 matrix of {rows} rows needs finite scales {name}.scale, F32 of shape [{rows}]")]
     InvalidScales { name: String, rows: usize },
 
-    #[error("unsupported metadata version {found}; this program reads version {supported}")]
-    MetadataVersion { found: u64, supported: u32 },
+    #[error("unsupported metadata version {found}; this program reads versions 1 to {newest}")]
+    MetadataVersion { found: u64, newest: u32 },
+    #[error("unknown metadata field {name:?}; a newer version of this program is needed to read this checkpoint")]
+    UnknownMetadataField { name: String },
+    #[error("metadata field {name:?} must be a number from {} to {}", range.start(), range.end())]
+    MetadataRange { name: String, range: RangeInclusive<f32> },
     #[error("the metadata is invalid: {0}")]
     InvalidMetadata(serde_json::Error),
     #[error("the metadata lists {found} {what}, but the network has {expected} classes")]

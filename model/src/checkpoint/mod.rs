@@ -76,7 +76,7 @@ impl Checkpoint {
     /// Returns an error if the metadata is invalid, if the tensors are not exactly those of its architecture, or if a
     /// value is not finite or a variance negative.
     pub fn new(metadata: Metadata, tensors: BTreeMap<String, Vec<f32>>) -> Result<Self, CheckpointError> {
-        metadata.validate()?;
+        let metadata = metadata.validated()?;
         let architecture = metadata.architecture.name();
         let mut tensors = tensors;
         let mut stored = BTreeMap::new();
@@ -162,7 +162,7 @@ impl Checkpoint {
     /// # Errors
     /// Returns an error if the metadata is invalid, or if its architecture has other tensors.
     pub fn with_metadata(self, metadata: Metadata) -> Result<Self, CheckpointError> {
-        metadata.validate()?;
+        let metadata = metadata.validated()?;
         let shapes: TensorShapes =
             self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
         check_shapes(&metadata.architecture, &shapes)?;

@@ -173,8 +173,11 @@ fn rejects_invalid_metadata() {
     let json = checkpoint().metadata().to_json().unwrap();
     let read = |json: &str| Checkpoint::from_bytes(&rewritten(&bytes, Some(json), |_, view| Some(view)));
     assert!(read(&json).is_ok());
-    let error = read(&json.replace(r#""version":1"#, r#""version":2"#)).unwrap_err();
-    assert_eq!(error.to_string(), "unsupported metadata version 2; this program reads version 1");
+    for version in [0, 3] {
+        let error = read(&json.replace(r#""version":1"#, &format!(r#""version":{version}"#))).unwrap_err();
+        let expected = format!("unsupported metadata version {version}; this program reads versions 1 to 2");
+        assert_eq!(error.to_string(), expected);
+    }
     let error = read(&json.replace(r#""n0","#, "")).unwrap_err();
     assert!(matches!(error, E::ClassCount { what: "classes", found: 2, expected: 3 }), "{error}");
     let error = read(&json.replace(r#"resnet18"#, "resnet34")).unwrap_err();
@@ -183,6 +186,78 @@ fn rejects_invalid_metadata() {
         assert!(matches!(read(&json.replace(from, to)), Err(E::InvalidMetadata(_))), "{from} -> {to}");
     }
     assert!(matches!(read(""), Err(E::InvalidMetadata(_))));
+}
+
+/// Returns the metadata of the small network with the fields of version 2.
+fn calibrated() -> Metadata {
+    Metadata { temperature: Some(1.3), rejection_threshold: Some(0.61), ..checkpoint().metadata().clone() }
+}
+
+#[test]
+fn version_2_round_trips_and_version_1_is_unchanged() {
+    let (original, bytes) = int8();
+    let written = original.clone().with_metadata(calibrated()).unwrap();
+    let json = written.metadata().to_json().unwrap();
+    let fields = r#""std":[0.229,0.224,0.225]},"temperature":1.3,"rejection_threshold":0.61,"provenance""#;
+    assert!(json.starts_with(r#"{"version":2,"#) && json.contains(fields), "{json}");
+
+    let read = Checkpoint::from_bytes(&written.to_bytes()).unwrap();
+    assert_eq!(read.metadata(), written.metadata());
+    assert_eq!((read.metadata().version, read.metadata().temperature), (2, Some(1.3)));
+    assert_eq!(read.to_bytes(), written.to_bytes());
+    let converted = read.convert(Dtype::F16).unwrap();
+    assert_eq!(converted.metadata(), written.metadata());
+
+    let without = Metadata { temperature: None, rejection_threshold: None, ..read.metadata().clone() };
+    let without = read.with_metadata(without).unwrap();
+    assert_eq!(without.to_bytes(), bytes, "the bytes are those of a checkpoint that was never calibrated");
+    assert!(original.metadata().to_json().unwrap().starts_with(r#"{"version":1,"architecture""#));
+}
+
+#[test]
+fn unknown_fields_are_ignored_in_version_1_and_rejected_in_version_2() {
+    let (original, bytes) = int8();
+    let read = |json: &str| Checkpoint::from_bytes(&rewritten(&bytes, Some(json), |_, view| Some(view)));
+    let version_1 = original.metadata().to_json().unwrap();
+    let version_2 = calibrated().to_json().unwrap();
+    for (name, at) in [("smoothing", r#"{"version""#), ("widths", r#"{"name""#)] {
+        let field = at.replacen('{', &format!(r#"{{"{name}":[1],"#), 1);
+        assert_eq!(read(&version_1.replace(at, &field)).unwrap().metadata(), original.metadata());
+        let error = read(&version_2.replace(at, &field)).unwrap_err();
+        let expected = format!(
+            "unknown metadata field {name:?}; a newer version of this program is needed to read this checkpoint"
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+    let unknown = r#"{"temperature":"warm","rejection_threshold":7,"version""#;
+    let ignored = read(&version_1.replace(r#"{"version""#, unknown)).unwrap();
+    assert_eq!(ignored.metadata(), original.metadata(), "version 1 does not have the fields of version 2");
+}
+
+#[test]
+fn fields_of_version_2_have_bounds() {
+    let (original, bytes) = int8();
+    let read = |json: &str| Checkpoint::from_bytes(&rewritten(&bytes, Some(json), |_, view| Some(view)));
+    let json = calibrated().to_json().unwrap();
+    for (field, values, range) in [
+        ("\"temperature\":1.3", ["0", "-1", "0.049", "20.1", "1e30", "null", "\"1\""], "0.05 to 20"),
+        ("\"rejection_threshold\":0.61", ["-0.1", "1.01", "1e30", "null", "[]", "true", "\"1\""], "0 to 1"),
+    ] {
+        let name = field.split(':').next().unwrap();
+        for value in values {
+            let error = read(&json.replace(field, &format!("{name}:{value}"))).unwrap_err();
+            assert_eq!(error.to_string(), format!("metadata field {name} must be a number from {range}"), "{value}");
+        }
+    }
+    for number in ["0.05", "20"] {
+        assert!(read(&json.replace("1.3", number)).is_ok(), "{number}");
+    }
+    for temperature in [f32::NAN, f32::INFINITY, 0.0] {
+        let invalid = Metadata { temperature: Some(temperature), ..calibrated() };
+        let error = original.clone().with_metadata(invalid).unwrap_err();
+        assert!(matches!(error, E::MetadataRange { .. }), "{error}");
+    }
+    assert!(matches!(read(&json.replace("1.3", "NaN")), Err(E::InvalidMetadata(_))));
 }
 
 #[test]

@@ -33,6 +33,12 @@ struct ModelDescription<'a> {
     /// Human-readable class names by index, not necessarily unique.
     labels: &'a [String],
     input: ModelInput<'a>,
+    /// Number by which logits are divided before softmax; 1 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f32>,
+    /// Probability of the most likely class below which predictions should not be trusted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejection_threshold: Option<f32>,
     /// Origin and licence of the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     provenance: Option<&'a str>,
@@ -75,6 +81,8 @@ impl<'a> ModelDescription<'a> {
             classes: metadata.labels.len(),
             labels: &metadata.labels,
             input: ModelInput { size: [side, side], preprocessing: &metadata.preprocessing },
+            temperature: metadata.temperature,
+            rejection_threshold: metadata.rejection_threshold,
             provenance: metadata.provenance.as_deref(),
             bytes: model.weights.len(),
             sha256: &model.id.version,
@@ -85,7 +93,7 @@ impl<'a> ModelDescription<'a> {
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{app, get};
+    use crate::fixture::{app, app_with_model, calibrated_model, get};
     use serde_json::json;
 
     #[tokio::test]
@@ -102,6 +110,15 @@ mod tests {
             "bytes": 5, "sha256": null, "weights": null,
         });
         assert_eq!(small, expected);
+    }
+
+    #[tokio::test]
+    async fn calibration_is_listed() {
+        let models = get(&app_with_model(calibrated_model(2.0, 0.75)), "/models").await.json();
+        assert_eq!(
+            [&models["models"][0]["temperature"], &models["models"][0]["rejection_threshold"]],
+            [&json!(2.0), &json!(0.75)]
+        );
     }
 
     #[tokio::test]

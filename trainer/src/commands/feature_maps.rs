@@ -96,7 +96,7 @@ impl FeatureMaps {
 
         let (device, options) = (self.device_args.device, self.device_args.into());
         let outputs = NetworkOutputs::compute(&checkpoint, &image, &layers, device, options)?;
-        let classes = top_k(&outputs.logits, 0, &checkpoint.metadata().labels, self.top_k as usize);
+        let classes = top_k(&outputs.logits, 0, checkpoint.metadata(), self.top_k as usize);
         let mut folder = MapFolder::new(&self.output);
         folder.write_filters(&checkpoint)?;
         outputs.layers.iter().try_for_each(|output| folder.write_layer(output))?;

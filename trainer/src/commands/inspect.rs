@@ -90,7 +90,8 @@ impl<'a> FileReport<'a> {
     }
 
     fn table(&self) -> Table {
-        let Metadata { architecture, labels, classes, preprocessing, provenance, recipe, metrics, .. } = self.metadata;
+        let Metadata { architecture, labels, classes, preprocessing, temperature, .. } = self.metadata;
+        let Metadata { rejection_threshold, provenance, recipe, metrics, .. } = self.metadata;
         let crop = preprocessing.crop;
         let stem = serde_json::to_value(architecture.stem).ok();
         let stem = stem.as_ref().and_then(|stem| stem.as_str()).unwrap_or_default();
@@ -118,6 +119,8 @@ impl<'a> FileReport<'a> {
                 ),
             ),
         ];
+        rows.extend(temperature.iter().map(|value| ("temperature", value.to_string())));
+        rows.extend(rejection_threshold.iter().map(|value| ("rejection threshold", value.to_string())));
         rows.extend(provenance.iter().map(|text| ("provenance", text.clone())));
         rows.extend(recipe.iter().map(|value| ("recipe", value.to_string())));
         rows.extend(metrics.iter().map(|value| ("metrics", value.to_string())));

@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod bench_loading;
 mod bench_training;
+mod calibrate;
 mod class_names;
 mod convert;
 mod doctor;
@@ -20,6 +21,7 @@ mod predict;
 mod report;
 mod roofline;
 mod train;
+mod validation_photos;
 
 pub use train::Train;
 
@@ -30,6 +32,7 @@ use clap::Subcommand;
 pub enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
+    Calibrate(calibrate::Calibrate),
     Import(import::Import),
     Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
@@ -49,6 +52,7 @@ impl Command {
         match self {
             Command::Train(arguments) => arguments.run(),
             Command::Evaluate(arguments) => arguments.run(),
+            Command::Calibrate(arguments) => arguments.run(),
             Command::Import(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
             Command::Doctor(arguments) => arguments.run(),

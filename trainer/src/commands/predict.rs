@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 /// Classify photos
 ///
 /// Reads JPEG, PNG, WebP, GIF and BMP, whatever the extensions of the files. If a photo cannot be read, an error takes the place
-/// of its classes, the others are still classified, and the exit status is 1.
+/// of its classes, the others are still classified, and the exit status is 1. Probabilities are those of `trainer calibrate` if the
+/// checkpoint was calibrated, and predictions below its rejection threshold are marked.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Predict {
@@ -50,6 +51,10 @@ Examples:
   trainer predict cat.jpg --checkpoint resnet50_v1-imagenet
   trainer predict photos/ --checkpoint mine.safetensors --json > answers.jsonl
   trainer predict photos/ --checkpoint mine.safetensors --top-k 1 --csv answers.csv";
+
+/// Line below a table, if the prediction is below the rejection threshold.
+const NOT_CONFIDENT: &str =
+    "  The model is not confident: its best answer is below the rejection threshold of the checkpoint.\n";
 
 /// A line of `--json`.
 #[derive(Serialize)]
@@ -148,14 +153,15 @@ fn json(file: &Path, outcome: &PhotoOutcome) -> Result<String> {
 fn table(file: &Path, outcome: &PhotoOutcome) -> String {
     match outcome {
         PhotoOutcome::Failure(failure) => format!("{}\n  {}\n", file.display(), failure.error.message),
-        PhotoOutcome::Prediction(Prediction { predictions, backend, timing_ms, .. }) => {
+        PhotoOutcome::Prediction(Prediction { predictions, backend, below_threshold, timing_ms, .. }) => {
             let mut table = console::table();
             for ranked in predictions {
                 table.add_row([format!("{:.1} %", 100.0 * ranked.probability), ranked.label.clone()]);
             }
             console::align_right(&mut table, [0]);
             let table = table.trim_fmt();
-            format!("{}  ({:.0} ms on {backend})\n{table}\n", file.display(), timing_ms.total)
+            let note = if *below_threshold == Some(true) { NOT_CONFIDENT } else { "" };
+            format!("{}  ({:.0} ms on {backend})\n{table}\n{note}", file.display(), timing_ms.total)
         }
     }
 }

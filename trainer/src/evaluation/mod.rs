@@ -4,14 +4,20 @@
 mod calibration;
 mod class_similarity;
 mod confusion_matrix;
+mod labelled_logits;
 mod metrics;
 mod predictions;
+mod rejection;
+mod temperature;
 
 pub use calibration::{Calibration, ReliabilityBin};
 pub use class_similarity::ClassSimilarity;
 pub use confusion_matrix::{ClassFigures, ConfusedPair, ConfusionMatrix};
+pub use labelled_logits::LabelledLogits;
 pub use metrics::{Evaluation, EvaluationSums};
 pub use predictions::{EvaluationDetails, PhotoPrediction};
+pub use rejection::{Rejection, rejection_threshold};
+pub use temperature::{FittedTemperature, fit_temperature};
 
 use crate::data::{DataLoader, SkippedSample};
 use anyhow::Result;

@@ -5,8 +5,9 @@ use super::metrics::{Evaluation, EvaluationSums, cross_entropy};
 use crate::data::{DataLoader, SkippedSample};
 use crate::learning::class_rank;
 use anyhow::{Result, ensure};
+use model::checkpoint::Metadata;
 use model::engine::Engine;
-use model::prediction::{softmax, top_k_indices};
+use model::prediction::{probabilities, top_k_indices};
 
 /// Number of the most likely classes that are kept for each photo.
 const TOP: usize = 5;
@@ -39,11 +40,12 @@ pub struct EvaluationDetails {
 }
 
 impl PhotoPrediction {
-    fn new(sample: usize, logits: &[f32], class: usize) -> Self {
-        let probabilities = softmax(logits);
+    /// Creates the prediction of the model with this metadata from the logits of a sample.
+    pub fn new(metadata: &Metadata, sample: usize, logits: &[f32], class: usize) -> Self {
+        let probabilities = probabilities(metadata, logits);
         let top = top_k_indices(logits, TOP).into_iter().map(|index| (index, probabilities[index])).collect();
         let (class_probability, rank) = (probabilities[class], class_rank(logits, class));
-        PhotoPrediction { sample, class, top, class_probability, rank, loss: cross_entropy(logits, class) }
+        PhotoPrediction { sample, class, top, class_probability, rank, loss: cross_entropy(metadata, logits, class) }
     }
 
     /// Returns the most likely class.
@@ -62,21 +64,21 @@ impl PhotoPrediction {
 }
 
 impl EvaluationDetails {
-    /// Classifies all photos of the loader.
+    /// Classifies all photos of the loader with the engine of the checkpoint that has this metadata.
     ///
     /// # Errors
     /// Returns an error if the device fails, if no photo could be decoded, or if `should_stop` returns true.
     pub fn compute(
         engine: &Engine,
         loader: DataLoader,
-        classes: usize,
+        metadata: &Metadata,
         should_stop: impl Fn() -> bool,
     ) -> Result<Self> {
         let (mut sums, mut confusion, mut predictions) =
-            (EvaluationSums::default(), ConfusionMatrix::new(classes), Vec::new());
+            (EvaluationSums::default(), ConfusionMatrix::new(metadata.architecture.classes), Vec::new());
         let skipped = super::classify_samples(engine, loader, &should_stop, |sample, logits, class| {
-            sums.add(logits, class);
-            let prediction = PhotoPrediction::new(sample, logits, class);
+            sums.add(metadata, logits, class);
+            let prediction = PhotoPrediction::new(metadata, sample, logits, class);
             confusion.add(class, prediction.predicted());
             predictions.push(prediction);
         })?;

@@ -79,7 +79,7 @@ impl EvaluationReport {
         let sample_loader =
             SampleLoader { samples: samples.clone(), preprocessing, transform: Transform::Eval, cache: None };
         let loader = DataLoader::new(sample_loader, batches, threads);
-        let details = EvaluationDetails::compute(&engine, loader, metadata.classes.len(), should_stop)?;
+        let details = EvaluationDetails::compute(&engine, loader, metadata, should_stop)?;
         let duration = start.elapsed();
         let photos = with_photos.then(|| ReportPhotos::new(&details, &samples, checkpoint, &engine)).transpose()?;
         Ok(EvaluationReport {

@@ -34,6 +34,9 @@ pub fn initial_weights(recipe: &Recipe, checkpoint: Option<Checkpoint>, classes:
         classes: classes.to_vec(),
         labels: labels(classes, &old),
         preprocessing: preprocessing(&old.preprocessing, recipe),
+        // Temperature and threshold are not valid for the weights after training.
+        temperature: None,
+        rejection_threshold: None,
         provenance: Some(provenance(recipe, old.provenance.as_deref())),
         recipe: None,
         metrics: None,
@@ -134,6 +137,18 @@ mod tests {
         let weights = initial_weights(&Recipe::finetune_with(&[]), Some(known()), &known().metadata().classes).unwrap();
         assert_eq!(weights.values("fc.weight"), known().values("fc.weight"));
         assert_eq!(weights.metadata().labels, ["ant", "bee", "cat"]);
+    }
+
+    #[test]
+    fn calibration_of_the_initial_checkpoint_is_dropped() {
+        let metadata = known().metadata().clone();
+        let metadata = Metadata { temperature: Some(1.5), rejection_threshold: Some(0.5), ..metadata };
+        let calibrated = known().with_metadata(metadata).unwrap();
+        for classes in [&calibrated.metadata().classes.clone(), &names(&["ant", "bee"])] {
+            let weights = initial_weights(&Recipe::finetune_with(&[]), Some(calibrated.clone()), classes).unwrap();
+            let Metadata { version, temperature, rejection_threshold, .. } = *weights.metadata();
+            assert_eq!((version, temperature, rejection_threshold), (1, None, None));
+        }
     }
 
     #[test]

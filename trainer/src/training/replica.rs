@@ -208,7 +208,7 @@ impl<'a> Replica<'a> {
                 sums.skipped += (batch.len() - classes.len()) as f64;
                 let logits = classify(rows);
                 let rows = logits.chunks_exact(dataset.classes.len()).zip(classes);
-                rows.for_each(|(row, class)| sums.add(row, class));
+                rows.for_each(|(row, class)| sums.add(metadata, row, class));
             }
             return Ok(sums);
         }
@@ -229,7 +229,7 @@ impl<'a> Replica<'a> {
         self.reporter().show(DisplayEvent::PhotosStarted { task: PhotoTask::Validation, count });
         let result = result.and_then(|engine| {
             classify_samples(&engine, loader, should_stop, |_, logits, class| {
-                sums.add(logits, class);
+                sums.add(metadata, logits, class);
                 self.reporter().show(DisplayEvent::PhotosDone(1));
             })
         });

@@ -7,8 +7,12 @@ use crate::session::{Readiness, Session};
 use leptos::prelude::*;
 use model::prediction::ClassScore;
 
-/// Probability of the most likely class below which the answer is presented as uncertain.
+/// Probability of the most likely class below which the answer is presented as uncertain, if the model has no rejection
+/// threshold.
 const UNCERTAIN_BELOW: f32 = 0.3;
+
+/// Notice about an answer below the model's rejection threshold.
+const NOT_CONFIDENT: &str = "The model is not confident in this answer.";
 
 #[component]
 pub fn AnswerPanel() -> impl IntoView {
@@ -50,10 +54,12 @@ fn AnswerDetails(answer: Answer) -> impl IntoView {
     let session = expect_context::<Session>();
     let best = answer.prediction.predictions.first().cloned();
     let few_classes = session.model.get_untracked().filter(|model| model.has_few_classes()).map(|model| model.classes);
+    let below_threshold = answer.prediction.below_threshold;
     let heading = best.map(|best| {
+        let uncertain = below_threshold.unwrap_or(best.probability < UNCERTAIN_BELOW);
         let lead = match few_classes {
             Some(classes) => format!("Of the {classes} things this model recognises, this looks most like"),
-            None if best.probability < UNCERTAIN_BELOW => "Not certain, but it may be".to_owned(),
+            None if uncertain => "Not certain, but it may be".to_owned(),
             None => "This looks like".to_owned(),
         };
         view! {
@@ -63,9 +69,12 @@ fn AnswerDetails(answer: Answer) -> impl IntoView {
             </p>
         }
     });
+    let notice = (below_threshold == Some(true))
+        .then(|| view! { <p class="not-confident" data-testid="not-confident">{NOT_CONFIDENT}</p> });
     view! {
         <div class="result" data-testid="result">
             {heading}
+            {notice}
             <ClassBars ranked=answer.prediction.predictions.clone() />
             <Timing answer />
         </div>
@@ -111,5 +120,7 @@ fn announcement(answer: &Answer) -> String {
     let Some(best) = answer.prediction.predictions.first() else { return String::new() };
     let (label, probability) = (&best.label, percent(best.probability));
     let (time, badge) = (milliseconds(answer.prediction.timing_ms.total), answer.badge());
-    format!("{label}, {probability}. Computed in {time} ({badge}).")
+    let notice =
+        if answer.prediction.below_threshold == Some(true) { format!(" {NOT_CONFIDENT}") } else { String::new() };
+    format!("{label}, {probability}.{notice} Computed in {time} ({badge}).")
 }

@@ -314,6 +314,20 @@ mod tests {
         assert!(prediction["timing_ms"]["queue"].as_f64().unwrap() > 0.0, "{prediction}");
     }
 
+    /// The fake engine returns the logits 1 and 0 for a black photo: 1 / (1 + exp(-1 / 2)) is 0.6225.
+    #[tokio::test]
+    async fn temperature_and_rejection_threshold_are_applied() {
+        for (threshold, below_threshold) in [(0.62, false), (0.63, true)] {
+            let app = fixture::app_with_model(fixture::calibrated_model(2.0, threshold));
+            let prediction = fixture::post(&app, "/predict", JPEG, photo(0)).await.json();
+            let probability = prediction["predictions"][0]["probability"].as_f64().unwrap();
+            assert!((probability - 0.622_459_3).abs() < 1e-6, "{prediction}");
+            assert_eq!(prediction["below_threshold"], below_threshold);
+        }
+        let prediction = post("/predict", photo(0)).await.json();
+        assert_eq!(prediction.get("below_threshold"), None, "{prediction}");
+    }
+
     #[tokio::test]
     async fn several_photos_return_results_in_order() {
         let (content_type, body) = form(&[("file", &photo(1)), ("file", b"no photo"), ("file", &photo(3))]);

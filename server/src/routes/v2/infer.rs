@@ -61,7 +61,7 @@ struct BinarySize {
 #[schema(as = Data)]
 #[serde(untagged)]
 enum OutputData {
-    /// Logits `[n, classes]`.
+    /// Logits `[n, classes]`, not divided by the model's temperature.
     Logits(Vec<f32>),
     /// Classes as `logit:index:label`, the most likely first.
     Classes(Vec<String>),
@@ -101,7 +101,8 @@ enum InferErrors {
 /// Compute the logits, or the most likely classes, of cropped images
 ///
 /// The input `images` takes pixels; the input `input` takes pixels after subtracting the mean and dividing by the
-/// standard deviation, both listed by `/models`. Tensors are sent as JSON, or as binary data after the JSON.
+/// standard deviation, both listed by `/models`. Tensors are sent as JSON, or as binary data after the JSON. Logits are
+/// not divided by the model's temperature, which `/models` lists too.
 #[utoipa::path(
     post, path = "/v2/models/{model}/infer", tag = "Open Inference Protocol",
     params(

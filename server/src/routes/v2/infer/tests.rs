@@ -18,10 +18,14 @@ fn request(greys: &[u8], output: Value) -> (String, Vec<u8>) {
 }
 
 async fn infer(path: &str, greys: &[u8], output: Value) -> TestResponse {
+    infer_with(&app(), path, greys, output).await
+}
+
+async fn infer_with(app: &Arc<App>, path: &str, greys: &[u8], output: Value) -> TestResponse {
     let (json, binary) = request(greys, output);
     let http = axum::http::Request::post(path).header(HEADER_LENGTH, json.len());
     let body = [json.into_bytes(), binary].concat();
-    fixture::send(&app(), http.body(body.into()).unwrap()).await
+    fixture::send(app, http.body(body.into()).unwrap()).await
 }
 
 #[tokio::test]
@@ -50,6 +54,19 @@ async fn classes_are_logit_index_and_label() {
     assert_eq!(output["data"][2], "1.000000:200:label 200");
     let json = infer("/v2/models/small/infer", &[0], json!({ "classification": 9 })).await.json();
     assert_eq!(json["outputs"][0]["shape"], json!([1, 2]));
+}
+
+/// Clients of the protocol compute their own probabilities.
+#[tokio::test]
+async fn logits_are_not_divided_by_the_temperature() {
+    let app = fixture::app_with_model(fixture::calibrated_model(2.0, 0.9));
+    for (parameters, expected) in [
+        (json!({}), json!([1.0, 0.0])),
+        (json!({ "classification": 2 }), json!(["1.000000:0:label 0", "0.000000:1:label 1"])),
+    ] {
+        let json = infer_with(&app, "/v2/models/calibrated/infer", &[0], parameters).await.json();
+        assert_eq!(json["outputs"][0]["data"], expected);
+    }
 }
 
 #[tokio::test]
