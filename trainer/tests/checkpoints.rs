@@ -126,7 +126,7 @@ fn calibrate_stores_temperature_and_threshold_and_training_drops_them() {
     let root = folder.path();
     expect_success(root, &train_arguments(&["--epochs", "2", "--output", "run"]));
     let input = "run/last.safetensors";
-    let calibrate = |more: &[&str]| [&["calibrate", input, "--data", "photos/train"][..], more].concat();
+    let calibrate = |more: &[&'static str]| [&["calibrate", input, "--data", "photos/train"][..], more].concat();
     let (json, notes) = expect_success_with_stderr(root, &calibrate(&["--output", "out.safetensors", "--json"]));
     assert!(notes.contains("broken.jpg") && notes.contains("imprecise with only 24 photos"), "{notes}");
     let report: Value = serde_json::from_str(&json).unwrap();

@@ -26,9 +26,9 @@ const FEW_PHOTOS: usize = 200;
 /// Calibrate the probabilities of a checkpoint on validation photos
 ///
 /// Determines the temperature T, from 0.05 to 20, for which the probabilities softmax(logits / T) have the smallest mean
-/// cross-entropy, and the rejection threshold: the largest probability that keeps 95 % of the correct predictions. Predictions
-/// whose best class is less likely are marked by all programs. Both numbers are stored in a copy of the checkpoint. Weights,
-/// and the order of classes in predictions, remain the same.
+/// cross-entropy, and the rejection threshold: the largest probability that keeps 95 % of the correct predictions. All programs
+/// mark predictions whose best class is less likely. Both numbers are stored in a copy of the checkpoint. Weights, and the
+/// order of classes in predictions, remain the same.
 ///
 /// Use photos on which the checkpoint was not trained. The logits of all photos are kept in memory: 200 MB for 50,000 photos
 /// of 1000 classes. The input is not modified; an existing file OUT is replaced.

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 /// Classify photos
 ///
 /// Reads JPEG, PNG, WebP, GIF and BMP, whatever the extensions of the files. If a photo cannot be read, an error takes the place
-/// of its classes, the others are still classified, and the exit status is 1. Probabilities are those of `trainer calibrate` if the
-/// checkpoint was calibrated, and predictions below its rejection threshold are marked.
+/// of its classes, the others are still classified, and the exit status is 1. If the checkpoint has a rejection threshold (see
+/// `trainer calibrate`), predictions below it are marked.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Predict {
@@ -54,7 +54,7 @@ Examples:
 
 /// Line below a table, if the prediction is below the rejection threshold.
 const NOT_CONFIDENT: &str =
-    "  The model is not confident: its best answer is below the rejection threshold of the checkpoint.\n";
+    " The model is not confident: its best answer is below the rejection threshold of the checkpoint.\n";
 
 /// A line of `--json`.
 #[derive(Serialize)]

@@ -27,7 +27,7 @@ impl Rejection {
         let kept: Vec<_> = predictions.iter().filter(|prediction| prediction.confidence() >= threshold).collect();
         let correct = kept.iter().filter(|prediction| prediction.is_correct()).count();
         Rejection {
-            rejected: 1.0 - kept.len() as f64 / predictions.len() as f64,
+            rejected: (predictions.len() - kept.len()) as f64 / predictions.len() as f64,
             precision: correct as f64 / kept.len() as f64,
         }
     }
