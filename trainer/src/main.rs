@@ -2,6 +2,7 @@
 //! classification of photos, and for benchmarks. This file parses the command line; `commands` holds the sub-commands.
 
 mod commands;
+mod comparison;
 mod console;
 mod data;
 mod evaluation;
@@ -47,6 +48,8 @@ Examples:
     trainer evaluate --checkpoint runs/finetune-1/best.safetensors --data photos
   Make the probabilities of the trained network match its accuracy
     trainer calibrate runs/finetune-1/best.safetensors --data photos --output calibrated.safetensors
+  Compare two networks on the same photos
+    trainer compare runs/finetune-1/best.safetensors runs/finetune-2/best.safetensors --data photos
   Import PyTorch weights, with the names of the classes
     trainer import resnet18.pth resnet18.safetensors --labels names.txt
   Download published weights, with labels and preprocessing

@@ -21,6 +21,17 @@ pub fn open_checkpoint(source: &CheckpointSource) -> Result<Checkpoint> {
     })
 }
 
+/// Returns the size of the file of a checkpoint, in bytes.
+///
+/// # Errors
+/// Returns an error that names the file if its size cannot be read.
+pub fn file_bytes(source: &CheckpointSource) -> Result<u64> {
+    match source {
+        CheckpointSource::File(path) => Ok(path.metadata().with_context(|| path.display().to_string())?.len()),
+        CheckpointSource::Bundled(bundled) => Ok(bundled.bytes().len() as u64),
+    }
+}
+
 /// Opens weights in any supported format, which is detected from the first bytes: in a safetensors file, an opening brace
 /// follows the 8 bytes of the header's length.
 ///

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use clap::{Args, value_parser};
 use model::preprocess::Photo;
 use rayon::prelude::*;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -73,7 +73,6 @@ struct DatasetReport {
     empty_classes: Vec<String>,
     /// Classes without validation photos, although other classes have some.
     only_in_train: Vec<String>,
-    #[serde(serialize_with = "serialize_unreadable")]
     unreadable: Vec<SkippedSample>,
     /// Identical files, by their most severe effect: in different classes, they contradict each other; in both splits,
     /// they make validation metrics too optimistic; within a split, they only count twice.
@@ -101,13 +100,6 @@ struct Duplicates {
     of_different_classes: Vec<Vec<String>>,
     across_splits: Vec<Vec<String>>,
     within_a_split: Vec<Vec<String>>,
-}
-
-fn serialize_unreadable<S: Serializer>(unreadable: &[SkippedSample], serializer: S) -> Result<S::Ok, S::Error> {
-    let entry = |SkippedSample { location, reason }: &SkippedSample| {
-        BTreeMap::from([("place", location.to_string()), ("reason", reason.clone())])
-    };
-    serializer.collect_seq(unreadable.iter().map(entry))
 }
 
 impl Doctor {

@@ -2,8 +2,8 @@
 
 use super::dtypes::sizes;
 use crate::console;
-use crate::weights_file::open_weights;
-use anyhow::{Context, Result};
+use crate::weights_file::{file_bytes, open_weights};
+use anyhow::Result;
 use bytesize::ByteSize;
 use checkpoints::CheckpointSource;
 use clap::Args;
@@ -59,11 +59,7 @@ struct Stored {
 impl Inspect {
     pub fn run(self) -> Result<()> {
         let checkpoint = open_weights(&self.file)?;
-        let file_bytes = match &self.file {
-            CheckpointSource::File(path) => std::fs::metadata(path).with_context(|| path.display().to_string())?.len(),
-            CheckpointSource::Bundled(bundled) => bundled.bytes().len() as u64,
-        };
-        let report = FileReport::new(self.file.to_string(), file_bytes, &checkpoint);
+        let report = FileReport::new(self.file.to_string(), file_bytes(&self.file)?, &checkpoint);
         if self.json {
             return console::print_result(&serde_json::to_string_pretty(&report)?);
         }

@@ -6,6 +6,7 @@ mod bench_loading;
 mod bench_training;
 mod calibrate;
 mod class_names;
+mod compare;
 mod convert;
 mod doctor;
 mod dtypes;
@@ -33,6 +34,7 @@ pub enum Command {
     Train(train::Train),
     Evaluate(evaluate::Evaluate),
     Calibrate(calibrate::Calibrate),
+    Compare(compare::Compare),
     Import(import::Import),
     Fetch(fetch::Fetch),
     Doctor(doctor::Doctor),
@@ -53,6 +55,7 @@ impl Command {
             Command::Train(arguments) => arguments.run(),
             Command::Evaluate(arguments) => arguments.run(),
             Command::Calibrate(arguments) => arguments.run(),
+            Command::Compare(arguments) => arguments.run(),
             Command::Import(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
             Command::Doctor(arguments) => arguments.run(),

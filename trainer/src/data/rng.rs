@@ -18,6 +18,8 @@ pub enum Purpose {
     Classifier = 4,
     /// Erasing, mixup and CutMix.
     Mixing = 5,
+    /// Resampling of photos for confidence intervals.
+    Bootstrap = 6,
 }
 
 /// splitmix64 generator (Steele, Lea and Flood, 2014), seeded for each purpose.

@@ -2,6 +2,7 @@
 
 use crate::photos::{self, LIMITS};
 use model::prediction::Failure;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -58,5 +59,12 @@ impl fmt::Display for SampleLocation {
             SampleLocation::File(file) => file.display().fmt(f),
             SampleLocation::Member { shard, name, .. } => write!(f, "{}/{name}", shard.display()),
         }
+    }
+}
+
+/// Serialises the location as it is displayed.
+impl Serialize for SampleLocation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }

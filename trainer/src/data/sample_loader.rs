@@ -4,6 +4,7 @@ use super::{Augmentation, CounterRng, Dataset, EpochItem, PhotoCache, Purpose, S
 use crate::photos::LIMITS;
 use crate::recipe::Recipe;
 use model::preprocess::{CroppedDecode, ImageBatch, LazyImage, Photo, Preprocessing, Rectangle};
+use serde::Serialize;
 use std::sync::Arc;
 
 /// Loads samples as images of one size.
@@ -25,8 +26,9 @@ pub enum Transform {
 }
 
 /// A sample that could not be read or decoded, and why.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SkippedSample {
+    #[serde(rename = "place")]
     pub location: SampleLocation,
     pub reason: String,
 }

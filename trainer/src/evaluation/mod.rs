@@ -1,6 +1,7 @@
 //! Evaluation of a checkpoint on labelled photos, with the engine that serves it: metrics, the confusion matrix, and the
 //! prediction for each photo.
 
+mod bootstrap;
 mod calibration;
 mod class_similarity;
 mod confusion_matrix;
@@ -10,6 +11,7 @@ mod predictions;
 mod rejection;
 mod temperature;
 
+pub use bootstrap::{CONFIDENCE_LEVEL, Estimate, RESAMPLES, ResampledMeans, quantile};
 pub use calibration::{Calibration, ReliabilityBin};
 pub use class_similarity::ClassSimilarity;
 pub use confusion_matrix::{ClassFigures, ConfusedPair, ConfusionMatrix};
