@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
 use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 use std::io::{self, IsTerminal, Write};
 use std::panic;
 use std::sync::Once;
@@ -46,7 +48,8 @@ pub fn enter() -> Result<FullScreen> {
     enable_raw_mode().context("cannot change the mode of the terminal")?;
     let mut active = ACTIVE.lock();
     *active = true;
-    let entered = execute!(io::stderr(), EnterAlternateScreen, Hide);
+    // Terminals without an alternate screen still show earlier output.
+    let entered = execute!(io::stderr(), EnterAlternateScreen, Clear(ClearType::All), Hide);
     drop(active);
     let screen = FullScreen(());
     entered.context("cannot write to the terminal")?;

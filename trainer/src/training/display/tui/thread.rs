@@ -43,9 +43,7 @@ impl TuiThread {
         interrupt: Interrupt,
         save_request: SaveRequest,
     ) -> Result<Self> {
-        let mut terminal = Terminal::new(CrosstermBackend::new(ScreenWriter::default()))?;
-        // Terminals without an alternate screen still show earlier output.
-        terminal.clear()?;
+        let terminal = Terminal::new(CrosstermBackend::new(ScreenWriter::default()))?;
         let model = TuiModel::new(Instant::now());
         Ok(TuiThread { terminal, events, interrupt, save_request, model, stop_key: None, _screen: screen })
     }
