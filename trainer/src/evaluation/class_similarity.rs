@@ -7,12 +7,15 @@ use kodama::{Method, linkage};
 /// Sizes of the groups of classes.
 const MIN_GROUP: usize = 3;
 const MAX_GROUP: usize = 12;
+/// Minimum similarity of the two halves of a group, relative to the similarity within them. Without a minimum, unrelated
+/// groups would be shown as one.
+const MIN_SIMILARITY: f64 = 0.1;
 
 /// A hierarchical clustering of classes.
 pub struct ClassSimilarity {
     /// All classes, with similar ones next to each other.
     pub order: Vec<usize>,
-    /// Clusters of [`MIN_GROUP`] to [`MAX_GROUP`] classes, in the order of the clustering.
+    /// Clusters of [`MIN_GROUP`] to [`MAX_GROUP`] similar classes, in the order of the clustering.
     clusters: Vec<Vec<usize>>,
 }
 
@@ -28,12 +31,16 @@ impl ClassSimilarity {
             .map(|(a, b)| 1.0 - 0.5 * (rate(a, b) + rate(b, a)))
             .collect();
         let mut clusters: Vec<Vec<usize>> = (0..classes).map(|class| vec![class]).collect();
+        let mut similarities = vec![0.0_f64; classes];
         let mut candidates = Vec::new();
         let dendrogram = linkage(&mut distances, classes, Method::Average);
         for step in dendrogram.steps() {
             let [first, second] = [step.cluster1, step.cluster2].map(|index| std::mem::take(&mut clusters[index]));
             let merged: Vec<_> = first.into_iter().chain(second).collect();
-            if (MIN_GROUP..=MAX_GROUP).contains(&merged.len()) {
+            let similarity = 1.0 - step.dissimilarity;
+            let within = similarities[step.cluster1].max(similarities[step.cluster2]);
+            similarities.push(similarity);
+            if (MIN_GROUP..=MAX_GROUP).contains(&merged.len()) && similarity > MIN_SIMILARITY * within {
                 candidates.push(merged.clone());
             }
             clusters.push(merged);
@@ -97,6 +104,17 @@ mod tests {
             .collect();
         groups.sort();
         assert_eq!(groups, [vec![0, 2, 4], vec![1, 3, 5]]);
+    }
+
+    /// One photo of class 0 is classified as class 3, which is no reason to join their groups.
+    #[test]
+    fn unrelated_groups_are_not_joined() {
+        let pairs = [(0, 1, 5), (1, 2, 5), (0, 2, 5), (3, 4, 4), (4, 5, 4), (3, 5, 4), (0, 3, 1)];
+        let matrix = confusion(6, &pairs);
+        let similarity = ClassSimilarity::new(&matrix);
+        let groups: Vec<_> =
+            similarity.most_confused_groups(&matrix, 3).into_iter().map(|group| group.iter().sum::<usize>()).collect();
+        assert_eq!(groups, [3, 12], "classes 0 to 2, then classes 3 to 5");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::photos::LIMITS;
 use anyhow::Result;
 use model::checkpoint::Checkpoint;
 use model::engine::{Engine, Input};
-use model::explain::{ActivationMap, ClassifierWeights};
-use model::preprocess::{Photo, Preprocessing};
+use model::explain::{ClassifierWeights, overlay};
+use model::preprocess::{ImageBatch, Photo, Preprocessing};
 use pollster::block_on;
 
 /// Number of errors that are shown.
@@ -61,13 +61,15 @@ impl ReportPhotos {
         for prediction in details.most_confident_errors(ERRORS) {
             let Some(photo) = read(&samples[prediction.sample]) else { continue };
             let output = block_on(engine.run(&Input::Pixels(preprocessing.apply(&photo)), &[ClassifierWeights::TAP]))?;
-            let map = |class: usize| weights.cam(&output.activations[0], 0, class).relu_normalised();
             let thumbnail = thumbnail(&photo, preprocessing);
+            let map = |class: usize| {
+                jpeg(&overlay(&thumbnail, &weights.cam(&output.activations[0], 0, class).relu_normalised()))
+            };
             errors.push(ErrorPhoto {
                 prediction: prediction.clone(),
-                predicted_map: jpeg(paint(&thumbnail, &map(prediction.predicted()))),
-                class_map: jpeg(paint(&thumbnail, &map(prediction.class))),
-                photo: jpeg(thumbnail),
+                predicted_map: map(prediction.predicted()),
+                class_map: map(prediction.class),
+                photo: encode(&thumbnail),
             });
         }
         let pairs = details.confusion.most_confused(PAIRS).into_iter().map(|pair| {
@@ -77,7 +79,7 @@ impl ReportPhotos {
                 .filter(|prediction| prediction.class == pair.actual && prediction.predicted() == pair.predicted);
             let photos = photos.filter_map(|prediction| {
                 let photo = read(&samples[prediction.sample])?;
-                Some((prediction.clone(), jpeg(thumbnail(&photo, preprocessing))))
+                Some((prediction.clone(), encode(&thumbnail(&photo, preprocessing))))
             });
             PairPhotos { pair, photos: photos.take(PHOTOS_PER_PAIR).collect() }
         });
@@ -90,43 +92,61 @@ fn read(sample: &Sample) -> Option<Photo> {
 }
 
 /// Returns the part of a photo that the network sees, as an image of [`SIDE`] pixels.
-fn thumbnail(photo: &Photo, preprocessing: &Preprocessing) -> Photo {
+fn thumbnail(photo: &Photo, preprocessing: &Preprocessing) -> ImageBatch {
     let resize = (f64::from(preprocessing.resize) * f64::from(SIDE) / f64::from(preprocessing.crop)).round() as u32;
-    let preprocessing = Preprocessing { resize, crop: SIDE, ..preprocessing.clone() };
-    let image = preprocessing.apply(photo);
-    Photo::new(SIDE, SIDE, image.pixels().to_vec()).expect("the image has three bytes per pixel")
+    // A tiny crop of a large image would need more pixels than preprocessing accepts.
+    let resize = resize.min(Preprocessing::MAX_SIZE);
+    Preprocessing { resize, crop: SIDE, ..preprocessing.clone() }.apply(photo)
 }
 
-/// Paints an activation map on a thumbnail: from transparent for 0 to an opaque orange for 1.
-fn paint(photo: &Photo, map: &ActivationMap) -> Photo {
-    const COLOUR: [f32; 3] = [255.0, 96.0, 0.0];
-    const OPACITY: f32 = 0.7;
-    let side = SIDE as usize;
-    let mut pixels = photo.pixels().to_vec();
-    for (at, pixel) in pixels.chunks_exact_mut(3).enumerate() {
-        let value = OPACITY * interpolate(map, (at / side) as f32 / side as f32, (at % side) as f32 / side as f32);
-        for (channel, colour) in pixel.iter_mut().zip(COLOUR) {
-            *channel = (f32::from(*channel) * (1.0 - value) + colour * value).round() as u8;
-        }
-    }
-    Photo::new(SIDE, SIDE, pixels).expect("the number of pixels is unchanged")
+fn encode(image: &ImageBatch) -> Vec<u8> {
+    jpeg(&Photo::new(SIDE, SIDE, image.pixels().to_vec()).expect("the image has three bytes per pixel"))
 }
 
-/// Returns the value of a map at a position from 0 to 1, interpolated between the centres of its cells.
-fn interpolate(map: &ActivationMap, y: f32, x: f32) -> f32 {
-    let cells = |position: f32, count: usize| {
-        let position = (position * count as f32 - 0.5).clamp(0.0, (count - 1) as f32);
-        let first = position as usize;
-        (first, (first + 1).min(count - 1), position - first as f32)
-    };
-    let ((top, bottom, down), (left, right, across)) = (cells(y, map.height), cells(x, map.width));
-    let row = |y: usize| {
-        let value = |x: usize| map.values[y * map.width + x];
-        value(left) * (1.0 - across) + value(right) * across
-    };
-    row(top) * (1.0 - down) + row(bottom) * down
-}
-
-fn jpeg(photo: Photo) -> Vec<u8> {
+fn jpeg(photo: &Photo) -> Vec<u8> {
     photo.to_jpeg(QUALITY).expect("a thumbnail is small enough")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::SampleLocation;
+    use crate::evaluation::{ConfusionMatrix, Evaluation};
+    use model::architecture::Architecture;
+    use model::engine::Device;
+    use model::plan::Plan;
+    use model::preprocess::Limits;
+    use model::random;
+
+    #[test]
+    fn photos_that_cannot_be_decoded_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| SampleLocation::File(folder.path().join(name));
+        let photo = Photo::new(40, 30, (0..40 * 30 * 3).map(|value| (value % 251) as u8).collect()).unwrap();
+        std::fs::write(folder.path().join("a.png"), photo.to_png()).unwrap();
+        let samples = ["a.png", "missing.png"].map(|name| Sample { location: file(name), class: 0 });
+        let prediction = |sample| PhotoPrediction {
+            sample,
+            class: 0,
+            top: vec![(2, 0.9), (0, 0.1)],
+            class_probability: 0.1,
+            rank: 1,
+            loss: 2.3,
+        };
+        let mut confusion = ConfusionMatrix::new(3);
+        (0..2).for_each(|_| confusion.add(0, 2));
+        let metrics = Evaluation { loss: 2.3, top1: 0.0, top5: 1.0, photos: 2, skipped: 0 };
+        let predictions = vec![prediction(0), prediction(1)];
+        let details = EvaluationDetails { metrics, confusion, predictions, skipped: Vec::new() };
+        let checkpoint = random::checkpoint(Architecture::new("resnet18", 3).unwrap());
+        let engine = block_on(Engine::prepare(Plan::from(checkpoint.clone()), Device::Cpu)).unwrap();
+        let photos = ReportPhotos::new(&details, &samples, &checkpoint, &engine).unwrap();
+        assert_eq!((photos.errors.len(), photos.pairs.len(), photos.pairs[0].photos.len()), (1, 1, 1));
+        let ErrorPhoto { photo, predicted_map, class_map, .. } = &photos.errors[0];
+        for file in [photo, predicted_map, class_map, &photos.pairs[0].photos[0].1] {
+            let decoded = Photo::decode(file, &Limits::default()).unwrap();
+            assert_eq!((decoded.width(), decoded.height()), (SIDE, SIDE));
+        }
+        assert_ne!(photo, predicted_map);
+    }
 }
