@@ -11,9 +11,6 @@ use std::time::{Duration, Instant};
 /// Shortest time between two updates, so that fast steps are not delayed.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Columns that stay free, because a terminal echoes Ctrl-C as `^C` at the end of the last line.
-const ECHO: usize = 2;
-
 /// Width of a terminal that does not tell its size.
 const DEFAULT_WIDTH: usize = 80;
 
@@ -34,7 +31,7 @@ impl BarDisplay {
 
     fn update(&mut self, now: Instant) {
         let width = terminal_size::terminal_size_of(io::stderr()).map_or(DEFAULT_WIDTH, |(width, _)| width.0.into());
-        let template = BarText::new(&self.progress, width.saturating_sub(ECHO), now).template();
+        let template = BarText::new(&self.progress, width, now).template();
         let (done, count) = match &self.progress.task {
             Some(task) => (task.done, task.count),
             None => (self.progress.steps_done(), self.progress.steps()),
