@@ -1,8 +1,7 @@
 //! The history of a run, read from the files of its folder.
 
-use crate::training::RunFolder;
+use crate::training::{EpochRecord, RecordedMetrics, RunFolder, StepRecord};
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use std::fs;
 use std::path::Path;
 
@@ -26,56 +25,6 @@ pub struct RunHistory {
     pub epochs: Vec<EpochRecord>,
 }
 
-/// Mean metrics of some steps of an epoch. Epochs and steps count from 1.
-#[derive(Clone, Debug, Deserialize)]
-pub struct StepRecord {
-    pub epoch: usize,
-    /// The last of the steps.
-    pub step: usize,
-    pub learning_rate: f64,
-    pub train: TrainMetrics,
-}
-
-/// Metrics of an epoch.
-#[derive(Clone, Debug, Deserialize)]
-pub struct EpochRecord {
-    pub epoch: usize,
-    pub train: TrainMetrics,
-    pub val: ValidationMetrics,
-    /// Number of files that could not be decoded so far.
-    pub skipped: usize,
-    /// Whether this is the best epoch so far.
-    pub best: bool,
-}
-
-/// Metrics of training steps. A metric is `None` if it was not finite.
-#[derive(Clone, Debug, Deserialize)]
-pub struct TrainMetrics {
-    pub loss: Option<f64>,
-    pub top1: Option<f64>,
-    pub seconds: f64,
-    pub images_per_second: Option<f64>,
-    /// Fraction of the time spent waiting for photos.
-    pub waiting: Option<f64>,
-}
-
-/// Metrics of an evaluation, with top-1 and top-5 as fractions. The loss is `None` if it was not finite.
-#[derive(Clone, Debug, Deserialize)]
-pub struct ValidationMetrics {
-    pub loss: Option<f64>,
-    pub top1: f64,
-    pub top5: f64,
-    pub photos: usize,
-}
-
-/// A line of `metrics.jsonl`.
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum MetricsRecord {
-    Step(StepRecord),
-    Epoch(EpochRecord),
-}
-
 impl RunHistory {
     /// Reads the folder of a run, which may be in progress or have been interrupted.
     ///
@@ -97,11 +46,10 @@ impl RunHistory {
         let log = read("log.txt")?;
         let commands = log.lines().filter(|line| line.contains("  (version ")).map(str::to_owned).collect();
         let (mut steps, mut epochs) = (Vec::new(), Vec::new());
-        // The last line of a killed run may be incomplete.
-        for record in read("metrics.jsonl")?.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+        for record in RecordedMetrics::read_all(&folder.join("metrics.jsonl"))? {
             match record {
-                MetricsRecord::Step(record) => steps.push(record),
-                MetricsRecord::Epoch(record) => epochs.push(record),
+                RecordedMetrics::Step(record) => steps.push(record),
+                RecordedMetrics::Epoch(record) => epochs.push(record),
             }
         }
         let last_step = steps.iter().map(|record: &StepRecord| record.step).max().unwrap_or(0);

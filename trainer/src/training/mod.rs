@@ -1,7 +1,6 @@
 //! A training run, new or resumed: steps, evaluation, saved states and reports.
 
 mod context;
-mod curve_points;
 mod display;
 mod event_file;
 mod features;
@@ -10,6 +9,7 @@ mod initial_weights;
 mod interrupt;
 mod launch;
 mod metric_accumulator;
+mod recorded_metrics;
 mod replica;
 mod reporter;
 mod run_folder;
@@ -23,6 +23,9 @@ pub use first_batch::FirstBatch;
 pub use initial_weights::{initial_weights, open_initial_checkpoint};
 pub use interrupt::Interrupt;
 pub use launch::Training;
+pub use recorded_metrics::{EpochRecord, RecordedMetrics, StepRecord};
+#[cfg(test)]
+pub use recorded_metrics::{TrainMetrics, ValidationMetrics};
 pub use run_folder::{BEST, RunFolder, RunSetup};
 pub use save_request::SaveRequest;
 pub use state::TrainingState;

@@ -1,8 +1,8 @@
 //! Reporting of a training run: to the terminal, `log.txt`, `metrics.jsonl` and the event files of TensorBoard.
 
-use super::curve_points::{CurvePoint, read_curve_points};
 use super::display::{Display, DisplayEvent, LineKind, PlainDisplay, RunOutline};
 use super::metric_accumulator::MetricSummary;
+use super::recorded_metrics::RecordedMetrics;
 use super::run_folder::{LOG, METRICS, RunFolder};
 use super::state::TrainingPosition;
 use super::tensorboard::EventWriter;
@@ -54,9 +54,10 @@ impl Reporter {
     pub fn start_at(&mut self, position: &TrainingPosition) -> Result<()> {
         self.events.start_at(position);
         self.skipped.clone_from(&position.skipped);
-        let (mut points, mut log) = (Vec::new(), Vec::new());
+        let (mut records, mut log) = (Vec::new(), Vec::new());
         if position.epoch > 0 {
-            points = read_curve_points(&self.run_folder.path().join(METRICS), position)?;
+            records = RecordedMetrics::read_all(&self.run_folder.path().join(METRICS))?;
+            records.retain(|record| record.is_before(position));
             log = last_lines(&self.run_folder)?;
         }
         let folder = std::path::absolute(self.run_folder.path())?;
@@ -69,7 +70,7 @@ impl Reporter {
             steps_per_epoch,
             epoch,
             step,
-            points,
+            records,
             log,
         }));
         Ok(())
@@ -114,7 +115,7 @@ impl Reporter {
     /// Writes a record of the metrics.
     fn record(&mut self, record: &MetricsRecord) -> Result<()> {
         self.run_folder.record(record)?;
-        self.display.show(DisplayEvent::Point(CurvePoint::from_record(record)?));
+        self.display.show(DisplayEvent::Recorded(RecordedMetrics::from_record(record)?));
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 use super::chart::{Axis, LineChart, Point, Series, Stroke, line_class};
 use super::display_names::DisplayNames;
 use super::numbers::percent;
-use crate::report::history::{EpochRecord, RunHistory, StepRecord};
+use crate::report::history::RunHistory;
+use crate::training::{EpochRecord, StepRecord};
 use maud::{Markup, html};
 
 /// Colours of the curves of a single run.

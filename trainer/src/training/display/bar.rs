@@ -54,7 +54,8 @@ impl Display for BarDisplay {
             DisplayEvent::Line { kind: LineKind::Log | LineKind::Epoch, text } => {
                 self.bar.suspend(|| console::print_progress(&text));
             }
-            DisplayEvent::Line { kind: LineKind::Steps, .. } | DisplayEvent::Started(_) | DisplayEvent::Point(_) => {}
+            DisplayEvent::Line { kind: LineKind::Steps, .. } | DisplayEvent::Started(_) | DisplayEvent::Recorded(_) => {
+            }
             DisplayEvent::Step(_) | DisplayEvent::PhotosDone(_) => {
                 if self.updated.is_none_or(|updated| now - updated >= INTERVAL) {
                     self.update(now);

@@ -1,6 +1,6 @@
 //! Events of a training run, and the trait of the displays that show them.
 
-use super::super::curve_points::CurvePoint;
+use super::super::recorded_metrics::RecordedMetrics;
 use std::fmt;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub enum DisplayEvent {
     /// A step has been completed.
     Step(StepReport),
     /// A record has been written to `metrics.jsonl`.
-    Point(CurvePoint),
+    Recorded(RecordedMetrics),
     /// A line for the user.
     Line { kind: LineKind, text: String },
     /// A task that processes this number of photos starts. Several replicas may report the same task.
@@ -45,7 +45,7 @@ pub struct RunOutline {
     pub epoch: usize,
     pub step: usize,
     /// Records of the run before it was resumed.
-    pub points: Vec<CurvePoint>,
+    pub records: Vec<RecordedMetrics>,
     /// Last lines of the log.
     pub log: Vec<String>,
 }

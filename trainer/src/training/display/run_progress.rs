@@ -62,7 +62,7 @@ impl RunProgress {
                 }
             }
             DisplayEvent::PhotosEnded => self.task = None,
-            DisplayEvent::Point(_) | DisplayEvent::Line { .. } => {}
+            DisplayEvent::Recorded(_) | DisplayEvent::Line { .. } => {}
         }
     }
 

@@ -6,8 +6,9 @@ use crate::evaluation::{
 };
 use crate::report::content::Report;
 use crate::report::evaluation_report::{CheckpointSummary, EvaluationReport};
-use crate::report::history::{EpochRecord, RunHistory, StepRecord, TrainMetrics, ValidationMetrics};
+use crate::report::history::RunHistory;
 use crate::report::photos::{ErrorPhoto, PairPhotos, ReportPhotos};
+use crate::training::{EpochRecord, StepRecord, TrainMetrics, ValidationMetrics};
 use model::preprocess::Photo;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The curves of a run, over the number of steps since its beginning.
 
-use crate::training::curve_points::{CurvePoint, TrainPoint, ValidationPoint};
+use crate::training::recorded_metrics::{EpochRecord, RecordedMetrics, StepRecord, TrainMetrics};
 
 /// Points of a curve: step and value, in the order of the steps.
 pub type Curve = Vec<(f64, f64)>;
@@ -21,11 +21,11 @@ pub struct Curves {
 
 impl Curves {
     /// Adds a record. Values that are not finite are left out.
-    pub fn add(&mut self, point: &CurvePoint, steps_per_epoch: usize) {
+    pub fn add(&mut self, record: &RecordedMetrics, steps_per_epoch: usize) {
         let percent = |fraction: Option<f64>| fraction.map(|fraction| 100.0 * fraction);
-        match point {
-            CurvePoint::Step { epoch, step, learning_rate, train } => {
-                let TrainPoint { loss, top1, images_per_second, waiting } = *train;
+        match record {
+            RecordedMetrics::Step(StepRecord { epoch, step, learning_rate, train }) => {
+                let TrainMetrics { loss, top1, images_per_second, waiting, .. } = *train;
                 let step = (epoch.saturating_sub(1) * steps_per_epoch + step) as f64;
                 push(&mut self.train_loss, step, loss);
                 push(&mut self.train_top1, step, percent(top1));
@@ -33,11 +33,10 @@ impl Curves {
                 push(&mut self.images_per_second, step, images_per_second);
                 push(&mut self.waiting, step, percent(waiting));
             }
-            CurvePoint::Epoch { epoch, val } => {
-                let ValidationPoint { loss, top1 } = *val;
+            RecordedMetrics::Epoch(EpochRecord { epoch, val, .. }) => {
                 let step = (epoch * steps_per_epoch) as f64;
-                push(&mut self.validation_loss, step, loss);
-                push(&mut self.validation_top1, step, percent(top1));
+                push(&mut self.validation_loss, step, val.loss);
+                push(&mut self.validation_top1, step, percent(Some(val.top1)));
             }
         }
     }
@@ -60,14 +59,16 @@ pub fn thin_out(curve: &[(f64, f64)], limit: usize) -> Curve {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::training::recorded_metrics::ValidationMetrics;
 
     #[test]
     fn points_are_placed_by_step_and_gaps_are_left_out() {
         let mut curves = Curves::default();
-        let train = TrainPoint { loss: Some(0.5), top1: Some(0.25), images_per_second: None, waiting: Some(0.1) };
-        curves.add(&CurvePoint::Step { epoch: 3, step: 10, learning_rate: 0.1, train }, 100);
-        let val = ValidationPoint { loss: None, top1: Some(0.5) };
-        curves.add(&CurvePoint::Epoch { epoch: 3, val }, 100);
+        let train = TrainMetrics { loss: Some(0.5), top1: Some(0.25), waiting: Some(0.1), ..TrainMetrics::default() };
+        let step = StepRecord { epoch: 3, step: 10, learning_rate: 0.1, train: train.clone() };
+        curves.add(&RecordedMetrics::Step(step), 100);
+        let val = ValidationMetrics { top1: 0.5, ..ValidationMetrics::default() };
+        curves.add(&RecordedMetrics::Epoch(EpochRecord { epoch: 3, train, val, skipped: 0, best: true }), 100);
         assert_eq!(curves.train_loss, [(210.0, 0.5)]);
         assert_eq!(curves.train_top1, [(210.0, 25.0)]);
         assert_eq!(curves.waiting, [(210.0, 10.0)]);

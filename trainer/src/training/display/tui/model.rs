@@ -43,10 +43,10 @@ impl TuiModel {
         self.progress.apply(&event, now);
         match event {
             DisplayEvent::Started(outline) => {
-                outline.points.iter().for_each(|point| self.curves.add(point, outline.steps_per_epoch));
+                outline.records.iter().for_each(|record| self.curves.add(record, outline.steps_per_epoch));
                 self.log.extend(outline.log);
             }
-            DisplayEvent::Point(point) => self.curves.add(&point, self.progress.steps_per_epoch),
+            DisplayEvent::Recorded(record) => self.curves.add(&record, self.progress.steps_per_epoch),
             DisplayEvent::Line { text, .. } => self.log.push_back(text),
             _ => {}
         }

@@ -180,9 +180,11 @@ fn render_help(frame: &mut Frame, area: Rect) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::training::curve_points::{CurvePoint, TrainPoint, ValidationPoint};
     use crate::training::display::run_progress::tests::{report, resumed_run};
     use crate::training::display::{DisplayEvent, LineKind, PhotoTask};
+    use crate::training::recorded_metrics::{
+        EpochRecord, RecordedMetrics, StepRecord, TrainMetrics, ValidationMetrics,
+    };
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use std::time::Duration;
@@ -206,16 +208,23 @@ mod tests {
         let start = Instant::now();
         let (progress, now) = resumed_run(start);
         let mut model = TuiModel { progress, ..TuiModel::new(start) };
+        let train = |loss| TrainMetrics {
+            loss,
+            top1: Some(0.8),
+            images_per_second: Some(64.0),
+            waiting: Some(0.25),
+            ..TrainMetrics::default()
+        };
         for epoch in 1..=3 {
             for step in (10..=if epoch == 3 { 120 } else { 1250 }).step_by(10) {
                 let loss = Some(2.0 - 0.0005 * ((epoch - 1) * 1250 + step) as f64);
-                let train = TrainPoint { loss, top1: Some(0.8), images_per_second: Some(64.0), waiting: Some(0.25) };
-                let point = CurvePoint::Step { epoch, step, learning_rate: 0.001, train };
-                model.apply(DisplayEvent::Point(point), now);
+                let record = StepRecord { epoch, step, learning_rate: 0.001, train: train(loss) };
+                model.apply(DisplayEvent::Recorded(RecordedMetrics::Step(record)), now);
             }
             if epoch < 3 {
-                let val = ValidationPoint { loss: Some(1.25), top1: Some(0.905) };
-                model.apply(DisplayEvent::Point(CurvePoint::Epoch { epoch, val }), now);
+                let val = ValidationMetrics { loss: Some(1.25), top1: 0.905, ..ValidationMetrics::default() };
+                let record = EpochRecord { epoch, train: train(None), val, skipped: 0, best: true };
+                model.apply(DisplayEvent::Recorded(RecordedMetrics::Epoch(record)), now);
             }
         }
         for number in 1..=20 {
