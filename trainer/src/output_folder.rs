@@ -1,4 +1,4 @@
-//! The folder given by `--output`.
+//! Folders into which a command writes.
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -10,8 +10,9 @@ use std::path::Path;
 /// Returns an error if the folder is not empty, or if it cannot be created.
 pub fn create_empty(folder: &Path) -> Result<()> {
     let context = || format!("cannot create {}", folder.display());
+    ensure!(!folder.is_file(), "{} is a file; choose a new or empty folder", folder.display());
     fs::create_dir_all(folder).with_context(context)?;
     let is_empty = folder.read_dir().with_context(context)?.next().is_none();
-    ensure!(is_empty, "{} is not empty; choose another folder with --output", folder.display());
+    ensure!(is_empty, "{} is not empty; choose another folder", folder.display());
     Ok(())
 }

@@ -33,17 +33,3 @@ pub fn fraction(text: &str) -> Result<f64> {
         _ => bail!("expected a fraction between 0 and 1, such as 0.1"),
     }
 }
-
-/// Returns the command line of this process, as a user would type it. Arguments with spaces or special characters are quoted.
-pub fn command_line() -> String {
-    let quoted = std::env::args_os().skip(1).map(|argument| {
-        let argument = argument.to_string_lossy().into_owned();
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=./,:@+%".contains(&byte);
-        if !argument.is_empty() && argument.bytes().all(is_plain) {
-            argument
-        } else {
-            format!("'{}'", argument.replace('\'', r"'\''"))
-        }
-    });
-    std::iter::once("trainer".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
-}

@@ -170,6 +170,11 @@ impl Fit {
             let count = predictions.len();
             console::note(format_args!("temperature and threshold are imprecise with only {count} photos"));
         }
+        if self.rejection_threshold >= 1.0 {
+            console::note(
+                "the rejection threshold is 100 %, so that all programs will mark less confident predictions; use more photos",
+            );
+        }
         if self.is_limit {
             let reason = match predictions.iter().all(PhotoPrediction::is_correct) {
                 true => "all photos are classified correctly, so the loss has no minimum",

@@ -119,7 +119,7 @@ impl Compare {
         }
         let all = comparison.disagreements.len();
         let shown = all.min(self.disagreements);
-        text += &format!("\n\nphotos that are not classified as the same class by all checkpoints: {all}");
+        text += &format!("\n\nphotos that the checkpoints classify differently: {all}");
         if shown < all {
             text += &format!(" ({shown} shown; --json lists all)");
         }

@@ -1,7 +1,8 @@
 //! `trainer evaluate`: metrics and reports of a checkpoint on labelled photos.
 
-use super::arguments::{DeviceArgs, command_line};
+use super::arguments::DeviceArgs;
 use super::validation_photos::{ValidationPhotos, report_skipped};
+use crate::command_line;
 use crate::console;
 use crate::data::loader_threads;
 use crate::evaluation::{ClassFigures, Evaluation};
@@ -57,7 +58,7 @@ impl Evaluate {
             checkpoint_name: self.checkpoint.name(),
             samples,
             data: self.photos.data.display().to_string(),
-            command: command_line(),
+            command: command_line::of_this_process(),
             device: self.device_args.device,
             options: self.device_args.into(),
             batch_size: self.photos.batch_size.get(),

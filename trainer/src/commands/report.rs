@@ -54,7 +54,8 @@ impl Report {
                     with_photos: !self.no_photos,
                 };
                 // There is nothing to save on Ctrl-C, so its default behaviour is kept.
-                write_run_report(run, &output, options, || false)?;
+                let notes = write_run_report(run, &output, options, || false)?;
+                notes.iter().for_each(console::note);
             }
             runs => write_comparison(runs, &output)?,
         }

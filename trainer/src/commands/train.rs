@@ -1,6 +1,7 @@
 //! `trainer train`, and `trainer` without a command: training of a network on photos.
 
-use super::arguments::{command_line, fraction};
+use super::arguments::fraction;
+use crate::command_line;
 use crate::console;
 use crate::data::{CacheSize, Dataset, LoaderThreads, PhotoCache, loader_threads};
 use crate::full_screen;
@@ -172,7 +173,7 @@ impl Train {
             None => self.new_run()?,
         };
         let PreparedRun { recipe, mut dataset, initial_weights, state, devices, mut run_folder } = prepared;
-        run_folder.log(&format!("{}  (version {})", command_line(), env!("CARGO_PKG_VERSION")))?;
+        run_folder.log(&format!("{}  (version {})", command_line::of_this_process(), env!("CARGO_PKG_VERSION")))?;
         if let Some(warning) = precision_warning(&recipe, &devices[0]) {
             run_folder.log(&warning)?;
             console::note(warning);
@@ -214,7 +215,10 @@ impl Train {
         // The run has succeeded, whatever happens to its report.
         let report = folder.join(REPORT);
         match write_run_report(&folder, &report, report_options, || report_interrupt.is_raised()) {
-            Ok(()) => console::status(format_args!("report: {}", report.display())),
+            Ok(notes) => {
+                notes.iter().for_each(console::note);
+                console::status(format_args!("report: {}", report.display()));
+            }
             Err(error) => console::note(format_args!(
                 "no report was written: {error:#}; `trainer report {}` tries again",
                 folder.display()
@@ -225,6 +229,8 @@ impl Train {
 
     /// Writes a picture of the first batch that a new run would train on.
     fn write_first_batch(&self, path: &Path, threads: &LoaderThreads) -> Result<()> {
+        let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+        ensure!(is_png, "--show-batch {}: the file is a PNG; choose a name that ends in .png", path.display());
         let NewRun { recipe, data, dataset, initial_weights, devices } = self.check_new_run()?;
         let preprocessing = &initial_weights.metadata().preprocessing;
         let batch = FirstBatch::load(&recipe, &dataset, preprocessing, devices.len(), threads);

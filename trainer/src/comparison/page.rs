@@ -170,7 +170,7 @@ fn disagreements(comparison: &Comparison, names: &[&str], thumbnails: Option<&[O
         section {
             h2 { "Disagreements" }
             p {
-                (count(all.len(), "photo is", "photos are")) " not classified as the same class by all checkpoints. "
+                "The checkpoints classify " (count(all.len(), "photo", "photos")) " differently. "
                 @if shown.len() < all.len() {
                     "The page shows " (shown.len()) " of them; the output of " code { "--json" } " contains all. "
                 }

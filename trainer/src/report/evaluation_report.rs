@@ -57,6 +57,10 @@ pub struct CheckpointSummary {
     pub provenance: Option<String>,
     /// Width and height of the network's input, in pixels.
     pub side: u32,
+    /// Temperature of a calibrated checkpoint.
+    pub temperature: Option<f32>,
+    /// Rejection threshold of a calibrated checkpoint.
+    pub rejection_threshold: Option<f32>,
 }
 
 impl EvaluationReport {
@@ -88,6 +92,8 @@ impl EvaluationReport {
                 architecture: metadata.architecture.name(),
                 provenance: metadata.provenance.clone(),
                 side: metadata.preprocessing.crop,
+                temperature: metadata.temperature,
+                rejection_threshold: metadata.rejection_threshold,
             },
             data,
             device: device.to_string(),

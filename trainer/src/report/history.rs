@@ -13,6 +13,8 @@ pub struct RunHistory {
     pub recipe: String,
     /// Folder of the photos or shards.
     pub data: String,
+    /// Fingerprint of the photos.
+    pub photos: String,
     /// Devices that the run was started on.
     pub devices: String,
     /// Command lines of the run: the one that started it, and those that resumed it.
@@ -36,6 +38,9 @@ impl RunHistory {
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
         };
         let setup = RunFolder::setup(folder)?;
+        // The path may be ".".
+        let absolute = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
+        let name = absolute.file_name().unwrap_or(folder.as_os_str());
         let devices = match (setup.gpus, setup.device, setup.replicas) {
             (Some(gpus), ..) if gpus > 0 => format!("{gpus} GPUs"),
             (_, device, replicas) => {
@@ -54,9 +59,10 @@ impl RunHistory {
         }
         let last_step = steps.iter().map(|record: &StepRecord| record.step).max().unwrap_or(0);
         Ok(RunHistory {
-            name: folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned(),
+            name: name.to_string_lossy().into_owned(),
             recipe: read("recipe.toml")?,
             data: setup.data.display().to_string(),
+            photos: setup.photos,
             devices,
             commands,
             // Without the header, the last step of a complete epoch is its number of steps.
@@ -76,7 +82,8 @@ impl RunHistory {
         let complete = self.epochs.last().map_or(0, |record| record.epoch);
         let epochs = self.epochs.iter().map(|record| record.train.seconds);
         let later_steps = self.steps.iter().filter(|record| record.epoch > complete);
-        epochs.chain(later_steps.map(|record| record.train.seconds)).sum()
+        // The sum of no numbers is -0.0.
+        epochs.chain(later_steps.map(|record| record.train.seconds)).fold(0.0, |sum, seconds| sum + seconds)
     }
 }
 

@@ -77,7 +77,10 @@ impl ReportPhotos {
                 .predictions
                 .iter()
                 .filter(|prediction| prediction.class == pair.actual && prediction.predicted() == pair.predicted);
-            let photos = photos.filter_map(|prediction| {
+            // The most confident errors first.
+            let mut photos: Vec<_> = photos.collect();
+            photos.sort_by(|a, b| b.confidence().total_cmp(&a.confidence()));
+            let photos = photos.into_iter().filter_map(|prediction| {
                 let photo = read(&samples[prediction.sample])?;
                 Some((prediction.clone(), encode(&thumbnail(&photo, preprocessing))))
             });

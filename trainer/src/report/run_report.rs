@@ -4,6 +4,7 @@ use super::content::Report;
 use super::evaluation_report::{EvaluationReport, EvaluationSource};
 use super::history::RunHistory;
 use super::page;
+use crate::command_line::command_line;
 use crate::data::{Dataset, LoaderThreads};
 use crate::recipe::Recipe;
 use crate::training::{BEST, RunFolder, RunSetup};
@@ -28,7 +29,7 @@ pub struct RunReportOptions {
 }
 
 /// Writes the report of a run: its history, and an evaluation of its best checkpoint on the validation photos. If the
-/// evaluation is not possible, the report says why.
+/// evaluation is not possible, the report says why. Returns the notes of the report: sentences about what is missing.
 ///
 /// # Errors
 /// Returns an error if the folder is not a run folder, or if the report cannot be written.
@@ -37,13 +38,14 @@ pub fn write_run_report(
     output: &Path,
     options: RunReportOptions,
     should_stop: impl Fn() -> bool,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let run = RunHistory::read(folder)?;
     let (evaluation, notes) = match evaluate_run(folder, options, should_stop) {
         Ok((evaluation, notes)) => (Some(evaluation), notes),
         Err(error) => (None, vec![format!("The best checkpoint was not evaluated: {error:#}.")]),
     };
-    write(&Report { title: run.name.clone(), runs: vec![run], evaluation, notes }, output)
+    write(&Report { title: run.name.clone(), runs: vec![run], evaluation, notes: notes.clone() }, output)?;
+    Ok(notes)
 }
 
 /// Writes a report that compares the histories of several runs.
@@ -52,8 +54,12 @@ pub fn write_run_report(
 /// Returns an error if one of the folders is not a run folder, or if the report cannot be written.
 pub fn write_comparison(folders: &[PathBuf], output: &Path) -> Result<()> {
     let runs: Vec<_> = folders.iter().map(|folder| RunHistory::read(folder)).collect::<Result<_>>()?;
-    let names: Vec<_> = runs.iter().map(|run| run.name.as_str()).collect();
-    write(&Report { title: names.join(", "), runs, evaluation: None, notes: Vec::new() }, output)
+    let title = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut notes = Vec::new();
+    if runs.iter().any(|run| run.photos != runs[0].photos) {
+        notes.push("The runs were trained on different photos, so their metrics cannot be compared.".to_owned());
+    }
+    write(&Report { title, runs, evaluation: None, notes }, output)
 }
 
 fn write(report: &Report, output: &Path) -> Result<()> {
@@ -78,18 +84,32 @@ fn evaluate_run(
     let RunSetup { data: recorded_data, val_split, photos, .. } = RunFolder::setup(folder)?;
     let recipe = Recipe::resolve(&folder.join("recipe.toml").display().to_string(), &[])?;
     let data = options.data.unwrap_or(recorded_data);
-    let dataset = Dataset::open(&data, val_split, recipe.seed, classes)?;
-    ensure!(dataset.classes == *classes, "classes of {} differ from those of the run", data.display());
+    let dataset = Dataset::open(&data, val_split, recipe.seed, classes)
+        .context("cannot open the photos of the run; give their folder with `trainer report --data`")?;
+    ensure!(
+        dataset.classes == *classes,
+        "classes of {} differ from those of the run; give the folder of its photos with `trainer report --data`",
+        data.display()
+    );
     let mut notes = Vec::new();
     if dataset.fingerprint(&data) != photos {
         notes.push(format!("The photos in {} differ from those that the run was trained on.", data.display()));
     }
-    let split = val_split.map_or_else(String::new, |split| format!(" --val-split {split} --seed {}", recipe.seed));
+    let (best_text, data_text) = (best.display().to_string(), data.display().to_string());
+    let mut command: Vec<_> =
+        ["evaluate", "--checkpoint", &best_text, "--data", &data_text].map(str::to_owned).to_vec();
+    command.extend(["--batch-size".to_owned(), recipe.batch_size.to_string()]);
+    if let Some(split) = val_split {
+        command.extend(["--val-split".to_owned(), split.to_string(), "--seed".to_owned(), recipe.seed.to_string()]);
+    }
+    if options.device != Device::default() {
+        command.extend(["--device".to_owned(), options.device.to_string()]);
+    }
     let source = EvaluationSource {
         checkpoint_name: BEST.to_owned(),
         samples: dataset.val,
-        command: format!("trainer evaluate --checkpoint {} --data {}{split}", best.display(), data.display()),
-        data: data.display().to_string(),
+        command: command_line(command),
+        data: data_text,
         device: options.device,
         options: options.options,
         batch_size: recipe.batch_size,

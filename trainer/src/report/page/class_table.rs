@@ -34,7 +34,11 @@ pub fn table(report: &EvaluationReport, names: &DisplayNames) -> Markup {
                     @for (class, (figures, confused)) in figures.iter().zip(&confused).enumerate() {
                         tr {
                             th scope="row" { (class_name(report, names, class)) }
-                            (rates(figures.precision, figures.recall, figures.f1))
+                            (rates(
+                                defined(figures.precision, figures.predicted),
+                                defined(figures.recall, figures.support),
+                                defined(figures.f1, figures.support + figures.predicted),
+                            ))
                             td class="number" { (count(figures.support as usize)) }
                             (confused_cell(confused.as_ref(), names))
                         }
@@ -62,6 +66,11 @@ fn rates(precision: f64, recall: f64, f1: f64) -> Markup {
     }
 }
 
+/// Returns a figure, or NaN if the number of photos on which it is based is zero.
+fn defined(figure: f64, photos: u32) -> f64 {
+    if photos > 0 { figure } else { f64::NAN }
+}
+
 fn confused_cell(confused: Option<&ConfusedPair>, names: &DisplayNames) -> Markup {
     html! {
         @match confused {
@@ -76,7 +85,9 @@ fn confused_cell(confused: Option<&ConfusedPair>, names: &DisplayNames) -> Marku
 fn totals(figures: &[ClassFigures]) -> Markup {
     let photos: u32 = figures.iter().map(|figures| figures.support).sum();
     let weight = |figures: &ClassFigures| f64::from(figures.support) / f64::from(photos.max(1));
-    let equal = |_: &ClassFigures| 1.0 / figures.len() as f64;
+    let with_photos = figures.iter().filter(|figures| figures.support > 0).count();
+    // Classes without photos have no recall.
+    let equal = |figures: &ClassFigures| if figures.support > 0 { 1.0 / with_photos as f64 } else { 0.0 };
     let averages = [average("Macro average", figures, equal), average("Weighted average", figures, weight)];
     html! {
         tfoot {
@@ -126,14 +137,14 @@ mod tests {
         confusion
     }
 
-    /// Expected averages: `sklearn.metrics.classification_report([0]*5 + [1]*3, [0,0,0,1,2,1,1,0], labels=[0,1,2],
-    /// zero_division=0, output_dict=True)`.
+    /// Expected averages: `sklearn.metrics.classification_report([0]*5 + [1]*3, [0,0,0,1,2,1,1,0], labels=[0,1],
+    /// zero_division=0, output_dict=True)`. Class 2 has no photos.
     #[test]
     fn averages_equal_those_of_scikit_learn() {
         let html = totals(&confusion().class_figures()).into_string().replace('\u{a0}', " ");
         let cells: Vec<_> =
             html.split("<td class=\"number\">").skip(1).map(|cell| cell.split('<').next().unwrap()).collect();
-        assert_eq!(cells, ["47.2 %", "42.2 %", "44.4 %", "8", "71.9 %", "62.5 %", "66.7 %", "8"]);
+        assert_eq!(cells, ["70.8 %", "63.3 %", "66.7 %", "8", "71.9 %", "62.5 %", "66.7 %", "8"]);
     }
 
     #[test]

@@ -8,10 +8,11 @@ use crate::report::evaluation_report::EvaluationReport;
 use crate::report::photos::{ErrorPhoto, PairPhotos};
 use maud::{Markup, html};
 
-/// Number of pairs in the table without photos.
+/// Numbers of pairs and of errors in the tables without photos.
 const PAIRS: usize = 12;
+const ERRORS: usize = 24;
 
-/// Returns the pairs and the errors with their photos, or a table of the pairs if there are no photos.
+/// Returns the pairs and the errors with their photos, or as tables if there are no photos.
 pub fn photos(report: &EvaluationReport, names: &DisplayNames) -> Markup {
     let confusion = &report.details.confusion;
     let totals: Vec<u32> = confusion.rows().map(|row| row.iter().sum()).collect();
@@ -20,7 +21,10 @@ pub fn photos(report: &EvaluationReport, names: &DisplayNames) -> Markup {
             _ if report.details.predictions.iter().all(PhotoPrediction::is_correct) => {
                 p { "All photos were classified correctly." }
             }
-            None => { (pair_table(confusion, &totals, names)) }
+            None => {
+                (pair_table(confusion, &totals, names))
+                (error_table(report, names))
+            }
             Some(photos) => {
                 h3 { "Most confused pairs of classes" }
                 @for pair in &photos.pairs { (pair_photos(report, pair, totals[pair.pair.actual], names)) }
@@ -57,6 +61,34 @@ fn pair_table(confusion: &ConfusionMatrix, totals: &[u32], names: &DisplayNames)
                             td class="name" { (names.full(pair.predicted)) }
                             td class="number" { (pair.count) }
                             td class="number" { (percent(share(&pair, totals[pair.actual]))) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn error_table(report: &EvaluationReport, names: &DisplayNames) -> Markup {
+    html! {
+        div class="scroll" tabindex="0" role="region" aria-label="Most confident errors" {
+            table class="sortable" {
+                caption { "Most confident errors" }
+                thead {
+                    tr {
+                        th scope="col" { "Photo" }
+                        th scope="col" { "Actual" }
+                        th scope="col" { "Predicted" }
+                        th scope="col" class="number" { "Confidence" }
+                    }
+                }
+                tbody {
+                    @for prediction in report.details.most_confident_errors(ERRORS) {
+                        tr {
+                            th scope="row" { (file_name(report, prediction)) }
+                            td class="name" { (names.full(prediction.class)) }
+                            td class="name" { (names.full(prediction.predicted())) }
+                            td class="number" { (percent(f64::from(prediction.confidence()))) }
                         }
                     }
                 }

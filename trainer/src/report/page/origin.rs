@@ -1,7 +1,7 @@
 //! Where the results come from: data, devices, durations, recipes, and the commands that repeat them.
 
 use super::display_names::DisplayNames;
-use super::numbers::{counted, duration};
+use super::numbers::{counted, duration, percent};
 use super::recipe_keys;
 use crate::report::content::Report;
 use crate::report::evaluation_report::EvaluationReport;
@@ -27,16 +27,17 @@ pub fn tables(report: &Report, names: &DisplayNames) -> Markup {
 
 fn run_facts(run: &RunHistory) -> Markup {
     let skipped = run.epochs.last().map_or(0, |epoch| epoch.skipped);
+    let is_checkpoint = recipe_keys::keys(run).contains_key("checkpoint");
     let network = recipe_keys::network(&recipe_keys::keys(run)).unwrap_or_default();
     let commands: Vec<_> =
         run.commands.iter().map(|line| line.split_once(VERSION).unwrap_or((line.as_str(), ""))).collect();
     let version = commands.last().map_or("", |(_, version)| version.trim_end_matches(')'));
     html! {
         (facts(&[
-            ("Network", network),
+            (if is_checkpoint { "Initial checkpoint" } else { "Architecture" }, network),
             ("Data", run.data.clone()),
             ("Devices", run.devices.clone()),
-            ("Training time", format!("{}, without validation", duration(run.training_seconds()))),
+            ("Duration of the steps", duration(run.training_seconds())),
             ("Epochs", run.epochs.len().to_string()),
             ("Skipped files", skipped.to_string()),
             ("Version", version.to_owned()),
@@ -57,6 +58,8 @@ fn evaluation_facts(report: &EvaluationReport) -> Markup {
             ("Architecture", format!("{}, {}", checkpoint.architecture, counted(report.classes.len(), "class", "classes"))),
             ("Input", format!("{0} × {0} pixels", checkpoint.side)),
             ("Provenance", checkpoint.provenance.clone().unwrap_or_default()),
+            ("Temperature", checkpoint.temperature.map(|value| value.to_string()).unwrap_or_default()),
+            ("Rejection threshold", checkpoint.rejection_threshold.map(|value| percent(value.into())).unwrap_or_default()),
             ("Data", report.data.clone()),
             ("Device", report.device.clone()),
             ("Duration", duration(report.duration.as_secs_f64())),

@@ -20,8 +20,12 @@ pub fn paragraphs(report: &Report, names: &DisplayNames) -> Markup {
     }
 }
 
-/// Returns the index of the run with the best top-1, or of the first run if none has completed an epoch.
+/// Returns the index of the run with the best top-1, or of the first run if none has completed an epoch. Returns `None`
+/// for runs on different photos, whose metrics cannot be compared.
 pub fn best_run(runs: &[RunHistory]) -> Option<usize> {
+    if runs.iter().any(|run| run.photos != runs[0].photos) {
+        return None;
+    }
     let top1 = |run: &RunHistory| run.best().map_or(-1.0, |epoch| epoch.val.top1);
     // Of equal runs, the first is the best one.
     (0..runs.len()).rev().max_by(|&a, &b| top1(&runs[a]).total_cmp(&top1(&runs[b])))

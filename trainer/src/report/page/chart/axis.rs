@@ -33,8 +33,12 @@ impl Axis {
             smallest = 0.0;
         }
         if largest - smallest < 1e-9 * largest.abs().max(smallest.abs()).max(1e-9) {
-            let margin = if largest == 0.0 { 1.0 } else { 0.1 * largest.abs() };
-            (smallest, largest) = (smallest - margin, largest + margin);
+            // Quantities that are never negative, such as shares, have no negative range.
+            (smallest, largest) = match largest {
+                0.0 => (0.0, 1.0),
+                _ if largest > 0.0 => (0.0, largest),
+                _ => (1.1 * smallest, 0.9 * largest),
+            };
         }
         let step = round_step(largest - smallest, count);
         // The tolerance keeps rounding errors from adding an interval.
@@ -93,12 +97,13 @@ fn linear_ticks(lower: f64, upper: f64, step: f64) -> Vec<(f64, String)> {
 
 /// Returns the label of a tick, with as many decimals as the interval between ticks needs.
 fn label(value: f64, step: f64) -> String {
-    let decimals = -(step.log10() + 1e-9).floor() as i32;
+    let exponent = |number: f64| (number.abs().log10() + 1e-9).floor() as i32;
+    let decimals = -exponent(step);
     let is_tiny = decimals > 4;
     if value == 0.0 {
         "0".to_owned()
-    } else if is_tiny || value.abs() >= 1e6 {
-        format!("{value:.1e}").replace(".0e", "e")
+    } else if is_tiny || value.abs() >= 1e5 {
+        format!("{value:.*e}", (exponent(value) - exponent(step)).max(0) as usize)
     } else {
         format!("{value:.*}", decimals.max(0) as usize)
     }
@@ -116,7 +121,12 @@ mod tests {
     fn ticks_are_round_numbers() {
         assert_eq!(labels(&Axis::around([0.61, 6.9].into_iter(), 5)), ["0", "2", "4", "6", "8"]);
         assert_eq!(labels(&Axis::around([71.0, 84.3].into_iter(), 5)), ["70", "75", "80", "85"]);
-        assert_eq!(labels(&Axis::around([0.0, 2e-6].into_iter(), 4)), ["0", "5e-7", "1e-6", "1.5e-6", "2e-6"]);
+        assert_eq!(labels(&Axis::around([0.0, 2e-6].into_iter(), 4)), ["0", "5e-7", "1.0e-6", "1.5e-6", "2.0e-6"]);
+        let close = Axis::around([0.00491, 0.004935].into_iter(), 3);
+        assert_eq!(labels(&close), ["4.91e-3", "4.92e-3", "4.93e-3", "4.94e-3"]);
+        assert_eq!(labels(&Axis::around([0.0, 2e5].into_iter(), 2)), ["0", "1e5", "2e5"]);
+        assert_eq!(labels(&Axis::around([0.0, 0.0].into_iter(), 2)), ["0", "0.5", "1.0"]);
+        assert_eq!(labels(&Axis::around([100.0, 100.0].into_iter(), 2)), ["0", "50", "100"]);
         assert_eq!(labels(&Axis::up_to(3.0, 6)), ["0", "0.5", "1.0", "1.5", "2.0", "2.5", "3.0"]);
         assert_eq!(labels(&Axis::up_to(90.0, 6)), ["0", "20", "40", "60", "80"]);
     }

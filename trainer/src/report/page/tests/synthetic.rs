@@ -59,6 +59,8 @@ pub fn evaluation(labels: Vec<String>, photos: usize) -> EvaluationReport {
             architecture: "resnet50".into(),
             provenance: Some("fine-tuned from resnet50_v1-imagenet".into()),
             side: 224,
+            temperature: Some(1.5),
+            rejection_threshold: Some(0.4),
         },
         data: "/photos".into(),
         device: "cpu".into(),
@@ -161,6 +163,7 @@ pub fn run(name: &str, epochs: usize, learning_rate: f64) -> RunHistory {
         best: (1..epoch).all(|earlier| top1(earlier) < top1(epoch)),
     });
     RunHistory {
+        photos: "0123abcd".into(),
         name: name.into(),
         recipe: format!(
             "checkpoint = \"resnet50_v1-imagenet\"\nepochs = {epochs}\nlearning-rate = {learning_rate}\nseed = 0\n"

@@ -26,10 +26,10 @@ q, Ctrl-C   stop after the current step and save
 s           save the state after the current step
 ?           show or hide this text
 
-Loss, top-1, learning rate and speed are means of ten
-steps, as in metrics.jsonl. The first line of numbers
-shows the epoch so far, and the speed of the last
-minute.";
+Loss, top-1 and speed are means of up to ten steps, as
+in metrics.jsonl; the learning rate is that of the last
+of them. The first line of numbers shows the epoch so
+far, and the speed of the last minute.";
 
 /// Draws everything.
 pub fn render(frame: &mut Frame, model: &TuiModel, now: Instant) {
