@@ -66,17 +66,16 @@ impl Metadata {
     /// Parses the JSON document. The version is checked first, since the rest of an unknown version cannot be
     /// validated.
     pub(super) fn from_json(json: &str) -> Result<Self, CheckpointError> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u64,
-        }
-        let Versioned { version } = serde_json::from_str(json).map_err(CheckpointError::InvalidMetadata)?;
+        let document: Value = serde_json::from_str(json).map_err(CheckpointError::InvalidMetadata)?;
+        let version = document.get("version").and_then(Value::as_u64).ok_or_else(|| {
+            CheckpointError::InvalidMetadata(serde::de::Error::custom("`version` is missing, or not a number"))
+        })?;
         if !(1..=u64::from(Self::NEWEST_VERSION)).contains(&version) {
             return Err(CheckpointError::MetadataVersion { found: version, newest: Self::NEWEST_VERSION });
         }
-        let mut metadata: Self = serde_json::from_str(json).map_err(CheckpointError::InvalidMetadata)?;
+        let mut metadata = Self::deserialize(&document).map_err(CheckpointError::InvalidMetadata)?;
         if version > 1 {
-            metadata.read_version_2(json)?;
+            metadata.read_version_2(&document)?;
         }
         metadata.version = metadata.required_version();
         metadata.check_counts()?;
@@ -84,12 +83,11 @@ impl Metadata {
     }
 
     /// Reads the fields of version 2, and rejects unknown ones, which may change answers. Version 1 ignores both.
-    fn read_version_2(&mut self, json: &str) -> Result<(), CheckpointError> {
+    fn read_version_2(&mut self, document: &Value) -> Result<(), CheckpointError> {
         const VERSION_1: [&str; 8] =
             ["version", "architecture", "classes", "labels", "preprocessing", "provenance", "recipe", "metrics"];
         const ARCHITECTURE: [&str; 3] = ["name", "stem", "classes"];
 
-        let document: Value = serde_json::from_str(json).map_err(CheckpointError::InvalidMetadata)?;
         for (name, value) in document.as_object().into_iter().flatten() {
             match name.as_str() {
                 "temperature" => self.temperature = Some(number_in(Self::TEMPERATURES, name, value)?),
