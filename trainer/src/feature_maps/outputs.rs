@@ -67,8 +67,7 @@ impl NetworkOutputs {
         let layers = layers.iter().map(|layer| {
             let name = layer.name.clone();
             let Some(tap) = layer.tap else {
-                let (values, shape) = modules.remove(&name).with_context(|| format!("the network has no {name}"))?;
-                return Ok(LayerOutput { name, device: network_device, values, shape });
+                return modules.remove(&name).with_context(|| format!("the network has no {name}"));
             };
             let Activation { values, shape: [_, shape @ ..], .. } = activation(tap)?;
             Ok(LayerOutput { name, device: engine_device, values, shape })
@@ -87,20 +86,21 @@ fn network_device(device: Device) -> Device {
     }
 }
 
-/// Returns the values and the shapes `[channels, height, width]` of the outputs of these modules, by name.
+/// Returns the outputs of these modules by name.
 fn module_outputs(
     checkpoint: &Checkpoint,
     image: &ImageBatch,
     names: &[&str],
     device: Device,
-) -> Result<BTreeMap<String, (Vec<f32>, [usize; 3])>> {
-    let device = block_on(burn_device(device))?;
-    let network = ResNet::from_checkpoint(checkpoint, &device);
+) -> Result<BTreeMap<String, LayerOutput>> {
+    let burn_device = block_on(burn_device(device))?;
+    let network = ResNet::from_checkpoint(checkpoint, &burn_device);
     let mut outputs = BTreeMap::new();
-    network.visit_modules(&checkpoint.architecture(), normalise(image, &device), |name, output| {
+    network.visit_modules(&checkpoint.architecture(), normalise(image, &burn_device), |name, output| {
         if names.contains(&name) {
             let [_, shape @ ..] = output.dims();
-            outputs.insert(name.to_owned(), (output.to_data().iter::<f32>().collect(), shape));
+            let (name, values) = (name.to_owned(), output.to_data().iter::<f32>().collect());
+            outputs.insert(name.clone(), LayerOutput { name, device, values, shape });
         }
     });
     Ok(outputs)

@@ -117,7 +117,7 @@ mod tests {
         };
         let step = RecordedMetrics::Step(StepRecord { epoch: 1, step: 7, learning_rate: 0.005, train: train.clone() });
         // The evaluation after the last step is repeated.
-        assert_eq!(read(1, 7), [step.clone()]);
+        assert_eq!(read(1, 7), std::slice::from_ref(&step));
         let val = ValidationMetrics { loss: Some(0.5), top1: 0.75, top5: 1.0, photos: 153 };
         let epoch = RecordedMetrics::Epoch(EpochRecord { epoch: 1, train, val, skipped: 0, best: true });
         assert_eq!(read(2, 0), [step, epoch]);

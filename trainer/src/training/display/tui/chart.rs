@@ -8,13 +8,16 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Borders, Chart, Dataset, GraphType, Padding, Paragraph};
 
+/// Formats a value of a chart.
+pub type ValueFormat = fn(f64) -> String;
+
 /// Curves that share a chart.
 pub struct ChartView<'a> {
     pub title: &'static str,
     pub series: &'a [Series<'a>],
     pub scale: Scale,
     /// Formats a value for the title and the axis.
-    pub format: fn(f64) -> String,
+    pub format: ValueFormat,
     /// Whether the axis of the steps is shown.
     pub shows_steps: bool,
 }

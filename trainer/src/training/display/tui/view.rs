@@ -1,6 +1,6 @@
 //! The layout of the full-screen display.
 
-use super::chart::{ChartView, Scale, Series};
+use super::chart::{ChartView, Scale, Series, ValueFormat};
 use super::model::TuiModel;
 use crate::training::display::bar_text::{metrics_text, photo_counts};
 use crate::training::display::duration_text::duration_text;
@@ -124,7 +124,7 @@ fn render_first_charts(frame: &mut Frame, area: Rect, model: &TuiModel) {
 fn render_second_charts(frame: &mut Frame, area: Rect, model: &TuiModel) {
     let curves = &model.curves;
     let areas: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).spacing(1).areas(area);
-    let charts: [(&str, _, Scale, fn(f64) -> String); 3] = [
+    let charts: [(&str, _, Scale, ValueFormat); 3] = [
         ("learning rate", &curves.learning_rate, Scale::FromZero, |rate| {
             if rate == 0.0 { "0".to_owned() } else { format!("{rate:.1e}") }
         }),
