@@ -10,6 +10,7 @@ mod evaluation;
 mod feature_maps;
 mod fetch;
 mod full_screen;
+mod html_page;
 mod image_grid;
 mod learning;
 mod output_folder;

@@ -4,9 +4,9 @@ use super::disagreement::{Disagreement, PredictedClass};
 use super::interval_chart::interval_chart;
 use super::result::{ClassRecall, Comparison};
 use super::summary::{SummaryRow, percent, with_sign};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use crate::command_line;
+use crate::html_page::{HtmlPage, data_uri};
+use maud::{Markup, html};
 
 /// Maximum number of disagreements on the page.
 pub const MAX_DISAGREEMENTS: usize = 100;
@@ -15,31 +15,27 @@ pub const MAX_DISAGREEMENTS: usize = 100;
 pub fn render(comparison: &Comparison, thumbnails: Option<&[Option<Vec<u8>>]>) -> String {
     let names: Vec<_> = comparison.checkpoints.iter().map(|checkpoint| checkpoint.name.as_str()).collect();
     let title = format!("Comparison of {}", names.join(", "));
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (title) }
-                style { (PreEscaped(include_str!("page.css"))) }
-            }
-            body {
-                header {
-                    h1 { (title) }
-                    p { (introduction(comparison)) }
-                }
-                main {
-                    (accuracy(comparison, &names))
-                    (summary(comparison, &names))
-                    (classes(comparison, &names))
-                    (disagreements(comparison, &names, thumbnails))
-                    (skipped(comparison))
-                }
-            }
-        }
+    let main = html! {
+        (accuracy(comparison, &names))
+        (summary(comparison, &names))
+        (classes(comparison, &names))
+        (disagreements(comparison, &names, thumbnails))
+        (skipped(comparison))
+        (origin())
     };
-    page.into_string()
+    let header = html! { p { (introduction(comparison)) } };
+    HtmlPage { title: &title, style: include_str!("page.css"), script: "", header, main }.render()
+}
+
+/// The command that repeats the comparison, and the version of the program.
+fn origin() -> Markup {
+    html! {
+        section {
+            h2 { "Command" }
+            pre { code { (command_line::of_this_process()) } }
+            p.note { "Version " (env!("CARGO_PKG_VERSION")) }
+        }
+    }
 }
 
 fn introduction(comparison: &Comparison) -> Markup {
@@ -143,7 +139,7 @@ fn class_table(classes: &[&ClassRecall], names: &[&str]) -> Markup {
                             th scope="row" title=(class.name.class) { (class.name.label) }
                             td.number { (class.photos) }
                             @for recall in &class.recall {
-                                td.number.bar style=(format!("--fraction: {recall:.4}")) { (percent(*recall)) }
+                                td.number { meter min="0" max="1" value=(recall) {} " " (percent(*recall)) }
                             }
                             @for recall in &class.recall[1..] { (difference_cell(recall - class.recall[0])) }
                         }
@@ -189,7 +185,8 @@ fn disagreements(comparison: &Comparison, names: &[&str], thumbnails: Option<&[O
 fn card(comparison: &Comparison, disagreement: &Disagreement, names: &[&str], thumbnail: Option<&[u8]>) -> Markup {
     html! {
         @if let Some(jpeg) = thumbnail {
-            img src=(format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(jpeg))) width="128" height="128" alt="";
+            img src=(data_uri("image/jpeg", jpeg)) width="128" height="128"
+                alt=(format_args!("Photo of {}", disagreement.name.label));
         }
         div {
             p.class { (disagreement.name.label) }

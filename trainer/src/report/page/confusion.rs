@@ -2,11 +2,11 @@
 
 use super::confusion_cells::{MatrixPart, cells};
 use super::confusion_image::{self, MAX_SIDE};
-use super::data_uri;
 use super::display_names::DisplayNames;
 use super::numbers::count;
 use super::palette::{DARK, LIGHT, Palette, SHADES, shade};
 use crate::evaluation::ConfusionMatrix;
+use crate::html_page::data_uri;
 use crate::report::evaluation_report::EvaluationReport;
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;

@@ -1,9 +1,9 @@
 //! Misclassified photos: the most confused pairs of classes, and the most confident errors.
 
-use super::data_uri;
 use super::display_names::DisplayNames;
 use super::numbers::{counted, percent};
 use crate::evaluation::{ConfusedPair, ConfusionMatrix, PhotoPrediction};
+use crate::html_page::data_uri;
 use crate::report::evaluation_report::EvaluationReport;
 use crate::report::photos::{ErrorPhoto, PairPhotos};
 use maud::{Markup, html};

@@ -24,13 +24,9 @@ pub use confusion_cells::confusion_svg;
 pub use confusion_image::confusion_png;
 
 use super::content::Report;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use crate::html_page::HtmlPage;
 use display_names::DisplayNames;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
-use sha2::{Digest, Sha256};
-
-const SCRIPT: &str = include_str!("script.js");
+use maud::{Markup, html};
 
 /// A section with its identifier and its heading.
 struct Section {
@@ -44,41 +40,22 @@ pub fn render(report: &Report) -> String {
     let style = [&palette::style(), include_str!("style.css"), include_str!("confusion.css")].concat();
     let runs = DisplayNames::of_runs(report.runs.iter().map(|run| run.name.as_str()));
     let sections = sections(report, &runs);
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(content_security_policy(&style));
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (report.title) }
-                style { (PreEscaped(&style)) }
-            }
-            body {
-                header {
-                    h1 { (report.title) }
-                    (summary::paragraphs(report, &runs))
-                    (notes(&report.notes))
-                    nav aria-label="Sections" {
-                        @for section in &sections {
-                            a href=(format_args!("#{}", section.id)) { (section.heading) }
-                        }
-                    }
-                }
-                main {
-                    @for Section { id, heading, content } in &sections {
-                        section id=(id) aria-labelledby=(format_args!("{id}-heading")) {
-                            h2 id=(format_args!("{id}-heading")) { (heading) }
-                            (content)
-                        }
-                    }
-                }
-                script { (PreEscaped(SCRIPT)) }
+    let header = html! {
+        (summary::paragraphs(report, &runs))
+        (notes(&report.notes))
+        nav aria-label="Sections" {
+            @for section in &sections { a href=(format_args!("#{}", section.id)) { (section.heading) } }
+        }
+    };
+    let main = html! {
+        @for Section { id, heading, content } in &sections {
+            section id=(id) aria-labelledby=(format_args!("{id}-heading")) {
+                h2 id=(format_args!("{id}-heading")) { (heading) }
+                (content)
             }
         }
     };
-    page.into_string()
+    HtmlPage { title: &report.title, style: &style, script: include_str!("script.js"), header, main }.render()
 }
 
 fn sections(report: &Report, runs: &DisplayNames) -> Vec<Section> {
@@ -100,15 +77,6 @@ fn sections(report: &Report, runs: &DisplayNames) -> Vec<Section> {
     sections
 }
 
-/// Allows the page's own script and style by their hashes, images within the page, and nothing else.
-fn content_security_policy(style: &str) -> String {
-    let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
-    let (script, style) = (hash(SCRIPT), hash(style));
-    format!(
-        "default-src 'none'; img-src data:; script-src {script}; style-src {style}; base-uri 'none'; form-action 'none'"
-    )
-}
-
 fn notes(notes: &[String]) -> Markup {
     html! {
         @if !notes.is_empty() {
@@ -117,11 +85,4 @@ fn notes(notes: &[String]) -> Markup {
             }
         }
     }
-}
-
-/// Returns the data URI of a file.
-fn data_uri(media_type: &str, file: &[u8]) -> String {
-    let mut uri = format!("data:{media_type};base64,");
-    BASE64_STANDARD.encode_string(file, &mut uri);
-    uri
 }
