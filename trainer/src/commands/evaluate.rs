@@ -52,7 +52,7 @@ impl Evaluate {
         let checkpoint = open_checkpoint(&self.checkpoint)?;
         let samples = self.photos.samples(&checkpoint.metadata().classes)?;
         if let Some(folder) = &self.report {
-            output_folder::create_empty(folder)?;
+            output_folder::create_empty(folder, "--report")?;
         }
         let source = EvaluationSource {
             checkpoint_name: self.checkpoint.name(),

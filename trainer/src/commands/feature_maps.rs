@@ -92,7 +92,7 @@ impl FeatureMaps {
         let bytes =
             photos::read(&self.photo).map_err(|failure| anyhow!(failure.error.message)).with_context(context)?;
         let image = PreparedPhoto::from_bytes(&bytes, &LIMITS, checkpoint.metadata()).with_context(context)?.image;
-        output_folder::create_empty(&self.output)?;
+        output_folder::create_empty(&self.output, "--output")?;
 
         let (device, options) = (self.device_args.device, self.device_args.into());
         let outputs = NetworkOutputs::compute(&checkpoint, &image, &layers, device, options)?;

@@ -71,7 +71,7 @@ impl Pack {
         let Dataset { classes, mut train, val, .. } = Dataset::open(&self.data, self.val_split, self.seed.into(), &[])?;
         // The order of epoch 0; training starts with epoch 1.
         CounterRng::new(self.seed.into(), Purpose::Order, &[0]).shuffle(Arc::make_mut(&mut train));
-        output_folder::create_empty(&self.output)?;
+        output_folder::create_empty(&self.output, "--output")?;
         // Removed with its contents on errors.
         let temporary = tempfile::Builder::new()
             .prefix("unfinished-")

@@ -68,7 +68,7 @@ impl RunFolder {
     pub fn create(folder: Option<PathBuf>, recipe: &str) -> Result<Self> {
         let folder = match folder {
             Some(folder) => {
-                output_folder::create_empty(&folder)?;
+                output_folder::create_empty(&folder, "--output")?;
                 folder
             }
             None => create_numbered(Path::new(RUNS), recipe)?,

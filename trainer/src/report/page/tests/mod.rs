@@ -186,7 +186,7 @@ fn parts_without_content_are_omitted() {
     assert!(page.all("table").is_empty(), "a single run is not compared");
     let page = check(&report(Vec::new(), Some(evaluation(names(10), 100))));
     assert_eq!(sections(&page), ["evaluation", "confusion", "classes", "calibration", "misclassified", "origin"]);
-    assert_eq!(page.section("misclassified").unwrap().all("table").len(), 1);
+    assert_eq!(page.section("misclassified").unwrap().all("table").len(), 2, "pairs and errors");
     assert!(page.all("img").is_empty());
     let page = check(&report(Vec::new(), None));
     assert_eq!(sections(&page), ["origin"]);
