@@ -1,4 +1,4 @@
-//! How often two checkpoints classify photos correctly together or alone, and McNemar's test of the difference.
+//! Numbers of photos that two checkpoints classify correctly together or alone, and McNemar's test of the difference.
 
 use crate::evaluation::PhotoPrediction;
 use serde::Serialize;

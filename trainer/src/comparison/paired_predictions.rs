@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::Arc;
 
-/// Where and how photos are classified.
+/// Device, engine options and batch size with which photos are classified.
 #[derive(Clone, Copy)]
 pub struct EngineSettings {
     pub device: Device,

@@ -1,4 +1,4 @@
-//! How well the confidence of predictions, the probability of the most likely class, matches their accuracy.
+//! Comparison of the confidence of predictions, the probability of the most likely class, with their accuracy.
 
 use super::predictions::PhotoPrediction;
 use serde::Serialize;

@@ -229,8 +229,8 @@ pub fn precision_warning(recipe: &Recipe, device: &ReplicaDevice) -> Option<Stri
     }
 }
 
-/// Returns what trains on the device. On the CPU, Burn trains what our kernels do not support: the classifier alone, f16,
-/// and bf16 on processors without instructions for it.
+/// Returns the implementation that trains on the device. On the CPU, Burn trains recipes that our kernels do not support: the
+/// classifier alone, f16, and bf16 on processors without instructions for it.
 pub fn training_backend(recipe: &Recipe, device: &ReplicaDevice) -> TrainingBackend {
     let has_precision = match recipe.precision {
         TrainingPrecision::F32 => true,

@@ -10,7 +10,7 @@ use pollster::block_on;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What is evaluated, on which photos, and how.
+/// Inputs of an evaluation: the photos, the device, and facts that the report shows.
 pub struct EvaluationSource {
     /// File name of the checkpoint, or name of a bundled one.
     pub checkpoint_name: String,

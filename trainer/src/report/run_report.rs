@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// File name of the report in the folder of a run.
 pub const REPORT: &str = "report.html";
 
-/// How the best checkpoint of a run is evaluated.
+/// Options for evaluating the best checkpoint of a run.
 pub struct RunReportOptions {
     pub device: Device,
     pub options: EngineOptions,

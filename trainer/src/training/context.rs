@@ -1,4 +1,4 @@
-//! What all replicas of a training run share.
+//! Configuration and resources that all replicas of a training run share.
 
 use super::features::CachedFeatures;
 use super::interrupt::Interrupt;

@@ -1,4 +1,4 @@
-//! What a run writes for TensorBoard: the metrics of `metrics.jsonl` as scalars, and the first batch as an image.
+//! Events of a run for TensorBoard: the metrics of `metrics.jsonl` as scalars, and the first batch as an image.
 //!
 //! `metrics.jsonl` remains the source of truth. Only the messages and fields that are used here are defined, with the
 //! numbers of TensorBoard's `event.proto` and `summary.proto`.

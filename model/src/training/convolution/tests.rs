@@ -8,7 +8,8 @@ use crate::engine::cpu::thread_pool::ThreadPool;
 use crate::random::Uniform;
 use half::bf16;
 
-/// A convolution of random values that are representable in bf16, so that rounding does not change them, with its results in f64, all `[batch, channels, height, width]`.
+/// A convolution of random values, with its results in f64, all `[batch, channels, height, width]`. The values are
+/// representable in bf16, so that rounding does not change them.
 struct Reference {
     layer: Convolution,
     input: Vec<f32>,

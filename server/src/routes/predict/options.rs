@@ -31,7 +31,7 @@ pub struct PredictOptions {
     layer: Option<String>,
 }
 
-/// How to explain a prediction.
+/// Kind of explanation that a request asks for.
 #[derive(ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[expect(dead_code, reason = "schema of a parameter that we parse ourselves")]

@@ -1,4 +1,4 @@
-//! Where the results come from: data, devices, durations, recipes, and the commands that repeat them.
+//! Origin of the results: data, devices, durations, recipes, and the commands that repeat them.
 
 use super::display_names::DisplayNames;
 use super::numbers::{counted, duration, percent};

@@ -34,7 +34,7 @@ pub enum DisplayEvent {
     PhotosEnded,
 }
 
-/// What a display needs to know about a run in advance.
+/// Facts about a run that a display needs in advance.
 #[derive(Clone, Debug, Default)]
 pub struct RunOutline {
     /// Name of the run's folder.

@@ -14,7 +14,7 @@ const HEIGHT: f64 = 230.0;
 /// Number of colours of series in the style sheet.
 const COLOURS: usize = 7;
 
-/// How a series is drawn, from the background to the foreground.
+/// Style of a series, in the order from the background to the foreground.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stroke {
     /// A thin, pale line, for noisy values.

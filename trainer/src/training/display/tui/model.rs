@@ -1,4 +1,4 @@
-//! What the full-screen display shows, derived from the events of the run.
+//! State of the full-screen display, derived from the events of the run.
 
 use super::curves::Curves;
 use crate::training::display::event::DisplayEvent;
