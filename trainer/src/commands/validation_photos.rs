@@ -2,10 +2,7 @@
 
 use super::arguments::fraction;
 use crate::console;
-use crate::data::{
-    DataLoader, Dataset, Sample, SampleLoader, SkippedSample, Transform, evaluation_samples, loader_threads,
-    sequential_batches,
-};
+use crate::data::{DataLoader, Dataset, Sample, SkippedSample, evaluation_samples, loader_threads};
 use anyhow::{Result, ensure};
 use clap::Args;
 use model::checkpoint::Metadata;
@@ -38,10 +35,8 @@ impl ValidationPhotos {
     /// Returns an error if the photos cannot be listed, or if their classes are not those of the checkpoint.
     pub fn load(&self, metadata: &Metadata) -> Result<DataLoader> {
         let samples = self.samples(&metadata.classes)?;
-        let batches = sequential_batches(samples.len(), self.batch_size.get());
-        let preprocessing = metadata.preprocessing.clone();
-        let sample_loader = SampleLoader { samples, preprocessing, transform: Transform::Eval, cache: None };
-        Ok(DataLoader::new(sample_loader, batches, loader_threads(None)?))
+        let (batch_size, threads) = (self.batch_size.get(), loader_threads(None)?);
+        Ok(DataLoader::for_evaluation(samples, &metadata.preprocessing, batch_size, threads))
     }
 
     /// Lists the photos.

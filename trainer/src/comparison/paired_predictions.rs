@@ -2,9 +2,7 @@
 
 use super::candidate::Candidate;
 use crate::console;
-use crate::data::{
-    DataLoader, LoaderThreads, Sample, SampleLoader, SkippedSample, Transform, loader_threads, sequential_batches,
-};
+use crate::data::{DataLoader, LoaderThreads, Sample, SkippedSample, loader_threads};
 use crate::evaluation::{EvaluationDetails, PhotoPrediction};
 use anyhow::{Context, Result, ensure};
 use model::engine::{Device, Engine, EngineOptions};
@@ -67,12 +65,10 @@ fn evaluate(
     let samples: Arc<[Sample]> =
         samples.iter().map(|sample| Sample { class: from_first[sample.class], ..sample.clone() }).collect();
 
-    let batches = sequential_batches(samples.len(), settings.batch_size.get());
-    let preprocessing = candidate.checkpoint.metadata().preprocessing.clone();
-    let sample_loader = SampleLoader { samples, preprocessing, transform: Transform::Eval, cache: None };
     let engine = block_on(Engine::prepare_from(&candidate.checkpoint, settings.device, settings.options))?;
-    let loader = DataLoader::new(sample_loader, batches, threads);
-    let mut details = EvaluationDetails::compute(&engine, loader, candidate.checkpoint.metadata(), || false)?;
+    let metadata = candidate.checkpoint.metadata();
+    let loader = DataLoader::for_evaluation(samples, &metadata.preprocessing, settings.batch_size.get(), threads);
+    let mut details = EvaluationDetails::compute(&engine, loader, metadata, || false)?;
     for prediction in &mut details.predictions {
         prediction.class = to_first[prediction.class];
         prediction.top.iter_mut().for_each(|(class, _)| *class = to_first[*class]);

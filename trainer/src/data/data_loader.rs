@@ -1,8 +1,8 @@
 //! Loads batches ahead of need on background threads.
 
-use super::{EpochItem, SampleLoader, SkippedSample};
+use super::{EpochItem, Sample, SampleLoader, SkippedSample, sequential_batches};
 use anyhow::Result;
-use model::preprocess::ImageBatch;
+use model::preprocess::{ImageBatch, Preprocessing};
 use rayon::prelude::*;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -57,6 +57,17 @@ impl DataLoader {
         DataLoader { batches: receiver, producer: Some(producer), waited: Duration::ZERO }
     }
 
+    /// Starts loading all samples in order, preprocessed as for inference.
+    pub fn for_evaluation(
+        samples: Arc<[Sample]>,
+        preprocessing: &Preprocessing,
+        batch_size: usize,
+        threads: LoaderThreads,
+    ) -> Self {
+        let batches = sequential_batches(samples.len(), batch_size);
+        DataLoader::new(SampleLoader::for_evaluation(samples, preprocessing), batches, threads)
+    }
+
     /// Returns the total time spent in [`next`](Iterator::next).
     pub fn wait_time(&self) -> Duration {
         self.waited
@@ -104,9 +115,7 @@ impl SampleBatch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        Augmentation, CacheSize, PhotoCache, Sample, SampleLocation, Transform, sequential_batches, shuffled_batches,
-    };
+    use super::super::{Augmentation, CacheSize, PhotoCache, SampleLocation, Transform, shuffled_batches};
     use super::*;
     use crate::recipe::Recipe;
     use model::preprocess::Preprocessing;

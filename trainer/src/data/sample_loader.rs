@@ -45,6 +45,11 @@ impl SampleLoader {
         }
     }
 
+    /// Creates a loader that preprocesses photos as for inference.
+    pub fn for_evaluation(samples: Arc<[Sample]>, preprocessing: &Preprocessing) -> Self {
+        SampleLoader { samples, preprocessing: preprocessing.clone(), transform: Transform::Eval, cache: None }
+    }
+
     /// Loads a sample as a batch of one image, `[1, crop, crop, 3]`.
     ///
     /// # Errors

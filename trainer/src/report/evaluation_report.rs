@@ -1,7 +1,7 @@
 //! The part of a report about an evaluation: predictions of a checkpoint, and everything that is derived from them.
 
 use super::photos::ReportPhotos;
-use crate::data::{DataLoader, LoaderThreads, Sample, SampleLoader, SampleLocation, Transform, sequential_batches};
+use crate::data::{DataLoader, LoaderThreads, Sample, SampleLocation};
 use crate::evaluation::{Calibration, ClassSimilarity, EvaluationDetails, PhotoPrediction};
 use anyhow::Result;
 use model::checkpoint::Checkpoint;
@@ -78,11 +78,7 @@ impl EvaluationReport {
         let metadata = checkpoint.metadata();
         let EvaluationSource { checkpoint_name, samples, data, command, device, options, batch_size, threads } = source;
         let engine = block_on(Engine::prepare_from(checkpoint, device, options))?;
-        let batches = sequential_batches(samples.len(), batch_size);
-        let preprocessing = metadata.preprocessing.clone();
-        let sample_loader =
-            SampleLoader { samples: samples.clone(), preprocessing, transform: Transform::Eval, cache: None };
-        let loader = DataLoader::new(sample_loader, batches, threads);
+        let loader = DataLoader::for_evaluation(samples.clone(), &metadata.preprocessing, batch_size, threads);
         let details = EvaluationDetails::compute(&engine, loader, metadata, should_stop)?;
         let duration = start.elapsed();
         let photos = with_photos.then(|| ReportPhotos::new(&details, &samples, checkpoint, &engine)).transpose()?;

@@ -2,9 +2,7 @@
 //! takes seconds.
 
 use super::interrupt::Interrupt;
-use crate::data::{
-    DataLoader, Dataset, EpochItem, LoaderThreads, Sample, SampleLoader, SkippedSample, Transform, sequential_batches,
-};
+use crate::data::{DataLoader, Dataset, EpochItem, LoaderThreads, Sample, SkippedSample};
 use anyhow::{Result, ensure};
 use model::checkpoint::Checkpoint;
 use model::engine::{Device, Engine, EngineOptions, Input};
@@ -41,12 +39,9 @@ impl CachedFeatures {
         let engine = block_on(Engine::prepare_from(checkpoint, device, EngineOptions::default()))?;
         let mut skipped = Vec::new();
         let mut compute = |samples: &Arc<[Sample]>| -> Result<FeatureTable> {
-            let preprocessing = checkpoint.metadata().preprocessing.clone();
-            let samples = samples.clone();
             let mut rows = vec![None; samples.len()];
-            let batches = sequential_batches(samples.len(), BATCH);
-            let sample_loader = SampleLoader { samples, preprocessing, transform: Transform::Eval, cache: None };
-            for batch in DataLoader::new(sample_loader, batches, threads.clone()) {
+            let preprocessing = &checkpoint.metadata().preprocessing;
+            for batch in DataLoader::for_evaluation(samples.clone(), preprocessing, BATCH, threads.clone()) {
                 ensure!(!interrupt.is_raised(), "interrupted before the first step; no state was saved");
                 let photos = batch.items.len() + batch.skipped.len();
                 skipped.extend(batch.skipped);

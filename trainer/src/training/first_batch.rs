@@ -1,8 +1,6 @@
 //! The inputs of a run's first step as a picture, to check augmentation at a glance.
 
-use crate::data::{
-    DataLoader, Dataset, LoaderThreads, SampleLoader, SkippedSample, Transform, shuffled_batches, strided_part,
-};
+use crate::data::{DataLoader, Dataset, LoaderThreads, SampleLoader, SkippedSample, shuffled_batches, strided_part};
 use crate::image_grid::GridLayout;
 use crate::learning::Mixing;
 use crate::recipe::{Recipe, TrainedLayers};
@@ -47,12 +45,7 @@ impl FirstBatch {
         let mixing = Mixing::new(recipe, parts);
         let sample_loader = match recipe.layers {
             TrainedLayers::All => SampleLoader::for_training(dataset, recipe, preprocessing, EPOCH),
-            TrainedLayers::Head => SampleLoader {
-                samples: dataset.train.clone(),
-                preprocessing: preprocessing.clone(),
-                transform: Transform::Eval,
-                cache: None,
-            },
+            TrainedLayers::Head => SampleLoader::for_evaluation(dataset.train.clone(), preprocessing),
         };
         let side = sample_loader.preprocessing.crop as usize;
         let batches = (0..parts.min(MAX_IMAGES)).map(|part| strided_part(&batch, part, parts)).collect();

@@ -6,7 +6,7 @@ use super::metric_accumulator::{MetricAccumulator, MetricSummary};
 use super::reporter::{Reporter, STEPS_PER_RECORD};
 use super::run_folder::{BEST, LAST};
 use super::state::{BestEpoch, TrainingPosition, TrainingState};
-use crate::data::{DataLoader, EpochItem, SampleLoader, Transform, sequential_batches, shuffled_batches, strided_part};
+use crate::data::{DataLoader, EpochItem, SampleLoader, sequential_batches, shuffled_batches, strided_part};
 use crate::evaluation::{EvaluationSums, classify_samples};
 use crate::learning::{DeferredMetrics, Learner, LearnerInput, NOT_FINITE, StepOutcome};
 use crate::replicas::Collective;
@@ -212,12 +212,7 @@ impl<'a> Replica<'a> {
             }
             return Ok(sums);
         }
-        let sample_loader = SampleLoader {
-            samples: dataset.val.clone(),
-            preprocessing: metadata.preprocessing.clone(),
-            transform: Transform::Eval,
-            cache: None,
-        };
+        let sample_loader = SampleLoader::for_evaluation(dataset.val.clone(), &metadata.preprocessing);
         let loader = DataLoader::new(sample_loader, batches, threads.clone());
         // Use the inference engine, because Burn takes many times as long on a CPU.
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
