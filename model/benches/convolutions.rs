@@ -47,7 +47,7 @@ fn cases() -> Vec<Case> {
     let cases = LAYERS.into_iter().flat_map(|(network, name, side)| {
         let convolutions = Architecture::new(network, 1000).expect("the architecture exists").convolutions();
         let layer = convolutions.into_iter().find(|layer| layer.name == name).expect("the layer exists");
-        let algorithms = Algorithm::candidates(&layer, precision);
+        let algorithms = Algorithm::candidates(&layer, precision, InstructionSet::best());
         algorithms.map(move |algorithm| Case { network, layer: layer.clone(), side, algorithm })
     });
     cases.collect()

@@ -40,7 +40,7 @@ fn convolution([in_channels, out_channels, kernel, stride, groups]: LayerParamet
 /// Returns the algorithms that can compute a layer on an instruction set.
 fn algorithms(layer: &Convolution, set: InstructionSet) -> impl Iterator<Item = Algorithm> {
     let precision = if set.supports_bf16() { Precision::Bf16 } else { Precision::F32 };
-    Algorithm::candidates(layer, precision)
+    Algorithm::candidates(layer, precision, set)
 }
 
 fn run(layer: &Convolution, algorithm: Algorithm, shape: [usize; 3], set: InstructionSet) -> SingleConvolution {
@@ -58,6 +58,7 @@ fn assert_agrees(layer: &Convolution, algorithm: Algorithm, shape: [usize; 3], s
         Algorithm::Direct => (Algorithm::Direct, 1e-5),
         Algorithm::Winograd(_) => (Algorithm::Direct, 3e-5),
         Algorithm::DirectBf16 => (Algorithm::DirectBf16, 5e-3),
+        Algorithm::AmxBf16 => (Algorithm::AmxBf16, 5e-3),
     };
     let convolution = run(layer, algorithm, shape, set);
     let reference = run(layer, reference, shape, scalar());
@@ -73,21 +74,22 @@ fn convolutions_agree_on_every_kernel() {
     for layer in SMALL_LAYERS.map(convolution) {
         for set in InstructionSet::available() {
             for algorithm in algorithms(&layer, set) {
-                let m = match algorithm {
-                    Algorithm::Winograd(WinogradVariant { m, .. }) => m,
-                    Algorithm::Direct | Algorithm::DirectBf16 => 1,
+                let (m, tile_rows) = match algorithm {
+                    Algorithm::Winograd(WinogradVariant { m, .. }) => (m, set.tile_rows()),
+                    Algorithm::Direct | Algorithm::DirectBf16 => (1, set.tile_rows()),
+                    Algorithm::AmxBf16 => (1, 32),
                 };
                 let input = |output: usize| (output - 1) * layer.stride + 1;
-                let rows = (1..=set.tile_rows()).map(|tiles| [1, 1, input(m * tiles)]);
+                let rows = (1..=tile_rows).map(|tiles| [1, 1, input(m * tiles)]);
                 let heights: BTreeSet<usize> =
                     rows.flat_map(|shape| assert_agrees(&layer, algorithm, shape, set)).collect();
-                assert_eq!(heights, (1..=set.tile_rows()).collect(), "{layer:?} by {algorithm} on {set}");
+                assert_eq!(heights, (1..=tile_rows).collect(), "{layer:?} by {algorithm} on {set}");
                 // Winograd's tiles at the edges have every height and width up to m.
                 for side in 1..=m {
                     assert_agrees(&layer, algorithm, [2, input(m + side), input(2 * m + 1 - side)], set);
                 }
                 // Rows of several register tiles.
-                assert_agrees(&layer, algorithm, [1, 2, input(m * set.tile_rows() + 1)], set);
+                assert_agrees(&layer, algorithm, [1, 2, input(m * tile_rows + 1)], set);
             }
         }
     }

@@ -7,9 +7,11 @@ use crate::architecture::Convolution;
 use crate::engine::Precision;
 use crate::engine::cpu::WinogradVariant;
 use crate::engine::cpu::algorithm::Algorithm;
+use crate::engine::cpu::amx::AmxWeights;
 use crate::engine::cpu::blocked_shape::{BLOCK, BlockedShape};
 use crate::engine::cpu::convolution_output::PixelGrid;
 use crate::engine::cpu::filter::Filter;
+use crate::engine::cpu::simd::InstructionSet;
 
 /// Cost of packing and reading one weight of a direct convolution, in multiply-adds. This and the following costs were
 /// measured on two cores of an AMD EPYC (Zen 5), which compute 213 billion multiply-adds in a second.
@@ -23,6 +25,9 @@ const ELEMENT_COST: usize = 8;
 /// Cost of writing, reading and transforming one sum over tiles in a weight gradient, in multiply-adds.
 const PRODUCT_COST: usize = 60;
 
+/// Number of multiply-adds that AMX computes in the time of one in f32. Measured on an Intel Xeon (Emerald Rapids).
+const AMX_SPEED: usize = 5;
+
 /// A convolution of a batch.
 pub struct Problem<'a> {
     pub filter: &'a Filter,
@@ -31,6 +36,7 @@ pub struct Problem<'a> {
     /// The pixels of the output that are computed.
     pub grid: &'a PixelGrid,
     pub precision: Precision,
+    pub set: InstructionSet,
 }
 
 /// Returns the algorithm with the lowest estimated cost.
@@ -53,7 +59,9 @@ impl Problem<'_> {
         };
         let winograd = tile_sizes.map(move |m| Algorithm::Winograd(WinogradVariant { m, stride }));
         let bf16 = (self.precision == Precision::Bf16).then_some(Algorithm::DirectBf16);
-        std::iter::once(Algorithm::Direct).chain(bf16).chain(winograd)
+        let has_tiles = self.set.matrix_unit().is_some() && AmxWeights::supports(self.filter);
+        let amx = (self.precision == Precision::Bf16 && has_tiles).then_some(Algorithm::AmxBf16);
+        std::iter::once(Algorithm::Direct).chain(bf16).chain(amx).chain(winograd)
     }
 
     /// Returns the estimated time, in multiply-adds.
@@ -66,6 +74,9 @@ impl Problem<'_> {
             Algorithm::DirectBf16 => {
                 weights * (pixels / 2 + WEIGHT_COST) + input.pixels() * in_channels * ROUNDING_COST
             }
+            Algorithm::AmxBf16 => {
+                weights * (pixels / AMX_SPEED + WEIGHT_COST) + input.pixels() * in_channels * ROUNDING_COST
+            }
             Algorithm::Winograd(variant) => {
                 winograd_cost(variant, [*in_channels, *out_channels], output, TRANSFORMED_WEIGHT_COST)
             }
@@ -74,7 +85,12 @@ impl Problem<'_> {
 }
 
 /// Returns the algorithm with the lowest estimated cost for the gradient of a layer's weights.
-pub fn choose_for_weights(layer: &Convolution, gradient: &BlockedShape, precision: Precision) -> Algorithm {
+pub fn choose_for_weights(
+    layer: &Convolution,
+    gradient: &BlockedShape,
+    precision: Precision,
+    set: InstructionSet,
+) -> Algorithm {
     let Convolution { in_channels, out_channels, kernel, stride, groups, .. } = *layer;
     let (channel_pairs, area) = (in_channels * out_channels, kernel * kernel);
     let tile_sizes = if groups == 1 && (kernel, stride) == (3, 1) { 2..5 } else { 2..2 };
@@ -88,9 +104,19 @@ pub fn choose_for_weights(layer: &Convolution, gradient: &BlockedShape, precisio
         let rounded = gradient.pixels() * (in_channels * area + out_channels);
         (direct.0 / 2 + rounded * ROUNDING_COST, Algorithm::DirectBf16)
     });
-    let candidates = std::iter::once(direct).chain(bf16).chain(winograd);
+    let has_tiles = set.matrix_unit().is_some() && tiles_support_weights(layer);
+    let amx = (precision == Precision::Bf16 && has_tiles).then(|| {
+        let rounded = gradient.pixels() * (in_channels * stride * stride + out_channels);
+        (direct.0 / AMX_SPEED + rounded * ROUNDING_COST, Algorithm::AmxBf16)
+    });
+    let candidates = std::iter::once(direct).chain(bf16).chain(amx).chain(winograd);
     let (_, algorithm) = candidates.min_by_key(|(cost, _)| *cost).expect("direct is one");
     algorithm
+}
+
+/// Returns whether tiles can compute the gradient of a layer's weights.
+pub fn tiles_support_weights(layer: &Convolution) -> bool {
+    layer.groups == 1 && layer.kernel <= 3 && layer.in_channels.is_multiple_of(BLOCK)
 }
 
 /// Returns the estimated time of the products and transforms of a batch of tiles, in multiply-adds. `filter_cost` is the

@@ -9,6 +9,7 @@
 
 use super::super::Precision;
 use super::blocked_shape::BLOCK;
+use super::simd::{InstructionSet, TILE};
 use crate::architecture::{Architecture, Convolution, Stem};
 use crate::engine::winograd::WinogradVariant;
 use crate::plan::{FoldedConvolution, Operation, Plan};
@@ -22,6 +23,9 @@ const WEIGHT_READ_COST: usize = 13;
 /// Cost of rounding one value of the input to bf16, in multiply-adds: about 0.08 ns on the same processor.
 const ROUNDING_COST: usize = 10;
 
+/// Number of multiply-adds that tiles compute in the time of one in f32.
+const AMX_SPEED: usize = 5;
+
 /// Maximum size of all packed weights, as a multiple of the size of the f32 weights.
 const MAX_WEIGHT_EXPANSION: usize = 2;
 
@@ -32,12 +36,18 @@ pub enum Algorithm {
     Direct,
     /// Direct convolution in bf16, with twice the multiply-adds per instruction and half the bytes of weights.
     DirectBf16,
+    /// Direct convolution in bf16 by [tiles](super::simd::MatrixUnit).
+    AmxBf16,
     Winograd(WinogradVariant),
 }
 
 impl Algorithm {
-    /// Returns the algorithms that can compute a layer with a precision.
-    pub fn candidates(layer: &Convolution, precision: Precision) -> impl Iterator<Item = Algorithm> + use<> {
+    /// Returns the algorithms that can compute a layer with a precision and an instruction set.
+    pub fn candidates(
+        layer: &Convolution,
+        precision: Precision,
+        set: InstructionSet,
+    ) -> impl Iterator<Item = Algorithm> + use<> {
         let Convolution { kernel, stride, groups, in_channels, .. } = *layer;
         let tile_sizes = match (kernel, stride) {
             // With so few channels per group, the transforms cost more than they save.
@@ -48,7 +58,9 @@ impl Algorithm {
         };
         let winograd = tile_sizes.map(move |m| Algorithm::Winograd(WinogradVariant { m, stride }));
         let bf16 = precision == Precision::Bf16 && in_channels >= BLOCK;
-        std::iter::once(Algorithm::Direct).chain(bf16.then_some(Algorithm::DirectBf16)).chain(winograd)
+        let amx = bf16 && groups == 1 && set.matrix_unit().is_some();
+        let bf16 = [(bf16 && set.has_bf16_pairs()).then_some(Algorithm::DirectBf16), amx.then_some(Algorithm::AmxBf16)];
+        std::iter::once(Algorithm::Direct).chain(bf16.into_iter().flatten()).chain(winograd)
     }
 }
 
@@ -59,6 +71,7 @@ impl fmt::Display for Algorithm {
         match self {
             Algorithm::Direct => f.write_str("matrix"),
             Algorithm::DirectBf16 => f.write_str("matrix bf16"),
+            Algorithm::AmxBf16 => f.write_str("amx bf16"),
             Algorithm::Winograd(WinogradVariant { m, stride: 1 }) => write!(f, "winograd {m}x{m}"),
             Algorithm::Winograd(WinogradVariant { m, stride }) => write!(f, "winograd {m}x{m}/{stride}"),
         }
@@ -82,8 +95,8 @@ fn nominal_side(architecture: &Architecture) -> usize {
 }
 
 impl SizedConvolution<'_> {
-    fn candidates(&self, precision: Precision) -> impl Iterator<Item = Algorithm> + use<> {
-        Algorithm::candidates(self.convolution, precision)
+    fn candidates(&self, precision: Precision, set: InstructionSet) -> impl Iterator<Item = Algorithm> + use<> {
+        Algorithm::candidates(self.convolution, precision, set)
     }
 
     /// Returns the number of pairs of input and output channels that are multiplied: whole blocks of inputs, with zeros
@@ -102,7 +115,7 @@ impl SizedConvolution<'_> {
     fn packed_weights(&self, algorithm: Algorithm) -> usize {
         match algorithm {
             Algorithm::Direct => self.channel_pairs() * self.convolution.kernel.pow(2),
-            Algorithm::DirectBf16 => self.channel_pairs() * self.convolution.kernel.pow(2) / 2,
+            Algorithm::DirectBf16 | Algorithm::AmxBf16 => self.channel_pairs() * self.convolution.kernel.pow(2) / 2,
             Algorithm::Winograd(variant) => self.channel_pairs() * variant.filter_elements(),
         }
     }
@@ -111,6 +124,10 @@ impl SizedConvolution<'_> {
     fn multiply_adds(&self, algorithm: Algorithm) -> usize {
         self.channel_pairs()
             * match algorithm {
+                Algorithm::AmxBf16 => {
+                    // Rows of pixels are computed in whole tiles.
+                    self.convolution.kernel.pow(2) * self.output_side * self.output_side.next_multiple_of(TILE)
+                }
                 Algorithm::Direct | Algorithm::DirectBf16 => (self.convolution.kernel * self.output_side).pow(2),
                 Algorithm::Winograd(variant) => variant.multiplications(self.output_side).pow(2),
             }
@@ -118,11 +135,11 @@ impl SizedConvolution<'_> {
 
     /// Returns the estimated time for one image, in multiply-adds.
     fn cost(&self, algorithm: Algorithm) -> usize {
+        let rounding =
+            || ROUNDING_COST * self.convolution.in_channels * (self.output_side * self.convolution.stride).pow(2);
         let arithmetic = match algorithm {
-            Algorithm::DirectBf16 => {
-                let inputs = self.convolution.in_channels * (self.output_side * self.convolution.stride).pow(2);
-                self.multiply_adds(algorithm) / 2 + ROUNDING_COST * inputs
-            }
+            Algorithm::DirectBf16 => self.multiply_adds(algorithm) / 2 + rounding(),
+            Algorithm::AmxBf16 => self.multiply_adds(algorithm) / AMX_SPEED + rounding(),
             Algorithm::Direct | Algorithm::Winograd(_) => self.multiply_adds(algorithm),
         };
         arithmetic + WEIGHT_READ_COST * self.packed_weights(algorithm)
@@ -130,7 +147,7 @@ impl SizedConvolution<'_> {
 }
 
 /// Chooses the algorithm for each convolution of a plan.
-pub fn choose(plan: &Plan, precision: Precision) -> Vec<Algorithm> {
+pub fn choose(plan: &Plan, precision: Precision, set: InstructionSet) -> Vec<Algorithm> {
     let mut sides = vec![nominal_side(&plan.architecture)];
     let mut layers = Vec::new();
     for operation in &plan.operations {
@@ -144,14 +161,14 @@ pub fn choose(plan: &Plan, precision: Precision) -> Vec<Algorithm> {
             layers.push(SizedConvolution { convolution: layer, output_side: sides[*output] });
         }
     }
-    choose_for_layers(&layers, precision)
+    choose_for_layers(&layers, precision, set)
 }
 
 /// Chooses the cheapest algorithm for each layer. While all packed weights together exceed the limit, the layer whose
 /// weights shrink at the lowest cost per byte gets an algorithm with smaller weights.
-fn choose_for_layers(layers: &[SizedConvolution], precision: Precision) -> Vec<Algorithm> {
+fn choose_for_layers(layers: &[SizedConvolution], precision: Precision, set: InstructionSet) -> Vec<Algorithm> {
     let cheapest =
-        |layer: &SizedConvolution| layer.candidates(precision).min_by_key(|&algorithm| layer.cost(algorithm));
+        |layer: &SizedConvolution| layer.candidates(precision, set).min_by_key(|&algorithm| layer.cost(algorithm));
     let mut chosen: Vec<Algorithm> =
         layers.iter().map(|layer| cheapest(layer).expect("direct convolution is always a candidate")).collect();
     let limit = MAX_WEIGHT_EXPANSION * layers.iter().map(SizedConvolution::unpacked_weights).sum::<usize>();
@@ -163,7 +180,7 @@ fn choose_for_layers(layers: &[SizedConvolution], precision: Precision) -> Vec<A
         }
         let replacements = chosen.iter().zip(layers).enumerate().flat_map(|(index, (&current, layer))| {
             let smaller = layer
-                .candidates(precision)
+                .candidates(precision, set)
                 .filter(move |&smaller| layer.packed_weights(smaller) < layer.packed_weights(current));
             smaller.map(move |smaller| {
                 let saved_weights = layer.packed_weights(current) - layer.packed_weights(smaller);
@@ -182,6 +199,11 @@ mod tests {
     use super::Precision::{Bf16, F32};
     use super::*;
 
+    /// Returns an instruction set that supports all algorithms.
+    fn scalar() -> InstructionSet {
+        InstructionSet::available().pop().expect("`scalar` is always available")
+    }
+
     #[test]
     fn packed_weights_respect_the_size_limit() {
         for name in Architecture::names() {
@@ -191,7 +213,7 @@ mod tests {
                     .iter()
                     .map(|convolution| SizedConvolution { convolution, output_side: side })
                     .collect();
-                let chosen = choose_for_layers(&layers, precision);
+                let chosen = choose_for_layers(&layers, precision, scalar());
                 let packed: usize =
                     chosen.iter().zip(&layers).map(|(&chosen, layer)| layer.packed_weights(chosen)).sum();
                 let unpacked: usize = layers.iter().map(SizedConvolution::unpacked_weights).sum();
@@ -209,6 +231,7 @@ mod tests {
         choose_for_layers(
             &[SizedConvolution { convolution, output_side }, SizedConvolution { convolution: &huge(), output_side: 7 }],
             precision,
+            scalar(),
         )[0]
     }
 
@@ -221,7 +244,7 @@ mod tests {
                 {
                     let layer = SizedConvolution { convolution, output_side };
                     let (chosen, candidates) =
-                        (chosen(convolution, output_side, precision), layer.candidates(precision));
+                        (chosen(convolution, output_side, precision), layer.candidates(precision, scalar()));
                     for other in candidates {
                         let [cost, other_cost] = [chosen, other].map(|algorithm| layer.cost(algorithm));
                         assert!(
@@ -237,7 +260,7 @@ mod tests {
         // No algorithm is too expensive for every layer.
         let winograd =
             [(2, 1), (3, 1), (4, 1), (2, 2)].map(|(m, stride)| Algorithm::Winograd(WinogradVariant { m, stride }));
-        for algorithm in [Algorithm::Direct, Algorithm::DirectBf16].into_iter().chain(winograd) {
+        for algorithm in [Algorithm::Direct, Algorithm::DirectBf16, Algorithm::AmxBf16].into_iter().chain(winograd) {
             assert!(all.contains(&algorithm), "{algorithm} is never chosen");
         }
     }
@@ -247,13 +270,15 @@ mod tests {
         let candidates = |network, name, precision| {
             let convolutions = Architecture::new(network, 1000).unwrap().convolutions();
             let convolution = convolutions.iter().find(|convolution| convolution.name == name).unwrap();
-            Algorithm::candidates(convolution, precision).collect::<Vec<_>>()
+            Algorithm::candidates(convolution, precision, scalar()).collect::<Vec<_>>()
         };
         assert_eq!(candidates("resnet18", "conv1", Bf16), [Algorithm::Direct]);
-        let direct = [Algorithm::Direct, Algorithm::DirectBf16];
-        for (network, name) in [("resnet18", "layer3.0.downsample.0"), ("resnext50_32x4d", "layer2.1.conv2")] {
+        let direct = [Algorithm::Direct, Algorithm::DirectBf16, Algorithm::AmxBf16];
+        for (network, name, in_bf16) in
+            [("resnet18", "layer3.0.downsample.0", &direct[..]), ("resnext50_32x4d", "layer2.1.conv2", &direct[..2])]
+        {
             assert_eq!(candidates(network, name, F32), direct[..1], "{network} {name}");
-            assert_eq!(candidates(network, name, Bf16), direct, "{network} {name}");
+            assert_eq!(candidates(network, name, Bf16), in_bf16, "{network} {name}");
         }
     }
 
@@ -263,7 +288,7 @@ mod tests {
         for convolution in convolutions.iter().filter(|layer| [layer.kernel, layer.stride] == [3, 1]) {
             let tile = |side| match chosen(convolution, side, F32) {
                 Algorithm::Winograd(WinogradVariant { m, .. }) => m,
-                Algorithm::Direct | Algorithm::DirectBf16 => 1,
+                Algorithm::Direct | Algorithm::DirectBf16 | Algorithm::AmxBf16 => 1,
             };
             // Multiples of every m, so that no tile is only partly used.
             let tiles = [12, 24, 48, 96].map(tile);

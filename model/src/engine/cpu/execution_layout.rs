@@ -1,6 +1,7 @@
 //! Everything that depends on the shape of the input: where each value lies in memory, and how each step is split into
 //! tasks.
 
+use super::amx::AmxSchedule;
 use super::arena::{AllocationRequest, allocate};
 use super::blocked_shape::BlockedShape;
 use super::convolution_output::PixelGrid;
@@ -33,6 +34,7 @@ pub struct ExecutionLayout {
 /// The division of a step into tasks.
 pub enum StepSchedule {
     Direct(DirectSchedule),
+    Amx(AmxSchedule),
     Winograd(WinogradSchedule),
     Pool,
 }
@@ -80,6 +82,11 @@ impl ExecutionLayout {
                     let grid = PixelGrid::all(to);
                     let schedule = DirectSchedule::new(weights, from, to, &grid, residual, set, threads);
                     (StepSchedule::Direct(schedule), DirectSchedule::shared_len(weights, from))
+                }
+                PackedOperation::Amx(weights, _) => {
+                    let schedule = AmxSchedule::new(weights, from, &PixelGrid::all(to), threads);
+                    let shared = schedule.shared_len();
+                    (StepSchedule::Amx(schedule), shared)
                 }
                 PackedOperation::Winograd(weights, _) => {
                     let schedule = WinogradSchedule::new(weights, to, threads);

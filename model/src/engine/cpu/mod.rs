@@ -9,6 +9,7 @@
 #![cfg_attr(target_arch = "wasm32", allow(dead_code))]
 
 pub(crate) mod algorithm;
+pub(crate) mod amx;
 mod arena;
 mod bf16_pairs;
 pub(crate) mod blocked_shape;
@@ -86,7 +87,8 @@ impl CpuEngine {
         if options.precision == Precision::Bf16 && is_default && !InstructionSet::best().supports_bf16() {
             return Err(EngineError::UnsupportedPrecision(Precision::Bf16));
         }
-        let algorithms = algorithm::choose(&plan, options.precision);
+        let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
+        let algorithms = algorithm::choose(&plan, options.precision, set);
         CpuEngine::new(plan, algorithms, options)
     }
 
@@ -94,7 +96,12 @@ impl CpuEngine {
     fn new(plan: Plan, algorithms: Vec<Algorithm>, options: EngineOptions) -> Result<Self, EngineError> {
         let failed = |reason| EngineError::Failed { device: Device::Cpu, reason };
         let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
-        if algorithms.contains(&Algorithm::DirectBf16) && !set.has_bf16_pairs() {
+        let is_supported = |algorithm: &Algorithm| match algorithm {
+            Algorithm::Direct | Algorithm::Winograd(_) => true,
+            Algorithm::DirectBf16 => set.has_bf16_pairs(),
+            Algorithm::AmxBf16 => set.matrix_unit().is_some(),
+        };
+        if !algorithms.iter().all(is_supported) {
             return Err(EngineError::UnsupportedPrecision(Precision::Bf16));
         }
         let threads = ThreadPool::new(options.threads.map(NonZero::get)).map_err(failed)?;
@@ -210,6 +217,10 @@ impl CpuEngine {
             (PackedOperation::Direct(weights, bias), StepSchedule::Direct(schedule)) => {
                 let output = convolution_output(bias);
                 direct_conv::DirectConvolution { weights, schedule, input, output }.run(set, threads, shared);
+            }
+            (PackedOperation::Amx(weights, bias), StepSchedule::Amx(schedule)) => {
+                let output = convolution_output(bias);
+                amx::AmxConvolution { weights, schedule, input, output }.run(set, threads, shared);
             }
             (PackedOperation::Winograd(weights, bias), StepSchedule::Winograd(schedule)) => {
                 let output = convolution_output(bias);

@@ -86,6 +86,7 @@ impl SingleConvolution {
             (PackedOperation::Winograd(weights, _), StepSchedule::Winograd(schedule)) => {
                 schedule.tile_heights(weights, self.engine.set)
             }
+            (PackedOperation::Amx(..), StepSchedule::Amx(schedule)) => schedule.tile_heights(),
             _ => unreachable!("the step is a convolution"),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::super::{OperationProfile, Precision};
 use super::algorithm::Algorithm;
+use super::amx::{self, AmxWeights};
 use super::blocked_shape::{BLOCK, BlockedShape};
 use super::buffer::{AlignedBuffer, F32_BYTES};
 use super::direct_conv::DirectWeights;
@@ -29,6 +30,7 @@ pub struct Step {
 /// An operation with packed weights and bias. The bias is padded with zeros beyond the last channel.
 pub enum PackedOperation {
     Direct(DirectWeights, AlignedBuffer),
+    Amx(AmxWeights, AlignedBuffer),
     Winograd(WinogradWeights, AlignedBuffer),
     MaxPool(MaxPool),
     GlobalAveragePool,
@@ -70,6 +72,10 @@ impl Step {
                     Algorithm::DirectBf16 => {
                         PackedOperation::Direct(DirectWeights::pack_pairs(weight, layer, set), bias)
                     }
+                    Algorithm::AmxBf16 => {
+                        let unit = set.matrix_unit().expect("the algorithm is chosen only with a matrix unit");
+                        PackedOperation::Amx(AmxWeights::pack(weight, layer, unit, set), bias)
+                    }
                     Algorithm::Winograd(variant) => {
                         PackedOperation::Winograd(WinogradWeights::pack(&convolution, variant, set), bias)
                     }
@@ -110,6 +116,9 @@ impl Step {
             PackedOperation::Direct(weights, _) => {
                 (Some(weights.algorithm()), weights.multiply_adds(output), weights.packed_len())
             }
+            PackedOperation::Amx(weights, _) => {
+                (Some(weights.algorithm()), weights.multiply_adds(output), weights.packed_len())
+            }
             PackedOperation::Winograd(weights, _) => {
                 (Some(weights.algorithm()), weights.multiply_adds(output), weights.packed_len())
             }
@@ -120,7 +129,10 @@ impl Step {
         OperationProfile {
             name: self.name.clone(),
             algorithm: algorithm.map_or_else(|| "pool".to_owned(), |algorithm| algorithm.to_string()),
-            precision: if algorithm == Some(Algorithm::DirectBf16) { Precision::Bf16 } else { Precision::F32 },
+            precision: match algorithm {
+                Some(Algorithm::DirectBf16 | Algorithm::AmxBf16) => Precision::Bf16,
+                Some(Algorithm::Direct | Algorithm::Winograd(_)) | None => Precision::F32,
+            },
             time,
             multiply_adds: multiply_adds as u64,
             executed_multiply_adds: executed_multiply_adds as u64,
@@ -151,7 +163,7 @@ impl Step {
 
 /// Pads the bias with zeros to whole panels, which is how far the microkernels read.
 fn pad_bias(bias: &[f32], set: InstructionSet) -> AlignedBuffer {
-    let mut padded = AlignedBuffer::zeroed(bias.len().next_multiple_of(set.panel()));
+    let mut padded = AlignedBuffer::zeroed(bias.len().next_multiple_of(set.panel().max(amx::PANEL)));
     padded[..bias.len()].copy_from_slice(bias);
     padded
 }
@@ -170,10 +182,11 @@ mod tests {
             let architecture = Architecture::new(name, 1000).unwrap();
             let bytes = architecture.parameter_count() * F32_BYTES;
             let plan = Plan::from(random::checkpoint(architecture));
-            let algorithms = algorithm::choose(&plan, Precision::F32);
+            let algorithms = algorithm::choose(&plan, Precision::F32, InstructionSet::best());
             let steps = pack(plan, algorithms, InstructionSet::best(), &threads);
             let packed = steps.iter().map(|step| match &step.operation {
                 PackedOperation::Direct(weights, bias) => weights.packed_len() + bias.len(),
+                PackedOperation::Amx(weights, bias) => weights.packed_len() + bias.len(),
                 PackedOperation::Winograd(weights, bias) => weights.packed_len() + bias.len(),
                 PackedOperation::MaxPool(_) | PackedOperation::GlobalAveragePool => 0,
             });

@@ -9,6 +9,7 @@ use super::weight_gradient::WeightGradient;
 use crate::architecture::Convolution;
 use crate::engine::Precision;
 use crate::engine::cpu::algorithm::Algorithm;
+use crate::engine::cpu::amx::{AmxConvolution, AmxSchedule, AmxWeights, PANEL};
 use crate::engine::cpu::blocked_shape::BlockedShape;
 use crate::engine::cpu::convolution_output::{ConvolutionOutput, PixelGrid};
 use crate::engine::cpu::direct_conv::{DirectConvolution, DirectSchedule, DirectWeights};
@@ -39,6 +40,7 @@ struct Pass {
 
 enum PackedWeights {
     Direct(DirectWeights),
+    Amx(AmxWeights),
     Winograd(WinogradWeights),
 }
 
@@ -59,6 +61,7 @@ struct PassSchedule {
 
 enum Division {
     Direct(DirectSchedule),
+    Amx(AmxSchedule),
     Winograd(WinogradSchedule),
 }
 
@@ -124,6 +127,7 @@ impl TrainedConvolution {
         {
             match weights {
                 Some(PackedWeights::Direct(weights)) => weights.replace(weight, execution.set, execution.threads),
+                Some(PackedWeights::Amx(weights)) => weights.replace(weight, execution.set, execution.threads),
                 Some(PackedWeights::Winograd(weights)) => {
                     weights.replace(filter, weight, execution.set, execution.threads)
                 }
@@ -221,7 +225,7 @@ impl Pass {
         let algorithm = match input {
             ConvolutionInput::Image(_) => Algorithm::Direct,
             ConvolutionInput::Value(input) => {
-                choose(&Problem { filter: &self.filter, input, output, grid: &grid, precision })
+                choose(&Problem { filter: &self.filter, input, output, grid: &grid, precision, set })
             }
         };
         if self.weights.as_ref().map(PackedWeights::algorithm) != Some(algorithm) {
@@ -240,6 +244,14 @@ impl Pass {
                 // The residual, if there is one, has the shape of the output.
                 Division::Direct(DirectSchedule::new(weights, input, output, &grid, None, set, threads))
             }
+            (PackedWeights::Amx(weights), ConvolutionInput::Value(input)) => {
+                let schedule = AmxSchedule::new(weights, input, &grid, threads);
+                scratch_size.shared = schedule.shared_len();
+                Division::Amx(schedule)
+            }
+            (PackedWeights::Amx(_), ConvolutionInput::Image(_)) => {
+                unreachable!("the stem is a direct convolution")
+            }
             (PackedWeights::Winograd(weights), _) => {
                 let schedule = WinogradSchedule::new(weights, output, threads);
                 scratch_size =
@@ -247,7 +259,7 @@ impl Pass {
                 Division::Winograd(schedule)
             }
         };
-        let bias = vec![0.0; self.filter.out_channels.next_multiple_of(set.panel())];
+        let bias = vec![0.0; self.filter.out_channels.next_multiple_of(set.panel().max(PANEL))];
         PassSchedule { grid, division, bias, scratch_size }
     }
 
@@ -271,6 +283,9 @@ impl Pass {
         match (&self.weights, &schedule.division) {
             (Some(PackedWeights::Direct(weights)), Division::Direct(schedule)) => {
                 DirectConvolution { weights, schedule, input, output }.run(set, threads, scratch.shared);
+            }
+            (Some(PackedWeights::Amx(weights)), Division::Amx(schedule)) => {
+                AmxConvolution { weights, schedule, input, output }.run(set, threads, scratch.shared);
             }
             (Some(PackedWeights::Winograd(weights)), Division::Winograd(schedule)) => {
                 let input_shape = input_shape.expect("the stem is a direct convolution");
@@ -296,6 +311,10 @@ impl PackedWeights {
         match algorithm {
             Algorithm::Direct => PackedWeights::Direct(DirectWeights::zeroed(filter.clone(), reads_image, set)),
             Algorithm::Winograd(variant) => PackedWeights::Winograd(WinogradWeights::zeroed(filter, variant, set)),
+            Algorithm::AmxBf16 => {
+                let unit = set.matrix_unit().expect("the algorithm is chosen only with a matrix unit");
+                PackedWeights::Amx(AmxWeights::zeroed(filter.clone(), unit))
+            }
             Algorithm::DirectBf16 => PackedWeights::Direct(DirectWeights::zeroed_pairs(filter.clone(), set)),
         }
     }
@@ -303,6 +322,7 @@ impl PackedWeights {
     fn algorithm(&self) -> Algorithm {
         match self {
             PackedWeights::Direct(weights) => weights.algorithm(),
+            PackedWeights::Amx(weights) => weights.algorithm(),
             PackedWeights::Winograd(weights) => weights.algorithm(),
         }
     }

@@ -1,6 +1,7 @@
 //! Tests of the convolutions and their gradients against their definition.
 
-use super::super::weight_gradient::{DirectWeightGradient, WinogradWeightGradient};
+use super::super::algorithm_choice::tiles_support_weights;
+use super::super::weight_gradient::{AmxWeightGradient, DirectWeightGradient, WinogradWeightGradient};
 use super::*;
 use crate::engine::cpu::WinogradVariant;
 use crate::engine::cpu::blocked_shape::BLOCK;
@@ -115,6 +116,10 @@ fn weight_gradients(
         let direct = DirectWeightGradient::in_bf16(layer, input_shape, gradient, set);
         algorithms.push(("direct in bf16".to_owned(), WeightGradient::Direct(direct)));
     }
+    if let Some(unit) = set.matrix_unit().filter(|_| tiles_support_weights(layer)) {
+        let amx = AmxWeightGradient::new(layer, input_shape, gradient, unit);
+        algorithms.push(("AMX".to_owned(), WeightGradient::Amx(amx)));
+    }
     if [layer.kernel, layer.stride, layer.groups] == [3, 1, 1] {
         algorithms.extend((2..5).map(|m| {
             let variant = WinogradVariant { m, stride: 1 };
@@ -199,7 +204,7 @@ fn convolutions_and_gradients_match_the_definition_on_every_kernel() {
         (layer(256, 512, 3, 2, 1), [1, 1, 1]),
         (layer(16, 48, 1, 2, 1), [2, 1, 3]),
     ] {
-        let algorithms = if layer.kernel == 3 && layer.groups == 1 { 5 } else { 2 };
+        let algorithms = if layer.kernel == 3 && layer.groups == 1 { 6 } else { 3 };
         let reference = Reference::new(layer, shape);
         for set in InstructionSet::available() {
             (0..algorithms).for_each(|choice| check(&reference, set, choice));
@@ -216,7 +221,14 @@ fn winograd_is_chosen_for_many_pixels() {
     let choice = |batch, side| {
         let output = &BlockedShape { channels: 256, batch, height: side, width: side, border: 0 };
         let input = &BlockedShape { border: 1, ..*output };
-        choose(&Problem { filter, input, output, grid: &PixelGrid::all(output), precision: Precision::F32 })
+        choose(&Problem {
+            filter,
+            input,
+            output,
+            grid: &PixelGrid::all(output),
+            precision: Precision::F32,
+            set: InstructionSet::best(),
+        })
     };
     assert_eq!(choice(1, 2), Algorithm::Direct);
     assert_eq!(choice(32, 16), Algorithm::Winograd(WinogradVariant { m: 4, stride: 1 }));

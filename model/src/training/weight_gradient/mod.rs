@@ -1,9 +1,11 @@
 //! Gradient of a convolution's weights.
 
+mod amx;
 mod direct;
 mod packed_sums;
 mod pixel_pairs;
 mod sum_tile;
+mod transposed_gradient;
 mod winograd;
 
 use super::algorithm_choice::choose_for_weights;
@@ -14,12 +16,14 @@ use crate::engine::cpu::algorithm::Algorithm;
 use crate::engine::cpu::blocked_shape::BlockedShape;
 use crate::engine::cpu::padded_image::PaddedImage;
 use crate::engine::cpu::simd::InstructionSet;
+pub use amx::AmxWeightGradient;
 pub use direct::DirectWeightGradient;
 pub use winograd::WinogradWeightGradient;
 
 /// The division of a weight gradient into tasks, for values of one shape.
 pub enum WeightGradient {
     Direct(DirectWeightGradient),
+    Amx(AmxWeightGradient),
     Winograd(WinogradWeightGradient),
 }
 
@@ -32,11 +36,15 @@ impl WeightGradient {
         precision: Precision,
         set: InstructionSet,
     ) -> Self {
-        match choose_for_weights(layer, gradient, precision) {
+        match choose_for_weights(layer, gradient, precision, set) {
             Algorithm::Winograd(variant) => {
                 WeightGradient::Winograd(WinogradWeightGradient::new(layer, variant, input, gradient, set))
             }
             Algorithm::Direct => WeightGradient::Direct(DirectWeightGradient::new(layer, input, gradient, set)),
+            Algorithm::AmxBf16 => {
+                let unit = set.matrix_unit().expect("the algorithm is chosen only with a matrix unit");
+                WeightGradient::Amx(AmxWeightGradient::new(layer, input, gradient, unit))
+            }
             Algorithm::DirectBf16 => WeightGradient::Direct(DirectWeightGradient::in_bf16(layer, input, gradient, set)),
         }
     }
@@ -50,6 +58,7 @@ impl WeightGradient {
     pub fn scratch_len(&self) -> usize {
         match self {
             WeightGradient::Direct(direct) => direct.scratch_len(),
+            WeightGradient::Amx(amx) => amx.scratch_len(),
             WeightGradient::Winograd(winograd) => winograd.scratch_len(),
         }
     }
@@ -66,6 +75,7 @@ impl WeightGradient {
     ) {
         match self {
             WeightGradient::Direct(direct) => direct.run(input, gradient, weight_gradient, scratch, execution),
+            WeightGradient::Amx(amx) => amx.run(input, gradient, weight_gradient, scratch, execution),
             WeightGradient::Winograd(winograd) => winograd.run(input, gradient, weight_gradient, scratch, execution),
         }
     }

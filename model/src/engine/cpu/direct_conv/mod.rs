@@ -5,7 +5,7 @@ mod schedule;
 mod weights;
 
 pub use schedule::DirectSchedule;
-pub use weights::DirectWeights;
+pub use weights::{DirectWeights, PanelLayout};
 
 use super::bf16_pairs;
 use super::blocked_shape::{BLOCK, BlockedShape};

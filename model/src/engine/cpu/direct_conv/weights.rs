@@ -19,7 +19,7 @@ pub struct DirectWeights {
 }
 
 /// Layout of packed f32 weights.
-pub(super) struct PanelLayout {
+pub struct PanelLayout {
     pub filter: Filter,
     /// Number of blocks of input channels that a panel of output channels reads.
     pub blocks: usize,
@@ -62,7 +62,7 @@ impl DirectWeights {
     /// Creates packed weights of a filter, all of which are zero.
     pub fn zeroed(filter: Filter, reads_image: bool, set: InstructionSet) -> Self {
         let layout = PanelLayout::new(filter, reads_image, set);
-        let packed = AlignedBuffer::zeroed(layout.first_blocks.len() * layout.panel_len());
+        let packed = AlignedBuffer::zeroed(layout.panels() * layout.panel_len());
         DirectWeights {
             packed,
             layout,
@@ -73,7 +73,7 @@ impl DirectWeights {
     /// Creates packed weights of a filter for products in bf16, all of which are zero.
     pub fn zeroed_pairs(filter: Filter, set: InstructionSet) -> Self {
         let layout = PanelLayout::new(filter, false, set);
-        let packed = AlignedBuffer::zeroed(layout.first_blocks.len() * layout.panel_len() / 2);
+        let packed = AlignedBuffer::zeroed(layout.panels() * layout.panel_len() / 2);
         DirectWeights { packed, layout, input_format: InputFormat::Bf16Pairs }
     }
 
@@ -137,29 +137,44 @@ impl DirectWeights {
     }
 
     pub(super) fn panels(&self) -> usize {
-        self.layout.first_blocks.len()
+        self.layout.panels()
     }
 }
 
 impl PanelLayout {
     fn new(filter: Filter, reads_image: bool, set: InstructionSet) -> Self {
         let panel = filter.panel(set);
+        let layout = PanelLayout::with_panel(filter, panel, panel / set.lanes());
+        if reads_image { PanelLayout { depth: COLOURS, ..layout } } else { layout }
+    }
+
+    /// Returns the layout for tiles of bf16, whose input channels are padded to whole pairs of blocks.
+    pub fn for_tiles(filter: Filter, panel: usize) -> Self {
+        let layout = PanelLayout::with_panel(filter, panel, panel / BLOCK);
+        PanelLayout { depth: layout.depth.next_multiple_of(2 * BLOCK), ..layout }
+    }
+
+    fn with_panel(filter: Filter, panel: usize, columns: usize) -> Self {
         let panels = (0..filter.out_channels).step_by(panel);
         let channels: Vec<_> = panels.map(|first| filter.input_channels(first..first + panel)).collect();
         let blocks = channels.iter().map(|channels| channels.end.div_ceil(BLOCK) - channels.start / BLOCK);
         let blocks = blocks.max().expect("a convolution has output channels");
         let first_blocks = channels.iter().map(|channels| channels.start / BLOCK).collect();
-        let depth = if reads_image { COLOURS } else { blocks * BLOCK };
-        PanelLayout { filter, blocks, first_blocks, depth, panel, columns: panel / set.lanes() }
+        PanelLayout { filter, blocks, first_blocks, depth: blocks * BLOCK, panel, columns }
+    }
+
+    /// Returns the number of panels.
+    pub fn panels(&self) -> usize {
+        self.first_blocks.len()
     }
 
     /// Returns the number of values of a panel.
-    fn panel_len(&self) -> usize {
+    pub fn panel_len(&self) -> usize {
         self.filter.elements.len() * self.depth * self.panel
     }
 
     /// Packs panel number `index`. Values between groups and beyond the last channel are left unchanged.
-    fn pack_panel(&self, index: usize, weight: &[f32], packed: &mut [f32]) {
+    pub fn pack_panel(&self, index: usize, weight: &[f32], packed: &mut [f32]) {
         let PanelLayout { ref filter, depth, panel, .. } = *self;
         let outputs = index * panel..((index + 1) * panel).min(filter.out_channels);
         let first_channel = self.first_blocks[index] * BLOCK;

@@ -1,6 +1,6 @@
 //! The instruction set that runs the kernels: the fastest one of the processor, or one selected by name.
 
-use super::{Kernel, Simd};
+use super::{Kernel, MatrixUnit, Simd};
 use std::fmt;
 use std::str::FromStr;
 
@@ -81,11 +81,24 @@ impl InstructionSet {
         dispatch!(self.0, simd => simd.has_bf16_pairs())
     }
 
+    /// Returns the unit that multiplies tiles of bf16: that of the processor with `avx512`, and its emulation with
+    /// `scalar`.
+    pub(crate) fn matrix_unit(self) -> Option<MatrixUnit> {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            SimdToken::Avx512(simd) => MatrixUnit::detect().filter(|_| simd.has_bf16_pairs()),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+            SimdToken::Scalar(_) => Some(MatrixUnit::Emulated),
+            #[allow(unreachable_patterns)] // on processors without other instruction sets
+            _ => None,
+        }
+    }
+
     /// Returns whether products of bf16 take less time than those of f32. On AMD's Zen 5, an instruction multiplies a
-    /// vector of pairs in the time of a vector of f32; on an Intel Xeon, convolutions in bf16 were measured to be slower
-    /// than in f32.
+    /// vector of pairs in the time of a vector of f32; on an Intel Xeon, only tiles of bf16 (AMX) are
+    /// faster than f32.
     pub fn has_fast_bf16(self) -> bool {
-        self.supports_bf16() && is_amd()
+        self.supports_bf16() && (is_amd() || self.matrix_unit().is_some())
     }
 
     /// Returns the width of a register tile in output channels.

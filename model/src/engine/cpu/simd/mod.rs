@@ -5,6 +5,7 @@
 //! the instruction set; everything that they call must be inlined into it, hence the `#[inline(always)]` throughout.
 
 mod instruction_set;
+mod matrix_unit;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -16,6 +17,7 @@ mod simd128;
 mod x86;
 
 pub use instruction_set::InstructionSet;
+pub use matrix_unit::{MatrixUnit, TILE, TILE_PAIRS, TileProduct, TileStep, TileSteps, Tiles};
 
 use super::buffer::SharedMutSlice;
 use half::bf16;
@@ -101,6 +103,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
         unreachable!("pairs of bf16 are not supported")
     }
 
+    /// Transposes 16 rows of 16 values, whose types are those of f32 or of pairs of bf16.
+    #[inline(always)]
+    fn transpose(self, block: &mut [f32; 256]) {
+        for row in 0..16 {
+            for column in 0..row {
+                block.swap(row * 16 + column, column * 16 + row);
+            }
+        }
+    }
+
     /// Prefetches the cache line at an address into the second-level cache. The address need not be readable.
     #[inline(always)]
     fn prefetch(self, _address: *const f32) {}
@@ -141,4 +153,11 @@ pub trait Kernel {
 pub fn pack_bf16_pair(first: f32, second: f32) -> f32 {
     let [first, second] = [first, second].map(|value| u32::from(bf16::from_f32(value).to_bits()));
     f32::from_bits(first | second << 16)
+}
+
+/// Unpacks the two values of a pair, the inverse of [`pack_bf16_pair`].
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+fn unpack_bf16_pair(pair: f32) -> [f32; 2] {
+    let bits = pair.to_bits();
+    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
 }

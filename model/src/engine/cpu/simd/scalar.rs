@@ -1,7 +1,7 @@
 //! Scalar code without vectors: the reference for all other instruction sets, and the fallback on processors without
 //! them.
 
-use super::{Kernel, Simd, pack_bf16_pair};
+use super::{Kernel, Simd, pack_bf16_pair, unpack_bf16_pair};
 
 /// Vectors of one lane.
 #[derive(Clone, Copy)]
@@ -88,10 +88,4 @@ impl Simd for Scalar {
     unsafe fn zip_to_bf16(self, first: f32, second: f32) -> f32 {
         pack_bf16_pair(first, second)
     }
-}
-
-/// Unpacks the two values of a pair, the inverse of [`pack_bf16_pair`].
-fn unpack_bf16_pair(pair: f32) -> [f32; 2] {
-    let bits = pair.to_bits();
-    [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
 }

@@ -134,6 +134,12 @@ x86!(
             }
         }
 
+        #[inline(always)]
+        fn transpose(self, block: &mut [f32; 256]) {
+            // SAFETY: `self` proves that the processor supports the features.
+            unsafe { transpose(block) }
+        }
+
         const BF16_PAIRS: bool = true;
 
         #[inline(always)]
@@ -167,6 +173,42 @@ x86!(
         }
     }
 );
+
+/// Transposes 16 rows of 16 values.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(block: &mut [f32; 256]) {
+    let [mut pairs, mut quads] = [[_mm512_setzero_ps(); 16]; 2];
+    for row in (0..16).step_by(2) {
+        // SAFETY: both rows lie inside the block.
+        let [a, b] = [row, row + 1].map(|row| unsafe { _mm512_loadu_ps(block.as_ptr().add(row * 16)) });
+        (pairs[row], pairs[row + 1]) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    }
+    for row in (0..16).step_by(4) {
+        for half in 0..2 {
+            let [a, b] = [pairs[row + half], pairs[row + half + 2]].map(|pair| _mm512_castps_pd(pair));
+            quads[row + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            quads[row + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    }
+    // The lane `l` of `quads[4 * i + j]` now holds column `4 * l + j` of the rows from `4 * i` on.
+    for column in 0..4 {
+        let [a, b, c, d] = [0, 4, 8, 12].map(|row| quads[row + column]);
+        let (even, odd) = (
+            [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0x88>(c, d)],
+            [_mm512_shuffle_f32x4::<0xdd>(a, b), _mm512_shuffle_f32x4::<0xdd>(c, d)],
+        );
+        for (lane, row) in [
+            (0, _mm512_shuffle_f32x4::<0x88>(even[0], even[1])),
+            (4, _mm512_shuffle_f32x4::<0x88>(odd[0], odd[1])),
+            (8, _mm512_shuffle_f32x4::<0xdd>(even[0], even[1])),
+            (12, _mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1])),
+        ] {
+            // SAFETY: the row lies inside the block.
+            unsafe { _mm512_storeu_ps(block.as_mut_ptr().add((lane + column) * 16), row) };
+        }
+    }
+}
 
 /// Positions of the values of a vector of pairs in two adjacent vectors of 16 bf16.
 const ZIP_ORDER: [u16; 32] = {
