@@ -9,8 +9,8 @@ pub enum Precision {
     #[default]
     F32,
     /// bf16 on the device `cpu`, in the layers where it is faster. Requires a processor with AVX512-BF16; the
-    /// instruction set `scalar`, if chosen explicitly, emulates it. The stem, Winograd convolutions and the classifier,
-    /// which is bound by memory bandwidth, stay f32.
+    /// instruction set `scalar`, if chosen explicitly, emulates it. Winograd convolutions and the classifier, which is
+    /// bound by memory bandwidth, stay f32, and without AMX the stem too.
     Bf16,
     /// f16 on the device `webgpu`: the weights, and on adapters with `shader-f16` the values between layers too. Values
     /// beyond 65,504 lead to an error, never to a wrong result.

@@ -7,7 +7,7 @@ use crate::architecture::Convolution;
 use crate::engine::Precision;
 use crate::engine::cpu::WinogradVariant;
 use crate::engine::cpu::algorithm::Algorithm;
-use crate::engine::cpu::amx::AmxWeights;
+use crate::engine::cpu::amx::{AmxWeights, ImageRows};
 use crate::engine::cpu::blocked_shape::{BLOCK, BlockedShape};
 use crate::engine::cpu::convolution_output::PixelGrid;
 use crate::engine::cpu::filter::Filter;
@@ -82,6 +82,12 @@ impl Problem<'_> {
             }
         }
     }
+}
+
+/// Returns the algorithm for a stem, which reads an image.
+pub fn choose_for_stem(filter: &Filter, precision: Precision, set: InstructionSet) -> Algorithm {
+    let has_tiles = set.matrix_unit().is_some() && ImageRows::supports(filter);
+    if precision == Precision::Bf16 && has_tiles { Algorithm::AmxBf16 } else { Algorithm::Direct }
 }
 
 /// Returns the algorithm with the lowest estimated cost for the gradient of a layer's weights.

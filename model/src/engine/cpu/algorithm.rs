@@ -8,7 +8,9 @@
 //! and reading it costs more than multiplying.
 
 use super::super::Precision;
+use super::amx::ImageRows;
 use super::blocked_shape::BLOCK;
+use super::filter::Filter;
 use super::simd::{InstructionSet, TILE};
 use crate::architecture::{Architecture, Convolution, Stem};
 use crate::engine::winograd::WinogradVariant;
@@ -58,7 +60,8 @@ impl Algorithm {
         };
         let winograd = tile_sizes.map(move |m| Algorithm::Winograd(WinogradVariant { m, stride }));
         let bf16 = precision == Precision::Bf16 && in_channels >= BLOCK;
-        let amx = bf16 && groups == 1 && set.matrix_unit().is_some();
+        let has_tiles = (in_channels >= BLOCK && groups == 1) || ImageRows::supports(&Filter::forward(layer));
+        let amx = precision == Precision::Bf16 && has_tiles && set.matrix_unit().is_some();
         let bf16 = [(bf16 && set.has_bf16_pairs()).then_some(Algorithm::DirectBf16), amx.then_some(Algorithm::AmxBf16)];
         std::iter::once(Algorithm::Direct).chain(bf16.into_iter().flatten()).chain(winograd)
     }
@@ -272,7 +275,8 @@ mod tests {
             let convolution = convolutions.iter().find(|convolution| convolution.name == name).unwrap();
             Algorithm::candidates(convolution, precision, scalar()).collect::<Vec<_>>()
         };
-        assert_eq!(candidates("resnet18", "conv1", Bf16), [Algorithm::Direct]);
+        assert_eq!(candidates("resnet18", "conv1", F32), [Algorithm::Direct]);
+        assert_eq!(candidates("resnet18", "conv1", Bf16), [Algorithm::Direct, Algorithm::AmxBf16]);
         let direct = [Algorithm::Direct, Algorithm::DirectBf16, Algorithm::AmxBf16];
         for (network, name, in_bf16) in
             [("resnet18", "layer3.0.downsample.0", &direct[..]), ("resnext50_32x4d", "layer2.1.conv2", &direct[..2])]

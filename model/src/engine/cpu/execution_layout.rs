@@ -84,7 +84,11 @@ impl ExecutionLayout {
                     (StepSchedule::Direct(schedule), DirectSchedule::shared_len(weights, from))
                 }
                 PackedOperation::Amx(weights, _) => {
-                    let schedule = AmxSchedule::new(weights, from, &PixelGrid::all(to), threads);
+                    let schedule = if step.input == Plan::INPUT {
+                        AmxSchedule::for_image(weights, &image, to, threads)
+                    } else {
+                        AmxSchedule::new(weights, from, &PixelGrid::all(to), threads)
+                    };
                     let shared = schedule.shared_len();
                     (StepSchedule::Amx(schedule), shared)
                 }

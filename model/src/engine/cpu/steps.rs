@@ -74,7 +74,7 @@ impl Step {
                     }
                     Algorithm::AmxBf16 => {
                         let unit = set.matrix_unit().expect("the algorithm is chosen only with a matrix unit");
-                        PackedOperation::Amx(AmxWeights::pack(weight, layer, unit, set), bias)
+                        PackedOperation::Amx(AmxWeights::pack(weight, layer, input == Plan::INPUT, unit, set), bias)
                     }
                     Algorithm::Winograd(variant) => {
                         PackedOperation::Winograd(WinogradWeights::pack(&convolution, variant, set), bias)

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::algorithm_choice::{Problem, choose};
+use super::algorithm_choice::{Problem, choose, choose_for_stem};
 use super::value::{Execution, Value, ValueMut};
 use super::weight_gradient::WeightGradient;
 use crate::architecture::Convolution;
@@ -223,7 +223,7 @@ impl Pass {
         let grid = PixelGrid::every(output, step, self.first);
         let reads_image = matches!(input, ConvolutionInput::Image(_));
         let algorithm = match input {
-            ConvolutionInput::Image(_) => Algorithm::Direct,
+            ConvolutionInput::Image(_) => choose_for_stem(&self.filter, precision, set),
             ConvolutionInput::Value(input) => {
                 choose(&Problem { filter: &self.filter, input, output, grid: &grid, precision, set })
             }
@@ -249,8 +249,10 @@ impl Pass {
                 scratch_size.shared = schedule.shared_len();
                 Division::Amx(schedule)
             }
-            (PackedWeights::Amx(_), ConvolutionInput::Image(_)) => {
-                unreachable!("the stem is a direct convolution")
+            (PackedWeights::Amx(weights), ConvolutionInput::Image(image)) => {
+                let schedule = AmxSchedule::for_image(weights, image, output, threads);
+                scratch_size.shared = schedule.shared_len();
+                Division::Amx(schedule)
             }
             (PackedWeights::Winograd(weights), _) => {
                 let schedule = WinogradSchedule::new(weights, output, threads);
@@ -313,7 +315,7 @@ impl PackedWeights {
             Algorithm::Winograd(variant) => PackedWeights::Winograd(WinogradWeights::zeroed(filter, variant, set)),
             Algorithm::AmxBf16 => {
                 let unit = set.matrix_unit().expect("the algorithm is chosen only with a matrix unit");
-                PackedWeights::Amx(AmxWeights::zeroed(filter.clone(), unit))
+                PackedWeights::Amx(AmxWeights::zeroed(filter.clone(), reads_image, unit))
             }
             Algorithm::DirectBf16 => PackedWeights::Direct(DirectWeights::zeroed_pairs(filter.clone(), set)),
         }

@@ -116,19 +116,13 @@ impl AmxWeightGradient {
             let (group, block) = (task / blocks, task % blocks);
             let mut block_sums = BlockSums([0.0; MAX_ELEMENTS * SUMS]);
             let block_sums = &mut block_sums.0[..block_len];
-            self.unit.with_tiles(|tiles| {
-                self.sum_block(
-                    tiles,
-                    &self.groups[group],
-                    [block / inputs, block % inputs],
-                    lines,
-                    transposed,
-                    block_sums,
-                );
-            });
+            let tiles = self.unit.configure_tiles();
+            let channels = [block / inputs, block % inputs];
+            self.sum_block(&tiles, &self.groups[group], channels, lines, transposed, block_sums);
+            drop(tiles);
             if self.groups.len() == 1 {
                 // SAFETY: tasks have different blocks.
-                unsafe { self.add_block([block / inputs, block % inputs], block_sums, target) };
+                unsafe { self.add_block(channels, block_sums, target) };
             } else {
                 let at = task * block_len;
                 // SAFETY: there are sums of this length for each task, which only this task writes.

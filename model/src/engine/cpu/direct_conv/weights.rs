@@ -144,23 +144,22 @@ impl DirectWeights {
 impl PanelLayout {
     fn new(filter: Filter, reads_image: bool, set: InstructionSet) -> Self {
         let panel = filter.panel(set);
-        let layout = PanelLayout::with_panel(filter, panel, panel / set.lanes());
-        if reads_image { PanelLayout { depth: COLOURS, ..layout } } else { layout }
+        PanelLayout::with_panel(filter, reads_image, panel, panel / set.lanes())
     }
 
-    /// Returns the layout for tiles of bf16, whose input channels are padded to whole pairs of blocks.
-    pub fn for_tiles(filter: Filter, panel: usize) -> Self {
-        let layout = PanelLayout::with_panel(filter, panel, panel / BLOCK);
-        PanelLayout { depth: layout.depth.next_multiple_of(2 * BLOCK), ..layout }
+    /// Returns the layout with panels of `panel` output channels.
+    pub fn for_tiles(filter: Filter, reads_image: bool, panel: usize) -> Self {
+        PanelLayout::with_panel(filter, reads_image, panel, panel / BLOCK)
     }
 
-    fn with_panel(filter: Filter, panel: usize, columns: usize) -> Self {
+    fn with_panel(filter: Filter, reads_image: bool, panel: usize, columns: usize) -> Self {
         let panels = (0..filter.out_channels).step_by(panel);
         let channels: Vec<_> = panels.map(|first| filter.input_channels(first..first + panel)).collect();
         let blocks = channels.iter().map(|channels| channels.end.div_ceil(BLOCK) - channels.start / BLOCK);
         let blocks = blocks.max().expect("a convolution has output channels");
         let first_blocks = channels.iter().map(|channels| channels.start / BLOCK).collect();
-        PanelLayout { filter, blocks, first_blocks, depth: blocks * BLOCK, panel, columns }
+        let depth = if reads_image { COLOURS } else { blocks * BLOCK };
+        PanelLayout { filter, blocks, first_blocks, depth, panel, columns }
     }
 
     /// Returns the number of panels.

@@ -31,9 +31,16 @@ impl MatrixUnit {
         None
     }
 
-    /// Calls `work` while the calling thread can multiply tiles. Calls cannot be nested.
-    pub fn with_tiles<T>(self, work: impl FnOnce(&Tiles) -> T) -> T {
-        work(&Tiles::configure(self))
+    /// Prepares the tile registers of the calling thread for products, until the value is dropped. A thread may hold only
+    /// one such value at a time.
+    pub fn configure_tiles(self) -> Tiles {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            MatrixUnit::Amx(permission) => permission.load_configuration(),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+            MatrixUnit::Emulated => {}
+        }
+        Tiles { unit: self, not_send: PhantomData }
     }
 }
 
@@ -125,16 +132,6 @@ impl TileProduct<'_> {
 }
 
 impl Tiles {
-    fn configure(unit: MatrixUnit) -> Self {
-        match unit {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            MatrixUnit::Amx(permission) => permission.load_configuration(),
-            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-            MatrixUnit::Emulated => {}
-        }
-        Tiles { unit, not_send: PhantomData }
-    }
-
     /// Computes a product.
     ///
     /// # Safety
@@ -393,7 +390,7 @@ mod tests {
             accumulate,
         };
         // SAFETY: no other thread accesses the sums.
-        unit.with_tiles(|tiles| unsafe { tiles.multiply(&product) });
+        unsafe { unit.configure_tiles().multiply(&product) };
         sums
     }
 
@@ -432,6 +429,6 @@ mod tests {
             accumulate: false,
         };
         // SAFETY: no other thread accesses the sums.
-        MatrixUnit::Emulated.with_tiles(|tiles| unsafe { tiles.multiply(&product) });
+        unsafe { MatrixUnit::Emulated.configure_tiles().multiply(&product) };
     }
 }
