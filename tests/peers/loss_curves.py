@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,12 @@ from torch.nn import functional
 
 from training_worker import create_network
 
-SIDE = 32
-BATCH = 128
-PADDING = 4
+RECIPE = tomllib.loads((Path(__file__).parents[2] / "trainer/recipes/cifar.toml").read_text())
+SIDE, PADDING, FLIP = RECIPE["image-size"], RECIPE["crop-padding"], RECIPE["flip"]
+BATCH, LEARNING_RATE = RECIPE["batch-size"], RECIPE["learning-rate"]
+MOMENTUM, WEIGHT_DECAY = RECIPE["momentum"], RECIPE["weight-decay"]
+assert RECIPE["schedule"] == "cosine" and RECIPE["decay-norms-and-biases"], "train_torch has another schedule or decay"
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-# Hyperparameters of the recipe.
-LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
 # A learning rate at which rounding errors do not grow.
 SMALL_LEARNING_RATE = 0.001
 # The trainer records mean metrics every so many steps, and at the end of an epoch.
@@ -103,11 +104,11 @@ def prepare(photos, folder, count):
 def initial_network(seed, classes, path):
     """Returns torchvision's random network, and writes it as a checkpoint of the trainer."""
     torch.manual_seed(seed)
-    network = create_network("resnet18", small_stem=True)
-    network.fc = torch.nn.Linear(512, len(classes))
+    network = create_network(RECIPE["architecture"], small_stem=RECIPE["stem"] == "small")
+    network.fc = torch.nn.Linear(network.fc.in_features, len(classes))
     metadata = {
         "version": 1,
-        "architecture": {"name": "resnet18", "stem": "small", "classes": len(classes)},
+        "architecture": {"name": RECIPE["architecture"], "stem": RECIPE["stem"], "classes": len(classes)},
         "classes": classes,
         "labels": classes,
         "preprocessing": {"resize": SIDE, "crop": SIDE, "interpolation": "bilinear", "mean": MEAN, "std": STD},
@@ -118,7 +119,7 @@ def initial_network(seed, classes, path):
 
 
 def augment(images, indices, seed, epoch):
-    """Returns the augmented and normalised batch, `[batch, 3, 32, 32]`."""
+    """Returns the augmented and normalised batch, `[batch, 3, height, width]`."""
     batch = np.zeros((len(indices), SIDE, SIDE, 3), np.uint8)
     for row, index in enumerate(indices):
         rng = CounterRng(seed, SAMPLE, [epoch, index, 0])
@@ -126,7 +127,7 @@ def augment(images, indices, seed, epoch):
         left = rng.below(2 * PADDING + 1)
         padded = np.pad(images[index], ((PADDING, PADDING), (PADDING, PADDING), (0, 0)))
         crop = padded[top : top + SIDE, left : left + SIDE]
-        batch[row] = crop[:, ::-1] if rng.fraction() < 0.5 else crop
+        batch[row] = crop[:, ::-1] if rng.fraction() < FLIP else crop
     return normalise(batch)
 
 
