@@ -6,6 +6,7 @@ use anyhow::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Prints a result and a newline to stdout.
 ///
@@ -29,6 +30,11 @@ pub fn print_progress(line: &str) {
 /// Prints a status line to stderr.
 pub fn status(text: impl Display) {
     eprintln!("{text}");
+}
+
+/// Prints to stderr that a file has been written, in addition to the result of the command.
+pub fn wrote(file: &Path) {
+    status(format_args!("wrote {}", file.display()));
 }
 
 /// Prints a note to stderr: something the user should know that is not an error.

@@ -10,15 +10,17 @@ mod evaluation;
 mod feature_maps;
 mod fetch;
 mod full_screen;
+mod grid_layout;
 mod html_page;
-mod image_grid;
 mod learning;
+mod number_text;
 mod output_folder;
 mod photos;
 mod progress;
 mod recipe;
 mod replicas;
 mod report;
+mod thumbnail;
 mod training;
 mod weights_file;
 

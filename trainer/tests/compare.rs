@@ -56,7 +56,8 @@ fn compare(root: &Path, more: &[&str]) -> Value {
 fn order_of_the_classes_does_not_matter() {
     let folder = folder();
     let result = compare(folder.path(), &["first.safetensors", "swapped.safetensors", "--skip-timing"]);
-    assert_eq!((&result["photos"], result["skipped"].as_array().unwrap().len()), (&PHOTOS.into(), 2));
+    assert_eq!((&result["photos"], &result["skipped"]), (&PHOTOS.into(), &2.into()));
+    assert_eq!(result["skipped_files"].as_array().unwrap().len(), 2);
     assert_eq!(result["disagreements"], serde_json::json!([]));
     let [first, swapped] = [0, 1].map(|index| &result["checkpoints"][index]);
     assert_eq!(first["metrics"]["top1"], swapped["metrics"]["top1"]);
@@ -94,7 +95,7 @@ fn opposite_networks_disagree_on_every_photo() {
             (0..3).map(|index| disagreement["predictions"][index]["correct"].as_bool().unwrap()).collect();
         assert_eq!([correct[0], correct[2]], [!correct[1], !correct[1]]);
         let class = disagreement["class"].as_str().unwrap();
-        assert!(disagreement["place"].as_str().unwrap().contains(class), "{disagreement}");
+        assert!(disagreement["file"].as_str().unwrap().contains(class), "{disagreement}");
         assert_eq!(disagreement["label"], class.replace('_', " "));
     }
     for class in result["classes"].as_array().unwrap() {

@@ -161,7 +161,7 @@ fn doctor_finds_problems_that_would_harm_training() {
     assert_eq!(json["imbalance"], 7.0);
     assert_eq!(json["empty_classes"], json!(["dog", "eel"]));
     assert_eq!(json["only_in_train"], json!(["cat"]));
-    assert_eq!(json["unreadable"][0]["place"], "photos/train/bee/broken.jpg");
+    assert_eq!(json["unreadable"][0]["file"], "photos/train/bee/broken.jpg");
     assert_eq!(json["unreadable"].as_array().unwrap().len(), 1);
     let expected = json!({
         "of_different_classes": [["photos/train/ant/0.jpg", "photos/train/bee/copy of ant.jpg"]],

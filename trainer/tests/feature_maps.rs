@@ -45,16 +45,16 @@ fn stem_and_stages_filters_and_activation_maps_are_written_by_default() {
     assert!(files[..3].iter().enumerate().all(|(index, file)| file.starts_with(&format!("cam-{}-class", index + 1))));
     assert_eq!(files[3], "conv1.weight.png");
     assert_eq!(files[4..], layers);
-    for file in report["files"].as_array().unwrap() {
-        let picture = decode(&folder.path().join(file["file"].as_str().unwrap()));
-        let shape = file["shape"].as_array().unwrap();
-        if file["content"] == "class-activation-map" {
-            assert_eq!((picture.width(), picture.height(), shape.len()), (224, 224, 2), "{file}");
+    for picture in report["pictures"].as_array().unwrap() {
+        let decoded = decode(&folder.path().join(picture["file"].as_str().unwrap()));
+        let shape = picture["shape"].as_array().unwrap();
+        if picture["content"] == "class-activation-map" {
+            assert_eq!((decoded.width(), decoded.height(), shape.len()), (224, 224, 2), "{picture}");
         }
-        assert!(file["minimum"].as_f64().unwrap() < file["maximum"].as_f64().unwrap(), "{file}");
+        assert!(picture["minimum"].as_f64().unwrap() < picture["maximum"].as_f64().unwrap(), "{picture}");
     }
-    let stem = report["files"].as_array().unwrap().iter().find(|file| file["layer"] == "stem").unwrap();
-    assert_eq!((&stem["shape"], &stem["backend"]), (&serde_json::json!([64, 56, 56]), &"cpu".into()));
+    let stem = report["pictures"].as_array().unwrap().iter().find(|picture| picture["layer"] == "stem").unwrap();
+    assert_eq!((&stem["shape"], &stem["device"]), (&serde_json::json!([64, 56, 56]), &"cpu".into()));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn pictures_show_the_values_of_any_layer() {
 
     // The mean of a class activation map is the logit of its class without the bias.
     let class =
-        report["files"].as_array().unwrap().iter().find(|file| file["rank"] == 1).unwrap()["class"]["index"].clone();
+        report["pictures"].as_array().unwrap().iter().find(|picture| picture["rank"] == 1).unwrap()["index"].clone();
     let (map, logits) = (floats(&format!("cam.{class}")), floats("logits"));
     let (mean, logit) = (map.iter().sum::<f32>() / map.len() as f32, logits[class.as_u64().unwrap() as usize]);
     assert!((mean - logit).abs() < 1.0 && logits.iter().all(|other| *other <= logit), "{mean}, {logits:?}");

@@ -71,8 +71,10 @@ fn show_batch_writes_a_grid_and_does_not_train() {
     let show = |more: &[&str]| {
         let arguments = train_arguments(&[&["--show-batch", "batch.png"], more].concat());
         let (stdout, stderr) = expect_success_with_stderr(root, &arguments);
-        assert_eq!(stdout, "batch.png\n");
-        assert!(stderr.contains("row 3: ") && stderr.contains("_thing"), "{stderr}");
+        assert!(stderr.ends_with("wrote batch.png\n"), "{stderr}");
+        let rows: Vec<_> = stdout.lines().map(|line| line.split_once(": ").unwrap().1.split(", ").count()).collect();
+        assert_eq!(rows, [3, 3, 2], "{stdout}");
+        assert_eq!(stdout.contains(" % + "), more.contains(&"mixup-alpha=1"), "{stdout}");
         Photo::decode(&fs::read(root.join("batch.png")).unwrap(), &Limits::default()).unwrap()
     };
     let grid = show(&[]);
@@ -81,6 +83,7 @@ fn show_batch_writes_a_grid_and_does_not_train() {
     assert_eq!(show(&[]), grid, "the same seed gives the same images");
     assert_ne!(show(&["--seed", "1"]), grid);
     assert_ne!(show(&["--set", "random-erasing=1"]), grid);
+    assert_ne!(show(&["--set", "mixup-alpha=1"]), grid);
     assert!(!root.join("runs").exists());
     let stderr = expect_failure(root, &train_arguments(&["--show-batch", "missing/batch.png"]));
     assert!(stderr.contains("cannot write missing/batch.png"), "{stderr}");

@@ -2,9 +2,7 @@
 
 use super::arguments::DeviceArgs;
 use super::validation_photos::{ValidationPhotos, report_skipped};
-use crate::comparison::{
-    Candidate, Comparison, EngineSettings, MAX_DISAGREEMENTS, SummaryCell, SummaryRow, render, thumbnails,
-};
+use crate::comparison::{Candidate, Comparison, EngineSettings, SummaryCell, SummaryRow, render};
 use crate::console;
 use anyhow::{Context, Result, ensure};
 use checkpoints::CheckpointSource;
@@ -18,7 +16,7 @@ const TABLE_WIDTH: u16 = 100;
 /// Additional width for each further checkpoint.
 const WIDTH_PER_CHECKPOINT: u16 = 26;
 /// Maximum width of the location of a photo that is not wrapped, in characters.
-const MAX_PLACE_WIDTH: u16 = 36;
+const MAX_FILE_WIDTH: u16 = 36;
 /// Width of the space around a cell, in characters.
 const PADDING: u16 = 2;
 
@@ -73,7 +71,7 @@ impl Compare {
             batch_size: self.photos.batch_size,
         };
         let mut comparison = Comparison::compute(&candidates, &self.photos.data, &samples, settings)?;
-        report_skipped(&comparison.skipped);
+        report_skipped(&comparison.skipped_files);
         if !self.skip_timing {
             comparison.measure_times(&candidates, settings)?;
         }
@@ -95,11 +93,9 @@ impl Compare {
     }
 
     fn write_page(&self, comparison: &Comparison, file: &Path) -> Result<()> {
-        let shown = &comparison.disagreements[..comparison.disagreements.len().min(MAX_DISAGREEMENTS)];
-        let thumbnails = (!self.no_photos).then(|| thumbnails(shown));
-        let page = render(comparison, thumbnails.as_deref());
+        let page = render(comparison, !self.no_photos);
         fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
-        console::status(format_args!("wrote {}", file.display()));
+        console::wrote(file);
         Ok(())
     }
 
@@ -108,10 +104,9 @@ impl Compare {
         let mut text = summary_table(comparison).trim_fmt();
         let first = &checkpoints[0].name;
         text += &format!(
-            "\n\n{photos} photos, {} skipped. Brackets contain {:.0} % confidence intervals from {resamples} bootstrap\n\
+            "\n\n{photos} photos, {skipped} skipped. Brackets contain {:.0} % confidence intervals from {resamples} bootstrap\n\
              resamples of the photos. Differences and numbers of photos are relative to {first}.\n\
              Differences of accuracies are in percentage points. *: the interval excludes zero.",
-            skipped.len(),
             100.0 * confidence_level,
         );
         if !comparison.timings.is_empty() {
@@ -144,15 +139,15 @@ fn disagreement_table(comparison: &Comparison, shown: usize) -> Table {
     let mut table = table_with_header(comparison, &["photo", "correct class"]);
     let mut longest = 0;
     for disagreement in &comparison.disagreements[..shown] {
-        let place = comparison.relative_place(disagreement);
-        longest = longest.max(place.chars().count() as u16);
-        let cells = [place, disagreement.name.label.clone()];
+        let file = comparison.relative_file(disagreement);
+        longest = longest.max(file.chars().count() as u16);
+        let cells = [file, disagreement.name.label.clone()];
         let predictions = disagreement.predictions.iter();
         let predictions = predictions.map(|class| format!("{} {:.2}", class.name.label, class.probability));
         table.add_row(cells.into_iter().chain(predictions));
     }
     if let Some(column) = table.column_mut(0) {
-        let width = longest.min(MAX_PLACE_WIDTH) + PADDING;
+        let width = longest.min(MAX_FILE_WIDTH) + PADDING;
         column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
     }
     table

@@ -53,7 +53,7 @@ const EXAMPLES: &str = "\
 Examples:
   trainer doctor --data photos
   trainer doctor --data photos --val-split 0.1 --grid grid.png
-  trainer doctor --data shards --json | jq -r '.unreadable[].place'";
+  trainer doctor --data shards --json | jq -r '.unreadable[].file'";
 
 /// The result of reading and decoding a photo.
 struct PhotoCheck {

@@ -4,7 +4,7 @@ use super::arguments::DeviceArgs;
 use super::validation_photos::{ValidationPhotos, report_skipped};
 use crate::command_line;
 use crate::console;
-use crate::data::loader_threads;
+use crate::data::{SkippedSample, loader_threads};
 use crate::evaluation::{ClassFigures, Evaluation};
 use crate::output_folder;
 use crate::report::{EvaluationReport, EvaluationSource, REPORT, write_evaluation};
@@ -76,7 +76,7 @@ impl Evaluate {
         };
         if let Some(folder) = &self.report {
             write_evaluation(report, folder)?;
-            console::note(format_args!("wrote {}", folder.join(REPORT).display()));
+            console::wrote(&folder.join(REPORT));
         }
         console::print_result(&text)
     }
@@ -87,6 +87,8 @@ impl Evaluate {
 struct JsonEvaluation<'a> {
     #[serde(flatten)]
     metrics: &'a Evaluation,
+    /// The files that could not be decoded.
+    skipped_files: &'a [SkippedSample],
     expected_calibration_error: f64,
     classes: Vec<JsonClass<'a>>,
     /// Number of photos by actual and predicted class.
@@ -108,6 +110,7 @@ impl<'a> JsonEvaluation<'a> {
         let classes = names.zip(confusion.class_figures());
         JsonEvaluation {
             metrics: &report.details.metrics,
+            skipped_files: &report.details.skipped,
             expected_calibration_error: report.calibration.expected_error,
             classes: classes.map(|((class, label), figures)| JsonClass { class, label, figures }).collect(),
             confusion: confusion.rows().collect(),

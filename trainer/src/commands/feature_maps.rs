@@ -51,7 +51,7 @@ pub struct FeatureMaps {
     values: bool,
     #[command(flatten)]
     device_args: DeviceArgs,
-    /// Print JSON: the files with their shapes and ranges of values
+    /// Print JSON: the pictures with the shapes and ranges of their values
     #[arg(long)]
     json: bool,
 }
@@ -65,10 +65,11 @@ Examples:
 /// The output of `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
-    photo: String,
+    /// The photo.
+    file: String,
     checkpoint: String,
     architecture: String,
-    files: &'a [WrittenFile],
+    pictures: &'a [WrittenFile],
     /// The file of `--values`.
     #[serde(skip_serializing_if = "Option::is_none")]
     values: Option<String>,
@@ -107,8 +108,8 @@ impl FeatureMaps {
 
         if self.json {
             let (checkpoint, architecture) = (self.checkpoint.name(), checkpoint.architecture().name());
-            let photo = self.photo.display().to_string();
-            let report = Report { photo, checkpoint, architecture, files: &folder.written, values };
+            let file = self.photo.display().to_string();
+            let report = Report { file, checkpoint, architecture, pictures: &folder.written, values };
             return console::print_result(&serde_json::to_string_pretty(&report)?);
         }
         console::print_result(&table(&folder.written))?;
@@ -128,7 +129,7 @@ fn table(files: &[WrittenFile]) -> String {
 
 fn description(content: &Content) -> String {
     match content {
-        Content::FeatureMaps { layer, backend } => format!("feature maps of {layer} ({backend})"),
+        Content::FeatureMaps { layer, device } => format!("feature maps of {layer} ({device})"),
         Content::Filters { tensor } => format!("filters {tensor}"),
         Content::ClassActivationMap { class, .. } => {
             format!("class activation map of {} ({:.1} %)", class.label, 100.0 * class.probability)

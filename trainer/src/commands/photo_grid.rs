@@ -1,17 +1,16 @@
 //! An overview picture with some photos of each class, to spot wrong labels at a glance.
 
 use crate::data::{DatasetScan, Sample};
-use crate::image_grid::GridLayout;
-use crate::photos::LIMITS;
+use crate::grid_layout::GridLayout;
+use crate::thumbnail::square_centre;
 use anyhow::{Context, Result};
-use model::preprocess::{Photo, Preprocessing};
 use rayon::prelude::*;
 use std::path::Path;
 
 /// Maximum number of rows and of columns, and the side of a photo in pixels.
 const CLASSES: usize = 20;
 const PHOTOS: usize = 8;
-const SIDE: usize = 128;
+const SIDE: u32 = 128;
 
 /// Writes a PNG with one row for each of the first classes, with photos spread evenly over the class. Missing and
 /// unreadable photos are white. Returns the names of the rows' classes.
@@ -28,15 +27,9 @@ pub fn write(scan: &DatasetScan, path: &Path) -> Result<Vec<String>> {
             .collect::<Vec<_>>()
     };
     let photos: Vec<_> = (0..rows.len()).flat_map(photos_of_class).collect();
-    let images: Vec<_> = photos.into_par_iter().map(|sample| image(sample?)).collect();
-    let grid = GridLayout { columns: PHOTOS, rows: rows.len(), side: SIDE, gap: 0 }.paint(images);
+    let image = |sample: Option<&Sample>| Some(square_centre(&sample?.location, SIDE)?.pixels().to_vec());
+    let images: Vec<_> = photos.into_par_iter().map(image).collect();
+    let grid = GridLayout { columns: PHOTOS, rows: rows.len(), side: SIDE as usize, gap: 0 }.paint(images);
     std::fs::write(path, grid.to_png()).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(rows.to_vec())
-}
-
-/// Returns the centre of a photo, u8 RGB `[SIDE, SIDE, 3]`.
-fn image(sample: &Sample) -> Option<Vec<u8>> {
-    let photo = Photo::decode(&sample.location.read().ok()?, &LIMITS).ok()?;
-    let preprocessing = Preprocessing { resize: SIDE as u32, crop: SIDE as u32, ..Preprocessing::default() };
-    Some(preprocessing.apply(&photo).pixels().to_vec())
 }

@@ -59,6 +59,7 @@ impl Report {
             }
             runs => write_comparison(runs, &output)?,
         }
-        console::print_result(&output.display().to_string())
+        console::wrote(&output);
+        Ok(())
     }
 }

@@ -99,7 +99,7 @@ pub struct Train {
     #[arg(long)]
     no_photos: bool,
     /// Write the first batch as a PNG instead of training: a grid of at most 64 images as the network gets them, cropped,
-    /// augmented and mixed, with the classes of each row on stderr
+    /// augmented and mixed; prints the classes of each row, with their shares in mixed images
     #[arg(long, value_name = "PNG", conflicts_with = "resume")]
     show_batch: Option<PathBuf>,
     /// Show a full-screen display: curves of loss, top-1, learning rate, speed and waiting time, and the last lines of the
@@ -217,7 +217,7 @@ impl Train {
         match write_run_report(&folder, &report, report_options, || report_interrupt.is_raised()) {
             Ok(notes) => {
                 notes.iter().for_each(console::note);
-                console::status(format_args!("report: {}", report.display()));
+                console::wrote(&report);
             }
             Err(error) => console::note(format_args!(
                 "no report was written: {error:#}; `trainer report {}` tries again",
@@ -245,11 +245,12 @@ impl Train {
             )
         })?;
         std::fs::write(path, grid.to_png()).with_context(|| format!("cannot write {}", path.display()))?;
+        console::wrote(path);
         for (index, row) in batch.rows().enumerate() {
-            let classes: Vec<_> = row.into_iter().map(|class| dataset.classes[class].as_str()).collect();
-            console::status(format_args!("row {}: {}", index + 1, classes.join(", ")));
+            let targets: Vec<_> = row.iter().map(|target| target.text(&dataset.classes)).collect();
+            console::print_result(&format!("row {}: {}", index + 1, targets.join(", ")))?;
         }
-        console::print_result(&path.display().to_string())
+        Ok(())
     }
 
     fn new_run(&self) -> Result<PreparedRun> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// A photo that not all checkpoints classify as the same class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Disagreement {
-    pub place: SampleLocation,
+    pub file: SampleLocation,
     /// The correct class.
     #[serde(flatten)]
     pub name: ClassName,
@@ -47,7 +47,7 @@ pub(super) fn find(
             correct_class_probability: prediction.class_probability,
         };
         disagreements.push(Disagreement {
-            place: samples[first.sample].location.clone(),
+            file: samples[first.sample].location.clone(),
             name: names[first.class].clone(),
             predictions: predictions().map(predicted).collect(),
         });
@@ -85,8 +85,8 @@ mod tests {
         };
         let by_candidate = [predictions([0.9, 0.6, 0.1, 0.7]), predictions([0.8, 0.4, 0.2, 0.1])];
         let found = find(&by_candidate, &samples, &names);
-        let places: Vec<_> = found.iter().map(|disagreement| disagreement.place.to_string()).collect();
-        assert_eq!(places, ["3.jpg", "1.jpg"]);
+        let files: Vec<_> = found.iter().map(|disagreement| disagreement.file.to_string()).collect();
+        assert_eq!(files, ["3.jpg", "1.jpg"]);
         assert_eq!(found[0].name.label, "ANT");
         let predicted: Vec<_> =
             found[0].predictions.iter().map(|class| (class.name.class.as_str(), class.correct)).collect();

@@ -9,12 +9,10 @@ mod page;
 mod paired_predictions;
 mod result;
 mod summary;
-mod thumbnails;
 mod timing;
 
 pub use candidate::Candidate;
-pub use page::{MAX_DISAGREEMENTS, render};
+pub use page::render;
 pub use paired_predictions::EngineSettings;
 pub use result::Comparison;
 pub use summary::{SummaryCell, SummaryRow};
-pub use thumbnails::thumbnails;

@@ -3,23 +3,29 @@
 use super::disagreement::{Disagreement, PredictedClass};
 use super::interval_chart::interval_chart;
 use super::result::{ClassRecall, Comparison};
-use super::summary::{SummaryRow, percent, with_sign};
+use super::summary::SummaryRow;
 use crate::command_line;
+use crate::html_page::numbers::{counted, percent};
 use crate::html_page::{HtmlPage, data_uri};
+use crate::number_text::with_sign;
+use crate::thumbnail::{image_to_jpeg, square_centre};
 use maud::{Markup, html};
+use rayon::prelude::*;
 
 /// Maximum number of disagreements on the page.
-pub const MAX_DISAGREEMENTS: usize = 100;
+const MAX_DISAGREEMENTS: usize = 100;
+/// Width and height of a photo, in pixels.
+const PHOTO_SIDE: u32 = 128;
 
-/// Renders the page. `thumbnails` are JPEG files of the first disagreements, or `None` to leave them out.
-pub fn render(comparison: &Comparison, thumbnails: Option<&[Option<Vec<u8>>]>) -> String {
+/// Renders the page, with or without photos.
+pub fn render(comparison: &Comparison, with_photos: bool) -> String {
     let names: Vec<_> = comparison.checkpoints.iter().map(|checkpoint| checkpoint.name.as_str()).collect();
     let title = format!("Comparison of {}", names.join(", "));
     let main = html! {
         (accuracy(comparison, &names))
         (summary(comparison, &names))
         (classes(comparison, &names))
-        (disagreements(comparison, &names, thumbnails))
+        (disagreements(comparison, &names, with_photos))
         (skipped(comparison))
         (origin())
     };
@@ -33,7 +39,7 @@ fn origin() -> Markup {
         section {
             h2 { "Command" }
             pre { code { (command_line::of_this_process()) } }
-            p.note { "Version " (env!("CARGO_PKG_VERSION")) }
+            p.soft { "Version " (env!("CARGO_PKG_VERSION")) }
         }
     }
 }
@@ -41,8 +47,8 @@ fn origin() -> Markup {
 fn introduction(comparison: &Comparison) -> Markup {
     let Comparison { data, device, precision, photos, skipped, .. } = comparison;
     html! {
-        (photos) " photos of " code { (data) } ", classified on device " (device) " in " (precision) "; "
-        (skipped.len()) " files could not be decoded."
+        (counted(*photos, "photo", "photos")) " of " code { (data) } ", classified on device " (device) " in " (precision) "; "
+        (counted(*skipped, "file", "files")) " could not be decoded."
     }
 }
 
@@ -53,7 +59,7 @@ fn accuracy(comparison: &Comparison, names: &[&str]) -> Markup {
         section {
             h2 { "Top-1" }
             (interval_chart("Top-1 with confidence intervals", &rows))
-            p.note {
+            p.soft {
                 "Lines are " (format!("{:.0} %", 100.0 * comparison.confidence_level)) " confidence intervals (percentiles of "
                 (comparison.resamples) " bootstrap resamples of the photos). All checkpoints classify the same photos, so their \
                 differences are more certain than these intervals suggest: see the intervals of the differences below."
@@ -66,13 +72,13 @@ fn summary(comparison: &Comparison, names: &[&str]) -> Markup {
     html! {
         section {
             h2 { "Summary" }
-            div.wide {
+            div.scroll tabindex="0" role="region" aria-label="Summary" {
                 table {
                     thead { tr { th {} @for name in names { th.number { (name) } } } }
                     tbody { @for row in comparison.summary() { (summary_row(&row)) } }
                 }
             }
-            p.note {
+            p.soft {
                 "Differences and numbers of photos are relative to " (names[0]) ". Accuracies are in per cent, and their \
                 differences in percentage points. Differences in bold have an interval that excludes zero."
                 @if !comparison.timings.is_empty() {
@@ -109,7 +115,7 @@ fn classes(comparison: &Comparison, names: &[&str]) -> Markup {
             }
             @if !equal.is_empty() {
                 details {
-                    summary { (count(equal.len(), "class", "classes")) " with the same recall" }
+                    summary { (counted(equal.len(), "class", "classes")) " with the same recall" }
                     (class_table(equal, names))
                 }
             }
@@ -123,7 +129,7 @@ fn largest_difference(class: &ClassRecall) -> f64 {
 
 fn class_table(classes: &[&ClassRecall], names: &[&str]) -> Markup {
     html! {
-        div.wide {
+        div.scroll tabindex="0" role="region" aria-label="Recall of the classes" {
             table {
                 thead {
                     tr {
@@ -137,7 +143,7 @@ fn class_table(classes: &[&ClassRecall], names: &[&str]) -> Markup {
                     @for class in classes {
                         tr {
                             th scope="row" title=(class.name.class) { (class.name.label) }
-                            td.number { (class.photos) }
+                            td.number { (class.support) }
                             @for recall in &class.recall {
                                 td.number { meter min="0" max="1" value=(recall) {} " " (percent(*recall)) }
                             }
@@ -159,39 +165,42 @@ fn difference_cell(difference: f64) -> Markup {
     html! { td.number.(kind) { (with_sign(100.0 * difference, 2)) } }
 }
 
-fn disagreements(comparison: &Comparison, names: &[&str], thumbnails: Option<&[Option<Vec<u8>>]>) -> Markup {
+fn disagreements(comparison: &Comparison, names: &[&str], with_photos: bool) -> Markup {
     let all = &comparison.disagreements;
     let shown = &all[..all.len().min(MAX_DISAGREEMENTS)];
+    let photo = |disagreement: &Disagreement| {
+        with_photos.then(|| square_centre(&disagreement.file, PHOTO_SIDE)).flatten().map(|image| image_to_jpeg(&image))
+    };
+    let photos: Vec<_> = shown.par_iter().map(photo).collect();
     html! {
         section {
             h2 { "Disagreements" }
             p {
-                "The checkpoints classify " (count(all.len(), "photo", "photos")) " differently. "
+                "The checkpoints classify " (counted(all.len(), "photo", "photos")) " differently. "
                 @if shown.len() < all.len() {
                     "The page shows " (shown.len()) " of them; the output of " code { "--json" } " contains all. "
                 }
                 @if !all.is_empty() { "Those with the largest difference in the probability of the correct class are first." }
             }
-            ul.photos {
-                @for (index, disagreement) in shown.iter().enumerate() {
-                    @let thumbnail = thumbnails.and_then(|thumbnails| thumbnails[index].as_deref());
-                    li { (card(comparison, disagreement, names, thumbnail)) }
+            ul.cards {
+                @for (disagreement, photo) in shown.iter().zip(&photos) {
+                    li { (card(comparison, disagreement, names, photo.as_deref())) }
                 }
             }
         }
     }
 }
 
-fn card(comparison: &Comparison, disagreement: &Disagreement, names: &[&str], thumbnail: Option<&[u8]>) -> Markup {
+fn card(comparison: &Comparison, disagreement: &Disagreement, names: &[&str], photo: Option<&[u8]>) -> Markup {
     html! {
-        @if let Some(jpeg) = thumbnail {
-            img src=(data_uri("image/jpeg", jpeg)) width="128" height="128"
+        @if let Some(jpeg) = photo {
+            img src=(data_uri("image/jpeg", jpeg)) width=(PHOTO_SIDE) height=(PHOTO_SIDE)
                 alt=(format_args!("Photo of {}", disagreement.name.label));
         }
         div {
-            p.class { (disagreement.name.label) }
+            p { strong.name { (disagreement.name.label) } }
             dl { @for (name, prediction) in names.iter().zip(&disagreement.predictions) { (answer(name, prediction)) } }
-            p.place { (comparison.relative_place(disagreement)) }
+            p.file { (comparison.relative_file(disagreement)) }
         }
     }
 }
@@ -210,15 +219,11 @@ fn answer(name: &str, prediction: &PredictedClass) -> Markup {
 
 fn skipped(comparison: &Comparison) -> Markup {
     html! {
-        @if !comparison.skipped.is_empty() {
+        @if !comparison.skipped_files.is_empty() {
             section {
                 h2 { "Skipped files" }
-                ul { @for skipped in &comparison.skipped { li { code { (skipped.location) } ": " (skipped.reason) } } }
+                ul { @for skipped in &comparison.skipped_files { li { code { (skipped.location) } ": " (skipped.reason) } } }
             }
         }
     }
-}
-
-fn count(count: usize, singular: &str, plural: &str) -> String {
-    format!("{count} {}", if count == 1 { singular } else { plural })
 }

@@ -21,8 +21,9 @@ pub struct Comparison {
     pub precision: String,
     /// Number of photos that all checkpoints classified.
     pub photos: usize,
-    /// Files that could not be decoded.
-    pub skipped: Vec<SkippedSample>,
+    /// Number of files that could not be decoded for all checkpoints.
+    pub skipped: usize,
+    pub skipped_files: Vec<SkippedSample>,
     /// Confidence level of all intervals, and the number of resamples that they were computed from.
     pub confidence_level: f64,
     pub resamples: usize,
@@ -93,7 +94,7 @@ pub struct ClassRecall {
     #[serde(flatten)]
     pub name: ClassName,
     /// Number of photos of the class.
-    pub photos: u32,
+    pub support: u32,
     /// Fraction of these photos that each checkpoint classified correctly.
     pub recall: Vec<f64>,
 }
@@ -116,7 +117,8 @@ impl Comparison {
             device: settings.device.to_string(),
             precision: settings.options.precision.to_string(),
             photos: by_candidate[0].len(),
-            skipped,
+            skipped: skipped.len(),
+            skipped_files: skipped,
             confidence_level: CONFIDENCE_LEVEL,
             resamples: RESAMPLES,
             checkpoints: checkpoint_results(candidates, &by_candidate),
@@ -136,10 +138,10 @@ impl Comparison {
     }
 
     /// Returns the location of a photo relative to the folder of the photos.
-    pub fn relative_place(&self, disagreement: &Disagreement) -> String {
-        let place = disagreement.place.to_string();
-        let relative = place.strip_prefix(&self.data).map(|rest| rest.trim_start_matches(['/', '\\']).to_owned());
-        relative.unwrap_or(place)
+    pub fn relative_file(&self, disagreement: &Disagreement) -> String {
+        let file = disagreement.file.to_string();
+        let relative = file.strip_prefix(&self.data).map(|rest| rest.trim_start_matches(['/', '\\']).to_owned());
+        relative.unwrap_or(file)
     }
 }
 
@@ -200,8 +202,8 @@ fn class_recalls(names: &[ClassName], by_candidate: &[Vec<PhotoPrediction>]) -> 
     let figures: Vec<_> = figures.collect();
     let recall = |(class, name): (usize, &ClassName)| ClassRecall {
         name: name.clone(),
-        photos: figures[0][class].support,
+        support: figures[0][class].support,
         recall: figures.iter().map(|figures| figures[class].recall).collect(),
     };
-    names.iter().enumerate().map(recall).filter(|class| class.photos > 0).collect()
+    names.iter().enumerate().map(recall).filter(|class| class.support > 0).collect()
 }

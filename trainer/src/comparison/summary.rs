@@ -2,6 +2,7 @@
 
 use super::result::{CheckpointResult, Comparison, Difference, VersusFirst};
 use crate::evaluation::Estimate;
+use crate::number_text::{percent, with_sign};
 use bytesize::ByteSize;
 
 /// A row of the summary.
@@ -88,11 +89,6 @@ impl SummaryCell {
     }
 }
 
-/// Formats a fraction in per cent.
-pub fn percent(fraction: f64) -> String {
-    format!("{:.1} %", 100.0 * fraction)
-}
-
 fn percent_with_interval(Estimate { value, low, high }: Estimate) -> String {
     format!("{} [{:.1}, {:.1}]", percent(value), 100.0 * low, 100.0 * high)
 }
@@ -104,24 +100,9 @@ fn signed(Difference { estimate, excludes_zero }: Difference, scale: f64, digits
     SummaryCell { text: format!("{value} [{low}, {high}]"), excludes_zero }
 }
 
-/// Formats a number with its sign, which is omitted if the number is rounded to zero.
-pub(super) fn with_sign(value: f64, digits: usize) -> String {
-    let text = format!("{value:+.digits$}");
-    let is_zero = !text.contains(|character| matches!(character, '1'..='9'));
-    if is_zero { text[1..].to_owned() } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn signs_are_omitted_for_zero() {
-        assert_eq!(
-            [0.004, -0.004, -0.0, 0.006, -12.345].map(|value| with_sign(value, 2)),
-            ["0.00", "0.00", "0.00", "+0.01", "-12.35"]
-        );
-    }
 
     #[test]
     fn differences_are_scaled() {

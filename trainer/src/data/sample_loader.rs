@@ -28,7 +28,7 @@ pub enum Transform {
 /// A sample that could not be read or decoded, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SkippedSample {
-    #[serde(rename = "place")]
+    #[serde(rename = "file")]
     pub location: SampleLocation,
     pub reason: String,
 }

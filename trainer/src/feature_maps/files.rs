@@ -39,12 +39,16 @@ pub enum Content {
     FeatureMaps {
         layer: String,
         /// The device that computed the output.
-        backend: String,
+        device: String,
     },
     /// The filters of the first layer, `[filters, 3, height, width]`.
     Filters { tensor: &'static str },
     /// The contribution of each position to the logit of a class, `[height, width]`. The file shows the positive ones.
-    ClassActivationMap { rank: usize, class: ClassScore },
+    ClassActivationMap {
+        rank: usize,
+        #[serde(flatten)]
+        class: ClassScore,
+    },
 }
 
 /// The folder to which files are written, and what was written.
@@ -68,7 +72,7 @@ impl MapFolder {
     pub fn write_layer(&mut self, output: &LayerOutput) -> Result<()> {
         let LayerOutput { name, device, values, shape: [channels, height, width] } = output;
         let grid = image_grid(values, [*channels, 1, *height, *width], Scaling::EachImage);
-        let content = Content::FeatureMaps { layer: name.clone(), backend: device.to_string() };
+        let content = Content::FeatureMaps { layer: name.clone(), device: device.to_string() };
         let shape = vec![*channels, *height, *width];
         self.tensors.insert(name.clone(), ([&[1][..], &shape].concat(), values.clone()));
         self.write_png(&file_names::layer(name), &grid.to_png(), content, shape, values)

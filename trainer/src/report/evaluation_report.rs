@@ -7,6 +7,7 @@ use anyhow::Result;
 use model::checkpoint::Checkpoint;
 use model::engine::{Device, Engine, EngineOptions};
 use pollster::block_on;
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,8 @@ pub struct EvaluationReport {
     pub labels: Vec<String>,
     pub details: EvaluationDetails,
     pub calibration: Calibration,
-    pub similarity: ClassSimilarity,
+    /// Computed when it is first needed; it takes seconds for thousands of classes.
+    pub(super) similarity: OnceCell<ClassSimilarity>,
     /// The samples, to which the predictions refer.
     pub samples: Arc<[Sample]>,
     /// `None` if photos are left out.
@@ -98,11 +100,16 @@ impl EvaluationReport {
             classes: metadata.classes.clone(),
             labels: metadata.labels.clone(),
             calibration: Calibration::new(&details.predictions),
-            similarity: ClassSimilarity::new(&details.confusion),
+            similarity: OnceCell::new(),
             details,
             samples,
             photos,
         })
+    }
+
+    /// Returns the similarity of the classes, by which they are ordered.
+    pub fn similarity(&self) -> &ClassSimilarity {
+        self.similarity.get_or_init(|| ClassSimilarity::new(&self.details.confusion))
     }
 
     /// Returns the location of a photo.

@@ -59,7 +59,7 @@ fn write_classes(report: &EvaluationReport, writer: &mut csv::Writer<File>) -> c
 /// Writes one row per photo. `rank` is the position of the correct class, from 1.
 fn write_predictions(report: &EvaluationReport, writer: &mut csv::Writer<File>) -> csv::Result<()> {
     let top = report.classes.len().min(5);
-    let header = ["file", "class", "predicted", "correct", "rank", "probability", "class_probability", "loss"];
+    let header = ["file", "class", "predicted", "correct", "rank", "probability", "correct_class_probability", "loss"];
     let ranked = (2..=top).flat_map(|rank| [format!("class_{rank}"), format!("probability_{rank}")]);
     writer.write_record(header.map(str::to_owned).into_iter().chain(ranked))?;
     for prediction in &report.details.predictions {

@@ -1,6 +1,6 @@
 //! The history of a run, read from the files of its folder.
 
-use crate::training::{EpochRecord, RecordedMetrics, RunFolder, StepRecord};
+use crate::training::{EpochRecord, FeaturesRecord, RecordedMetrics, RunFolder, StepRecord};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
@@ -21,6 +21,8 @@ pub struct RunHistory {
     pub commands: Vec<String>,
     /// Number of steps of an epoch, or 0 if no step was recorded.
     pub steps_per_epoch: usize,
+    /// Computations of the features on which the classifier was trained: one for each process of the run.
+    pub features: Vec<FeaturesRecord>,
     /// Records of steps, in order.
     pub steps: Vec<StepRecord>,
     /// Records of epochs, in order.
@@ -50,9 +52,10 @@ impl RunHistory {
         };
         let log = read("log.txt")?;
         let commands = log.lines().filter(|line| line.contains("  (version ")).map(str::to_owned).collect();
-        let (mut steps, mut epochs) = (Vec::new(), Vec::new());
+        let (mut features, mut steps, mut epochs) = (Vec::new(), Vec::new(), Vec::new());
         for record in RecordedMetrics::read_all(&folder.join("metrics.jsonl"))? {
             match record {
+                RecordedMetrics::Features(record) => features.push(record),
                 RecordedMetrics::Step(record) => steps.push(record),
                 RecordedMetrics::Epoch(record) => epochs.push(record),
             }
@@ -67,6 +70,7 @@ impl RunHistory {
             commands,
             // Without the header, the last step of a complete epoch is its number of steps.
             steps_per_epoch: logged_steps_per_epoch(&log).unwrap_or(last_step),
+            features,
             steps,
             epochs,
         })
@@ -75,6 +79,11 @@ impl RunHistory {
     /// Returns the best epoch.
     pub fn best(&self) -> Option<&EpochRecord> {
         self.epochs.iter().rev().find(|record| record.best)
+    }
+
+    /// Returns the duration of all computations of features, in seconds, or `None` if all layers were trained.
+    pub fn features_seconds(&self) -> Option<f64> {
+        (!self.features.is_empty()).then(|| self.features.iter().map(|record| record.seconds).sum())
     }
 
     /// Returns the duration of all recorded steps, without evaluations, in seconds.
@@ -121,7 +130,8 @@ mod tests {
         };
         let epoch = r#"{"kind":"epoch","epoch":1,"learning_rate":0.1,"train":{"loss":null,"top1":0.5,"seconds":12.5,"images_per_second":7.0,"waiting":0.1},"val":{"loss":null,"top1":0.25,"top5":1.0,"photos":10,"skipped":0},"skipped":1,"best":true}"#;
         let (first, second, third) = (step(1, 10), step(1, 20), step(2, 10));
-        let metrics = format!("{first}\n{second}\n{epoch}\n{third}\n{}", r#"{"kind":"step","epo"#);
+        let features = r#"{"kind":"features","photos":100,"seconds":3.5}"#;
+        let metrics = format!("{features}\n{first}\n{second}\n{epoch}\n{third}\n{}", r#"{"kind":"step","epo"#);
         let folder = run_folder(log, &metrics);
         let run = RunHistory::read(folder.path()).unwrap();
         assert_eq!(run.commands, ["trainer --data /photos  (version 0.1.0)"]);
@@ -129,7 +139,7 @@ mod tests {
         assert_eq!((run.steps.len(), run.epochs.len(), run.steps_per_epoch), (3, 1, 30));
         assert_eq!((run.epochs[0].train.loss, run.epochs[0].val.loss), (None, None));
         assert_eq!(run.best().unwrap().val.top1, 0.25);
-        assert_eq!(run.training_seconds(), 12.5 + 4.0);
+        assert_eq!((run.features_seconds(), run.training_seconds()), (Some(3.5), 12.5 + 4.0));
     }
 
     #[test]

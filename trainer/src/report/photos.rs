@@ -3,6 +3,7 @@
 use crate::data::Sample;
 use crate::evaluation::{ConfusedPair, EvaluationDetails, PhotoPrediction};
 use crate::photos::LIMITS;
+use crate::thumbnail::{image_to_jpeg, photo_to_jpeg};
 use anyhow::Result;
 use model::checkpoint::Checkpoint;
 use model::engine::{Engine, Input};
@@ -17,8 +18,6 @@ const PAIRS: usize = 12;
 const PHOTOS_PER_PAIR: usize = 6;
 /// Width and height of a thumbnail, in pixels.
 const SIDE: u32 = 160;
-/// Quality of the JPEG files, as that of libjpeg.
-const QUALITY: u8 = 80;
 
 /// Photos of a report, as JPEG files.
 pub struct ReportPhotos {
@@ -63,13 +62,13 @@ impl ReportPhotos {
             let output = block_on(engine.run(&Input::Pixels(preprocessing.apply(&photo)), &[ClassifierWeights::TAP]))?;
             let thumbnail = thumbnail(&photo, preprocessing);
             let map = |class: usize| {
-                jpeg(&overlay(&thumbnail, &weights.cam(&output.activations[0], 0, class).relu_normalised()))
+                photo_to_jpeg(&overlay(&thumbnail, &weights.cam(&output.activations[0], 0, class).relu_normalised()))
             };
             errors.push(ErrorPhoto {
                 prediction: prediction.clone(),
                 predicted_map: map(prediction.predicted()),
                 class_map: map(prediction.class),
-                photo: encode(&thumbnail),
+                photo: image_to_jpeg(&thumbnail),
             });
         }
         let pairs = details.confusion.most_confused(PAIRS).into_iter().map(|pair| {
@@ -82,7 +81,7 @@ impl ReportPhotos {
             photos.sort_by(|a, b| b.confidence().total_cmp(&a.confidence()));
             let photos = photos.into_iter().filter_map(|prediction| {
                 let photo = read(&samples[prediction.sample])?;
-                Some((prediction.clone(), encode(&thumbnail(&photo, preprocessing))))
+                Some((prediction.clone(), image_to_jpeg(&thumbnail(&photo, preprocessing))))
             });
             PairPhotos { pair, photos: photos.take(PHOTOS_PER_PAIR).collect() }
         });
@@ -100,14 +99,6 @@ fn thumbnail(photo: &Photo, preprocessing: &Preprocessing) -> ImageBatch {
     // A tiny crop of a large image would need more pixels than preprocessing accepts.
     let resize = resize.min(Preprocessing::MAX_SIZE);
     Preprocessing { resize, crop: SIDE, ..preprocessing.clone() }.apply(photo)
-}
-
-fn encode(image: &ImageBatch) -> Vec<u8> {
-    jpeg(&Photo::new(SIDE, SIDE, image.pixels().to_vec()).expect("the image has three bytes per pixel"))
-}
-
-fn jpeg(photo: &Photo) -> Vec<u8> {
-    photo.to_jpeg(QUALITY).expect("a thumbnail is small enough")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The inputs of a run's first step as a picture, to check augmentation at a glance.
 
 use crate::data::{DataLoader, Dataset, LoaderThreads, SampleLoader, SkippedSample, shuffled_batches, strided_part};
-use crate::image_grid::GridLayout;
+use crate::grid_layout::GridLayout;
 use crate::learning::Mixing;
 use crate::recipe::{Recipe, TrainedLayers};
 use model::preprocess::{Photo, Preprocessing};
@@ -18,11 +18,37 @@ const GAP: usize = 2;
 pub struct FirstBatch {
     /// Width and height of an image, in pixels.
     side: usize,
-    /// Images, u8 RGB `[side, side, 3]`, and their classes. A mixed image has the class of the sample that another one
-    /// is blended into.
-    images: Vec<(Vec<u8>, usize)>,
+    /// Images, u8 RGB `[side, side, 3]`, and their targets.
+    images: Vec<(Vec<u8>, Target)>,
     /// Files that could not be decoded.
     pub skipped: Vec<SkippedSample>,
+}
+
+/// The classes of an image, each with its share. An image that is not mixed has one class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target(Vec<(usize, f64)>);
+
+impl Target {
+    /// Creates the target of an image from the classes of the images that it is blended from.
+    fn new([(class, share), (other, other_share)]: [(usize, f64); 2]) -> Self {
+        let is_visible = |share: f64| share >= 0.005;
+        match (is_visible(share), is_visible(other_share)) {
+            (true, true) if class != other => Target(vec![(class, share), (other, other_share)]),
+            (false, _) => Target(vec![(other, 1.0)]),
+            _ => Target(vec![(class, 1.0)]),
+        }
+    }
+
+    /// Returns the names of the classes, such as `ants` or `ants 73 % + bees 27 %`.
+    pub fn text(&self, classes: &[String]) -> String {
+        match self.0.as_slice() {
+            [(class, _)] => classes[*class].clone(),
+            shares => {
+                let shares = shares.iter().map(|(class, share)| format!("{} {:.0} %", classes[*class], 100.0 * share));
+                shares.collect::<Vec<_>>().join(" + ")
+            }
+        }
+    }
 }
 
 impl FirstBatch {
@@ -54,8 +80,9 @@ impl FirstBatch {
             skipped.extend(batch.skipped);
             let Some(images) = batch.images else { continue };
             let plan = mixing.map(|mixing| mixing.draw(recipe.seed, EPOCH, &batch.items, side)).unwrap_or_default();
-            for (index, &class) in batch.classes.iter().enumerate().take(MAX_IMAGES.div_ceil(parts)) {
-                numbered.push((index * parts + part, (plan.mixed_image(&images, index), class)));
+            for index in 0..batch.classes.len().min(MAX_IMAGES.div_ceil(parts)) {
+                let target = Target::new(plan.class_shares(&batch.classes, index));
+                numbered.push((index * parts + part, (plan.mixed_image(&images, index), target)));
             }
         }
         // Restores the order of the batch.
@@ -76,9 +103,9 @@ impl FirstBatch {
         Some(layout.paint(self.images.iter().map(|(image, _)| Some(self.resize(image, side)))))
     }
 
-    /// Returns the classes of the images in each row of the grid.
-    pub fn rows(&self) -> impl Iterator<Item = Vec<usize>> {
-        self.images.chunks(self.columns()).map(|row| row.iter().map(|(_, class)| *class).collect())
+    /// Returns the targets of the images in each row of the grid.
+    pub fn rows(&self) -> impl Iterator<Item = Vec<&Target>> {
+        self.images.chunks(self.columns()).map(|row| row.iter().map(|(_, target)| target).collect())
     }
 
     /// Returns the number of columns that makes the grid as square as possible.
@@ -134,7 +161,8 @@ mod tests {
         for (replicas, accumulate) in [(1, "accumulate=1"), (2, "accumulate=3"), (4, "accumulate=1")] {
             let batch = load(&dataset, &["batch-size=24", "seed=3", accumulate], replicas, 32);
             assert_eq!(reds(&batch), order.iter().map(|index| 3 * index).collect::<Vec<_>>());
-            assert_eq!(batch.rows().collect::<Vec<_>>().concat(), order);
+            let targets: Vec<_> = batch.rows().flatten().map(|target| target.0.clone()).collect();
+            assert_eq!(targets, order.iter().map(|&class| vec![(class, 1.0)]).collect::<Vec<_>>());
         }
     }
 
@@ -165,6 +193,33 @@ mod tests {
                 assert!((low..=high).contains(&red), "image {index}: {red} is not between {low} and {high}");
             }
         }
+    }
+
+    /// The red value of a photo is three times its class.
+    #[test]
+    fn targets_have_the_shares_of_the_mixed_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = dataset(folder.path(), 30);
+        for keys in [["batch-size=8", "mixup-alpha=1"], ["batch-size=8", "cutmix-alpha=1"]] {
+            let batch = load(&dataset, &keys, 1, 32);
+            assert!(batch.images.iter().any(|(_, target)| target.0.len() == 2));
+            for (pixels, Target(shares)) in &batch.images {
+                let mean = pixels.iter().step_by(3).map(|&red| f64::from(red)).sum::<f64>() / (32.0 * 32.0);
+                let expected: f64 = shares.iter().map(|&(class, share)| 3.0 * class as f64 * share).sum();
+                // Pixels are rounded, and shares below half a per cent are left out.
+                assert!((mean - expected).abs() < 1.0, "{mean}, {shares:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn targets_name_both_classes_of_mixed_images() {
+        let classes = ["ants", "bees"].map(str::to_owned);
+        let text = |shares: [(usize, f64); 2]| Target::new(shares).text(&classes);
+        assert_eq!(text([(0, 0.734), (1, 0.266)]), "ants 73 % + bees 27 %");
+        assert_eq!(text([(0, 1.0), (1, 0.0)]), "ants");
+        assert_eq!(text([(0, 0.001), (1, 0.999)]), "bees");
+        assert_eq!(text([(1, 0.4), (1, 0.6)]), "bees");
     }
 
     #[test]

@@ -13,10 +13,10 @@ use super::schedule::LearningRate;
 use super::state::{TrainingPosition, TrainingState};
 use crate::data::{Dataset, LoaderThreads, Sample};
 use crate::learning::{Learner, Mixing};
+use crate::number_text;
 use crate::recipe::{ClassWeights, NamedClassWeights, Recipe, TrainedLayers};
 use crate::replicas::{ReplicaDevice, collectives, run_replicas};
 use anyhow::{Error, Result};
-use indicatif::HumanDuration;
 use model::checkpoint::{Checkpoint, Metadata};
 use parking_lot::Mutex;
 use std::path::Path;
@@ -98,7 +98,7 @@ impl Training {
             return Err(error);
         }
         let best = reporter.run_folder().path().join(BEST);
-        let duration = HumanDuration(start_time.elapsed());
+        let duration = number_text::duration(start_time.elapsed());
         reporter.log(&format!("done in {duration}; best checkpoint: {}, last: {LAST}", best.display()))
     }
 }
@@ -190,7 +190,7 @@ fn compute_features(
         CachedFeatures::compute(initial_weights, dataset, device.name, threads, interrupt, progress)?;
     context.reporter().show(DisplayEvent::PhotosEnded);
     context.reporter().report_skipped(&skipped)?;
-    context.reporter().log(&format!("computed the features in {:.1} s", start_time.elapsed().as_secs_f64()))?;
+    context.reporter().report_features(photos, start_time.elapsed())?;
     Ok(features)
 }
 

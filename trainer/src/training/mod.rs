@@ -23,7 +23,7 @@ pub use first_batch::FirstBatch;
 pub use initial_weights::{initial_weights, open_initial_checkpoint};
 pub use interrupt::Interrupt;
 pub use launch::Training;
-pub use recorded_metrics::{EpochRecord, RecordedMetrics, StepRecord};
+pub use recorded_metrics::{EpochRecord, FeaturesRecord, RecordedMetrics, StepRecord};
 #[cfg(test)]
 pub use recorded_metrics::{TrainMetrics, ValidationMetrics};
 pub use run_folder::{BEST, RunFolder, RunSetup};

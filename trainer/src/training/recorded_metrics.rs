@@ -10,8 +10,16 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum RecordedMetrics {
+    Features(FeaturesRecord),
     Step(StepRecord),
     Epoch(EpochRecord),
+}
+
+/// Computation of the features of all photos, before the first step of a process that trains only the classifier.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct FeaturesRecord {
+    pub photos: usize,
+    pub seconds: f64,
 }
 
 /// Mean metrics of some steps of an epoch. Epochs and steps count from 1.
@@ -76,10 +84,11 @@ impl RecordedMetrics {
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// Returns whether the record describes steps or an epoch before a position, from which a run is resumed. Later
-    /// records will be repeated.
+    /// Returns whether a run that is resumed from a position keeps the record. Records of later steps and epochs will be
+    /// repeated.
     pub fn is_before(&self, position: &TrainingPosition) -> bool {
         match self {
+            RecordedMetrics::Features(_) => true,
             RecordedMetrics::Step(record) => position.includes(record.epoch, Some(record.step)),
             RecordedMetrics::Epoch(record) => position.includes(record.epoch, None),
         }
@@ -91,7 +100,8 @@ mod tests {
     use super::*;
 
     /// Lines that a run has written.
-    const LINES: &str = r#"{"kind":"step","epoch":1,"step":7,"learning_rate":0.005,"train":{"loss":0.69,"top1":0.5,"seconds":2.5,"images_per_second":89.6,"waiting":0.25}}
+    const LINES: &str = r#"{"kind":"features","photos":398,"seconds":15.5}
+{"kind":"step","epoch":1,"step":7,"learning_rate":0.005,"train":{"loss":0.69,"top1":0.5,"seconds":2.5,"images_per_second":89.6,"waiting":0.25}}
 {"kind":"epoch","epoch":1,"learning_rate":0.005,"train":{"loss":0.69,"top1":0.5,"seconds":2.5,"images_per_second":89.6,"waiting":0.25},"val":{"loss":0.5,"top1":0.75,"top5":1.0,"photos":153,"skipped":0},"skipped":0,"best":true}
 {"kind":"step","epoch":2,"step":7,"learning_rate":0.001,"train":{"loss":null,"top1":null,"seconds":0.0,"images_per_second":null,"waiting":null}}
 {"kind":"epo"#;
@@ -107,7 +117,8 @@ mod tests {
             records.retain(|record| record.is_before(&position));
             records
         };
-        assert_eq!(read(1, 3), []);
+        let features = RecordedMetrics::Features(FeaturesRecord { photos: 398, seconds: 15.5 });
+        assert_eq!(read(1, 3), std::slice::from_ref(&features));
         let train = TrainMetrics {
             loss: Some(0.69),
             top1: Some(0.5),
@@ -117,12 +128,12 @@ mod tests {
         };
         let step = RecordedMetrics::Step(StepRecord { epoch: 1, step: 7, learning_rate: 0.005, train: train.clone() });
         // The evaluation after the last step is repeated.
-        assert_eq!(read(1, 7), std::slice::from_ref(&step));
+        assert_eq!(read(1, 7), [features.clone(), step.clone()]);
         let val = ValidationMetrics { loss: Some(0.5), top1: 0.75, top5: 1.0, photos: 153 };
         let epoch = RecordedMetrics::Epoch(EpochRecord { epoch: 1, train, val, skipped: 0, best: true });
-        assert_eq!(read(2, 0), [step, epoch]);
+        assert_eq!(read(2, 0), [features, step, epoch]);
         let train = TrainMetrics::default();
         let not_finite = RecordedMetrics::Step(StepRecord { epoch: 2, step: 7, learning_rate: 0.001, train });
-        assert_eq!(read(2, 7)[2..], [not_finite]);
+        assert_eq!(read(2, 7)[3..], [not_finite]);
     }
 }

@@ -8,11 +8,13 @@ use super::state::TrainingPosition;
 use super::tensorboard::EventWriter;
 use crate::data::SkippedSample;
 use crate::evaluation::Evaluation;
+use crate::number_text;
 use anyhow::{Context, Error, Result};
 use model::preprocess::Photo;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 /// Number of steps between two records of an epoch.
 pub const STEPS_PER_RECORD: usize = 10;
@@ -35,6 +37,8 @@ pub struct Reporter {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum MetricsRecord<'a> {
+    /// The computation of the features of this number of photos.
+    Features { photos: usize, seconds: f64 },
     /// Up to [`STEPS_PER_RECORD`] steps of an epoch, the last of which is `step`, with its learning rate.
     Step { epoch: usize, step: usize, learning_rate: f64, train: MetricSummary },
     /// An epoch, with the learning rate of its last step, and the number of files skipped so far.
@@ -122,6 +126,12 @@ impl Reporter {
     /// Reports the images of the first batch, arranged in a grid, which is written to the event file only.
     pub fn report_first_batch(&mut self, grid: &Photo) -> Result<()> {
         self.events.write_first_batch(grid)
+    }
+
+    /// Reports the computation of the features on which the classifier is trained.
+    pub fn report_features(&mut self, photos: usize, duration: Duration) -> Result<()> {
+        self.record(&MetricsRecord::Features { photos, seconds: duration.as_secs_f64() })?;
+        self.log(&format!("computed the features in {}", number_text::duration(duration)))
     }
 
     /// Reports the steps since the last report, up to `step`.

@@ -217,7 +217,7 @@ fn truncate_metrics(metrics: &Path, position: &TrainingPosition) -> Result<()> {
     let is_earlier = |line: &&str| {
         let Ok(record) = serde_json::from_str::<Value>(line) else { return false };
         let number = |key: &str| record[key].as_u64().map(|number| number as usize);
-        position.includes(number("epoch").unwrap_or(usize::MAX), number("step"))
+        number("epoch").is_none_or(|epoch| position.includes(epoch, number("step")))
     };
     let text: String = text.lines().filter(is_earlier).flat_map(|line| [line, "\n"]).collect();
     write_atomically(metrics, text.as_bytes()).with_context(|| format!("cannot write {}", metrics.display()))

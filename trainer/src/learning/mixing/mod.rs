@@ -140,15 +140,21 @@ impl MixingPlan {
     pub fn targets(&self, classes: &[usize], count: usize) -> Vec<f32> {
         let mut targets = vec![0.0; classes.len() * count];
         for (index, row) in targets.chunks_exact_mut(count).enumerate() {
-            let preceding = classes[self.preceding(index, classes.len())];
-            let lambda =
-                self.samples.get(index).and_then(|sample| sample.blend.as_ref()).map_or(1.0, |blend| match blend {
-                    Blend::Mixup { lambda } | Blend::Cutmix { lambda, .. } => *lambda,
-                });
-            row[classes[index]] += lambda as f32;
-            row[preceding] += (1.0 - lambda) as f32;
+            for (class, share) in self.class_shares(classes, index) {
+                row[class] += share as f32;
+            }
         }
         targets
+    }
+
+    /// Returns the class of image `index` and that of the image with which it is blended, which may be the same, with the
+    /// share of each. `classes` are those of all images.
+    pub fn class_shares(&self, classes: &[usize], index: usize) -> [(usize, f64); 2] {
+        let lambda =
+            self.samples.get(index).and_then(|sample| sample.blend.as_ref()).map_or(1.0, |blend| match blend {
+                Blend::Mixup { lambda } | Blend::Cutmix { lambda, .. } => *lambda,
+            });
+        [(classes[index], lambda), (classes[self.preceding(index, classes.len())], 1.0 - lambda)]
     }
 
     /// Returns the position of the image with which image `index` of `batch` images is blended.

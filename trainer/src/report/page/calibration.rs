@@ -1,8 +1,8 @@
 //! Charts of the calibration: the reliability diagram, and accuracy against coverage.
 
 use super::chart::{Axis, Frame, LineChart, Point, Rectangle, Series, Stroke, coordinate};
-use super::numbers::{counted, percent};
 use crate::evaluation::{Calibration, ReliabilityBin};
+use crate::html_page::numbers::{counted, percent};
 use maud::{Markup, html};
 
 /// Plot areas of the reliability diagram and of the histogram below it, in the coordinates of the SVG.

@@ -1,8 +1,8 @@
 //! The table of classes: precision, recall and F1 of each, and their averages.
 
 use super::display_names::DisplayNames;
-use super::numbers::{MISSING, count, percent};
 use crate::evaluation::{ClassFigures, ConfusedPair, ConfusionMatrix};
+use crate::html_page::numbers::{MISSING, count, percent};
 use crate::report::evaluation_report::EvaluationReport;
 use maud::{Markup, html};
 

@@ -1,8 +1,8 @@
 //! The table that compares several runs: results, and the keys in which their recipes differ.
 
 use super::display_names::DisplayNames;
-use super::numbers::{MISSING, decimals, duration, percent};
 use super::{recipe_keys, summary};
+use crate::html_page::numbers::{MISSING, decimals, duration, percent};
 use crate::report::history::RunHistory;
 use maud::{Markup, html};
 use toml::Table;

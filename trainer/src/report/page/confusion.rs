@@ -3,10 +3,10 @@
 use super::confusion_cells::{MatrixPart, cells};
 use super::confusion_image::{self, MAX_SIDE};
 use super::display_names::DisplayNames;
-use super::numbers::count;
 use super::palette::{DARK, LIGHT, Palette, SHADES, shade};
 use crate::evaluation::ConfusionMatrix;
 use crate::html_page::data_uri;
+use crate::html_page::numbers::count;
 use crate::report::evaluation_report::EvaluationReport;
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
@@ -21,7 +21,7 @@ const IMAGE_SIDE: usize = 600;
 
 /// Returns the matrix and the groups.
 pub fn figures(report: &EvaluationReport, names: &DisplayNames) -> Markup {
-    let order = &report.similarity.order;
+    let order = &report.similarity().order;
     let confusion = &report.details.confusion;
     html! {
         p {
@@ -74,7 +74,7 @@ fn legend() -> Markup {
 
 fn groups(report: &EvaluationReport, names: &DisplayNames) -> Markup {
     let confusion = &report.details.confusion;
-    let groups = report.similarity.most_confused_groups(confusion, GROUPS);
+    let groups = report.similarity().most_confused_groups(confusion, GROUPS);
     html! {
         @if !groups.is_empty() {
             div class="groups" {
@@ -91,7 +91,7 @@ fn groups(report: &EvaluationReport, names: &DisplayNames) -> Markup {
 
 /// Returns the matrix as an image for each colour scheme, and the counts for the page's script.
 fn image(report: &EvaluationReport, names: &DisplayNames) -> Markup {
-    let (order, confusion) = (&report.similarity.order, &report.details.confusion);
+    let (order, confusion) = (&report.similarity().order, &report.details.confusion);
     let source = |palette: &Palette| data_uri("image/png", &confusion_image::encode(confusion, order, palette, 1));
     let side = confusion_image::side(order.len());
     let shown = side * (IMAGE_SIDE / side).max(1);

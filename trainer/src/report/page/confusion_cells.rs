@@ -1,9 +1,9 @@
 //! Confusion matrices as SVG, whose cells can be read one by one.
 
 use super::display_names::{DisplayNames, columns};
-use super::numbers::{counted, percent};
 use super::palette::{self, DARK, LIGHT, SHADES, shade};
 use crate::evaluation::ConfusionMatrix;
+use crate::html_page::numbers::{counted, percent};
 use crate::report::evaluation_report::EvaluationReport;
 use maud::{Markup, PreEscaped, Render, html};
 
@@ -51,7 +51,7 @@ impl<'a> MatrixPart<'a> {
 /// Returns the confusion matrix of all classes as an SVG file.
 pub fn confusion_svg(report: &EvaluationReport) -> String {
     let names = DisplayNames::of_classes(&report.labels, &report.classes);
-    let part = MatrixPart::new(&report.details.confusion, &report.similarity.order, &names);
+    let part = MatrixPart::new(&report.details.confusion, &report.similarity().order, &names);
     let style = [&palette::style(), include_str!("confusion.css")].concat();
     let (size, content) = content(&part);
     let svg = html! {

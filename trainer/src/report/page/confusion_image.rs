@@ -14,7 +14,7 @@ const MIN_SHADE: u8 = 30;
 
 /// Returns the confusion matrix of all classes as a PNG file.
 pub fn confusion_png(report: &EvaluationReport) -> Vec<u8> {
-    let order = &report.similarity.order;
+    let order = &report.similarity().order;
     encode(&report.details.confusion, order, &LIGHT, FILE_SIDE.div_ceil(side(order.len())))
 }
 

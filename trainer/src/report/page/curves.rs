@@ -2,7 +2,7 @@
 
 use super::chart::{Axis, LineChart, Point, Series, Stroke, line_class};
 use super::display_names::DisplayNames;
-use super::numbers::percent;
+use crate::html_page::numbers::percent;
 use crate::report::history::RunHistory;
 use crate::training::{EpochRecord, StepRecord};
 use maud::{Markup, html};

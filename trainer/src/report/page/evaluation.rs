@@ -1,7 +1,7 @@
 //! The headline metrics of the evaluation, and the files that could not be decoded.
 
-use super::numbers::{count, decimals, percent};
 use crate::data::SkippedSample;
+use crate::html_page::numbers::{count, decimals, percent};
 use crate::report::evaluation_report::EvaluationReport;
 use maud::{Markup, html};
 

@@ -1,9 +1,9 @@
 //! Misclassified photos: the most confused pairs of classes, and the most confident errors.
 
 use super::display_names::DisplayNames;
-use super::numbers::{counted, percent};
 use crate::evaluation::{ConfusedPair, ConfusionMatrix, PhotoPrediction};
 use crate::html_page::data_uri;
+use crate::html_page::numbers::{counted, percent};
 use crate::report::evaluation_report::EvaluationReport;
 use crate::report::photos::{ErrorPhoto, PairPhotos};
 use maud::{Markup, html};
@@ -42,53 +42,45 @@ pub fn photos(report: &EvaluationReport, names: &DisplayNames) -> Markup {
 }
 
 fn pair_table(confusion: &ConfusionMatrix, totals: &[u32], names: &DisplayNames) -> Markup {
-    html! {
-        div class="scroll" tabindex="0" role="region" aria-label="Most confused pairs of classes" {
-            table class="sortable" {
-                caption { "Most confused pairs of classes" }
-                thead {
-                    tr {
-                        th scope="col" { "Actual" }
-                        th scope="col" { "Predicted" }
-                        th scope="col" class="number" { "Photos" }
-                        th scope="col" class="number" { "Share of the actual class" }
-                    }
-                }
-                tbody {
-                    @for pair in confusion.most_confused(PAIRS) {
-                        tr {
-                            th scope="row" class="name" { (names.full(pair.actual)) }
-                            td class="name" { (names.full(pair.predicted)) }
-                            td class="number" { (pair.count) }
-                            td class="number" { (percent(share(&pair, totals[pair.actual]))) }
-                        }
-                    }
-                }
-            }
-        }
-    }
+    let row = |pair: ConfusedPair| {
+        let (actual, predicted) = (html! { (names.full(pair.actual)) }, html! { (names.full(pair.predicted)) });
+        let (photos, share) = (html! { (pair.count) }, html! { (percent(share(&pair, totals[pair.actual]))) });
+        [actual, predicted, photos, share]
+    };
+    let columns =
+        [("Actual", "name"), ("Predicted", "name"), ("Photos", "number"), ("Share of the actual class", "number")];
+    table("Most confused pairs of classes", columns, confusion.most_confused(PAIRS).into_iter().map(row))
 }
 
 fn error_table(report: &EvaluationReport, names: &DisplayNames) -> Markup {
+    let row = |prediction: &PhotoPrediction| {
+        let classes = [prediction.class, prediction.predicted()].map(|class| html! { (names.full(class)) });
+        let [actual, predicted] = classes;
+        [file_name(report, prediction), actual, predicted, html! { (percent(prediction.confidence().into())) }]
+    };
+    let columns = [("Photo", ""), ("Actual", "name"), ("Predicted", "name"), ("Confidence", "number")];
+    table("Most confident errors", columns, report.details.most_confident_errors(ERRORS).into_iter().map(row))
+}
+
+/// Returns a table with columns of these headings and CSS classes. The first cell of a row is its heading.
+fn table(title: &str, columns: [(&str, &str); 4], rows: impl Iterator<Item = [Markup; 4]>) -> Markup {
+    let classes = columns.map(|(_, class)| (!class.is_empty()).then_some(class));
     html! {
-        div class="scroll" tabindex="0" role="region" aria-label="Most confident errors" {
+        div class="scroll" tabindex="0" role="region" aria-label=(title) {
             table class="sortable" {
-                caption { "Most confident errors" }
+                caption { (title) }
                 thead {
                     tr {
-                        th scope="col" { "Photo" }
-                        th scope="col" { "Actual" }
-                        th scope="col" { "Predicted" }
-                        th scope="col" class="number" { "Confidence" }
+                        @for (heading, class) in columns {
+                            th scope="col" class=[(class == "number").then_some(class)] { (heading) }
+                        }
                     }
                 }
                 tbody {
-                    @for prediction in report.details.most_confident_errors(ERRORS) {
+                    @for [first, others @ ..] in rows {
                         tr {
-                            th scope="row" { (file_name(report, prediction)) }
-                            td class="name" { (names.full(prediction.class)) }
-                            td class="name" { (names.full(prediction.predicted())) }
-                            td class="number" { (percent(f64::from(prediction.confidence()))) }
+                            th scope="row" class=[classes[0]] { (first) }
+                            @for (cell, class) in others.iter().zip(&classes[1..]) { td class=[class] { (cell) } }
                         }
                     }
                 }

@@ -12,7 +12,6 @@ mod curves;
 mod display_names;
 mod evaluation;
 mod misclassified;
-mod numbers;
 mod origin;
 mod palette;
 mod recipe_keys;
@@ -28,6 +27,15 @@ use crate::html_page::HtmlPage;
 use display_names::DisplayNames;
 use maud::{Markup, html};
 
+/// Style sheets of the parts of the page.
+const PAGE: &str = concat!(
+    include_str!("page.css"),
+    include_str!("tables.css"),
+    include_str!("charts.css"),
+    include_str!("photos.css"),
+    include_str!("confusion.css")
+);
+
 /// A section with its identifier and its heading.
 struct Section {
     id: &'static str,
@@ -37,7 +45,7 @@ struct Section {
 
 /// Returns the page.
 pub fn render(report: &Report) -> String {
-    let style = [&palette::style(), include_str!("style.css"), include_str!("confusion.css")].concat();
+    let style = [&palette::style(), PAGE].concat();
     let runs = DisplayNames::of_runs(report.runs.iter().map(|run| run.name.as_str()));
     let sections = sections(report, &runs);
     let header = html! {

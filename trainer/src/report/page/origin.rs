@@ -1,8 +1,8 @@
 //! Origin of the results: data, devices, durations, recipes, and the commands that repeat them.
 
 use super::display_names::DisplayNames;
-use super::numbers::{counted, duration, percent};
 use super::recipe_keys;
+use crate::html_page::numbers::{counted, duration, percent};
 use crate::report::content::Report;
 use crate::report::evaluation_report::EvaluationReport;
 use crate::report::history::RunHistory;
@@ -37,6 +37,7 @@ fn run_facts(run: &RunHistory) -> Markup {
             (if is_checkpoint { "Initial checkpoint" } else { "Architecture" }, network),
             ("Data", run.data.clone()),
             ("Devices", run.devices.clone()),
+            ("Duration of the features", run.features_seconds().map(duration).unwrap_or_default()),
             ("Duration of the steps", duration(run.training_seconds())),
             ("Epochs", run.epochs.len().to_string()),
             ("Skipped files", skipped.to_string()),

@@ -1,8 +1,8 @@
 //! The first paragraphs of the page: the result in numbers.
 
 use super::display_names::DisplayNames;
-use super::numbers::{count, counted, decimals, duration, percent};
 use super::recipe_keys;
+use crate::html_page::numbers::{count, counted, decimals, duration, percent};
 use crate::report::content::Report;
 use crate::report::evaluation_report::EvaluationReport;
 use crate::report::history::RunHistory;
@@ -43,7 +43,9 @@ fn runs(runs: &[RunHistory], best: usize, names: &DisplayNames) -> Markup {
             }
             None => { "No epoch was completed. " }
         }
-        "Training took " (duration(run.training_seconds())) " on " (run.devices) "."
+        "Training took " (duration(run.training_seconds())) " on " (run.devices)
+        @if let Some(seconds) = run.features_seconds() { ", after " (duration(seconds)) " for the features" }
+        "."
     }
 }
 

@@ -1,7 +1,7 @@
 //! The text of the progress bar, for any width of the terminal.
 
-use super::duration_text::{duration_text, short_duration_text};
 use super::run_progress::{PhotoProgress, RunProgress};
+use crate::number_text::{duration, short_duration};
 use std::time::Instant;
 
 /// Text around a bar.
@@ -59,8 +59,8 @@ fn training_text(progress: &RunProgress, width: usize, now: Instant) -> BarText 
     let position = format!("epoch {epoch}/{epochs}, step {step}/{steps_per_epoch}");
     let short_position = format!("{epoch}/{epochs} {step}/{steps_per_epoch}");
     let left = progress.time_left(now);
-    let short_left = left.map(short_duration_text).unwrap_or_default();
-    let left = left.map(|left| format!("{} left", duration_text(left))).unwrap_or_default();
+    let short_left = left.map(short_duration).unwrap_or_default();
+    let left = left.map(|left| format!("{} left", duration(left))).unwrap_or_default();
     let (metrics, short_metrics) = (metrics_text(progress), short_metrics_text(progress));
 
     let one_line = match (metrics.strip_suffix(FOR_PHOTOS), &*left) {
@@ -108,7 +108,7 @@ fn photo_text(task: &PhotoProgress, width: usize, now: Instant) -> BarText {
 pub fn photo_counts(task: &PhotoProgress, now: Instant) -> String {
     let PhotoProgress { done, count, .. } = task;
     let speed = task.photos_per_second(now).map(|speed| format!(", {speed:.1} photos/s")).unwrap_or_default();
-    let left = task.time_left(now).map(|left| format!(", {} left", duration_text(left))).unwrap_or_default();
+    let left = task.time_left(now).map(|left| format!(", {} left", duration(left))).unwrap_or_default();
     format!("{done}/{count} photos{speed}{left}")
 }
 

@@ -3,7 +3,6 @@
 
 mod bar;
 mod bar_text;
-mod duration_text;
 mod event;
 mod plain;
 mod recent_speed;

@@ -4,7 +4,7 @@ use super::Point;
 use super::axis::{Axis, Scale};
 use super::frame::{Frame, Rectangle, coordinate};
 use super::thinning::thin;
-use crate::report::page::numbers::decimals;
+use crate::html_page::numbers::decimals;
 use maud::{Markup, html};
 use std::fmt::Write;
 

@@ -7,9 +7,13 @@ use super::{confusion_png, confusion_svg, render};
 use crate::data::{SampleLocation, SkippedSample};
 use crate::report::content::Report;
 use crate::report::evaluation_report::EvaluationReport;
+use crate::report::write_evaluation;
+use crate::training::FeaturesRecord;
 use document::{Element, parse};
 use model::preprocess::{Limits, Photo};
 use std::collections::HashSet;
+use std::fs;
+use std::time::{Duration, Instant};
 use synthetic::{HOSTILE, evaluation, names, report, run, with_photos};
 
 /// Parses a page, and checks what is true of every page.
@@ -68,7 +72,7 @@ fn cells(svg: &Element) -> Vec<(String, String, u32)> {
 
 /// Returns the cells that the confusion matrix contains, by the identifiers of [`names`].
 fn expected_cells(evaluation: &EvaluationReport, name: impl Fn(usize) -> String) -> Vec<(String, String, u32)> {
-    let order = &evaluation.similarity.order;
+    let order = &evaluation.similarity().order;
     let cells = order.iter().flat_map(|&actual| order.iter().map(move |&predicted| (actual, predicted)));
     let count = |(actual, predicted)| evaluation.details.confusion.count(actual, predicted);
     let cells = cells.filter(|&cell| count(cell) > 0);
@@ -143,6 +147,21 @@ fn page_of_1000_classes_and_50_000_photos_is_small() {
     assert!(captions.iter().all(|caption| caption.text.starts_with("val/n")), "{}", captions[0].text);
 }
 
+/// With the clustering of the classes, but without the evaluation itself.
+#[test]
+fn files_of_1000_classes_and_50_000_photos_are_written_in_seconds() {
+    let evaluation = with_photos(evaluation(names(1000), 50_000));
+    let folder = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    write_evaluation(evaluation, folder.path()).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert!(read("report.html").len() < 30_000_000);
+    for (name, rows) in [("predictions.csv", 50_000), ("classes.csv", 1000), ("confusion.csv", 1000)] {
+        assert_eq!(csv::Reader::from_reader(read(name).as_slice()).records().map(Result::unwrap).count(), rows);
+    }
+}
+
 #[test]
 fn hostile_names_are_escaped() {
     let labels: Vec<_> = HOSTILE.iter().map(|&name| name.to_owned()).chain(["x".repeat(5000)]).collect();
@@ -205,6 +224,18 @@ fn best_epoch_is_marked_and_summarised() {
         "{summary}"
     );
     assert!(summary.contains("Training took 16\u{a0}min on 2 GPUs"), "{summary}");
+}
+
+/// A resumed run computes the features again.
+#[test]
+fn features_have_their_own_duration() {
+    let mut run = run("head-1", 12, 0.1);
+    run.features = [95.0, 25.0].map(|seconds| FeaturesRecord { photos: 10_000, seconds }).to_vec();
+    let page = check(&report(vec![run], None));
+    let summary = &page.one("p", "summary").text;
+    assert!(summary.ends_with("on 2 GPUs, after 2\u{a0}min\u{a0}0\u{a0}s for the features."), "{summary}");
+    let facts = &page.section("origin").unwrap().all("dl")[0].text;
+    assert!(facts.contains("Duration of the features"), "{facts}");
 }
 
 #[test]

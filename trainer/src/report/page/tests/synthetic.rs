@@ -1,15 +1,14 @@
 //! Synthetic reports, which are the same in every run of the tests.
 
 use crate::data::{Sample, SampleLocation};
-use crate::evaluation::{
-    Calibration, ClassSimilarity, ConfusionMatrix, Evaluation, EvaluationDetails, PhotoPrediction,
-};
+use crate::evaluation::{Calibration, ConfusionMatrix, Evaluation, EvaluationDetails, PhotoPrediction};
 use crate::report::content::Report;
 use crate::report::evaluation_report::{CheckpointSummary, EvaluationReport};
 use crate::report::history::RunHistory;
 use crate::report::photos::{ErrorPhoto, PairPhotos, ReportPhotos};
 use crate::training::{EpochRecord, StepRecord, TrainMetrics, ValidationMetrics};
 use model::preprocess::Photo;
+use std::cell::OnceCell;
 use std::time::Duration;
 
 /// Names that a page may contain only in escaped form, that are equal, long, empty, or of other scripts.
@@ -69,7 +68,7 @@ pub fn evaluation(labels: Vec<String>, photos: usize) -> EvaluationReport {
         classes: (0..classes).map(|class| format!("n{class:04}")).collect(),
         labels,
         calibration: Calibration::new(&predictions),
-        similarity: ClassSimilarity::new(&confusion),
+        similarity: OnceCell::new(),
         details: EvaluationDetails { metrics, confusion, predictions, skipped: Vec::new() },
         samples: (0..photos).map(sample).collect(),
         photos: None,
@@ -174,6 +173,7 @@ pub fn run(name: &str, epochs: usize, learning_rate: f64) -> RunHistory {
             "trainer --data /photos --recipe finetune --gpus 2 --output runs/{name}  (version 0.1.0)"
         )],
         steps_per_epoch: 400,
+        features: Vec::new(),
         steps: steps.collect(),
         epochs: epoch_records.collect(),
     }

@@ -24,6 +24,7 @@ impl Curves {
     pub fn add(&mut self, record: &RecordedMetrics, steps_per_epoch: usize) {
         let percent = |fraction: Option<f64>| fraction.map(|fraction| 100.0 * fraction);
         match record {
+            RecordedMetrics::Features(_) => {}
             RecordedMetrics::Step(StepRecord { epoch, step, learning_rate, train }) => {
                 let TrainMetrics { loss, top1, images_per_second, waiting, .. } = *train;
                 let step = (epoch.saturating_sub(1) * steps_per_epoch + step) as f64;

@@ -2,8 +2,8 @@
 
 use super::chart::{ChartView, Scale, Series, ValueFormat};
 use super::model::TuiModel;
+use crate::number_text::duration;
 use crate::training::display::bar_text::{metrics_text, photo_counts};
-use crate::training::display::duration_text::duration_text;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
@@ -73,8 +73,8 @@ fn render_header(frame: &mut Frame, area: Rect, model: &TuiModel, now: Instant) 
         ));
     }
     frame.render_widget(position, area);
-    let elapsed = duration_text(now - model.start);
-    let left = progress.time_left(now).map(|left| format!(", {} left", duration_text(left))).unwrap_or_default();
+    let elapsed = duration(now - model.start);
+    let left = progress.time_left(now).map(|left| format!(", {} left", duration(left))).unwrap_or_default();
     let times = Line::from(format!("  {elapsed} elapsed{left}")).right_aligned();
     let width = (times.width() as u16).min(area.width);
     frame.render_widget(times, Rect { x: area.right() - width, width, ..area });
@@ -96,41 +96,31 @@ fn render_gauge(frame: &mut Frame, area: Rect, model: &TuiModel, now: Instant) {
 
 fn render_first_charts(frame: &mut Frame, area: Rect, model: &TuiModel) {
     let curves = &model.curves;
-    let [loss, top1] = Layout::horizontal([Constraint::Fill(1); 2]).spacing(1).areas(area);
-    let view = ChartView {
-        title: "loss:",
-        series: &[
-            Series { name: "train", curve: &curves.train_loss, colour: TRAIN },
-            Series { name: "validation", curve: &curves.validation_loss, colour: VALIDATION },
-        ],
-        scale: Scale::Fitted,
-        format: |loss| format!("{loss:.3}"),
-        shows_steps: true,
-    };
-    view.render(frame, loss, last_step(model));
-    let view = ChartView {
-        title: "top-1:",
-        series: &[
-            Series { name: "train", curve: &curves.train_top1, colour: TRAIN },
-            Series { name: "validation", curve: &curves.validation_top1, colour: VALIDATION },
-        ],
-        scale: Scale::Fitted,
-        format: |percent| format!("{percent:.1} %"),
-        shows_steps: true,
-    };
-    view.render(frame, top1, last_step(model));
+    let charts: [(_, _, _, ValueFormat); 2] = [
+        ("loss:", &curves.train_loss, &curves.validation_loss, |loss| format!("{loss:.3}")),
+        ("top-1:", &curves.train_top1, &curves.validation_top1, |percent| format!("{percent:.1} %")),
+    ];
+    let areas: [Rect; 2] = Layout::horizontal([Constraint::Fill(1); 2]).spacing(1).areas(area);
+    for ((title, train, validation, format), area) in charts.into_iter().zip(areas) {
+        let series = &[
+            Series { name: "train", curve: train, colour: TRAIN },
+            Series { name: "validation", curve: validation, colour: VALIDATION },
+        ];
+        let scale = Scale::Fitted;
+        ChartView { title, series, scale, format, shows_steps: true }.render(frame, area, last_step(model));
+    }
 }
 
 fn render_second_charts(frame: &mut Frame, area: Rect, model: &TuiModel) {
     let curves = &model.curves;
-    let areas: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).spacing(1).areas(area);
-    let charts: [(&str, _, Scale, ValueFormat); 3] = [
+    let charts: [(_, _, _, ValueFormat); 3] = [
         ("learning rate", &curves.learning_rate, Scale::FromZero, |rate| {
             if rate == 0.0 { "0".to_owned() } else { format!("{rate:.1e}") }
         }),
         ("images/s", &curves.images_per_second, Scale::FromZero, |speed| format!("{speed:.1}")),
         ("waiting for photos", &curves.waiting, Scale::Percent, |percent| format!("{percent:.0} %")),
     ];
+    let areas: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).spacing(1).areas(area);
     for ((title, curve, scale, format), area) in charts.into_iter().zip(areas) {
         let series = &[Series { name: "", curve, colour: TRAIN }];
         ChartView { title, series, scale, format, shows_steps: false }.render(frame, area, last_step(model));

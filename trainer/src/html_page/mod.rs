@@ -1,6 +1,8 @@
 //! The frame of self-contained HTML pages. A content security policy forbids every request, and allows only the page's own
 //! style and script, by their hashes; inline `style` attributes are therefore not possible.
 
+pub mod numbers;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -9,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// A page.
 pub struct HtmlPage<'a> {
     pub title: &'a str,
-    /// Style sheet.
+    /// Style sheet of the page, in addition to that of all pages.
     pub style: &'a str,
     /// JavaScript that runs after the page is parsed; may be empty.
     pub script: &'a str,
@@ -23,6 +25,7 @@ impl HtmlPage<'_> {
     /// Returns the document.
     pub fn render(self) -> String {
         let HtmlPage { title, style, script, header, main } = self;
+        let style = &[include_str!("base.css"), style].concat();
         let page = html! {
             (DOCTYPE)
             html lang="en" {
