@@ -1,21 +1,20 @@
 //! The progress bar on stderr, below the lines of the log.
 
+use super::bar_terminal::BarTerminal;
 use super::bar_text::BarText;
 use super::event::{Display, DisplayEvent, LineKind};
 use super::run_progress::RunProgress;
 use crate::console;
-use indicatif::{ProgressBar, ProgressStyle};
-use std::io;
+use crate::training::interrupt::StopRequest;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 use std::time::{Duration, Instant};
 
 /// Shortest time between two updates, so that fast steps are not delayed.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Width of a terminal that does not tell its size.
-const DEFAULT_WIDTH: usize = 80;
-
 /// Shows the progress in one or two lines.
 pub struct BarDisplay {
+    terminal: BarTerminal,
     bar: ProgressBar,
     progress: RunProgress,
     /// Time of the last update.
@@ -26,12 +25,14 @@ impl BarDisplay {
     pub fn new() -> Self {
         // Nothing is shown before the first update.
         let style = ProgressStyle::with_template("{msg}").expect("the template is valid");
-        BarDisplay { bar: ProgressBar::new(1).with_style(style), progress: RunProgress::default(), updated: None }
+        let terminal = BarTerminal::new();
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let bar = ProgressBar::with_draw_target(Some(1), target).with_style(style);
+        BarDisplay { terminal, bar, progress: RunProgress::default(), updated: None }
     }
 
     fn update(&mut self, now: Instant) {
-        let width = terminal_size::terminal_size_of(io::stderr()).map_or(DEFAULT_WIDTH, |(width, _)| width.0.into());
-        let template = BarText::new(&self.progress, width, now).template();
+        let template = BarText::new(&self.progress, self.terminal.width().into(), now).template();
         let (done, count) = match &self.progress.task {
             Some(task) => (task.done, task.count),
             None => (self.progress.steps_done(), self.progress.steps()),
@@ -67,10 +68,14 @@ impl Display for BarDisplay {
         }
     }
 
-    fn notifier(&self) -> Box<dyn Fn(&str) + Send> {
+    fn notifier(&self) -> Box<dyn Fn(StopRequest) + Send> {
         let bar = self.bar.clone();
-        // The terminal has echoed `^C`.
-        Box::new(move |notice| bar.suspend(|| console::status(format_args!("\n{notice}"))))
+        Box::new(move |request| {
+            if request == StopRequest::AtOnce {
+                bar.finish_and_clear();
+            }
+            bar.suspend(|| console::status(request));
+        })
     }
 }
 

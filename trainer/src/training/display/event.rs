@@ -1,5 +1,6 @@
 //! Events of a training run, and the trait of the displays that show them.
 
+use super::super::interrupt::StopRequest;
 use super::super::recorded_metrics::RecordedMetrics;
 use std::fmt;
 use std::time::Duration;
@@ -9,8 +10,8 @@ pub trait Display: Send {
     /// Shows an event. It must return soon, because it delays training.
     fn show(&mut self, event: DisplayEvent);
 
-    /// Returns a function that shows a notice at once, from any thread.
-    fn notifier(&self) -> Box<dyn Fn(&str) + Send>;
+    /// Returns a function that shows at once, from any thread, that the user has pressed Ctrl-C.
+    fn notifier(&self) -> Box<dyn Fn(StopRequest) + Send>;
 }
 
 /// An event of a training run.

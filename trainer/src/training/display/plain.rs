@@ -4,6 +4,7 @@ use super::bar_text::photo_counts;
 use super::event::{Display, DisplayEvent, LineKind};
 use super::run_progress::RunProgress;
 use crate::console;
+use crate::training::interrupt::StopRequest;
 use std::time::{Duration, Instant};
 
 /// Shortest time between two lines about steps.
@@ -62,9 +63,9 @@ impl Display for PlainDisplay {
         }
     }
 
-    fn notifier(&self) -> Box<dyn Fn(&str) + Send> {
+    fn notifier(&self) -> Box<dyn Fn(StopRequest) + Send> {
         // The terminal of stdin may have echoed `^C`.
-        Box::new(|notice| console::status(format_args!("\n{notice}")))
+        Box::new(|request| console::status(format_args!("\n{request}")))
     }
 }
 

@@ -11,7 +11,7 @@ use super::event::{Display, DisplayEvent, LineKind};
 use super::plain::PlainDisplay;
 use crate::console;
 use crate::full_screen;
-use crate::training::interrupt::Interrupt;
+use crate::training::interrupt::{Interrupt, StopRequest};
 use crate::training::save_request::SaveRequest;
 use anyhow::{Context, Result};
 use std::io::{self, IsTerminal};
@@ -75,7 +75,7 @@ impl Display for TuiDisplay {
         }
     }
 
-    fn notifier(&self) -> Box<dyn Fn(&str) + Send> {
+    fn notifier(&self) -> Box<dyn Fn(StopRequest) + Send> {
         // The thread shows that the run has been interrupted.
         Box::new(|_| {})
     }

@@ -108,7 +108,8 @@ impl TuiThread {
         let now = Instant::now();
         let is_repetition = self.stop_key.replace(now).is_some_and(|last| now - last < KEY_REPETITION);
         if !is_repetition {
-            self.interrupt.raise_or_exit();
+            // The next frame shows the request.
+            self.interrupt.raise_or_exit(|_| {});
         }
     }
 }
