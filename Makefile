@@ -23,7 +23,7 @@ help:
 	@echo "make page          build only the page, into web/dist"
 	@echo "make soak          run the long tests: 800 photos, fifty killed training runs, half an hour of load"
 	@echo "make fuzz          fuzz every parser of untrusted input, ten minutes each"
-	@echo "make conformance   test the server with Triton's client and schemathesis, and the trainer with TensorBoard and PyTorch"
+	@echo "make conformance   test the server with Triton's client and schemathesis, and the trainer with TensorBoard, scikit-learn and PyTorch"
 	@echo "make cuda          build trainer and server for NVIDIA GPUs"
 	@echo "make check-gpu     test the GPU code path: compile for CUDA, run on Vulkan (emulated without a GPU)"
 	@echo "make bench         compare inference with other engines, natively and in a browser, and training with PyTorch"
@@ -154,8 +154,8 @@ bench-server:
 	@exec python3 -B tests/peers/bench_server.py $(CARGO_TARGET_DIR) $(BENCH)
 
 # Tests with third-party tools: the server with NVIDIA's client of the Open Inference Protocol and with schemathesis, which
-# generates requests from the OpenAPI document; the event files of training runs with TensorBoard; and feature maps with PyTorch,
-# if `make bench` has installed it. `make conformance CONFORMANCE='--only client'` runs one of them.
+# generates requests from the OpenAPI document; the event files of training runs with TensorBoard; the figures of evaluations with
+# scikit-learn; and feature maps with PyTorch, if `make bench` has installed it. `make conformance CONFORMANCE='--only client'` runs one of them.
 CONFORMANCE_DIR := $(CARGO_TARGET_DIR)/conformance
 conformance: $(CONFORMANCE_DIR)/made
 	cargo build --release

@@ -1,11 +1,11 @@
 """`make conformance`: third-party programs check that our server and trainer conform to specifications.
 
-    python conformance.py PROGRAMS [--only client|openapi|events|feature-maps] [--seconds N] [--seed N] [-- ARGUMENTS]
+    python conformance.py PROGRAMS [--only client|openapi|trainer|feature-maps] [--seconds N] [--seed N] [-- ARGUMENTS]
 
 `client` runs NVIDIA's `tritonclient` (test_*.py), a client of the Open Inference Protocol and Triton's extensions to
 it; `openapi` runs schemathesis, which generates valid and invalid requests from our OpenAPI document and checks every
-response against it. Each of them gets a new server. `events` reads the event files of training runs with TensorBoard
-(test_event_files.py). `feature-maps` compares the outputs of layers with PyTorch's (feature_maps.py); it runs only if
+response against it. Each of them gets a new server. `trainer` reads the event files of training runs with TensorBoard
+(test_event_files.py), and recomputes the figures of evaluations with scikit-learn (test_evaluation_files.py). `feature-maps` compares the outputs of layers with PyTorch's (feature_maps.py); it runs only if
 `make bench` has installed PyTorch, which takes several GB.
 """
 
@@ -22,19 +22,19 @@ HERE = Path(__file__).resolve().parent
 # Not applicable: for the schema, a photo or tensor is any byte string, most of which the server rejects.
 EXCLUDED_CHECKS = ["positive_data_acceptance"]
 PYTEST = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short"]
-EVENT_FILE_TESTS = HERE / "test_event_files.py"
+TRAINER_TESTS = [HERE / "test_event_files.py", HERE / "test_evaluation_files.py"]
 
 
 def run_client_tests(programs, _, extra_arguments):
     with server_process.running_server(programs / "server") as (url, folder):
         variables = dict(os.environ, SHORTCUT_URL=url, SHORTCUT_REPOSITORY=folder)
-        command = [*PYTEST, HERE, f"--ignore={EVENT_FILE_TESTS}"]
+        command = [*PYTEST, HERE, *(f"--ignore={path}" for path in TRAINER_TESTS)]
         return subprocess.run([*command, *extra_arguments], env=variables).returncode
 
 
-def run_event_file_tests(programs, _, extra_arguments):
+def run_trainer_tests(programs, _, extra_arguments):
     variables = dict(os.environ, SHORTCUT_TRAINER=str(programs / "trainer"))
-    return subprocess.run([*PYTEST, EVENT_FILE_TESTS, *extra_arguments], env=variables).returncode
+    return subprocess.run([*PYTEST, *TRAINER_TESTS, *extra_arguments], env=variables).returncode
 
 
 def run_schemathesis(programs, arguments, extra_arguments):
@@ -62,7 +62,7 @@ def run_feature_maps(programs, _, extra_arguments):
 SUITES = {
     "client": run_client_tests,
     "openapi": run_schemathesis,
-    "events": run_event_file_tests,
+    "trainer": run_trainer_tests,
     "feature-maps": run_feature_maps,
 }
 
