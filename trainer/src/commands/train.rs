@@ -214,6 +214,7 @@ impl Train {
         training.run()?;
         // The run has succeeded, whatever happens to its report.
         let report = folder.join(REPORT);
+        console::status("evaluating the best checkpoint for the report; Ctrl-C skips the evaluation");
         match write_run_report(&folder, &report, report_options, || report_interrupt.is_raised()) {
             Ok(notes) => {
                 notes.iter().for_each(console::note);

@@ -5,7 +5,7 @@ use super::interval_chart::interval_chart;
 use super::result::{ClassRecall, Comparison};
 use super::summary::SummaryRow;
 use crate::command_line;
-use crate::html_page::numbers::{counted, percent};
+use crate::html_page::numbers::{count, counted, percent};
 use crate::html_page::{HtmlPage, data_uri};
 use crate::number_text::with_sign;
 use crate::thumbnail::{image_to_jpeg, square_centre};
@@ -58,10 +58,12 @@ fn accuracy(comparison: &Comparison, names: &[&str]) -> Markup {
     html! {
         section {
             h2 { "Top-1" }
-            (interval_chart("Top-1 with confidence intervals", &rows))
+            div.scroll tabindex="0" role="region" aria-label="Chart of top-1" {
+                (interval_chart("Top-1 with confidence intervals", &rows))
+            }
             p.soft {
                 "Lines are " (format!("{:.0} %", 100.0 * comparison.confidence_level)) " confidence intervals (percentiles of "
-                (comparison.resamples) " bootstrap resamples of the photos). All checkpoints classify the same photos, so their \
+                (count(comparison.resamples)) " bootstrap resamples of the photos). All checkpoints classify the same photos, so their \
                 differences are more certain than these intervals suggest: see the intervals of the differences below."
             }
         }

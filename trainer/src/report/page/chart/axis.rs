@@ -7,6 +7,9 @@ pub enum Scale {
     Logarithmic,
 }
 
+/// Minimum length of an axis around some values, relative to the largest of them.
+const MIN_EXTENT: f64 = 0.01;
+
 /// An axis with its ticks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
@@ -40,6 +43,9 @@ impl Axis {
                 _ => (1.1 * smallest, 0.9 * largest),
             };
         }
+        // Labels of closer values would need more digits than there is space for. The axis is not extended upwards, so that
+        // it ends at 100 %.
+        smallest = smallest.min(largest - MIN_EXTENT * largest.abs().max(smallest.abs()));
         let step = round_step(largest - smallest, count);
         // The tolerance keeps rounding errors from adding an interval.
         let (lower, upper) = ((smallest / step + 1e-9).floor() * step, (largest / step - 1e-9).ceil() * step);
@@ -122,8 +128,10 @@ mod tests {
         assert_eq!(labels(&Axis::around([0.61, 6.9].into_iter(), 5)), ["0", "2", "4", "6", "8"]);
         assert_eq!(labels(&Axis::around([71.0, 84.3].into_iter(), 5)), ["70", "75", "80", "85"]);
         assert_eq!(labels(&Axis::around([0.0, 2e-6].into_iter(), 4)), ["0", "5e-7", "1.0e-6", "1.5e-6", "2.0e-6"]);
-        let close = Axis::around([0.00491, 0.004935].into_iter(), 3);
-        assert_eq!(labels(&close), ["4.91e-3", "4.92e-3", "4.93e-3", "4.94e-3"]);
+        let close = Axis::around([0.00491, 0.00496].into_iter(), 3);
+        assert_eq!(labels(&close), ["4.90e-3", "4.92e-3", "4.94e-3", "4.96e-3"]);
+        let very_close = Axis::around([0.69745, 0.69765].into_iter(), 5);
+        assert_eq!(labels(&very_close), ["0.690", "0.692", "0.694", "0.696", "0.698"]);
         assert_eq!(labels(&Axis::around([0.0, 2e5].into_iter(), 2)), ["0", "1e5", "2e5"]);
         assert_eq!(labels(&Axis::around([0.0, 0.0].into_iter(), 2)), ["0", "0.5", "1.0"]);
         assert_eq!(labels(&Axis::around([100.0, 100.0].into_iter(), 2)), ["0", "50", "100"]);
