@@ -5,7 +5,8 @@
 `client` runs NVIDIA's `tritonclient` (test_*.py), a client of the Open Inference Protocol and Triton's extensions to
 it; `openapi` runs schemathesis, which generates valid and invalid requests from our OpenAPI document and checks every
 response against it. Each of them gets a new server. `trainer` reads the event files of training runs with TensorBoard
-(test_event_files.py), and recomputes the figures of evaluations with scikit-learn (test_evaluation_files.py). `feature-maps` compares the outputs of layers with PyTorch's (feature_maps.py); it runs only if
+(test_event_files.py), recomputes the figures of evaluations with scikit-learn (test_evaluation_files.py), and tries the progress
+bar in a terminal emulator (test_display.py). `feature-maps` compares the outputs of layers with PyTorch's (feature_maps.py); it runs only if
 `make bench` has installed PyTorch, which takes several GB.
 """
 
@@ -22,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 # Not applicable: for the schema, a photo or tensor is any byte string, most of which the server rejects.
 EXCLUDED_CHECKS = ["positive_data_acceptance"]
 PYTEST = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short"]
-TRAINER_TESTS = [HERE / "test_event_files.py", HERE / "test_evaluation_files.py"]
+TRAINER_TESTS = [HERE / f"test_{name}.py" for name in ("display", "event_files", "evaluation_files")]
 
 
 def run_client_tests(programs, _, extra_arguments):
