@@ -6,6 +6,7 @@ mod commands;
 mod comparison;
 mod console;
 mod data;
+mod distillation;
 mod evaluation;
 mod feature_maps;
 mod fetch;
@@ -54,6 +55,8 @@ Examples:
     trainer calibrate runs/finetune-1/best.safetensors --data photos --output calibrated.safetensors
   Compare two networks on the same photos
     trainer compare runs/finetune-1/best.safetensors runs/finetune-2/best.safetensors --data photos
+  Train a small network with the predictions of a large one
+    trainer distill --teacher runs/finetune-1/best.safetensors --architecture resnet18 --data photos
   Import PyTorch weights, with the names of the classes
     trainer import resnet18.pth resnet18.safetensors --labels names.txt
   Download published weights, with labels and preprocessing

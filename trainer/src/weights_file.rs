@@ -4,8 +4,9 @@
 use anyhow::{Context, Result, bail};
 use checkpoints::CheckpointSource;
 use model::checkpoint::{Checkpoint, pth};
+use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 /// Opens a checkpoint, or a safetensors file with torchvision's tensor names.
@@ -30,6 +31,31 @@ pub fn file_bytes(source: &CheckpointSource) -> Result<u64> {
         CheckpointSource::File(path) => Ok(path.metadata().with_context(|| path.display().to_string())?.len()),
         CheckpointSource::Bundled(bundled) => Ok(bundled.bytes().len() as u64),
     }
+}
+
+/// Returns the SHA-256 of the file of a checkpoint, in hexadecimal.
+///
+/// # Errors
+/// Returns an error that names the file if it cannot be read.
+pub fn sha256(source: &CheckpointSource) -> Result<String> {
+    let mut hash = Sha256::new();
+    match source {
+        CheckpointSource::File(path) => {
+            let context = || format!("cannot read {}", path.display());
+            let mut file = BufReader::with_capacity(1 << 20, File::open(path).with_context(context)?);
+            loop {
+                let bytes = file.fill_buf().with_context(context)?;
+                let length = bytes.len();
+                if length == 0 {
+                    break;
+                }
+                hash.update(bytes);
+                file.consume(length);
+            }
+        }
+        CheckpointSource::Bundled(bundled) => hash.update(bundled.bytes()),
+    }
+    Ok(hex::encode(hash.finalize()))
 }
 
 /// Opens weights in any supported format, which is detected from the first bytes: in a safetensors file, an opening brace

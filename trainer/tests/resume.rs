@@ -3,7 +3,7 @@
 mod common;
 
 use common::{command, expect_failure, expect_success, json_lines, test_folder, text, train_arguments};
-use model::checkpoint::Checkpoint;
+use model::checkpoint::{Checkpoint, Metadata};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,9 +37,11 @@ fn kills() -> u32 {
 /// `kills` times after its first state. Asserts that the resumed run ends with the weights and metrics of an
 /// uninterrupted one.
 fn kill_and_resume(root: &Path, data: &str, more: &[&str], kills: u32) {
+    let sub_command = if more.contains(&"--teacher") { "distill" } else { "train" };
     let arguments_for = |output: &str| {
         let arguments = train_arguments(&[more, &["--output", output]].concat());
-        let with_data = arguments.into_iter().map(|argument| if argument == "photos" { data } else { argument });
+        let arguments = std::iter::once(sub_command).chain(arguments);
+        let with_data = arguments.map(|argument| if argument == "photos" { data } else { argument });
         with_data.map(str::to_owned).collect::<Vec<String>>()
     };
     let start = Instant::now();
@@ -113,6 +115,30 @@ fn resumed_run_on_shards_with_random_augmentation_is_bit_identical() {
     let keys = keys.iter().flat_map(|key| ["--set", key]);
     let more = ["--epochs", "2", "--replicas", "2", "--precision", "f16", "--save-every", "0.005"];
     kill_and_resume(folder.path(), "shards", &more.into_iter().chain(keys).collect::<Vec<_>>(), 1);
+}
+
+#[test]
+fn resumed_distillation_is_bit_identical() {
+    let folder = test_folder();
+    let root = folder.path();
+    let teacher = Checkpoint::from_path(root.join("start.safetensors")).unwrap();
+    let classes = ["green_thing", "other", "red_thing"].map(str::to_owned).to_vec();
+    let metadata = Metadata { classes, ..teacher.metadata().clone() };
+    teacher.with_metadata(metadata).unwrap().save(root.join("teacher.safetensors")).unwrap();
+    fs::create_dir(root.join("more")).unwrap();
+    for index in 0..4 {
+        let photo = format!("{index}.bmp");
+        fs::copy(root.join("photos/val/red_thing").join(&photo), root.join("more").join(&photo)).unwrap();
+    }
+    let distillation = ["--teacher", "teacher.safetensors", "--unlabelled", "more"];
+    let mixed = ["--set", "mixup-alpha=0.2", "--set", "random-erasing=0.5", "--replicas", "2"];
+    kill_and_resume(root, "photos", &[&ARGUMENTS[..], &distillation, &mixed].concat(), 1);
+    for run in ["killed", "uninterrupted"] {
+        fs::remove_dir_all(root.join(run)).unwrap();
+    }
+    // The logits of the teacher are stored.
+    let fixed = ["crop-scale=", "crop-ratio=", "crop-padding=0", "flip=0"].map(|key| ["--set", key]).concat();
+    kill_and_resume(root, "photos", &[&ARGUMENTS[..], &distillation, &fixed].concat(), 1);
 }
 
 #[test]

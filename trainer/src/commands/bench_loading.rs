@@ -2,8 +2,8 @@
 
 use crate::console;
 use crate::data::{
-    Augmentation, CacheSize, DataLoader, Dataset, PhotoCache, SampleLoader, Transform, loader_threads,
-    sequential_batches, shuffled_batches,
+    Augmentation, CacheSize, DataLoader, Dataset, PhotoCache, SampleLoader, Transform, UnlabelledPhotos,
+    loader_threads, sequential_batches, shuffled_batches,
 };
 use crate::recipe::Recipe;
 use anyhow::{Result, ensure};
@@ -70,13 +70,14 @@ impl BenchLoading {
         let preprocessing = Preprocessing { resize: crop, crop, ..Preprocessing::default() };
         let augmentation = Augmentation::new(&Recipe::resolve("torchvision-v1", &[])?);
         let count = dataset.train.len();
-        let (cache, note) = PhotoCache::new(&dataset.train, self.cache);
+        let (cache, note) = PhotoCache::new(&dataset.training_locations(), self.cache);
         let cache = cache.map(Arc::new);
         note.iter().for_each(console::note);
         let epoch = |epoch: usize| -> Result<usize> {
             let transform = Transform::Train { augmentation, seed: 0, epoch };
             let (samples, preprocessing) = (dataset.train.clone(), preprocessing.clone());
-            let sample_loader = SampleLoader { samples, preprocessing, transform, cache: cache.clone() };
+            let (unlabelled, cache) = (UnlabelledPhotos::default(), cache.clone());
+            let sample_loader = SampleLoader { samples, unlabelled, preprocessing, transform, cache };
             let mut batches = shuffled_batches(count, self.batch_size.get().min(count), 1, 0, epoch);
             // The first epoch loads all photos, to fill the cache.
             if epoch == 0 {

@@ -100,18 +100,7 @@ impl Compare {
     }
 
     fn to_text(&self, comparison: &Comparison) -> String {
-        let Comparison { photos, skipped, confidence_level, resamples, checkpoints, .. } = comparison;
-        let mut text = summary_table(comparison).trim_fmt();
-        let first = &checkpoints[0].name;
-        text += &format!(
-            "\n\n{photos} photos, {skipped} skipped. Brackets contain {:.0} % confidence intervals from {resamples} bootstrap\n\
-             resamples of the photos. Differences and numbers of photos are relative to {first}.\n\
-             Differences of accuracies are in percentage points. *: the interval excludes zero.",
-            100.0 * confidence_level,
-        );
-        if !comparison.timings.is_empty() {
-            text += "\nTimes are medians per photo, from pixels to logits, and their ratios.";
-        }
+        let mut text = summary_text(comparison);
         let all = comparison.disagreements.len();
         let shown = all.min(self.disagreements);
         text += &format!("\n\nphotos that the checkpoints classify differently: {all}");
@@ -123,6 +112,23 @@ impl Compare {
         }
         text
     }
+}
+
+/// Returns the table of accuracies, sizes and times, with explanations.
+pub(super) fn summary_text(comparison: &Comparison) -> String {
+    let Comparison { photos, skipped, confidence_level, resamples, checkpoints, .. } = comparison;
+    let mut text = summary_table(comparison).trim_fmt();
+    let first = &checkpoints[0].name;
+    text += &format!(
+        "\n\n{photos} photos, {skipped} skipped. Brackets contain {:.0} % confidence intervals from {resamples} bootstrap\n\
+         resamples of the photos. Differences and numbers of photos are relative to {first}.\n\
+         Differences of accuracies are in percentage points. *: the interval excludes zero.",
+        100.0 * confidence_level,
+    );
+    if !comparison.timings.is_empty() {
+        text += "\nTimes are medians per photo, from pixels to logits, and their ratios.";
+    }
+    text
 }
 
 fn summary_table(comparison: &Comparison) -> Table {

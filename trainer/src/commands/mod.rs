@@ -8,6 +8,8 @@ mod calibrate;
 mod class_names;
 mod compare;
 mod convert;
+mod distill;
+mod distillation_inputs;
 mod doctor;
 mod dtypes;
 mod evaluate;
@@ -32,6 +34,7 @@ use clap::Subcommand;
 #[derive(Subcommand)]
 pub enum Command {
     Train(train::Train),
+    Distill(distill::Distill),
     Evaluate(evaluate::Evaluate),
     Calibrate(calibrate::Calibrate),
     Compare(compare::Compare),
@@ -53,6 +56,7 @@ impl Command {
     pub fn run(self) -> Result<()> {
         match self {
             Command::Train(arguments) => arguments.run(),
+            Command::Distill(arguments) => arguments.run(),
             Command::Evaluate(arguments) => arguments.run(),
             Command::Calibrate(arguments) => arguments.run(),
             Command::Compare(arguments) => arguments.run(),

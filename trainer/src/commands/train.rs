@@ -1,9 +1,13 @@
 //! `trainer train`, and `trainer` without a command: training of a network on photos.
 
 use super::arguments::fraction;
+use super::distillation_inputs::{
+    DistillationArgs, DistillationInputs, note_image_size, print_comparison, with_distillation_keys,
+};
 use crate::command_line;
 use crate::console;
 use crate::data::{CacheSize, Dataset, LoaderThreads, PhotoCache, loader_threads};
+use crate::distillation::Teacher;
 use crate::full_screen;
 use crate::learning::precision_warning;
 use crate::recipe::{self, Recipe, RecipeOverride, TrainedLayers};
@@ -40,7 +44,7 @@ pub struct Train {
     /// Fraction of each class to hold out for validation, if the dataset has no val
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     val_split: Option<f64>,
-    /// Recipe: cifar, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
+    /// Recipe: cifar, distill, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "torchvision-v1")]
     recipe: String,
     /// Checkpoint to start from: a file, or one of the bundled checkpoints resnet18-imagenette and resnet50_v1-imagenet; its
@@ -106,6 +110,9 @@ pub struct Train {
     /// log. Its keys are q (stop after the current step and save; again: end at once), s (save the state now) and ? (help)
     #[arg(long)]
     tui: bool,
+    /// Arguments of `trainer distill`.
+    #[arg(skip)]
+    distillation: Option<DistillationArgs>,
 }
 
 /// Flags that cannot change when a run is resumed.
@@ -145,20 +152,28 @@ struct NewRun {
     data: PathBuf,
     dataset: Dataset,
     initial_weights: Checkpoint,
+    distillation: DistillationInputs,
     devices: Vec<ReplicaDevice>,
 }
 
 /// Validated inputs of a new or a resumed run.
 struct PreparedRun {
     recipe: Recipe,
+    data: PathBuf,
     dataset: Dataset,
     initial_weights: Checkpoint,
+    teacher: Option<Teacher>,
     state: Option<TrainingState>,
     devices: Vec<ReplicaDevice>,
     run_folder: RunFolder,
 }
 
 impl Train {
+    /// Adds the arguments of `trainer distill`.
+    pub fn with_distillation(self, arguments: DistillationArgs) -> Self {
+        Train { distillation: Some(arguments), ..self }
+    }
+
     /// Trains. All arguments are validated before anything is written.
     pub fn run(self) -> Result<()> {
         if self.tui {
@@ -172,19 +187,23 @@ impl Train {
             Some(folder) => self.resume_run(folder)?,
             None => self.new_run()?,
         };
-        let PreparedRun { recipe, mut dataset, initial_weights, state, devices, mut run_folder } = prepared;
+        let PreparedRun { recipe, data, mut dataset, initial_weights, teacher, state, devices, mut run_folder } =
+            prepared;
         run_folder.log(&format!("{}  (version {})", command_line::of_this_process(), env!("CARGO_PKG_VERSION")))?;
         if let Some(warning) = precision_warning(&recipe, &devices[0]) {
             run_folder.log(&warning)?;
             console::note(warning);
         }
         if recipe.layers == TrainedLayers::All {
-            let (cache, note) = PhotoCache::new(&dataset.train, self.cache);
+            let (cache, note) = PhotoCache::new(&dataset.training_locations(), self.cache);
             dataset.cache = cache.map(Arc::new);
             if let Some(note) = note {
                 run_folder.log(&note)?;
                 console::note(note);
             }
+        }
+        if let Some(teacher) = &teacher {
+            note_image_size(teacher, &initial_weights);
         }
         let folder = run_folder.path().to_owned();
         let (interrupt, save_request) = (Interrupt::default(), SaveRequest::default());
@@ -197,11 +216,13 @@ impl Train {
             data: self.data.clone(),
             with_photos: !self.no_photos,
         };
-        let report_interrupt = interrupt.clone();
+        let (report_interrupt, val) = (interrupt.clone(), dataset.val.clone());
+        let device = devices[0].name;
         let training = Training {
             recipe,
             dataset,
             initial_weights,
+            teacher: teacher.clone(),
             state,
             run_folder,
             devices,
@@ -225,6 +246,11 @@ impl Train {
                 folder.display()
             )),
         }
+        if let Some(teacher) = teacher
+            && let Err(error) = print_comparison(teacher, &folder, &data, &val, device)
+        {
+            console::note(format_args!("teacher and student were not compared: {error:#}"));
+        }
         console::print_result(&folder.join(BEST).display().to_string())
     }
 
@@ -232,7 +258,7 @@ impl Train {
     fn write_first_batch(&self, path: &Path, threads: &LoaderThreads) -> Result<()> {
         let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
         ensure!(is_png, "--show-batch {}: the file is a PNG; choose a name that ends in .png", path.display());
-        let NewRun { recipe, data, dataset, initial_weights, devices } = self.check_new_run()?;
+        let NewRun { recipe, data, dataset, initial_weights, devices, .. } = self.check_new_run()?;
         let preprocessing = &initial_weights.metadata().preprocessing;
         let batch = FirstBatch::load(&recipe, &dataset, preprocessing, devices.len(), threads);
         batch.skipped.iter().for_each(|skipped| {
@@ -255,38 +281,48 @@ impl Train {
     }
 
     fn new_run(&self) -> Result<PreparedRun> {
-        let NewRun { recipe, data, dataset, initial_weights, devices } = self.check_new_run()?;
+        let NewRun { recipe, data, dataset, initial_weights, distillation, devices } = self.check_new_run()?;
         let run_folder = RunFolder::create(self.output.clone(), &self.recipe)?;
         run_folder.write_setup(&RunSetup {
             photos: dataset.fingerprint(&data),
-            data,
+            data: data.clone(),
             val_split: self.val_split,
             device: self.device.map(|device| device.to_string()),
             gpus: self.gpus,
             replicas: self.replicas,
+            teacher: distillation.recorded_teacher(),
+            unlabelled: distillation.recorded_photos,
         })?;
-        Ok(PreparedRun { recipe, dataset, initial_weights, state: None, devices, run_folder })
+        let teacher = distillation.teacher;
+        Ok(PreparedRun { recipe, data, dataset, initial_weights, teacher, state: None, devices, run_folder })
     }
 
     fn check_new_run(&self) -> Result<NewRun> {
         let devices = self.devices()?;
         let recipe = Recipe::resolve(&self.recipe, &self.recipe_overrides())?.with_absolute_paths()?;
+        let recipe = with_distillation_keys(recipe, self.distillation.as_ref())?;
         let checkpoint = open_initial_checkpoint(&recipe)?;
         let known = checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.metadata().classes);
         let data = std::path::absolute(self.data.as_deref().unwrap_or(Path::new("data")))?;
-        let dataset = Dataset::open(&data, self.val_split, recipe.seed, known)?;
+        let mut dataset = Dataset::open(&data, self.val_split, recipe.seed, known)?;
+        let distillation = DistillationInputs::open(self.distillation.as_ref(), &mut dataset)?;
         let initial_weights = initial_weights(&recipe, checkpoint, &dataset.classes)?;
+        let initial_weights = match &distillation.teacher {
+            Some(teacher) => teacher.describe_student(initial_weights, recipe.checkpoint.is_none())?,
+            None => initial_weights,
+        };
         // The run's recipe records the image size that the checkpoint determined.
         let recipe = Recipe { image_size: Some(initial_weights.metadata().preprocessing.crop), ..recipe };
         ensure!(dataset.classes.len() > 1, "{} has only one class; at least two are required", data.display());
-        recipe.check_photo_count(dataset.train.len())?;
+        recipe.check_photo_count(dataset.training_count())?;
         recipe.check_replicas(devices.len())?;
         recipe.check_class_count(dataset.classes.len())?;
-        Ok(NewRun { recipe, data, dataset, initial_weights, devices })
+        Ok(NewRun { recipe, data, dataset, initial_weights, distillation, devices })
     }
 
     fn resume_run(&self, folder: &Path) -> Result<PreparedRun> {
-        let RunSetup { data: recorded_data, val_split, photos, device, gpus, replicas } = RunFolder::setup(folder)?;
+        let setup = RunFolder::setup(folder)?;
+        let RunSetup { data: recorded_data, val_split, photos, device, gpus, replicas, .. } = setup.clone();
         let devices = if (self.device, self.gpus, self.replicas) == (None, None, None) {
             let device = device.map(|name| name.parse()).transpose()?;
             replica_devices(device.unwrap_or_default(), gpus, replicas)?
@@ -297,14 +333,21 @@ impl Train {
         recipe.check_replicas(devices.len())?;
         let (run_folder, state) = RunFolder::reopen(folder)?;
         let data = self.data.clone().unwrap_or(recorded_data);
-        let dataset = Dataset::open(&data, val_split, recipe.seed, &state.metadata.classes)?;
+        let mut dataset = Dataset::open(&data, val_split, recipe.seed, &state.metadata.classes)?;
         ensure!(
             dataset.classes == state.metadata.classes && dataset.fingerprint(&data) == photos,
             "photos in {} differ from those that the run was trained on; start a new run",
             data.display()
         );
+        let distillation = DistillationInputs::reopen(self.distillation.as_ref(), &setup, &mut dataset)?;
+        let teacher = distillation.teacher;
+        ensure!(
+            teacher.is_some() == recipe.distils(),
+            "recipe.toml and setup.toml in {} disagree about a teacher; restore them, or start a new run",
+            folder.display()
+        );
         let initial_weights = Checkpoint::new(state.metadata.clone(), state.learner.network.clone())?;
-        Ok(PreparedRun { recipe, dataset, initial_weights, state: Some(state), devices, run_folder })
+        Ok(PreparedRun { recipe, data, dataset, initial_weights, teacher, state: Some(state), devices, run_folder })
     }
 
     fn devices(&self) -> Result<Vec<ReplicaDevice>> {

@@ -34,9 +34,20 @@ impl Candidate {
     /// # Errors
     /// Returns an error if a checkpoint cannot be opened or is given twice, or if they do not have the same classes.
     pub fn open_all(sources: &[CheckpointSource]) -> Result<Vec<Candidate>> {
+        // Names first, so that a repeated checkpoint is reported before any is opened.
+        distinct_names(sources)?;
+        let checkpoints = sources.iter().map(open_checkpoint).collect::<Result<Vec<_>>>()?;
+        Candidate::new_all(sources, checkpoints)
+    }
+
+    /// Wraps checkpoints that were read from these sources.
+    ///
+    /// # Errors
+    /// Returns an error if a checkpoint is given twice, or if they do not have the same classes.
+    pub fn new_all(sources: &[CheckpointSource], checkpoints: Vec<Checkpoint>) -> Result<Vec<Candidate>> {
         let mut candidates: Vec<Candidate> = Vec::new();
-        for (source, name) in sources.iter().zip(distinct_names(sources)?) {
-            let checkpoint = open_checkpoint(source)?;
+        let names = distinct_names(sources)?;
+        for ((source, name), checkpoint) in sources.iter().zip(names).zip(checkpoints) {
             let classes = &checkpoint.metadata().classes;
             let first = candidates
                 .first()

@@ -19,8 +19,8 @@ pub struct SampleBatch {
     pub images: Option<ImageBatch>,
     /// Sample of each image.
     pub items: Vec<EpochItem>,
-    /// Class index of each image.
-    pub classes: Vec<usize>,
+    /// Class index of each image; `None` without a label.
+    pub classes: Vec<Option<usize>>,
     /// Samples that could not be read or decoded.
     pub skipped: Vec<SkippedSample>,
 }
@@ -107,7 +107,7 @@ impl SampleBatch {
                 Err(failure) => skipped.push(failure),
             }
         }
-        let classes = items.iter().map(|item| sample_loader.samples[item.index].class).collect();
+        let classes = items.iter().map(|item| sample_loader.class(item.index)).collect();
         // All images have the same size, so stacking fails only for an empty batch.
         SampleBatch { images: ImageBatch::stack(images).ok(), items, classes, skipped }
     }
@@ -115,7 +115,9 @@ impl SampleBatch {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Augmentation, CacheSize, PhotoCache, SampleLocation, Transform, shuffled_batches};
+    use super::super::{
+        Augmentation, CacheSize, Dataset, PhotoCache, SampleLocation, Transform, UnlabelledPhotos, shuffled_batches,
+    };
     use super::*;
     use crate::recipe::Recipe;
     use model::preprocess::Preprocessing;
@@ -150,7 +152,8 @@ mod tests {
 
     fn sample_loader(samples: &[Sample], transform: Transform) -> SampleLoader {
         let preprocessing = Preprocessing { resize: 16, crop: 12, ..Preprocessing::default() };
-        SampleLoader { samples: samples.into(), preprocessing, transform, cache: None }
+        let (samples, unlabelled) = (samples.into(), UnlabelledPhotos::default());
+        SampleLoader { samples, unlabelled, preprocessing, transform, cache: None }
     }
 
     fn train_transform(epoch: usize) -> Transform {
@@ -158,7 +161,7 @@ mod tests {
         Transform::Train { augmentation, seed: 4, epoch }
     }
 
-    fn pixels(batches: impl Iterator<Item = SampleBatch>) -> Vec<(Option<ImageBatch>, Vec<usize>)> {
+    fn pixels(batches: impl Iterator<Item = SampleBatch>) -> Vec<(Option<ImageBatch>, Vec<Option<usize>>)> {
         batches.map(|batch| (batch.images, batch.classes)).collect()
     }
 
@@ -193,7 +196,8 @@ mod tests {
             ))
         };
         let plain = [0, 1, 2].map(|epoch| load(&None, epoch));
-        let cache = PhotoCache::new(&samples, CacheSize::Bytes(1_000_000)).0.map(Arc::new);
+        let locations: Vec<_> = samples.iter().map(|sample| &sample.location).collect();
+        let cache = PhotoCache::new(&locations, CacheSize::Bytes(1_000_000)).0.map(Arc::new);
         assert!(cache.is_some() && [0, 1, 2].map(|epoch| load(&cache, epoch)) == plain);
         let cached = (0..samples.len()).filter(|&index| cache.as_ref().unwrap().get(index).is_some()).count();
         assert_eq!(cached, 12, "all but the two that are not photos");
@@ -210,7 +214,7 @@ mod tests {
         let skipped: Vec<_> = batches.iter().map(|batch| batch.skipped.len()).collect();
         assert_eq!(skipped, [1, 2, 0]);
         assert!(batches[1].images.is_none() && batches[1].classes.is_empty());
-        assert_eq!(batches[0].classes, [0, 1, 2, 1, 2, 0, 1, 2]);
+        assert_eq!(batches[0].classes, [0, 1, 2, 1, 2, 0, 1, 2].map(Some));
         assert_eq!(batches[0].images.as_ref().unwrap().shape(), [8, 12, 12]);
         assert_eq!(batches[0].skipped[0].location, samples[3].location);
         assert!(!batches[0].skipped[0].reason.is_empty());
@@ -227,6 +231,30 @@ mod tests {
         assert_eq!(loaded.len(), 3);
         // Sample 3 is skipped, so that sample 5 is the fifth image.
         assert_eq!(loaded[0].0.as_ref().unwrap().pixels()[4 * 12 * 12 * 3..], *expected.pixels());
+    }
+
+    #[test]
+    fn unlabelled_photos_follow_the_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let (samples, unlabelled) = (folder.path().join("samples"), folder.path().join("unlabelled"));
+        [&samples, &unlabelled].into_iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+        let samples = self::samples(&samples);
+        std::fs::write(unlabelled.join("photo.bmp"), bitmap(20, 30, 77)).unwrap();
+        let dataset = Dataset {
+            classes: Vec::new(),
+            train: samples.into(),
+            unlabelled: UnlabelledPhotos::default(),
+            val: Vec::new().into(),
+            cache: None,
+        };
+        let dataset = Dataset { unlabelled: UnlabelledPhotos::open(&unlabelled, &dataset).unwrap(), ..dataset };
+        assert_eq!(dataset.training_count(), 15);
+        let preprocessing = Preprocessing { resize: 16, crop: 12, ..Preprocessing::default() };
+        let sample_loader = SampleLoader::for_training(&dataset, &Recipe::finetune_with(&[]), &preprocessing, 1);
+        let batches = vec![vec![item(13), item(14)]];
+        let batch = DataLoader::new(sample_loader, batches, loader_threads(None).unwrap()).next().unwrap();
+        assert_eq!(batch.classes, [Some(1), None]);
+        assert_eq!(batch.images.unwrap().shape(), [2, 12, 12]);
     }
 
     /// Without this, an epoch that ends early would be mistaken for a complete one.

@@ -1,7 +1,7 @@
 //! A dataset with a training and a validation set, from class folders or shards.
 
 use super::listing::{Listing, class_indices};
-use super::{CounterRng, PhotoCache, Purpose, Sample, folders, shards};
+use super::{CounterRng, PhotoCache, Purpose, Sample, SampleLocation, UnlabelledPhotos, folders, shards};
 use anyhow::{Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -14,8 +14,10 @@ pub struct Dataset {
     /// Names of the classes, by index.
     pub classes: Vec<String>,
     pub train: Arc<[Sample]>,
+    /// Photos that are trained on in addition to `train`. Their indices follow those of `train`.
+    pub unlabelled: UnlabelledPhotos,
     pub val: Arc<[Sample]>,
-    /// Cache of decoded photos of `train`, if they are to be kept in memory.
+    /// Cache of decoded training photos, if they are to be kept in memory.
     pub cache: Option<Arc<PhotoCache>>,
 }
 
@@ -52,10 +54,22 @@ impl Dataset {
             ),
         };
         ensure!(!val.is_empty(), "the validation set of {} contains no photos", data.display());
-        Ok(Dataset { classes, train: train.into(), val: val.into(), cache: None })
+        let unlabelled = UnlabelledPhotos::default();
+        Ok(Dataset { classes, train: train.into(), unlabelled, val: val.into(), cache: None })
     }
 
-    /// Returns a hash, in hexadecimal, of the names, classes and order of the samples. It does not depend on the
+    /// Returns the number of training photos, including unlabelled ones.
+    pub fn training_count(&self) -> usize {
+        self.train.len() + self.unlabelled.len()
+    }
+
+    /// Returns the locations of the training photos, including unlabelled ones, by index.
+    pub fn training_locations(&self) -> Vec<&SampleLocation> {
+        let labelled = self.train.iter().map(|sample| &sample.location);
+        labelled.chain(self.unlabelled.locations()).collect()
+    }
+
+    /// Returns a hash, in hexadecimal, of the names, classes and order of the labelled samples. It does not depend on the
     /// location of `data`, nor on the contents of the files.
     pub fn fingerprint(&self, data: &Path) -> String {
         let mut hash = Sha256::new();

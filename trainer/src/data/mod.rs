@@ -16,6 +16,7 @@ mod sampler;
 mod scan;
 mod shard_writer;
 mod shards;
+mod unlabelled;
 
 pub use augmentation::Augmentation;
 pub use data_loader::{DataLoader, LoaderThreads, loader_threads};
@@ -28,3 +29,4 @@ pub use sampler::{EpochItem, sequential_batches, shuffled_batches, strided_part}
 pub use scan::DatasetScan;
 pub use shard_writer::{ShardWriter, SplitStats};
 pub use shards::CLASSES_FILE;
+pub use unlabelled::UnlabelledPhotos;

@@ -1,6 +1,6 @@
 //! Cache of decoded photos that is kept in memory across epochs, if all photos fit.
 
-use super::Sample;
+use super::SampleLocation;
 use crate::photos::LIMITS;
 use anyhow::{Result, bail};
 use bytesize::ByteSize;
@@ -83,13 +83,13 @@ pub struct PhotoCache {
 }
 
 impl PhotoCache {
-    /// Creates an empty cache if all samples are estimated to fit into it. Also returns a note for the user about this
+    /// Creates an empty cache if all photos are estimated to fit into it. Also returns a note for the user about this
     /// decision, unless the cache is off.
-    pub fn new(samples: &[Sample], size: CacheSize) -> (Option<Self>, Option<String>) {
+    pub fn new(locations: &[&SampleLocation], size: CacheSize) -> (Option<Self>, Option<String>) {
         if size == CacheSize::Off {
             return (None, None);
         }
-        let (limit, estimate) = (size.limit(), estimate(samples));
+        let (limit, estimate) = (size.limit(), estimate(locations));
         let [limit_text, estimate_text] =
             [limit, estimate].map(|bytes| format!("{:.2}", ByteSize(bytes).display().si()));
         if estimate > limit {
@@ -99,7 +99,7 @@ impl PhotoCache {
             return (None, Some(note));
         }
         let note = format!("photo cache enabled: decoded photos need about {estimate_text} of at most {limit_text}");
-        (Some(PhotoCache::with_limit(samples.len(), limit)), Some(note))
+        (Some(PhotoCache::with_limit(locations.len(), limit)), Some(note))
     }
 
     fn with_limit(count: usize, limit: u64) -> Self {
@@ -128,20 +128,19 @@ impl PhotoCache {
 }
 
 /// Estimates the size of all samples when decoded, in bytes, from evenly spaced ones.
-fn estimate(samples: &[Sample]) -> u64 {
-    let count = samples.len().min(ESTIMATE_SAMPLES);
+fn estimate(locations: &[&SampleLocation]) -> u64 {
+    let count = locations.len().min(ESTIMATE_SAMPLES);
     let size = |index: usize| {
-        let bytes = samples[index * samples.len() / count].location.read().ok()?;
+        let bytes = locations[index * locations.len() / count].read().ok()?;
         let (width, height) = LazyImage::open(&bytes, &LIMITS).ok()?.size();
         Some(u64::from(width) * u64::from(height) * 3)
     };
     let sizes: Vec<u64> = (0..count).into_par_iter().filter_map(size).collect();
-    if sizes.is_empty() { 0 } else { sizes.iter().sum::<u64>() * samples.len() as u64 / sizes.len() as u64 }
+    if sizes.is_empty() { 0 } else { sizes.iter().sum::<u64>() * locations.len() as u64 / sizes.len() as u64 }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::SampleLocation;
     use super::*;
 
     fn photo(width: u32, height: u32) -> Photo {
@@ -176,17 +175,18 @@ mod tests {
     #[test]
     fn disabled_if_not_all_photos_fit() {
         let folder = tempfile::tempdir().unwrap();
-        let sample = |index: usize| {
+        let location = |index: usize| {
             let file = folder.path().join(format!("{index}.png"));
             std::fs::write(&file, photo(100, 100).to_png()).unwrap();
-            Sample { location: SampleLocation::File(file), class: 0 }
+            SampleLocation::File(file)
         };
-        let samples: Vec<_> = (0..40).map(sample).collect();
-        let decide = |bytes| PhotoCache::new(&samples, CacheSize::Bytes(bytes));
+        let locations: Vec<_> = (0..40).map(location).collect();
+        let locations: Vec<_> = locations.iter().collect();
+        let decide = |bytes| PhotoCache::new(&locations, CacheSize::Bytes(bytes));
         let (cache, note) = decide(40 * 30_000);
         assert!(cache.is_some() && note.unwrap().starts_with("photo cache enabled"));
         let (cache, note) = decide(40 * 30_000 - 1);
         assert!(cache.is_none() && note.unwrap().starts_with("photo cache disabled"));
-        assert!(PhotoCache::new(&samples, CacheSize::Off).1.is_none());
+        assert!(PhotoCache::new(&locations, CacheSize::Off).1.is_none());
     }
 }

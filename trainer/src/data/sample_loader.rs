@@ -1,6 +1,8 @@
 //! Loads a sample: reads, decodes and crops its photo, and augments it for training.
 
-use super::{Augmentation, CounterRng, Dataset, EpochItem, PhotoCache, Purpose, Sample, SampleLocation};
+use super::{
+    Augmentation, CounterRng, Dataset, EpochItem, PhotoCache, Purpose, Sample, SampleLocation, UnlabelledPhotos,
+};
 use crate::photos::LIMITS;
 use crate::recipe::Recipe;
 use model::preprocess::{CroppedDecode, ImageBatch, LazyImage, Photo, Preprocessing, Rectangle};
@@ -10,10 +12,12 @@ use std::sync::Arc;
 /// Loads samples as images of one size.
 pub struct SampleLoader {
     pub samples: Arc<[Sample]>,
+    /// Photos without labels, whose indices follow those of `samples`.
+    pub unlabelled: UnlabelledPhotos,
     /// Image size, resizing and normalisation.
     pub preprocessing: Preprocessing,
     pub transform: Transform,
-    /// Cache of decoded photos of these samples, used by [`Transform::Train`].
+    /// Cache of decoded photos, used by [`Transform::Train`].
     pub cache: Option<Arc<PhotoCache>>,
 }
 
@@ -39,6 +43,7 @@ impl SampleLoader {
     pub fn for_training(dataset: &Dataset, recipe: &Recipe, evaluation: &Preprocessing, epoch: usize) -> Self {
         SampleLoader {
             samples: dataset.train.clone(),
+            unlabelled: dataset.unlabelled.clone(),
             preprocessing: recipe.training_preprocessing(epoch, evaluation),
             transform: Transform::Train { augmentation: Augmentation::new(recipe), seed: recipe.seed, epoch },
             cache: dataset.cache.clone(),
@@ -47,7 +52,25 @@ impl SampleLoader {
 
     /// Creates a loader that preprocesses photos as for inference.
     pub fn for_evaluation(samples: Arc<[Sample]>, preprocessing: &Preprocessing) -> Self {
-        SampleLoader { samples, preprocessing: preprocessing.clone(), transform: Transform::Eval, cache: None }
+        SampleLoader {
+            samples,
+            unlabelled: UnlabelledPhotos::default(),
+            preprocessing: preprocessing.clone(),
+            transform: Transform::Eval,
+            cache: None,
+        }
+    }
+
+    /// Returns the class of the photo with this index, or `None` if it has no label.
+    pub fn class(&self, index: usize) -> Option<usize> {
+        self.samples.get(index).map(|sample| sample.class)
+    }
+
+    fn location(&self, index: usize) -> &SampleLocation {
+        match self.samples.get(index) {
+            Some(sample) => &sample.location,
+            None => &self.unlabelled.locations()[index - self.samples.len()],
+        }
     }
 
     /// Loads a sample as a batch of one image, `[1, crop, crop, 3]`.
@@ -107,10 +130,10 @@ impl SampleLoader {
     }
 
     fn read(&self, index: usize) -> Result<Vec<u8>, SkippedSample> {
-        self.samples[index].location.read().map_err(|failure| self.skipped(index, failure.error.message))
+        self.location(index).read().map_err(|failure| self.skipped(index, failure.error.message))
     }
 
     fn skipped(&self, index: usize, reason: impl ToString) -> SkippedSample {
-        SkippedSample { location: self.samples[index].location.clone(), reason: reason.to_string() }
+        SkippedSample { location: self.location(index).clone(), reason: reason.to_string() }
     }
 }

@@ -26,7 +26,7 @@ use anyhow::Result;
 use model::engine::{Engine, Input};
 use pollster::block_on;
 
-/// Classifies all photos of the loader, or stops early if `should_stop` returns true. `visit` gets the index of each
+/// Classifies all labelled photos of the loader, or stops early if `should_stop` returns true. `visit` gets the index of each
 /// sample, its logits, and its class. Returns the files that could not be decoded.
 ///
 /// # Errors
@@ -45,8 +45,10 @@ pub fn classify_samples(
         skipped.extend(batch.skipped);
         if let Some(images) = batch.images {
             let logits = block_on(engine.run(&Input::Pixels(images), &[]))?.logits;
-            for (row, (item, &class)) in batch.items.iter().zip(&batch.classes).enumerate() {
-                visit(item.index, logits.row(row), class);
+            for (row, (item, class)) in batch.items.iter().zip(&batch.classes).enumerate() {
+                if let Some(class) = *class {
+                    visit(item.index, logits.row(row), class);
+                }
             }
         }
     }

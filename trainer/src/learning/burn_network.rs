@@ -60,7 +60,7 @@ impl BurnNetwork {
 impl TrainableNetwork for BurnNetwork {
     fn forward_backward(&mut self, batch: MicroBatch) {
         let targets = batch.targets(self.architecture.classes);
-        let MicroBatch { input, classes, loss, loss_scale } = batch;
+        let MicroBatch { input, classes, teacher_logits, loss, loss_scale } = batch;
         let logits = match input {
             LearnerInput::Photos(images, plan) => {
                 let images = plan.apply(normalise(images, &self.device));
@@ -71,7 +71,7 @@ impl TrainableNetwork for BurnNetwork {
                 self.network.classify(Tensor::from_data(TensorData::new(rows, shape), &self.device))
             }
         };
-        let (loss, weight) = loss.sum(logits.clone(), &targets);
+        let (loss, weight) = loss.sum(logits.clone(), &targets, teacher_logits);
         self.metrics.push(loss.clone().without_autodiff(), weight, logits.without_autodiff(), classes);
 
         // Differentiate the mean loss, so that the magnitude of f16 gradients does not depend on the batch size.

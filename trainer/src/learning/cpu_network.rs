@@ -2,14 +2,13 @@
 
 use super::cpu_optimiser::CpuOptimiser;
 use super::deferred_metrics::DeferredMetrics;
-use super::metrics::{StepMetrics, count_correct};
+use super::metrics::{StepMetrics, count_correct, count_unlabelled};
 use super::trainable_network::{AverageUpdate, LearnerInput, MicroBatch, TrainableNetwork};
 use crate::recipe::{Recipe, TrainingPrecision};
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use model::checkpoint::Checkpoint;
-use model::engine::{EngineError, Input, Normalised, Precision};
-use model::network::normalise;
+use model::engine::{EngineError, Precision};
 use model::training::{TrainingNetwork, TrainingOptions};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -68,19 +67,13 @@ impl CpuNetwork {
 impl TrainableNetwork for CpuNetwork {
     fn forward_backward(&mut self, batch: MicroBatch) {
         let targets = batch.targets(self.classes);
-        let MicroBatch { input, classes, loss, loss_scale } = batch;
+        let MicroBatch { input, classes, teacher_logits, loss, loss_scale } = batch;
         let LearnerInput::Photos(images, plan) = input else {
             unreachable!("the classifier alone is trained by Burn");
         };
-        let input = if plan.is_empty() {
-            Input::Pixels(images.clone())
-        } else {
-            let start = Instant::now();
-            let mixed = self.network.install(|_| plan.apply(normalise(images, &Device::flex())));
-            let values = mixed.into_data().iter().collect();
-            self.mixing_time += start.elapsed();
-            Input::Normalised(Normalised::new(values, images.shape()).expect("mixing preserves the shape"))
-        };
+        let start = Instant::now();
+        let input = self.network.install(|_| plan.engine_input(images));
+        self.mixing_time += start.elapsed();
         let logits = self.network.forward(&input);
         let start = Instant::now();
         self.metrics.correct += count_correct(&logits, classes);
@@ -88,10 +81,11 @@ impl TrainableNetwork for CpuNetwork {
         // The loss is small, and Burn differentiates it.
         let shape = [classes.len(), self.classes];
         let logits = Tensor::<2>::from_data(TensorData::new(logits, shape), &Device::flex().autodiff()).require_grad();
-        let (sum, weight) = loss.sum(logits.clone(), &targets);
+        let (sum, weight) = loss.sum(logits.clone(), &targets, teacher_logits);
         self.metrics.loss += sum.clone().into_scalar::<f64>();
         self.metrics.weight += weight;
         self.metrics.images += classes.len() as f64;
+        self.metrics.unlabelled += count_unlabelled(classes);
         let gradients = (sum * loss_scale).backward();
         let gradient = logits.grad(&gradients).expect("the loss depends on the logits");
         let gradient: Vec<f32> = gradient.into_data().iter().collect();

@@ -26,17 +26,22 @@ impl CrossEntropy {
     /// the class weights of the images, or the number of images without class weights.
     ///
     /// `logits` are `[batch, classes]`. `targets` holds the probability of each class for each image,
-    /// `[batch, classes]` row by row; each row sums to 1.
+    /// `[batch, classes]` row by row; each row sums to 1, or is zero, which excludes the image.
     pub fn sum(&self, logits: Tensor<2>, targets: &[f32]) -> (Tensor<1>, f64) {
         let [_, classes] = logits.dims();
         let weight = |class: usize| self.weights.as_ref().map_or(1.0, |weights| weights[class]);
         let divisor =
             targets.iter().enumerate().map(|(index, &target)| f64::from(target) * weight(index % classes)).sum();
-        let smooth = |(index, &target): (usize, &f32)| {
-            let target = (1.0 - self.smoothing) * f64::from(target) + self.smoothing / classes as f64;
-            (target * weight(index % classes)) as f32
+        let smooth = |row: &[f32]| -> Vec<f32> {
+            let share = if row.iter().any(|&target| target > 0.0) { self.smoothing / classes as f64 } else { 0.0 };
+            let smooth = |(class, &target): (usize, &f32)| {
+                let target = (1.0 - self.smoothing) * f64::from(target) + share;
+                (target * weight(class)) as f32
+            };
+            row.iter().enumerate().map(smooth).collect()
         };
-        let targets = TensorData::new(targets.iter().enumerate().map(smooth).collect::<Vec<_>>(), logits.dims());
+        let targets =
+            TensorData::new(targets.chunks_exact(classes).flat_map(smooth).collect::<Vec<_>>(), logits.dims());
         let targets = Tensor::from_data(targets, &logits.device());
         let log_probabilities = log_softmax(logits, 1);
         (-(log_probabilities * targets).sum(), divisor)
@@ -70,7 +75,7 @@ mod tests {
         {
             let loss = CrossEntropy::new(smoothing, weights.map(Vec::from));
             let logits = Tensor::<2>::from_data(logits, &Device::flex());
-            let (sum, divisor) = loss.sum(logits, &MixingPlan::default().targets(&[0, 1], 3));
+            let (sum, divisor) = loss.sum(logits, &MixingPlan::default().targets(&[Some(0), Some(1)], 3));
             let actual = sum.into_scalar::<f64>() / divisor;
             let expected = rows(smoothing, &weights.unwrap_or([1.0; 3]));
             assert!((actual - expected).abs() < 1e-6, "{smoothing} {weights:?}: {actual}, not {expected}");

@@ -1,12 +1,12 @@
 //! Metrics of a step that a GPU may still be computing.
 
-use super::metrics::{StepMetrics, count_correct};
+use super::metrics::{StepMetrics, count_correct, count_unlabelled};
 use burn::tensor::Tensor;
 
 /// Metrics of a step. Reading those that are on a device waits for it, so they are read as late as possible.
 #[derive(Default)]
 pub struct DeferredMetrics {
-    /// Weight and number of images of all micro-batches; loss and number of correct images of those that are known.
+    /// Weight and numbers of images of all micro-batches; loss and number of correct images of those that are known.
     known: StepMetrics,
     on_device: Vec<MetricsOnDevice>,
 }
@@ -16,7 +16,8 @@ struct MetricsOnDevice {
     /// Sum of the losses of the images.
     loss: Tensor<1>,
     logits: Tensor<2>,
-    classes: Vec<usize>,
+    /// Class of each image; `None` without a label.
+    classes: Vec<Option<usize>>,
 }
 
 impl DeferredMetrics {
@@ -26,9 +27,10 @@ impl DeferredMetrics {
     }
 
     /// Adds a micro-batch whose results are on a device, without autodiff. `weight` is the divisor of the loss.
-    pub fn push(&mut self, loss: Tensor<1>, weight: f64, logits: Tensor<2>, classes: &[usize]) {
+    pub fn push(&mut self, loss: Tensor<1>, weight: f64, logits: Tensor<2>, classes: &[Option<usize>]) {
         self.known.weight += weight;
         self.known.images += classes.len() as f64;
+        self.known.unlabelled += count_unlabelled(classes);
         self.on_device.push(MetricsOnDevice { loss, logits, classes: classes.to_vec() });
     }
 

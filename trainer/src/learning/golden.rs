@@ -74,10 +74,11 @@ pub fn forward_backward_part(
 ) {
     let images: Vec<&[u8]> = pixels.chunks_exact(pixels.len() / classes.len()).collect();
     let (images, classes) = (strided_part(&images, index, parts), strided_part(classes, index, parts));
+    let classes: Vec<_> = classes.into_iter().map(Some).collect();
     let side = (images[0].len() / 3).isqrt();
     let Preprocessing { mean, std, .. } = Preprocessing::default();
     let images = ImageBatch::new(images.concat(), [classes.len(), side, side], mean, std).unwrap();
-    learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
+    learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes, None);
 }
 
 /// Returns the recipe `finetune` with the settings of a configuration; optional settings of `finetune` itself are

@@ -3,12 +3,12 @@
 
 use super::burn_network::BurnNetwork;
 use super::cpu_network::CpuNetwork;
-use super::cross_entropy::CrossEntropy;
 use super::deferred_metrics::DeferredMetrics;
 use super::ema::AverageSchedule;
 use super::loss_scale::LossScale;
 use super::metrics::StepMetrics;
 use super::trainable_network::{LearnerInput, MicroBatch, TrainableNetwork};
+use super::training_loss::TrainingLoss;
 use crate::recipe::{Recipe, TrainedLayers, TrainingPrecision};
 use crate::replicas::{Collective, ReplicaDevice, ReplicaLost, TrainingBackend};
 use anyhow::Result;
@@ -25,7 +25,7 @@ pub struct Learner {
     loss_scale: Option<LossScale>,
     /// Number of optimiser steps so far.
     steps: usize,
-    loss: CrossEntropy,
+    loss: TrainingLoss,
     clip_norm: Option<f64>,
 }
 
@@ -82,15 +82,17 @@ impl Learner {
             average,
             loss_scale: (recipe.precision == TrainingPrecision::F16).then(LossScale::default),
             steps: 0,
-            loss: CrossEntropy::new(recipe.label_smoothing, class_weights),
+            loss: TrainingLoss::new(recipe, class_weights),
             clip_norm: recipe.clip_norm,
         })
     }
 
-    /// Runs the forward and backward pass on a micro-batch, and adds its gradients to those of the current step.
-    pub fn forward_backward(&mut self, input: LearnerInput, classes: &[usize]) {
-        let loss_scale = self.loss_scale.map_or(1.0, LossScale::factor);
-        self.network.forward_backward(MicroBatch { input, classes, loss: &self.loss, loss_scale });
+    /// Runs the forward and backward pass on a micro-batch, and adds its gradients to those of the current step. `classes`
+    /// are the labels of the images, `None` without a label. `teacher_logits` are those of the teacher of a student,
+    /// `[batch, classes]`, row by row.
+    pub fn forward_backward(&mut self, input: LearnerInput, classes: &[Option<usize>], teacher_logits: Option<&[f32]>) {
+        let (loss, loss_scale) = (&self.loss, self.loss_scale.map_or(1.0, LossScale::factor));
+        self.network.forward_backward(MicroBatch { input, classes, teacher_logits, loss, loss_scale });
     }
 
     /// Applies an optimiser step with the gradients that all replicas have accumulated. Also returns the sum of the
@@ -107,19 +109,21 @@ impl Learner {
         let mut deferred = self.network.take_metrics();
         let mut flags = flag;
         if collective.world_size() > 1 {
-            let StepMetrics { loss, weight, correct, images } = deferred.read();
+            let StepMetrics { loss, weight, correct, images, unlabelled } = deferred.read();
             let mut tensors = self.network.take_gradients();
             let statistics = self.network.running_statistics();
             let has_statistics = statistics.is_some();
             tensors.extend(statistics);
-            let (mut tensors, sums) = collective.all_reduce(tensors, &[loss, weight, correct, images, flag])?;
+            let sums = [loss, weight, correct, images, unlabelled, flag];
+            let (mut tensors, sums) = collective.all_reduce(tensors, &sums)?;
             if has_statistics {
                 let sum = tensors.pop().expect("the statistics were pushed last");
                 self.network.set_running_statistics(sum / collective.world_size() as f64);
             }
             self.network.set_gradients(tensors);
-            let metrics = StepMetrics { loss: sums[0], weight: sums[1], correct: sums[2], images: sums[3] };
-            (deferred, flags) = (DeferredMetrics::known(metrics), sums[4]);
+            let metrics =
+                StepMetrics { loss: sums[0], weight: sums[1], correct: sums[2], images: sums[3], unlabelled: sums[4] };
+            (deferred, flags) = (DeferredMetrics::known(metrics), sums[5]);
         }
         if deferred.is_known() {
             let metrics = deferred.read();

@@ -6,14 +6,17 @@ use std::ops::Add;
 /// Sums over the images of one or more steps, computed with the weights before the step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
-    /// Sum of the cross-entropy, including label smoothing and class weights.
+    /// Sum of the losses, including label smoothing, class weights and the divergence from a teacher.
     pub loss: f64,
-    /// Divisor of `loss` for its mean: the sum of the class weights.
+    /// Divisor of `loss` for its mean: the sum of the class weights, or with a teacher the number of images.
     pub weight: f64,
     /// Number of images that are classified correctly.
     pub correct: f64,
     /// Number of images.
     pub images: f64,
+    /// Number of images without a label, of which `correct` contains none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unlabelled: f64,
 }
 
 impl Add for StepMetrics {
@@ -25,6 +28,7 @@ impl Add for StepMetrics {
             weight: self.weight + more.weight,
             correct: self.correct + more.correct,
             images: self.images + more.images,
+            unlabelled: self.unlabelled + more.unlabelled,
         }
     }
 }
@@ -38,9 +42,18 @@ pub fn class_rank(logits: &[f32], class: usize) -> usize {
 }
 
 /// Returns the number of images whose class has the largest logit. `logits` are `[batch, classes]`, row by row.
-pub fn count_correct(logits: &[f32], classes: &[usize]) -> f64 {
+pub fn count_correct(logits: &[f32], classes: &[Option<usize>]) -> f64 {
     let rows = logits.chunks_exact(logits.len() / classes.len().max(1)).zip(classes);
-    rows.filter(|(row, class)| class_rank(row, **class) == 0).count() as f64
+    rows.filter(|(row, class)| class.is_some_and(|class| class_rank(row, class) == 0)).count() as f64
+}
+
+/// Returns the number of images without a label.
+pub fn count_unlabelled(classes: &[Option<usize>]) -> f64 {
+    classes.iter().filter(|class| class.is_none()).count() as f64
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 #[cfg(test)]

@@ -19,11 +19,12 @@ mod network_tensors;
 mod optimiser;
 mod timing;
 mod trainable_network;
+mod training_loss;
 
 pub use deferred_metrics::DeferredMetrics;
 pub use learner::{Learner, LearnerState, NOT_FINITE, StepOutcome, precision_warning};
 pub use loss_scale::LossScale;
 pub use metrics::{StepMetrics, class_rank};
-pub use mixing::Mixing;
+pub use mixing::{Mixing, MixingPlan};
 pub use timing::{OperationTiming, StepBenchmark, StepTiming};
 pub use trainable_network::LearnerInput;

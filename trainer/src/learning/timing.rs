@@ -65,12 +65,12 @@ impl StepBenchmark<'_> {
         let mut learner = Learner::new(&random::checkpoint(architecture), recipe, None, 0, device)?;
         let Preprocessing { mean, std, .. } = Preprocessing::default();
         let images = ImageBatch::new(random::pixels(1, batch * side * side * 3), [batch, side, side], mean, std)?;
-        let classes: Vec<usize> = (0..batch).map(|index| index % architecture.classes).collect();
+        let classes: Vec<_> = (0..batch).map(|index| Some(index % architecture.classes)).collect();
         let collective = HostCollective::new(1).remove(0);
         let backend = training_backend(recipe, device);
         progress("steps");
         let take_step = |learner: &mut Learner| -> Result<()> {
-            learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes);
+            learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes, None);
             if let (StepOutcome::Diverged(reason), _) = learner.update(1e-4, 0.0, &collective)? {
                 bail!("training diverged: {reason}");
             }

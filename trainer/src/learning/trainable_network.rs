@@ -1,9 +1,9 @@
 //! What a [`Learner`](super::Learner) needs of a network: gradients of micro-batches, steps of the optimiser, and the
 //! tensors that are saved.
 
-use super::cross_entropy::CrossEntropy;
 use super::deferred_metrics::DeferredMetrics;
 use super::mixing::MixingPlan;
+use super::training_loss::TrainingLoss;
 use anyhow::Result;
 use burn::tensor::Tensor;
 use model::checkpoint::Checkpoint;
@@ -76,8 +76,11 @@ pub trait TrainableNetwork: Send {
 /// Part of a batch, with what its loss depends on.
 pub struct MicroBatch<'a> {
     pub input: LearnerInput<'a>,
-    pub classes: &'a [usize],
-    pub loss: &'a CrossEntropy,
+    /// Class of each image; `None` without a label.
+    pub classes: &'a [Option<usize>],
+    /// Logits of the teacher of a student, `[batch, classes]`, row by row.
+    pub teacher_logits: Option<&'a [f32]>,
+    pub loss: &'a TrainingLoss,
     /// Factor by which the loss is multiplied in the backward pass.
     pub loss_scale: f64,
 }
@@ -91,7 +94,8 @@ pub enum LearnerInput<'a> {
 }
 
 impl MicroBatch<'_> {
-    /// Returns the probability of each class for each image, `[batch, classes]`, row by row.
+    /// Returns the probability of each class for each image, `[batch, classes]`, row by row. The row of an image without a
+    /// label is zero.
     pub fn targets(&self, classes: usize) -> Vec<f32> {
         match &self.input {
             LearnerInput::Photos(_, plan) => plan.targets(self.classes, classes),

@@ -86,6 +86,7 @@ impl Recipe {
             ("mixup-alpha", self.mixup_alpha > 0.0),
             ("cutmix-alpha", self.cutmix_alpha > 0.0),
             ("repetitions", self.repetitions > 1),
+            ("distillation-weight", self.distils()),
         ] {
             allowed_if(key, is_set, "`layers` = \"all\"", !head)?;
         }
@@ -161,6 +162,13 @@ impl Recipe {
                 ensure!(weight > 0.0, "`class-weights` has {weight}; each must be above 0");
                 check_range("class-weights", weight, 0.0, 1e6)?;
             }
+        }
+        let (temperature, weight) = (self.distillation_temperature, self.distillation_weight);
+        required_iff("distillation-temperature", temperature.is_some(), "`distillation-weight`", weight.is_some())?;
+        if let (Some(temperature), Some(weight)) = (temperature, weight) {
+            check_range("distillation-temperature", temperature, 0.1, 100.0)?;
+            ensure!(weight > 0.0, "`distillation-weight` is {weight}; it must be above 0");
+            check_range("distillation-weight", weight, 0.0, 1.0)?;
         }
         Ok(())
     }

@@ -19,8 +19,9 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Recipes embedded in the program, with their names.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("cifar", include_str!("../../recipes/cifar.toml")),
+    ("distill", include_str!("../../recipes/distill.toml")),
     ("fast", include_str!("../../recipes/fast.toml")),
     ("finetune", include_str!("../../recipes/finetune.toml")),
     ("torchvision-v1", include_str!("../../recipes/torchvision-v1.toml")),
@@ -130,6 +131,14 @@ pub struct Recipe {
     /// Weights of the classes in the loss: "balanced", or a list with one number per class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
+    /// Temperature of distillation, by which the logits of student and teacher are divided before softmax. Only for
+    /// `trainer distill`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation_temperature: Option<f64>,
+    /// Weight, in the loss of a student, of the divergence from the predictions of its teacher; the cross-entropy with the
+    /// labels has the remaining weight. Only for `trainer distill`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation_weight: Option<f64>,
 
     /// Minimum and maximum area of a random resized crop, as fractions of the photo's area
     /// (`torchvision.transforms.RandomResizedCrop`). Mutually exclusive with `crop-padding`.
@@ -228,6 +237,36 @@ impl Recipe {
     /// Returns an error if there is no working directory.
     pub fn with_absolute_paths(self) -> Result<Self> {
         Ok(Recipe { checkpoint: self.checkpoint.map(CheckpointSource::into_absolute).transpose()?, ..self })
+    }
+
+    /// Returns whether the network is the student of a teacher.
+    pub fn distils(&self) -> bool {
+        self.distillation_weight.is_some()
+    }
+
+    /// Sets the keys of distillation, if the recipe does not have them, to the values of RepDistiller
+    /// (<https://github.com/HobbitLong/RepDistiller>).
+    ///
+    /// # Errors
+    /// Returns an error if another key of the recipe excludes distillation.
+    pub fn with_default_distillation(self) -> Result<Self> {
+        if self.distils() {
+            return Ok(self);
+        }
+        let recipe = Recipe { distillation_temperature: Some(4.0), distillation_weight: Some(0.9), ..self };
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Returns whether the image of a photo is the same in all epochs: a centre crop, or one that is always flipped,
+    /// without other augmentation.
+    pub fn has_fixed_images(&self) -> bool {
+        self.crop_padding == Some(0)
+            && (self.flip == 0.0 || self.flip == 1.0)
+            && self.train_sizes.len() <= 1
+            && self.color_jitter.is_none()
+            && self.auto_augment.is_none()
+            && [self.random_erasing, self.mixup_alpha, self.cutmix_alpha] == [0.0; 3]
     }
 
     /// Serialises the recipe as TOML, which [`Recipe::resolve`] can read.
@@ -344,6 +383,11 @@ mod tests {
             ("crop-ratio=[0, 1]", "`crop-ratio` starts at 0"),
             ("crop-ratio=[0.75, 101]", "`crop-ratio` is 101; valid values are 0.75 to 100"),
             ("crop-ratio=1", "crop-ratio"),
+            (
+                "distillation-weight=0.5",
+                "`distillation-temperature` is missing; it is required with `distillation-weight`",
+            ),
+            ("distillation-temperature=4", "`distillation-temperature` has no effect without `distillation-weight`"),
             ("flip", "KEY=VALUE"),
         ];
         for (change, expected) in cases {
@@ -352,8 +396,22 @@ mod tests {
         }
         let error = resolve(&["layers=head", "mixup-alpha=0.2"]).unwrap_err();
         assert!(error.contains("`mixup-alpha` has no effect without `layers` = \"all\""), "{error}");
+        for (changes, expected) in [
+            (["distillation-temperature=4", "distillation-weight=0"], "`distillation-weight` is 0; it must be above 0"),
+            (
+                ["distillation-temperature=4", "distillation-weight=1.5"],
+                "`distillation-weight` is 1.5; valid values are 0",
+            ),
+            (
+                ["distillation-temperature=0", "distillation-weight=1"],
+                "`distillation-temperature` is 0; valid values are",
+            ),
+        ] {
+            let error = resolve(&changes).unwrap_err();
+            assert!(error.contains(expected), "{changes:?}: {error}");
+        }
         let error = Recipe::resolve("fintune", &[]).unwrap_err().to_string();
-        assert!(error.contains("cifar, fast, finetune, torchvision-v1"), "{error}");
+        assert!(error.contains("cifar, distill, fast, finetune, torchvision-v1"), "{error}");
     }
 
     #[test]

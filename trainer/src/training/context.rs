@@ -6,6 +6,7 @@ use super::reporter::Reporter;
 use super::save_request::SaveRequest;
 use super::schedule::LearningRate;
 use crate::data::{Dataset, LoaderThreads};
+use crate::distillation::{LogitFile, Teacher};
 use crate::learning::Mixing;
 use crate::recipe::Recipe;
 use model::checkpoint::Metadata;
@@ -23,6 +24,10 @@ pub struct TrainingContext {
     pub steps_per_epoch: usize,
     /// Cached features, if only the classifier is trained.
     pub features: Option<CachedFeatures>,
+    /// Teacher of the network.
+    pub teacher: Option<Teacher>,
+    /// Logits of the teacher, if images are the same in all epochs.
+    pub teacher_logits: Option<LogitFile>,
     pub threads: LoaderThreads,
     pub interrupt: Interrupt,
     pub save_request: SaveRequest,

@@ -24,13 +24,13 @@ pub struct FirstBatch {
     pub skipped: Vec<SkippedSample>,
 }
 
-/// The classes of an image, each with its share. An image that is not mixed has one class.
+/// The classes of an image, each with its share; `None` without a label. An image that is not mixed has one class.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Target(Vec<(usize, f64)>);
+pub struct Target(Vec<(Option<usize>, f64)>);
 
 impl Target {
     /// Creates the target of an image from the classes of the images that it is blended from.
-    fn new([(class, share), (other, other_share)]: [(usize, f64); 2]) -> Self {
+    fn new([(class, share), (other, other_share)]: [(Option<usize>, f64); 2]) -> Self {
         let is_visible = |share: f64| share >= 0.005;
         match (is_visible(share), is_visible(other_share)) {
             (true, true) if class != other => Target(vec![(class, share), (other, other_share)]),
@@ -41,10 +41,11 @@ impl Target {
 
     /// Returns the names of the classes, such as `ants` or `ants 73 % + bees 27 %`.
     pub fn text(&self, classes: &[String]) -> String {
+        let name = |class: Option<usize>| class.map_or("(no label)", |class| &classes[class]);
         match self.0.as_slice() {
-            [(class, _)] => classes[*class].clone(),
+            [(class, _)] => name(*class).to_owned(),
             shares => {
-                let shares = shares.iter().map(|(class, share)| format!("{} {:.0} %", classes[*class], 100.0 * share));
+                let shares = shares.iter().map(|(class, share)| format!("{} {:.0} %", name(*class), 100.0 * share));
                 shares.collect::<Vec<_>>().join(" + ")
             }
         }
@@ -62,10 +63,11 @@ impl FirstBatch {
         threads: &LoaderThreads,
     ) -> Self {
         const EPOCH: usize = 1;
-        let batch = shuffled_batches(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, EPOCH)
-            .into_iter()
-            .next()
-            .unwrap_or_default();
+        let batch =
+            shuffled_batches(dataset.training_count(), recipe.batch_size, recipe.repetitions, recipe.seed, EPOCH)
+                .into_iter()
+                .next()
+                .unwrap_or_default();
         // Images are blended with others of the same part.
         let parts = replicas * recipe.accumulate;
         let mixing = Mixing::new(recipe, parts);
@@ -127,7 +129,7 @@ impl FirstBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Sample, SampleLocation, loader_threads};
+    use crate::data::{Sample, SampleLocation, UnlabelledPhotos, loader_threads};
     use std::path::Path;
 
     /// Creates photos whose red value is three times their index, which is also their class.
@@ -139,7 +141,8 @@ mod tests {
             Sample { location: SampleLocation::File(file), class: index }
         };
         let train: Vec<_> = (0..count).map(sample).collect();
-        Dataset { classes: Vec::new(), train: train.into(), val: Vec::new().into(), cache: None }
+        let unlabelled = UnlabelledPhotos::default();
+        Dataset { classes: Vec::new(), train: train.into(), unlabelled, val: Vec::new().into(), cache: None }
     }
 
     fn load(dataset: &Dataset, keys: &[&str], replicas: usize, side: u32) -> FirstBatch {
@@ -162,7 +165,7 @@ mod tests {
             let batch = load(&dataset, &["batch-size=24", "seed=3", accumulate], replicas, 32);
             assert_eq!(reds(&batch), order.iter().map(|index| 3 * index).collect::<Vec<_>>());
             let targets: Vec<_> = batch.rows().flatten().map(|target| target.0.clone()).collect();
-            assert_eq!(targets, order.iter().map(|&class| vec![(class, 1.0)]).collect::<Vec<_>>());
+            assert_eq!(targets, order.iter().map(|&class| vec![(Some(class), 1.0)]).collect::<Vec<_>>());
         }
     }
 

@@ -5,18 +5,19 @@ use super::display::{Display, DisplayEvent, PhotoTask};
 use super::features::CachedFeatures;
 use super::first_batch::FirstBatch;
 use super::interrupt::Interrupt;
-use super::replica::Replica;
+use super::replica::{Replica, TeacherPredictions};
 use super::reporter::Reporter;
-use super::run_folder::{BEST, LAST, RunFolder};
+use super::run_folder::{BEST, LAST, RunFolder, TEACHER_LOGITS};
 use super::save_request::SaveRequest;
 use super::schedule::LearningRate;
 use super::state::{TrainingPosition, TrainingState};
-use crate::data::{Dataset, LoaderThreads, Sample};
+use crate::data::{DataLoader, Dataset, LoaderThreads, Sample, SampleLoader, sequential_batches};
+use crate::distillation::{LogitFile, Teacher, TeacherEngine};
 use crate::learning::{Learner, Mixing};
 use crate::number_text;
 use crate::recipe::{ClassWeights, NamedClassWeights, Recipe, TrainedLayers};
 use crate::replicas::{ReplicaDevice, collectives, run_replicas};
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
 use parking_lot::Mutex;
 use std::path::Path;
@@ -28,6 +29,8 @@ pub struct Training {
     pub dataset: Dataset,
     /// Weights to start from. Their metadata becomes that of the checkpoints.
     pub initial_weights: Checkpoint,
+    /// Teacher of the network, if the recipe distils.
+    pub teacher: Option<Teacher>,
     /// State to resume from.
     pub state: Option<TrainingState>,
     pub run_folder: RunFolder,
@@ -48,9 +51,9 @@ impl Training {
     /// Returns the error that ended a replica. Saved states and checkpoints remain.
     pub fn run(self) -> Result<()> {
         let start_time = Instant::now();
-        let Training { recipe, dataset, initial_weights, state, devices, .. } = self;
+        let Training { recipe, dataset, initial_weights, teacher, state, devices, .. } = self;
         let class_weights = class_weights(&recipe, &dataset);
-        let steps_per_epoch = dataset.train.len() / recipe.batch_size;
+        let steps_per_epoch = dataset.training_count() / recipe.batch_size;
         let learning_rate = LearningRate::new(&recipe, steps_per_epoch);
         let reporter = Mutex::new(Reporter::new(self.run_folder, self.display, recipe.epochs, steps_per_epoch));
         let metadata = Metadata { recipe: Some(serde_json::to_value(&recipe)?), ..initial_weights.metadata().clone() };
@@ -64,6 +67,8 @@ impl Training {
             learning_rate,
             steps_per_epoch,
             features: None,
+            teacher,
+            teacher_logits: None,
             threads: self.threads,
             interrupt: self.interrupt,
             save_request: self.save_request,
@@ -78,6 +83,9 @@ impl Training {
             if context.recipe.layers == TrainedLayers::Head {
                 context.features = Some(compute_features(&context, &initial_weights, &devices[0])?);
             }
+            if context.recipe.has_fixed_images() {
+                context.teacher_logits = open_teacher_logits(&context, &devices[0])?;
+            }
             Ok(())
         };
         let prepared = prepare();
@@ -86,7 +94,8 @@ impl Training {
             if let Some(state) = &state {
                 learner.load_state(&state.metadata, state.learner.clone())?;
             }
-            Replica::new(&context, collective, learner, device.name, position.clone()).run()
+            let teacher = teacher_predictions(&context, device, devices.len())?;
+            Replica::new(&context, collective, learner, teacher, device.name, position.clone()).run()
         };
         let result = prepared
             .and_then(|()| run_replicas(collectives(&devices), |rank, collective| replica(&devices[rank], collective)));
@@ -141,9 +150,18 @@ fn log_run_header(context: &TrainingContext, position: &TrainingPosition, device
     }
     let sides: Vec<_> = recipe.train_sizes.iter().map(|(_, side)| side.to_string()).collect();
     let train_sizes = if sides.is_empty() { String::new() } else { format!(" (training at {})", sides.join(", ")) };
+    let unlabelled = match dataset.unlabelled.len() {
+        0 => String::new(),
+        count => format!(", {count} unlabelled"),
+    };
+    let teacher = context
+        .teacher
+        .as_ref()
+        .map(|teacher| format!(", with {} ({}) as the teacher", teacher.source, teacher.checkpoint.architecture()));
+    let teacher = teacher.unwrap_or_default();
     let header = format!(
-        "{architecture}, {} classes, {} training and {} validation photos, {} px{train_sizes}, {} epochs of {} steps on \
-         {devices}, output folder {}",
+        "{architecture}, {} classes, {} training{unlabelled} and {} validation photos, {} px{train_sizes}, {} epochs of {} \
+         steps on {devices}{teacher}, output folder {}",
         dataset.classes.len(),
         dataset.train.len(),
         dataset.val.len(),
@@ -192,6 +210,46 @@ fn compute_features(
     context.reporter().report_skipped(&skipped)?;
     context.reporter().report_features(photos, start_time.elapsed())?;
     Ok(features)
+}
+
+/// Returns what a replica on `device`, one of this number of replicas, learns from the teacher, if there is one.
+fn teacher_predictions<'a>(
+    context: &'a TrainingContext,
+    device: &ReplicaDevice,
+    replicas: usize,
+) -> Result<Option<TeacherPredictions<'a>>> {
+    let Some(teacher) = &context.teacher else { return Ok(None) };
+    Ok(Some(match &context.teacher_logits {
+        Some(file) => TeacherPredictions::File(file),
+        None => TeacherPredictions::Engine(TeacherEngine::prepare(teacher, device.name, replicas)?),
+    }))
+}
+
+/// Opens the file of the teacher's logits, or computes it. Returns `None` without a teacher.
+fn open_teacher_logits(context: &TrainingContext, device: &ReplicaDevice) -> Result<Option<LogitFile>> {
+    /// Batch size of the computation.
+    const BATCH: usize = 16;
+    let TrainingContext { recipe, dataset, metadata, threads, interrupt, teacher, .. } = context;
+    let Some(teacher) = teacher else { return Ok(None) };
+    let path = context.reporter().run_folder().path().join(TEACHER_LOGITS);
+    let (photos, classes) = (dataset.training_count(), dataset.classes.len());
+    if let Some(file) = LogitFile::open(&path, photos, classes)? {
+        return Ok(Some(file));
+    }
+    context.reporter().log(&format!("computing the logits of the teacher for {photos} photos"))?;
+    context.reporter().show(DisplayEvent::PhotosStarted { task: PhotoTask::TeacherLogits, count: photos });
+    let engine = TeacherEngine::prepare(teacher, device.name, 1)?;
+    // The images of all epochs are those of the first one.
+    let sample_loader = SampleLoader::for_training(dataset, recipe, &metadata.preprocessing, 1);
+    let loader = DataLoader::new(sample_loader, sequential_batches(photos, BATCH), threads.clone());
+    let file = LogitFile::compute(&path, photos, classes, &engine, loader, |count, skipped| {
+        ensure!(!interrupt.is_raised(), "interrupted while the logits of the teacher were computed");
+        context.reporter().report_skipped(skipped)?;
+        context.reporter().show(DisplayEvent::PhotosDone(count));
+        Ok(())
+    })?;
+    context.reporter().show(DisplayEvent::PhotosEnded);
+    Ok(Some(file))
 }
 
 /// Returns the weight of each class, or `None` if all have the same.

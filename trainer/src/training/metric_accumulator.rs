@@ -16,9 +16,9 @@ pub struct MetricAccumulator {
 /// Metrics of several steps. It is serialised in `metrics.jsonl`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct MetricSummary {
-    /// Mean over images, with label smoothing.
+    /// Mean over images, with label smoothing and the divergence from a teacher.
     pub loss: f64,
-    /// Fraction of images whose most likely class is correct, before the step's update.
+    /// Fraction of labelled images whose most likely class is correct, before the step's update; 0 if there are none.
     pub top1: f64,
     pub seconds: f64,
     pub images_per_second: f64,
@@ -59,12 +59,12 @@ impl MetricAccumulator {
         self.sums.images == 0.0
     }
 
-    /// Returns the metrics up to now. Means are NaN without images.
+    /// Returns the metrics up to now. The loss is NaN without images.
     pub fn summary(&self) -> MetricSummary {
         let seconds = self.seconds();
         MetricSummary {
             loss: self.sums.loss / self.sums.weight,
-            top1: self.sums.correct / self.sums.images,
+            top1: self.sums.correct / (self.sums.images - self.sums.unlabelled).max(1.0),
             seconds,
             images_per_second: self.sums.images / seconds,
             waiting: self.wait_time.as_secs_f64() / seconds,

@@ -26,6 +26,6 @@ pub use launch::Training;
 pub use recorded_metrics::{EpochRecord, FeaturesRecord, RecordedMetrics, StepRecord};
 #[cfg(test)]
 pub use recorded_metrics::{TrainMetrics, ValidationMetrics};
-pub use run_folder::{BEST, RunFolder, RunSetup};
+pub use run_folder::{BEST, RecordedPhotos, RecordedTeacher, RunFolder, RunSetup};
 pub use save_request::SaveRequest;
 pub use state::TrainingState;

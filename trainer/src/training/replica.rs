@@ -7,12 +7,14 @@ use super::reporter::{Reporter, STEPS_PER_RECORD};
 use super::run_folder::{BEST, LAST};
 use super::state::{BestEpoch, TrainingPosition, TrainingState};
 use crate::data::{DataLoader, EpochItem, SampleLoader, sequential_batches, shuffled_batches, strided_part};
+use crate::distillation::{LogitFile, TeacherEngine};
 use crate::evaluation::{EvaluationSums, classify_samples};
-use crate::learning::{DeferredMetrics, Learner, LearnerInput, NOT_FINITE, StepOutcome};
+use crate::learning::{DeferredMetrics, Learner, LearnerInput, MixingPlan, NOT_FINITE, StepOutcome};
 use crate::replicas::Collective;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, EngineError, EngineOptions};
+use model::preprocess::ImageBatch;
 use parking_lot::MutexGuard;
 use serde_json::json;
 use std::collections::VecDeque;
@@ -24,6 +26,7 @@ pub struct Replica<'a> {
     context: &'a TrainingContext,
     collective: Box<dyn Collective>,
     learner: Learner,
+    teacher: Option<TeacherPredictions<'a>>,
     /// Device of the evaluation.
     device: Device,
     position: TrainingPosition,
@@ -35,10 +38,11 @@ impl<'a> Replica<'a> {
         context: &'a TrainingContext,
         collective: Box<dyn Collective>,
         learner: Learner,
+        teacher: Option<TeacherPredictions<'a>>,
         device: Device,
         position: TrainingPosition,
     ) -> Self {
-        Replica { context, collective, learner, device, position, last_save: Instant::now() }
+        Replica { context, collective, learner, teacher, device, position, last_save: Instant::now() }
     }
 
     /// Trains until the last epoch or early stopping.
@@ -75,7 +79,8 @@ impl<'a> Replica<'a> {
     fn train(&mut self) -> Result<MetricSummary> {
         let TrainingContext { ref recipe, ref dataset, steps_per_epoch, .. } = *self.context;
         let TrainingPosition { epoch, step: done, metrics, seconds, .. } = self.position;
-        let batches = shuffled_batches(dataset.train.len(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
+        let batches =
+            shuffled_batches(dataset.training_count(), recipe.batch_size, recipe.repetitions, recipe.seed, epoch);
         let mut inputs = self.inputs(batches.into_iter().skip(done), epoch);
 
         self.show(DisplayEvent::EpochStarted(epoch));
@@ -87,7 +92,7 @@ impl<'a> Replica<'a> {
         for step in done + 1..=steps_per_epoch {
             let mut wait_time = Duration::ZERO;
             for _ in 0..recipe.accumulate {
-                wait_time += inputs.run(epoch, &mut self.learner, self.context)?;
+                wait_time += inputs.run(epoch, &mut self.learner, self.teacher.as_ref(), self.context)?;
             }
             let learning_rate = self.context.learning_rate.at((epoch - 1) * steps_per_epoch + step - 1);
             let interrupted = f64::from(u8::from(self.context.interrupt.is_raised()));
@@ -112,7 +117,7 @@ impl<'a> Replica<'a> {
             }
         }
         let whole_epoch = metrics_of_epoch.whole_epoch;
-        ensure!(!whole_epoch.is_empty(), "none of the {} photos could be decoded", dataset.train.len());
+        ensure!(!whole_epoch.is_empty(), "none of the {} photos could be decoded", dataset.training_count());
         Ok(whole_epoch.summary())
     }
 
@@ -332,6 +337,24 @@ struct SubmittedStep {
     metrics: DeferredMetrics,
 }
 
+/// Source of the predictions that a student learns.
+pub enum TeacherPredictions<'a> {
+    /// The teacher, which is run on each batch.
+    Engine(TeacherEngine),
+    /// A file, if images are the same in all epochs.
+    File(&'a LogitFile),
+}
+
+impl TeacherPredictions<'_> {
+    /// Returns the logits for the images of these items, mixed by `plan`.
+    fn logits(&self, items: &[EpochItem], images: &ImageBatch, plan: &MixingPlan) -> Result<Vec<f32>> {
+        match self {
+            TeacherPredictions::Engine(engine) => engine.logits(images, plan),
+            TeacherPredictions::File(file) => file.logits(items),
+        }
+    }
+}
+
 /// The inputs of a replica's steps, one part of a batch after the other.
 enum StepInputs {
     Photos(DataLoader),
@@ -340,7 +363,13 @@ enum StepInputs {
 
 impl StepInputs {
     /// Runs the forward and backward pass of the next part, and returns how long it waited for the part.
-    fn run(&mut self, epoch: usize, learner: &mut Learner, context: &TrainingContext) -> Result<Duration> {
+    fn run(
+        &mut self,
+        epoch: usize,
+        learner: &mut Learner,
+        teacher: Option<&TeacherPredictions>,
+        context: &TrainingContext,
+    ) -> Result<Duration> {
         const ENDED: &str = "no more parts in this epoch";
         match self {
             StepInputs::Photos(loader) => {
@@ -353,7 +382,9 @@ impl StepInputs {
                     let plan = context
                         .mixing
                         .map(|mixing| mixing.draw(context.recipe.seed, epoch, &batch.items, images.shape()[1]));
-                    learner.forward_backward(LearnerInput::Photos(&images, plan.unwrap_or_default()), &batch.classes);
+                    let plan = plan.unwrap_or_default();
+                    let logits = teacher.map(|teacher| teacher.logits(&batch.items, &images, &plan)).transpose()?;
+                    learner.forward_backward(LearnerInput::Photos(&images, plan), &batch.classes, logits.as_deref());
                 }
                 Ok(loader.wait_time() - before)
             }
@@ -361,7 +392,8 @@ impl StepInputs {
                 let features = context.features.as_ref().context("no features were computed")?;
                 let (rows, classes) = features.train.batch(&parts.next().context(ENDED)?, &context.dataset.train);
                 if !classes.is_empty() {
-                    learner.forward_backward(LearnerInput::Features(rows), &classes);
+                    let classes: Vec<_> = classes.into_iter().map(Some).collect();
+                    learner.forward_backward(LearnerInput::Features(rows), &classes, None);
                 }
                 Ok(Duration::ZERO)
             }

@@ -3,6 +3,7 @@
 use super::state::{TrainingPosition, TrainingState};
 use crate::output_folder;
 use anyhow::{Context, Result, anyhow, bail};
+use checkpoints::CheckpointSource;
 use model::checkpoint::{Checkpoint, write_atomically};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +22,9 @@ pub const BEST: &str = "best.safetensors";
 /// File names of the log, and of the metrics as JSON lines.
 pub const LOG: &str = "log.txt";
 pub const METRICS: &str = "metrics.jsonl";
+
+/// File name of the teacher's logits, if images are the same in all epochs.
+pub const TEACHER_LOGITS: &str = "teacher-logits.f32";
 
 /// Folder of the states to resume from, and how many of them are kept.
 const STATES: &str = "states";
@@ -47,6 +51,28 @@ pub struct RunSetup {
     /// Number of replicas on the device (`--replicas`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<NonZero<usize>>,
+    /// Teacher of the network (`--teacher`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<RecordedTeacher>,
+    /// Unlabelled photos (`--unlabelled`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<RecordedPhotos>,
+}
+
+/// Teacher of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedTeacher {
+    pub checkpoint: CheckpointSource,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Unlabelled photos of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedPhotos {
+    pub folder: PathBuf,
+    /// Fingerprint: see [`UnlabelledPhotos::fingerprint`](crate::data::UnlabelledPhotos::fingerprint).
+    pub photos: String,
 }
 
 /// A folder with `recipe.toml`, `setup.toml`, `classes.txt`, `labels.txt`, `log.txt`, `metrics.jsonl`, the checkpoints

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn states_survive_a_round_trip_and_truncated_files_are_rejected() {
-        let metrics = StepMetrics { loss: 1.5, weight: 8.0, correct: 3.0, images: 8.0 };
+        let metrics = StepMetrics { loss: 1.5, weight: 8.0, correct: 3.0, images: 8.0, unlabelled: 2.0 };
         let best = Some(BestEpoch { epoch: 1, top1: 0.1 + 0.2, loss: 1.0 / 3.0 });
         let tensors = |value: f32| BTreeMap::from([("fc.bias".to_owned(), vec![value, f32::MIN_POSITIVE])]);
         let state = TrainingState {

@@ -13,7 +13,10 @@ mod rectangle;
 use crate::data::{CounterRng, EpochItem, Purpose};
 use crate::recipe::Recipe;
 use beta::beta;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
+use model::engine::{Input, Normalised};
+use model::network::normalise;
+use model::preprocess::ImageBatch;
 use rectangle::{PixelRect, mask};
 
 /// Configuration of erasing, mixup and CutMix.
@@ -135,21 +138,37 @@ impl MixingPlan {
         images
     }
 
+    /// Returns the input of an engine or a network on the CPU: the images, mixed on the CPU if the plan is not empty.
+    pub fn engine_input(&self, images: &ImageBatch) -> Input {
+        if self.is_empty() {
+            return Input::Pixels(images.clone());
+        }
+        let values = self.apply(normalise(images, &Device::flex())).into_data().iter().collect();
+        Input::Normalised(Normalised::new(values, images.shape()).expect("mixing preserves the shape"))
+    }
+
     /// Returns target probabilities `[batch, count]` for the images' `classes`, where `count` is the number of classes.
-    /// Each row sums to 1.
-    pub fn targets(&self, classes: &[usize], count: usize) -> Vec<f32> {
+    /// Each row sums to 1, or is zero if the image, or the one that is blended into it, has no label.
+    pub fn targets(&self, classes: &[Option<usize>], count: usize) -> Vec<f32> {
         let mut targets = vec![0.0; classes.len() * count];
         for (index, row) in targets.chunks_exact_mut(count).enumerate() {
-            for (class, share) in self.class_shares(classes, index) {
-                row[class] += share as f32;
+            let [(class, share), (other, other_share)] = self.class_shares(classes, index);
+            let Some(class) = class else { continue };
+            match other {
+                Some(other) => {
+                    row[class] += share as f32;
+                    row[other] += other_share as f32;
+                }
+                None if share == 1.0 => row[class] = 1.0,
+                None => {}
             }
         }
         targets
     }
 
     /// Returns the class of image `index` and that of the image with which it is blended, which may be the same, with the
-    /// share of each. `classes` are those of all images.
-    pub fn class_shares(&self, classes: &[usize], index: usize) -> [(usize, f64); 2] {
+    /// share of each. `classes` are those of all images, `None` without a label.
+    pub fn class_shares(&self, classes: &[Option<usize>], index: usize) -> [(Option<usize>, f64); 2] {
         let lambda =
             self.samples.get(index).and_then(|sample| sample.blend.as_ref()).map_or(1.0, |blend| match blend {
                 Blend::Mixup { lambda } | Blend::Cutmix { lambda, .. } => *lambda,
@@ -166,7 +185,7 @@ impl MixingPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::TensorData;
     use serde::Deserialize;
 
     /// Written by `tests/golden/augmentation.py`.
@@ -191,7 +210,7 @@ mod tests {
         adjusted: f64,
     }
 
-    const CLASSES: [usize; 3] = [2, 0, 3];
+    const CLASSES: [Option<usize>; 3] = [Some(2), Some(0), Some(3)];
 
     fn golden() -> Golden {
         serde_json::from_str(include_str!("../../../tests/golden/augmentation/mixing.json")).unwrap()
@@ -265,7 +284,16 @@ mod tests {
     #[test]
     fn empty_plan_changes_nothing() {
         assert_eq!(MixingPlan::default().apply(images()).into_data(), images().into_data());
-        assert_eq!(MixingPlan::default().targets(&[1, 0], 3), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(MixingPlan::default().targets(&[Some(1), Some(0)], 3), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+    }
+
+    /// The second image is blended with the first, the third with the second, and the first is not blended.
+    #[test]
+    fn images_that_contain_an_unlabelled_one_have_no_target() {
+        let blended = SampleMixing { erased: None, blend: Some(Blend::Mixup { lambda: 0.75 }) };
+        let plan = plan(vec![SampleMixing { erased: None, blend: None }, blended.clone(), blended]);
+        assert_eq!(plan.targets(&[None, Some(1), Some(0)], 2), [0.0, 0.0, 0.0, 0.0, 0.75, 0.25]);
+        assert_eq!(plan.targets(&[Some(1), Some(1), None], 2), [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
     }
 
     #[test]
@@ -277,7 +305,10 @@ mod tests {
         assert_eq!([1, 2, 3, 4, 8].map(distance), [4, 2, 2, 1, 1]);
         let sample = SampleMixing { erased: None, blend: Some(Blend::Mixup { lambda: 0.75 }) };
         let plan = MixingPlan { samples: vec![sample; 3], distance: 2 };
-        assert_near(&plan.targets(&[2, 0, 1], 3), &[0.25, 0.0, 0.75, 0.75, 0.25, 0.0, 0.0, 0.75, 0.25]);
+        assert_near(
+            &plan.targets(&[Some(2), Some(0), Some(1)], 3),
+            &[0.25, 0.0, 0.75, 0.75, 0.25, 0.0, 0.0, 0.75, 0.25],
+        );
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub enum LineKind {
 pub enum PhotoTask {
     /// Computation of the features on which the classifier is trained.
     Features,
+    /// Computation of the teacher's logits, if images are the same in all epochs.
+    TeacherLogits,
     Validation,
 }
 
@@ -90,6 +92,7 @@ impl fmt::Display for PhotoTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             PhotoTask::Features => "features",
+            PhotoTask::TeacherLogits => "logits of the teacher",
             PhotoTask::Validation => "validation",
         })
     }
