@@ -11,7 +11,7 @@ use model::architecture::{Architecture, Block, Stem, StridePlacement, Variant};
 use model::checkpoint::Checkpoint;
 use model::engine::Device;
 use model::preprocess::{ImageBatch, Preprocessing};
-use model::random;
+use model::random::{self, Uniform};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -65,20 +65,34 @@ pub fn batch(step: usize, count: usize, side: usize) -> (Vec<u8>, Vec<usize>) {
     (pixels, (0..count).map(|index| (7 * index + 3 * step) % 10).collect())
 }
 
+/// Returns the logits of a teacher for the images of a step, `[count, 10]`, row by row.
+fn teacher_logits(step: usize, count: usize) -> Vec<f32> {
+    Uniform::new(5000 + step as u64).take(count * 10).map(|value| 4.0 * value).collect()
+}
+
 /// Runs the forward and backward pass on the part with this index of a batch that is divided into `parts`.
-pub fn forward_backward_part(
+pub fn forward_backward_part(learner: &mut Learner, batch: &(Vec<u8>, Vec<usize>), index: usize, parts: usize) {
+    forward_backward_student(learner, batch, None, index, parts);
+}
+
+/// Does the same with the logits of a teacher for the whole batch, if there is one.
+fn forward_backward_student(
     learner: &mut Learner,
     (pixels, classes): &(Vec<u8>, Vec<usize>),
+    teacher_logits: Option<&[f32]>,
     index: usize,
     parts: usize,
 ) {
+    let rows = |logits: &[f32]| -> Vec<Vec<f32>> { logits.chunks_exact(10).map(<[f32]>::to_vec).collect() };
+    let teacher_logits = teacher_logits.map(|logits| strided_part(&rows(logits), index, parts).concat());
     let images: Vec<&[u8]> = pixels.chunks_exact(pixels.len() / classes.len()).collect();
     let (images, classes) = (strided_part(&images, index, parts), strided_part(classes, index, parts));
     let classes: Vec<_> = classes.into_iter().map(Some).collect();
     let side = (images[0].len() / 3).isqrt();
     let Preprocessing { mean, std, .. } = Preprocessing::default();
     let images = ImageBatch::new(images.concat(), [classes.len(), side, side], mean, std).unwrap();
-    learner.forward_backward(LearnerInput::Photos(&images, MixingPlan::default()), &classes, None);
+    let input = LearnerInput::Photos(&images, MixingPlan::default());
+    learner.forward_backward(input, &classes, teacher_logits.as_deref());
 }
 
 /// Returns the recipe `finetune` with the settings of a configuration; optional settings of `finetune` itself are
@@ -135,8 +149,10 @@ fn assert_steps_on_device_match_pytorch(names: &[&str], device: Device) {
         let collective = HostCollective::new(1).remove(0);
         for (step, expected) in losses.iter().enumerate().take(steps) {
             let batch = batch(step, count, side);
-            (0..recipe.accumulate)
-                .for_each(|index| forward_backward_part(&mut learner, &batch, index, recipe.accumulate));
+            let teacher_logits = recipe.distils().then(|| teacher_logits(step, count));
+            for index in 0..recipe.accumulate {
+                forward_backward_student(&mut learner, &batch, teacher_logits.as_deref(), index, recipe.accumulate);
+            }
             let (StepOutcome::Applied(metrics), _) =
                 learner.update(recipe.learning_rate, 0.0, &collective as &dyn Collective).unwrap()
             else {
@@ -193,4 +209,9 @@ fn class_weights_and_label_smoothing_match_pytorch() {
 #[test]
 fn ema_accumulation_and_clipping_match_pytorch() {
     assert_steps_match_pytorch(&["ema", "accumulation", "clip"]);
+}
+
+#[test]
+fn distillation_matches_pytorch() {
+    assert_steps_match_pytorch(&["distillation"]);
 }

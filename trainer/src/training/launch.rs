@@ -5,19 +5,20 @@ use super::display::{Display, DisplayEvent, PhotoTask};
 use super::features::CachedFeatures;
 use super::first_batch::FirstBatch;
 use super::interrupt::Interrupt;
-use super::replica::{Replica, TeacherPredictions};
+use super::replica::Replica;
 use super::reporter::Reporter;
-use super::run_folder::{BEST, LAST, RunFolder, TEACHER_LOGITS};
+use super::run_folder::{BEST, LAST, RunFolder};
 use super::save_request::SaveRequest;
 use super::schedule::LearningRate;
 use super::state::{TrainingPosition, TrainingState};
-use crate::data::{DataLoader, Dataset, LoaderThreads, Sample, SampleLoader, sequential_batches};
-use crate::distillation::{LogitFile, Teacher, TeacherEngine};
+use super::teacher_predictions::{TeacherPredictions, open_teacher_logits};
+use crate::data::{Dataset, LoaderThreads, Sample};
+use crate::distillation::Teacher;
 use crate::learning::{Learner, Mixing};
 use crate::number_text;
 use crate::recipe::{ClassWeights, NamedClassWeights, Recipe, TrainedLayers};
 use crate::replicas::{ReplicaDevice, collectives, run_replicas};
-use anyhow::{Error, Result, ensure};
+use anyhow::{Error, Result};
 use model::checkpoint::{Checkpoint, Metadata};
 use parking_lot::Mutex;
 use std::path::Path;
@@ -84,7 +85,7 @@ impl Training {
                 context.features = Some(compute_features(&context, &initial_weights, &devices[0])?);
             }
             if context.recipe.has_fixed_images() {
-                context.teacher_logits = open_teacher_logits(&context, &devices[0])?;
+                context.teacher_logits = open_teacher_logits(&context, devices[0].name)?;
             }
             Ok(())
         };
@@ -94,7 +95,7 @@ impl Training {
             if let Some(state) = &state {
                 learner.load_state(&state.metadata, state.learner.clone())?;
             }
-            let teacher = teacher_predictions(&context, device, devices.len())?;
+            let teacher = TeacherPredictions::prepare(&context, device.name, devices.len())?;
             Replica::new(&context, collective, learner, teacher, device.name, position.clone()).run()
         };
         let result = prepared
@@ -210,46 +211,6 @@ fn compute_features(
     context.reporter().report_skipped(&skipped)?;
     context.reporter().report_features(photos, start_time.elapsed())?;
     Ok(features)
-}
-
-/// Returns what a replica on `device`, one of this number of replicas, learns from the teacher, if there is one.
-fn teacher_predictions<'a>(
-    context: &'a TrainingContext,
-    device: &ReplicaDevice,
-    replicas: usize,
-) -> Result<Option<TeacherPredictions<'a>>> {
-    let Some(teacher) = &context.teacher else { return Ok(None) };
-    Ok(Some(match &context.teacher_logits {
-        Some(file) => TeacherPredictions::File(file),
-        None => TeacherPredictions::Engine(TeacherEngine::prepare(teacher, device.name, replicas)?),
-    }))
-}
-
-/// Opens the file of the teacher's logits, or computes it. Returns `None` without a teacher.
-fn open_teacher_logits(context: &TrainingContext, device: &ReplicaDevice) -> Result<Option<LogitFile>> {
-    /// Batch size of the computation.
-    const BATCH: usize = 16;
-    let TrainingContext { recipe, dataset, metadata, threads, interrupt, teacher, .. } = context;
-    let Some(teacher) = teacher else { return Ok(None) };
-    let path = context.reporter().run_folder().path().join(TEACHER_LOGITS);
-    let (photos, classes) = (dataset.training_count(), dataset.classes.len());
-    if let Some(file) = LogitFile::open(&path, photos, classes)? {
-        return Ok(Some(file));
-    }
-    context.reporter().log(&format!("computing the logits of the teacher for {photos} photos"))?;
-    context.reporter().show(DisplayEvent::PhotosStarted { task: PhotoTask::TeacherLogits, count: photos });
-    let engine = TeacherEngine::prepare(teacher, device.name, 1)?;
-    // The images of all epochs are those of the first one.
-    let sample_loader = SampleLoader::for_training(dataset, recipe, &metadata.preprocessing, 1);
-    let loader = DataLoader::new(sample_loader, sequential_batches(photos, BATCH), threads.clone());
-    let file = LogitFile::compute(&path, photos, classes, &engine, loader, |count, skipped| {
-        ensure!(!interrupt.is_raised(), "interrupted while the logits of the teacher were computed");
-        context.reporter().report_skipped(skipped)?;
-        context.reporter().show(DisplayEvent::PhotosDone(count));
-        Ok(())
-    })?;
-    context.reporter().show(DisplayEvent::PhotosEnded);
-    Ok(Some(file))
 }
 
 /// Returns the weight of each class, or `None` if all have the same.

@@ -16,6 +16,7 @@ mod run_folder;
 mod save_request;
 mod schedule;
 mod state;
+mod teacher_predictions;
 mod tensorboard;
 
 pub use display::open_display;

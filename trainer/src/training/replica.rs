@@ -6,15 +6,14 @@ use super::metric_accumulator::{MetricAccumulator, MetricSummary};
 use super::reporter::{Reporter, STEPS_PER_RECORD};
 use super::run_folder::{BEST, LAST};
 use super::state::{BestEpoch, TrainingPosition, TrainingState};
+use super::teacher_predictions::TeacherPredictions;
 use crate::data::{DataLoader, EpochItem, SampleLoader, sequential_batches, shuffled_batches, strided_part};
-use crate::distillation::{LogitFile, TeacherEngine};
 use crate::evaluation::{EvaluationSums, classify_samples};
-use crate::learning::{DeferredMetrics, Learner, LearnerInput, MixingPlan, NOT_FINITE, StepOutcome};
+use crate::learning::{DeferredMetrics, Learner, LearnerInput, NOT_FINITE, StepOutcome};
 use crate::replicas::Collective;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::{Device, Engine, EngineError, EngineOptions};
-use model::preprocess::ImageBatch;
 use parking_lot::MutexGuard;
 use serde_json::json;
 use std::collections::VecDeque;
@@ -335,24 +334,6 @@ struct SubmittedStep {
     /// Time that the step waited for photos.
     wait_time: Duration,
     metrics: DeferredMetrics,
-}
-
-/// Source of the predictions that a student learns.
-pub enum TeacherPredictions<'a> {
-    /// The teacher, which is run on each batch.
-    Engine(TeacherEngine),
-    /// A file, if images are the same in all epochs.
-    File(&'a LogitFile),
-}
-
-impl TeacherPredictions<'_> {
-    /// Returns the logits for the images of these items, mixed by `plan`.
-    fn logits(&self, items: &[EpochItem], images: &ImageBatch, plan: &MixingPlan) -> Result<Vec<f32>> {
-        match self {
-            TeacherPredictions::Engine(engine) => engine.logits(images, plan),
-            TeacherPredictions::File(file) => file.logits(items),
-        }
-    }
 }
 
 /// The inputs of a replica's steps, one part of a batch after the other.

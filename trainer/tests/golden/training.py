@@ -26,6 +26,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 FILE = Path(__file__).with_suffix(".json")
 STEPS, BATCH, SIDE, CLASSES = 20, 32, 64, 10
 FIRST_SEED = 1000
+FIRST_TEACHER_SEED = 5000
+TEACHER_SCALE = np.float32(4)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VALUES = 32
 DIGITS = 9
@@ -63,6 +65,7 @@ CONFIGURATIONS = {
     "ema": SGD | {"ema-decay": 0.9},
     "accumulation": SGD | {"accumulate": 2},
     "clip": SGD | {"clip-norm": 1.0},
+    "distillation": SGD | SMOOTHING | {"distillation-temperature": 4.0, "distillation-weight": 0.7, "accumulate": 2},
 }
 
 
@@ -180,6 +183,19 @@ def batch(step, dtype):
     return torch.from_numpy(images.transpose(0, 3, 1, 2)).to(dtype).contiguous(), classes
 
 
+def teacher_logits(step, dtype):
+    """Returns the logits of a teacher for the images of a step."""
+    logits = TEACHER_SCALE * uniform(FIRST_TEACHER_SEED + step, BATCH * CLASSES)
+    return torch.from_numpy(logits.reshape(BATCH, CLASSES)).to(dtype)
+
+
+def divergence(logits, teacher, temperature):
+    """Returns the loss of Hinton et al., 2015."""
+    student = functional.log_softmax(logits / temperature, dim=1)
+    teacher = functional.softmax(teacher / temperature, dim=1)
+    return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean")
+
+
 def train(settings, dtype):
     """Returns losses, gradient norms before clipping, and the final tensors."""
     network = ResNet().to(dtype).train()
@@ -197,7 +213,13 @@ def train(settings, dtype):
         optimiser.zero_grad()
         loss = 0
         for part in range(parts):
-            part_loss = criterion(network(images[part::parts]), classes[part::parts]) / parts
+            logits = network(images[part::parts])
+            part_loss = criterion(logits, classes[part::parts])
+            if weight := settings.get("distillation-weight"):
+                teacher = teacher_logits(step, dtype)[part::parts]
+                soft_loss = divergence(logits, teacher, settings["distillation-temperature"])
+                part_loss = weight * soft_loss + (1 - weight) * part_loss
+            part_loss = part_loss / parts
             part_loss.backward()
             loss += part_loss.item()
         norms.append(nn.utils.clip_grad_norm_(network.parameters(), settings.get("clip-norm", float("inf"))).item())
