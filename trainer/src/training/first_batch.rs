@@ -218,9 +218,8 @@ mod tests {
     #[test]
     fn targets_name_both_classes_of_mixed_images() {
         let classes = ["ants", "bees"].map(str::to_owned);
-        let text = |shares: [(usize, f64); 2]| {
-            Target::new(shares.map(|(class, share)| (Some(class), share))).text(&classes)
-        };
+        let text =
+            |shares: [(usize, f64); 2]| Target::new(shares.map(|(class, share)| (Some(class), share))).text(&classes);
         assert_eq!(text([(0, 0.734), (1, 0.266)]), "ants 73 % + bees 27 %");
         assert_eq!(text([(0, 1.0), (1, 0.0)]), "ants");
         assert_eq!(text([(0, 0.001), (1, 0.999)]), "bees");
