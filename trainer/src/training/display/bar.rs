@@ -6,7 +6,7 @@ use super::event::{Display, DisplayEvent, LineKind};
 use super::run_progress::RunProgress;
 use crate::console;
 use crate::training::interrupt::StopRequest;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
 
 /// Shortest time between two updates, so that fast steps are not delayed.
@@ -32,7 +32,7 @@ impl BarDisplay {
     }
 
     fn update(&mut self, now: Instant) {
-        let template = BarText::new(&self.progress, self.terminal.width().into(), now).template();
+        let template = BarText::new(&self.progress, self.terminal.text_width(), now).template();
         let (done, count) = match &self.progress.task {
             Some(task) => (task.done, task.count),
             None => (self.progress.steps_done(), self.progress.steps()),

@@ -4,11 +4,11 @@ use console::Term;
 use indicatif::TermLike;
 use std::io;
 
-/// Number of columns that stay free on the right. The cursor waits there, and the terminal echoes `^C` there. If `^C` was
-/// continued on the next line, the lines of the bar would not be erased completely.
+/// Number of columns to the right of the text that stay free. The cursor waits there, and the terminal echoes `^C` there. If
+/// `^C` was continued on the next line, the lines of the bar would not be erased completely.
 const FREE_COLUMNS: u16 = 3;
 
-/// stderr without its last columns.
+/// stderr, on which the cursor is moved from the end of the last line, where indicatif leaves it, to the free columns.
 #[derive(Clone, Debug)]
 pub struct BarTerminal(Term);
 
@@ -16,11 +16,16 @@ impl BarTerminal {
     pub fn new() -> Self {
         BarTerminal(Term::buffered_stderr())
     }
+
+    /// Returns the number of columns for text.
+    pub fn text_width(&self) -> usize {
+        self.width().saturating_sub(FREE_COLUMNS).into()
+    }
 }
 
 impl TermLike for BarTerminal {
     fn width(&self) -> u16 {
-        TermLike::width(&self.0).saturating_sub(FREE_COLUMNS)
+        TermLike::width(&self.0)
     }
 
     fn height(&self) -> u16 {
@@ -55,7 +60,9 @@ impl TermLike for BarTerminal {
         self.0.clear_line()
     }
 
+    /// Ends the drawing of the bar.
     fn flush(&self) -> io::Result<()> {
+        self.0.move_cursor_left(usize::from(FREE_COLUMNS) - 1)?;
         self.0.flush()
     }
 }
