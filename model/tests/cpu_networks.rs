@@ -4,7 +4,7 @@
 mod common;
 
 use common::instruction_sets::{assert_sets_agree, plan, prepare, scalar, vector_sets};
-use common::{architectures_with_all_layers, images, normalised, relative_difference, run};
+use common::{architectures_with_all_layers, images, normalised, pruned, relative_difference, run};
 use model::architecture::Architecture;
 use model::engine::cpu::InstructionSet;
 use model::engine::{Device, Engine, EngineError, EngineOptions, Input, Normalised, Output, Precision};
@@ -27,6 +27,12 @@ fn instruction_sets_agree_on_odd_sides_and_class_counts() {
     }
 }
 
+#[test]
+fn instruction_sets_agree_on_pruned_networks() {
+    assert_sets_agree(pruned("resnet18", 33), &[[2, 64, 64], [1, 224, 224]]);
+    assert_sets_agree(pruned("resnet50", 10), &[[3, 65, 97]]);
+}
+
 /// With these sides, layers are split into many tasks, and into several blocks and rounds of tiles.
 #[test]
 fn instruction_sets_agree_on_large_images_in_bottlenecks() {
@@ -40,8 +46,10 @@ fn instruction_sets_agree_on_large_images_in_bottlenecks() {
 /// packing of pairs would make them differ far more.
 #[test]
 fn bf16_is_near_f32_and_instruction_sets_agree() {
-    for (name, shape) in [("resnet18", [1, 224, 224]), ("resnet50", [2, 65, 97]), ("resnext50_32x4d", [2, 64, 64])] {
-        let (plan, input) = (plan(Architecture::new(name, 33).unwrap()), images(shape));
+    let unpruned = [("resnet18", [1, 224, 224]), ("resnet50", [2, 65, 97]), ("resnext50_32x4d", [2, 64, 64])];
+    let unpruned = unpruned.map(|(name, shape)| (Architecture::new(name, 33).unwrap(), shape));
+    for (name, shape) in unpruned.into_iter().chain([(pruned("resnet18", 33), [2, 97, 64])]) {
+        let (plan, input) = (plan(name), images(shape));
         let engine = |threads, set, precision| prepare(plan.clone(), threads, set, precision);
         let f32_output = run(&engine(2, scalar(), Precision::F32), &input);
         let reference = run(&engine(2, scalar(), Precision::Bf16), &input);

@@ -5,7 +5,7 @@ mod common;
 
 use burn::module::Module;
 use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
-use common::{architectures_with_all_layers, relative_difference};
+use common::{architectures_with_all_layers, pruned, relative_difference};
 use model::architecture::{Architecture, Stem, TensorKind};
 use model::engine::{Device, Engine, Input, Normalised};
 use model::network::{Initialisation, ResNet};
@@ -54,6 +54,14 @@ fn assert_agreement(architecture: Architecture, shape: [usize; 3], devices: &[De
             assert!(difference < 1e-4, "{architecture} on {device}: {:?} differs by {difference}", activation.tap);
         }
     }
+}
+
+#[test]
+fn pruned_networks_agree_on_every_engine() {
+    for (name, shape) in [("resnet18", [3, 64, 75]), ("resnet50", [1, 97, 64]), ("resnext50_32x4d", [1, 64, 64])] {
+        assert_agreement(pruned(name, 10), shape, &devices());
+    }
+    assert_agreement(Architecture { stem: Stem::Small, ..pruned("resnet18", 10) }, [2, 32, 29], &devices());
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod common;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use common::architectures_with_all_layers;
+use common::{architectures_with_all_layers, pruned};
 use model::architecture::{Architecture, Stem, TensorKind};
 use model::checkpoint::{Checkpoint, Metadata};
 use model::engine::cpu::InstructionSet;
@@ -178,6 +178,14 @@ fn every_instruction_set_matches_burn() {
         assert_matches_burn(Architecture::new("resnet18", 10).unwrap(), [2, 45, 64], set);
         assert_matches_burn(Architecture::new("resnext50_32x4d", 10).unwrap(), [1, 33, 33], set);
     }
+}
+
+#[test]
+fn pruned_networks_match_burn() {
+    for set in InstructionSet::available() {
+        assert_matches_burn(pruned("resnet18", 10), [2, 45, 64], set);
+    }
+    assert_matches_burn(pruned("resnet50", 10), [3, 64, 64], InstructionSet::best());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The layers of stem and stages that the table of architectures describes, in order.
 
-use super::{Architecture, Block, Stem, StridePlacement, Variant};
+use super::{Architecture, Block, ChannelGroup, Stem, StridePlacement, Variant, Widths};
 
 /// Number of planes of the four stages.
-const PLANES: [usize; 4] = [64, 128, 256, 512];
+pub(super) const PLANES: [usize; 4] = [64, 128, 256, 512];
 
 /// A convolution without bias, followed by a batch norm. Kernels and strides are square.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,22 @@ pub struct ResidualBlock {
     pub downsample: Option<Convolution>,
 }
 
+impl Variant {
+    /// Returns whether the first block of a stage, counted from 0, has a projection: whether it changes the resolution, or,
+    /// before pruning, the number of channels.
+    pub(super) fn projects(&self, stage: usize) -> bool {
+        stage > 0 || self.block.expansion() > 1
+    }
+
+    /// Returns the number of channels between the convolutions of a block with a number of planes, before pruning.
+    pub(super) fn inner_width(&self, planes: usize) -> usize {
+        match self.block {
+            Block::Basic => planes,
+            Block::Bottleneck => planes * self.width_per_group / 64 * self.groups,
+        }
+    }
+}
+
 impl Architecture {
     /// Returns the layers before `layer1`.
     pub fn stem(&self) -> StemLayers {
@@ -80,55 +96,56 @@ impl Architecture {
             Stem::Imagenet | Stem::ImagenetStride1 => Some(MaxPool { kernel: 3, stride: 2, padding: 1 }),
             Stem::Small => None,
         };
-        StemLayers { convolution: convolution("", "conv1", "bn1", 3, PLANES[0], kernel, stride, 1), max_pool }
+        let channels = self.widths().get(ChannelGroup::Stem);
+        StemLayers { convolution: convolution("", "conv1", "bn1", 3, channels, kernel, stride, 1), max_pool }
     }
 
     /// Returns the blocks of the four stages, torchvision's `layer1` to `layer4`.
     pub fn stages(&self) -> [Vec<ResidualBlock>; 4] {
-        let mut in_channels = PLANES[0];
+        let widths = self.widths();
+        let mut in_channels = widths.get(ChannelGroup::Stem);
         std::array::from_fn(|stage| {
             (0..self.variant.depths[stage])
                 .map(|index| {
-                    let stride = if stage > 0 && index == 0 { 2 } else { 1 };
-                    let name = format!("layer{}.{index}", stage + 1);
-                    let block = self.block(name, in_channels, PLANES[stage], stride);
-                    in_channels = PLANES[stage] * self.variant.block.expansion();
+                    let block = self.block(&widths, stage, index, in_channels);
+                    in_channels = widths.get(ChannelGroup::Stage(stage));
                     block
                 })
                 .collect()
         })
     }
 
-    fn block(&self, name: String, in_channels: usize, planes: usize, stride: usize) -> ResidualBlock {
-        let Variant { block, groups, width_per_group, .. } = *self.variant;
+    fn block(&self, widths: &Widths, stage: usize, index: usize, in_channels: usize) -> ResidualBlock {
+        let name = format!("layer{}.{index}", stage + 1);
         let prefix = format!("{name}.");
-        let out_channels = planes * block.expansion();
-        let convolutions = match block {
+        let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+        let inner = |convolution| widths.get(ChannelGroup::Inner { stage, block: index, convolution });
+        let out_channels = widths.get(ChannelGroup::Stage(stage));
+        let convolutions = match self.variant.block {
             Block::Basic => vec![
-                convolution(&prefix, "conv1", "bn1", in_channels, planes, 3, stride, 1),
-                convolution(&prefix, "conv2", "bn2", planes, planes, 3, 1, 1),
+                convolution(&prefix, "conv1", "bn1", in_channels, inner(0), 3, stride, 1),
+                convolution(&prefix, "conv2", "bn2", inner(0), out_channels, 3, 1, 1),
             ],
             Block::Bottleneck => {
-                let width = planes * width_per_group / 64 * groups;
                 let (first, middle) = match self.stride_placement {
                     StridePlacement::Middle => (1, stride),
                     StridePlacement::First => (stride, 1),
                 };
                 vec![
-                    convolution(&prefix, "conv1", "bn1", in_channels, width, 1, first, 1),
-                    convolution(&prefix, "conv2", "bn2", width, width, 3, middle, groups),
-                    convolution(&prefix, "conv3", "bn3", width, out_channels, 1, 1, 1),
+                    convolution(&prefix, "conv1", "bn1", in_channels, inner(0), 1, first, 1),
+                    convolution(&prefix, "conv2", "bn2", inner(0), inner(1), 3, middle, self.variant.groups),
+                    convolution(&prefix, "conv3", "bn3", inner(1), out_channels, 1, 1, 1),
                 ]
             }
         };
-        let downsample = (stride != 1 || in_channels != out_channels)
+        let downsample = (index == 0 && self.variant.projects(stage))
             .then(|| convolution(&prefix, "downsample.0", "downsample.1", in_channels, out_channels, 1, stride, 1));
         ResidualBlock { name, convolutions, downsample }
     }
 
     /// Returns the number of inputs of the classifier, which are the channels of the last stage.
     pub fn features(&self) -> usize {
-        PLANES[3] * self.variant.block.expansion()
+        self.widths().get(ChannelGroup::Stage(3))
     }
 
     /// Returns all convolutions of the network, each with its batch norm, in torchvision's order.

@@ -4,15 +4,20 @@
 //! [`Architecture::stem`] and [`Architecture::stages`] return; there is no second list of layers. Names and numbers
 //! follow torchvision's `resnet.py`.
 
+mod channel_groups;
 mod layers;
 mod modules;
 mod tensors;
+mod widths;
 
+pub use channel_groups::{ChannelGroup, ConvolutionChannels};
 pub use layers::{Convolution, MaxPool, ResidualBlock, StemLayers};
 pub use tensors::{TensorKind, TensorSpec};
+pub use widths::Widths;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use widths::WidthsRecord;
 
 /// The two residual blocks of He et al. (2015), <https://arxiv.org/abs/1512.03385>.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +106,7 @@ pub enum StridePlacement {
 /// Suffix of the names of architectures with [`StridePlacement::First`].
 const V1_SUFFIX: &str = "_v1";
 
-/// A variant with its stem and its number of classes, which determine the shapes of all tensors.
+/// A variant with its stem, its number of classes and its widths, which determine the shapes of all tensors.
 ///
 /// ```
 /// use model::architecture::Architecture;
@@ -119,6 +124,8 @@ pub struct Architecture {
     pub stride_placement: StridePlacement,
     pub stem: Stem,
     pub classes: usize,
+    /// Numbers of channels of a pruned network, which [`Architecture::with_widths`] sets; `None` for those of the variant.
+    pub widths: Option<Widths>,
 }
 
 /// The serialised form of an [`Architecture`] in a checkpoint's metadata.
@@ -128,11 +135,15 @@ struct ArchitectureRecord {
     #[serde(default)]
     stem: Stem,
     classes: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    widths: Option<WidthsRecord>,
 }
 
 impl From<Architecture> for ArchitectureRecord {
     fn from(architecture: Architecture) -> Self {
-        ArchitectureRecord { name: architecture.name(), stem: architecture.stem, classes: architecture.classes }
+        let Architecture { variant, stem, classes, widths, .. } = architecture;
+        let widths = widths.map(|widths| widths.to_record(variant));
+        ArchitectureRecord { name: architecture.name(), stem, classes, widths }
     }
 }
 
@@ -140,17 +151,32 @@ impl TryFrom<ArchitectureRecord> for Architecture {
     type Error = ArchitectureError;
 
     fn try_from(record: ArchitectureRecord) -> Result<Self, ArchitectureError> {
-        Ok(Architecture { stem: record.stem, ..Architecture::new(&record.name, record.classes)? })
+        let architecture = Architecture { stem: record.stem, ..Architecture::new(&record.name, record.classes)? };
+        match record.widths {
+            Some(widths) => architecture.with_widths(Widths::from_record(widths, architecture.variant)?),
+            None => Ok(architecture),
+        }
     }
 }
 
-/// Error of creating an architecture from an unknown name or an invalid number of classes.
+/// Error of creating an architecture from an unknown name, an invalid number of classes or invalid widths.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ArchitectureError {
     #[error("unknown architecture {0:?}; known are {known}", known = Architecture::names().join(", "))]
     UnknownName(String),
     #[error("invalid number of classes {0}: must be from 1 to {max}", max = Architecture::MAX_CLASSES)]
     Classes(usize),
+    #[error(
+        "invalid width {found} of {group}: must be a multiple of {multiple}, and at most {max}",
+        multiple = Widths::MULTIPLE
+    )]
+    InvalidWidth { group: ChannelGroup, found: usize, max: usize },
+    #[error("invalid widths: {found} widths inside blocks, but the network needs {expected}")]
+    WidthCount { found: usize, expected: usize },
+    #[error("invalid widths: conv1 has {stem} channels, and layer1, to which they are added, has {stage}")]
+    TiedWidths { stem: usize, stage: usize },
+    #[error("invalid width {found}: {group} must be {expected}, because its channels form groups")]
+    GroupedWidth { group: ChannelGroup, found: usize, expected: usize },
 }
 
 impl Architecture {
@@ -176,7 +202,7 @@ impl Architecture {
         if stride_placement == StridePlacement::First && variant.block == Block::Basic {
             return Err(unknown());
         }
-        Ok(Architecture { variant, stride_placement, stem: Stem::Imagenet, classes })
+        Ok(Architecture { variant, stride_placement, stem: Stem::Imagenet, classes, widths: None })
     }
 
     /// Returns the name that [`Architecture::new`] accepts.
@@ -195,9 +221,10 @@ impl Architecture {
     }
 }
 
+/// Formats the name, preceded by "pruned" if channels have been removed.
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())
+        write!(f, "{}{}", if self.is_pruned() { "pruned " } else { "" }, self.name())
     }
 }
 
@@ -211,6 +238,28 @@ mod tests {
             let architecture = Architecture { stem: Stem::Small, ..Architecture::new(&name, 10).unwrap() };
             let json = serde_json::to_string(&architecture).unwrap();
             assert_eq!(serde_json::from_str::<Architecture>(&json).unwrap(), architecture, "{json}");
+        }
+    }
+
+    #[test]
+    fn widths_round_trip_through_json_and_are_checked() {
+        let architecture = Architecture::new("resnet50", 10).unwrap();
+        let mut widths = architecture.widths();
+        widths.set(ChannelGroup::Stem, 48);
+        widths.set(ChannelGroup::Inner { stage: 3, block: 2, convolution: 1 }, 32);
+        let pruned = architecture.with_widths(widths).unwrap();
+        let json = serde_json::to_string(&pruned).unwrap();
+        assert_eq!(serde_json::from_str::<Architecture>(&json).unwrap(), pruned, "{json}");
+        assert_eq!((pruned.name(), pruned.to_string()), ("resnet50".to_owned(), "pruned resnet50".to_owned()));
+        for (from, to, expected) in [
+            (r#""stem":48"#, r#""stem":70000"#, "invalid width 70000 of conv1"),
+            (r#",32]"#, r#",40]"#, "invalid width 40 of layer4.2.conv2"),
+            (r#",32]"#, r#"]"#, "31 widths inside blocks, but the network needs 32"),
+            (r#",32]"#, r#",32],"heads":8"#, "unknown field `heads`"),
+        ] {
+            assert!(json.contains(from), "{json}");
+            let error = serde_json::from_str::<Architecture>(&json.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 

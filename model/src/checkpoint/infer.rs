@@ -1,7 +1,7 @@
 //! Inference of the architecture from the shapes of the tensors, and comparison of the shapes with an architecture.
 
 use super::CheckpointError;
-use crate::architecture::{Architecture, Stem, StridePlacement, VARIANTS};
+use crate::architecture::{Architecture, ChannelGroup, Stem, VARIANTS};
 use std::collections::BTreeMap;
 
 /// Shapes of tensors by torchvision's names.
@@ -21,8 +21,8 @@ pub(super) fn check_shapes(architecture: &Architecture, shapes: &TensorShapes) -
     }
 }
 
-/// Returns the architecture that has exactly these tensors. Shapes do not reveal strides: a 7x7 stem is assumed to have
-/// torchvision's stride of 2, a bottleneck to be v1.5.
+/// Returns the architecture that has exactly these tensors, pruned only if no other has them. Shapes do not reveal strides: a
+/// 7x7 stem is assumed to have torchvision's stride of 2, a bottleneck to be v1.5.
 pub(super) fn infer_architecture(shapes: &TensorShapes) -> Result<Architecture, CheckpointError> {
     // A file without a classifier is compared as if it had 1000 classes, so that the error names the missing tensor.
     let classes = shapes.get("fc.weight").and_then(|shape| shape.first()).map_or(1000, |classes| *classes);
@@ -30,7 +30,7 @@ pub(super) fn infer_architecture(shapes: &TensorShapes) -> Result<Architecture, 
     let mut closest = None;
     for variant in &VARIANTS {
         for stem in [Stem::Imagenet, Stem::Small] {
-            let candidate = Architecture { variant, stem, stride_placement: StridePlacement::Middle, ..resnet18 };
+            let candidate = Architecture { variant, stem, ..resnet18 };
             let (count, first) = differences(&candidate, shapes);
             let Some(first) = first else { return Ok(candidate) };
             if closest.as_ref().is_none_or(|(fewest, _)| count < *fewest) {
@@ -38,8 +38,32 @@ pub(super) fn infer_architecture(shapes: &TensorShapes) -> Result<Architecture, 
             }
         }
     }
+    if let Some(pruned) = VARIANTS.iter().find_map(|variant| {
+        [Stem::Imagenet, Stem::Small]
+            .into_iter()
+            .find_map(|stem| pruned(Architecture { variant, stem, ..resnet18 }, shapes))
+    }) {
+        return Ok(pruned);
+    }
     let (_, reason) = closest.expect("the table of variants is not empty");
     Err(CheckpointError::UnknownArchitecture { reason: Box::new(reason) })
+}
+
+/// Returns the architecture with the widths that the shapes of its convolutions have, if it has exactly these tensors.
+fn pruned(architecture: Architecture, shapes: &TensorShapes) -> Option<Architecture> {
+    let mut widths = architecture.widths();
+    for (layer, channels) in architecture.convolutions().iter().zip(architecture.convolution_channels()) {
+        let width = *shapes.get(&format!("{}.weight", layer.name))?.first()?;
+        if width > layer.out_channels {
+            return None;
+        }
+        widths.set(channels.output, width);
+        if channels.input.is_none() {
+            widths.set(ChannelGroup::Stem, width);
+        }
+    }
+    let pruned = architecture.with_widths(widths).ok()?;
+    differences(&pruned, shapes).1.is_none().then_some(pruned)
 }
 
 /// Returns the number of tensors that differ, and the first difference: a missing tensor, a wrong shape, or an
@@ -52,7 +76,7 @@ fn differences(architecture: &Architecture, shapes: &TensorShapes) -> (usize, Op
         present += usize::from(found.is_some());
         if found != Some(&spec.shape) {
             count += 1;
-            let (name, expected, architecture) = (spec.name.clone(), spec.shape.clone(), architecture.name());
+            let (name, expected, architecture) = (spec.name.clone(), spec.shape.clone(), architecture.to_string());
             first.get_or_insert_with(|| match found {
                 None => CheckpointError::MissingTensor { name, architecture },
                 Some(found) => CheckpointError::WrongShape { name, found: found.clone(), expected, architecture },
@@ -63,7 +87,7 @@ fn differences(architecture: &Architecture, shapes: &TensorShapes) -> (usize, Op
     if unexpected > 0 && first.is_none() {
         let known = |name: &&String| tensors.iter().any(|spec| spec.name == **name);
         let name = shapes.keys().find(|name| !known(name)).expect("there are more tensors than known names").clone();
-        first = Some(CheckpointError::UnexpectedTensor { name, architecture: architecture.name() });
+        first = Some(CheckpointError::UnexpectedTensor { name, architecture: architecture.to_string() });
     }
     (count + unexpected, first)
 }
@@ -84,6 +108,25 @@ mod tests {
                 let architecture = Architecture { stem, ..Architecture::new(variant.name, classes).unwrap() };
                 assert_eq!(infer_architecture(&shapes(&architecture)).unwrap(), architecture);
             }
+        }
+    }
+
+    #[test]
+    fn widths_are_inferred_if_no_unpruned_architecture_matches() {
+        for (name, stem) in [("resnet18", Stem::Imagenet), ("resnet34", Stem::Small), ("resnet101", Stem::Imagenet)] {
+            let architecture = Architecture { stem, ..Architecture::new(name, 10).unwrap() };
+            let mut widths = architecture.widths();
+            for (index, group) in architecture.channel_groups().into_iter().enumerate() {
+                widths.set(group, widths.get(group) - 16 * (index % 3));
+            }
+            widths.set(ChannelGroup::Stage(0), widths.get(ChannelGroup::Stem));
+            let pruned = architecture.with_widths(widths).unwrap();
+            let mut shapes = shapes(&pruned);
+            assert_eq!(infer_architecture(&shapes).unwrap(), pruned, "{name}");
+            // One of the writers of a stage has another width than the others.
+            let writer = if name == "resnet101" { "layer2.1.conv3.weight" } else { "layer2.1.conv2.weight" };
+            shapes.get_mut(writer).unwrap()[0] -= 16;
+            assert!(matches!(infer_architecture(&shapes), Err(CheckpointError::UnknownArchitecture { .. })), "{name}");
         }
     }
 

@@ -66,12 +66,18 @@ impl Metadata {
     /// Parses the JSON document. The version is checked first, since the rest of an unknown version cannot be
     /// validated.
     pub(super) fn from_json(json: &str) -> Result<Self, CheckpointError> {
-        let document: Value = serde_json::from_str(json).map_err(CheckpointError::InvalidMetadata)?;
+        let mut document: Value = serde_json::from_str(json).map_err(CheckpointError::InvalidMetadata)?;
         let version = document.get("version").and_then(Value::as_u64).ok_or_else(|| {
             CheckpointError::InvalidMetadata(serde::de::Error::custom("`version` is missing, or not a number"))
         })?;
         if !(1..=u64::from(Self::NEWEST_VERSION)).contains(&version) {
             return Err(CheckpointError::MetadataVersion { found: version, newest: Self::NEWEST_VERSION });
+        }
+        // Version 1 ignores the fields of version 2.
+        if let Some(architecture) = document.get_mut("architecture").and_then(Value::as_object_mut)
+            && version == 1
+        {
+            architecture.remove("widths");
         }
         let mut metadata = Self::deserialize(&document).map_err(CheckpointError::InvalidMetadata)?;
         if version > 1 {
@@ -86,7 +92,7 @@ impl Metadata {
     fn read_version_2(&mut self, document: &Value) -> Result<(), CheckpointError> {
         const VERSION_1: [&str; 8] =
             ["version", "architecture", "classes", "labels", "preprocessing", "provenance", "recipe", "metrics"];
-        const ARCHITECTURE: [&str; 3] = ["name", "stem", "classes"];
+        const ARCHITECTURE: [&str; 4] = ["name", "stem", "classes", "widths"];
 
         for (name, value) in document.as_object().into_iter().flatten() {
             match name.as_str() {
@@ -104,7 +110,9 @@ impl Metadata {
 
     /// Returns the oldest version that has all fields that are present.
     fn required_version(&self) -> u32 {
-        if self.temperature.is_some() || self.rejection_threshold.is_some() { 2 } else { 1 }
+        let has_version_2 =
+            self.temperature.is_some() || self.rejection_threshold.is_some() || self.architecture.is_pruned();
+        if has_version_2 { 2 } else { 1 }
     }
 
     /// Returns the JSON document. Equal content gives equal text.

@@ -77,7 +77,7 @@ impl Checkpoint {
     /// value is not finite or a variance negative.
     pub fn new(metadata: Metadata, tensors: BTreeMap<String, Vec<f32>>) -> Result<Self, CheckpointError> {
         let metadata = metadata.validated()?;
-        let architecture = metadata.architecture.name();
+        let architecture = metadata.architecture.to_string();
         let mut tensors = tensors;
         let mut stored = BTreeMap::new();
         for TensorSpec { name, shape, .. } in metadata.architecture.tensors() {
@@ -171,14 +171,17 @@ impl Checkpoint {
         Ok(Checkpoint { metadata, architecture_inferred, tensors: self.tensors })
     }
 
-    /// Changes the architecture to another one with the same tensors, such as from `resnet50` to `resnet50_v1`. Stem
-    /// and classes stay.
+    /// Changes the architecture to another one with the same tensors, such as from `resnet50` to `resnet50_v1`. Stem,
+    /// classes and widths stay.
     ///
     /// # Errors
     /// Returns an error if the name is unknown, or if the architecture has other tensors.
     pub fn with_architecture(self, name: &str) -> Result<Self, CheckpointError> {
-        let Architecture { stem, classes, .. } = self.architecture();
-        let architecture = Architecture { stem, ..Architecture::new(name, classes)? };
+        let Architecture { stem, classes, widths, .. } = self.architecture();
+        let mut architecture = Architecture { stem, ..Architecture::new(name, classes)? };
+        if let Some(widths) = widths.filter(|_| architecture.variant == self.architecture().variant) {
+            architecture = architecture.with_widths(widths)?;
+        }
         let metadata = Metadata { architecture, ..self.metadata.clone() };
         Ok(Checkpoint { architecture_inferred: false, ..self.with_metadata(metadata)? })
     }

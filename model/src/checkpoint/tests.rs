@@ -1,7 +1,7 @@
 //! Tests of whole checkpoints: round trips, files that the crate `safetensors` reads and writes, and errors.
 
 use super::*;
-use crate::architecture::Stem;
+use crate::architecture::{ChannelGroup, Stem};
 use CheckpointError as E;
 use safetensors::{SafeTensors, tensor::TensorView};
 use std::sync::LazyLock;
@@ -220,7 +220,7 @@ fn unknown_fields_are_ignored_in_version_1_and_rejected_in_version_2() {
     let read = |json: &str| Checkpoint::from_bytes(&rewritten(&bytes, Some(json), |_, view| Some(view)));
     let version_1 = original.metadata().to_json().unwrap();
     let version_2 = calibrated().to_json().unwrap();
-    for (name, at) in [("smoothing", r#"{"version""#), ("widths", r#"{"name""#)] {
+    for (name, at) in [("smoothing", r#"{"version""#), ("depths", r#"{"name""#)] {
         let field = at.replacen('{', &format!(r#"{{"{name}":[1],"#), 1);
         assert_eq!(read(&version_1.replace(at, &field)).unwrap().metadata(), original.metadata());
         let error = read(&version_2.replace(at, &field)).unwrap_err();
@@ -232,6 +232,41 @@ fn unknown_fields_are_ignored_in_version_1_and_rejected_in_version_2() {
     let unknown = r#"{"temperature":"warm","rejection_threshold":7,"version""#;
     let ignored = read(&version_1.replace(r#"{"version""#, unknown)).unwrap();
     assert_eq!(ignored.metadata(), original.metadata(), "version 1 does not have the fields of version 2");
+}
+
+#[test]
+fn widths_are_a_field_of_version_2() {
+    let architecture = Architecture { stem: Stem::Small, ..Architecture::new("resnet18", 3).unwrap() };
+    let mut widths = architecture.widths();
+    widths.set(ChannelGroup::Inner { stage: 3, block: 1, convolution: 0 }, 64);
+    let pruned = crate::random::checkpoint(architecture.with_widths(widths).unwrap());
+    assert_eq!(pruned.metadata().version, 2);
+    let bytes = pruned.to_bytes();
+    let read = Checkpoint::from_bytes(&bytes).unwrap();
+    assert_eq!(read.metadata(), pruned.metadata());
+    assert_eq!(read.to_bytes(), bytes);
+    assert_eq!(read.clone().with_architecture("resnet18").unwrap().architecture(), pruned.architecture());
+    assert!(read.with_architecture("resnet34").is_err());
+
+    let json = pruned.metadata().to_json().unwrap();
+    let with = |json: &str| Checkpoint::from_bytes(&rewritten(&bytes, Some(json), |_, view| Some(view)));
+    let ignored = with(&json.replace(r#"{"version":2"#, r#"{"version":1"#)).unwrap_err();
+    assert!(ignored.to_string().contains("but resnet18 needs"), "version 1 has no widths: {ignored}");
+    let (original, int8_bytes) = int8();
+    let malformed = original.metadata().to_json().unwrap().replace(r#"{"name""#, r#"{"widths":[1],"name""#);
+    let ignored = Checkpoint::from_bytes(&rewritten(&int8_bytes, Some(&malformed), |_, view| Some(view))).unwrap();
+    assert_eq!(ignored.metadata(), original.metadata());
+    let other = with(&json.replace(",64]", ",80]")).unwrap_err().to_string();
+    assert!(other.contains("but pruned resnet18 needs [80"), "{other}");
+    let invalid = with(&json.replace(",64]", ",65]")).unwrap_err().to_string();
+    assert!(
+        invalid.contains("invalid width 65 of layer4.1.conv1: must be a multiple of 16, and at most 512"),
+        "{invalid}"
+    );
+
+    let without = rewritten(&bytes, None, |_, view| Some(view));
+    let inferred = Checkpoint::from_bytes(&without).unwrap();
+    assert_eq!(inferred.architecture(), pruned.architecture());
 }
 
 #[test]

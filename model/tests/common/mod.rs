@@ -3,7 +3,7 @@
 
 pub mod instruction_sets;
 
-use model::architecture::{Architecture, Convolution};
+use model::architecture::{Architecture, ChannelGroup, Convolution, Widths};
 use model::engine::{Engine, Input, Normalised, Output};
 use model::plan::Tap;
 use model::preprocess::ImageBatch;
@@ -71,4 +71,18 @@ pub fn architectures_with_all_layers(classes: usize) -> Vec<Architecture> {
         layers.len() > known
     });
     architectures
+}
+
+/// Returns an architecture with fewer channels in every group: odd and even numbers of blocks, down to a single one.
+pub fn pruned(name: &str, classes: usize) -> Architecture {
+    let architecture = Architecture::new(name, classes).unwrap();
+    let mut widths = architecture.widths();
+    for (index, group) in architecture.channel_groups().into_iter().enumerate() {
+        let blocks = widths.get(group) / Widths::MULTIPLE;
+        widths.set(group, [blocks / 2 + 1, blocks / 2, 1, 3][index % 4] * Widths::MULTIPLE);
+        if group == ChannelGroup::Stage(0) && !architecture.channel_groups().contains(&ChannelGroup::Stem) {
+            widths.set(ChannelGroup::Stem, widths.get(group));
+        }
+    }
+    architecture.with_widths(widths).unwrap()
 }

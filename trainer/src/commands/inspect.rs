@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use checkpoints::CheckpointSource;
 use clap::Args;
 use comfy_table::{ContentArrangement, Table};
+use model::architecture::{Architecture, Widths};
 use model::checkpoint::{Checkpoint, Metadata};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -99,6 +100,7 @@ impl<'a> FileReport<'a> {
         let mut rows = vec![
             ("file", format!("{}, {}", self.file, ByteSize(self.file_bytes).display().si())),
             ("architecture", format!("{architecture}, stem {stem}")),
+            ("channels", channels(architecture)),
             ("parameters", with_separators(self.parameters)),
             ("multiply-adds", format!("{:.3} G at {crop} x {crop}", self.multiply_adds as f64 / 1e9)),
             ("tensors", stored.collect::<Vec<_>>().join("; ")),
@@ -121,6 +123,8 @@ impl<'a> FileReport<'a> {
         rows.extend(recipe.iter().map(|value| ("recipe", value.to_string())));
         rows.extend(metrics.iter().map(|value| ("metrics", value.to_string())));
 
+        rows.retain(|(_, value)| !value.is_empty());
+
         /// Maximum width, in characters; longer texts are wrapped.
         const WIDTH: u16 = 110;
         let mut table = console::table();
@@ -128,6 +132,15 @@ impl<'a> FileReport<'a> {
         table.add_rows(rows.into_iter().map(|(name, value)| [name.to_owned(), value]));
         table
     }
+}
+
+/// Lists the numbers of channels that differ from those of the variant, or returns an empty string.
+fn channels(architecture: &Architecture) -> String {
+    let (widths, unpruned) = (architecture.widths(), Widths::of_variant(architecture.variant));
+    let groups = architecture.channel_groups().into_iter();
+    let pruned = groups.filter(|group| widths.get(*group) != unpruned.get(*group));
+    let pruned: Vec<_> = pruned.map(|group| format!("{group} {}/{}", widths.get(group), unpruned.get(group))).collect();
+    pruned.join(", ")
 }
 
 /// Returns the first names of a list, separated by commas.

@@ -164,7 +164,7 @@ fn checkpoint_results(candidates: &[Candidate], by_candidate: &[Vec<PhotoPredict
         CheckpointResult {
             name: candidate.name.clone(),
             file: candidate.file.clone(),
-            architecture: metadata.architecture.name(),
+            architecture: metadata.architecture.to_string(),
             parameters: metadata.architecture.parameter_count(),
             multiply_adds: metadata.architecture.multiply_adds(metadata.preprocessing.crop as usize),
             input_size: metadata.preprocessing.crop,

@@ -56,7 +56,8 @@ fn golden() -> Golden {
 /// Returns a network with one block per stage and 10 classes.
 pub fn small_checkpoint() -> Checkpoint {
     let (stride_placement, stem) = (StridePlacement::Middle, Stem::Imagenet);
-    random::checkpoint(Architecture { variant: &ONE_BLOCK_PER_STAGE, stride_placement, stem, classes: 10 })
+    let variant = &ONE_BLOCK_PER_STAGE;
+    random::checkpoint(Architecture { variant, stride_placement, stem, classes: 10, widths: None })
 }
 
 /// Returns the pixels of the images of a step, u8 RGB `[count, side, side, 3]`, and their classes.
