@@ -1,13 +1,13 @@
 """`make conformance`: third-party programs check that our server and trainer conform to specifications.
 
-    python conformance.py PROGRAMS [--only client|openapi|trainer|feature-maps] [--seconds N] [--seed N] [-- ARGUMENTS]
+    python conformance.py PROGRAMS [--only client|openapi|trainer|feature-maps|pruning] [--seconds N] [--seed N] [-- ARGUMENTS]
 
 `client` runs NVIDIA's `tritonclient` (test_*.py), a client of the Open Inference Protocol and Triton's extensions to
 it; `openapi` runs schemathesis, which generates valid and invalid requests from our OpenAPI document and checks every
 response against it. Each of them gets a new server. `trainer` reads the event files of training runs with TensorBoard
 (test_event_files.py), recomputes the figures of evaluations with scikit-learn (test_evaluation_files.py), and tries the progress
-bar in a terminal emulator (test_display.py). `feature-maps` compares the outputs of layers with PyTorch's (feature_maps.py); it runs only if
-`make bench` has installed PyTorch, which takes several GB.
+bar in a terminal emulator (test_display.py). `feature-maps` compares the outputs of layers with PyTorch's (feature_maps.py), and
+`pruning` pruned networks (pruning.py); they run only if `make bench` has installed PyTorch, which takes several GB.
 """
 
 import argparse
@@ -51,13 +51,21 @@ def run_schemathesis(programs, arguments, extra_arguments):
         return subprocess.run([*command, *extra_arguments], cwd=working_directory).returncode
 
 
-def run_feature_maps(programs, _, extra_arguments):
+def run_with_pytorch(script, programs, extra_arguments):
     python = programs.parent / "peers/venv/bin/python"
     if not python.exists():
         print(f"skipped: there is no PyTorch at {python}; `make bench` installs it")
         return 0
-    command = [python, "-B", HERE / "feature_maps.py", programs / "trainer"]
+    command = [python, "-B", HERE / script, programs / "trainer"]
     return subprocess.run([*command, *extra_arguments]).returncode
+
+
+def run_feature_maps(programs, _, extra_arguments):
+    return run_with_pytorch("feature_maps.py", programs, extra_arguments)
+
+
+def run_pruning(programs, _, extra_arguments):
+    return run_with_pytorch("pruning.py", programs, extra_arguments)
 
 
 SUITES = {
@@ -65,6 +73,7 @@ SUITES = {
     "openapi": run_schemathesis,
     "trainer": run_trainer_tests,
     "feature-maps": run_feature_maps,
+    "pruning": run_pruning,
 }
 
 

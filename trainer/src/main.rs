@@ -18,6 +18,7 @@ mod number_text;
 mod output_folder;
 mod photos;
 mod progress;
+mod pruning;
 mod recipe;
 mod replicas;
 mod report;
@@ -63,6 +64,8 @@ Examples:
     trainer fetch resnet50@torchvision
   Quantise a checkpoint to a quarter of its size, for a web page
     trainer convert resnet18.safetensors small.safetensors --dtype i8
+  Remove channels until the network needs half of the multiply-adds, and fine-tune it
+    trainer prune resnet18.safetensors --data photos --structured --macs 0.5 --epochs 10 --output pruned.safetensors
   Show the contents of a checkpoint
     trainer inspect small.safetensors
   Classify a photo

@@ -21,6 +21,7 @@ mod memory;
 mod pack;
 mod photo_grid;
 mod predict;
+mod prune;
 mod report;
 mod roofline;
 mod train;
@@ -43,6 +44,7 @@ pub enum Command {
     Doctor(doctor::Doctor),
     Pack(pack::Pack),
     Convert(convert::Convert),
+    Prune(prune::Prune),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
     Report(report::Report),
@@ -65,6 +67,7 @@ impl Command {
             Command::Doctor(arguments) => arguments.run(),
             Command::Pack(arguments) => arguments.run(),
             Command::Convert(arguments) => arguments.run(),
+            Command::Prune(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Predict(arguments) => arguments.run(),
             Command::Report(arguments) => arguments.run(),

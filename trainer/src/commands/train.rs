@@ -44,7 +44,7 @@ pub struct Train {
     /// Fraction of each class to hold out for validation, if the dataset has no val
     #[arg(long, value_name = "FRACTION", value_parser = fraction)]
     val_split: Option<f64>,
-    /// Recipe: cifar, distill, fast, finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
+    /// Recipe: cifar, distill, fast, finetune, prune-finetune, torchvision-v1, torchvision-v2, tutorial, or a TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "torchvision-v1")]
     recipe: String,
     /// Checkpoint to start from: a file, or one of the bundled checkpoints resnet18-imagenette and resnet50_v1-imagenet; its

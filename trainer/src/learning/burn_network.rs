@@ -100,6 +100,13 @@ impl TrainableNetwork for BurnNetwork {
         self.gradients = None;
     }
 
+    fn clear_gradients_of_zeros(&mut self) {
+        if let Some(gradients) = self.gradients.take() {
+            let masks = self.bucket_layout.nonzero_masks(&self.network);
+            self.gradients = Some(gradients.into_iter().zip(masks).map(|(bucket, mask)| bucket * mask).collect());
+        }
+    }
+
     fn running_statistics(&self) -> Option<Tensor<1>> {
         // If only the classifier is trained, no batch norm is run.
         let tensors = || flat_tensors(&self.network, TensorFilter::RunningStatistics);

@@ -7,9 +7,10 @@ use super::trainable_network::{AverageUpdate, LearnerInput, MicroBatch, Trainabl
 use crate::recipe::{Recipe, TrainingPrecision};
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor, TensorData};
+use model::architecture::TensorKind;
 use model::checkpoint::Checkpoint;
 use model::engine::{EngineError, Precision};
-use model::training::{TrainingNetwork, TrainingOptions};
+use model::training::{TensorRange, TrainingNetwork, TrainingOptions};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -110,6 +111,17 @@ impl TrainableNetwork for CpuNetwork {
 
     fn clear_gradients(&mut self) {
         self.network.gradients_mut().fill(0.0);
+    }
+
+    fn clear_gradients_of_zeros(&mut self) {
+        let layout = self.network.layout().clone();
+        let (parameters, gradients) = self.network.parameters_and_gradients();
+        let is_convolution = |tensor: &&TensorRange| tensor.kind == TensorKind::Matrix && tensor.name != "fc.weight";
+        for TensorRange { range, .. } in layout.parameters.iter().filter(is_convolution) {
+            let weights = &parameters[range.clone()];
+            let gradients = gradients[range.clone()].iter_mut().zip(weights);
+            gradients.filter(|(_, weight)| **weight == 0.0).for_each(|(gradient, _)| *gradient = 0.0);
+        }
     }
 
     fn running_statistics(&self) -> Option<Tensor<1>> {

@@ -66,6 +66,13 @@ impl BucketLayout {
         (0..self.bucket_sizes.len()).map(bucket).collect()
     }
 
+    /// Returns, for each gradient in the buckets, 0 if it is that of a weight of a convolution that is zero, otherwise 1.
+    pub fn nonzero_masks(&self, network: &ResNet) -> Vec<Tensor<1>> {
+        let mut visitor = NonzeroMasks { layout: self, next: 0, buckets: vec![Vec::new(); self.bucket_sizes.len()] };
+        network.visit(&mut visitor);
+        visitor.buckets.into_iter().map(|masks| Tensor::cat(masks, 0)).collect()
+    }
+
     /// Returns buckets of zeros, for a step without any images.
     pub fn zeros(&self, device: &Device) -> Vec<Tensor<1>> {
         self.bucket_sizes.iter().map(|&size| Tensor::zeros([size], device)).collect()
@@ -113,6 +120,24 @@ impl ModuleVisitor for FlattenGradients {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
             self.flat.push(gradient.reshape([-1]));
         }
+    }
+}
+
+/// Computes the masks of the visited parameters.
+struct NonzeroMasks<'a> {
+    layout: &'a BucketLayout,
+    next: usize,
+    buckets: Vec<Vec<Tensor<1>>>,
+}
+
+impl ModuleVisitor for NonzeroMasks<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(slice) = self.layout.slices.get(self.next).filter(|slice| slice.id == param.id) else { return };
+        self.next += 1;
+        let values = param.val().without_autodiff().reshape([-1]);
+        // Only the weights of convolutions have four dimensions.
+        let mask = if D == 4 { values.not_equal_elem(0.0).float() } else { values.ones_like() };
+        self.buckets[slice.bucket].push(mask);
     }
 }
 

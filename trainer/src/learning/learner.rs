@@ -27,6 +27,8 @@ pub struct Learner {
     steps: usize,
     loss: TrainingLoss,
     clip_norm: Option<f64>,
+    /// Whether weights of convolutions that are zero stay zero.
+    keep_zeros: bool,
 }
 
 /// State of a [`Learner`] that is saved in order to resume a run.
@@ -84,6 +86,7 @@ impl Learner {
             steps: 0,
             loss: TrainingLoss::new(recipe, class_weights),
             clip_norm: recipe.clip_norm,
+            keep_zeros: recipe.keep_zeros,
         })
     }
 
@@ -144,6 +147,9 @@ impl Learner {
     /// Applies an optimiser step, unless gradients overflowed, and returns whether it did. The gradients are sums,
     /// multiplied by the loss scale; division by `weight` gives the mean.
     fn apply(&mut self, weight: f64, learning_rate: f64) -> bool {
+        if self.keep_zeros {
+            self.network.clear_gradients_of_zeros();
+        }
         let mut factor = 1.0 / (weight * self.loss_scale.map_or(1.0, LossScale::factor));
         if self.loss_scale.is_some() || self.clip_norm.is_some() {
             let norm = self.network.gradient_norm(factor);
@@ -373,6 +379,67 @@ mod tests {
         assert!(parameters(&after.network).eq(parameters(&before.network)) && after.steps == 0);
         let factor = |state: &LearnerState| state.loss_scale.unwrap().factor();
         assert_eq!(factor(&after), factor(&before) / 2.0);
+    }
+
+    /// Returns a checkpoint in which every third weight of the convolutions is zero.
+    fn checkpoint_with_zeros() -> Checkpoint {
+        let checkpoint = small_checkpoint();
+        let metadata = checkpoint.metadata().clone();
+        let names = checkpoint.architecture().convolutions().into_iter().map(|layer| format!("{}.weight", layer.name));
+        let mut tensors = checkpoint.into_values();
+        for name in names {
+            tensors.get_mut(&name).unwrap().iter_mut().step_by(3).for_each(|weight| *weight = 0.0);
+        }
+        Checkpoint::new(metadata, tensors).unwrap()
+    }
+
+    /// Weight decay, momentum, clipping and the EMA all leave the zeros as they are, and a resumed learner continues with
+    /// the same bits.
+    #[test]
+    fn zeros_stay_and_a_resumed_learner_has_the_same_bits() {
+        let start = checkpoint_with_zeros();
+        let metadata = start.metadata().clone();
+        let collective = HostCollective::new(1).remove(0);
+        for (device, optimiser) in DEVICES.into_iter().flat_map(|device| {
+            let adamw = ["optimiser=adamw", "momentum=", "nesterov=false", "clip-norm=0.1", "ema-decay=0.5"];
+            [(device, vec!["weight-decay=0.1"]), (device, adamw.to_vec())]
+        }) {
+            let replica = replica_devices(device, None, None).unwrap().remove(0);
+            let create = |keep_zeros: &'static str| {
+                let recipe = Recipe::finetune_with(&[&optimiser[..], &[keep_zeros]].concat());
+                Learner::new(&start, &recipe, None, 0, &replica).unwrap()
+            };
+            let train = |learner: &mut Learner, steps: std::ops::Range<usize>| {
+                for step in steps {
+                    forward_backward_part(learner, &batch(step, BATCH, SIDE), 0, 1);
+                    learner.update(0.01, 0.0, &collective).unwrap();
+                }
+            };
+            let mut learner = create("keep-zeros=true");
+            train(&mut learner, 0..2);
+            let mut resumed = create("keep-zeros=true");
+            resumed.load_state(&metadata, learner.state().unwrap()).unwrap();
+            train(&mut learner, 2..STEPS);
+            train(&mut resumed, 2..STEPS);
+            let state = learner.state().unwrap();
+            assert!(resumed.state().unwrap() == state, "{device}, {optimiser:?}");
+            let mut free = create("keep-zeros=false");
+            train(&mut free, 0..STEPS);
+            let free = free.state().unwrap();
+            for layer in start.architecture().convolutions() {
+                let name = format!("{}.weight", layer.name);
+                let before = start.values(&name);
+                for tensors in [Some(&state.network), state.ema.as_ref()].into_iter().flatten() {
+                    let weights = tensors[&name].iter().zip(&before);
+                    assert!(
+                        weights.clone().all(|(after, before)| (*after == 0.0) == (*before == 0.0)),
+                        "{device}, {name}"
+                    );
+                    assert!(weights.clone().any(|(after, before)| after != before), "{device}, {name} is trained");
+                }
+                assert!(free.network[&name].iter().zip(&before).any(|(after, before)| *before == 0.0 && *after != 0.0));
+            }
+        }
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub trait TrainableNetwork: Send {
     /// Discards the gradients of the current step.
     fn clear_gradients(&mut self);
 
+    /// Sets the gradients of those weights of convolutions to zero that are zero themselves, so that a step does not change
+    /// them.
+    fn clear_gradients_of_zeros(&mut self);
+
     /// Returns all running statistics, one after the other, or `None` if training does not change them.
     fn running_statistics(&self) -> Option<Tensor<1>>;
 

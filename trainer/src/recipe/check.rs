@@ -79,6 +79,7 @@ impl Recipe {
         for (key, is_set) in [
             ("train-sizes", !self.train_sizes.is_empty()),
             ("gradient-checkpointing", self.gradient_checkpointing),
+            ("keep-zeros", self.keep_zeros),
             ("precision", self.precision != TrainingPrecision::F32),
             ("color-jitter", self.color_jitter.is_some()),
             ("auto-augment", self.auto_augment.is_some()),

@@ -24,6 +24,7 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("distill", include_str!("../../recipes/distill.toml")),
     ("fast", include_str!("../../recipes/fast.toml")),
     ("finetune", include_str!("../../recipes/finetune.toml")),
+    ("prune-finetune", include_str!("../../recipes/prune-finetune.toml")),
     ("torchvision-v1", include_str!("../../recipes/torchvision-v1.toml")),
     ("torchvision-v2", include_str!("../../recipes/torchvision-v2.toml")),
     ("tutorial", include_str!("../../recipes/tutorial.toml")),
@@ -117,6 +118,9 @@ pub struct Recipe {
     /// `torch.nn.utils.clip_grad_norm_`. Default: no clipping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Keep weights of convolutions at zero that are zero, as `trainer prune --unstructured` leaves them.
+    #[serde(default)]
+    pub keep_zeros: bool,
     /// Decay of an exponential moving average (EMA) of the weights. If set, the averaged weights are validated and
     /// saved.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -410,8 +414,10 @@ mod tests {
             let error = resolve(&changes).unwrap_err();
             assert!(error.contains(expected), "{changes:?}: {error}");
         }
+        let error = resolve(&["layers=head", "keep-zeros=true"]).unwrap_err();
+        assert!(error.contains("`keep-zeros` has no effect without `layers` = \"all\""), "{error}");
         let error = Recipe::resolve("fintune", &[]).unwrap_err().to_string();
-        assert!(error.contains("cifar, distill, fast, finetune, torchvision-v1"), "{error}");
+        assert!(error.contains("cifar, distill, fast, finetune, prune-finetune, torchvision-v1"), "{error}");
     }
 
     #[test]

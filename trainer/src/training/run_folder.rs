@@ -142,6 +142,11 @@ impl RunFolder {
         bail!("{} has no state to resume from; start a new run", folder.display())
     }
 
+    /// Returns whether this is the folder of a run that can be resumed.
+    pub fn has_state(folder: &Path) -> bool {
+        folder.join(SETUP).exists() && list_states(&folder.join(STATES)).is_ok_and(|states| !states.is_empty())
+    }
+
     /// Reads the setup of an existing run.
     ///
     /// # Errors
