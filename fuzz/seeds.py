@@ -258,6 +258,93 @@ def pickles():
     write_seed("pickle", "deep", b"]" * 60 + b"a" * 59 + b".")
 
 
+def varint(number):
+    number &= 2**64 - 1
+    encoded = bytearray()
+    while number >= 128:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    return bytes(encoded) + bytes([number])
+
+
+def field(number, value):
+    """A field of a protobuf message: an integer, or text or bytes."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def onnx_files():
+    """A ResNet-18 whose values are in a file that does not exist, since whole networks are too large, and parts of it."""
+
+    def attribute(name, value):
+        if isinstance(value, int):
+            return field(5, field(1, name) + field(3, value) + field(20, 2))
+        return field(5, field(1, name) + b"".join(field(8, number) for number in value) + field(20, 7))
+
+    def node(kind, inputs, output, **attributes):
+        links = b"".join(field(1, name) for name in inputs) + field(2, output)
+        return field(1, links + field(4, kind) + b"".join(attribute(*pair) for pair in attributes.items()))
+
+    def tensor(name, shape, values=None, data_type=1):
+        sizes = b"".join(field(1, size) for size in shape) + field(2, data_type) + field(8, name)
+        elsewhere = field(13, field(1, "location") + field(2, "values")) + field(13, field(1, "offset") + field(2, "64"))
+        return field(5, sizes + (elsewhere + field(14, 1) if values is None else field(9, values)))
+
+    def convolution(name, source, channels, size, stride, norm):
+        pads = [size // 2] * 4
+        weights = tensor(name + "w", [channels[1], channels[0], size, size])
+        made = node("Conv", [source, name + "w"], name, kernel_shape=[size] * 2, strides=[stride] * 2, pads=pads)
+        if not norm:
+            return weights + made, name
+        tensors = [tensor(name + letter, [channels[1]]) for letter in "gbmv"]
+        inputs = [name, *(name + letter for letter in "gbmv")]
+        return weights + made + b"".join(tensors) + node("BatchNormalization", inputs, name + "n"), name + "n"
+
+    def resnet18(norm):
+        graph, value = convolution("s", "x", (3, 64), 7, 2, norm)
+        graph += node("Relu", [value], "r")
+        graph += node("MaxPool", ["r"], "p", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+        value, channels = "p", 64
+        for stage, planes in enumerate([64, 128, 256, 512]):
+            for block in range(2):
+                name = f"{stage}{block}"
+                stride = 2 if stage and not block else 1
+                one, out = convolution(name + "a", value, (channels, planes), 3, stride, norm)
+                two, end = convolution(name + "c", name + "r", (planes, planes), 3, 1, norm)
+                graph += one + node("Relu", [out], name + "r") + two
+                if stride == 2:
+                    projection, value = convolution(name + "d", value, (channels, planes), 1, 2, norm)
+                    graph += projection
+                graph += node("Add", [end, value], name + "s") + node("Relu", [name + "s"], name)
+                value, channels = name, planes
+        graph += node("GlobalAveragePool", [value], "g") + node("Flatten", ["g"], "f", axis=1)
+        graph += tensor("fw", [2, 512]) + tensor("fb", [2]) + node("Gemm", ["f", "fw", "fb"], "y", transB=1)
+        return graph + field(11, field(1, "x")) + field(12, field(1, "y"))
+
+    def model(name, graph, more=b"", opset=17):
+        versions = field(1, 8) + field(8, field(2, opset))
+        write_seed("onnx", name, versions + field(7, graph) + more)
+
+    whole = resnet18(False)
+    model("resnet18", whole)
+    model("resnet18-batch-norms", resnet18(True))
+    model("resnet18-cut", whole[: len(whole) // 2])
+    stem, _ = convolution("s", "x", (3, 64), 7, 2, False)
+    model("stem", stem + field(11, field(1, "x")))
+    shortcut = json.dumps({"version": 1, "architecture": {"name": "resnet18", "classes": 2}})
+    model("metadata", whole, field(14, field(1, "shortcut") + field(2, shortcut)))
+    copies = node("Identity", ["x"], "a") + node("Dropout", ["a"], "b") + node("Cast", ["b"], "c", to=10)
+    model("copies", copies + field(11, field(1, "x")) + node("Conv", ["c", "w"], "d") + tensor("w", [1, 1, 1, 1], bytes(4)))
+    model("typed", tensor("w", [2], struct.pack("<2d", 1, 2), 11) + field(5, field(1, 2) + field(2, 16) + field(5, bytes(2))))
+    model("huge-shape", tensor("w", [2**62, 2**62, 1, 1]) + node("Conv", ["x", "w"], "d", group=2**62) + field(11, field(1, "x")))
+    model("empty-nodes", field(1, b"") * 2000)
+    model("old", b"", opset=6)
+    write_seed("onnx", "nothing", b"")
+    write_seed("onnx", "group", b"\x08\x08\x3b\x3c")
+
+
 def forms():
     """Bodies of type `multipart/form-data`; the first line of a file is the content type with the boundary."""
     photo = encoded(picture(size=(4, 4)), "GIF")
@@ -394,6 +481,7 @@ if __name__ == "__main__":
     others()
     checkpoints()
     pickles()
+    onnx_files()
     forms()
     documents()
     requests()

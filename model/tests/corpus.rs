@@ -4,6 +4,9 @@
 
 #[path = "../../fuzz/targets/image.rs"]
 mod image;
+#[cfg(feature = "onnx")]
+#[path = "../../fuzz/targets/onnx.rs"]
+mod onnx;
 #[path = "../../fuzz/peak.rs"]
 mod peak;
 #[path = "../../fuzz/targets/pickle.rs"]
@@ -23,6 +26,12 @@ fn images() {
 #[test]
 fn pickles() {
     replay("pickle", pickle::check);
+}
+
+#[cfg(feature = "onnx")]
+#[test]
+fn onnx_files() {
+    replay("onnx", onnx::check);
 }
 
 #[test]

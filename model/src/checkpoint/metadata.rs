@@ -65,7 +65,7 @@ impl Metadata {
 
     /// Parses the JSON document. The version is checked first, since the rest of an unknown version cannot be
     /// validated.
-    pub(super) fn from_json(json: &str) -> Result<Self, CheckpointError> {
+    pub(crate) fn from_json(json: &str) -> Result<Self, CheckpointError> {
         let mut document: Value = serde_json::from_str(json).map_err(CheckpointError::InvalidMetadata)?;
         let version = document.get("version").and_then(Value::as_u64).ok_or_else(|| {
             CheckpointError::InvalidMetadata(serde::de::Error::custom("`version` is missing, or not a number"))
@@ -116,7 +116,7 @@ impl Metadata {
     }
 
     /// Returns the JSON document. Equal content gives equal text.
-    pub(super) fn to_json(&self) -> Result<String, CheckpointError> {
+    pub(crate) fn to_json(&self) -> Result<String, CheckpointError> {
         let mut sorted = Metadata { version: self.required_version(), ..self.clone() };
         // The order of keys depends on a feature of serde_json that any crate in the build can enable.
         for value in [&mut sorted.recipe, &mut sorted.metrics].into_iter().flatten() {

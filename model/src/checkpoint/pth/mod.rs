@@ -1,4 +1,4 @@
-//! Import of PyTorch files (.pth, .pt): zip and legacy formats, read without executing the pickle.
+//! Import of PyTorch files (.pth, .pt): zip and legacy formats, read without executing the pickle. Export of state dicts.
 //!
 //! The pickle is parsed into inert data, the state dict is located in it, tensor names are converted to
 //! torchvision's, and only then are the values read. Sizes are checked against the file before memory is allocated.
@@ -17,9 +17,11 @@
 //! - There a dict anywhere in the file whose keys are neither text nor integers makes the whole file unreadable, as do
 //!   sparse or quantised tensors next to the weights. Here only the weights matter.
 
+pub(crate) mod archive_writer;
 mod byte_reader;
 mod construct;
 mod error;
+mod export;
 mod gather;
 mod legacy;
 mod pickle;
@@ -33,6 +35,7 @@ mod zip;
 mod tests;
 
 pub use error::PthError;
+pub use export::export;
 
 use super::infer::{TensorShapes, infer_architecture};
 use super::tensor::{Elements, StoredTensor};
