@@ -155,7 +155,8 @@ bench-server:
 
 # Tests with third-party tools: the server with NVIDIA's client of the Open Inference Protocol and with schemathesis, which
 # generates requests from the OpenAPI document; the event files of training runs with TensorBoard; the figures of evaluations with
-# scikit-learn; and feature maps with PyTorch, if `make bench` has installed it. `make conformance CONFORMANCE='--only client'` runs one of them.
+# scikit-learn; and feature maps, pruned networks and exports with PyTorch, if `make bench` has installed it.
+# `make conformance CONFORMANCE='--only client'` runs one of them.
 CONFORMANCE_DIR := $(CARGO_TARGET_DIR)/conformance
 conformance: $(CONFORMANCE_DIR)/made
 	cargo build --release

@@ -23,6 +23,8 @@ fn main() {
         data::bare_trial("predict_writes_csv", writes_csv),
         data::bare_trial("predictions_equal_the_servers", equals_the_server),
         data::bare_trial("convert_preserves_predictions", convert),
+        data::bare_trial("exported_files_predict_the_same_after_import", exports),
+        data::bare_trial("export_that_fails_keeps_the_existing_file", failed_export_keeps_the_file),
         data::bare_trial("calibration_is_applied_by_trainer_and_server", calibration),
         data::bare_trial("inspect_describes_the_bundled_checkpoints", inspect),
         data::bare_trial("rejects_invalid_arguments", rejects_invalid_arguments),
@@ -185,6 +187,58 @@ fn convert() -> Result<()> {
     Ok(())
 }
 
+fn exports() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let imported = folder.path().join("imported.safetensors");
+    for (checkpoint, format, options) in [
+        (RESNET18, "onnx", &[][..]),
+        (RESNET18, "onnx", &["--keep-batch-norms", "--dynamic-size", "--batch", "2"]),
+        (RESNET50, "onnx", &[]),
+        (RESNET18, "pth", &[]),
+        (RESNET18, "safetensors", &[]),
+    ] {
+        let path = folder.path().join(format!("model.{format}"));
+        let export = ["export", checkpoint, "--format", format, "--output", utf8(&path)?];
+        successful_stdout(&trainer(export.into_iter().chain(options.iter().copied()))?)?;
+        successful_stdout(&trainer(["import", utf8(&path)?, utf8(&imported)?, "--names-from", checkpoint])?)?;
+        let predict = |checkpoint: &str| {
+            let output = trainer(["predict", "samples", "--checkpoint", checkpoint, "--json"])?;
+            successful_stdout(&output)?;
+            json_lines(&output)
+        };
+        let (before, after) = (predict(checkpoint)?, predict(utf8(&imported)?)?);
+        ensure!(before.len() == 5 && after.len() == 5, "{} and {} predictions", before.len(), after.len());
+        for (before, after) in before.iter().zip(after) {
+            assert_agreement(before.prediction()?, after.prediction()?)?;
+        }
+    }
+    let hub = folder.path().join("hub");
+    successful_stdout(&trainer(["export", RESNET50, "--format", "hub", "--output", utf8(&hub)?])?)?;
+    let files = std::fs::read_dir(&hub)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut files = files.collect::<Result<Vec<_>>>()?;
+    files.sort();
+    ensure!(files == ["README.md", "model.onnx", "model.ts", "shortcut.safetensors"], "{files:?}");
+    Ok(())
+}
+
+fn failed_export_keeps_the_file() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, "existing")?;
+    let export = ["export", RESNET18, "--format", "onnx", "--output", utf8(&path)?];
+    let check = ["--check", "samples", "--max-drop", "1", "--python", "no-such-python"];
+    let output = trainer(export.into_iter().chain(check))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && stderr.contains("no-such-python"), "{stderr}");
+    ensure!(std::fs::read(&path)? == b"existing", "the existing file was replaced");
+    ensure!(std::fs::read_dir(folder.path())?.count() == 1, "temporary files are left");
+    // Without a limit, the check is optional.
+    let output = trainer(export.into_iter().chain(["--check", "samples", "--python", "no-such-python"]))?;
+    ensure!(successful_stdout(&output)?.contains("onnx, resnet18, 10 classes"), "{output:?}");
+    ensure!(String::from_utf8_lossy(&output.stderr).contains("not checked"), "{output:?}");
+    Ok(())
+}
+
 /// The sample photos show no class of the small model, so they only serve as input.
 fn calibration() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -237,7 +291,7 @@ fn inspect() -> Result<()> {
 }
 
 fn rejects_invalid_arguments() -> Result<()> {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["predict", "samples/cat.jpg", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors"),
         (&["predict", "samples/cat.jpg", "--checkpoint", "samples/cat.jpg"], "samples/cat.jpg"),
         (&["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--device", "gpu"], "valid devices are cpu"),
@@ -250,6 +304,15 @@ fn rejects_invalid_arguments() -> Result<()> {
         (
             &["predict", "samples/cat.jpg", "--checkpoint", RESNET18, "--precision", "fp8"],
             "valid precisions are f32, bf16 and f16",
+        ),
+        (
+            &["export", RESNET50, "--format", "pth", "--output", "refused.pth"],
+            "would load the weights and answer differently; export it as onnx, torchscript, hub",
+        ),
+        (&["export", RESNET18, "--format", "pth", "--output", "refused.pth", "--softmax"], "applies to --format onnx"),
+        (
+            &["export", RESNET18, "--format", "onnx", "--output", "no", "--dtype", "f16", "--keep-batch-norms"],
+            "requires folded batch norms",
         ),
         (&["bench", "--threads", "99999"], "'--threads <N>': must be at most"),
         (&["bench", "--device", "flex", "--precision", "bf16"], "bf16 requires the device cpu"),

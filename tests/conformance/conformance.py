@@ -1,13 +1,14 @@
 """`make conformance`: third-party programs check that our server and trainer conform to specifications.
 
-    python conformance.py PROGRAMS [--only client|openapi|trainer|feature-maps|pruning] [--seconds N] [--seed N] [-- ARGUMENTS]
+    python conformance.py PROGRAMS [--only client|openapi|trainer|feature-maps|pruning|exports] [--seconds N] [--seed N] [-- ARGUMENTS]
 
 `client` runs NVIDIA's `tritonclient` (test_*.py), a client of the Open Inference Protocol and Triton's extensions to
 it; `openapi` runs schemathesis, which generates valid and invalid requests from our OpenAPI document and checks every
 response against it. Each of them gets a new server. `trainer` reads the event files of training runs with TensorBoard
 (test_event_files.py), recomputes the figures of evaluations with scikit-learn (test_evaluation_files.py), and tries the progress
-bar in a terminal emulator (test_display.py). `feature-maps` compares the outputs of layers with PyTorch's (feature_maps.py), and
-`pruning` pruned networks (pruning.py); they run only if `make bench` has installed PyTorch, which takes several GB.
+bar in a terminal emulator (test_display.py). `feature-maps` compares the outputs of layers with PyTorch's (feature_maps.py),
+`pruning` pruned networks (pruning.py), and `exports` the outputs of exported files (exports.py); they run only if `make bench` has
+installed PyTorch, which takes several GB.
 """
 
 import argparse
@@ -68,12 +69,17 @@ def run_pruning(programs, _, extra_arguments):
     return run_with_pytorch("pruning.py", programs, extra_arguments)
 
 
+def run_exports(programs, _, extra_arguments):
+    return run_with_pytorch("exports.py", programs, extra_arguments)
+
+
 SUITES = {
     "client": run_client_tests,
     "openapi": run_schemathesis,
     "trainer": run_trainer_tests,
     "feature-maps": run_feature_maps,
     "pruning": run_pruning,
+    "exports": run_exports,
 }
 
 

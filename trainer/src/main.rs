@@ -8,6 +8,7 @@ mod console;
 mod data;
 mod distillation;
 mod evaluation;
+mod export;
 mod feature_maps;
 mod fetch;
 mod full_screen;
@@ -62,6 +63,8 @@ Examples:
     trainer import resnet18.pth resnet18.safetensors --labels names.txt
   Download published weights, with labels and preprocessing
     trainer fetch resnet50@torchvision
+  Export a checkpoint for ONNX Runtime and other programs
+    trainer export runs/finetune-1 --format onnx --output model.onnx
   Quantise a checkpoint to a quarter of its size, for a web page
     trainer convert resnet18.safetensors small.safetensors --dtype i8
   Remove channels until the network needs half of the multiply-adds, and fine-tune it

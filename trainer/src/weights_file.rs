@@ -1,9 +1,10 @@
 //! Reading and writing of files of weights: checkpoints of this project (also the bundled ones), other safetensors files,
-//! and PyTorch's files.
+//! PyTorch's files, and ONNX files.
 
 use anyhow::{Context, Result, bail};
 use checkpoints::CheckpointSource;
 use model::checkpoint::{Checkpoint, pth};
+use model::onnx;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -64,18 +65,27 @@ pub fn sha256(source: &CheckpointSource) -> Result<String> {
 /// # Errors
 /// Returns an error that names the file if it has no supported format, or does not contain a supported network.
 pub fn open_weights(source: &CheckpointSource) -> Result<Checkpoint> {
-    match source {
-        CheckpointSource::File(path) if path.exists() && is_pytorch(path)? => Ok(pth::import(path)?),
-        _ => open_checkpoint(source),
+    if let CheckpointSource::File(path) = source
+        && path.exists()
+    {
+        let start = first_bytes(path)?;
+        if start.get(8) != Some(&b'{') {
+            match start[..] {
+                [b'P', b'K', ..] | [0x80, ..] => return Ok(pth::import(path)?),
+                // The first field of an ONNX file is its version.
+                [0x08, ..] => return Ok(onnx::import(path)?),
+                _ => {}
+            }
+        }
     }
+    open_checkpoint(source)
 }
 
-fn is_pytorch(path: &Path) -> Result<bool> {
+fn first_bytes(path: &Path) -> Result<Vec<u8>> {
     let mut start = Vec::new();
     let file = File::open(path).with_context(|| path.display().to_string())?;
     file.take(9).read_to_end(&mut start).with_context(|| path.display().to_string())?;
-    let may_be_pytorch = start.starts_with(b"PK") || start.first() == Some(&0x80);
-    Ok(may_be_pytorch && start.get(8) != Some(&b'{'))
+    Ok(start)
 }
 
 /// Checks that a checkpoint made from `input` can be saved as `output`.

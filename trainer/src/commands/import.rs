@@ -1,4 +1,4 @@
-//! `trainer import`: conversion of PyTorch weights to a self-describing checkpoint.
+//! `trainer import`: conversion of weights of other programs to a self-describing checkpoint.
 
 use super::class_names;
 use super::dtypes::{self, DtypeOverrides, dtype_parser};
@@ -13,15 +13,16 @@ use model::checkpoint::{Checkpoint, Dtype, Metadata};
 use model::preprocess::Interpolation;
 use std::path::PathBuf;
 
-/// Import PyTorch weights into a checkpoint with labels
+/// Import PyTorch weights or an ONNX file into a checkpoint with labels
 ///
-/// IN is a file written by torch.save (.pth, .pt: a state dict, or a training checkpoint that contains one), or a safetensors
-/// file with torchvision's tensor names. Code in it is never executed. The architecture is inferred from the tensors. IN is not
-/// modified; an existing OUT is replaced.
+/// IN is a file written by torch.save (.pth, .pt: a state dict, or a training checkpoint that contains one), a safetensors
+/// file with torchvision's tensor names, or an ONNX file that torchvision, timm or `trainer export` exported. Code in it is never
+/// executed. The architecture is inferred from the tensors or, in an ONNX file, from the graph. IN is not modified; an existing
+/// OUT is replaced.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Import {
-    /// Weights to read: .pth, .pt or .safetensors
+    /// Weights to read: .pth, .pt, .safetensors or .onnx
     #[arg(value_name = "IN")]
     input: CheckpointSource,
     /// Checkpoint to write: .safetensors
@@ -66,6 +67,7 @@ pub struct Import {
 const EXAMPLES: &str = r"Examples:
   trainer import resnet18.pth resnet18.safetensors --labels names.txt
   trainer import resnet50_V2.pth resnet50.safetensors --resize 232 --dtype i8 --names-from resnet50_v1-imagenet
+  trainer import resnet50.onnx resnet50.safetensors --labels names.txt
   trainer import keras.safetensors resnet50.safetensors --architecture resnet50_v1
   trainer import resnet18.pth small.safetensors --dtype i8 --tensor conv1.weight=f16";
 

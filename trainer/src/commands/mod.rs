@@ -5,6 +5,7 @@ mod bench;
 mod bench_loading;
 mod bench_training;
 mod calibrate;
+mod card;
 mod class_names;
 mod compare;
 mod convert;
@@ -13,6 +14,8 @@ mod distillation_inputs;
 mod doctor;
 mod dtypes;
 mod evaluate;
+mod export;
+mod export_check;
 mod feature_maps;
 mod fetch;
 mod import;
@@ -45,6 +48,8 @@ pub enum Command {
     Pack(pack::Pack),
     Convert(convert::Convert),
     Prune(prune::Prune),
+    Export(export::Export),
+    Card(card::Card),
     Inspect(inspect::Inspect),
     Predict(predict::Predict),
     Report(report::Report),
@@ -68,6 +73,8 @@ impl Command {
             Command::Pack(arguments) => arguments.run(),
             Command::Convert(arguments) => arguments.run(),
             Command::Prune(arguments) => arguments.run(),
+            Command::Export(arguments) => arguments.run(),
+            Command::Card(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Predict(arguments) => arguments.run(),
             Command::Report(arguments) => arguments.run(),
