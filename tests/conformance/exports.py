@@ -2,8 +2,8 @@
 
     python exports.py TRAINER     # a Python with torch 2.15, torchvision 0.29, onnx, onnxruntime and safetensors
 
-The reference is torchvision's network with the checkpoint's weights. Formats whose package is not installed (timm) are
-reported as skipped.
+The reference is torchvision's network with the checkpoint's weights. What needs a package that is not installed (timm,
+onnxscript, openvino, coremltools) is reported as skipped.
 """
 
 import importlib.util
@@ -132,6 +132,36 @@ def check_torchscript(trainer, checkpoint, network, pixels, folder):
         assert_close(torch.jit.freeze(module)(images), network(images), "torchscript, frozen")
 
 
+def installed(package, purpose):
+    found = importlib.util.find_spec(package) is not None
+    if not found:
+        print(f"  {purpose}: skipped, because {package} is not installed")
+    return found
+
+
+def check_converters(trainer, checkpoint, network, pixels, folder):
+    """The commands of docs/export.md."""
+    images = normalised(pixels)
+    if installed("openvino", "OpenVINO"):
+        import openvino
+
+        run(trainer, "export", checkpoint, "--format", "onnx", "--output", folder / "model.onnx")
+        command = [sys.executable, "-m", "openvino.tools.ovc", "model.onnx", "--output_model", "model.xml"]
+        subprocess.run([*command, "--compress_to_fp16=False"], cwd=folder, check=True, capture_output=True)
+        compiled = openvino.compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        with torch.no_grad():
+            assert_close(compiled(images.numpy())["logits"], network(images), "OpenVINO")
+    if installed("coremltools", "CoreML"):
+        import coremltools
+
+        run(trainer, "export", checkpoint, "--format", "torchscript", "--output", folder / "model.ts")
+        inputs = [coremltools.TensorType("input", shape=(1, 3, 224, 224))]
+        converted = coremltools.convert(torch.jit.load(folder / "model.ts"), inputs=inputs, convert_to="mlprogram")
+        # Models run only on macOS.
+        converted.save(str(folder / "model.mlpackage"))
+        print("  CoreML: converted", flush=True)
+
+
 def check_weights(trainer, checkpoint, network, name, pixels, folder):
     """Formats without operations, for networks of torchvision."""
     images = normalised(pixels)
@@ -149,62 +179,70 @@ def check_weights(trainer, checkpoint, network, name, pixels, folder):
                 assert list(state) == list(loaded.state_dict()), "the names or their order differ"
             with torch.no_grad():
                 assert_close(loaded(images), expected, f"{kind}, {dtype}", tolerance)
-    if importlib.util.find_spec("timm") is None:
-        print("  timm: skipped, because it is not installed")
+    if not installed("timm", "timm"):
         return
     import timm
 
     run(trainer, "export", checkpoint, "--format", "timm", "--output", folder / "timm")
     loaded = timm.create_model(f"local-dir:{folder / 'timm'}", pretrained=True).eval()
     data = timm.data.resolve_model_data_config(loaded)
-    assert data["input_size"] == (3, 224, 224) and data["crop_pct"] == 0.875, data
+    assert list(data["input_size"]) == [3, 224, 224] and data["crop_pct"] == 0.875, data
     with torch.no_grad():
         found = loaded(images)
     assert torch.equal(found.topk(5).indices, expected.topk(5).indices)
     assert_close(found, expected, "timm")
 
 
-def check_import(trainer, network, name, folder):
+def check_import(trainer, network, folder):
     """ONNX files of PyTorch's exporters."""
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = network(images).numpy()
-    exporters = {"torchscript exporter": dict(dynamo=False), "with batch norms": dict(dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)}
-    if importlib.util.find_spec("onnxscript") is not None:
-        exporters |= {"dynamo": dict(dynamo=True, external_data=False), "external data": dict(dynamo=True, external_data=True)}
+    with_norms = dict(training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)
+    exporters = {"torch.jit exporter": dict(dynamo=False), "batch norms": dict(dynamo=False, **with_norms)}
+    if installed("onnxscript", "torch.export exporter"):
+        exporters |= {"torch.export exporter": dict(dynamo=True, external_data=False)}
+        exporters |= {"external data": dict(dynamo=True, external_data=True)}
     for exporter, options in exporters.items():
         path = folder / "torch.onnx"
         torch.onnx.export(network, (images,), path, opset_version=18, verbose=False, **options)
         run(trainer, "import", path, folder / "imported.safetensors")
-        run(trainer, "export", folder / "imported.safetensors", "--format", "onnx", "--output", folder / "again.onnx", "--dynamic-size")
+        again = ("--format", "onnx", "--output", folder / "again.onnx", "--dynamic-size")
+        run(trainer, "export", folder / "imported.safetensors", *again)
         found = session(folder / "again.onnx").run(None, {"input": images.numpy()})[0]
-        assert_close(found, expected, f"{name}, import, {exporter}")
+        assert_close(found, expected, f"import, {exporter}")
+
+
+def random_checkpoints(folder):
+    """Files of networks that the bundled checkpoints do not cover: groups, and the small stem."""
+    for name, small_stem in (("resnext50_32x4d", False), ("resnet34", True)):
+        network = random_network(name, small_stem)
+        path = folder / f"{name}.safetensors"
+        save_file(network.state_dict(), path)
+        yield path, network, None if small_stem else name
 
 
 def main():
     torch.set_num_threads(1)
     trainer = Path(sys.argv[1]).resolve()
     pixels = photos()
-    networks = [(name, load(ROOT / f"checkpoints/{name}.safetensors"), None) for name in ("resnet18-imagenette", "resnet50_v1-imagenet")]
+    bundled = (("resnet18-imagenette", "resnet18"), ("resnet50_v1-imagenet", None))
+    networks = [(name, load(ROOT / f"checkpoints/{name}.safetensors"), loader) for name, loader in bundled]
     with tempfile.TemporaryDirectory() as folder:
-        for name, small_stem in (("resnext50_32x4d", False), ("resnet34", True)):
-            network = random_network(name, small_stem)
-            path = Path(folder) / f"{name}.safetensors"
-            save_file(network.state_dict(), path)
-            networks.append((path, network, name if not small_stem else None))
-        networks[0] = (*networks[0][:2], "resnet18")
-        for checkpoint, network, name in networks:
+        # The third item is torchvision's name of the network, if torchvision has it.
+        for checkpoint, network, name in (*networks, *random_checkpoints(Path(folder))):
             print(checkpoint, flush=True)
             with tempfile.TemporaryDirectory() as outputs:
                 outputs = Path(outputs)
                 check_onnx(trainer, checkpoint, network, pixels, outputs)
                 check_torchscript(trainer, checkpoint, network, pixels, outputs)
+                check_converters(trainer, checkpoint, network, pixels, outputs)
                 if name is None:
                     for kind in ("pth", "safetensors", "timm"):
                         refused(trainer, "export", checkpoint, "--format", kind, "--output", outputs / "refused")
                 else:
                     check_weights(trainer, checkpoint, network, name, pixels, outputs)
-                check_import(trainer, network, str(checkpoint), outputs)
+                check_import(trainer, network, outputs)
 
 
 if __name__ == "__main__":
