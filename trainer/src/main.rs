@@ -1,5 +1,6 @@
-//! `trainer`: the command line for training, evaluation, calibration, import, conversion and inspection of ResNets, for
-//! classification of photos, and for benchmarks. This file parses the command line; `commands` holds the sub-commands.
+//! `trainer`: the command line for training, evaluation, calibration, import, export, conversion and inspection of
+//! ResNets, for classification of photos, and for benchmarks. This file parses the command line; `commands` holds the
+//! sub-commands.
 
 mod command_line;
 mod commands;

@@ -46,9 +46,8 @@ impl ArchiveWriter {
         };
         let count = shape.iter().product();
         let storage = [text("storage"), global("torch", class), text(&key), text("cpu"), integer(count)];
-        let strides = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product());
-        let [shape, strides] = [shape.iter().copied().collect(), strides.collect::<Vec<usize>>()]
-            .map(|sizes: Vec<usize>| tuple(sizes.into_iter().map(integer)));
+        let strides = (0..shape.len()).map(|axis| integer(shape[axis + 1..].iter().product()));
+        let (strides, shape) = (tuple(strides), tuple(shape.iter().copied().map(integer)));
         // Arguments: storage, offset, shape, strides, requires_grad, backward hooks.
         let arguments = [persistent(storage), integer(0), shape, strides, b"\x89".to_vec(), empty_ordered_dict()];
         Ok([global("torch._utils", "_rebuild_tensor_v2"), tuple(arguments), b"R".to_vec()].concat())

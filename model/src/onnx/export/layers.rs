@@ -4,7 +4,7 @@ use super::graph_builder::{GraphBuilder, float, integer, integers};
 use super::{OnnxInput, OnnxOptions, OnnxWeights};
 use crate::architecture::{Convolution, MaxPool, NORM_EPSILON};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::onnx::messages::data_type;
+use crate::onnx::messages::{AttributeProto, data_type};
 use crate::plan::{FoldedConvolution, Linear, Operation, Plan};
 use crate::preprocess::Preprocessing;
 use std::collections::BTreeMap;
@@ -129,7 +129,7 @@ fn add_normalised_convolution(
     graph.node("BatchNormalization", &layer.norm, inputs, vec![float("epsilon", NORM_EPSILON as f32)])
 }
 
-fn convolution_attributes(layer: &Convolution) -> Vec<crate::onnx::messages::AttributeProto> {
+fn convolution_attributes(layer: &Convolution) -> Vec<AttributeProto> {
     let [kernel, stride, padding, groups] =
         [layer.kernel, layer.stride, layer.padding, layer.groups].map(|size| size as i64);
     vec![

@@ -1,7 +1,7 @@
 //! A convolution node, with the batch norm that follows it.
 
 use super::OnnxError;
-use super::graph::{Graph, attribute, integer, node_error};
+use super::graph::{Graph, attribute, integer, node_error, op_type};
 use crate::architecture::{Convolution, MaxPool, NORM_EPSILON};
 use crate::onnx::messages::NodeProto;
 
@@ -42,7 +42,7 @@ impl<'a> ConvolutionNodes<'a> {
         };
         let mut output = only_output(graph, node)?;
         let norm = match graph.consumers(output) {
-            [norm] if super::graph::op_type(norm) == "BatchNormalization" => Some(*norm),
+            [norm] if op_type(norm) == "BatchNormalization" => Some(*norm),
             _ => None,
         };
         if let Some(norm) = norm {
@@ -87,7 +87,7 @@ pub(super) fn max_pool(node: &NodeProto) -> Result<MaxPool, OnnxError> {
     })
 }
 
-/// Returns the only output of a node, which must not be an output of the graph too.
+/// Returns the value that a node writes.
 ///
 /// # Errors
 /// Returns an error if the node has no output, or several.

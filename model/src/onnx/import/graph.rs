@@ -96,10 +96,6 @@ impl<'a> Graph<'a> {
         }
     }
 
-    pub(super) fn has_input(&self, node: &NodeProto, index: usize) -> bool {
-        node.input.get(index).is_some_and(|name| !name.is_empty())
-    }
-
     /// Returns the initialiser that is input `index` of a node.
     ///
     /// # Errors
@@ -117,6 +113,11 @@ pub(super) fn op_type(node: &NodeProto) -> &str {
         "" | "ai.onnx" => &node.op_type,
         domain => domain,
     }
+}
+
+/// Returns whether a node has an optional input; the name of an absent one is empty.
+pub(super) fn has_input(node: &NodeProto, index: usize) -> bool {
+    node.input.get(index).is_some_and(|name| !name.is_empty())
 }
 
 /// Returns the attribute of a node.

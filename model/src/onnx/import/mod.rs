@@ -23,7 +23,7 @@ use super::messages::ModelProto;
 use crate::architecture::{Architecture, NORM_EPSILON};
 use crate::checkpoint::{Checkpoint, Dtype, Metadata};
 use convolution::ConvolutionNodes;
-use graph::Graph;
+use graph::{Graph, has_input};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -115,7 +115,7 @@ fn read_tensors(
         let weight = graph.initialiser(nodes.convolution, 1)?;
         all_half &= TensorReader::is_half(weight);
         tensors.insert(format!("{}.weight", layer.name), reader.values(weight, &layer.weight_shape())?);
-        let bias = match graph.has_input(nodes.convolution, 2) {
+        let bias = match has_input(nodes.convolution, 2) {
             true => reader.values(graph.initialiser(nodes.convolution, 2)?, &channels)?,
             false => vec![0.0; layer.out_channels],
         };

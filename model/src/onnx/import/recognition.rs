@@ -2,8 +2,9 @@
 
 use super::OnnxError;
 use super::graph::Graph;
-use super::structure::NetworkNodes;
+use super::structure::{NetworkNodes, is_transposed};
 use crate::architecture::{Architecture, Convolution, Stem};
+use crate::checkpoint::CheckpointError;
 
 /// Returns the architecture that has exactly these layers, with the same strides.
 ///
@@ -11,13 +12,13 @@ use crate::architecture::{Architecture, Convolution, Stem};
 /// Returns an error with the first difference from the closest architecture if there is none.
 pub(super) fn architecture(graph: &Graph, nodes: &NetworkNodes) -> Result<Architecture, OnnxError> {
     let weight = graph.initialiser(nodes.classifier, 1)?;
-    let axis = if super::structure::is_transposed(nodes.classifier) { 0 } else { 1 };
+    let axis = if is_transposed(nodes.classifier) { 0 } else { 1 };
     let classes = weight.dims.get(axis).and_then(|classes| usize::try_from(*classes).ok()).unwrap_or(0);
 
     let mut closest: Option<(usize, Architecture, String)> = None;
     for name in Architecture::names() {
         for stem in [Stem::Imagenet, Stem::ImagenetStride1, Stem::Small] {
-            let known = Architecture::new(&name, classes).map_err(crate::checkpoint::CheckpointError::from)?;
+            let known = Architecture::new(&name, classes).map_err(CheckpointError::from)?;
             let candidate = Architecture { stem, ..known };
             let Some((position, difference)) = first_difference(nodes, &candidate) else { return Ok(candidate) };
             if closest.as_ref().is_none_or(|(farthest, ..)| position > *farthest) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::architecture::Stem;
 use crate::onnx::export::{OnnxInput, OnnxOptions, OnnxWeights, export};
-use crate::onnx::messages::{EXTERNAL, GraphProto, StringStringEntryProto, TensorProto, data_type};
+use crate::onnx::messages::{EXTERNAL, GraphProto, NodeProto, StringStringEntryProto, TensorProto, data_type};
 use crate::plan::{Operation, Plan};
 use crate::random;
 use std::fs;
@@ -127,7 +127,7 @@ fn other_ways_of_storing_weights_give_the_same_values() {
         graph(model).node.last_mut().unwrap().attribute.clear();
     });
     let shared_and_copied = import_changed(|model| {
-        let copy = crate::onnx::messages::NodeProto {
+        let copy = NodeProto {
             input: vec!["bn1.weight".to_owned()],
             output: vec!["copy".to_owned()],
             op_type: "Identity".to_owned(),
@@ -157,7 +157,7 @@ fn another_epsilon_is_added_to_the_variance() {
 
 #[test]
 fn other_networks_have_specific_errors() {
-    let node = |model: &mut ModelProto, name: &str, change: &dyn Fn(&mut crate::onnx::messages::NodeProto)| {
+    let node = |model: &mut ModelProto, name: &str, change: &dyn Fn(&mut NodeProto)| {
         change(graph(model).node.iter_mut().find(|node| node.name == name).unwrap());
     };
     let message = |change: &dyn Fn(&mut ModelProto)| import_changed(change).unwrap_err().to_string();
@@ -175,7 +175,13 @@ fn other_networks_have_specific_errors() {
         ("max-pool", message(&|m| attribute(m, "maxpool", "kernel_shape", &[2, 2]))),
         ("layer1.0.conv1.relu (Elu)", message(&|m| node(m, "layer1.0.conv1.relu", &|n| n.op_type = "Elu".to_owned()))),
         ("conv1.relu (com.example)", message(&|m| node(m, "conv1.relu", &|n| n.domain = "com.example".to_owned()))),
-        ("to its shortcut", message(&|m| node(m, "layer1.0.add", &|n| n.input[1] = n.input[0].clone()))),
+        (
+            "to its shortcut",
+            message(&|m| {
+                node(m, "layer1.0.add", &|n| n.input[1] = "fc.bias".to_owned());
+                node(m, "layer1.1.add", &|n| n.input[1] = "maxpool".to_owned());
+            }),
+        ),
         ("needs an initialiser", message(&|m| node(m, "conv1", &|n| n.input[1] = "layer1.0.conv1".to_owned()))),
         ("scales or transposes", message(&|m| node(m, "logits", &|n| n.attribute[0].name = "transA".to_owned()))),
         ("not the output", message(&|m| graph(m).output[0].name = "flatten".to_owned())),
