@@ -18,6 +18,8 @@ pub(crate) mod convolution_output;
 pub(crate) mod direct_conv;
 mod execution_layout;
 pub(crate) mod filter;
+#[cfg(not(target_arch = "wasm32"))]
+mod flush_to_zero;
 pub(crate) mod microkernel;
 pub(crate) mod padded_image;
 mod peak;

@@ -1,6 +1,8 @@
 //! Threads of the engine: a dedicated rayon pool natively, the calling thread in WebAssembly.
 
 use super::buffer::AlignedBuffer;
+#[cfg(not(target_arch = "wasm32"))]
+use super::flush_to_zero;
 use parking_lot::Mutex;
 
 /// Runs tasks, and passes each of them the scratch memory of its thread.
@@ -17,7 +19,8 @@ impl ThreadPool {
     /// Returns an error if the operating system cannot start them.
     pub fn new(count: Option<usize>) -> Result<Self, String> {
         let builder = rayon::ThreadPoolBuilder::new().thread_name(|index| format!("cpu-engine-{index}"));
-        let builder = builder.num_threads(count.unwrap_or(0));
+        // Otherwise, images or weights with many subnormal numbers would take more than ten times as long.
+        let builder = builder.num_threads(count.unwrap_or(0)).start_handler(|_| flush_to_zero::enable());
         Ok(ThreadPool { pool: builder.build().map_err(|error| error.to_string())? })
     }
 
