@@ -2,13 +2,12 @@
 
 use std::io::Cursor;
 
-use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::decoded_image::DecodedImage;
 use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
-use super::{flatten_alpha, webp};
+use super::{flatten_alpha, orientation, png_chunks, webp};
 
 /// Decodes an image, or the first frame of an animation.
 pub(super) fn decode(
@@ -18,7 +17,8 @@ pub(super) fn decode(
     limits: &Limits,
 ) -> Result<DecodedImage, PhotoError> {
     let error = |error| photo_error(error, name, limits);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let complete = if format == ImageFormat::Png { png_chunks::with_end(bytes) } else { bytes.into() };
+    let mut reader = ImageReader::with_format(Cursor::new(&*complete), format);
     let mut allocations = image::Limits::no_limits();
     allocations.max_alloc = Some(limits.memory);
     reader.limits(allocations);
@@ -37,20 +37,14 @@ pub(super) fn decode(
         return Err(undecodable(name, "the size of its frame differs from the size in its header"));
     }
 
-    let orientation = match format {
-        ImageFormat::WebP => orientation(webp::exif(bytes)),
-        _ => orientation(decoder.exif_metadata().ok().flatten().as_deref()),
+    let exif = match format {
+        ImageFormat::WebP => webp::exif(bytes),
+        ImageFormat::Png => png_chunks::exif(bytes),
+        _ => None,
     };
+    let orientation = orientation::from_exif(exif.unwrap_or_default());
     let image = DynamicImage::from_decoder(decoder).map_err(error)?;
     Ok(DecodedImage::whole(flatten_alpha::from_image(image), orientation))
-}
-
-/// Reads the orientation. Unreadable metadata is ignored: the image may be intact.
-fn orientation(exif: Option<&[u8]>) -> Orientation {
-    let exif = exif.unwrap_or_default();
-    // The prefix belongs in JPEG files only, but some writers of WebP add it.
-    let tiff = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
-    Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms)
 }
 
 /// Returns the number of bytes per pixel of the buffers that exist in addition to the decoder's output: the RGB image

@@ -13,7 +13,7 @@ use super::error::{PhotoError, undecodable};
 use super::limits::Limits;
 use super::parameters::Preprocessing;
 use super::rectangle::Rectangle;
-use super::resize;
+use super::{orientation, resize};
 
 const FORMAT: &str = "JPEG";
 
@@ -57,8 +57,7 @@ impl<'a> JpegImage<'a> {
         let size = (u32::from(header.width), u32::from(header.height));
         limits.check(size, bytes_per_pixel(header), FORMAT)?;
         check_supported(header)?;
-        let orientation =
-            decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+        let orientation = orientation::from_exif(decoder.exif_data().unwrap_or_default());
         Ok(JpegImage { bytes, limits: *limits, decoder, size, orientation })
     }
 

@@ -94,6 +94,38 @@ fn applies_exif_orientation() {
     }
 }
 
+/// Creates a chunk of a PNG file.
+fn png_chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let checksum = [&kind[..], data].concat().iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    });
+    [&(data.len() as u32).to_be_bytes()[..], kind, data, &(!checksum).to_be_bytes()].concat()
+}
+
+#[test]
+fn applies_orientation_after_the_pixels_of_a_png() {
+    let png = encode(quarters(), ImageFormat::Png);
+    let (pixels, end) = png.split_at(png.len() - 12);
+    let photo = decode(&[pixels, &png_chunk(b"eXIf", &exif(6)), end].concat()).unwrap();
+    assert_eq!((photo.width, photo.height), (16, 32));
+}
+
+#[test]
+fn png_may_end_after_its_pixels() {
+    let png = encode(quarters(), ImageFormat::Png);
+    let expected = decode(&png).unwrap();
+    for missing in 1..=12 {
+        assert!(decode(&png[..png.len() - missing]).unwrap() == expected, "without the last {missing} bytes");
+    }
+    // Without part of the pixels, with and without the end of the chunk.
+    let data = png.windows(4).position(|kind| kind == b"IDAT").unwrap() + 4;
+    let length = png.len() - 12 - 4 - data;
+    let half = png_chunk(b"IDAT", &png[data..data + length / 2]);
+    for rejected in [&png[..png.len() - 17], &[&png[..data - 8], &half].concat()] {
+        assert!(matches!(decode(rejected), Err(PhotoError::Undecodable { .. })));
+    }
+}
+
 #[test]
 fn applies_orientation_of_png_and_webp() {
     let image = quarters();
