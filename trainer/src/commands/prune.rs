@@ -319,7 +319,7 @@ impl Prune {
             EngineSettings { device: Device::Cpu, options: EngineOptions::default(), batch_size: COMPARISON_BATCH };
         let data = self.data.as_deref().unwrap_or(Path::new(""));
         let mut comparison = Comparison::compute(&candidates, data, samples, settings)?;
-        report_skipped(&comparison.skipped);
+        report_skipped(&comparison.skipped_files);
         comparison.measure_times(&candidates, settings)?;
         console::print_result(&(compare::summary_text(&comparison) + "\n"))
     }

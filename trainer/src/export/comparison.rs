@@ -43,7 +43,8 @@ impl ExportComparison {
             let Some(images) = batch.images else { continue };
             let found = export.run(images.pixels(), batch.classes.len())?;
             let logits = block_on(engine.run(&Input::Pixels(images), &[]))?.logits;
-            for (row, (found, &class)) in found.chunks(metadata.architecture.classes).zip(&batch.classes).enumerate() {
+            for (row, (found, class)) in found.chunks(metadata.architecture.classes).zip(&batch.classes).enumerate() {
+                let class = class.expect("the photos have labels");
                 let logits = logits.row(row);
                 let expected = if softmax { probabilities(metadata, logits) } else { logits.to_vec() };
                 ensure!(

@@ -74,7 +74,7 @@ impl FineTuning {
         recipe.check_class_count(dataset.classes.len())?;
         let initial_weights = initial_weights(&recipe, Some(start), &dataset.classes)?;
         let recipe = Recipe { image_size: Some(initial_weights.metadata().preprocessing.crop), ..recipe };
-        let (cache, _) = PhotoCache::new(&dataset.train, self.cache);
+        let (cache, _) = PhotoCache::new(&dataset.training_locations(), self.cache);
         dataset.cache = cache.map(Arc::new);
         let (run_folder, state) = self.open_folder(folder, &dataset)?;
         let initial_weights = match &state {
@@ -86,6 +86,7 @@ impl FineTuning {
             recipe,
             dataset,
             initial_weights,
+            teacher: None,
             state,
             run_folder,
             devices,
@@ -121,6 +122,8 @@ impl FineTuning {
             data: self.data.clone(),
             val_split: self.val_split,
             photos,
+            unlabelled: None,
+            teacher: None,
             device: Some(self.device.to_string()),
             gpus: None,
             replicas: None,

@@ -25,7 +25,8 @@ pub(super) fn taylor_importance(
         let Some(images) = batch.images.filter(|images| images.shape()[0] > 1) else { continue };
         network.gradients_mut().fill(0.0);
         let logits = network.forward(&Input::Pixels(images));
-        network.backward(&loss_gradients(&logits, &batch.classes));
+        let classes = batch.classes.into_iter().map(|class| class.expect("the photos have labels"));
+        network.backward(&loss_gradients(&logits, &classes.collect::<Vec<_>>()));
         batches += 1;
         for (group, changes) in loss_changes(checkpoint, &network) {
             let sums = importance.entry(group).or_insert_with(|| vec![0.0; changes.len()]);

@@ -19,7 +19,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Recipes embedded in the program, with their names.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 8] = [
     ("cifar", include_str!("../../recipes/cifar.toml")),
     ("distill", include_str!("../../recipes/distill.toml")),
     ("fast", include_str!("../../recipes/fast.toml")),
