@@ -150,7 +150,7 @@ fn single_weights_stay_zero_during_fine_tuning() {
     let arguments = ["prune", "whole.safetensors", "--unstructured", "0.3", "--output"];
     let stdout = expect_success(root, &[&arguments[..], &["sparse.safetensors"]].concat());
     assert!(stdout.starts_with("30.00 % of the weights of the convolutions are zero."), "{stdout}");
-    assert!(stdout.contains("makes nothing faster") && stdout.contains("% less"), "{stdout}");
+    assert!(stdout.contains("makes nothing faster") && stdout.contains("gzip reduces the file"), "{stdout}");
     let tuned = ["tuned.safetensors", "--data", "photos", "--epochs", "2", "--rounds", "2", "--set", "batch-size=8"];
     let stdout = expect_success(root, &[&arguments[..], &tuned].concat());
     assert!(stdout.contains("30.00 %") && stdout.contains("top-1 difference"), "{stdout}");

@@ -294,7 +294,7 @@ impl Prune {
 
     /// Prints how many weights are zero, and what that saves.
     fn print_zeros(&self, original: &Checkpoint, pruned: &Checkpoint) -> Result<()> {
-        // Both in f32, so that the sizes differ by the zeros only.
+        // Both in f32, so that without fine-tuning the sizes differ by the zeros only.
         let original = Checkpoint::new(original.metadata().clone(), original.clone().into_values())?;
         let [before, after] = [&original, pruned].map(Checkpoint::to_bytes);
         let [gzip_before, gzip_after] = [gzip_bytes(&before)?, gzip_bytes(&after)?];
@@ -302,12 +302,13 @@ impl Prune {
         console::print_result(&format!(
             "{:.2} % of the weights of the convolutions are zero. This makes nothing faster, and the file no smaller: the \
              engines multiply by zeros as by any other number.\n\
-             Only compression saves something: gzip reduces the file of {} to {}, and without zeros to {} ({:.1} % less).\n",
+             Only compression saves something: gzip reduces the file of {} to {} ({:+.1} % compared with \
+             {} for the original checkpoint in f32).\n",
             100.0 * zero_fraction(pruned),
             size(after.len() as u64),
             size(gzip_after),
+            100.0 * (gzip_after as f64 / gzip_before as f64 - 1.0),
             size(gzip_before),
-            100.0 * (1.0 - gzip_after as f64 / gzip_before as f64),
         ))
     }
 
