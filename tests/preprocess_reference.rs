@@ -7,13 +7,12 @@ use serde::Deserialize;
 use tests::data;
 
 /// Files that Pillow decodes and we reject, with the reason.
-const REJECTED: [(&str, &str); 6] = [
+const REJECTED: [(&str, &str); 5] = [
     ("image-png-bugfixes/x_interlaced_chck.png", "a checksum of the pixels is wrong; Pillow ignores it"),
     ("image-rs/images_bmp_images_lenient_badplanes.bmp", "declares several planes, which BMP does not have"),
     ("jpeg-decoder/crashtest_images_imagetestsuite_b55977028a3a574336966b6536640fc9.jpg", "no quantisation table"),
     ("jpeg-decoder/crashtest_images_imagetestsuite_f6b4389c3cf0f5997b2e5a4b905aea8d.jpg", "no quantisation table"),
     ("pillow/bmp_b_badrle.bmp", "runs that reach beyond the image"),
-    ("pillow/truncated_end_chunk.png", "the file is truncated, although only its last chunk is missing"),
 ];
 
 /// Files that have another size in Pillow, with the reason.

@@ -15,16 +15,12 @@ pub(super) fn exif(file: &[u8]) -> Option<&[u8]> {
     chunks(file).find(|chunk| chunk.kind == *b"eXIf").map(|chunk| chunk.data)
 }
 
-/// Completes a file that ends after a chunk with pixels, or within the chunk that follows. Whether pixels are missing is for
-/// the decoder to find out.
+/// Completes a file that ends after a chunk with pixels, or within the chunk that follows. If pixels are missing, the decoder
+/// finds that out.
 pub(super) fn with_end(file: &[u8]) -> Cow<'_, [u8]> {
-    let Some(last) = chunks(file).last() else { return Cow::Borrowed(file) };
-    let (complete, rest) = file.split_at(last.end);
-    let ends_within_pixels = rest.get(4..8) == Some(b"IDAT");
-    if last.kind == *b"IDAT" && !ends_within_pixels {
-        Cow::Owned([complete, &END].concat())
-    } else {
-        Cow::Borrowed(file)
+    match chunks(file).last() {
+        Some(last) if last.kind == *b"IDAT" => Cow::Owned([&file[..last.end], &END].concat()),
+        _ => Cow::Borrowed(file),
     }
 }
 
@@ -74,8 +70,9 @@ mod tests {
         for length in pixels.len()..complete.len() {
             assert_eq!(with_end(&complete[..length]), complete, "{length} bytes");
         }
-        let two = file(&[(b"IDAT", b"x"), (b"IDAT", b"y")]);
-        for unchanged in [&complete, &two[..two.len() - 1], &pixels[..pixels.len() - 1], b"", b"\x89PNG\r\n\x1a\n"] {
+        let two = [&pixels[..], &file(&[(b"IDAT", b"y")])[SIGNATURE_BYTES..]].concat();
+        assert_eq!(with_end(&two[..two.len() - 1]), complete);
+        for unchanged in [&complete, &pixels[..pixels.len() - 1], b"", b"\x89PNG\r\n\x1a\n"] {
             assert_eq!(with_end(unchanged), unchanged);
         }
     }

@@ -120,8 +120,10 @@ fn png_may_end_after_its_pixels() {
     // Without part of the pixels, with and without the end of the chunk.
     let data = png.windows(4).position(|kind| kind == b"IDAT").unwrap() + 4;
     let length = png.len() - 12 - 4 - data;
-    let half = png_chunk(b"IDAT", &png[data..data + length / 2]);
-    for rejected in [&png[..png.len() - 17], &[&png[..data - 8], &half].concat()] {
+    let half = [&png[..data - 8], &png_chunk(b"IDAT", &png[data..data + length / 2])].concat();
+    let split = [&half[..], &png_chunk(b"IDAT", &png[data + length / 2..data + length])].concat();
+    assert!(decode(&split).unwrap() == expected);
+    for rejected in [&png[..png.len() - 17], &half, &split[..split.len() - 1]] {
         assert!(matches!(decode(rejected), Err(PhotoError::Undecodable { .. })));
     }
 }
