@@ -1,20 +1,21 @@
 //! Photos in a JSON document, as base64. They are decoded directly from the document: neither the document nor a string
-//! in it is copied.
+//! in it is copied, unless it contains line breaks.
 
-use super::photos::{UploadLimits, UploadedPhotos};
+use super::base64_photo::{DecodedPhoto, decode_photo};
+use super::photos::{BodyOptions, UploadLimits, UploadedPhotos};
 use crate::bounded_seq::BoundedSeq;
 use crate::error::ApiError;
-use crate::memory::{MemoryBudget, Reservation};
-use base64::engine::general_purpose::STANDARD;
-use base64::{Engine, decoded_len_estimate};
-use bytes::Bytes;
+use crate::memory::MemoryBudget;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 use utoipa::ToSchema;
 
-/// Photos in a JSON document, as base64 or as data URLs.
+/// Maximum size of the values of `top_k` and `model` in a document, in bytes.
+const MAX_OPTION_BYTES: usize = 4 << 10;
+
+/// Photos in a JSON document, as base64 or as data URLs, with options that may also be query parameters.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object with `image` or `images`")]
 pub struct JsonPhotos<'a> {
@@ -27,6 +28,15 @@ pub struct JsonPhotos<'a> {
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(borrow)]
     images: Option<&'a RawValue>,
+    /// Number of classes to return, like the query parameter.
+    // Raw, so that numbers in strings are accepted and all errors are the same as those of the query parameter.
+    #[schema(value_type = Option<u64>, minimum = 1)]
+    #[serde(borrow)]
+    top_k: Option<&'a RawValue>,
+    /// Name of the model, like the query parameter.
+    #[schema(value_type = Option<String>)]
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
 }
 
 /// Parses a document and decodes its photos. Memory is reserved for the photos, not for the document.
@@ -36,7 +46,19 @@ pub struct JsonPhotos<'a> {
 pub fn parse_photos(json: &[u8], limits: UploadLimits, budget: &MemoryBudget) -> Result<UploadedPhotos, ApiError> {
     let malformed =
         |error| ApiError::malformed(format!("invalid JSON document: {error}; expected {{\"image\": \"BASE64\"}}"));
-    let document: JsonPhotos = serde_json::from_slice(json).map_err(malformed)?;
+    let mut spaced: Vec<u8>;
+    let mut spaced_reservation = budget.empty_reservation();
+    let document: JsonPhotos = match serde_json::from_slice(json) {
+        // JSON forbids line breaks within strings, but shell scripts paste the output of `base64` into documents.
+        Err(error) if error.is_syntax() && json.iter().any(is_line_break) => {
+            spaced_reservation.grow(json.len())?;
+            spaced = json.to_vec();
+            spaced.iter_mut().filter(|byte| is_line_break(byte)).for_each(|byte| *byte = b' ');
+            serde_json::from_slice(&spaced)
+        }
+        document => document,
+    }
+    .map_err(malformed)?;
     let is_list = document.images.is_some();
     let deserializer = |value| serde_json::Deserializer::from_str(RawValue::get(value));
     let decoded = match (document.image, document.images) {
@@ -66,15 +88,31 @@ pub fn parse_photos(json: &[u8], limits: UploadLimits, budget: &MemoryBudget) ->
             Err(error) => Err(error),
         });
     }
-    Ok(UploadedPhotos { photos, is_list, reservation })
+    let options = BodyOptions {
+        top_k: document.top_k.map(|value| option("top_k", value)).transpose()?,
+        model: document.model.map(|value| option("model", value)).transpose()?,
+    };
+    drop(spaced_reservation);
+    Ok(UploadedPhotos { photos, is_list, options, reservation })
+}
+
+fn is_line_break(byte: &u8) -> bool {
+    matches!(byte, b'\n' | b'\r' | b'\t')
+}
+
+/// Returns the text of an option: the content of a string, or any other value as it is written.
+fn option(name: &str, value: &RawValue) -> Result<String, ApiError> {
+    let json = value.get();
+    if json.len() > MAX_OPTION_BYTES {
+        return Err(ApiError::malformed(format!("`{name}` is longer than {MAX_OPTION_BYTES} bytes")));
+    }
+    Ok(serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()))
 }
 
 /// Decodes a base64 string while it is deserialized. Errors of a photo are returned as its value, so that the others
 /// are kept.
 #[derive(Clone, Copy)]
 struct Base64<'a>(&'a MemoryBudget);
-
-type DecodedPhoto = Result<(Bytes, Reservation), ApiError>;
 
 impl<'de> DeserializeSeed<'de> for Base64<'_> {
     type Value = DecodedPhoto;
@@ -92,26 +130,51 @@ impl Visitor<'_> for Base64<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<DecodedPhoto, E> {
-        Ok(decode_base64(text, self.0))
+        Ok(decode_photo(text, self.0))
     }
-}
-
-/// Decodes base64, with or without a prefix such as `data:image/jpeg;base64,`.
-fn decode_base64(text: &str, budget: &MemoryBudget) -> DecodedPhoto {
-    let base64 = match text.strip_prefix("data:") {
-        Some(url) => url.split_once(";base64,").map(|(_, base64)| base64),
-        None => Some(text),
-    };
-    let base64 = base64.ok_or_else(|| ApiError::malformed("a data URL must hold base64"))?;
-    let reservation = budget.reserve(decoded_len_estimate(base64.len()))?;
-    let bytes = STANDARD.decode(base64).map_err(|error| ApiError::malformed(format!("invalid base64: {error}")))?;
-    Ok((bytes.into(), reservation))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use serde_json::json;
+
+    const LIMITS: UploadLimits = UploadLimits { bytes: 1000, count: 3 };
+
+    fn parse(document: &str) -> Result<UploadedPhotos, ApiError> {
+        parse_photos(document.as_bytes(), LIMITS, &MemoryBudget::new(1000))
+    }
+
+    #[test]
+    fn line_breaks_within_strings_are_ignored() {
+        for document in
+            ["{\"image\": \"b25l\r\ndHdv\n\"}", "{\n\t\"image\":\n\"b25ldHdv\"}\n", r#"{"image": "b25l\ndHdv"}"#]
+        {
+            let photos = parse(document).unwrap().photos;
+            assert_eq!(photos[0].as_deref().unwrap(), b"onetwo", "{document:?}");
+        }
+        let message = parse("{\"image\": \"b25l\n\", }").unwrap_err().into_failure().error.message;
+        assert!(message.contains("trailing comma"), "{message}");
+    }
+
+    #[test]
+    fn options_are_read_from_the_document() {
+        let options = |document| parse(document).map(|upload| (upload.options.top_k, upload.options.model));
+        let text = |text: &str| Some(text.to_owned());
+        for (document, expected) in [
+            (r#"{"image": "b25l"}"#, (None, None)),
+            (r#"{"image": "b25l", "top_k": null, "model": null}"#, (None, None)),
+            (r#"{"image": "b25l", "top_k": 3, "model": "birds"}"#, (text("3"), text("birds"))),
+            (r#"{"image": "b25l", "top_k": "3", "model": "b\u00e4r"}"#, (text("3"), text("b\u{e4}r"))),
+            (r#"{"image": "b25l", "top_k": [1]}"#, (text("[1]"), None)),
+        ] {
+            assert_eq!(options(document).unwrap(), expected, "{document}");
+        }
+        let long = json!({ "image": "b25l", "model": "x".repeat(10_000) }).to_string();
+        assert!(options(&long).unwrap_err().into_failure().error.message.contains("`model` is longer"));
+    }
 
     #[test]
     fn a_document_is_rejected_if_one_of_its_photos_exceeds_the_memory_budget() {

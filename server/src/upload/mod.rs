@@ -1,15 +1,17 @@
 //! Reads the photos of a request: from a multipart form, from a JSON document, or as the whole body. The format of a
 //! photo is detected from its bytes; neither its `Content-Type` nor its file name is considered.
 
+mod base64_photo;
 mod json;
 mod multipart;
 mod multipart_guard;
 mod photos;
+mod text_body;
 
 pub use json::{JsonPhotos, parse_photos};
 #[cfg(any(test, fuzzing))]
 pub use multipart::read_photos as read_form;
-pub use photos::{UploadLimits, UploadedPhotos};
+pub use photos::{BodyOptions, UploadLimits, UploadedPhotos};
 
 use crate::body;
 use crate::decode_pool::DecodePool;
@@ -37,7 +39,8 @@ pub async fn read_photos(
     } else if content_type.starts_with("application/json") {
         read_json(request, limits, budget, decode_pool).await
     } else {
-        read_raw(request, limits, budget).await
+        let is_form = content_type.starts_with("application/x-www-form-urlencoded");
+        read_raw(request, is_form, limits, budget).await
     }
 }
 
@@ -52,8 +55,14 @@ async fn read_json(
     decode_pool.run(document.reservation, move || parse_photos(&document.bytes, limits, &budget)).await?
 }
 
-/// Reads a body that is a photo.
-async fn read_raw(request: Request, limits: UploadLimits, budget: &MemoryBudget) -> Result<UploadedPhotos, ApiError> {
+/// Reads a body that is a photo. `is_form` is whether it has the content type of a form without files, which curl sends
+/// by default.
+async fn read_raw(
+    request: Request,
+    is_form: bool,
+    limits: UploadLimits,
+    budget: &MemoryBudget,
+) -> Result<UploadedPhotos, ApiError> {
     let (photo, reservation) = match body::read_request(request, limits.bytes, budget).await? {
         Ok(body) if body.bytes.is_empty() => {
             return Err(ApiError::nothing_to_classify(format!(
@@ -61,10 +70,13 @@ async fn read_raw(request: Request, limits: UploadLimits, budget: &MemoryBudget)
                 multipart::FIELD
             )));
         }
-        Ok(body) => (Ok(body.bytes), body.reservation),
+        Ok(body) => {
+            text_body::check(&body.bytes, is_form)?;
+            (Ok(body.bytes), body.reservation)
+        }
         Err(too_long) => (Err(photo_too_large(too_long)), budget.empty_reservation()),
     };
-    Ok(UploadedPhotos { photos: vec![photo], is_list: false, reservation })
+    Ok(UploadedPhotos { photos: vec![photo], is_list: false, options: BodyOptions::default(), reservation })
 }
 
 #[cfg(test)]

@@ -13,8 +13,18 @@ pub struct UploadedPhotos {
     pub photos: Vec<Result<Bytes, ApiError>>,
     /// Whether the response is a list: there are several photos, or the client sent a list.
     pub is_list: bool,
+    /// Options in the body.
+    pub options: BodyOptions,
     /// Memory reserved for the photos.
     pub reservation: Reservation,
+}
+
+/// Options that a JSON document may contain in addition to photos, in place of query parameters. They are not
+/// validated.
+#[derive(Debug, Default)]
+pub struct BodyOptions {
+    pub top_k: Option<String>,
+    pub model: Option<String>,
 }
 
 /// Limits on the encoded photos of one request.

@@ -36,16 +36,53 @@ async fn photos_of_form(fields: &[(&str, &[u8])]) -> Result<Vec<Result<Bytes, St
 
 #[tokio::test]
 async fn form_photos_keep_their_order() {
-    let fields: [(&str, &[u8]); 3] = [("file", b"one"), ("comment", b"a cat"), ("file", b"")];
+    let fields: [(&str, &[u8]); 3] = [("file", b"one"), ("image", b"two"), ("file", b"")];
     let photos = photos_of_form(&fields).await.unwrap();
-    assert_eq!(photos, [Ok("one".into()), Ok("".into())]);
+    assert_eq!(photos, [Ok("one".into()), Ok("two".into()), Ok("".into())]);
+}
+
+/// Encodes a form of which only the fields whose content is a photo have a file name.
+fn form_with_texts(fields: &[(&str, &str, bool)]) -> (&'static str, String) {
+    let part = |(name, content, is_file): &(&str, &str, bool)| {
+        let file_name = if *is_file { "; filename=\"x\"" } else { "" };
+        format!("--frontier\r\nContent-Disposition: form-data; name=\"{name}\"{file_name}\r\n\r\n{content}\r\n")
+    };
+    let parts: String = fields.iter().map(part).collect();
+    ("multipart/form-data; boundary=frontier", parts + "--frontier--\r\n")
+}
+
+#[tokio::test]
+async fn parts_with_a_file_name_are_photos_under_any_name() {
+    let (content_type, body) = form_with_texts(&[
+        ("comment", "a cat", false),
+        ("image", "one", true),
+        ("file", "two", false),
+        ("", "three", true),
+    ]);
+    let expected = ["one", "two", "three"].map(|photo| Ok(photo.into()));
+    assert_eq!(photos(content_type, body).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn forms_without_photos_are_rejected_with_their_fields() {
+    let (_, body) = form_with_texts(&[("photo", "one", false), ("a\u{e4}", "two", false)]);
+    let message =
+        read_in_chunks(1000, ("multipart/form-data; boundary=frontier", body.into_bytes())).await.0.unwrap_err();
+    assert!(message.ends_with("without a file name: \"photo\", \"a\u{e4}\""), "{message}");
+    let many: Vec<_> = (0..12).map(|_| ("field", "x", false)).collect();
+    let (content_type, body) = form_with_texts(&many);
+    let message = read_in_chunks(1000, (content_type, body.into_bytes())).await.0.unwrap_err();
+    assert!(message.ends_with(r#""field" and 2 more"#), "{message}");
+    let message = read_in_chunks(1000, form(&[])).await.0.unwrap_err();
+    assert!(message.ends_with("the form is empty"), "{message}");
 }
 
 #[tokio::test]
 async fn any_other_content_type_is_a_photo() {
     for content_type in ["image/jpeg", "application/x-www-form-urlencoded", "text/plain", "nonsense"] {
-        assert_eq!(photos(content_type, "one").await.unwrap(), [Ok("one".into())], "{content_type}");
+        assert_eq!(photos(content_type, "one\0").await.unwrap(), [Ok("one\0".into())], "{content_type}");
     }
+    assert_eq!(photos("application/x-www-form-urlencoded", "one").await.unwrap_err(), "malformed_request");
 }
 
 #[tokio::test]
@@ -106,13 +143,14 @@ async fn requests_beyond_the_limits_are_rejected() {
     assert_eq!(photos("application/json", vec![b' '; 101]).await.unwrap_err(), "too_large");
     assert_eq!(photos_of_form(&[("file", &[b'x'; 60]), ("file", &[b'x'; 60])]).await.unwrap_err(), "too_large");
     assert_eq!(photos_of_form(&[("file", &b"x"[..]); 4]).await.unwrap_err(), "too_large");
-    assert_eq!(photos_of_form(&[("comment", &[b'x'; 401])]).await.unwrap_err(), "too_large");
+    assert_eq!(photos_of_form(&[("file", &[b'x'; 401])]).await.unwrap_err(), "too_large");
 }
 
 #[tokio::test]
 async fn requests_without_photos_are_rejected() {
     assert_eq!(photos_of_form(&[]).await.unwrap_err(), "nothing_to_classify");
-    assert_eq!(photos_of_form(&[("photo", b"one")]).await.unwrap_err(), "nothing_to_classify");
+    let (content_type, body) = form_with_texts(&[("photo", "one", false)]);
+    assert_eq!(photos(content_type, body).await.unwrap_err(), "nothing_to_classify");
     assert_eq!(photos("image/jpeg", "").await.unwrap_err(), "nothing_to_classify");
 }
 
@@ -161,8 +199,10 @@ async fn bytes_before_a_part_and_in_its_headers_are_limited() {
 #[tokio::test]
 async fn forms_may_arrive_in_chunks_of_any_size() {
     let data = b"data\r\n".repeat(50_000);
-    let fields: [(&str, &[u8]); 4] = [("comment", &data), ("file", &data), ("comment", &data), ("file", b"one")];
+    let data = String::from_utf8(data).unwrap();
+    let fields = [("comment", &*data, false), ("file", &data, true), ("comment", &data, false), ("file", "one", true)];
     for size in [100, 5000, 1 << 20] {
-        assert_eq!(read_in_chunks(size, form(&fields)).await.0, Ok(2), "in chunks of {size}");
+        let (content_type, body) = form_with_texts(&fields);
+        assert_eq!(read_in_chunks(size, (content_type, body.into_bytes())).await.0, Ok(2), "in chunks of {size}");
     }
 }

@@ -115,9 +115,10 @@ pub async fn predict(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let UploadedPhotos { photos, is_list, reservation } =
+    let UploadedPhotos { photos, is_list, options: body_options, reservation } =
         upload::read_photos(request, app.upload_limits, &app.memory, &app.decode_pool).await?;
     let Query(options) = options.map_err(|rejection| ApiError::malformed(rejection.body_text()))?;
+    let options = options.merge(body_options)?;
     let (top_k, explain) = (options.top_k()?, options.explain()?);
     let model = inference::find_model(&app.registry, options.model.as_deref(), None)?;
     let requested_model = RequestedModel(model.name().to_owned());
@@ -360,6 +361,36 @@ mod tests {
         }
         let response = post("/predict?top_k=1&top_k=2", photo(0)).await;
         assert_eq!((response.status, response.code().as_str()), (400, "malformed_request"));
+    }
+
+    #[tokio::test]
+    async fn options_in_json_replace_query_parameters() {
+        let predict = async |query: &str, options: serde_json::Value| {
+            let mut document = json!({ "image": STANDARD.encode(photo(1)) });
+            document.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+            let path = format!("/predict{query}");
+            fixture::post(&fixture::app(), &path, "application/json", document.to_string()).await
+        };
+        for (query, options) in [
+            ("", json!({ "top_k": 1, "model": "small" })),
+            ("?model=small", json!({ "top_k": 1 })),
+            ("?model=small&top_k=1", json!({ "top_k": "1", "model": "small" })),
+        ] {
+            let response = predict(query, options).await.json();
+            assert_eq!(response["model"], "small", "{response}");
+            assert_eq!(response["predictions"].as_array().unwrap().len(), 1, "{response}");
+        }
+        for (query, options, message) in [
+            ("", json!({ "top_k": 0 }), "invalid top_k \\\"0\\\""),
+            ("", json!({ "top_k": 1.5 }), "invalid top_k \\\"1.5\\\""),
+            ("?top_k=2", json!({ "top_k": 1 }), "top_k is \\\"2\\\" in the query and \\\"1\\\" in the document"),
+            ("?model=large", json!({ "model": "small" }), "model is \\\"large\\\" in the query"),
+        ] {
+            let response = predict(query, options).await;
+            assert_eq!((response.status, response.code().as_str()), (400, "malformed_request"));
+            assert!(response.body.contains(message), "{}", response.body);
+        }
+        assert_eq!(predict("", json!({ "model": "medium" })).await.status, 404);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use crate::error::ApiError;
 use crate::inference::EXPLANATION_TAPS;
+use crate::upload::BodyOptions;
 use model::plan::Tap;
 use serde::Deserialize;
 use std::slice;
@@ -72,6 +73,21 @@ impl Explain {
 }
 
 impl PredictOptions {
+    /// Adds the options of a JSON document.
+    ///
+    /// # Errors
+    /// Returns 400 if the document contradicts the query.
+    pub fn merge(self, body: BodyOptions) -> Result<Self, ApiError> {
+        let merge = |name, query: Option<String>, body: Option<String>| match (query, body) {
+            (Some(query), Some(body)) if query != body => Err(ApiError::malformed(format!(
+                "{name} is {query:?} in the query and {body:?} in the document; send one of them"
+            ))),
+            (query, body) => Ok(query.or(body)),
+        };
+        let (top_k, model) = (merge("top_k", self.top_k, body.top_k)?, merge("model", self.model, body.model)?);
+        Ok(PredictOptions { top_k, model, ..self })
+    }
+
     /// Parses the number of classes.
     ///
     /// # Errors
