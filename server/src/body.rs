@@ -14,6 +14,7 @@ use futures_util::{Stream, TryStreamExt};
 use headers::{ContentLength, HeaderMapExt};
 use http_body_util::LengthLimitError;
 use std::error::Error as StdError;
+use std::io::{self, ErrorKind};
 use tower_http::timeout::TimeoutError;
 
 /// Maximum size of a body, including what is discarded, as a multiple of the limit on what is kept. The connection of a
@@ -23,6 +24,10 @@ pub const DISCARD_FACTOR: usize = 4;
 /// Maximum capacity that is allocated because of `Content-Length` alone, in bytes. The buffers of larger bodies grow as
 /// the bodies arrive.
 const MAX_PREALLOCATION: usize = 1 << 20;
+
+/// Number of bytes by which a form with a photo of the maximum size may exceed the limit on photos: its boundaries,
+/// headers and other fields.
+const MAX_FRAMING: usize = 64 << 10;
 
 /// A body and the memory reserved for it.
 #[derive(Debug)]
@@ -96,10 +101,15 @@ pub fn content_length(headers: &HeaderMap) -> usize {
 /// Checks the headers before any of the body is read.
 ///
 /// # Errors
-/// Returns 415 for a compressed body, because the size limits would not apply to the decompressed bytes, and 413 if
-/// `Content-Length` exceeds what would be discarded.
+/// Returns 415 for a body in an encoding that `decompress` has left, and 413 if `Content-Length` exceeds what would be
+/// discarded, or the limit itself if the client waits for permission to send the body.
 pub fn check_headers(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
-    if content_length(headers) > limit.saturating_mul(DISCARD_FACTOR) {
+    let max = if headers.contains_key(header::EXPECT) {
+        limit.saturating_add(MAX_FRAMING)
+    } else {
+        limit.saturating_mul(DISCARD_FACTOR)
+    };
+    if content_length(headers) > max {
         return Err(too_large(limit));
     }
     let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?"));
@@ -123,7 +133,11 @@ pub async fn discard(mut chunks: impl Stream<Item = Result<Bytes, Error>> + Unpi
 
 /// Maps an error of a body's stream.
 fn read_error(error: &Error, limit: usize) -> ApiError {
-    limit_error(error, limit).unwrap_or_else(|| ApiError::malformed("failed to read the request body to its end"))
+    let is_data_error = |error: &&io::Error| matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput);
+    limit_error(error, limit).unwrap_or_else(|| match find_cause::<io::Error>(error).filter(is_data_error) {
+        Some(error) => ApiError::malformed(format!("invalid compressed request body: {error}")),
+        None => ApiError::malformed("failed to read the request body to its end"),
+    })
 }
 
 /// Returns the API error for a size limit or timeout that `error` was caused by, if there is one.

@@ -3,15 +3,15 @@
 use crate::app::App;
 use crate::middleware::drain_body;
 use crate::settings::Settings;
-use crate::socket::Socket;
+use crate::socket::{Socket, Timeouts};
 use axum::Router;
 use axum::http::Request;
-use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,8 +50,12 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
     let rejection_permits = Arc::new(Semaphore::new(MAX_REJECTIONS));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
+    let timeouts =
+        Timeouts { head: settings.header_timeout, idle: settings.idle_timeout, write: settings.stall_timeout };
     http.timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
+        // The socket does not know that a head is incomplete if hyper received part of it with the previous request.
+        .header_read_timeout(timeouts.head.saturating_add(timeouts.idle))
+        .half_close(true)
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER);
     let mut last_logged = None;
@@ -66,7 +70,8 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
             if let Ok(permit) = rejection_permits.clone().try_acquire_owned() {
                 tokio::spawn(async move {
                     let _permit = permit;
-                    let socket = Socket::new(stream, REJECTION_TIMEOUT);
+                    let timeouts = Timeouts { write: REJECTION_TIMEOUT, ..timeouts };
+                    let socket = Socket::new(stream, timeouts);
                     let _ = tokio::time::timeout(REJECTION_TIMEOUT, reject(socket)).await;
                 });
             }
@@ -75,13 +80,19 @@ pub async fn serve(listener: TcpListener, router: Router, app: Arc<App>, setting
         // Most responses fit into one small packet, which Nagle's algorithm would delay until the previous one is
         // acknowledged.
         let _ = stream.set_nodelay(true);
-        let socket = Socket::new(stream, settings.stall_timeout);
-        let client_is_sending = socket.client_is_sending();
-        let service = ServiceExt::<Request<Incoming>>::map_response(router.clone(), move |response: Response| {
-            client_is_sending.store(drain_body::leaves_body_unread(&response), Ordering::Relaxed);
-            response
+        let socket = Socket::new(stream, timeouts);
+        let (exchange, client_is_sending, router) = (socket.exchange(), socket.client_is_sending(), router.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            exchange.begin_request(request.version());
+            let (exchange, client_is_sending) = (exchange.clone(), client_is_sending.clone());
+            let response = router.clone().oneshot(request);
+            async move {
+                let Ok(response) = response.await;
+                client_is_sending.store(drain_body::leaves_body_unread(&response), Ordering::Relaxed);
+                Ok::<_, Infallible>(exchange.end_after(response))
+            }
         });
-        let connection = http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+        let connection = http.serve_connection(TokioIo::new(socket), service);
         let connection = graceful.watch(connection);
         let connections = app.metrics.connections.clone();
         connections.inc();

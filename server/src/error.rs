@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Value of `Retry-After` with 503, in seconds.
 const RETRY_AFTER: &str = "1";
 
+/// Code of errors for bodies in unsupported encodings.
+const UNSUPPORTED_ENCODING: &str = "unsupported_encoding";
+
 /// Maximum length of a message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1000;
 
@@ -96,8 +99,10 @@ impl ApiError {
     }
 
     pub fn unsupported_encoding(encoding: &str) -> Self {
-        let message = format!("Content-Encoding {encoding:?} is not supported; send the body uncompressed");
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message)
+        let message = format!(
+            "Content-Encoding {encoding:?} is not supported; send the body uncompressed, or with gzip or deflate"
+        );
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_ENCODING, message)
     }
 
     /// Returns 422 for a well-formed request that cannot be processed: a tensor for which the network overflows, or an
@@ -143,6 +148,9 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        if code == UNSUPPORTED_ENCODING {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

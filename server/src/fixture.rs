@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::batching::{BatchSizes, Batcher, BatchingOptions, Execute};
 use crate::metrics::Metrics;
-use crate::registry::{Loader, Model, ModelSources, Registry};
+use crate::registry::{Loader, Model, ModelSources, Registry, RegistryOptions};
 use crate::router::router;
 use crate::settings::Settings;
 use crate::upload::UploadLimits;
@@ -115,13 +115,15 @@ fn build_model<E: Execute>(
 }
 
 /// Creates a registry of these models. `default` is the name of the default; if `None`, it is chosen by size.
-pub fn registry(models: Vec<Model>, default: Option<&str>) -> Result<Registry> {
+pub fn registry(models: Vec<Model>, default: Option<&str>) -> Registry {
     registry_with(models, default, Arc::new(Metrics::new()))
 }
 
-fn registry_with(models: Vec<Model>, default: Option<&str>, metrics: Arc<Metrics>) -> Result<Registry> {
+fn registry_with(models: Vec<Model>, default: Option<&str>, metrics: Arc<Metrics>) -> Registry {
     let models = models.into_iter().map(Arc::new).collect();
-    Registry::new(Loader::new(&settings()), ModelSources::default(), models, default.map(str::to_owned), metrics)
+    // Strict, so that a model without engines is an error, as if it was given by `--model`.
+    let options = RegistryOptions { default_name: default.map(str::to_owned), strict: true };
+    Registry::new(Loader::new(&settings()), ModelSources::default(), models, options, metrics)
 }
 
 fn settings() -> Settings {
@@ -134,7 +136,7 @@ pub fn app_with(change: impl FnOnce(&mut App)) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
     let model = |name, classes| build_model(name, classes, &metrics, move || Ok(FakeEngine::Succeeds(classes)));
     let models = vec![model("small", 2), model("large", 256)];
-    let registry = registry_with(models, None, metrics.clone()).unwrap();
+    let registry = registry_with(models, None, metrics.clone());
     let mut app = App::new(&settings(), registry, metrics).unwrap();
     change(&mut app);
     Arc::new(app)
@@ -150,7 +152,7 @@ pub fn app() -> Arc<App> {
 
 pub fn app_with_model(model: Model) -> Arc<App> {
     let metrics = Arc::new(Metrics::new());
-    let registry = registry_with(vec![model], None, metrics.clone()).unwrap();
+    let registry = registry_with(vec![model], None, metrics.clone());
     Arc::new(App::new(&settings(), registry, metrics).unwrap())
 }
 

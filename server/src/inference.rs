@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Taps whose activations [`explain`] needs.
 pub const EXPLANATION_TAPS: &[Tap] = &[ClassifierWeights::TAP];
 
+/// Alias of the current version, which clients of other servers expect.
+const CURRENT_VERSION: &str = "1";
+
 /// Minimum number of digits of a SHA-256 that identify a version.
 const MIN_VERSION_DIGITS: usize = 8;
 
@@ -22,13 +25,16 @@ const MIN_VERSION_DIGITS: usize = 8;
 ///
 /// # Errors
 /// Returns 404 if there is no such model, or if it is not of `version`: its SHA-256, or at least the first eight
-/// digits.
+/// digits, or `1` for the current one.
 pub fn find_model(registry: &Registry, name: Option<&str>, version: Option<&str>) -> Result<Arc<Model>, ApiError> {
     let model = registry.get(name)?;
     match version {
+        Some(CURRENT_VERSION) => Ok(model),
         Some(version) if version.len() < MIN_VERSION_DIGITS || !model.id.version.starts_with(version) => {
             let (name, served) = (model.name(), &model.id.version);
-            Err(ApiError::unknown_model(format!("model {name:?} has no version {version:?}; its version is {served}")))
+            Err(ApiError::unknown_model(format!(
+                "model {name:?} has no version {version:?}; its version is {served}, or 1 for the current one"
+            )))
         }
         _ => Ok(model),
     }

@@ -14,6 +14,7 @@ mod connections;
 mod corpus;
 mod decode_pool;
 mod error;
+mod exchange;
 #[cfg(test)]
 mod fixture;
 #[cfg(any(test, fuzzing))]
@@ -44,7 +45,7 @@ extern crate self as server;
 use anyhow::{Context, Result};
 use app::App;
 use metrics::Metrics;
-use registry::{Loader, ModelSources, Registry};
+use registry::{Loader, ModelSources, Registry, RegistryOptions};
 use settings::Settings;
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,9 +54,10 @@ use tokio::net::TcpListener;
 /// Runs the server until it is told to stop.
 ///
 /// # Errors
-/// Returns an error if the server cannot start: the address is in use, a checkpoint is invalid, or a device is missing.
+/// Returns an error if the server cannot start: the address is in use, no checkpoint is valid, or a device is missing.
 pub async fn run(settings: Settings) -> Result<()> {
     let start = Instant::now();
+    let ignore_hangups = shutdown::ignore_hangups()?;
     // Bound before the models are loaded, so that a port that is in use is reported at once.
     let listener = TcpListener::bind(&settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address or port with --listen", settings.listen)
@@ -64,7 +66,8 @@ pub async fn run(settings: Settings) -> Result<()> {
 
     let metrics = Arc::new(Metrics::new());
     let sources = ModelSources::from_settings(&settings);
-    let registry = Registry::load_all(Loader::new(&settings), sources, settings.default.clone(), metrics.clone())?;
+    let options = RegistryOptions { default_name: settings.default.clone(), strict: settings.strict };
+    let registry = Registry::load_all(Loader::new(&settings), sources, options, metrics.clone())?;
     let app = Arc::new(App::new(&settings, registry, metrics)?);
     let router = router::router(app.clone())?;
     startup_banner::print_listening(address);
@@ -82,6 +85,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     let stop = shutdown::begin_after_signal(&app, &settings);
     tokio::select! {
         never = malloc_trim::run_periodically() => match never {},
+        never = ignore_hangups => match never {},
         failed = announce => failed,
         () = connections::serve(listener, router, app.clone(), &settings, stop) => Ok(()),
         () = shutdown::wait_for_grace_period(&settings) => Ok(()),

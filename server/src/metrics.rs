@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, TextEncoder,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Buckets of durations in seconds, from the fastest inference to longer than clients wait.
@@ -31,6 +32,7 @@ pub struct Metrics {
     model_info: IntGaugeVec,
     model_ready: IntGaugeVec,
     model_weights_bytes: IntGaugeVec,
+    model_load_failed: IntGaugeVec,
     device_memory_bytes: IntGaugeVec,
     /// Locked while the gauges are reset, updated and encoded, so that no other request encodes them in between.
     encoding: Mutex<()>,
@@ -39,6 +41,8 @@ pub struct Metrics {
 /// Values of the gauges that are read when the metrics are requested.
 pub struct Gauges<'a> {
     pub models: &'a [ModelGauges<'a>],
+    /// Names of the models that could not be loaded at the last attempt.
+    pub failed_models: &'a [String],
     pub decode_queue_depth: usize,
     pub in_flight_bytes: usize,
 }
@@ -113,6 +117,11 @@ impl Metrics {
                 "Size of the checkpoint of the model in memory, in bytes",
                 &["model"],
             ),
+            model_load_failed: gauges(
+                "model_load_failed",
+                "1 if the last attempt to load the model failed, whether or not an earlier version is served",
+                &["model"],
+            ),
             device_memory_bytes: gauges(
                 "device_memory_bytes",
                 "Memory in use on an NVIDIA GPU by all processes, in bytes",
@@ -144,6 +153,7 @@ impl Metrics {
             Box::new(self.model_info.clone()),
             Box::new(self.model_ready.clone()),
             Box::new(self.model_weights_bytes.clone()),
+            Box::new(self.model_load_failed.clone()),
             Box::new(self.device_memory_bytes.clone()),
             // Memory, CPU time, open files and start time of the process.
             #[cfg(target_os = "linux")]
@@ -152,12 +162,13 @@ impl Metrics {
         all.into_iter().for_each(|collector| registry.register(collector).expect("metric names are unique"));
     }
 
-    /// Returns the histograms for the engines of a model.
+    /// Returns the histograms for the engines of a model, and new statistics.
     pub fn batching(&self, model: &str) -> BatchingMetrics {
         BatchingMetrics {
             queue_seconds: self.queue_seconds.with_label_values(&[model]),
             inference_seconds: self.inference_seconds.with_label_values(&[model]),
             batch_size: self.batch_size.with_label_values(&[model]),
+            statistics: Arc::default(),
         }
     }
 
@@ -190,8 +201,17 @@ impl Metrics {
         self.decode_queue_depth.set(gauges.decode_queue_depth as i64);
         self.in_flight_bytes.set(gauges.in_flight_bytes as i64);
         // Drops the values of models that are no longer served.
-        let per_model = [&self.queue_depth, &self.model_info, &self.model_ready, &self.model_weights_bytes];
+        let per_model = [
+            &self.queue_depth,
+            &self.model_info,
+            &self.model_ready,
+            &self.model_weights_bytes,
+            &self.model_load_failed,
+        ];
         per_model.iter().for_each(|gauges| gauges.reset());
+        for model in gauges.failed_models {
+            self.model_load_failed.with_label_values(&[model]).set(1);
+        }
         for model in gauges.models {
             let ModelGauges { name, version, architecture, .. } = model;
             let devices: Vec<String> = model.devices.iter().map(Device::to_string).collect();

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::body::DISCARD_FACTOR;
 use crate::error::{self, ApiError};
 use crate::middleware::request_id::{REQUEST_ID, UniqueRequestId};
-use crate::middleware::{access, deadline, drain_body, hold_memory, observe, request_id};
+use crate::middleware::{access, deadline, drain_body, hold_memory, limit_compressed, observe, request_id};
 use crate::routes::docs::Docs;
 use crate::routes::{health, metrics, models, page, predict, v2, weights};
 use anyhow::Result;
@@ -16,7 +16,10 @@ use axum::middleware::{from_fn, from_fn_with_state, map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
+use tower::Layer;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::normalize_path::NormalizePathLayer;
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -42,7 +45,9 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .layer(DefaultBodyLimit::max(app.upload_limits.bytes.saturating_mul(DISCARD_FACTOR)))
         .layer(from_fn_with_state(app.access.clone(), access::require_api_key))
         .layer(from_fn_with_state(app.clone(), deadline::enforce_deadline))
-        .layer(RequestBodyTimeoutLayer::new(app.stall_timeout));
+        .layer(RequestBodyTimeoutLayer::new(app.stall_timeout))
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(from_fn_with_state(app.clone(), limit_compressed::limit_compressed));
     let model_repository = OpenApiRouter::new()
         .routes(routes!(v2::repository::index))
         .routes(routes!(v2::repository::load))
@@ -59,6 +64,9 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .routes(routes!(v2::metadata::model_metadata))
         .routes(routes!(v2::metadata::version_metadata))
         .routes(routes!(v2::metadata::config))
+        .routes(routes!(v2::statistics::all))
+        .routes(routes!(v2::statistics::of_model))
+        .routes(routes!(v2::statistics::of_version))
         .routes(routes!(v2::health::live))
         .routes(routes!(v2::health::ready))
         .routes(routes!(v2::health::model_ready))
@@ -69,9 +77,12 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         .split_for_parts();
     let docs = Arc::new(Docs::new(&api));
     let docs_page = docs.clone();
+    let document = async move |method: Method, headers: HeaderMap| docs.document(&method, &headers);
     let router = router
         .route("/docs", get(async move |method: Method, headers: HeaderMap| docs_page.page(&method, &headers)))
-        .route("/openapi.json", get(async move |method: Method, headers: HeaderMap| docs.document(&method, &headers)))
+        .route("/openapi.json", get(document.clone()))
+        // The page links to the document by a relative URL, which depends on whether its own URL ends with a slash.
+        .route("/docs/openapi.json", get(document))
         .fallback(page::page)
         .method_not_allowed_fallback(error::method_not_allowed)
         // The first layer of a tuple is the outermost.
@@ -91,7 +102,8 @@ pub fn router(app: Arc<App>) -> Result<Router> {
         from_fn_with_state(app.clone(), observe::observe),
         map_response(add_security_headers),
     ));
-    Ok(router.with_state(app))
+    // Outside the router, because its layers run after it has chosen a route.
+    Ok(Router::new().fallback_service(NormalizePathLayer::trim_trailing_slash().layer(router.with_state(app))))
 }
 
 fn api_description() -> OpenApi {
@@ -118,7 +130,7 @@ async fn add_security_headers(mut response: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use crate::fixture::{app, get, post, send};
+    use crate::fixture::{app, get, photo, post, send};
     use axum::body::Body;
     use axum::http::{Request, header};
 
@@ -144,6 +156,21 @@ mod tests {
             assert_eq!(response.status, 200, "{path}");
             assert!(response.headers.contains_key(header::CONTENT_LENGTH), "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn every_route_may_end_with_a_slash() {
+        let app = app();
+        app.registry.wait_until_ready().await.unwrap();
+        for path in
+            ["/models/", "/healthz/", "/readyz/", "/metrics/", "/docs/", "/openapi.json/", "/v2/", "/v2/models/small/"]
+        {
+            assert_eq!(get(&app, path).await.status, 200, "{path}");
+        }
+        let response = post(&app, "/predict/?top_k=1", "image/png", photo(7)).await;
+        assert_eq!(response.json()["predictions"].as_array().unwrap().len(), 1);
+        assert!(get(&app, "/metrics").await.body.contains(r#"route="/predict",status="200"} 1"#));
+        assert_eq!(get(&app, "/v2/models/medium/").await.json()["error"].as_str().map(str::is_empty), Some(false));
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
-//! Graceful shutdown. After Ctrl-C or SIGTERM the server first reports that it is not ready, then accepts no more
+//! Signals, and graceful shutdown. After Ctrl-C or SIGTERM the server first reports that it is not ready, then accepts no more
 //! connections and finishes the open requests within a time limit.
 
 use crate::app::App;
 use crate::settings::Settings;
+use std::convert::Infallible;
 
 /// Waits for Ctrl-C or SIGTERM.
 async fn wait_for_signal() {
@@ -18,6 +19,28 @@ async fn wait_for_signal() {
         () = interrupt => (),
         () = terminate => (),
     }
+}
+
+/// Ignores SIGHUP, which a terminal sends when it is closed, from now on. The returned future logs it, and never completes.
+///
+/// # Errors
+/// Returns an error if no handler can be installed.
+#[cfg(unix)]
+pub fn ignore_hangups() -> std::io::Result<impl Future<Output = Infallible>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangups.recv().await.is_some() {
+            tracing::info!("SIGHUP is ignored; the server stops after SIGTERM or SIGINT");
+        }
+        std::future::pending().await
+    })
+}
+
+/// Returns a future that never completes, because other systems have no SIGHUP.
+#[cfg(not(unix))]
+pub fn ignore_hangups() -> std::io::Result<impl Future<Output = Infallible>> {
+    Ok(std::future::pending())
 }
 
 /// Waits for the first signal, reports the server as not ready from then on, and returns after `--shutdown-delay`, when

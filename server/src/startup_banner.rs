@@ -34,6 +34,9 @@ pub fn print_ready(address: SocketAddr, registry: &Registry, page: &PageFiles, s
             metadata.labels.len()
         );
     }
+    for (name, error) in registry.failures() {
+        text += &format!("  {name}: not served: {error}\n");
+    }
     let browser = match page {
         PageFiles::Folder(folder) if !page.is_available() => {
             format!("{url}, once the page is built in {}", folder.display())

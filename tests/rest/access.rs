@@ -28,21 +28,23 @@ pub fn api_keys(server: &TestServer) -> Result<()> {
 
 pub fn cors() -> Result<()> {
     let server = TestServer::start(["--cors-origins", "https://example.org"])?;
-    let preflight = |origin: &str| {
+    let preflight = |server: &TestServer, origin: &str| {
         let client = reqwest::blocking::Client::new();
         let request = client.request(Method::OPTIONS, format!("{}/predict", server.url()));
+        let request = request.header("access-control-request-headers", "range,if-range,if-none-match,traceparent");
         send(request.header("origin", origin).header("access-control-request-method", "POST"))
     };
-    let allowed = preflight("https://example.org")?;
+    let allowed = preflight(&server, "https://example.org")?;
     ensure!(allowed.header("access-control-allow-origin") == "https://example.org", "{:?}", allowed.headers);
     // Headers that the worker of the page sends and reads to resume a download of weights.
-    let sent = ["range", "if-range", "if-none-match"];
+    let sent = ["range", "if-range", "if-none-match", "traceparent"];
     ensure!(
         sent.iter().all(|name| list_contains(&allowed, "access-control-allow-headers", name)),
         "{:?}",
         allowed.headers
     );
-    let other = preflight("https://example.com")?;
+    ensure!(allowed.header("access-control-allow-credentials") == "true", "{:?}", allowed.headers);
+    let other = preflight(&server, "https://example.com")?;
     ensure!(other.header("access-control-allow-origin").is_empty(), "{:?}", other.headers);
     let metrics = send(server.get("/metrics"))?.text();
     ensure!(metrics.contains(r#"requests_total{model="",route="preflight",status="200"} 2"#), "{metrics}");
@@ -55,6 +57,14 @@ pub fn cors() -> Result<()> {
         "{:?}",
         response.headers
     );
+    ensure!(response.header("access-control-allow-credentials") == "true", "{:?}", response.headers);
+
+    let open = TestServer::start(["--cors-origins", "*"])?;
+    let allowed = preflight(&open, "https://example.com")?;
+    ensure!(allowed.header("access-control-allow-origin") == "*", "{:?}", allowed.headers);
+    ensure!(!allowed.headers.contains_key("access-control-allow-credentials"), "{:?}", allowed.headers);
+    ensure!(list_contains(&allowed, "access-control-allow-headers", "range"), "{:?}", allowed.headers);
+    ensure!(!list_contains(&allowed, "access-control-allow-headers", "traceparent"), "{:?}", allowed.headers);
     Ok(())
 }
 

@@ -68,8 +68,10 @@ pub fn unsupported(shared: &SharedServer) -> Result<()> {
         let request = shared.post("/predict")?.header("content-type", "image/jpeg").body(bytes);
         send(request)?.expect_error(415, "unsupported_format")?;
     }
-    let compressed = shared.post("/predict")?.header("content-encoding", "gzip").body(photo("cat.jpg")?);
-    send(compressed)?.expect_error(415, "unsupported_encoding")
+    let compressed = shared.post("/predict")?.header("content-encoding", "br").body(photo("cat.jpg")?);
+    send(compressed)?.expect_error(415, "unsupported_encoding")?;
+    let uncompressed = shared.post("/predict")?.header("content-encoding", "gzip").body(photo("cat.jpg")?);
+    send(uncompressed)?.expect_error(400, "malformed_request")
 }
 
 pub fn undecodable(shared: &SharedServer) -> Result<()> {

@@ -5,10 +5,13 @@ use crate::test_server::{TestServer, read_to_end};
 use anyhow::{Context, Result, ensure};
 use model::preprocess::Photo;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tests::server;
 use tests::workspace::{self, SMALL_MODEL, checkpoint};
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n";
 
 /// Connections with an incomplete request head, or without a request, are closed.
 pub fn slow_heads() -> Result<()> {
@@ -17,9 +20,62 @@ pub fn slow_heads() -> Result<()> {
         let response = read_to_end(&mut server.send_raw(request.as_bytes())?)?;
         ensure!(!response.contains("200 OK"), "{response}");
     }
-    // The same timeout applies to an idle connection after a response.
-    let response = read_to_end(&mut server.send_raw(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")?)?;
+    // Connections stay open while they are idle, but the next head must be complete in time.
+    let mut idle = server.send_raw(HEALTH)?;
+    ensure!(read_status(&mut BufReader::new(idle.try_clone()?))? == 200, "not healthy");
+    std::thread::sleep(Duration::from_millis(900));
+    idle.write_all(HEALTH)?;
+    ensure!(read_status(&mut BufReader::new(idle.try_clone()?))? == 200, "the idle connection was closed");
+    idle.write_all(b"GET /healthz HTTP/1.1\r\n")?;
+    let response = read_to_end(&mut idle)?;
+    ensure!(response.is_empty(), "{response}");
+    Ok(())
+}
+
+/// Connections are closed when they have been idle for too long.
+pub fn idle_connections() -> Result<()> {
+    let server = TestServer::start(["--idle-timeout", "300ms", "--header-timeout", "60s"])?;
+    let response = read_to_end(&mut server.send_raw(HEALTH)?)?;
     ensure!(response.contains("200 OK"), "{response}");
+    Ok(())
+}
+
+/// A client that closes its sending side after its request receives the response, also if that takes a while.
+pub fn half_closed_clients() -> Result<()> {
+    let server = TestServer::start(["--max-queue-delay", "3s", "--max-batch-size", "64"])?;
+    let cat = photo("cat.jpg")?;
+    let post = |body: &[u8]| {
+        let head = format!("POST /predict HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    };
+    for (request, is_slow) in [(HEALTH.to_vec(), false), (post(b"no photo"), false), (post(&cat), true)] {
+        let mut connection = server.send_raw(&request)?;
+        connection.shutdown(Shutdown::Write)?;
+        let response = read_to_end(&mut connection)?;
+        // Sent after a second, to find out whether the client has disconnected.
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+        let last = response.strip_prefix(interim);
+        ensure!(last.is_some() || !is_slow, "no interim response: {response}");
+        let last = last.unwrap_or(&response);
+        ensure!(last.starts_with("HTTP/1.1 ") && !last.contains(interim), "{response}");
+        ensure!(!is_slow || last.contains("predictions"), "{response}");
+    }
+    ensure!(server.metric("shortcut_refusals_total{reason=\"client_gone\"}").is_err(), "a client counted as gone");
+    Ok(())
+}
+
+/// A client that waits for permission to send a body beyond the limit is told at once that it is too large.
+pub fn expected_bodies(server: &TestServer) -> Result<()> {
+    for (path, length) in [("/predict", 21_000_000u64), ("/predict", 1 << 40), ("/v2/models/x/infer", 21_000_000)] {
+        for encoding in ["identity", "gzip"] {
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\
+                 Content-Encoding: {encoding}\r\n\r\n"
+            );
+            let response = read_to_end(&mut server.send_raw(request.as_bytes())?)?;
+            ensure!(response.starts_with("HTTP/1.1 413"), "{path}, {length}, {encoding}: {response}");
+        }
+    }
     Ok(())
 }
 
@@ -107,7 +163,7 @@ pub fn early_errors(server: &TestServer) -> Result<()> {
         (404, "/nowhere", &[]),
         (405, "/models", &[]),
         (400, "/predict", &[("x-api-key", "one"), ("x-timeout-ms", "soon")]),
-        (415, "/predict", &[("x-api-key", "one"), ("content-encoding", "gzip")]),
+        (415, "/predict", &[("x-api-key", "one"), ("content-encoding", "br")]),
         (403, "/v2/repository/index", &[]),
     ] {
         let actual = post_body(path, headers).with_context(|| format!("{path}, {headers:?}"))?;

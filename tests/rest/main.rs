@@ -89,6 +89,9 @@ fn main() {
         data::bare_trial("duplicate_model_name_is_rejected", process::duplicate_name),
         data::trial("hostile_files_are_answered", small(failures::hostile_files)),
         data::bare_trial("incomplete_heads_close_the_connection", limits::slow_heads),
+        data::bare_trial("idle_connections_are_closed", limits::idle_connections),
+        data::bare_trial("half_closed_clients_receive_their_response", limits::half_closed_clients),
+        data::bare_trial("expected_bodies_beyond_the_limit_are_413", small(limits::expected_bodies)),
         data::bare_trial("stalled_bodies_are_408", impatient(limits::slow_bodies)),
         data::bare_trial("connections_of_stalled_readers_are_closed", impatient(limits::slow_readers)),
         data::bare_trial("too_many_connections_are_503", limits::connections),
@@ -113,6 +116,7 @@ fn main() {
         data::bare_trial("models_are_loaded_and_unloaded", model_changes::load_and_unload),
         data::bare_trial("bodies_of_model_changes_are_checked", model_changes::request_bodies),
         data::bare_trial("model_folder_is_watched", model_changes::watched_folder),
+        data::bare_trial("watched_files_are_never_dropped_silently", model_changes::watched_files),
         data::bare_trial("bundled_models_are_served_by_default", bundled::served_by_default),
         data::bare_trial("bundled_models_are_loaded_and_unloaded", bundled::load_and_unload),
         data::bare_trial("unloaded_bundled_models_return_while_watching", bundled::watch),
@@ -123,6 +127,8 @@ fn main() {
         data::bare_trial("requests_are_dropped_after_the_grace_period", process::grace_period),
         data::bare_trial("log_can_be_json", process::json_log),
         data::bare_trial("unread_log_does_not_block_the_server", process::unread_log),
+        data::bare_trial("sighup_is_ignored", process::sighup),
+        data::bare_trial("bad_files_of_the_model_folder_are_left_out", process::bad_files),
         data::bare_trial("sigterm_completes_started_requests", process::sigterm),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);

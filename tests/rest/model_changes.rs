@@ -34,7 +34,7 @@ fn other_checkpoint() -> Result<Vec<u8>> {
 }
 
 /// Returns a checkpoint with finite weights whose logits overflow.
-fn overflowing_checkpoint() -> Result<Vec<u8>> {
+pub fn overflowing_checkpoint() -> Result<Vec<u8>> {
     let checkpoint = random::checkpoint(Architecture::new("resnet18", 10)?);
     let metadata = checkpoint.metadata().clone();
     let mut values = checkpoint.into_values();
@@ -190,6 +190,36 @@ pub fn watched_folder() -> Result<()> {
         })?;
     }
     send(server.post("/predict").body(photo("cat.jpg")?))?.expect_error(404, "unknown_model")
+}
+
+/// A changed file is loaded although its size and modification time are the same, and a model whose checkpoint became
+/// unreadable stays served.
+pub fn watched_files() -> Result<()> {
+    let folder = model_folder()?;
+    let path = folder.path().join("mine.safetensors");
+    let modified = std::fs::metadata(&path)?.modified()?;
+    let server = start(&folder, &["--watch", "50ms"])?;
+    let first = version(&server)?;
+    let mut bytes = std::fs::read(&path)?;
+    *bytes.last_mut().context("the file is empty")? ^= 1;
+    std::fs::write(&path, bytes)?;
+    std::fs::File::options().write(true).open(&path)?.set_modified(modified)?;
+    server.wait_until("the new weights are served", |server| Ok(version(server)? != first))?;
+
+    let second = version(&server)?;
+    std::fs::remove_file(&path)?;
+    std::os::unix::fs::symlink("nowhere", &path)?;
+    server.wait_until("the link is reported", |server| {
+        Ok(send(server.get("/models"))?.json(200)?["failures"][0]["name"] == "mine")
+    })?;
+    // More scans than it takes to unload a model.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    ensure!(version(&server)? == second, "the model was dropped");
+    std::fs::remove_file(&path)?;
+    server.wait_until("the model is not served any more", |server| Ok(version(server)?.is_empty()))?;
+    server.wait_until("the failure is forgotten", |server| {
+        Ok(send(server.get("/models"))?.json(200)?["failures"] == serde_json::json!([]))
+    })
 }
 
 /// Pipes and folders that are named like checkpoints block neither other models nor the shutdown.

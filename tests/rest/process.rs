@@ -1,6 +1,7 @@
 //! Start, failures to start, health, logging and shutdown of the server.
 
 use crate::http::{SharedServer, photo, send};
+use crate::model_changes::overflowing_checkpoint;
 use crate::test_server::{TIMEOUT, TestServer, read_to_end, terminate};
 use anyhow::{Context, Result, ensure};
 use reqwest::blocking::Client;
@@ -11,6 +12,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tests::server::{self, Server};
+use tests::workspace::{self, SMALL_MODEL};
 
 pub fn health(shared: &SharedServer) -> Result<()> {
     for path in ["/healthz", "/readyz"] {
@@ -65,6 +67,49 @@ pub fn sigterm() -> Result<()> {
     let status = server.process().wait()?;
     ensure!(status.success(), "the server exited with {status}");
     Ok(())
+}
+
+/// The server survives the terminal that it was started in.
+pub fn sighup() -> Result<()> {
+    let mut server = TestServer::start([])?;
+    let pid = server.process().id().to_string();
+    for _ in 0..2 {
+        ensure!(Command::new("kill").args(["-HUP", &pid]).status()?.success(), "failed to send the signal");
+        send(server.post("/predict").body(photo("cat.jpg")?))?.json(200)?;
+    }
+    server.terminate()?;
+    let status = server.process().wait()?;
+    ensure!(status.success(), "the server exited with {status}");
+    Ok(())
+}
+
+/// Files of the model folder that cannot be loaded do not stop the server, unless it is strict.
+pub fn bad_files() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().to_str().context("the path is not UTF-8")?;
+    std::fs::write(folder.path().join("bad.safetensors"), "no checkpoint")?;
+    std::os::unix::fs::symlink("nowhere", folder.path().join("link.safetensors"))?;
+    fails_with(["--listen", "127.0.0.1:0", "--models", path], &["no model of the folder", "bad", "link"])?;
+
+    std::fs::copy(workspace::checkpoint(SMALL_MODEL), folder.path().join("good.safetensors"))?;
+    std::fs::write(folder.path().join("overflowing.safetensors"), overflowing_checkpoint()?)?;
+    let server = TestServer::start_without_model(["--models", path])?;
+    let models = send(server.get("/models"))?.json(200)?;
+    let names = |list: &str| -> Vec<_> {
+        models[list].as_array().into_iter().flatten().filter_map(|model| model["name"].as_str()).collect()
+    };
+    ensure!(names("models") == ["good"] && names("failures") == ["bad", "link", "overflowing"], "{models}");
+    let errors = models["failures"].to_string();
+    ensure!(!errors.contains(path) && errors.contains("symbolic link"), "{errors}");
+    ensure!(server.metric("shortcut_model_load_failed{model=\"bad\"}")? == 1.0, "the failure is not in the metrics");
+    ensure!(send(server.get("/readyz"))?.status == 200, "not ready");
+    send(server.post("/predict").body(photo("cat.jpg")?))?.json(200)?;
+
+    fails_with(["--listen", "127.0.0.1:0", "--models", path, "--strict"], &["bad", path])?;
+    fails_with(
+        ["--listen", "127.0.0.1:0", "--models", path, "--default", "bad"],
+        &["--default bad", "cannot be loaded"],
+    )
 }
 
 /// The server still answers requests during the shutdown delay, in which load balancers notice that it is not ready.

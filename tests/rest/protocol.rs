@@ -53,6 +53,11 @@ pub fn tensors(shared: &SharedServer) -> Result<()> {
     });
     let pixel_logits = logits(&infer(shared, input, &pixels, json!({}))?)?;
     ensure!(pixel_logits.len() == 20, "{pixel_logits:?}");
+    let version = send(shared.get(&format!("/v2/models/{SMALL_MODEL}/versions/1"))?)?.json(200)?;
+    ensure!(version["name"] == SMALL_MODEL, "{version}");
+    let statistics = send(shared.get(&format!("/v2/models/{SMALL_MODEL}/versions/1/stats"))?)?.json(200)?;
+    let images = statistics["model_stats"][0]["inference_count"].as_u64();
+    ensure!(images.is_some_and(|images| images >= 2), "{statistics}");
 
     let values: Vec<f32> = photos.iter().flat_map(normalised).collect();
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -3,11 +3,13 @@
 
 use super::batch_sizes::BatchSizes;
 use super::job::{InferenceFailure, InferenceOutput, Job};
+use super::statistics::Statistics;
 use model::engine::{Activation, Device, EngineError, FallbackEngine, Input, Logits, Normalised, Output};
 use model::plan::Tap;
 use model::preprocess::ImageBatch;
 use prometheus::Histogram;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -24,12 +26,13 @@ impl Execute for FallbackEngine {
     }
 }
 
-/// Histograms of a batcher, in seconds and images.
+/// Histograms of a batcher, in seconds and images, and its statistics.
 #[derive(Clone)]
 pub struct BatchingMetrics {
     pub queue_seconds: Histogram,
     pub inference_seconds: Histogram,
     pub batch_size: Histogram,
+    pub statistics: Arc<Statistics>,
 }
 
 /// Stacked images and the receivers of their outputs.
@@ -86,16 +89,20 @@ impl Batch {
         let start = Instant::now();
         let taps = self.taps();
         metrics.batch_size.observe(self.waiters.len() as f64);
-        match run(engine, &self.input, &taps) {
+        let result = run(engine, &self.input, &taps);
+        let inference = start.elapsed();
+        metrics.statistics.record_batch(self.waiters.len(), inference);
+        match result {
             Ok((output, device)) => {
-                let inference = start.elapsed();
                 metrics.inference_seconds.observe(inference.as_secs_f64());
                 for (index, waiter) in self.waiters.into_iter().enumerate() {
                     waiter.send_output(&output, index, device, start, inference, metrics);
                 }
             }
             Err(error) => match self.waiters.len() {
-                1 => self.waiters.into_iter().zip([error]).for_each(|(waiter, error)| waiter.send_error(error)),
+                1 => {
+                    self.waiters.into_iter().zip([error]).for_each(|(waiter, error)| waiter.send_error(error, metrics))
+                }
                 // One invalid image must not fail the others of its batch.
                 _ => self.run_one_by_one(engine, metrics),
             },
@@ -116,16 +123,20 @@ impl Batch {
     fn run_one_by_one(self, engine: &impl Execute, metrics: &BatchingMetrics) {
         for (index, waiter) in self.waiters.into_iter().enumerate() {
             let start = Instant::now();
-            match run(engine, &image(&self.input, index), waiter.taps) {
-                Ok((output, device)) => waiter.send_output(&output, 0, device, start, start.elapsed(), metrics),
-                Err(error) => waiter.send_error(error),
+            let result = run(engine, &image(&self.input, index), waiter.taps);
+            let inference = start.elapsed();
+            metrics.statistics.record_batch(1, inference);
+            match result {
+                Ok((output, device)) => waiter.send_output(&output, 0, device, start, inference, metrics),
+                Err(error) => waiter.send_error(error, metrics),
             }
         }
     }
 }
 
 impl Waiter {
-    fn send_error(self, error: InferenceFailure) {
+    fn send_error(self, error: InferenceFailure, metrics: &BatchingMetrics) {
+        metrics.statistics.record_failure(self.queued_at.elapsed());
         // Fails if the client has disconnected in the meantime.
         let _ = self.reply.send(Err(error));
     }
@@ -141,6 +152,7 @@ impl Waiter {
     ) {
         let queue = start - self.queued_at;
         metrics.queue_seconds.observe(queue.as_secs_f64());
+        metrics.statistics.record_success(queue, inference);
         let classes = output.logits.classes;
         let logits = Logits { values: output.logits.row(row).to_vec(), batch: 1, classes };
         let activation = |tap: &Tap| output.activations.iter().find(|activation| activation.tap == *tap);

@@ -5,6 +5,7 @@ use super::batch_sizes::BatchSizes;
 use super::engine_thread::{EngineStatus, EngineThread};
 use super::job::{InferenceFailure, InferenceOutput, Job};
 use super::queue::{BatchingOptions, Queue, QueueDepth};
+use super::statistics::{Statistics, StatisticsSnapshot};
 use model::engine::Input;
 use model::plan::Tap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 pub struct Batcher {
     queue: Arc<Queue>,
     engines: Vec<watch::Receiver<EngineStatus>>,
+    statistics: Arc<Statistics>,
 }
 
 impl Batcher {
@@ -36,7 +38,7 @@ impl Batcher {
     {
         let queue = Arc::new(Queue::new(options, engines.iter().map(|(sizes, _)| *sizes)));
         // Created before the threads: if one cannot be started, dropping the batcher stops those that already run.
-        let mut batcher = Batcher { queue: queue.clone(), engines: Vec::new() };
+        let mut batcher = Batcher { queue: queue.clone(), engines: Vec::new(), statistics: metrics.statistics.clone() };
         for (index, (sizes, prepare)) in engines.into_iter().enumerate() {
             let (queue, example) = (queue.clone(), example.clone());
             let thread = EngineThread { index, queue, sizes, metrics: metrics.clone(), example };
@@ -73,6 +75,11 @@ impl Batcher {
     /// Returns whether the queue has no room for `images` more images.
     pub fn is_full(&self, images: usize) -> bool {
         self.queue.is_full(images)
+    }
+
+    /// Returns the statistics since the model was loaded.
+    pub fn statistics(&self) -> StatisticsSnapshot {
+        self.statistics.snapshot()
     }
 
     pub fn queue_depth(&self) -> QueueDepth {

@@ -10,6 +10,7 @@ mod batcher;
 mod engine_thread;
 mod job;
 mod queue;
+mod statistics;
 
 pub use batch::BatchingMetrics;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use batch_sizes::BatchSizes;
 pub use batcher::{Batcher, PendingOutput};
 pub use job::{InferenceFailure, InferenceOutput};
 pub use queue::BatchingOptions;
+pub use statistics::{DurationSum, StatisticsSnapshot};
 
 #[cfg(test)]
 mod tests;

@@ -8,11 +8,11 @@ use axum::response::Response;
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::{Choice, ConstantTimeEq};
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Request headers that pages of other origins may send.
+/// Request headers that pages of all origins may send, if the server allows all origins.
 const ALLOWED_HEADERS: [&str; 10] = [
     "accept",
     "authorization",
@@ -110,22 +110,22 @@ fn contains(keys: &[String], key: &[u8]) -> bool {
     equal.into()
 }
 
-/// Returns a layer that allows requests from pages of these origins, or of all origins for `*`.
+/// Returns a layer that allows requests from pages of these origins, with any headers and with credentials, or from pages
+/// of all origins for `*`, with a list of headers and without credentials. Browsers and proxies use credentials, such as
+/// cookies, for a gateway in front of the server; the server itself has none.
 ///
 /// # Errors
 /// Returns an error for an origin that is not a valid header value.
 pub fn cors(origins: &[String]) -> anyhow::Result<CorsLayer> {
-    let origin = if origins.iter().any(|origin| origin == "*") {
-        AllowOrigin::from(Any)
-    } else {
-        AllowOrigin::list(origins.iter().map(|origin| origin.parse()).collect::<Result<Vec<HeaderValue>, _>>()?)
-    };
-    Ok(CorsLayer::new()
-        .allow_origin(origin)
+    let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers(ALLOWED_HEADERS.map(HeaderName::from_static))
         .expose_headers(EXPOSED_HEADERS.map(HeaderName::from_static))
-        .max_age(Duration::from_secs(3600)))
+        .max_age(Duration::from_secs(3600));
+    if origins.iter().any(|origin| origin == "*") {
+        return Ok(layer.allow_origin(Any).allow_headers(ALLOWED_HEADERS.map(HeaderName::from_static)));
+    }
+    let origins = origins.iter().map(|origin| origin.parse()).collect::<Result<Vec<HeaderValue>, _>>()?;
+    Ok(layer.allow_origin(origins).allow_headers(AllowHeaders::mirror_request()).allow_credentials(true))
 }
 
 #[cfg(test)]

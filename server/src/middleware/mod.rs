@@ -4,5 +4,6 @@ pub mod access;
 pub mod deadline;
 pub mod drain_body;
 pub mod hold_memory;
+pub mod limit_compressed;
 pub mod observe;
 pub mod request_id;

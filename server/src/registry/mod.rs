@@ -22,14 +22,22 @@ use tokio::task::spawn_blocking;
 pub struct Registry {
     loader: Loader,
     sources: Arc<ModelSources>,
-    /// Value of `--default`.
-    default_name: Option<String>,
+    options: RegistryOptions,
     metrics: Arc<Metrics>,
     models: Mutex<Arc<ModelSet>>,
     /// Serialises loading and unloading.
     change_lock: tokio::sync::Mutex<()>,
     /// Error of the last attempt to load a model, by name, if it failed.
     failures: Mutex<BTreeMap<String, String>>,
+}
+
+/// Settings of the registry.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryOptions {
+    /// Value of `--default`.
+    pub default_name: Option<String>,
+    /// Whether a checkpoint of the folder that cannot be loaded is an error at startup.
+    pub strict: bool,
 }
 
 /// A snapshot of the served models.
@@ -42,44 +50,71 @@ pub struct ModelSet {
 }
 
 impl Registry {
-    /// Loads all checkpoints. Their engines start in the background; see [`Registry::wait_until_ready`].
+    /// Loads all checkpoints. Their engines start in the background; see [`Registry::wait_until_ready`]. Unless
+    /// `options.strict`, checkpoints of the folder that cannot be loaded are left out.
     ///
     /// # Errors
-    /// Returns an error if there is no checkpoint, if one cannot be read, or if there is no model `default_name`.
+    /// Returns an error if there is no checkpoint, if one cannot be loaded, or if the default model does not exist.
     pub fn load_all(
         loader: Loader,
         sources: ModelSources,
-        default_name: Option<String>,
+        options: RegistryOptions,
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
-        let load = |source: &ModelSource| {
-            let exists = source.checkpoint.check_exists().map_err(anyhow::Error::from);
-            let model = exists.and_then(|()| loader.load(source, &metrics.batching(&source.name))).map(Arc::new);
-            model.with_context(|| format!("cannot load model {:?} from {}", source.name, source.checkpoint))
-        };
-        let list = sources.list_at_startup()?.iter().map(load).collect::<Result<Vec<_>>>()?;
-        Registry::new(loader, sources, list, default_name, metrics)
+        let registry = Registry::new(loader, sources, Vec::new(), options, metrics);
+        let mut list = Vec::new();
+        for source in registry.sources.list_at_startup()? {
+            let ModelSource { name, checkpoint } = &source;
+            let is_optional = registry.is_optional(name);
+            let exists = if is_optional { Ok(()) } else { checkpoint.check_exists().map_err(anyhow::Error::from) };
+            let model = exists.and_then(|()| registry.loader.load(&source, &registry.metrics.batching(name)));
+            match model {
+                Ok(model) => list.push(Arc::new(model)),
+                Err(error) if is_optional => {
+                    tracing::warn!("model {name:?} is not served: cannot load {checkpoint}: {error:#}");
+                    registry.metrics.remove_model(name);
+                    registry.record_failure(name, &error);
+                }
+                Err(error) => return Err(error.context(format!("cannot load model {name:?} from {checkpoint}"))),
+            }
+        }
+        registry.change(|models| *models = list);
+        registry.check_startup()?;
+        Ok(registry)
     }
 
     /// Creates a registry of loaded models.
-    ///
-    /// # Errors
-    /// Returns an error if there is no model `default_name`.
     pub fn new(
         loader: Loader,
         sources: ModelSources,
         list: Vec<Arc<Model>>,
-        default_name: Option<String>,
+        options: RegistryOptions,
         metrics: Arc<Metrics>,
-    ) -> Result<Self> {
-        let models = ModelSet::new(list, default_name.as_deref());
-        if let Some(name) = &default_name
-            && models.find(name).is_none()
-        {
-            bail!("--default {name}: unknown model; available models: {}", models.names());
+    ) -> Self {
+        let models = Mutex::new(Arc::new(ModelSet::new(list, options.default_name.as_deref())));
+        let (change_lock, failures) = Default::default();
+        Registry { loader, sources: sources.into(), options, metrics, models, change_lock, failures }
+    }
+
+    /// Returns whether the server starts without the model of this name if it cannot be loaded.
+    fn is_optional(&self, name: &str) -> bool {
+        !self.options.strict && !self.sources.is_named(name)
+    }
+
+    /// Checks that there is a model, and the default model if one was chosen.
+    fn check_startup(&self) -> Result<()> {
+        let (models, failures) = (self.current(), self.failures());
+        if models.list.is_empty() {
+            let reasons: Vec<_> = failures.iter().map(|(name, error)| format!("{name:?}: {error}")).collect();
+            bail!("no model of the folder can be loaded: {}", reasons.join("; "));
         }
-        let (models, change_lock, failures) = (Mutex::new(Arc::new(models)), Default::default(), Default::default());
-        Ok(Registry { loader, sources: sources.into(), default_name, metrics, models, change_lock, failures })
+        match &self.options.default_name {
+            Some(name) if models.find(name).is_none() => match failures.get(name) {
+                Some(error) => bail!("--default {name}: the model cannot be loaded: {error}"),
+                None => bail!("--default {name}: unknown model; available models: {}", models.names()),
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Returns a snapshot of the served models.
@@ -102,14 +137,49 @@ impl Registry {
         })
     }
 
-    /// Waits until the engines of all models are ready.
+    /// Waits until the engines of all models are ready. Unless the registry is strict, models of the folder whose engines
+    /// cannot start are removed.
     ///
     /// # Errors
-    /// Returns an error as soon as a model is found whose engines cannot start.
+    /// Returns an error as soon as another model is found whose engines cannot start, or if no model is left.
     pub async fn wait_until_ready(&self) -> Result<()> {
         let models = self.current();
-        try_join_all(models.list.iter().map(|model| wait_until_model_is_ready(model))).await?;
-        Ok(())
+        try_join_all(models.list.iter().map(async |model| match wait_until_model_is_ready(model).await {
+            Err(error) if self.is_optional(model.name()) => {
+                self.remove_failed(model, &error).await;
+                Ok(())
+            }
+            result => result,
+        }))
+        .await?;
+        // Without a failure, models can be missing only because they were unloaded.
+        if self.failures().is_empty() { Ok(()) } else { self.check_startup() }
+    }
+
+    /// Stops serving a model whose engines cannot start.
+    async fn remove_failed(&self, failed: &Arc<Model>, error: &anyhow::Error) {
+        let _guard = self.change_lock.lock().await;
+        let name = failed.name();
+        tracing::warn!("model {name:?} is not served: {error:#}");
+        if self.current().find(name).is_some_and(|model| Arc::ptr_eq(model, failed)) {
+            self.change(|list| list.retain(|model| model.name() != name));
+            self.metrics.remove_model(name);
+            self.record_failure(name, error);
+        }
+    }
+
+    /// Returns the errors of the models that could not be loaded at the last attempt, by name.
+    pub fn failures(&self) -> BTreeMap<String, String> {
+        self.failures.lock().clone()
+    }
+
+    fn record_failure(&self, name: &str, error: &anyhow::Error) {
+        self.failures.lock().insert(name.to_owned(), format!("{error:#}"));
+    }
+
+    /// Forgets the failures of models that `exists` does not return true for.
+    fn retain_failures(&self, exists: impl Fn(&str) -> bool) {
+        self.failures.lock().retain(|name, _| exists(name));
     }
 
     /// Loads or reloads a model, and starts to serve it when its engines are ready. Returns `None` if there is no
@@ -146,9 +216,9 @@ impl Registry {
         let Some(source) = source.map_err(|_| anyhow!("cannot read the model folder"))? else { return Ok(None) };
         let result = self.load_source(source).await;
         match &result {
-            Ok(_) => self.failures.lock().remove(name),
-            Err(error) => self.failures.lock().insert(name.to_owned(), format!("{error:#}")),
-        };
+            Ok(_) => drop(self.failures.lock().remove(name)),
+            Err(error) => self.record_failure(name, error),
+        }
         if result.is_err() && self.current().find(name).is_none() {
             self.metrics.remove_model(name);
         }
@@ -204,7 +274,7 @@ impl Registry {
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Model>>)) {
         let mut list = self.current().list.clone();
         change(&mut list);
-        *self.models.lock() = Arc::new(ModelSet::new(list, self.default_name.as_deref()));
+        *self.models.lock() = Arc::new(ModelSet::new(list, self.options.default_name.as_deref()));
     }
 }
 
@@ -257,7 +327,8 @@ mod tests {
     use crate::fixture::{model, registry};
 
     fn default(models: Vec<Model>, name: Option<&str>) -> Result<String> {
-        let registry = registry(models, name)?;
+        let registry = registry(models, name);
+        registry.check_startup()?;
         Ok(registry.get(None).unwrap().name().to_owned())
     }
 
@@ -279,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_model_becomes_default_after_unloading() {
-        let registry = registry(vec![model("small", 2), model("large", 3)], Some("large")).unwrap();
+        let registry = registry(vec![model("small", 2), model("large", 3)], Some("large"));
         assert!(registry.unload("large").await && !registry.unload("large").await);
         assert_eq!(registry.get(None).unwrap().name(), "small");
         assert!(registry.unload("small").await);
@@ -288,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn unloaded_model_remains_usable_while_referenced() {
-        let registry = registry(vec![model("small", 2)], None).unwrap();
+        let registry = registry(vec![model("small", 2)], None);
         registry.wait_until_ready().await.unwrap();
         let model = registry.get(None).unwrap();
         registry.unload("small").await;

@@ -4,7 +4,7 @@ use super::sources::ModelSource;
 use crate::batching::{BatchSizes, Batcher, BatchingMetrics, BatchingOptions};
 use crate::settings::Settings;
 use crate::static_asset::StaticAsset;
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use bytes::Bytes;
 use checkpoints::CheckpointSource;
 use model::checkpoint::{self, Checkpoint};
@@ -42,9 +42,17 @@ pub struct Model {
     pub fingerprint: Option<Fingerprint>,
 }
 
-/// Size and modification time of a checkpoint, to detect changes without reading it.
+/// What the file system knows of a checkpoint, to detect changes without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fingerprint(u64, Option<SystemTime>);
+pub struct Fingerprint {
+    bytes: u64,
+    modified: Option<SystemTime>,
+    status: FileStatus,
+}
+
+/// Device, inode, and the time in seconds and nanoseconds at which the content or attributes of a file last changed.
+/// Unlike the modification time, no program can set that time: `cp -p` and `rsync -t` change it too.
+type FileStatus = (u64, u64, i64, i64);
 
 /// Loads checkpoints and starts their engines.
 #[derive(Clone, Debug)]
@@ -89,7 +97,7 @@ impl Loader {
     /// may be sent to a client.
     pub fn load(&self, source: &ModelSource, metrics: &BatchingMetrics) -> Result<Model> {
         let ModelSource { name, checkpoint: source } = source;
-        let fingerprint = Fingerprint::of(source);
+        let fingerprint = Fingerprint::of(source).ok();
         let bytes: Bytes = match source {
             CheckpointSource::File(path) => read(path)?.into(),
             CheckpointSource::Bundled(bundled) => Bytes::from_static(bundled.bytes()),
@@ -139,22 +147,48 @@ impl Model {
 }
 
 impl Fingerprint {
-    /// Returns the fingerprint of a checkpoint, or `None` if the path is not a regular file.
-    pub fn of(source: &CheckpointSource) -> Option<Self> {
-        match source {
+    /// Returns the fingerprint of a checkpoint.
+    ///
+    /// # Errors
+    /// Returns an error if the path is not a regular file, or a symbolic link to one.
+    pub fn of(source: &CheckpointSource) -> Result<Self> {
+        Ok(match source {
             CheckpointSource::File(path) => {
-                let metadata = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
-                Some(Fingerprint(metadata.len(), metadata.modified().ok()))
+                let metadata = regular_file(path)?;
+                let (modified, status) = (metadata.modified().ok(), file_status(&metadata));
+                Fingerprint { bytes: metadata.len(), modified, status }
             }
-            CheckpointSource::Bundled(bundled) => Some(Fingerprint(bundled.bytes().len() as u64, None)),
-        }
+            CheckpointSource::Bundled(bundled) => {
+                Fingerprint { bytes: bundled.bytes().len() as u64, modified: None, status: Default::default() }
+            }
+        })
     }
+}
+
+#[cfg(unix)]
+fn file_status(metadata: &Metadata) -> FileStatus {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn file_status(_metadata: &Metadata) -> FileStatus {
+    Default::default()
+}
+
+/// Returns the metadata of a regular file. The error does not contain the path.
+fn regular_file(path: &Path) -> Result<Metadata> {
+    let metadata = std::fs::metadata(path).map_err(|error| match path.symlink_metadata() {
+        Ok(link) if link.is_symlink() => anyhow!("symbolic link to a file that cannot be read: {error}"),
+        _ => error.into(),
+    })?;
+    ensure!(metadata.is_file(), "not a regular file");
+    Ok(metadata)
 }
 
 /// Reads a regular file; reading from a pipe could block indefinitely.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let metadata = std::fs::metadata(path)?;
-    ensure!(metadata.is_file(), "not a regular file");
+    let metadata = regular_file(path)?;
     ensure!(metadata.len() <= MAX_CHECKPOINT, "{} bytes exceed the maximum of {MAX_CHECKPOINT}", metadata.len());
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     std::fs::File::open(path)?.take(MAX_CHECKPOINT).read_to_end(&mut bytes)?;

@@ -56,6 +56,11 @@ impl ModelSources {
         Ok((sources, warnings))
     }
 
+    /// Returns whether the model of this name was given by `--model`, or is bundled, rather than found in the folder.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.named.iter().any(|source| source.name == name)
+    }
+
     /// Returns the source of this name. Reads the folder only if none of this name was given by `--model`.
     pub fn find(&self, name: &str) -> Result<Option<ModelSource>> {
         if let Some(named) = self.named.iter().find(|source| source.name == name) {

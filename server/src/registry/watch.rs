@@ -16,13 +16,16 @@ const MAX_SKIP: u32 = 64;
 pub async fn watch(registry: Arc<Registry>, interval: Duration) {
     let mut warnings = Vec::new();
     let mut previous = scan(&registry.sources, &mut warnings).await.unwrap_or_default();
+    previous.record_failures(&registry);
     let mut backoffs: BTreeMap<String, Backoff> = BTreeMap::new();
     loop {
         tokio::time::sleep(interval).await;
         // A folder that is temporarily unreadable changes nothing.
         let Some(current) = scan(&registry.sources, &mut warnings).await else { continue };
-        for (name, fingerprint) in &current {
-            if registry.loaded_fingerprint(name) == Some(*fingerprint) || previous.get(name) != Some(fingerprint) {
+        current.record_failures(&registry);
+        for (name, fingerprint) in &current.usable {
+            if registry.loaded_fingerprint(name) == Some(*fingerprint) || previous.usable.get(name) != Some(fingerprint)
+            {
                 continue;
             }
             if !backoffs.entry(name.clone()).or_insert(Backoff::new(*fingerprint)).is_due(*fingerprint) {
@@ -36,7 +39,8 @@ pub async fn watch(registry: Arc<Registry>, interval: Duration) {
         for model in registry.current().iter() {
             // Missing in two successive scans, because a file can be absent for a moment while another one replaces it.
             let name = model.name();
-            if !current.contains_key(name) && !previous.contains_key(name) {
+            if !current.contains(name) && !previous.contains(name) {
+                tracing::warn!("model {name:?} is unloaded, because its checkpoint was removed");
                 registry.unload(name).await;
                 backoffs.remove(name);
             }
@@ -76,31 +80,98 @@ impl Backoff {
     }
 }
 
+/// The checkpoints that a scan found, by the names of their models.
+#[derive(Default)]
+struct Scan {
+    usable: BTreeMap<String, Fingerprint>,
+    /// Checkpoints that cannot be read, such as folders and dangling links, and why. Models that were loaded before stay
+    /// served.
+    unusable: BTreeMap<String, anyhow::Error>,
+}
+
+impl Scan {
+    fn contains(&self, name: &str) -> bool {
+        self.usable.contains_key(name) || self.unusable.contains_key(name)
+    }
+
+    /// Records why checkpoints cannot be loaded, and forgets the failures of those that do not exist any more.
+    fn record_failures(&self, registry: &Registry) {
+        registry.retain_failures(|name| self.contains(name));
+        self.unusable.iter().for_each(|(name, error)| registry.record_failure(name, error));
+    }
+}
+
 /// Lists the checkpoints with their fingerprints, or returns `None` if that fails. Logs warnings that differ from those of
 /// the last scan.
-async fn scan(sources: &Arc<ModelSources>, last_warnings: &mut Vec<String>) -> Option<BTreeMap<String, Fingerprint>> {
+async fn scan(sources: &Arc<ModelSources>, last_warnings: &mut Vec<String>) -> Option<Scan> {
     let sources = sources.clone();
     let listing = spawn_blocking(move || {
-        let (sources, warnings) = sources.list()?;
-        let fingerprints = sources
-            .into_iter()
-            .filter_map(|ModelSource { name, checkpoint }| Some((name, Fingerprint::of(&checkpoint)?)));
-        anyhow::Ok((fingerprints.collect(), warnings))
+        let (sources, mut warnings) = sources.list()?;
+        let mut scan = Scan::default();
+        for ModelSource { name, checkpoint } in sources {
+            match Fingerprint::of(&checkpoint) {
+                Ok(fingerprint) => drop(scan.usable.insert(name, fingerprint)),
+                Err(error) => {
+                    warnings.push(format!("{checkpoint} is skipped: {error:#}"));
+                    scan.unusable.insert(name, error);
+                }
+            }
+        }
+        anyhow::Ok((scan, warnings))
     });
-    let (fingerprints, warnings) = match listing.await.ok()? {
-        Ok((fingerprints, warnings)) => (Some(fingerprints), warnings),
+    let (scan, warnings) = match listing.await.ok()? {
+        Ok((scan, warnings)) => (Some(scan), warnings),
         Err(error) => (None, vec![format!("{error:#}")]),
     };
     if *last_warnings != warnings {
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         *last_warnings = warnings;
     }
-    fingerprints
+    scan
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn changes_of_equal_size_and_time_are_detected() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let time = std::time::SystemTime::UNIX_EPOCH;
+        let write = |content: &str| {
+            std::fs::write(&path, content).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            Fingerprint::of(&path.clone().into()).unwrap()
+        };
+        let first = write("one");
+        assert_eq!(Fingerprint::of(&path.clone().into()).unwrap(), first);
+        // Timestamps of files advance with the ticks of the kernel.
+        std::thread::sleep(Duration::from_millis(50));
+        assert_ne!(write("two"), first);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn scans_report_files_that_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("folder.safetensors")).unwrap();
+        std::fs::write(folder.path().join("good.safetensors"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("link.safetensors")).unwrap();
+        let arguments = ["server", "--models", folder.path().to_str().unwrap()];
+        let sources = Arc::new(ModelSources::from_settings(&clap::Parser::parse_from(arguments)));
+        let mut warnings = Vec::new();
+        let scan = scan(&sources, &mut warnings).await.unwrap();
+        assert_eq!(scan.usable.keys().collect::<Vec<_>>(), ["good"]);
+        for (name, reason) in
+            [("folder", "not a regular file"), ("link", "symbolic link to a file that cannot be read")]
+        {
+            assert!(scan.contains(name) && scan.unusable[name].to_string().contains(reason), "{name}");
+            let is_expected = |warning: &String| warning.contains(name) && warning.contains(reason);
+            assert!(warnings.iter().any(is_expected), "{warnings:?}");
+        }
+    }
 
     #[test]
     fn failed_loads_are_retried_with_exponential_backoff() {

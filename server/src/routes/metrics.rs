@@ -21,8 +21,10 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let served = app.registry.current();
     let models: Vec<ModelGauges> = served.iter().map(|model| model_gauges(model)).collect();
+    let failed_models: Vec<String> = app.registry.failures().into_keys().collect();
     let gauges = Gauges {
         models: &models,
+        failed_models: &failed_models,
         decode_queue_depth: app.decode_pool.permits_in_use(),
         in_flight_bytes: app.memory.reserved(),
     };

@@ -16,6 +16,16 @@ use utoipa::ToSchema;
 pub struct ModelsResponse<'a> {
     /// The models, in the order in which they were configured or loaded.
     models: Vec<ModelDescription<'a>>,
+    /// Models that could not be loaded at the last attempt. An earlier version may still be served.
+    failures: Vec<LoadFailure>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct LoadFailure {
+    /// Name of the model.
+    name: String,
+    /// Why it could not be loaded.
+    error: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -67,7 +77,8 @@ struct ModelInput<'a> {
 pub async fn models(State(app): State<Arc<App>>) -> impl IntoResponse {
     let served = app.registry.current();
     let models = served.iter().map(|model| ModelDescription::new(model, served.is_default(model))).collect();
-    ([(header::CACHE_CONTROL, "no-cache")], Json(ModelsResponse { models })).into_response()
+    let failures = app.registry.failures().into_iter().map(|(name, error)| LoadFailure { name, error }).collect();
+    ([(header::CACHE_CONTROL, "no-cache")], Json(ModelsResponse { models, failures })).into_response()
 }
 
 impl<'a> ModelDescription<'a> {

@@ -12,6 +12,7 @@ pub use units::ByteCount;
 
 use anyhow::{Result, ensure};
 use checkpoints::CheckpointSource;
+use clap::builder::FalseyValueParser;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use model::engine::{self, Device, Precision};
 use std::ffi::OsString;
@@ -43,6 +44,10 @@ pub struct Settings {
     /// Folder of checkpoints; every *.safetensors is served under its file name
     #[arg(long, env = "SHORTCUT_MODELS", value_name = "FOLDER", help_heading = "Models")]
     pub models: Option<PathBuf>,
+
+    /// Fail to start if a checkpoint of the model folder cannot be loaded [default: serve the others]
+    #[arg(long, env = "SHORTCUT_STRICT", value_parser = FalseyValueParser::new(), help_heading = "Models")]
+    pub strict: bool,
 
     /// Model for requests that do not name one, and preselected on the page [default: the one with the most classes]
     #[arg(long, env = "SHORTCUT_DEFAULT", value_name = "NAME", help_heading = "Models")]
@@ -111,10 +116,16 @@ pub struct Settings {
     #[arg(help_heading = "Limits")]
     pub timeout: Duration,
 
-    /// Time limit for receiving the headers of a request, and for idle connections
+    /// Time limit for receiving the headers of a request
     #[arg(long, env = "SHORTCUT_HEADER_TIMEOUT", value_name = "TIME", default_value = "10s")]
     #[arg(value_parser = units::time_limit, help_heading = "Limits")]
     pub header_timeout: Duration,
+
+    /// Time limit for a connection without a request after its last response; longer than that of a load balancer in front, which
+    /// would otherwise send requests on connections that are being closed
+    #[arg(long, env = "SHORTCUT_IDLE_TIMEOUT", value_name = "TIME", default_value = "75s")]
+    #[arg(value_parser = units::time_limit, help_heading = "Limits")]
+    pub idle_timeout: Duration,
 
     /// Time limit for a connection that makes no progress while it transfers a request or response body
     #[arg(long, env = "SHORTCUT_STALL_TIMEOUT", value_name = "TIME", default_value = "10s")]
@@ -169,7 +180,7 @@ pub struct Settings {
     #[arg(hide_env_values = true, help_heading = "Access")]
     pub admin_token: Option<String>,
 
-    /// Origins allowed by CORS, separated by commas, such as https://example.org; * allows all
+    /// Origins allowed by CORS, separated by commas, such as https://example.org; * allows all, but no credentials
     #[arg(long, env = "SHORTCUT_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',', value_parser = values::origin)]
     #[arg(help_heading = "Access")]
     pub cors_origins: Vec<String>,
@@ -328,6 +339,7 @@ mod tests {
         for (flags, words) in [
             (&["--timeout=0s"][..], &["--timeout", "at least 1ms"][..]),
             (&["--header-timeout=0s"], &["--header-timeout", "at least 1ms"]),
+            (&["--idle-timeout=0s"], &["--idle-timeout", "at least 1ms"]),
             (&["--stall-timeout=0s"], &["--stall-timeout", "at least 1ms"]),
             (&["--watch=5ms"], &["--watch", "at least 10ms"]),
             (&["--shutdown-grace=400d"], &["--shutdown-grace", "at most 365d"]),

@@ -54,7 +54,7 @@ pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) 
     get, path = "/v2/models/{model}/versions/{version}/ready", tag = "Open Inference Protocol",
     params(
         ("model" = String, Path, description = "Name of the model, as listed by `/models`"),
-        ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
+        ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits; `1` is the current version"),
     ),
     responses(
         (status = OK, description = "the model is ready"),

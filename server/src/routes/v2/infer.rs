@@ -129,7 +129,7 @@ pub async fn infer(
     post, path = "/v2/models/{model}/versions/{version}/infer", tag = "Open Inference Protocol",
     params(
         ("model" = String, Path, description = "Name of the model, as listed by `/models`"),
-        ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
+        ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits; `1` is the current version"),
         ("Inference-Header-Content-Length" = Option<u64>, Header, description = "Length of the JSON in bytes, if binary data follows it"),
     ),
     request_body(content((InferRequest = "application/json"), (Vec<u8> = "application/octet-stream"))),

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 pub struct ServerMetadata {
     name: &'static str,
     version: &'static str,
-    extensions: [&'static str; 4],
+    extensions: [&'static str; 5],
 }
 
 #[derive(Serialize, ToSchema)]
@@ -74,7 +74,7 @@ pub async fn server() -> Json<ServerMetadata> {
     Json(ServerMetadata {
         name: "shortcut",
         version: env!("CARGO_PKG_VERSION"),
-        extensions: ["binary_tensor_data", "classification", "model_configuration", "model_repository"],
+        extensions: ["binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"],
     })
 }
 
@@ -100,7 +100,7 @@ pub async fn model_metadata(
     get, path = "/v2/models/{model}/versions/{version}", operation_id = "of_version", tag = "Open Inference Protocol",
     params(
         ("model" = String, Path, description = "Name of the model, as listed by `/models`"),
-        ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits"),
+        ("version" = String, Path, description = "SHA-256 of the checkpoint, or at least its first eight digits; `1` is the current version"),
     ),
     responses(
         (status = OK, description = "inputs and outputs", body = ModelMetadata),

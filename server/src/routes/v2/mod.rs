@@ -1,5 +1,5 @@
 //! The Open Inference Protocol, version 2, over HTTP, as spoken by Triton, KServe and their clients, with Triton's
-//! extensions for binary tensor data, classification, model configuration and the model repository.
+//! extensions for binary tensor data, classification, model configuration, statistics and the model repository.
 
 pub mod error;
 pub mod health;
@@ -7,4 +7,5 @@ pub mod infer;
 pub mod metadata;
 mod numbers;
 pub mod repository;
+pub mod statistics;
 pub mod tensors;
