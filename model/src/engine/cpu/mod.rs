@@ -5,8 +5,9 @@
 //! the steps for one chunk of its batch after the other, and allocates nothing but its output. The logits of an image
 //! are bit-identical for any number of threads and any batch around the image.
 
-// Pages do not train, and `crate::training` uses more of the kernels than the engine.
-#![cfg_attr(target_arch = "wasm32", allow(dead_code))]
+// Pages do not train, and `crate::training` uses more of the kernels than the engine. They have no matrix unit either, so
+// code that multiplies tiles is unreachable.
+#![cfg_attr(target_arch = "wasm32", allow(dead_code, unreachable_code, unused_imports, unused_mut, unused_variables))]
 
 pub(crate) mod algorithm;
 pub(crate) mod amx;
