@@ -85,12 +85,12 @@ pub(super) struct CpuEngine {
 
 impl CpuEngine {
     pub fn prepare(plan: Plan, options: EngineOptions) -> Result<Self, EngineError> {
+        let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
         // The scalar instruction set emulates bf16 slowly, so it must be chosen explicitly.
-        let is_default = options.instruction_set.is_none();
-        if options.precision == Precision::Bf16 && is_default && !InstructionSet::best().supports_bf16() {
+        let has_bf16 = if options.instruction_set.is_some() { set.has_bf16_pairs() } else { set.supports_bf16() };
+        if options.precision == Precision::Bf16 && !has_bf16 {
             return Err(EngineError::UnsupportedPrecision(Precision::Bf16));
         }
-        let set = options.instruction_set.unwrap_or_else(InstructionSet::best);
         let algorithms = algorithm::choose(&plan, options.precision, set);
         CpuEngine::new(plan, algorithms, options)
     }
