@@ -151,7 +151,7 @@ impl Prune {
             "--rounds {rounds} needs at least as many epochs of fine-tuning; set --epochs"
         );
         let photos = fine_tuning.as_ref().map(|tuning| self.photos(tuning, &original, epochs)).transpose()?;
-        interrupt.listen(|notice| console::note(notice))?;
+        interrupt.listen(console::note)?;
 
         let pruning = PruningRounds {
             method,
