@@ -221,6 +221,23 @@ mod tests {
     use model::plan::Stage;
 
     #[test]
+    fn batches_and_failed_images_are_counted() {
+        let metrics = Metrics::new().batching("small");
+        let batch = |images: usize| {
+            let job = |_| Job { input: grey(1), taps: &[], queued_at: Instant::now(), reply: oneshot::channel().0 };
+            Batch::new((0..images).map(job).collect(), BATCH_SIZES)
+        };
+        batch(2).run(&FakeEngine::Succeeds(2), &metrics);
+        batch(3).run(&FakeEngine::Fails, &metrics);
+        let statistics = metrics.statistics.snapshot();
+        assert_eq!([statistics.inference.count, statistics.queue.count, statistics.failure.count], [2, 2, 3]);
+        // The images of the failed batch run again one by one.
+        let batches: Vec<_> = statistics.batches.iter().map(|(&images, batches)| (images, batches.count)).collect();
+        assert_eq!(batches, [(1, 3), (2, 1), (3, 1)]);
+        assert!(statistics.last_batch.is_some());
+    }
+
+    #[test]
     fn each_image_of_a_batch_gets_its_own_taps() {
         let taps: [&'static [Tap]; 4] =
             [&[Tap::Stage(Stage::Two)], &[], &[Tap::Stem, Tap::Stage(Stage::Two)], &[Tap::Stage(Stage::Four)]];

@@ -44,7 +44,9 @@ pub fn decode_photo(text: &str, budget: &MemoryBudget) -> DecodedPhoto {
     let engine = if base64.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
     let reservation = budget.reserve(decoded_len_estimate(base64.len()))?;
     let bytes = engine.decode(base64).map_err(|error| {
-        ApiError::malformed(format!("invalid base64: {error}; expected the bytes of a photo file in base64"))
+        let error = error.to_string();
+        let reason = error.trim_end_matches('.');
+        ApiError::malformed(format!("invalid base64: {reason}; expected the bytes of a photo file in base64"))
     })?;
     drop(joined_reservation);
     Ok((bytes.into(), reservation))
