@@ -99,7 +99,7 @@ fn opposite_networks_disagree_on_every_photo() {
         assert_eq!(disagreement["label"], class.replace('_', " "));
     }
     for class in result["classes"].as_array().unwrap() {
-        assert_eq!(class["photos"], 4);
+        assert_eq!(class["support"], 4);
         let recall: Vec<f64> = serde_json::from_value(class["recall"].clone()).unwrap();
         assert!((recall[0] + recall[1] - 1.0).abs() < 1e-9 && recall[0] == recall[2], "{recall:?}");
     }
