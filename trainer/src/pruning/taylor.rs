@@ -116,7 +116,7 @@ mod tests {
                     }
                     loss(&Checkpoint::new(checkpoint.metadata().clone(), tensors).unwrap(), &images).0
                 };
-                let expected = (scaled(1.02) - scaled(0.98)) / 0.04;
+                let expected = (scaled(1.002) - scaled(0.998)) / 0.004;
                 let actual = changes[&group][channel];
                 assert!((actual - expected).abs() < 0.05 * largest, "{group} {channel}: {actual}, not {expected}");
             }

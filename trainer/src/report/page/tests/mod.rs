@@ -7,13 +7,10 @@ use super::{confusion_png, confusion_svg, render};
 use crate::data::{SampleLocation, SkippedSample};
 use crate::report::content::Report;
 use crate::report::evaluation_report::EvaluationReport;
-use crate::report::write_evaluation;
 use crate::training::FeaturesRecord;
 use document::{Element, parse};
 use model::preprocess::{Limits, Photo};
 use std::collections::HashSet;
-use std::fs;
-use std::time::{Duration, Instant};
 use synthetic::{HOSTILE, evaluation, names, report, run, with_photos};
 
 /// Parses a page, and checks what is true of every page.
@@ -145,21 +142,6 @@ fn page_of_1000_classes_and_50_000_photos_is_small() {
     assert_eq!(page.with_class("section", "pair").len(), 12);
     let captions = page.one("div", "errors").with_class("span", "file");
     assert!(captions.iter().all(|caption| caption.text.starts_with("val/n")), "{}", captions[0].text);
-}
-
-/// With the clustering of the classes, but without the evaluation itself.
-#[test]
-fn files_of_1000_classes_and_50_000_photos_are_written_in_seconds() {
-    let evaluation = with_photos(evaluation(names(1000), 50_000));
-    let folder = tempfile::tempdir().unwrap();
-    let start = Instant::now();
-    write_evaluation(evaluation, folder.path()).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
-    assert!(read("report.html").len() < 30_000_000);
-    for (name, rows) in [("predictions.csv", 50_000), ("classes.csv", 1000), ("confusion.csv", 1000)] {
-        assert_eq!(csv::Reader::from_reader(read(name).as_slice()).records().map(Result::unwrap).count(), rows);
-    }
 }
 
 #[test]
